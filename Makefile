@@ -1,0 +1,58 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install lint format type test run demo protos protos-check lock clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Make .venv with everything, exactly as locked
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## Serve sample contacts in memory and use them as a client would
+	@$(BIN)/audience-service demo
+
+run: install ## Serve; in memory with sample contacts unless AUDIENCE_MONGODB_URI is set
+	$(BIN)/audience-service serve --dev
+
+test: install ## Run all tests; those of the stores also on AUDIENCE_TEST_MONGODB_URI, if set
+	$(BIN)/pytest
+
+lint: install ## Check style, layers and protos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code protos
+
+format: install ## Put code and protos into their one form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write protos
+
+type: install ## Check types
+	$(BIN)/mypy
+
+protos: install ## Generate audience_service/pb from protos/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/protos.py
+
+protos-check: install ## Check that audience_service/pb is what protos/ makes
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/protos.py --check
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+
+lock: install ## Lock newer versions of what pyproject.toml allows
+	$(LOCK) --upgrade --output-file requirements.lock
+	$(LOCK) --upgrade --extra embedded --group dev --output-file requirements-dev.lock
+
+clean: ## Remove what make made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
