@@ -1,0 +1,76 @@
+"""Generate audience_service/pb from protos/, or check that it is fresh.
+
+    python scripts/protos.py           write the code
+    python scripts/protos.py --check   exit 1, naming the files, where what is checked in differs
+
+protoc writes imports from the root of the protos (`from audience.v1 import ...`); the code lives inside the
+package, so the imports are given the package's prefix. Descriptors keep the protos' own names.
+"""
+
+import argparse
+import filecmp
+import re
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from grpc_tools import protoc
+
+ROOT = Path(__file__).parent.parent
+PROTOS, VENDORED, OUT = ROOT / "protos", ROOT / "third_party" / "googleapis", ROOT / "audience_service" / "pb"
+PREFIX = "audience_service.pb."
+
+
+def generate(out: Path) -> None:
+    """Write the message, service and stub modules of every proto below `out`."""
+    sources = [str(path.relative_to(PROTOS)) for path in sorted(PROTOS.rglob("*.proto"))]
+    well_known = str(files("grpc_tools") / "_proto")
+    arguments = [f"-I{PROTOS}", f"-I{VENDORED}", f"-I{well_known}"]
+    arguments += [f"--{kind}_out={out}" for kind in ("python", "grpc_python")]
+    arguments += [f"--{kind}_out=quiet:{out}" for kind in ("mypy", "mypy_grpc")]
+    if protoc.main(["protoc", *arguments, *sources]) != 0:
+        sys.exit("protoc failed; see above")
+    for path in out.rglob("*.py*"):
+        text = path.read_text()
+        if "_pb2_grpc" in path.name and "_to_server" not in text:
+            path.unlink()  # protoc writes an empty module for a proto without a service
+            continue
+        path.write_text(re.sub(r"^(from|import) audience\b", rf"\1 {PREFIX}audience", text, flags=re.M))
+    for folder in {out, *(path.parent for path in out.rglob("*_pb2.py")), out / "audience"}:
+        (folder / "__init__.py").write_text('"""Generated from protos/ by `make protos`; never edited."""\n')
+
+
+def differences(fresh: Path, checked_in: Path) -> list[str]:
+    """The files, relative to the root, that are missing, left over or of other content in `checked_in`."""
+
+    def names(root: Path) -> set[Path]:
+        return {path.relative_to(root) for path in root.rglob("*.py*") if path.suffix in {".py", ".pyi"}}
+
+    both = names(fresh) | names(checked_in)
+    return sorted(
+        str(name)
+        for name in both
+        if not (fresh / name).exists()
+        or not (checked_in / name).exists()
+        or not filecmp.cmp(fresh / name, checked_in / name, shallow=False)
+    )
+
+
+def main() -> None:
+    """Parse the command line and generate or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare only")
+    if not parser.parse_args().check:
+        for stale in OUT.rglob("*_pb2*"):
+            stale.unlink()
+        generate(OUT)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder))
+        if stale_files := differences(Path(folder), OUT):
+            sys.exit("stale below audience_service/pb, run `make protos`:\n  " + "\n  ".join(stale_files))
+
+
+if __name__ == "__main__":
+    main()
