@@ -1,0 +1,51 @@
+"""From an audience's id, or an unsaved filter, to the population behind it."""
+
+from dataclasses import dataclass
+
+from audience_service.domain.caller import Call
+from audience_service.domain.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience, located
+from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.ports import ContactList, Population, SegmentRepository
+from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Whose members a caller means: an audience of the org or an unsaved filter, exactly one of them."""
+
+    audience_id: str = ""
+    filter: Filter | None = None
+
+
+class Audiences:
+    """Finds what an id or a filter stands for, within the call's org."""
+
+    def __init__(self, segments: SegmentRepository, compiler: FilterCompiler) -> None:
+        self._segments = segments
+        self._compiler = compiler
+
+    def population(self, call: Call, selection: Selection) -> Population:
+        """The population that a caller means. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
+        if selection.filter is not None:
+            with located("filter"):
+                return self._compiler.compile(selection.filter)
+        if not selection.audience_id:
+            raise InvalidArgument.at("filter", "is missing; give a filter or an audience_id")
+        return self.of_segment(self.get(call, selection.audience_id))
+
+    def get(self, call: Call, audience_id: str) -> Segment:
+        """The living audience of the call's org. Raises AudienceNotFound."""
+        if not audience_id.startswith(ID_PREFIX):
+            raise AudienceNotFound.of(audience_id)
+        return self._segments.get(call.org, audience_id, call.deadline)
+
+    def of_segment(self, segment: Segment) -> Population:
+        """The members of a stored segment. Raises UnusableAudience where its filter cannot be run."""
+        try:
+            if segment.type is SegmentType.STATIC:
+                return ContactList(segment.id, self._compiler.check_datatype(segment.filter.datatype))
+            return self._compiler.compile(segment.filter)
+        except InvalidFilter as error:
+            raise UnusableAudience(
+                "the audience's saved filter cannot be run", violations=error.violations, metadata={"id": segment.id}
+            ) from error

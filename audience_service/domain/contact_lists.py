@@ -1,0 +1,91 @@
+"""The use cases on the list of a static segment: add, remove, page."""
+
+import dataclasses
+
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.caller import Call
+from audience_service.domain.errors import InvalidArgument, NotStatic
+from audience_service.domain.ports import ContactList, ListRepository, SegmentRepository
+from audience_service.domain.segment import Segment, SegmentType, check_contact_ids
+from audience_service.domain.tokens import TokenSealer
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedContacts:
+    """A page of a list; the token is empty on the last page."""
+
+    ids: tuple[str, ...]
+    next_page_token: str
+    total: int
+
+
+def with_counts(lists: ListRepository, call: Call, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """The segments with the length of every static one's list, all counted by one query.
+
+    Counted as they are asked for: a stored count would be wrong after a write that was cut short.
+    """
+    static = [segment.id for segment in segments if segment.type is SegmentType.STATIC and segment.id]
+    if not static:
+        return segments
+    sizes = lists.sizes(call.org, static, call.deadline)
+    return tuple(
+        dataclasses.replace(segment, contact_count=sizes[segment.id]) if segment.id in sizes else segment
+        for segment in segments
+    )
+
+
+class ContactLists:
+    """What an org does with the lists of its static segments."""
+
+    def __init__(
+        self, segments: SegmentRepository, lists: ListRepository, audiences: Audiences, sealer: TokenSealer
+    ) -> None:
+        self._segments = segments
+        self._lists = lists
+        self._audiences = audiences
+        self._sealer = sealer
+
+    def add(self, call: Call, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
+        """Put contacts on the list; answers with how many were new and the segment as it is then.
+
+        Raises InvalidArgument, AudienceNotFound, NotStatic, ContactNotFound.
+        """
+        ids, contacts = self._checked(ids), self._list_of(call, segment_id)
+        added = self._lists.add(call.org, contacts, ids, call.deadline)
+        return added, self._touched(call, segment_id)
+
+    def remove(self, call: Call, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
+        """Take contacts off the list; answers with how many were on it and the segment as it is then.
+
+        Raises InvalidArgument, AudienceNotFound, NotStatic.
+        """
+        ids, contacts = self._checked(ids), self._list_of(call, segment_id)
+        removed = self._lists.remove(call.org, contacts, ids, call.deadline)
+        return removed, self._touched(call, segment_id)
+
+    def list(self, call: Call, segment_id: str, page_size: int, page_token: str) -> ListedContacts:
+        """A page of the list, in sk order. Raises AudienceNotFound, NotStatic, InvalidPageToken."""
+        binding = ("contacts", call.org, segment_id)
+        after = self._sealer.open(page_token, binding, "page_token")[0] if page_token else ""
+        contacts = self._list_of(call, segment_id)
+        total = self._lists.sizes(call.org, [segment_id], call.deadline)[segment_id]
+        rows = self._lists.page(call.org, contacts, page_size + 1, after, call.deadline)
+        page, more = rows[:page_size], len(rows) > page_size
+        token = self._sealer.seal(binding, [page[-1][1]]) if more else ""
+        return ListedContacts(tuple(pk for pk, _ in page), token, total)
+
+    def _list_of(self, call: Call, segment_id: str) -> ContactList:
+        segment = self._audiences.get(call, segment_id)
+        if segment.type is not SegmentType.STATIC:
+            raise NotStatic("a dynamic segment has no list; its filter decides", metadata={"id": segment.id})
+        return ContactList(segment.id, segment.filter.datatype)
+
+    def _touched(self, call: Call, segment_id: str) -> Segment:
+        touched = self._segments.touch(call.org, segment_id, call.deadline)
+        return with_counts(self._lists, call, (touched,))[0]
+
+    @staticmethod
+    def _checked(ids: tuple[str, ...]) -> tuple[str, ...]:
+        if not ids:
+            raise InvalidArgument.at("contact_ids", "is empty")
+        return check_contact_ids(ids, "contact_ids")

@@ -1,0 +1,123 @@
+"""What a caller wants a segment to be, checked and made definite."""
+
+import dataclasses
+from collections.abc import Set
+
+from audience_service.domain.audiences import Selection
+from audience_service.domain.errors import InvalidArgument, located
+from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.segment import (
+    Segment,
+    SegmentDraft,
+    SegmentType,
+    Source,
+    check_contact_ids,
+    check_description,
+    check_name,
+    check_type,
+)
+
+_DEFAULT_DATATYPE = "contact"
+_SETTABLE = frozenset(("name", "description", "filter"))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SegmentPlan:
+    """A checked draft: what will be saved, and what a static list will be filled from.
+
+    At most one of `contact_ids` and `freeze` is set, and only on a static segment. Where `freeze` is an audience, the
+    segment takes its filter, and `filter` holds the datatype that the caller expects, empty for any.
+    """
+
+    name: str
+    description: str
+    type: SegmentType
+    filter: Filter
+    contact_ids: tuple[str, ...] = ()
+    freeze: Selection | None = None
+
+
+class DraftReader:
+    """Reads drafts by the rules of CreateSegment and UpdateSegment."""
+
+    def __init__(self, compiler: FilterCompiler) -> None:
+        self._compiler = compiler
+
+    def plan(self, draft: SegmentDraft, source: Source | None) -> SegmentPlan:
+        """The plan of a new segment. Raises InvalidArgument, InvalidFilter."""
+        plan = SegmentPlan(
+            name=check_name(draft.name),
+            description=check_description(draft.description),
+            type=check_type(draft.type, "segment.type"),
+            filter=draft.filter or Filter("", None),
+        )
+        if plan.type is SegmentType.STATIC:
+            return self._static(plan, draft, source)
+        if draft.contact_ids:
+            raise InvalidArgument.at("segment.contact_ids", "are for static segments; a dynamic one has a filter")
+        if source:
+            raise InvalidArgument.at("source", "is for static segments; a dynamic one has a filter")
+        self._check_filter(draft.filter)
+        return plan
+
+    def apply(self, current: Segment, draft: SegmentDraft, mask: Set[str]) -> Segment:
+        """The segment with the draft's values in the masked fields, all settable ones without a mask.
+
+        Raises InvalidArgument, InvalidFilter.
+        """
+        mask = _SETTABLE if not mask or mask == {"*"} else mask
+        if foreign := sorted(mask - _SETTABLE):
+            raise InvalidArgument.at("update_mask", f"names {foreign[0][:50]!r}; it may name name, description, filter")
+        if draft.contact_ids:
+            raise InvalidArgument.at("segment.contact_ids", "are set on create only; use AddSegmentContacts")
+        if draft.type and draft.type != current.type:
+            raise InvalidArgument.at("segment.type", f"is {current.type} and cannot be changed")
+        return dataclasses.replace(
+            current,
+            name=check_name(draft.name) if "name" in mask else current.name,
+            description=check_description(draft.description) if "description" in mask else current.description,
+            filter=self._new_filter(current, draft) if "filter" in mask else current.filter,
+        )
+
+    def _static(self, plan: SegmentPlan, draft: SegmentDraft, source: Source | None) -> SegmentPlan:
+        written = draft.filter if draft.filter and draft.filter.where is not None else None
+        ways = {
+            "segment.contact_ids": bool(draft.contact_ids),
+            "segment.filter": written is not None,
+            "source": source is not None,
+        }
+        if sum(ways.values()) > 1:
+            named = " and ".join(place for place, used in ways.items() if used)
+            raise InvalidArgument.at("segment", f"is to be filled from {named}; choose one")
+        if source and source.audience_id:
+            return dataclasses.replace(plan, freeze=Selection(audience_id=source.audience_id))
+        if source and source.filter is None:
+            raise InvalidArgument.at("source", "is empty; give a filter or an audience_id")
+        if source or written:
+            frozen = self._check_filter(source.filter if source else written, "source.filter" if source else None)
+            return dataclasses.replace(plan, filter=frozen, freeze=Selection(filter=frozen))
+        with located("segment.filter"):
+            datatype = self._compiler.check_datatype(plan.filter.datatype or _DEFAULT_DATATYPE)
+        ids = check_contact_ids(draft.contact_ids, "segment.contact_ids")
+        return dataclasses.replace(plan, filter=Filter(datatype, None), contact_ids=ids)
+
+    def _new_filter(self, current: Segment, draft: SegmentDraft) -> Filter:
+        if current.type is SegmentType.DYNAMIC:
+            return self._check_filter(draft.filter)
+        given = draft.filter
+        if (
+            given is not None
+            and given.where is not None
+            and given != dataclasses.replace(current.filter, exact=given.exact)
+        ):
+            raise InvalidArgument.at("segment.filter", "cannot be changed on a static segment; edit its list instead")
+        return current.filter
+
+    def _check_filter(self, written: Filter | None, place: str | None = None) -> Filter:
+        """The filter, if it compiles."""
+        place = place or "segment.filter"
+        if written is None:
+            raise InvalidArgument.at(place, "is missing")
+        with located(place):
+            self._compiler.compile(written)
+        return written

@@ -1,0 +1,49 @@
+"""A filter as a caller writes it, the limits it is held to, and how places in it are named."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Document = dict[str, Any]
+"""A MongoDB document: a match, a stage, or a value in one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which records of one datatype are meant.
+
+    `where` is a JSON object whose leaves may be bson value types; None where a static segment names a datatype alone.
+    `exact` says that key order and integers are as the caller wrote them; a protobuf Struct keeps neither.
+    """
+
+    datatype: str
+    where: Mapping[str, Any] | None
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a filter may cost before anything is compiled."""
+
+    depth: int = 32
+    """Levels of conditions and values inside one another. MongoDB itself stops at 100 levels of BSON; one of ours can
+    take three."""
+    conditions: int = 1_000
+    list_length: int = 10_000
+    size_bytes: int = 1024 * 1024
+    pattern_length: int = 1_000
+
+
+_BARE = re.compile(r"[$A-Za-z_][\w$]*")
+
+
+def at_key(place: str, key: str) -> str:
+    """The place of `key` in the object at `place`: `where.$and`, or `where["data.email"]` where it is no plain name."""
+    return f"{place}.{key}" if _BARE.fullmatch(key) else f"{place}[{json.dumps(key[:100])}]"
+
+
+def at_index(place: str, index: int) -> str:
+    """The place of an element of the list at `place`: `where.$and[0]`."""
+    return f"{place}[{index}]"

@@ -1,0 +1,157 @@
+"""The operators on a field: one row each.
+
+To add one, write its row: how its operand is read (checked and converted, raising InvalidFilter at its place), and what
+it emits. It emits alternatives: conditions on the field of which any must hold. Most emit one; those on ISO dates emit
+one for each way that storage spells dates. Then add its pairs to tests/data and its line to docs/filters.md.
+
+Source of the semantics: MongoDB manual, query and projection operators. What MongoDB refuses is refused here.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from audience_service.domain.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.dates import ordered, spellings
+from audience_service.domain.filters.filter import Document, at_index
+from audience_service.domain.filters.values import ValueReader
+
+LOGICAL = ("$and", "$or", "$nor")
+"""Operators that stand in place of a field; parse.py knows them, and $not, $elemMatch and $options, by name."""
+
+Read = Callable[[Any, str, ValueReader], Any]
+Emit = Callable[[Any], list[Document]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One row."""
+
+    name: str
+    read: Read
+    emit: Emit
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The operand of $regex with its $options."""
+
+    text: str
+    options: str
+
+
+# BSON types by name and number that a stored record can hold, of MongoDB's $type.
+_TYPES: dict[str, int] = {
+    "double": 1, "string": 2, "object": 3, "array": 4, "binData": 5, "objectId": 7, "bool": 8, "date": 9, "null": 10,
+    "regex": 11, "javascript": 13, "int": 16, "timestamp": 17, "long": 18, "decimal": 19, "minKey": -1, "maxKey": 127,
+}  # fmt: skip
+_TYPE_NAMES = frozenset(_TYPES) | {"number"}
+
+
+def _value(operand: Any, place: str, reader: ValueReader) -> Any:
+    return reader.value(operand, place)
+
+
+def _scalar(operand: Any, place: str, reader: ValueReader) -> Any:
+    return reader.scalar(operand, place)
+
+
+def _values(operand: Any, place: str, reader: ValueReader) -> Any:
+    return reader.values(operand, place)
+
+
+def _boolean(operand: Any, place: str, reader: ValueReader) -> bool:
+    if not isinstance(operand, bool):
+        raise InvalidFilter.at(place, "takes true or false")
+    return operand
+
+
+def _size(operand: Any, place: str, reader: ValueReader) -> int:
+    whole = isinstance(operand, int) and not isinstance(operand, bool)
+    if not whole or not 0 <= operand < 2**31:
+        raise InvalidFilter.at(place, "takes a whole number of elements, 0 or more")
+    return int(operand)
+
+
+def _types(operand: Any, place: str, reader: ValueReader) -> list[str | int]:
+    named = operand if isinstance(operand, list) else [operand]
+    if not named:
+        raise InvalidFilter.at(place, "takes at least one type")
+    if len(named) > len(_TYPE_NAMES) * 2:
+        raise FilterTooLarge.at(place, "lists more types than there are", limit=str(len(_TYPE_NAMES) * 2))
+    for index, name in enumerate(named):
+        known = name in _TYPE_NAMES if isinstance(name, str) else type(name) is int and name in _TYPES.values()
+        if not known:
+            where = at_index(place, index) if isinstance(operand, list) else place
+            raise InvalidFilter.at(where, f"is no BSON type; the names are {', '.join(sorted(_TYPE_NAMES))}")
+    return named
+
+
+def read_pattern(operand: Any, options: Any, place: str, options_place: str, reader: ValueReader) -> Pattern:
+    """The pattern of $regex and $options. Raises InvalidFilter for what is not valid in both PCRE and Python."""
+    if not isinstance(operand, str):
+        raise InvalidFilter.at(place, 'takes a pattern as text, like "^Mun"')
+    if not isinstance(options, str) or not set(options) <= set("imsx") or len(set(options)) < len(options):
+        raise InvalidFilter.at(options_place, "takes letters out of imsx, each once")
+    if len(operand) > reader.limits.pattern_length:
+        limit = reader.limits.pattern_length
+        raise FilterTooLarge.at(place, f"is a pattern longer than {limit:,} characters", limit=str(limit))
+    if "\0" in operand:
+        raise InvalidFilter.at(place, "is a pattern with a NUL character")
+    reader.scalar(operand, place)
+    try:
+        re.compile(operand)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise InvalidFilter.at(place, f"is no regular expression: {error}") from None
+    return Pattern(operand, options)
+
+
+def _pattern(operand: Any, place: str, reader: ValueReader) -> Pattern:
+    return read_pattern(operand, "", place, place, reader)
+
+
+def _equal(operand: Any) -> list[Document]:
+    values = spellings(operand)
+    return [{"$eq": operand}] if len(values) == 1 else [{"$in": values}]
+
+
+def _unequal(operand: Any) -> list[Document]:
+    values = spellings(operand)
+    return [{"$ne": operand}] if len(values) == 1 else [{"$nin": values}]
+
+
+def _listed(name: str) -> Emit:
+    return lambda operand: [{name: [spelling for value in operand for spelling in spellings(value)]}]
+
+
+def _ordered(name: str) -> Emit:
+    return lambda operand: ordered(name, operand)
+
+
+def _as_read(name: str) -> Emit:
+    return lambda operand: [{name: operand}]
+
+
+def _matching(operand: Pattern) -> list[Document]:
+    return [{"$regex": operand.text, "$options": operand.options} if operand.options else {"$regex": operand.text}]
+
+
+_ROWS = (
+    Operator("$eq", _value, _equal),
+    Operator("$ne", _value, _unequal),
+    Operator("$gt", _scalar, _ordered("$gt")),
+    Operator("$gte", _scalar, _ordered("$gte")),
+    Operator("$lt", _scalar, _ordered("$lt")),
+    Operator("$lte", _scalar, _ordered("$lte")),
+    Operator("$in", _values, _listed("$in")),
+    Operator("$nin", _values, _listed("$nin")),
+    Operator("$all", _values, _as_read("$all")),
+    Operator("$exists", _boolean, _as_read("$exists")),
+    Operator("$type", _types, _as_read("$type")),
+    Operator("$size", _size, _as_read("$size")),
+    Operator("$regex", _pattern, _matching),
+)
+
+OPERATORS: dict[str, Operator] = {row.name: row for row in _ROWS}
+"""The table by name."""

@@ -1,0 +1,154 @@
+"""From a caller's conditions to typed nodes, or to the place where they go wrong."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from audience_service.domain.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.dates import read_instant
+from audience_service.domain.filters.fields import element_path, record_path
+from audience_service.domain.filters.filter import Limits, at_index, at_key
+from audience_service.domain.filters.nodes import And, Condition, ElementIs, ElementMatch, Node, Nor, Not, Or
+from audience_service.domain.filters.operators import LOGICAL, OPERATORS, read_pattern
+from audience_service.domain.filters.values import ValueReader
+
+_ON_FIELDS = (*OPERATORS, "$options", "$not", "$elemMatch")
+_LOGICAL_NODES: dict[str, Callable[[tuple[Node, ...]], Node]] = {"$and": And, "$or": Or, "$nor": Nor}
+
+PathOf = Callable[[str, str], str]
+
+
+def parse(where: Mapping[str, Any], place: str, limits: Limits, *, exact: bool) -> Node:
+    """The nodes of a filter. Raises InvalidFilter or FilterTooLarge, naming the place below `place`."""
+    return _Parser(limits, ValueReader(limits, exact)).query(where, place, 1, record_path)
+
+
+class _Parser:
+    def __init__(self, limits: Limits, reader: ValueReader) -> None:
+        self._limits = limits
+        self._reader = reader
+        self._conditions = 0
+
+    def query(self, where: Mapping[str, Any], place: str, depth: int, path_of: PathOf) -> Node:
+        """An object of fields and logical operators, all of which must hold."""
+        self._check_depth(depth, place)
+        children: list[Node] = []
+        for key, value in where.items():
+            here = at_key(place, key)
+            if key in LOGICAL:
+                children.append(self._logical(key, value, here, depth, path_of))
+            elif key.startswith("$"):
+                raise InvalidFilter.at(here, _unknown(key, LOGICAL, _ON_FIELDS, "stands on a field, not in its place"))
+            else:
+                children += self._field(path_of(key, here), value, here, depth)
+        return children[0] if len(children) == 1 else And(tuple(children))
+
+    def _logical(self, name: str, value: Any, place: str, depth: int, path_of: PathOf) -> Node:
+        if not isinstance(value, list) or not value:
+            raise InvalidFilter.at(place, 'takes a list of one or more conditions, like [{"country": "US"}]')
+        if len(value) > self._limits.conditions:
+            raise self._too_many(place)
+        children = []
+        for index, item in enumerate(value):
+            here = at_index(place, index)
+            if not isinstance(item, Mapping):
+                raise InvalidFilter.at(here, 'must be an object of conditions, like {"country": "US"}')
+            self._count(here)
+            children.append(self.query(item, here, depth + 1, path_of))
+        return _LOGICAL_NODES[name](tuple(children))
+
+    def _field(self, path: str, value: Any, place: str, depth: int) -> list[Node]:
+        if not isinstance(value, Mapping) or not any(key.startswith("$") for key in value):
+            self._count(place)
+            return [Condition(path, OPERATORS["$eq"], self._reader.value(value, place))]
+        return self._operators(path, value, place, depth)
+
+    def _operators(self, path: str, operators: Mapping[str, Any], place: str, depth: int) -> list[Node]:
+        if "$options" in operators and "$regex" not in operators:
+            raise InvalidFilter.at(at_key(place, "$options"), "stands beside $regex only")
+        nodes: list[Node] = []
+        for name, operand in operators.items():
+            here = at_key(place, name)
+            self._count(here)
+            if name == "$not":
+                nodes.append(self._negated(path, operand, here, depth))
+            elif name == "$elemMatch":
+                nodes.append(self._element(path, operand, here, depth))
+            elif name == "$regex":
+                options, beside = operators.get("$options", ""), at_key(place, "$options")
+                pattern = read_pattern(operand, options, here, beside, self._reader)
+                nodes.append(Condition(path, OPERATORS[name], pattern))
+            elif name in OPERATORS:
+                nodes += self._condition(path, name, operand, here)
+            elif name != "$options":
+                raise InvalidFilter.at(here, _unknown(name, _ON_FIELDS, LOGICAL, "stands in place of a field"))
+        return nodes
+
+    def _condition(self, path: str, name: str, operand: Any, place: str) -> list[Node]:
+        operator = OPERATORS[name]
+        value = operator.read(operand, place, self._reader)
+        if name == "$all" and any(read_instant(item) for item in value):
+            # Each element may be spelt in its own way, and $all has no room for alternatives.
+            return [Condition(path, OPERATORS["$eq"], item) for item in value]
+        return [Condition(path, operator, value)]
+
+    def _negated(self, path: str, operand: Any, place: str, depth: int) -> Node:
+        self._check_depth(depth + 1, place)
+        if not isinstance(operand, Mapping) or not operand:
+            raise InvalidFilter.at(place, 'takes an object of operators, like {"$gte": 50}')
+        nodes = tuple(self._operators(path, operand, place, depth + 1))
+        return Not(nodes[0] if len(nodes) == 1 else And(nodes))
+
+    def _element(self, path: str, operand: Any, place: str, depth: int) -> Node:
+        self._check_depth(depth + 1, place)
+        if not isinstance(operand, Mapping):
+            raise InvalidFilter.at(place, 'takes an object, like {"city": "Lyon"} or {"$gte": 1, "$lt": 5}')
+        first = next(iter(operand), "")
+        if not first.startswith("$") or first in LOGICAL:
+            return ElementMatch(path, self.query(operand, place, depth + 1, element_path))
+        if path == "":
+            raise InvalidFilter.at(place, "cannot stand inside another $elemMatch on the elements themselves")
+        for equal, listed in (("$eq", "$in"), ("$ne", "$nin")):
+            if equal in operand and listed in operand:
+                raise InvalidFilter.at(place, f"holds both {equal} and {listed}; say it with one of them")
+        conditions = tuple(self._operators("", operand, place, depth + 1))
+        for condition in conditions:
+            self._check_element_condition(condition, place)
+        return ElementIs(path, conditions)
+
+    def _check_element_condition(self, node: Node, place: str) -> None:
+        """Refuse what cannot be said of an element itself: MongoDB has no $or there to hold a date's spellings."""
+        negated = node.child if isinstance(node, Not) else None
+        inner = negated.children if isinstance(negated, And) else (negated or node,)
+        if any(not isinstance(item, Condition) for item in inner):
+            raise InvalidFilter.at(place, "holds an operator that cannot be on the elements themselves")
+        spelt = [item for item in inner if isinstance(item, Condition) and len(item.operator.emit(item.operand)) > 1]
+        if negated and spelt:
+            raise InvalidFilter.at(
+                place, 'negates an ISO date inside $elemMatch; turn the comparison round or use {"$date": ...}'
+            )
+
+    def _count(self, place: str) -> None:
+        self._conditions += 1
+        if self._conditions > self._limits.conditions:
+            raise self._too_many(place)
+
+    def _too_many(self, place: str) -> FilterTooLarge:
+        limit = self._limits.conditions
+        return FilterTooLarge.at(place, f"is past the limit of {limit:,} conditions in a filter", limit=str(limit))
+
+    def _check_depth(self, depth: int, place: str) -> None:
+        limit = self._limits.depth
+        if depth > limit:
+            raise FilterTooLarge.at(place, f"is nested more than {limit} levels deep", limit=str(limit))
+
+
+def _unknown(name: str, here: tuple[str, ...], elsewhere: tuple[str, ...], misplaced: str) -> str:
+    """Say what is wrong with an operator: misplaced, mistyped or unknown."""
+    if name in elsewhere:
+        return misplaced
+    near = difflib.get_close_matches(name[:50], (*here, *elsewhere), n=1)
+    advice = f"did you mean {near[0]}?" if near else f"here stand {', '.join(here)}"
+    if not name.startswith("$"):
+        return "is a field beside operators; a field's object holds either operators or a value"
+    return f"is no operator of the filter language; {advice}"

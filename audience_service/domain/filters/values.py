@@ -1,0 +1,89 @@
+"""Operands: the values a condition compares with, checked before anything is made of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import Binary, Decimal128, Int64, ObjectId
+
+from audience_service.domain.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.filter import Limits, at_index, at_key
+
+Scalar = None | bool | int | float | str | datetime | Int64 | Decimal128 | ObjectId | Binary | bytes
+_SCALARS = (type(None), bool, int, float, str, datetime, Decimal128, ObjectId, Binary, bytes)
+_INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
+_EXACT_IN_DOUBLE = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class ValueReader:
+    """Reads operands under one filter's limits.
+
+    `exact` is the filter's: without it, what a protobuf Struct may have changed on the way is refused.
+    """
+
+    limits: Limits
+    exact: bool
+
+    def scalar(self, value: Any, place: str) -> Scalar:
+        """A value that is neither object nor list. Raises InvalidFilter."""
+        if not isinstance(value, _SCALARS):
+            raise InvalidFilter.at(place, "takes a single value: text, a number, true, false, null or a date")
+        if isinstance(value, int) and not isinstance(value, bool) and not _INT64_MIN <= value <= _INT64_MAX:
+            raise InvalidFilter.at(place, "is an integer that does not fit 64 bits")
+        if not self.exact and isinstance(value, int | float) and not abs(value) < _EXACT_IN_DOUBLE:
+            raise InvalidFilter.at(
+                place, "is a number past 2^53, which a JSON object may have rounded; write the filter in where_json"
+            )
+        if isinstance(value, str):
+            self._text(value, place)
+        return value
+
+    def value(self, value: Any, place: str, depth: int = 0) -> Any:
+        """Any value, objects and lists included. Raises InvalidFilter, FilterTooLarge."""
+        if depth > self.limits.depth:
+            raise FilterTooLarge.at(
+                place, f"is nested more than {self.limits.depth} levels deep", limit=str(self.limits.depth)
+            )
+        if isinstance(value, Mapping):
+            return self._document(value, place, depth)
+        if isinstance(value, list):
+            self._length(value, place)
+            return [self.value(item, at_index(place, i), depth + 1) for i, item in enumerate(value)]
+        return self.scalar(value, place)
+
+    def values(self, value: Any, place: str) -> list[Any]:
+        """A list of any values. Raises InvalidFilter, FilterTooLarge."""
+        if not isinstance(value, list):
+            raise InvalidFilter.at(place, 'takes a list of values, like ["lead", "mql"]')
+        self._length(value, place)
+        return [self.value(item, at_index(place, i), 1) for i, item in enumerate(value)]
+
+    def _document(self, value: Mapping[str, Any], place: str, depth: int) -> dict[str, Any]:
+        for key in value:
+            if key.startswith("$"):
+                raise InvalidFilter.at(at_key(place, key), "is an operator inside a value; operators stand on fields")
+            if "\0" in key:
+                raise InvalidFilter.at(at_key(place, key), "is a key with a NUL character, which no record can have")
+        if len(value) > 1 and not self.exact:
+            raise InvalidFilter.at(
+                place,
+                "compares with an object of two or more keys, whose order counts and which a JSON object does not keep;"
+                " write the filter in where_json, or name the inner fields, like address.city",
+            )
+        for key in value:
+            self._text(key, at_key(place, key))
+        return {key: self.value(item, at_key(place, key), depth + 1) for key, item in value.items()}
+
+    def _length(self, value: list[Any], place: str) -> None:
+        if len(value) > self.limits.list_length:
+            raise FilterTooLarge.at(
+                place,
+                f"holds {len(value):,} values, more than {self.limits.list_length:,}; make a static segment of them",
+                limit=str(self.limits.list_length),
+            )
+
+    def _text(self, text: str, place: str) -> None:
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise InvalidFilter.at(place, "holds half of a surrogate pair, which is no Unicode text")

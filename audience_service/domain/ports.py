@@ -1,0 +1,123 @@
+"""What the use cases ask of storage. Every method takes the org first and sees nothing of any other org.
+
+All of them raise StoreUnavailable when the database cannot be reached, and OutOfTime when the deadline passes. The
+deadline is also the database's: a query that outlives it is stopped there.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
+
+Record = Mapping[str, Any]
+"""A record in the platform's envelope: pk, sk, state, data and so on. Dates are aware."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContactList:
+    """The list of a static segment: records of one datatype, by reference."""
+
+    audience_id: str
+    datatype: str
+
+
+Population = CompiledFilter | ContactList
+"""Anything that has members. The members of a list are those on it that still exist and are in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """What makes a creation safe to repeat: the subject's own id for it and a digest of what it asks."""
+
+    subject: str
+    request_id: str
+    digest: str
+
+
+class SegmentRepository(Protocol):
+    """The org's segments."""
+
+    def insert(self, org: str, segment: Segment, request: CreateRequest | None, deadline: Deadline) -> None:
+        """Store a new segment. Raises NameTaken, or RequestIdReused where the request has made one already."""
+
+    def find_request(self, org: str, request: CreateRequest, deadline: Deadline) -> tuple[Segment, str] | None:
+        """The segment that a request has made, deleted or not, and the digest of that request."""
+
+    def get(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
+        """The living segment, its list not counted. Raises AudienceNotFound."""
+
+    def is_name_taken(self, org: str, name: str, except_id: str, deadline: Deadline) -> bool:
+        """Whether a living segment other than `except_id` has the name."""
+
+    def page(
+        self, org: str, query: SegmentQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
+    ) -> SegmentPage:
+        """Up to `size` segments behind the key `after`, in the query's order and then by sk; lists not counted."""
+
+    def save(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
+        """Write name, description, filter and state over the record that still has `segment.version`.
+
+        Answers with the record as written: version one up. Raises StaleVersion, AudienceNotFound, NameTaken.
+        """
+
+    def touch(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
+        """Mark a living segment as written: version one up, modified now. Raises AudienceNotFound."""
+
+
+class ListRepository(Protocol):
+    """The lists of static segments, a document for each contact on one."""
+
+    def add(self, org: str, contacts: ContactList, ids: Sequence[str], deadline: Deadline) -> int:
+        """Put living records on the list; answers with how many were new to it.
+
+        Raises ContactNotFound, before anything is written, with a violation `contact_ids[i]` for each of the first 100
+        that are not there. Adding is idempotent: after any other error the same call completes it.
+        """
+
+    def check(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> None:
+        """Raise as `add` would, writing nothing."""
+
+    def remove(self, org: str, contacts: ContactList, ids: Sequence[str], deadline: Deadline) -> int:
+        """Take contacts off the list; answers with how many were on it."""
+
+    def freeze(self, org: str, contacts: ContactList, population: Population, deadline: Deadline) -> None:
+        """Put the members of a population on the list, inside the database."""
+
+    def drop(self, org: str, contacts: ContactList) -> None:
+        """Empty the list, however little time the call has left."""
+
+    def sizes(self, org: str, audience_ids: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
+        """How many contacts stand on each list, 0 for an empty one."""
+
+    def page(
+        self, org: str, contacts: ContactList, size: int, after: str, deadline: Deadline
+    ) -> Sequence[tuple[str, str]]:
+        """Up to `size` (pk, sk) behind the sk `after`, in sk order."""
+
+
+class MemberRepository(Protocol):
+    """The members of populations."""
+
+    def count(self, org: str, population: Population, deadline: Deadline) -> int:
+        """How many members there are: as many as `stream` yields."""
+
+    def sample(self, org: str, population: Population, deadline: Deadline) -> Record | None:
+        """Any one member, or None where there is none."""
+
+    def stream(
+        self,
+        org: str,
+        population: Population,
+        paths: Sequence[str],
+        batch_size: int,
+        after: str,
+        deadline: Deadline,
+    ) -> Generator[list[Record], None, None]:
+        """The members behind the sk `after`, in sk order, in batches of up to `batch_size`, never an empty one.
+
+        Each record has pk, sk and `paths`. Memory holds one batch. Whoever stops early closes the generator, which
+        closes the database's cursor.
+        """

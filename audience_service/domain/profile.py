@@ -1,0 +1,69 @@
+"""The sample profile: one member's payload with personal data masked, so that a builder sees whom a filter finds.
+
+Every field has one of three rules. Fields known to be harmless are shown. Fields known to be personal are masked in a
+way that keeps their shape. All others, custom properties among them, may hold anything, so their values are hidden.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+HIDDEN = "***"
+
+SHOWN = frozenset(
+    (
+        "title", "company", "jobTitle", "country", "region", "city", "language", "timezone", "sex", "tags", "groups",
+        "source", "score", "leadScore", "status", "leadStage", "createdAt", "lastEmailOpenedAt", "lastEmailClickedAt",
+        "subscriptions",
+    )
+)  # fmt: skip
+"""Fields of `data`, and of the addresses in it, that are shown as they are."""
+
+NESTED = frozenset(("address",))
+"""Objects, or lists of objects, whose own fields the rules apply to."""
+
+
+def masked_profile(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload with every field shown, masked or hidden by its rule."""
+    return {name: _by_rule(name, value) for name, value in data.items()}
+
+
+def _by_rule(name: str, value: Any) -> Any:
+    if value is None or name in SHOWN:
+        return value
+    if name in NESTED:
+        items = value if isinstance(value, list) else [value]
+        shown = [masked_profile(item) if isinstance(item, Mapping) else HIDDEN for item in items]
+        return shown if isinstance(value, list) else shown[0]
+    return MASKS.get(name, _hide)(value)
+
+
+def _hide(_: Any) -> str:
+    return HIDDEN
+
+
+def _initial(value: Any) -> str:
+    return f"{value[0]}{HIDDEN}" if isinstance(value, str) and value else HIDDEN
+
+
+def _email(value: Any) -> str:
+    local, at, domain = value.rpartition("@") if isinstance(value, str) else ("", "", "")
+    return f"{local[:1]}{HIDDEN}{at}{domain}" if at else HIDDEN
+
+
+def _last_two(value: Any) -> str:
+    return f"{HIDDEN}{value[-2:]}" if isinstance(value, str) and len(value) > 6 else HIDDEN
+
+
+def _year(value: Any) -> str:
+    year = str(value)[:4]
+    return f"{year}-**-**" if year.isdecimal() and len(year) == 4 else HIDDEN
+
+
+MASKS: dict[str, Callable[[Any], str]] = {
+    "firstName": _initial,
+    "lastName": _initial,
+    "email": _email,
+    "phone": _last_two,
+    "birthday": _year,
+}
+"""Personal fields whose shape says something about the data's quality."""

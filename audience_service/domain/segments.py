@@ -1,0 +1,222 @@
+"""The use cases on segments: create, get, list, update, delete."""
+
+import contextlib
+import dataclasses
+import secrets
+import string
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.caller import Call
+from audience_service.domain.contact_lists import with_counts
+from audience_service.domain.drafts import DraftReader, SegmentPlan
+from audience_service.domain.errors import (
+    AlreadyExists,
+    AudienceError,
+    InvalidArgument,
+    NameTaken,
+    RequestIdReused,
+    StaleVersion,
+    located,
+)
+from audience_service.domain.ports import ContactList, CreateRequest, ListRepository, SegmentRepository
+from audience_service.domain.segment import (
+    ID_PREFIX,
+    Segment,
+    SegmentDraft,
+    SegmentQuery,
+    SegmentType,
+    Source,
+)
+from audience_service.domain.tokens import TokenSealer, digest
+
+_MAX_REQUEST_ID_LENGTH = 64
+_ATTEMPTS = 5
+_ID_ALPHABET = string.ascii_letters + string.digits
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedSegments:
+    """A page of segments as callers get it; the token is empty on the last page."""
+
+    segments: tuple[Segment, ...]
+    next_page_token: str
+    total: int
+
+
+class Segments:
+    """What an org does with its segments."""
+
+    def __init__(
+        self,
+        segments: SegmentRepository,
+        lists: ListRepository,
+        audiences: Audiences,
+        drafts: DraftReader,
+        sealer: TokenSealer,
+    ) -> None:
+        self._segments = segments
+        self._lists = lists
+        self._audiences = audiences
+        self._drafts = drafts
+        self._sealer = sealer
+
+    def create(
+        self, call: Call, draft: SegmentDraft, source: Source | None, request_id: str, *, validate_only: bool
+    ) -> Segment:
+        """Save a dynamic segment or freeze a static one; CreateSegment in the protos states rules and errors."""
+        request = _create_request(call, draft, source, request_id)
+        if request and (made := self._made_by(call, request)):
+            return made
+        plan = self._drafts.plan(draft, source)
+        self._check_name_free(call, plan.name, "")
+        segment = self._planned(call, plan)
+        if validate_only:
+            return segment
+        segment = dataclasses.replace(segment, id=_new_id())
+        self._fill(call, segment, plan)
+        try:
+            self._segments.insert(call.org, segment, request, call.deadline)
+        except AlreadyExists:
+            self._drop(call, segment)
+            if request and (made := self._made_by(call, request)):
+                return made  # the same request, sent twice at once: the other one was first
+            raise
+        return self._counted(call, (segment,))[0]
+
+    def get(self, call: Call, segment_id: str) -> Segment:
+        """The living segment. Raises AudienceNotFound."""
+        return self._counted(call, (self._audiences.get(call, segment_id),))[0]
+
+    def list(self, call: Call, query: SegmentQuery, page_size: int, page_token: str) -> ListedSegments:
+        """A page of the org's segments. Raises InvalidPageToken."""
+        binding = ("segments", call.org, *dataclasses.astuple(query))
+        after = self._sealer.open(page_token, binding, "page_token") if page_token else None
+        page = self._segments.page(call.org, query, page_size, (after[0], after[1]) if after else None, call.deadline)
+        token = self._sealer.seal(binding, list(page.last)) if page.last else ""
+        return ListedSegments(self._counted(call, page.segments), token, page.total)
+
+    def update(
+        self,
+        call: Call,
+        segment_id: str,
+        draft: SegmentDraft,
+        mask: Iterable[str],
+        version: int | None,
+        *,
+        validate_only: bool,
+    ) -> Segment:
+        """Change a living segment; UpdateSegment in the protos states rules and errors."""
+        fields = frozenset(mask)
+
+        def change(current: Segment) -> Segment:
+            changed = self._drafts.apply(current, draft, fields)
+            self._check_name_free(call, changed.name, current.id)
+            return changed
+
+        if validate_only:
+            return self._counted(call, (change(self._current(call, segment_id, version)),))[0]
+        return self._write(call, segment_id, version, change)
+
+    def delete(self, call: Call, segment_id: str, version: int | None) -> Segment:
+        """Mark a living segment deleted. Raises AudienceNotFound, StaleVersion."""
+        return self._write(call, segment_id, version, lambda current: dataclasses.replace(current, state="deleted"))
+
+    def _write(self, call: Call, segment_id: str, version: int | None, change: Callable[[Segment], Segment]) -> Segment:
+        """Compare-and-set. Without a version the caller means to overwrite: read again and write again."""
+        for attempt in range(_ATTEMPTS):
+            changed = change(self._current(call, segment_id, version))
+            try:
+                return self._counted(call, (self._segments.save(call.org, changed, call.deadline),))[0]
+            except StaleVersion:
+                if version is not None or attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _current(self, call: Call, segment_id: str, version: int | None) -> Segment:
+        segment = self._audiences.get(call, segment_id)
+        if version is not None and version != segment.version:
+            raise StaleVersion(
+                f"the segment is at version {segment.version}, not {version}",
+                metadata={"current_version": str(segment.version)},
+            )
+        return segment
+
+    def _check_name_free(self, call: Call, name: str, except_id: str) -> None:
+        """The unique index refuses a name too, but knows only the records that this service has written."""
+        if self._segments.is_name_taken(call.org, name, except_id, call.deadline):
+            raise NameTaken.of(name)
+
+    def _made_by(self, call: Call, request: CreateRequest) -> Segment | None:
+        found = self._segments.find_request(call.org, request, call.deadline)
+        if found is None:
+            return None
+        segment, made_from = found
+        if made_from != request.digest:
+            raise RequestIdReused(
+                "this request_id has made a segment from a different request",
+                metadata={"request_id": request.request_id},
+            )
+        return self._counted(call, (segment,))[0]
+
+    def _planned(self, call: Call, plan: SegmentPlan) -> Segment:
+        """The segment of a plan, without an id, once all that it rests on has been found."""
+        segment_filter = plan.filter
+        if plan.freeze and plan.freeze.audience_id:
+            segment_filter = self._audiences.get(call, plan.freeze.audience_id).filter
+            if plan.filter.datatype not in ("", segment_filter.datatype):
+                raise InvalidArgument.at(
+                    "segment.filter.datatype", f"is not the source's, which is {segment_filter.datatype}"
+                )
+        if plan.contact_ids:
+            with located("segment"):
+                self._lists.check(call.org, segment_filter.datatype, plan.contact_ids, call.deadline)
+        now = datetime.now(UTC)
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # what a BSON date holds
+        return Segment(
+            id="",
+            name=plan.name,
+            description=plan.description,
+            type=plan.type,
+            filter=segment_filter,
+            create_time=now,
+            update_time=now,
+            author=call.caller.subject,
+        )
+
+    def _fill(self, call: Call, segment: Segment, plan: SegmentPlan) -> None:
+        """Write a static segment's list, before the segment itself: nobody sees a half-made one."""
+        contacts = ContactList(segment.id, segment.filter.datatype)
+        try:
+            if plan.contact_ids:
+                self._lists.add(call.org, contacts, plan.contact_ids, call.deadline)
+            if plan.freeze:
+                population = self._audiences.population(call, plan.freeze)
+                self._lists.freeze(call.org, contacts, population, call.deadline)
+        except BaseException:
+            self._drop(call, segment)
+            raise
+
+    def _drop(self, call: Call, segment: Segment) -> None:
+        """Empty the list of a segment that was never stored. What a dead database keeps of it, nothing refers to."""
+        if segment.type is SegmentType.STATIC:
+            with contextlib.suppress(AudienceError):
+                self._lists.drop(call.org, ContactList(segment.id, segment.filter.datatype))
+
+    def _counted(self, call: Call, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        return with_counts(self._lists, call, segments)
+
+
+def _new_id() -> str:
+    """As the platform makes ids: the datatype and 21 characters, of which 125 bits are chance."""
+    return ID_PREFIX + "".join(secrets.choice(_ID_ALPHABET) for _ in range(21))
+
+
+def _create_request(call: Call, draft: SegmentDraft, source: Source | None, request_id: str) -> CreateRequest | None:
+    if not request_id:
+        return None
+    if len(request_id) > _MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
+        raise InvalidArgument.at("request_id", f"has at most {_MAX_REQUEST_ID_LENGTH} printable characters")
+    asked = [dataclasses.asdict(draft), dataclasses.asdict(source) if source else None]
+    return CreateRequest(call.caller.subject, request_id, digest(asked))
