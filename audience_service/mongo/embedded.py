@@ -1,0 +1,144 @@
+"""The embedded store: an in-memory stand-in for MongoDB, for a first look and for unit tests.
+
+It is mongomock-ng, which gets some filters wrong. What it is known to get wrong is refused here (UNIMPLEMENTED, with
+the reason) rather than answered; tests/contract holds the rest to what a real engine answers.
+"""
+
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from bson import Decimal128
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import AudienceError, UnsupportedByStore
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.ports import Population, Record
+from audience_service.mongo.members import MongoMembers
+
+_LOGICAL = frozenset(("$and", "$or", "$nor"))
+_EQUALITIES = frozenset(("$eq", "$ne", "$in", "$nin", "$all"))
+
+
+def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
+    """A new in-memory database that holds the records. Raises UnsupportedByStore where the extra is not installed."""
+    try:
+        import mongomock_ng
+    except ImportError:
+        raise UnsupportedByStore(
+            "the embedded store is not installed: set AUDIENCE_MONGODB_URI, or install audience-service[embedded]"
+        ) from None
+    # It warns that it ignores time limits and batch sizes, which it has no use for.
+    warnings.filterwarnings("ignore", message=r".* is accepted by .* for pymongo compatibility", category=UserWarning)
+    database: Database[dict[str, Any]] = mongomock_ng.MongoClient(tz_aware=True)["crm"]
+    by_collection: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        by_collection.setdefault(record["datatype"], []).append(dict(record))
+    for name, documents in by_collection.items():
+        database[name].insert_many(documents)
+    return database
+
+
+class EmbeddedMembers(MongoMembers):
+    """MongoMembers that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def count(self, org: str, population: Population, deadline: Deadline) -> int:
+        """As on MongoDB, or refused."""
+        with _refused(population):
+            return super().count(org, population, deadline)
+
+    def sample(self, org: str, population: Population, deadline: Deadline) -> Record | None:
+        """As on MongoDB, or refused."""
+        with _refused(population):
+            return super().sample(org, population, deadline)
+
+    def stream(
+        self,
+        org: str,
+        population: Population,
+        paths: Sequence[str],
+        batch_size: int,
+        after: str,
+        deadline: Deadline,
+    ) -> Generator[list[Record], None, None]:
+        """As on MongoDB, or refused."""
+        with _refused(population):
+            yield from super().stream(org, population, paths, batch_size, after, deadline)
+
+
+@contextmanager
+def _refused(population: Population) -> Iterator[None]:
+    if isinstance(population, CompiledFilter):
+        for reason in _wrong_answers(population.match):
+            raise UnsupportedByStore(f"the embedded store {reason}; a MongoDB answers this filter")
+    try:
+        yield
+    except (AudienceError, PyMongoError):
+        raise
+    except Exception as error:
+        # It fails in many ways on values that it does not know (decimals, say), none of them MongoDB's.
+        raise UnsupportedByStore(f"the embedded store cannot evaluate this filter: {error}") from error
+
+
+def _wrong_answers(match: Mapping[str, Any], *, in_element: bool = False) -> Iterator[str]:
+    """Why the store would answer a match wrongly, as differential tests against a real engine have shown."""
+    for key, value in match.items():
+        if key in _LOGICAL:
+            if key == "$nor" and in_element:
+                yield "takes values that are no objects for elements that $elemMatch negates"
+            for item in value:
+                yield from _wrong_answers(item, in_element=in_element)
+        else:
+            yield from _wrong_conditions(key, value, in_element=in_element)
+
+
+def _wrong_conditions(path: str, operators: Mapping[str, Any], *, in_element: bool = False) -> Iterator[str]:
+    nested = "." in path.removeprefix("data.") or in_element
+    for name, operand in operators.items():
+        if name == "$size":
+            yield "counts objects and texts in $size"
+        if name == "$type":
+            yield "mistakes types in $type"
+        if name == "$exists" and nested:
+            yield "looks for $exists in arrays wrongly"
+        if name == "$all" and not operand:
+            yield "finds everything with an empty $all"
+        if name in ("$gt", "$gte", "$lt", "$lte"):
+            yield from _wrong_order(operand)
+        if name in _EQUALITIES:
+            for value in [operand] if name in ("$eq", "$ne") else operand:
+                yield from _wrong_equality(value, nested)
+        if name in ("$ne", "$nin", "$not") and in_element:
+            yield "takes values that are no objects for elements that $elemMatch negates"
+        if name == "$not":
+            yield from _wrong_conditions(path, operand, in_element=in_element)
+        if name == "$elemMatch":
+            yield from _wrong_elements(operand)
+
+
+def _wrong_order(operand: Any) -> Iterator[str]:
+    if operand is None:
+        yield "finds nothing that is at least, or at most, null"
+    if isinstance(operand, Decimal128):
+        yield "mistakes decimals"
+
+
+def _wrong_equality(value: Any, nested: bool) -> Iterator[str]:
+    if isinstance(value, bool | int | float) and value in (0, 1):
+        yield "takes true for 1 and false for 0"
+    if isinstance(value, list | Mapping):
+        yield "compares lists and objects wrongly"
+    if isinstance(value, Decimal128):
+        yield "mistakes decimals"
+    if value is None and nested:
+        yield "looks for null in arrays wrongly"
+
+
+def _wrong_elements(operand: Mapping[str, Any]) -> Iterator[str]:
+    if any(key.startswith("$") and key not in _LOGICAL for key in operand):
+        yield "looks for scalars of $elemMatch in lists of lists too"
+    else:
+        yield from _wrong_answers(operand, in_element=True)

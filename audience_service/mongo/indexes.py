@@ -1,0 +1,73 @@
+"""The indexes that the service needs, and whether a database has them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo.database import Database
+
+from audience_service.mongo.collections import LISTS, SEGMENTS
+
+Keys = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One index and why it is there."""
+
+    collection: str
+    keys: Keys
+    why: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The collection and the fields, as people speak of it."""
+        return f"{self.collection}({', '.join(name for name, _ in self.keys)})"
+
+
+def required_indexes(datatypes: Sequence[str]) -> list[Index]:
+    """Every index that the service rests on. sk goes last in compound ones: the filter's fields narrow first."""
+    unique_if_set = {"unique": True, "sparse": True}
+    return [
+        *(Index(name, (("sk", 1),), "the tenant scope, streams in sk order") for name in datatypes),
+        *(Index(name, (("pk", 1), ("sk", 1)), "records by id, for static lists") for name in datatypes),
+        Index(SEGMENTS, (("sk", 1),), "the tenant scope"),
+        Index(SEGMENTS, (("pk", 1), ("sk", 1)), "segments by id"),
+        Index(SEGMENTS, (("data.unique.name", 1),), "one living segment of a name in an org", unique_if_set),
+        Index(SEGMENTS, (("data.unique.request", 1),), "one segment for a request_id", unique_if_set),
+        Index(LISTS, (("audience", 1), ("sk", 1)), "a static list in sk order; its length"),
+        Index(LISTS, (("pk", 1), ("audience", 1)), "taking contacts off a list; the lists of a contact"),
+    ]
+
+
+def missing_indexes(database: Database[dict[str, Any]], datatypes: Sequence[str]) -> list[Index]:
+    """The required indexes that the database lacks; one of other options (not unique, say) counts as lacking."""
+    present: dict[str, list[dict[str, Any]]] = {}
+    for index in required_indexes(datatypes):
+        if index.collection not in present:
+            present[index.collection] = list(database[index.collection].index_information().values())
+    return [
+        index
+        for index in required_indexes(datatypes)
+        if not any(
+            tuple((name, int(order)) for name, order in info["key"]) == index.keys
+            and bool(info.get("unique")) >= bool(index.options.get("unique"))
+            and "partialFilterExpression" not in info
+            for info in present[index.collection]
+        )
+    ]
+
+
+def create_index(database: Database[dict[str, Any]], index: Index) -> None:
+    """Create one index; no error where it is there already."""
+    database[index.collection].create_index(list(index.keys), **index.options)
+
+
+def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence[str]) -> list[str]:
+    """The collections in use that have a default collation.
+
+    Under one that ignores case, the range of sk that is org "acme" would hold "ACME" too: they must not be served.
+    """
+    names = {*datatypes, SEGMENTS, LISTS}
+    found = database.list_collections(filter={"name": {"$in": sorted(names)}})
+    return sorted(info["name"] for info in found if info.get("options", {}).get("collation"))

@@ -1,0 +1,134 @@
+"""The lists of static segments, a document for each record on one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pymongo import UpdateOne
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import ContactNotFound, Violation
+from audience_service.domain.filters.compile import LIVING
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import ContactList, Population
+from audience_service.mongo.collections import LISTS
+from audience_service.mongo.failures import time_limit, translated
+from audience_service.mongo.members import pipeline
+from audience_service.mongo.scope import scoped
+
+_CHUNK = 5_000
+"""How many ids a command carries: 5,000 of them stay far below MongoDB's 100,000 writes and 16 MB."""
+
+_NAMED_VIOLATIONS = 100
+
+Item = TypeVar("Item")
+
+
+class MongoLists:
+    """The ListRepository on MongoDB; domain/ports.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection: Collection[dict[str, Any]] = database[LISTS]
+
+    def add(self, org: str, contacts: ContactList, ids: Sequence[str], deadline: Deadline) -> int:
+        """Insert what is not there; `_id` names list and record, so that nothing is on a list twice."""
+        found = self._find(org, contacts.datatype, ids, deadline)
+        rows = [{"audience": contacts.audience_id, "pk": pk, "sk": sk} for pk, sk in found.items()]
+        added = 0
+        for chunk in _chunks(rows):
+            deadline.remaining()
+            inserts = [UpdateOne({"_id": _row_id(row)}, {"$setOnInsert": row}, upsert=True) for row in chunk]
+            with translated():
+                added += self._collection.bulk_write(inserts, ordered=False).upserted_count
+        return added
+
+    def check(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> None:
+        """Raise ContactNotFound as add would."""
+        self._find(org, datatype, ids, deadline)
+
+    def remove(self, org: str, contacts: ContactList, ids: Sequence[str], deadline: Deadline) -> int:
+        """Delete by id."""
+        removed = 0
+        for chunk in _chunks(ids):
+            deadline.remaining()
+            with translated():
+                match = scoped(org, {"audience": contacts.audience_id, "pk": {"$in": list(chunk)}})
+                removed += self._collection.delete_many(match).deleted_count
+        return removed
+
+    def freeze(self, org: str, contacts: ContactList, population: Population, deadline: Deadline) -> None:
+        """One pipeline that ends in $merge: no record leaves the database."""
+        collection, stages = pipeline(org, population)
+        row = {
+            "_id": {"$concat": [{"$literal": f"{contacts.audience_id}/"}, "$sk"]},
+            "audience": {"$literal": contacts.audience_id},
+            "pk": 1,
+            "sk": 1,
+        }
+        merge = {"into": LISTS, "on": "_id", "whenMatched": "keepExisting", "whenNotMatched": "insert"}
+        with translated():
+            self._database[collection].aggregate(
+                [*stages, {"$project": row}, {"$merge": merge}], **time_limit(deadline)
+            )
+
+    def drop(self, org: str, contacts: ContactList) -> None:
+        """Delete all rows."""
+        with translated():
+            self._collection.delete_many(scoped(org, {"audience": contacts.audience_id}))
+
+    def sizes(self, org: str, audience_ids: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
+        """Count the rows of all of them in one query."""
+        stages: list[Document] = [
+            {"$match": scoped(org, {"audience": {"$in": list(audience_ids)}})},
+            {"$group": {"_id": "$audience", "n": {"$sum": 1}}},
+        ]
+        with translated():
+            counted = {row["_id"]: int(row["n"]) for row in self._collection.aggregate(stages, **time_limit(deadline))}
+        return {audience_id: counted.get(audience_id, 0) for audience_id in audience_ids}
+
+    def page(
+        self, org: str, contacts: ContactList, size: int, after: str, deadline: Deadline
+    ) -> Sequence[tuple[str, str]]:
+        """Read on behind a key."""
+        match = scoped(org, {"audience": contacts.audience_id}, {"sk": {"$gt": after}})
+        limit = time_limit(deadline)
+        with translated():
+            rows = self._collection.find(
+                match, {"_id": 0, "pk": 1, "sk": 1}, sort=[("sk", 1)], limit=size, max_time_ms=limit.get("maxTimeMS")
+            )
+            return [(row["pk"], row["sk"]) for row in rows]
+
+    def _find(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> dict[str, str]:
+        """The sk of each id. Raises ContactNotFound where one is no living record of the org."""
+        found: dict[str, str] = {}
+        for chunk in _chunks(list(dict.fromkeys(ids))):
+            limit = time_limit(deadline)
+            with translated():
+                records = self._database[datatype].find(
+                    scoped(org, {"pk": {"$in": list(chunk)}}, LIVING),
+                    {"_id": 0, "pk": 1, "sk": 1},
+                    max_time_ms=limit.get("maxTimeMS"),
+                )
+                found.update((record["pk"], record["sk"]) for record in records)
+        absent = [index for index, contact_id in enumerate(ids) if contact_id not in found]
+        if absent:
+            raise ContactNotFound(
+                f"{len(absent):,} of the ids are no living {datatype} of the org",
+                violations=tuple(
+                    Violation(f"contact_ids[{index}]", f"is no living {datatype} of the org")
+                    for index in absent[:_NAMED_VIOLATIONS]
+                ),
+                metadata={"count": str(len(absent))},
+            )
+        return found
+
+
+def _row_id(row: Mapping[str, str]) -> str:
+    return f"{row['audience']}/{row['sk']}"
+
+
+def _chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]

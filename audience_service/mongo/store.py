@@ -1,0 +1,76 @@
+"""The store: every repository on one database, and the chores around them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from audience_service.domain.ports import ListRepository, MemberRepository, Record, SegmentRepository
+from audience_service.mongo.collections import connect
+from audience_service.mongo.embedded import EmbeddedMembers, embedded_database
+from audience_service.mongo.failures import translated
+from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
+from audience_service.mongo.lists import MongoLists
+from audience_service.mongo.members import MongoMembers
+from audience_service.mongo.segments import MongoSegments
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The repositories on one database."""
+
+    segments: SegmentRepository
+    lists: ListRepository
+    members: MemberRepository
+    database: Database[dict[str, Any]]
+
+    def is_reachable(self) -> bool:
+        """Whether the database answers now."""
+        try:
+            self.database.command("ping")
+        except PyMongoError:
+            return False
+        return True
+
+    def missing_indexes(self, datatypes: Sequence[str]) -> list[Index]:
+        """The required indexes that are not there. Raises StoreUnavailable."""
+        with translated():
+            return missing_indexes(self.database, datatypes)
+
+    def create_index(self, index: Index) -> None:
+        """Create one. Raises StoreUnavailable."""
+        with translated():
+            create_index(self.database, index)
+
+    def collated_collections(self, datatypes: Sequence[str]) -> list[str]:
+        """The collections whose default collation would break the tenant scope. Raises StoreUnavailable."""
+        with translated():
+            return collated_collections(self.database, datatypes)
+
+    def insert(self, records: Sequence[Record]) -> None:
+        """Insert records of one datatype. Raises StoreUnavailable."""
+        with translated():
+            self.database[records[0]["datatype"]].insert_many([dict(record) for record in records], ordered=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.database.client.close()
+
+
+def mongo_store(uri: str, database: str) -> Store:
+    """The store on a MongoDB. Connects on first use."""
+    return _store(connect(uri, database), MongoMembers)
+
+
+def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store:
+    """A new store in memory that holds the records. Raises UnsupportedByStore where its extra is not installed."""
+    database = embedded_database(records)
+    for index in required_indexes(datatypes):
+        create_index(database, index)
+    return _store(database, EmbeddedMembers)
+
+
+def _store(database: Database[dict[str, Any]], members: type[MongoMembers]) -> Store:
+    return Store(MongoSegments(database), MongoLists(database), members(database), database)
