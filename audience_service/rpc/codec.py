@@ -1,0 +1,119 @@
+"""Between messages and the domain's dataclasses."""
+
+from audience_service.domain.audiences import Selection
+from audience_service.domain.errors import InvalidArgument, located
+from audience_service.domain.filters import Filter, Limits, fits_struct, parse_text, print_text
+from audience_service.domain.membership import MemberBatch
+from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type
+from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
+from audience_service.pb.audience.v1 import reach_service_pb2 as reach_pb
+from audience_service.pb.audience.v1 import resources_pb2 as pb
+from audience_service.pb.audience.v1 import segment_service_pb2 as segment_pb
+from audience_service.rpc.structs import encode_moment, read_struct, write_struct
+
+_MAX_TEXT_LENGTH = 200
+
+
+def decode_filter(message: pb.Filter, place: str) -> Filter:
+    """The filter; without conditions its `where` is None. Raises InvalidFilter at `place` for text that is no JSON."""
+    match message.WhichOneof("conditions"):
+        case "where":
+            return Filter(message.datatype, read_struct(message.where), exact=False)
+        case "where_json":
+            with located(place):
+                where = parse_text(message.where_json, "where_json", Limits().size_bytes)
+            return Filter(message.datatype, where)
+        case _:
+            return Filter(message.datatype, None)
+
+
+def encode_filter(value: Filter) -> pb.Filter:
+    """The filter, in `where` if an object can hold it exactly, else in `where_json`."""
+    if value.where is None:
+        return pb.Filter(datatype=value.datatype)
+    if fits_struct(value.where):
+        return pb.Filter(datatype=value.datatype, where=write_struct(value.where))
+    return pb.Filter(datatype=value.datatype, where_json=print_text(value.where))
+
+
+def decode_selection(message: reach_pb.EstimateReachRequest | membership_pb.StreamMembersRequest) -> Selection:
+    """Whose members a caller means. Raises InvalidFilter."""
+    written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
+    return Selection(message.audience_id, written)
+
+
+def decode_draft(message: pb.Segment) -> SegmentDraft:
+    """What a caller may set of a segment; output-only fields are passed over. Raises InvalidFilter."""
+    return SegmentDraft(
+        name=message.name,
+        description=message.description,
+        type=message.type,
+        filter=decode_filter(message.filter, "segment.filter") if message.HasField("filter") else None,
+        contact_ids=tuple(message.contact_ids),
+    )
+
+
+def decode_source(message: segment_pb.CreateSegmentRequest) -> Source | None:
+    """What to freeze, if anything. Raises InvalidFilter."""
+    if not message.HasField("source"):
+        return None
+    source = message.source
+    if source.HasField("filter"):
+        return Source(filter=decode_filter(source.filter, "source.filter"))
+    return Source(audience_id=source.audience_id)
+
+
+def decode_query(message: segment_pb.ListSegmentsRequest) -> SegmentQuery:
+    """Which segments to list. Raises InvalidArgument."""
+    for place in ("name", "state"):
+        if len(getattr(message, place)) > _MAX_TEXT_LENGTH:
+            raise InvalidArgument.at(place, f"has more than {_MAX_TEXT_LENGTH} characters")
+    order, descending = check_order(message.order_by)
+    return SegmentQuery(
+        name=message.name,
+        type=check_type(message.type, "type").value if message.type else "",
+        state=message.state,
+        order=order,
+        descending=descending,
+    )
+
+
+def decode_version(message: pb.Segment | segment_pb.DeleteSegmentRequest) -> int | None:
+    """The version that a write is to be made on, None for whatever is there."""
+    return message.version if message.HasField("version") else None
+
+
+def decode_size(size: int, place: str, *, default: int, maximum: int) -> int:
+    """A page or batch size: the default for 0, at most the maximum (AIP-158). Raises InvalidArgument if negative."""
+    if size < 0:
+        raise InvalidArgument.at(place, "is negative")
+    return min(size or default, maximum)
+
+
+def encode_segment(value: Segment) -> pb.Segment:
+    """The segment as callers see it."""
+    return pb.Segment(
+        id=value.id,
+        name=value.name,
+        description=value.description,
+        filter=encode_filter(value.filter),
+        type=value.type,
+        contact_count=value.contact_count,
+        state=value.state,
+        version=value.version,
+        create_time=encode_moment(value.create_time),
+        update_time=encode_moment(value.update_time),
+        author=value.author,
+    )
+
+
+def encode_batch(value: MemberBatch) -> membership_pb.StreamMembersResponse:
+    """A message of a member stream."""
+    return membership_pb.StreamMembersResponse(
+        members=[
+            membership_pb.Member(id=member.id, fields=write_struct(member.fields) if member.fields else None)
+            for member in value.members
+        ],
+        cursor=value.cursor,
+        totals=None if value.total is None else membership_pb.StreamTotals(member_count=value.total),
+    )

@@ -1,0 +1,73 @@
+"""The one table from domain errors to status codes, for unary answers and for streams midway alike."""
+
+import uuid
+from typing import NoReturn
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from audience_service.domain import errors
+
+DOMAIN = "audience"
+
+CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.StaleVersion: grpc.StatusCode.ABORTED,
+    errors.NotStatic: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnusableAudience: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.UnsupportedByStore: grpc.StatusCode.UNIMPLEMENTED,
+}
+"""The code of an error is that of the nearest class in its line of ancestors."""
+
+_log = structlog.get_logger()
+
+
+def code_of(error: errors.AudienceError) -> grpc.StatusCode:
+    """The canonical code of an error."""
+    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+
+
+def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+    """End the RPC with an error's status; one that is no AudienceError is a defect, logged and told as INTERNAL."""
+    if isinstance(error, errors.AudienceError):
+        status = _status(code_of(error), str(error), _details(error))
+    else:
+        incident = uuid.uuid4().hex[:8]
+        _log.error("internal error", incident=incident, exc_info=error)
+        info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
+        status = _status(grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info])
+    context.abort_with_status(rpc_status.to_status(status))
+    raise AssertionError("abort_with_status raises")
+
+
+def _details(error: errors.AudienceError) -> list[Message]:
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
+    if error.violations:
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+            for v in error.violations
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if error.retry_after_seconds is not None:
+        delay = Duration()
+        delay.FromMilliseconds(int(error.retry_after_seconds * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return details
+
+
+def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
+    status = status_pb2.Status(code=code.value[0], message=message)
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status

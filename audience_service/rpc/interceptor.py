@@ -1,0 +1,168 @@
+"""What stands before every servicer: the caller is verified, the request decoded, and errors are told.
+
+It wraps the handler, not the lookup of it: grpcio looks handlers up in its one serving thread, and a signature should
+be checked in the pool. Requests arrive as bytes and are decoded here, since grpcio itself answers INTERNAL to bytes
+that are no message.
+"""
+
+from __future__ import annotations  # grpc's handler types are generic to the type checker only
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from audience_service.domain.caller import Call, Deadline, Scope
+from audience_service.domain.errors import AudienceError, MalformedRequest, TooManyStreams
+from audience_service.pb.audience.v1 import options_pb2
+from audience_service.rpc.auth import Authenticator
+from audience_service.rpc.call import enter_call
+from audience_service.rpc.errors import abort, code_of
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC as the protos declare it."""
+
+    path: str
+    scope: Scope
+    request: type[Message]
+
+    @classmethod
+    def of(cls, descriptor: MethodDescriptor) -> Method:
+        """Read a method's declaration. Raises ValueError where it requires no scope that there is."""
+        return cls(
+            path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
+            scope=Scope(descriptor.GetOptions().Extensions[options_pb2.required_scope]),
+            request=GetMessageClass(descriptor.input_type),
+        )
+
+    def decode(self, raw: bytes) -> Message:
+        """The request. Raises MalformedRequest."""
+        try:
+            return self.request.FromString(raw)
+        except DecodeError:
+            name = self.request.DESCRIPTOR.full_name
+            raise MalformedRequest(f"the bytes are no {name}", metadata={"message": name}) from None
+
+
+class StreamSlots:
+    """A cap on streams, each of which holds a thread for as long as it lasts."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open = 0
+        self._lock = threading.Lock()
+
+    @property
+    def open(self) -> int:
+        """How many streams are open now."""
+        return self._open
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Hold a slot. Raises TooManyStreams at once when all are held."""
+        with self._lock:
+            if self._open >= self._limit:
+                raise TooManyStreams(f"{self._limit} streams are open already", metadata={"limit": str(self._limit)})
+            self._open += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open -= 1
+
+
+class CallInterceptor(grpc.ServerInterceptor):
+    """Wraps the handlers of the given services; others (health, reflection) pass untouched and open to all."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        services: Iterable[ServiceDescriptor],
+        slots: StreamSlots,
+        unary_timeout_seconds: float,
+    ) -> None:
+        methods = (Method.of(method) for service in services for method in service.methods)
+        self._methods = {method.path: method for method in methods}
+        self._authenticator = authenticator
+        self._slots = slots
+        self._unary_timeout = unary_timeout_seconds
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap each handler once."""
+        path = handler_call_details.method
+        if path in self._wrapped:
+            return self._wrapped[path]
+        handler = continuation(handler_call_details)
+        if handler is None or path not in self._methods:
+            return handler
+        self._wrapped[path] = self.wrap(self._methods[path], handler)
+        return self._wrapped[path]
+
+    def wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        """The handler behind verification, decoding and the error table."""
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(method, handler.unary_stream), response_serializer=handler.response_serializer
+            )
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(method, handler.unary_unary), response_serializer=handler.response_serializer
+            )
+        raise NotImplementedError(f"{method.path} streams requests, which no RPC does yet")
+
+    def _unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
+        def answer(raw: bytes, context: grpc.ServicerContext) -> Any:
+            with _told(method, context):
+                self._enter(method, context, self._unary_timeout)
+                return behavior(method.decode(raw), context)
+
+        return answer
+
+    def _streaming(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
+        def answer(raw: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
+            with _told(method, context):
+                self._enter(method, context, None)
+                with self._slots.slot(), closing(behavior(method.decode(raw), context)) as responses:
+                    yield from responses
+
+        return answer
+
+    def _enter(self, method: Method, context: grpc.ServicerContext, timeout: float | None) -> None:
+        caller = self._authenticator.caller(context.invocation_metadata(), method.scope)
+        remaining = context.time_remaining()
+        enter_call(Call(caller, Deadline.after(timeout if remaining is None else remaining)))
+        structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
+
+
+@contextmanager
+def _told(method: Method, context: grpc.ServicerContext) -> Iterator[None]:
+    """Turn what is raised into the RPC's status, and log a line per call. A client that goes away is CANCELLED."""
+    structlog.contextvars.clear_contextvars()
+    begun = time.monotonic()
+    code = "CANCELLED"
+    try:
+        yield
+        code = "OK"
+    except Exception as error:
+        code = code_of(error).name if isinstance(error, AudienceError) else "INTERNAL"
+        abort(context, error)
+    finally:
+        millis = round((time.monotonic() - begun) * 1000, 1)
+        _log.info("call", method=method.path, code=code, millis=millis)

@@ -1,0 +1,30 @@
+"""MembershipService on the wire."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import grpc
+
+from audience_service.domain.membership import Membership
+from audience_service.pb.audience.v1 import membership_service_pb2 as pb
+from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
+from audience_service.rpc.call import current_call
+from audience_service.rpc.codec import decode_selection, decode_size, encode_batch
+
+
+class MembershipServicer(MembershipServiceServicer):
+    """Decodes, delegates to the use cases, encodes."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+
+    def StreamMembers(
+        self, request: pb.StreamMembersRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.StreamMembersResponse]:
+        """Send the members in batches."""
+        size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
+        batches = self._membership.stream(
+            current_call(), decode_selection(request), request.fields, size, request.cursor
+        )
+        with closing(batches):
+            yield from map(encode_batch, batches)

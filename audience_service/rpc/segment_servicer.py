@@ -1,0 +1,88 @@
+"""SegmentService on the wire."""
+
+import grpc
+
+from audience_service.domain.contact_lists import ContactLists
+from audience_service.domain.segments import Segments
+from audience_service.pb.audience.v1 import segment_service_pb2 as pb
+from audience_service.pb.audience.v1.resources_pb2 import Segment
+from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceServicer
+from audience_service.rpc.call import current_call
+from audience_service.rpc.codec import (
+    decode_draft,
+    decode_query,
+    decode_size,
+    decode_source,
+    decode_version,
+    encode_segment,
+)
+
+
+class SegmentServicer(SegmentServiceServicer):
+    """Decodes, delegates to the use cases, encodes."""
+
+    def __init__(self, segments: Segments, lists: ContactLists) -> None:
+        self._segments = segments
+        self._lists = lists
+
+    def CreateSegment(self, request: pb.CreateSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Save or freeze a segment."""
+        draft, source = decode_draft(request.segment), decode_source(request)
+        made = self._segments.create(
+            current_call(), draft, source, request.request_id, validate_only=request.validate_only
+        )
+        return encode_segment(made)
+
+    def GetSegment(self, request: pb.GetSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Answer with one segment."""
+        return encode_segment(self._segments.get(current_call(), request.id))
+
+    def ListSegments(self, request: pb.ListSegmentsRequest, context: grpc.ServicerContext) -> pb.ListSegmentsResponse:
+        """Answer with a page of segments."""
+        size = decode_size(request.page_size, "page_size", default=50, maximum=1_000)
+        page = self._segments.list(current_call(), decode_query(request), size, request.page_token)
+        return pb.ListSegmentsResponse(
+            segments=[encode_segment(segment) for segment in page.segments],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )
+
+    def UpdateSegment(self, request: pb.UpdateSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Change a segment."""
+        changed = self._segments.update(
+            current_call(),
+            request.segment.id,
+            decode_draft(request.segment),
+            request.update_mask.paths,
+            decode_version(request.segment),
+            validate_only=request.validate_only,
+        )
+        return encode_segment(changed)
+
+    def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Mark a segment deleted."""
+        return encode_segment(self._segments.delete(current_call(), request.id, decode_version(request)))
+
+    def AddSegmentContacts(
+        self, request: pb.AddSegmentContactsRequest, context: grpc.ServicerContext
+    ) -> pb.AddSegmentContactsResponse:
+        """Put contacts on a list."""
+        added, segment = self._lists.add(current_call(), request.id, tuple(request.contact_ids))
+        return pb.AddSegmentContactsResponse(added_count=added, segment=encode_segment(segment))
+
+    def RemoveSegmentContacts(
+        self, request: pb.RemoveSegmentContactsRequest, context: grpc.ServicerContext
+    ) -> pb.RemoveSegmentContactsResponse:
+        """Take contacts off a list."""
+        removed, segment = self._lists.remove(current_call(), request.id, tuple(request.contact_ids))
+        return pb.RemoveSegmentContactsResponse(removed_count=removed, segment=encode_segment(segment))
+
+    def ListSegmentContacts(
+        self, request: pb.ListSegmentContactsRequest, context: grpc.ServicerContext
+    ) -> pb.ListSegmentContactsResponse:
+        """Answer with a page of a list."""
+        size = decode_size(request.page_size, "page_size", default=1_000, maximum=50_000)
+        page = self._lists.list(current_call(), request.id, size, request.page_token)
+        return pb.ListSegmentContactsResponse(
+            contact_ids=page.ids, next_page_token=page.next_page_token, total_size=page.total
+        )

@@ -1,0 +1,96 @@
+"""The gRPC server: the servicers behind the interceptor, with health and reflection."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2, segment_service_pb2
+from audience_service.pb.audience.v1.membership_service_pb2_grpc import (
+    MembershipServiceServicer,
+    add_MembershipServiceServicer_to_server,
+)
+from audience_service.pb.audience.v1.reach_service_pb2_grpc import (
+    ReachServiceServicer,
+    add_ReachServiceServicer_to_server,
+)
+from audience_service.pb.audience.v1.segment_service_pb2_grpc import (
+    SegmentServiceServicer,
+    add_SegmentServiceServicer_to_server,
+)
+from audience_service.rpc.auth import Authenticator
+from audience_service.rpc.interceptor import CallInterceptor, StreamSlots
+
+SERVICES: tuple[ServiceDescriptor, ...] = tuple(
+    service
+    for module in (segment_service_pb2, reach_service_pb2, membership_service_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+"""Every service of the contract."""
+
+_QUEUED_CALLS_PER_THREAD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Servicers:
+    """One servicer for each service."""
+
+    segment: SegmentServiceServicer
+    reach: ReachServiceServicer
+    membership: MembershipServiceServicer
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How a server process runs. Calls beyond what the threads and a short queue hold are RESOURCE_EXHAUSTED."""
+
+    listen: str
+    threads: int
+    max_streams: int
+    unary_timeout_seconds: float
+    reflection: bool
+    share_port: bool
+
+
+class RpcServer:
+    """A server that is bound to its port and not yet started."""
+
+    def __init__(self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions) -> None:
+        """Bind the port. Raises RuntimeError where it is taken."""
+        self.slots = StreamSlots(options.max_streams)
+        self._health = health.HealthServicer()
+        self._server = grpc.server(
+            ThreadPoolExecutor(options.threads, thread_name_prefix="rpc"),
+            interceptors=[
+                CallInterceptor(authenticator, SERVICES, self.slots, options.unary_timeout_seconds),
+            ],
+            options=[("grpc.so_reuseport", int(options.share_port))],
+            maximum_concurrent_rpcs=options.threads * _QUEUED_CALLS_PER_THREAD,
+        )
+        add_SegmentServiceServicer_to_server(servicers.segment, self._server)
+        add_ReachServiceServicer_to_server(servicers.reach, self._server)
+        add_MembershipServiceServicer_to_server(servicers.membership, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if options.reflection:
+            names = (*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        self.port = self._server.add_insecure_port(options.listen)
+
+    def start(self) -> None:
+        """Serve. Health is NOT_SERVING until set_healthy says otherwise."""
+        self.set_healthy(healthy=False)
+        self._server.start()
+
+    def set_healthy(self, *, healthy: bool) -> None:
+        """Tell health checks, for the server as a whole and for each service, whether calls can be answered."""
+        status = health_pb2.HealthCheckResponse.SERVING if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *(service.full_name for service in SERVICES)):
+            self._health.set(name, status)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Take no new calls, let those under way end within the grace, cut the rest; returns when all is over."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace_seconds).wait()
