@@ -1,0 +1,6 @@
+"""The command `audience-service`."""
+
+from audience_service.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The composition root: the only module that sees every layer."""
+
+import hashlib
+import threading
+
+import structlog
+
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.contact_lists import ContactLists
+from audience_service.domain.drafts import DraftReader
+from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.membership import Membership
+from audience_service.domain.reach import Reach
+from audience_service.domain.segments import Segments
+from audience_service.domain.tokens import TokenSealer
+from audience_service.mongo.store import Store, embedded_store, mongo_store
+from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
+from audience_service.rpc.membership_servicer import MembershipServicer
+from audience_service.rpc.reach_servicer import ReachServicer
+from audience_service.rpc.segment_servicer import SegmentServicer
+from audience_service.rpc.server import RpcServer, ServerOptions, Servicers
+from audience_service.settings import Settings
+
+SAMPLE_ORGS = {"demo": 2_500, "demo2": 500}
+"""The orgs of the embedded store and how many sample contacts each has."""
+
+_HEALTH_SECONDS = 3.0
+
+_log = structlog.get_logger()
+
+
+def open_store(settings: Settings) -> Store:
+    """The database that the settings name, or a new embedded store with sample contacts."""
+    if settings.mongodb_uri:
+        return mongo_store(settings.mongodb_uri.get_secret_value(), settings.database)
+    return sample_store(settings)
+
+
+def sample_store(settings: Settings) -> Store:
+    """A new embedded store with the sample contacts of every sample org."""
+    try:
+        from audience_service.samples import sample_contacts
+    except ImportError:
+        return embedded_store([], settings.datatypes)  # says what to install
+    records = (record for org, count in SAMPLE_ORGS.items() for record in sample_contacts(org, count))
+    return embedded_store(records, settings.datatypes)
+
+
+class App:
+    """One server process: bound on construction, serving after start."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        """Wire all of it. Raises SettingsError, RuntimeError where the port is taken."""
+        key = settings.key()
+        compiler = FilterCompiler(settings.datatypes)
+        sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
+        audiences = Audiences(store.segments, compiler)
+        servicers = Servicers(
+            segment=SegmentServicer(
+                Segments(store.segments, store.lists, audiences, DraftReader(compiler), sealer),
+                ContactLists(store.segments, store.lists, audiences, sealer),
+            ),
+            reach=ReachServicer(Reach(store.members, audiences)),
+            membership=MembershipServicer(Membership(store.members, audiences, sealer)),
+        )
+        self._store = store
+        self._watch = threading.Event()
+        self._watcher = threading.Thread(target=self._watch_store, name="health", daemon=True)
+        self.server = RpcServer(servicers, Authenticator(token_rules(settings)), _options(settings))
+
+    @property
+    def port(self) -> int:
+        """The port that is served."""
+        return self.server.port
+
+    def start(self) -> None:
+        """Serve, whether the database answers or not; health follows it."""
+        self.server.start()
+        self._watcher.start()
+
+    def stop(self, grace_seconds: float = 5.0) -> None:
+        """Drain and close."""
+        self._watch.set()
+        self.server.stop(grace_seconds)
+        self._watcher.join()
+        self._store.close()
+
+    def _watch_store(self) -> None:
+        healthy: bool | None = None
+        while not self._watch.is_set():
+            reachable = self._store.is_reachable()
+            if reachable != healthy and not self._watch.is_set():
+                (_log.info if reachable else _log.warning)("database", reachable=reachable)
+                self.server.set_healthy(healthy=reachable)
+                healthy = reachable
+            self._watch.wait(_HEALTH_SECONDS)
+
+
+def token_rules(settings: Settings) -> TokenRules:
+    """The rules that tokens are held to. Raises SettingsError."""
+    return TokenRules(
+        key=settings.key(),
+        algorithm=settings.jwt_algorithm,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        claims=ClaimNames(
+            subject=settings.jwt_claim_subject,
+            org=settings.jwt_claim_org,
+            orgs=settings.jwt_claim_orgs,
+            roles=settings.jwt_claim_roles,
+            scope=settings.jwt_claim_scope,
+        ),
+    )
+
+
+def _options(settings: Settings) -> ServerOptions:
+    return ServerOptions(
+        listen=settings.listen,
+        threads=settings.threads,
+        max_streams=settings.max_streams,
+        unary_timeout_seconds=settings.unary_timeout_seconds,
+        reflection=settings.reflection,
+        share_port=settings.workers > 1,
+    )

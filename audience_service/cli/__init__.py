@@ -1,0 +1,35 @@
+"""The command line: serve, demo, token, seed, indexes."""
+
+import click
+
+from audience_service.cli.demo import demo
+from audience_service.cli.indexes import indexes
+from audience_service.cli.seed import seed
+from audience_service.cli.serve import serve
+from audience_service.cli.token import token
+from audience_service.domain.errors import AudienceError
+from audience_service.settings import SettingsError
+
+
+class _Commands(click.Group):
+    """Shows what is wrong with settings or the store as a message, not as a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command. Raises ClickException for the errors that a user can mend."""
+        try:
+            return super().invoke(ctx)
+        except (SettingsError, AudienceError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="audience-service")
+def main() -> None:
+    """Audiences and segmentation for a multi-tenant CRM, as a gRPC service on MongoDB.
+
+    Settings come from the environment (AUDIENCE_...); docs/operations.md describes them.
+    """
+
+
+for command in (serve, demo, token, seed, indexes):
+    main.add_command(command)

@@ -1,0 +1,88 @@
+"""`audience-service serve`: one process, or several that share the port."""
+
+import multiprocessing
+import signal
+import threading
+from multiprocessing.process import BaseProcess
+
+import click
+import structlog
+
+from audience_service.app import SAMPLE_ORGS, App, open_store
+from audience_service.cli.log import configure_logs
+from audience_service.cli.token import mint
+from audience_service.settings import Settings
+
+_GRACE_SECONDS = 10.0
+_RESTART_SECONDS = 1.0
+
+_log = structlog.get_logger()
+
+
+@click.command()
+@click.option("--dev", is_flag=True, help="Without a key in the settings, make one for this run and show a token.")
+def serve(*, dev: bool) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    settings = Settings.load()
+    if dev:
+        settings = settings.with_dev_key()
+        _show_dev(settings)
+    settings.key()  # refuse to start before anything is forked or bound
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if settings.workers == 1:
+        _serve_here(settings, stop)
+    else:
+        _supervise(settings, stop)
+
+
+def _serve_here(settings: Settings, stop: threading.Event) -> None:
+    configure_logs(settings.log_format)
+    try:
+        app = App(settings, open_store(settings))
+    except RuntimeError as error:
+        raise click.ClickException(f"AUDIENCE_LISTEN: cannot serve on {settings.listen}: {error}") from None
+    app.start()
+    host = settings.listen.rpartition(":")[0]
+    store = settings.database if settings.mongodb_uri else "the embedded store"
+    _log.info("serving", address=f"{host}:{app.port}", store=store, datatypes=",".join(settings.datatypes))
+    stop.wait()
+    _log.info("draining", grace_seconds=_GRACE_SECONDS)
+    app.stop(_GRACE_SECONDS)
+
+
+def _work(settings: Settings) -> None:
+    """The body of a worker process. It is spawned, not forked: grpcio does not survive a fork."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent passes SIGTERM on
+    _serve_here(settings, stop)
+
+
+def _supervise(settings: Settings, stop: threading.Event) -> None:
+    """Keep the workers running; one that dies is replaced."""
+    configure_logs(settings.log_format)
+    spawn = multiprocessing.get_context("spawn")
+
+    def start() -> BaseProcess:
+        worker = spawn.Process(target=_work, args=(settings,), name="audience-worker")
+        worker.start()
+        return worker
+
+    workers = [start() for _ in range(settings.workers)]
+    while not stop.wait(_RESTART_SECONDS):
+        for position, worker in enumerate(workers):
+            if not worker.is_alive():
+                _log.error("worker died", pid=worker.pid, exit_code=worker.exitcode)
+                workers[position] = start()
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(_GRACE_SECONDS + 5)
+
+
+def _show_dev(settings: Settings) -> None:
+    org = next(iter(SAMPLE_ORGS))
+    token = mint(settings, org=org, subject="dev", ttl_seconds=86_400)
+    click.echo(f"development key, for this run only. A token for the org {org}, good for a day:\n{token}", err=True)

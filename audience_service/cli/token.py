@@ -1,0 +1,65 @@
+"""`audience-service token`: development tokens, signed with the service's own settings."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import jwt
+
+from audience_service.domain.caller import SCOPES_OF_ROLE, Scope
+from audience_service.settings import Settings, SettingsError
+
+
+def mint(
+    settings: Settings,
+    *,
+    org: str,
+    subject: str,
+    scopes: tuple[str, ...] = tuple(Scope),
+    roles: tuple[str, ...] = (),
+    ttl_seconds: int = 3600,
+    key: bytes | None = None,
+) -> str:
+    """A token that the service accepts. `key` is the private key where the settings hold a public one.
+
+    Raises SettingsError where the key cannot sign.
+    """
+    now = int(time.time())
+    claims: dict[str, Any] = {
+        "iss": settings.jwt_issuer,
+        "aud": settings.jwt_audience,
+        "iat": now,
+        "exp": now + ttl_seconds,
+        settings.jwt_claim_subject: subject,
+        settings.jwt_claim_org: org,
+    }
+    if scopes:
+        claims[settings.jwt_claim_scope] = " ".join(scopes)
+    if roles:
+        claims[settings.jwt_claim_roles] = list(roles)
+    try:
+        return jwt.encode(claims, key or settings.key(), algorithm=settings.jwt_algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+        raise SettingsError(
+            f"the key cannot sign {settings.jwt_algorithm} tokens ({error}); give the private one with --private-key"
+        ) from None
+
+
+@click.command()
+@click.option("--org", required=True, help="The org that the caller acts for.")
+@click.option("--subject", default="dev", show_default=True, help="Who the caller is.")
+@click.option("--scopes", default="", help=f"Scopes, parted by spaces or commas: {' '.join(Scope)}.")
+@click.option("--roles", default="", help=f"Roles, parted by commas: {', '.join(SCOPES_OF_ROLE)}.")
+@click.option("--ttl", default=3600, show_default=True, help="Seconds until it expires; negative: it has expired.")
+@click.option("--private-key", type=click.Path(path_type=Path, exists=True), help="PEM to sign with (RS, ES, EdDSA).")
+def token(*, org: str, subject: str, scopes: str, roles: str, ttl: int, private_key: Path | None) -> None:
+    """Print a token for development. Without --scopes and --roles it carries both scopes."""
+    wanted = tuple(scopes.replace(",", " ").split())
+    if unknown := set(wanted) - set(Scope):
+        raise click.BadParameter(f"{sorted(unknown)[0]} is none of {', '.join(Scope)}", param_hint="--scopes")
+    named = tuple(role.strip() for role in roles.split(",") if role.strip())
+    if not wanted and not named:
+        wanted = tuple(Scope)
+    key = private_key.read_bytes() if private_key else None
+    click.echo(mint(Settings.load(), org=org, subject=subject, scopes=wanted, roles=named, ttl_seconds=ttl, key=key))
