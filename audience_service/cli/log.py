@@ -9,7 +9,10 @@ import structlog
 def configure_logs(log_format: str, level: int = logging.INFO) -> None:
     """Make structlog write to stderr in the format, `text` or `json`."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        # Plain tracebacks: rich ones show local variables, which may hold personal data.
+        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     )
     exceptions = [structlog.processors.format_exc_info] if log_format == "json" else []
     structlog.configure(

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from audience_service.domain.audiences import Audiences, Selection
 from audience_service.domain.caller import Call
+from audience_service.domain.clock import now
 from audience_service.domain.ports import MemberRepository
 from audience_service.domain.profile import masked_profile
 
@@ -30,7 +31,7 @@ class Reach:
     def estimate(self, call: Call, selection: Selection) -> ReachEstimate:
         """The reach of a selection. Raises InvalidArgument, AudienceNotFound, UnusableAudience, OutOfTime."""
         population = self._audiences.population(call, selection)
-        read_at = datetime.now(UTC)
+        read_at = now()
         count = self._members.count(call.org, population, call.deadline)
         record = self._members.sample(call.org, population, call.deadline) if count else None
         profile = masked_profile(record.get("data") or {}) if record else None

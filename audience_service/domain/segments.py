@@ -5,10 +5,10 @@ import dataclasses
 import secrets
 import string
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
+from audience_service.domain.clock import now
 from audience_service.domain.contact_lists import with_counts
 from audience_service.domain.drafts import DraftReader, SegmentPlan
 from audience_service.domain.errors import (
@@ -172,16 +172,15 @@ class Segments:
         if plan.contact_ids:
             with located("segment"):
                 self._lists.check(call.org, segment_filter.datatype, plan.contact_ids, call.deadline)
-        now = datetime.now(UTC)
-        now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # what a BSON date holds
+        created = now()
         return Segment(
             id="",
             name=plan.name,
             description=plan.description,
             type=plan.type,
             filter=segment_filter,
-            create_time=now,
-            update_time=now,
+            create_time=created,
+            update_time=created,
             author=call.caller.subject,
         )
 

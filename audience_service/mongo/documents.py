@@ -52,7 +52,7 @@ def new_record(org: str, segment: Segment, request: CreateRequest | None) -> Rec
     }
 
 
-def changed_record(org: str, record: Record, segment: Segment, now: datetime) -> Record:
+def changed_record(org: str, record: Record, segment: Segment, moment: datetime) -> Record:
     """The record with a segment's settable values in it, one version up; what is not known here stays."""
     data = record.get("data") or {}
     unique = {**(data.get("unique") or {}), "name": name_key(org, segment.name)}
@@ -63,7 +63,7 @@ def changed_record(org: str, record: Record, segment: Segment, now: datetime) ->
         "name": segment.name,
         "state": segment.state,
         "version": segment.version + 1,
-        "modifydate": now,
+        "modifydate": moment,
         "data": {**data, **_payload(segment), "unique": unique},
     }
 

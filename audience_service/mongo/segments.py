@@ -10,6 +10,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.clock import now
 from audience_service.domain.errors import AudienceNotFound, NameTaken, RequestIdReused, StaleVersion
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
@@ -85,8 +86,7 @@ class MongoSegments:
         The record is replaced whole: $set would read the filter's own operators as its own.
         """
         record = self._living(org, segment.id, deadline)
-        now = datetime.now(UTC)
-        changed = changed_record(org, record, segment, now)
+        changed = changed_record(org, record, segment, now())
         # The platform's records may lack a version, which counts as 0.
         versions = [0, None] if segment.version == 0 else [segment.version]
         current = scoped(org, {"pk": segment.id, "version": {"$in": versions}}, _NOT_DELETED)
@@ -106,7 +106,7 @@ class MongoSegments:
     def touch(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
         """Mark a living segment as written."""
         deadline.remaining()
-        change = {"$inc": {"version": 1}, "$set": {"modifydate": datetime.now(UTC)}}
+        change = {"$inc": {"version": 1}, "$set": {"modifydate": now()}}
         with translated():
             record = self._collection.find_one_and_update(
                 scoped(org, {"pk": segment_id}, _NOT_DELETED), change, return_document=True

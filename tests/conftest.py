@@ -1,0 +1,156 @@
+"""Servers for tests: every store test runs on the embedded store and, where a URI is given, on that server too."""
+
+import itertools
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pymongo
+import pytest
+from pydantic import SecretStr
+
+from audience_service.app import App
+from audience_service.cli.token import mint
+from audience_service.mongo.store import Store, embedded_store, mongo_store
+from audience_service.settings import Settings
+from tests.client import Client, Refusal
+
+KEY = "a key of the tests, longer than thirty-two bytes"
+URI = os.environ.get("AUDIENCE_TEST_MONGODB_URI", "")
+STORES = ["embedded", "mongodb"] if URI else ["embedded"]
+
+
+def test_settings(**changes: Any) -> Settings:
+    """Settings that do not depend on the machine's environment."""
+    defaults = {"listen": "127.0.0.1:0", "jwt_key": SecretStr(KEY), "mongodb_uri": None, "log_format": "json"}
+    return Settings(**{**defaults, **changes})
+
+
+@dataclass
+class Service:
+    """A running server and the store below it."""
+
+    kind: str
+    app: App
+    store: Store
+    settings: Settings
+    channel: grpc.Channel
+    names: Iterator[int] = field(default_factory=itertools.count)
+
+    def client(self, org: str, **token: Any) -> Client:
+        """A client of an org, with both scopes unless said otherwise."""
+        bearer = mint(self.settings, org=org, subject=token.pop("subject", "tester"), **token)
+        return Client(self.channel, (("authorization", f"Bearer {bearer}"), ("orgid", org)))
+
+    def insert(self, org: str, contacts: list[dict[str, Any]], datatype: str = "contact") -> list[str]:
+        """Store records, given their `data` and any envelope fields; answers with their ids."""
+        records = [envelope(org, contact, datatype) for contact in contacts]
+        self.store.database[datatype].insert_many(records)
+        return [record["pk"] for record in records]
+
+
+def envelope(org: str, contact: dict[str, Any], datatype: str = "contact") -> dict[str, Any]:
+    """A record of the platform around a payload: `id` names it, other keys besides `data` are envelope fields."""
+    fields = dict(contact)
+    key = fields.pop("id", None) or uuid.uuid4().hex
+    data = fields.pop("data", {})
+    return {
+        "pk": f"{datatype}-{key}",
+        "sk": f"{org}/{datatype}/{key}",
+        "datatype": datatype,
+        "version": 0,
+        **fields,
+        "data": data,
+    }
+
+
+def run_service(kind: str, store: Store, **changes: Any) -> Iterator[Service]:
+    """Serve a store on a free port for as long as the generator lives."""
+    settings = test_settings(**changes)
+    app = App(settings, store)
+    app.start()
+    with grpc.insecure_channel(f"127.0.0.1:{app.port}") as channel:
+        grpc.channel_ready_future(channel).result(timeout=10)
+        yield Service(kind, app, store, settings, channel)
+    app.stop(grace_seconds=1)
+
+
+@pytest.fixture(scope="session", params=STORES)
+def service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A server on each store in turn."""
+    if request.param == "embedded":
+        yield from run_service("embedded", embedded_store([], ("contact", "lead", "customer")))
+        return
+    with mongo_database() as store:
+        yield from run_service("mongodb", store)
+
+
+@pytest.fixture(scope="session")
+def real_service() -> Iterator[Service]:
+    """A server on the real engine, for tests that only it can pass; they are not collected without one."""
+    with mongo_database() as store:
+        yield from run_service("mongodb", store)
+
+
+class mongo_database:  # noqa: N801 - reads as the context manager that it is
+    """A database of its own on the test engine, indexed, dropped afterwards."""
+
+    def __enter__(self) -> Store:
+        self._name = f"audience_test_{uuid.uuid4().hex[:12]}"
+        store = mongo_store(URI, self._name)
+        for index in store.missing_indexes(("contact", "lead", "customer")):
+            store.create_index(index)
+        return store
+
+    def __exit__(self, *_: object) -> None:
+        with pymongo.MongoClient[dict[str, Any]](URI) as client:
+            client.drop_database(self._name)
+
+
+@pytest.fixture
+def org(service: Service) -> str:
+    """An org of this test's own."""
+    return f"org{next(service.names)}"
+
+
+@pytest.fixture
+def client(service: Service, org: str) -> Client:
+    """A client of the test's org."""
+    return service.client(org)
+
+
+@pytest.fixture
+def insert(service: Service, org: str) -> Callable[..., list[str]]:
+    """Store contacts in the test's org."""
+    return lambda contacts, datatype="contact": service.insert(org, contacts, datatype)
+
+
+@pytest.fixture
+def refused() -> Callable[..., Refusal]:
+    """Call something that must be refused, and tell how it was."""
+
+    def call(rpc: Callable[[], Any]) -> Refusal:
+        with pytest.raises(grpc.RpcError) as caught:
+            answer = rpc()
+            if hasattr(answer, "cancel"):
+                list(answer)
+        return Refusal(caught.value)
+
+    return call
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that need a real engine where there is none; the header says so."""
+    if URI:
+        return
+    kept = [item for item in items if "real_service" not in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def pytest_report_header() -> str:
+    """Say what the store tests run on."""
+    return f"stores: {', '.join(STORES)}" + ("" if URI else " (set AUDIENCE_TEST_MONGODB_URI for a real engine)")

@@ -1,0 +1,104 @@
+"""What filters mean, on every store: pairs of a filter and the records that match it, as MongoDB's manual says."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from bson import json_util
+
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+DATA = Path(__file__).parent.parent / "data"
+PAIRS = json.loads((DATA / "matches.json").read_text())
+REFUSALS = json.loads((DATA / "refusals.json").read_text())
+_OPTIONS = json_util.JSONOptions(tz_aware=True)
+
+
+@pytest.fixture(scope="module")
+def records(service: Service) -> Iterator[Client]:
+    """A client of an org that holds the awkward records."""
+    loaded = json_util.loads((DATA / "records.json").read_text(), json_options=_OPTIONS)
+    service.insert("pairs", [{"id": name, **record} for name, record in loaded.items()])
+    yield service.client("pairs")
+    service.store.database["contact"].delete_many({"sk": {"$regex": "^pairs/"}})
+
+
+@pytest.mark.parametrize(("topic", "where", "expected"), PAIRS, ids=[f"{t}-{json.dumps(w)}" for t, w, _ in PAIRS])
+def test_a_filter_finds_the_records_that_mongodb_says(
+    service: Service, records: Client, topic: str, where: dict[str, Any], expected: list[str]
+) -> None:
+    written = {"datatype": "contact", "whereJson": json.dumps(where)}
+    try:
+        found = records.members(filter=written)
+    except grpc.RpcError as error:
+        # Only the embedded store may refuse, and only for this; none of its answers may be wrong.
+        assert service.kind == "embedded"
+        assert Refusal(error).info.reason == "UNSUPPORTED_BY_STORE"
+        return
+    assert found == sorted(f"contact-{name}" for name in expected)
+    assert records.count(filter=written) == len(expected)
+
+
+@pytest.mark.parametrize(("topic", "text", "place", "reason"), REFUSALS, ids=[row[0] for row in REFUSALS])
+def test_a_bad_filter_is_refused_with_its_place(
+    client: Client, refused: Any, topic: str, text: str, place: str, reason: str
+) -> None:
+    refusal = refused(lambda: client.count(filter={"datatype": "contact", "whereJson": text}))
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.info.reason == reason
+    assert refusal.fields == [f"filter.{place}"]
+
+
+def test_an_object_and_its_text_mean_the_same(records: Client) -> None:
+    where = {"$or": [{"country": "US", "score": {"$gte": 5}}, {"tags": {"$in": ["lead"]}}]}
+    as_object = records.members(filter={"datatype": "contact", "where": where})
+    as_text = records.members(filter={"datatype": "contact", "whereJson": json.dumps(where)})
+    assert as_object == as_text == ["contact-arrays", "contact-other", "contact-plain"]
+
+
+@pytest.mark.parametrize(
+    ("where", "place"),
+    [
+        ({"address": {"city": "Lyon", "zip": 1}}, "filter.where.address"),
+        ({"score": 2**53}, "filter.where.score"),
+        ({"score": {"$in": [1, -(2.0**60)]}}, "filter.where.score.$in[1]"),
+        ({"at": {"$gte": {"$date": "2026-01-01T00:00:00Z"}}}, "filter.where.at.$gte"),
+    ],
+)
+def test_what_an_object_may_have_changed_on_the_way_is_refused(
+    client: Client, refused: Any, where: dict[str, Any], place: str
+) -> None:
+    refusal = refused(lambda: client.count(filter={"datatype": "contact", "where": where}))
+    assert (refusal.info.reason, refusal.fields) == ("INVALID_FILTER", [place])
+
+
+def test_limits_name_the_place_and_the_limit(client: Client, refused: Any) -> None:
+    deep: dict[str, Any] = {"a": 1}
+    for _ in range(40):
+        deep = {"$and": [deep]}
+    wide = {"$or": [{"a": n} for n in range(1_001)]}
+    cases: list[tuple[str, str, str]] = [
+        (json.dumps(deep), "where_json" + ".$and[0]" * 32, "32"),
+        (json.dumps(wide), "where_json.$or", "1000"),
+        (json.dumps({"a": {"$in": list(range(10_001))}}), "where_json.a.$in", "10000"),
+        (json.dumps({"a": "x" * 1_100_000}), "where_json", str(1024 * 1024)),
+        (json.dumps({"a": {"$regex": "x" * 1_001}}), "where_json.a.$regex", "1000"),
+        ("[" * 200_000, "where_json", ""),
+        ('{"a":' * 200_000, "where_json", ""),
+    ]
+    for text, place, limit in cases:
+        refusal = refused(lambda text=text: client.count(filter={"datatype": "contact", "whereJson": text}))
+        assert refusal.info.reason == "FILTER_TOO_LARGE", text[:50]
+        assert refusal.fields == [f"filter.{place}"]
+        assert refusal.info.metadata.get("limit", "") == limit
+
+
+def test_only_the_served_datatypes_can_be_named(client: Client, refused: Any) -> None:
+    for datatype in ("order", "segment", "audience_member", "system.users", "Contact", "$cmd"):
+        refusal = refused(lambda d=datatype: client.count(filter={"datatype": d, "where": {}}))
+        assert (refusal.info.reason, refusal.fields) == ("DATATYPE_NOT_ALLOWED", ["filter.datatype"])
+        assert refusal.info.metadata["allowed"] == "contact,lead,customer"

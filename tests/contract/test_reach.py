@@ -1,0 +1,112 @@
+"""What EstimateReach promises, on every store."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict, Parse
+
+from audience_service.pb.audience.v1.reach_service_pb2 import EstimateReachRequest
+from audience_service.samples import sample_contacts
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+MISSION_REACH = '{"filter":{"datatype":"contact","where":{"country":"US","tags":{"$in":["lead","mql"]}}}}'
+
+
+def by_hand(service: Service, org: str, query: dict[str, Any]) -> int:
+    """A count as somebody at the database's shell would type it."""
+    mine = {"sk": {"$regex": f"^{org}/"}, "state": {"$nin": ["archived", "deleted"]}}
+    return service.store.database["contact"].count_documents({**mine, **query})
+
+
+@pytest.mark.parametrize("iso_text", [False, True])
+def test_the_missions_examples_count_what_a_query_by_hand_counts(
+    client: Client, service: Service, org: str, iso_text: bool
+) -> None:
+    service.store.insert(list(sample_contacts(org, 1_000, iso_text=iso_text)))
+    service.store.insert(list(sample_contacts(f"{org}2", 100)))
+    reach = client.call("EstimateReach", MessageToDict(Parse(MISSION_REACH, EstimateReachRequest())))
+    assert reach.count == by_hand(service, org, {"data.country": "US", "data.tags": {"$in": ["lead", "mql"]}}) > 0
+    opened = "2026-03-25T00:00:00.000Z" if iso_text else datetime(2026, 3, 25, tzinfo=UTC)
+    where = {"$and": [{"tags": "vip"}, {"lastEmailOpenedAt": {"$gte": "2026-03-25T00:00:00Z"}}]}
+    vip = client.create(name="VIP recent openers", type="dynamic", filter={"datatype": "contact", "where": where})
+    expected = by_hand(service, org, {"data.tags": "vip", "data.lastEmailOpenedAt": {"$gte": opened}})
+    assert client.count(audienceId=vip.id) == len(client.members(audienceId=vip.id)) == expected > 0
+
+
+def test_nobody_is_zero_and_has_no_profile(client: Client) -> None:
+    reach = client.call("EstimateReach", {"filter": {"datatype": "contact", "where": {}}})
+    assert reach.count == 0
+    assert not reach.HasField("sample_profile")
+    assert reach.HasField("read_at")
+
+
+def test_the_sample_profile_masks_personal_data(client: Client, insert: Callable[..., list[str]]) -> None:
+    insert(
+        [
+            {
+                "data": {
+                    "email": "renée.smith@example.com",
+                    "phone": "+14155550123",
+                    "firstName": "Renée",
+                    "lastName": "Smith",
+                    "birthday": "1990-05-17",
+                    "country": "US",
+                    "tags": ["vip"],
+                    "score": 42,
+                    "address": [{"street1": "1 Main St", "city": "Austin", "zip": "78701", "country": "US"}],
+                    "socialSecurityNumber": 123456789,
+                    "lastEmailOpenedAt": datetime(2026, 4, 1, tzinfo=UTC),
+                }
+            }
+        ]
+    )
+    reach = client.call("EstimateReach", {"filter": {"datatype": "contact", "where": {}}})
+    assert MessageToDict(reach.sample_profile) == {
+        "email": "r***@example.com",
+        "phone": "***23",
+        "firstName": "R***",
+        "lastName": "S***",
+        "birthday": "1990-**-**",
+        "country": "US",
+        "tags": ["vip"],
+        "score": 42,
+        "address": [{"street1": "***", "city": "Austin", "zip": "***", "country": "US"}],
+        "socialSecurityNumber": "***",
+        "lastEmailOpenedAt": "2026-04-01T00:00:00.000Z",
+    }
+
+
+def test_a_population_is_needed(client: Client, refused: Callable[..., Refusal]) -> None:
+    assert refused(lambda: client.call("EstimateReach", {})).fields == ["filter"]
+    assert refused(lambda: client.call("StreamMembers", {})).fields == ["filter"]
+    assert refused(lambda: client.call("EstimateReach", {"filter": {}})).fields == ["filter.datatype"]
+
+
+def test_archived_and_deleted_records_come_in_only_when_the_top_level_asks(
+    client: Client, insert: Callable[..., list[str]]
+) -> None:
+    insert([{"state": state} for state in ("active", "archived", "deleted")] + [{}])
+
+    def count(where: dict[str, Any]) -> int:
+        return client.count(filter={"datatype": "contact", "where": where})
+
+    assert count({}) == 2
+    assert count({"state": "archived"}) == 1
+    assert count({"state": {"$not": {"$in": ["active"]}}}) == 3
+    assert count({"$and": [{"pk": {"$regex": "^contact-"}}, {"$and": [{"state": {"$ne": "deleted"}}]}]}) == 3
+    assert count({"$or": [{"state": "archived"}, {"state": "deleted"}]}) == 0
+    assert count({"$nor": [{"state": "active"}]}) == 1
+
+
+def test_an_org_whose_name_begins_like_anothers_is_another(client: Client, service: Service, org: str) -> None:
+    for other in (f"{org}2", f"{org}-x", f"{org}.x", org[:-1], f"{org}_"):
+        service.insert(other, [{"data": {"country": "US"}}])
+    mine = service.insert(org, [{"data": {"country": "US"}}])
+    everyone = {"datatype": "contact", "where": {}}
+    assert client.members(filter=everyone) == mine
+    assert client.count(filter=everyone) == 1
+    for reach_out in ({"sk": {"$gte": ""}}, {"sk": {"$regex": "2/"}}, {"$or": [{"sk": {"$exists": True}}, {}]}):
+        assert client.count(filter={"datatype": "contact", "where": reach_out}) <= 1
