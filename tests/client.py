@@ -48,7 +48,7 @@ class Client:
     def members(self, **request: Any) -> list[str]:
         """The ids that a stream sends; the total that it states must agree."""
         ids: list[str] = []
-        totals = []
+        totals: list[int] = []
         for message in self.call("StreamMembers", request):
             assert not totals, "nothing follows the totals"
             ids += [member.id for member in message.members]
@@ -61,7 +61,7 @@ class Client:
 class Refusal:
     """What an error told the client."""
 
-    def __init__(self, error: grpc.RpcError) -> None:
+    def __init__(self, error: Any) -> None:
         self.code: grpc.StatusCode = error.code()
         self.message: str = error.details()
         status = rpc_status.from_call(error)

@@ -13,6 +13,8 @@ from audience_service.domain.errors import AudienceError, InvalidFilter, OutOfTi
 # Codes of the server's error table (mongo/base/error_codes.yml).
 _UNREACHABLE = frozenset((6, 7, 89, 91, 189, 11600, 11602, 13435, 13436))
 _OUT_OF_TIME = frozenset((50, 202, 262))
+_MAX_TIME_MS = 2**31 - 1
+
 _INVALID_PATTERN = frozenset((51091, 51108))
 
 
@@ -44,7 +46,7 @@ def _known(error: PyMongoError) -> AudienceError | None:
 def time_limit(deadline: Deadline) -> dict[str, Any]:
     """The deadline as the option `maxTimeMS` of a command, empty for none. Raises OutOfTime.
 
-    Rounded up: 0 would mean no limit at all.
+    Rounded up: 0 would mean no limit at all. Some clients send a deadline in thousands of years for none.
     """
     left = deadline.remaining()
-    return {} if left is None else {"maxTimeMS": math.ceil(left * 1000)}
+    return {} if left is None else {"maxTimeMS": min(math.ceil(left * 1000), _MAX_TIME_MS)}

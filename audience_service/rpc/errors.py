@@ -47,8 +47,10 @@ def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
         _log.error("internal error", incident=incident, exc_info=error)
         info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
         status = _status(grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info])
-    context.abort_with_status(rpc_status.to_status(status))
-    raise AssertionError("abort_with_status raises")
+    whole = rpc_status.to_status(status)
+    context.set_trailing_metadata(whole.trailing_metadata)
+    context.abort(whole.code, whole.details)
+    raise AssertionError("abort raises")
 
 
 def _details(error: errors.AudienceError) -> list[Message]:

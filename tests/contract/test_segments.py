@@ -229,9 +229,9 @@ def test_pages_hold_every_segment_once_and_in_order(client: Client, order: str, 
         if not token:
             break
     assert sorted(s.id for s in listed) == sorted(s.id for s in made)
-    key = (lambda s: s.name.lower()) if "name" in order else (lambda s: s.create_time.ToNanoseconds())
+    keys: list[Any] = [s.name.lower() if "name" in order else s.create_time.ToNanoseconds() for s in listed]
     descending = order.endswith("desc") or not order
-    pairs = itertools.pairwise([key(s) for s in listed])
+    pairs = itertools.pairwise(keys)
     assert all(a >= b if descending else a <= b for a, b in pairs)
 
 

@@ -1,0 +1,108 @@
+"""The compiler: whatever comes in, it emits what it was asked or refuses with a place."""
+
+import copy
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.filters import Filter, FilterCompiler, parse_text, print_text
+from audience_service.domain.filters.compile import LIVING
+from audience_service.domain.filters.operators import OPERATORS
+
+COMPILER = FilterCompiler(["contact"])
+NAMES = [*OPERATORS, "$not", "$elemMatch", "$and", "$or", "$nor", "$options", "$where", "$expr", "$x", "$", "a", "b.c",
+         "data.d", "state", "sk", "", "a..b", "$a.b", "data"]  # fmt: skip
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(["2026-03-25", "2026-03-25T00:00:00Z", "2026-02-30", "(", "imsx", "string", "date"])
+    | st.datetimes(timezones=st.just(UTC))
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+def compiled(where: Any) -> Any:
+    return COMPILER.compile(Filter("contact", where)).match
+
+
+@settings(max_examples=2_000, deadline=None)
+@given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
+def test_anything_compiles_or_is_refused_with_a_place(where: dict[str, Any]) -> None:
+    before = copy.deepcopy(where)
+    for exact in (True, False):
+        try:
+            match = COMPILER.compile(Filter("contact", where, exact)).match
+        except InvalidFilter as error:
+            assert error.violations[0].field.startswith("where")
+            assert error.violations[0].description
+        else:
+            bson.encode(match)
+            assert "$where" not in str(match)
+            assert "$expr" not in str(match)
+    assert repr(where) == repr(before), "the caller's filter was changed"
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        parse_text(text, "where_json", 1_000)
+    except InvalidFilter as error:
+        assert error.violations[0].field == "where_json"
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), LEAVES.filter(lambda v: not isinstance(v, int))))
+def test_printed_text_reads_back_to_the_same_values(where: dict[str, Any]) -> None:
+    stored: dict[str, Any] = bson.decode(bson.encode(where), bson.CodecOptions(tz_aware=True))
+    assert repr(parse_text(print_text(stored), "where_json", 10**6)) == repr(stored)
+
+
+@pytest.mark.parametrize(
+    ("where", "match"),
+    [
+        ({}, LIVING),
+        ({"state": "archived"}, {"state": {"$eq": "archived"}}),
+        ({"a": 1}, {"$and": [{"data.a": {"$eq": 1}}, LIVING]}),
+        ({"data.a": 1, "name": "x", "state": "new"},
+         {"$and": [{"data.a": {"$eq": 1}}, {"name": {"$eq": "x"}}, {"state": {"$eq": "new"}}]}),
+        ({"state": {"$exists": True}, "owner.id": 1},
+         {"$and": [{"state": {"$exists": True}}, {"owner.id": {"$eq": 1}}]}),
+        ({"state": {"$not": {"$regex": "^d", "$options": "i"}}},
+         {"$nor": [{"state": {"$regex": "^d", "$options": "i"}}]}),
+        ({"state": {"$ne": 1}, "a": {"$elemMatch": {"b": 1, "$or": [{"c": 2}]}}},
+         {"$and": [{"state": {"$ne": 1}},
+                   {"data.a": {"$elemMatch": {"$and": [{"b": {"$eq": 1}}, {"$or": [{"c": {"$eq": 2}}]}]}}}]}),
+    ],
+)  # fmt: skip
+def test_what_is_emitted(where: dict[str, Any], match: dict[str, Any]) -> None:
+    assert compiled(where) == match
+
+
+def test_an_iso_date_is_looked_for_in_every_spelling() -> None:
+    moment = datetime(2026, 3, 25, tzinfo=UTC)
+    assert compiled({"state": "2026-03-25"}) == {
+        "state": {"$in": [moment, "2026-03-25T00:00:00.000Z", "2026-03-25T00:00:00Z", "2026-03-25"]}
+    }
+    assert compiled({"state": {"$gte": "2026-03-25T00:00:00Z"}}) == {
+        "$or": [{"state": {"$gte": moment}}, {"state": {"$gte": "2026-03-25", "$lt": ":"}}]
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-13-01", "2026-3-1", "20260325", "2026-03-25T25:00Z", "2026-03-25 10:00", "0000-01-01"]
+)
+def test_what_is_no_iso_date_stays_text(text: str) -> None:
+    assert compiled({"state": text}) == {"state": {"$eq": text}}

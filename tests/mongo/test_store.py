@@ -1,0 +1,73 @@
+"""Indexes, scope and the connection."""
+
+from typing import Any
+
+import pytest
+
+from audience_service.mongo.collections import connect
+from audience_service.mongo.indexes import collated_collections, required_indexes
+from audience_service.mongo.scope import scoped
+from tests.conftest import Service
+
+
+def test_a_database_lacks_indexes_until_they_are_made(service: Service) -> None:
+    assert service.store.missing_indexes(("contact",)) == []
+    service.store.database["segment"].drop_index("data.unique.name_1")
+    [missing] = service.store.missing_indexes(("contact",))
+    assert str(missing) == "segment(data.unique.name)"
+    service.store.database["segment"].create_index("data.unique.name")
+    assert service.store.missing_indexes(("contact",)) == [missing], "an index that is not unique does not do"
+    service.store.database["segment"].drop_index("data.unique.name_1")
+    service.store.create_index(missing)
+    assert service.store.missing_indexes(("contact",)) == []
+    assert len({str(index) for index in required_indexes(("contact", "lead"))}) == len(
+        required_indexes(("contact", "lead"))
+    )
+
+
+def test_a_collection_with_a_collation_is_named(service: Service) -> None:
+    class Collated:
+        def list_collections(self, **_: Any) -> list[dict[str, Any]]:
+            return [
+                {"name": "lead", "options": {"collation": {"locale": "en", "strength": 2}}},
+                {"name": "contact", "options": {}},
+                {"name": "segment"},
+            ]
+
+    database: Any = Collated()
+    assert collated_collections(database, ("contact", "lead")) == ["lead"]
+    assert service.store.collated_collections(("contact", "lead")) == []
+
+
+@pytest.mark.parametrize("org", ["", "a/b", "/"])
+def test_no_scope_is_made_of_a_name_that_could_leave_it(org: str) -> None:
+    with pytest.raises(ValueError, match="slash"):
+        scoped(org)
+
+
+def test_the_scope_stands_beside_the_filter_not_inside_it() -> None:
+    assert scoped("acme", {"$or": [{"sk": "x"}]}, {}) == {
+        "sk": {"$gte": "acme/", "$lt": "acme0"},
+        "$and": [{"$or": [{"sk": "x"}]}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "option", "value"),
+    [
+        ("", "server_selection_timeout", 3),
+        ("?serverSelectionTimeoutMS=500", "server_selection_timeout", 0.5),
+        ("?serverselectiontimeoutms=500", "server_selection_timeout", 0.5),
+    ],
+)
+def test_the_uri_has_the_last_word(query: str, option: str, value: Any) -> None:
+    database = connect(f"mongodb://127.0.0.1:1/{query}", "crm")
+    assert getattr(database.client.options, option) == value
+    assert database.write_concern.document == {"w": "majority"}
+    database.client.close()
+
+
+def test_a_weaker_write_concern_is_the_uris_to_ask() -> None:
+    database = connect("mongodb://127.0.0.1:1/?w=1", "crm")
+    assert database.write_concern.document == {"w": 1}
+    database.client.close()

@@ -1,0 +1,42 @@
+"""The table of errors: every one has a code, a reason of the contract, and a line in its proto."""
+
+from pathlib import Path
+
+import pytest
+
+from audience_service.domain import errors
+from audience_service.domain.errors import AudienceError
+from audience_service.pb.audience.v1.error_reason_pb2 import ErrorReason
+from audience_service.rpc.errors import code_of
+
+PROTO = Path(__file__).parents[2] / "protos/audience/v1/error_reason.proto"
+
+
+def leaves(kind: type[AudienceError]) -> list[type[AudienceError]]:
+    """The classes that are raised: those with a reason of their own."""
+    below = [leaf for child in kind.__subclasses__() for leaf in leaves(child)]
+    return [kind, *below] if "reason" in vars(kind) else below
+
+
+def test_every_error_has_a_reason_of_the_contract_and_every_reason_an_error() -> None:
+    reasons = [leaf.reason for leaf in leaves(AudienceError)]
+    assert len(reasons) == len(set(reasons))
+    assert {*reasons, "INTERNAL", "ERROR_REASON_UNSPECIFIED"} == set(ErrorReason.keys())
+
+
+@pytest.mark.parametrize("kind", leaves(AudienceError), ids=lambda kind: kind.__name__)
+def test_the_proto_states_the_code_that_the_table_gives(kind: type[AudienceError]) -> None:
+    described = PROTO.read_text().split(f"// {kind.reason}:")[1].split("{")[0]
+    assert f"{code_of(kind('x')).name}." in " ".join(described.replace("//", " ").split())
+
+
+def test_the_tree_in_the_module_shows_every_error() -> None:
+    drawn = set((errors.__doc__ or "").replace("│", " ").replace("─", " ").split())
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert classes <= drawn
+
+
+def test_places_are_prefixed_where_they_pass() -> None:
+    with pytest.raises(errors.InvalidArgument) as caught, errors.located("segment"), errors.located("filter"):
+        raise errors.InvalidArgument.at("where", "is missing")
+    assert caught.value.violations[0].field == "segment.filter.where"

@@ -1,0 +1,194 @@
+"""Servicers behind the interceptor, by grpc's own test server: decoding, errors midway, slots, deadlines."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import grpc_testing
+import pytest
+from pydantic import SecretStr
+
+from audience_service.app import token_rules
+from audience_service.cli.token import mint
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
+from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.membership import Membership
+from audience_service.domain.ports import Population, Record
+from audience_service.domain.reach import Reach
+from audience_service.domain.tokens import TokenSealer
+from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
+from audience_service.rpc.auth import Authenticator
+from audience_service.rpc.interceptor import CallInterceptor, Method, StreamSlots
+from audience_service.rpc.membership_servicer import MembershipServicer
+from audience_service.rpc.reach_servicer import ReachServicer
+from audience_service.rpc.server import SERVICES
+from audience_service.settings import Settings
+
+SETTINGS = Settings(jwt_key=SecretStr("k" * 32))
+METADATA = (("authorization", f"Bearer {mint(SETTINGS, org='acme', subject='ann')}"), ("orgid", "acme"))
+REACH = reach_service_pb2.DESCRIPTOR.services_by_name["ReachService"]
+MEMBERSHIP = membership_service_pb2.DESCRIPTOR.services_by_name["MembershipService"]
+
+
+class FakeMembers:
+    """Answers as told and remembers what it was asked and whether its stream was closed."""
+
+    def __init__(self, batches: list[list[str]] | None = None, error: Exception | None = None) -> None:
+        self.batches = batches or []
+        self.error = error
+        self.closed = False
+        self.deadlines: list[float | None] = []
+        self.orgs: list[str] = []
+
+    def count(self, org: str, population: Population, deadline: Deadline) -> int:
+        self.orgs.append(org)
+        self.deadlines.append(deadline.remaining())
+        if self.error:
+            raise self.error
+        return 0
+
+    def sample(self, org: str, population: Population, deadline: Deadline) -> Record | None:
+        return None
+
+    def stream(self, org: str, *_: Any) -> Iterator[list[Record]]:
+        try:
+            for batch in self.batches:
+                yield [{"pk": f"contact-{key}", "sk": f"{org}/contact/{key}"} for key in batch]
+            if self.error:
+                raise self.error
+        finally:
+            self.closed = True
+
+
+class Harness:
+    """A test server for one service, its servicer behind the interceptor as in production."""
+
+    def __init__(self, members: Any, slots: StreamSlots | None = None) -> None:
+        self.slots = slots or StreamSlots(2)
+        interceptor = CallInterceptor(Authenticator(token_rules(SETTINGS)), SERVICES, self.slots, 30)
+        audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
+        reach = ReachServicer(Reach(members, audiences))
+        membership = MembershipServicer(Membership(members, audiences, TokenSealer(b"key")))
+        wrapped: dict[Any, Any] = {}
+        for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):
+            handlers: dict[str, Callable[..., Any]] = {}
+            for method in service.methods:
+                kind = grpc.unary_stream_rpc_method_handler if method.server_streaming else _unary
+                handler = interceptor.wrap(Method.of(method), kind(getattr(servicer, method.name)))
+                behavior: Any = handler.unary_stream or handler.unary_unary
+                # The test server hands messages over, grpcio bytes.
+                handlers[method.name] = lambda request, context, b=behavior: b(request.SerializeToString(), context)
+            wrapped[service] = type("Wrapped", (), {k: staticmethod(v) for k, v in handlers.items()})()
+        self.server = grpc_testing.server_from_dictionary(wrapped, grpc_testing.strict_real_time())
+
+    def unary(self, request: Any, timeout: float | None = None, metadata: Any = METADATA) -> Any:
+        method = REACH.methods_by_name["EstimateReach"]
+        return self.server.invoke_unary_unary(method, metadata, request, timeout).termination()
+
+    def stream(self, request: Any) -> Any:
+        method = MEMBERSHIP.methods_by_name["StreamMembers"]
+        return self.server.invoke_unary_stream(method, METADATA, request, None)
+
+
+def _unary(behavior: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(behavior)
+
+
+def everyone(kind: Any) -> Any:
+    """A request for all contacts."""
+    return kind(filter={"datatype": "contact", "where": {}})
+
+
+def test_the_callers_org_and_deadline_reach_the_repository() -> None:
+    members = FakeMembers()
+    harness = Harness(members)
+    for timeout, least, most in ((7.0, 5, 7), (None, 28, 30)):
+        _, _, code, _ = harness.unary(everyone(reach_service_pb2.EstimateReachRequest), timeout)
+        assert code is grpc.StatusCode.OK
+        assert members.deadlines[-1] is not None
+        assert least < members.deadlines[-1] <= most
+    assert members.orgs == ["acme", "acme"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StoreUnavailable("gone"), grpc.StatusCode.UNAVAILABLE),
+        (ZeroDivisionError("secret@example.com"), grpc.StatusCode.INTERNAL),
+    ],
+)
+def test_an_error_midway_is_told_like_any_other(error: Exception, code: grpc.StatusCode) -> None:
+    members = FakeMembers([["a", "b"], ["c"]], error)
+    harness = Harness(members)
+    rpc = harness.stream(everyone(membership_service_pb2.StreamMembersRequest))
+    assert [m.id for m in rpc.take_response().members] == ["contact-a", "contact-b"]
+    assert [m.id for m in rpc.take_response().members] == ["contact-c"]
+    _, told, details = rpc.termination()  # the test server drops an abort's details; test_outage looks at them
+    assert told is code
+    assert "secret" not in details
+    assert members.closed
+    assert harness.slots.open == 0
+    unary = Harness(FakeMembers(error=error)).unary(everyone(reach_service_pb2.EstimateReachRequest))
+    assert unary[-2] is code
+    assert "secret" not in unary[-1]
+
+
+def test_a_stream_beyond_the_cap_is_refused_and_its_slot_comes_back() -> None:
+    slots = StreamSlots(1)
+    with slots.slot():
+        harness = Harness(FakeMembers([["a"]]), slots)
+        _, code, _ = harness.stream(everyone(membership_service_pb2.StreamMembersRequest)).termination()
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with pytest.raises(TooManyStreams), slots.slot():
+            pass
+    assert slots.open == 0
+    with slots.slot():
+        assert slots.open == 1
+
+
+def test_bytes_that_are_no_message_are_an_invalid_argument(service: Any, refused: Any) -> None:
+    metadata = service.client("acme").metadata
+    for method, path in (
+        ("unary_unary", "ReachService/EstimateReach"),
+        ("unary_stream", "MembershipService/StreamMembers"),
+    ):
+        call = getattr(service.channel, method)(f"/audience.v1.{path}")
+        for raw in (b"\xff\xff\xff", b"\x0a\x02\x0a\xff", b"\x12\x02\xc3\x28", _deep_struct()):
+            refusal = refused(lambda call=call, raw=raw: call(raw, metadata=metadata))
+            assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
+
+
+def _deep_struct() -> bytes:
+    """A filter whose Struct nests past what protobuf reads."""
+    value = b"\x22\x00"
+    for _ in range(200):
+        value = _field(5, _field(1, _field(1, b"a") + _field(2, value)))
+    return _field(1, _field(2, _field(1, _field(1, b"a") + _field(2, value))))
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    length, size = len(payload), b""
+    while length > 127:
+        size += bytes([length & 127 | 128])
+        length >>= 7
+    return bytes([number << 3 | 2]) + size + bytes([length]) + payload
+
+
+def test_a_method_without_a_scope_is_not_served() -> None:
+    health = __import__("grpc_health.v1.health_pb2", fromlist=["DESCRIPTOR"]).DESCRIPTOR
+    with pytest.raises(ValueError, match="not a valid Scope"):
+        Method.of(health.services_by_name["Health"].methods_by_name["Check"])
+
+
+def test_every_method_of_the_contract_requires_a_scope() -> None:
+    methods = [Method.of(method) for service in SERVICES for method in service.methods]
+    writes = {method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.write"}
+    assert writes == {"CreateSegment", "UpdateSegment", "DeleteSegment", "AddSegmentContacts", "RemoveSegmentContacts"}
+
+
+def test_domain_errors_are_not_logged_as_defects(capfd: pytest.CaptureFixture[str]) -> None:
+    Harness(FakeMembers(error=StoreUnavailable("gone"))).unary(everyone(reach_service_pb2.EstimateReachRequest))
+    assert "internal error" not in "".join(capfd.readouterr())
+    assert issubclass(StoreUnavailable, AudienceError)

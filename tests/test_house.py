@@ -1,0 +1,59 @@
+"""Rules of the house that no tool checks."""
+
+import re
+import tomllib
+from importlib.metadata import requires
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+MODULES = [path for path in (ROOT / "audience_service").rglob("*.py") if "pb" not in path.parts]
+
+
+def test_no_module_is_longer_than_300_lines() -> None:
+    assert {path.name: lines for path in MODULES if (lines := len(path.read_text().splitlines())) > 300} == {}
+
+
+def test_the_generator_is_the_oldest_grpcio_that_is_supported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [generator] = [item for item in project["dependency-groups"]["dev"] if item.startswith("grpcio-tools==")]
+    oldest = ".".join(generator.removeprefix("grpcio-tools==").split(".")[:2])
+    dependencies = project["project"]["dependencies"]
+    assert f"grpcio>={oldest}" in dependencies
+    generated = (ROOT / "audience_service/pb/audience/v1/resources_pb2.py").read_text()
+    [runtime] = re.findall(r"# Protobuf Python Version: ([\d.]+)", generated)
+    assert f"protobuf>={runtime}" in dependencies
+
+
+def test_locks_hold_hashes_and_no_addresses() -> None:
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        lines = (ROOT / name).read_text().splitlines()
+        pins = [line for line in lines if re.match(r"[a-z]", line)]
+        assert len(pins) > 10
+        assert all(re.match(r"[a-z0-9.\[\]-]+==", line) for line in pins)
+        assert not any("://" in line or "file:" in line for line in lines)
+    production = (ROOT / "requirements.lock").read_text()
+    assert "mongomock" not in production
+    assert "faker" not in production
+
+
+def test_the_embedded_store_is_an_extra() -> None:
+    needed = [line for line in requires("audience-service") or [] if "extra" not in line]
+    assert not any("mongomock" in line or "faker" in line for line in needed)
+
+
+def test_vendored_protos_are_those_of_the_package() -> None:
+    from importlib.resources import files
+
+    vendored = ROOT / "third_party/googleapis/google/api"
+    names = sorted(path.name for path in vendored.glob("*.proto"))
+    assert names == ["annotations.proto", "field_behavior.proto", "http.proto"]
+    for name in names:
+        assert (vendored / name).read_text() == (files("google.api") / name).read_text()
+
+
+def test_the_filter_language_is_documented_operator_by_operator() -> None:
+    from audience_service.domain.filters.operators import LOGICAL, OPERATORS
+
+    page = (ROOT / "docs/filters.md").read_text()
+    for name in (*OPERATORS, *LOGICAL, "$not", "$elemMatch", "$options"):
+        assert f"`{name}`" in page, name

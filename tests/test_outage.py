@@ -1,0 +1,178 @@
+"""The database away, gone midway, and clients that vanish: what the caller sees and what is freed."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import pymongo.monitoring
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from audience_service.mongo.store import mongo_store
+from tests.client import Refusal
+from tests.conftest import URI, Service, run_service
+
+EVERYONE = {"datatype": "contact", "where": {}}
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for a condition; fail where it does not come."""
+    until = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < until, "the condition did not come"
+        pause.wait(0.01)
+
+
+class Proxy:
+    """A way to the database that can be cut."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._target)
+            except OSError:
+                return
+            self._sockets += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        sink.close()
+
+    def cut(self) -> None:
+        """Close everything, as a database that dies does."""
+        self._listener.close()
+        for end in self._sockets:
+            with closing(end):
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+
+@contextmanager
+def served(uri: str, database: str = "audience_test_outage") -> Iterator[Service]:
+    """A service on a URI."""
+    yield from run_service("mongodb", mongo_store(uri, database))
+
+
+def health(service: Service) -> int:
+    """What a health check says."""
+    stub: Any = health_pb2_grpc.HealthStub(service.channel)
+    return int(stub.Check(health_pb2.HealthCheckRequest(service="audience.v1.ReachService")).status)
+
+
+def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = taken.getsockname()[1]
+    with served(f"mongodb://127.0.0.1:{nobody}/?serverSelectionTimeoutMS=200") as service:
+        client = service.client("acme")
+        for rpc, request in (
+            ("EstimateReach", {"filter": EVERYONE}),
+            ("StreamMembers", {"filter": EVERYONE}),
+            ("GetSegment", {"id": "segment-1"}),
+            ("CreateSegment", {"segment": {"name": "x", "filter": EVERYONE}}),
+        ):
+            refusal = refused(lambda rpc=rpc, request=request: client.call(rpc, request))
+            assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
+            assert refusal.retry_seconds is not None
+            assert refusal.retry_seconds > 0
+        assert health(service) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def test_a_service_on_a_living_store_is_healthy(service: Service) -> None:
+    eventually(lambda: health(service) == health_pb2.HealthCheckResponse.SERVING)
+
+
+def test_a_database_gone_midway_is_unavailable_and_the_cursor_resumes(real_service: Service) -> None:
+    database = real_service.store.database
+    ids = sorted(real_service.insert("outage", [{"data": {"pad": "x" * 500}} for _ in range(3_000)]))
+    at = urlsplit(URI)
+    proxy = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
+    uri = f"mongodb://127.0.0.1:{proxy.port}/?serverSelectionTimeoutMS=300"
+    with served(uri, database.name) as service:
+        request = {"filter": EVERYONE, "batchSize": 10, "fields": ["pad"]}
+        stream = service.client("outage").call("StreamMembers", request)
+        first = next(stream)
+        proxy.cut()
+        received = [m.id for m in first.members]
+        cursor = first.cursor
+        with pytest.raises(grpc.RpcError) as caught:
+            for message in stream:
+                assert not message.HasField("totals"), "a stream that was cut looks whole"
+                received += [m.id for m in message.members]
+                cursor = message.cursor
+        refusal = Refusal(caught.value)
+        assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
+        assert service.app.server.slots.open == 0
+    rest = list(real_service.client("outage").call("StreamMembers", {**request, "cursor": cursor}))
+    received += [m.id for message in rest for m in message.members]
+    assert received == ids
+    assert rest[-1].totals.member_count == len(ids)
+
+
+class CursorWatch(pymongo.monitoring.CommandListener):
+    """Counts cursors that are opened and killed."""
+
+    def __init__(self) -> None:
+        self.killed: list[int] = []
+
+    def started(self, event: pymongo.monitoring.CommandStartedEvent) -> None:
+        if event.command_name == "killCursors":
+            self.killed += event.command["cursors"]
+
+    def succeeded(self, event: pymongo.monitoring.CommandSucceededEvent) -> None: ...
+
+    def failed(self, event: pymongo.monitoring.CommandFailedEvent) -> None: ...
+
+
+def test_a_client_that_vanishes_frees_its_cursor_and_its_slot(
+    real_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_service.insert("vanish", [{"data": {"pad": "x" * 2_000}} for _ in range(3_000)])
+    watch = CursorWatch()
+    original = pymongo.MongoClient
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, event_listeners=[watch], **kwargs)
+
+    monkeypatch.setattr("audience_service.mongo.collections.MongoClient", watched)
+    with served(URI, real_service.store.database.name) as service:
+        slots = service.app.server.slots
+        stream = service.client("vanish").call(
+            "StreamMembers", {"filter": EVERYONE, "batchSize": 10, "fields": ["pad"]}
+        )
+        next(stream)
+        assert slots.open == 1
+        stream.cancel()
+        eventually(lambda: slots.open == 0)
+        eventually(lambda: len(watch.killed) == 1)
+
+
+def test_a_deadline_stops_the_query_in_the_database(real_service: Service, refused: Any) -> None:
+    real_service.insert("slow", [{"data": {"text": "a" * 60 + str(n)}} for n in range(2_000)])
+    slow = {"datatype": "contact", "where": {"$or": [{"text": {"$regex": f".*.*.*={n}"}} for n in range(500)]}}
+    begun = time.monotonic()
+    refusal = refused(lambda: real_service.client("slow").call("EstimateReach", {"filter": slow}, timeout=0.5))
+    assert refusal.code.name == "DEADLINE_EXCEEDED"
+    assert time.monotonic() - begun < 5

@@ -1,0 +1,75 @@
+"""Settings: what is wrong with them is said by name, and nothing serves without a key."""
+
+from pathlib import Path
+
+import pytest
+
+from audience_service.settings import Settings, SettingsError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AUDIENCE_WORKERS", "0", "AUDIENCE_WORKERS"),
+        ("AUDIENCE_WORKERS", "2", "needs AUDIENCE_MONGODB_URI"),
+        ("AUDIENCE_THREADS", "16", "AUDIENCE_MAX_STREAMS must be less"),
+        ("AUDIENCE_DATATYPES", "contact,$cmd", "AUDIENCE_DATATYPES"),
+        ("AUDIENCE_DATATYPES", ",", "AUDIENCE_DATATYPES"),
+        ("AUDIENCE_JWT_ALGORITHM", "none", "AUDIENCE_JWT_ALGORITHM"),
+        ("AUDIENCE_LISTEN", "nowhere", "AUDIENCE_LISTEN"),
+        ("AUDIENCE_REFLECTION", "perhaps", "AUDIENCE_REFLECTION"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=said.replace("(", r"\(")):
+        Settings.load()
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_text("k" * 40 + "\n")
+    for name, value in {
+        "AUDIENCE_LISTEN": "0.0.0.0:6000",
+        "AUDIENCE_DATATYPES": "contact, lead",
+        "AUDIENCE_JWT_KEY_FILE": str(key_file),
+        "AUDIENCE_REFLECTION": "off",
+        "AUDIENCE_MONGODB_URI": "",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    assert settings.listen == "0.0.0.0:6000"
+    assert settings.datatypes == ("contact", "lead")
+    assert settings.key() == b"k" * 40
+    assert settings.reflection is False
+    assert settings.mongodb_uri is None
+
+
+def test_without_a_key_or_with_a_weak_one_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="AUDIENCE_JWT_KEY: is missing"):
+        Settings.load().key()
+    monkeypatch.setenv("AUDIENCE_JWT_KEY", "short")
+    with pytest.raises(SettingsError, match="shorter than 32 bytes"):
+        Settings.load().key()
+    monkeypatch.delenv("AUDIENCE_JWT_KEY")
+    monkeypatch.setenv("AUDIENCE_JWT_KEY_FILE", "/nowhere")
+    with pytest.raises(SettingsError, match="AUDIENCE_JWT_KEY_FILE"):
+        Settings.load().key()
+
+
+def test_secrets_do_not_show_in_logs() -> None:
+    settings = Settings(jwt_key="k" * 40, mongodb_uri="mongodb://user:password@host/")
+    assert "password" not in repr(settings)
+    assert "kkkk" not in repr(settings)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    for name, field in Settings.model_fields.items():
+        [line] = [line for line in page.splitlines() if line.startswith(f"| `AUDIENCE_{name.upper()}`")]
+        default = field.default
+        shown = "" if default is None else ",".join(default) if isinstance(default, tuple) else str(default)
+        shown = {"True": "on"}.get(shown, shown)
+        assert f"| {shown} |".replace("  ", " ") in line.replace("`", "").replace("|  |", "| |"), name
