@@ -19,7 +19,7 @@ from audience_service.rpc.membership_servicer import MembershipServicer
 from audience_service.rpc.reach_servicer import ReachServicer
 from audience_service.rpc.segment_servicer import SegmentServicer
 from audience_service.rpc.server import RpcServer, ServerOptions, Servicers
-from audience_service.settings import Settings
+from audience_service.settings import Settings, SettingsError
 
 SAMPLE_ORGS = {"demo": 2_500, "demo2": 500}
 """The orgs of the embedded store and how many sample contacts each has."""
@@ -30,9 +30,12 @@ _log = structlog.get_logger()
 
 
 def open_store(settings: Settings) -> Store:
-    """The database that the settings name, or a new embedded store with sample contacts."""
+    """The database that the settings name, or a new embedded store with sample contacts. Raises SettingsError."""
     if settings.mongodb_uri:
-        return mongo_store(settings.mongodb_uri.get_secret_value(), settings.database)
+        try:
+            return mongo_store(settings.mongodb_uri.get_secret_value(), settings.database)
+        except ValueError as error:
+            raise SettingsError(f"AUDIENCE_MONGODB_URI: {error}") from None
     return sample_store(settings)
 
 
@@ -66,7 +69,7 @@ class App:
         self._store = store
         self._watch = threading.Event()
         self._watcher = threading.Thread(target=self._watch_store, name="health", daemon=True)
-        self.server = RpcServer(servicers, Authenticator(token_rules(settings)), _options(settings))
+        self.server = RpcServer(servicers, _authenticator(settings), _options(settings))
 
     @property
     def port(self) -> int:
@@ -111,6 +114,13 @@ def token_rules(settings: Settings) -> TokenRules:
             scope=settings.jwt_claim_scope,
         ),
     )
+
+
+def _authenticator(settings: Settings) -> Authenticator:
+    try:
+        return Authenticator(token_rules(settings))
+    except ValueError as error:
+        raise SettingsError(f"AUDIENCE_JWT_KEY: {error}") from None
 
 
 def _options(settings: Settings) -> ServerOptions:

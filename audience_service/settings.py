@@ -80,6 +80,11 @@ class Settings(BaseSettings):
         except ValidationError as error:
             raise SettingsError("\n".join(_line(item["loc"], item["msg"]) for item in error.errors())) from None
 
+    @property
+    def has_key(self) -> bool:
+        """Whether a key is set."""
+        return bool(self.jwt_key or self.jwt_key_file)
+
     def key(self) -> bytes:
         """The key that tokens are verified with. Raises SettingsError where there is none or it is too weak."""
         if self.jwt_key:
@@ -97,7 +102,7 @@ class Settings(BaseSettings):
 
     def with_dev_key(self) -> Self:
         """These settings with an HS256 key made for this run, unless a key is set."""
-        if self.jwt_key or self.jwt_key_file:
+        if self.has_key:
             return self
         return self.model_copy(update={"jwt_key": SecretStr(secrets.token_hex(32)), "jwt_algorithm": "HS256"})
 

@@ -70,6 +70,20 @@ def test_serve_refuses_to_start_without_a_key() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"AUDIENCE_MONGODB_URI": "postgres://x"}, "AUDIENCE_MONGODB_URI: Invalid URI scheme"),
+        ({"AUDIENCE_MONGODB_URI": "mongodb://x/", "AUDIENCE_DATABASE": "a.b"}, "AUDIENCE_MONGODB_URI"),
+        ({"AUDIENCE_JWT_ALGORITHM": "RS256"}, "AUDIENCE_JWT_KEY: does not suit RS256"),
+        ({"AUDIENCE_WORKERS": "many"}, "AUDIENCE_WORKERS"),
+    ],
+)
+def test_serve_says_which_setting_is_wrong(settings: dict[str, str], said: str) -> None:
+    done = run("serve", **{"AUDIENCE_JWT_KEY": KEY, **settings})
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+
+
 def test_serve_in_development_shows_a_token_that_works_and_drains_on_sigterm() -> None:
     with serving() as (process, address, printed):
         token = printed[1]

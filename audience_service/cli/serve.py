@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 def serve(*, dev: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     settings = Settings.load()
-    if dev:
+    if dev and not settings.has_key:
         settings = settings.with_dev_key()
         _show_dev(settings)
     settings.key()  # refuse to start before anything is forked or bound

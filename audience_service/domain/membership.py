@@ -53,10 +53,11 @@ class Membership:
         after, sent = self._sealer.open(cursor, binding, "cursor") if cursor else ("", 0)
         population = self._audiences.population(call, selection)
         records = self._members.stream(call.org, population, [*paths.values()], batch_size, after, call.deadline)
+        segments = {field: path.split(".") for field, path in paths.items()}
         with closing(records):
             for batch in records:
                 after, sent = batch[-1]["sk"], sent + len(batch)
-                members = tuple(_member(record, paths) for record in batch)
+                members = tuple(_member(record, segments) for record in batch)
                 yield MemberBatch(members, self._sealer.seal(binding, [after, sent]))
         yield MemberBatch((), self._sealer.seal(binding, [after, sent]), sent)
 
@@ -77,9 +78,9 @@ def _paths(fields: Sequence[str]) -> dict[str, str]:
     return paths
 
 
-def _member(record: Record, paths: Mapping[str, str]) -> Member:
-    found = {field: _dig(record, path.split(".")) for field, path in paths.items()}
-    return Member(str(record.get("pk", "")), {field: value for field, value in found.items() if value is not _MISSING})
+def _member(record: Record, paths: Mapping[str, Sequence[str]]) -> Member:
+    fields = {field: value for field, path in paths.items() if (value := _dig(record, path)) is not _MISSING}
+    return Member(str(record.get("pk", "")), fields)
 
 
 _MISSING = object()
@@ -88,10 +89,11 @@ _MISSING = object()
 def _dig(value: Any, segments: Sequence[str]) -> Any:
     """The value at a path; through a list, the list of what its elements have there."""
     for position, segment in enumerate(segments):
-        if isinstance(value, list):
-            found = (_dig(item, segments[position:]) for item in value)
+        if isinstance(value, dict):
+            value = value.get(segment, _MISSING)
+        elif isinstance(value, list):
+            found = [_dig(item, segments[position:]) for item in value]
             return [item for item in found if item is not _MISSING]
-        if not isinstance(value, Mapping) or segment not in value:
+        else:
             return _MISSING
-        value = value[segment]
     return value

@@ -4,6 +4,7 @@ from typing import Any
 
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.errors import ConfigurationError, InvalidName
 
 SEGMENTS = "segment"
 """Segments, in the platform's record envelope: like every collection of the platform, named for the datatype."""
@@ -20,11 +21,16 @@ def connect(uri: str, database: str) -> Database[dict[str, Any]]:
 
     Replica sets, sharded clusters, TLS and credentials are the URI's to say, and so are the timeouts set here. Writes
     wait for a majority and reads see what a majority has: a membership that was told is not rolled back.
+
+    Raises ValueError for a URI that is none, or whose hosts the name service does not know.
     """
-    client: MongoClient[dict[str, Any]] = MongoClient(
-        uri, tz_aware=True, appname="audience-service", **_defaults(uri), connect=False
-    )
-    return client[database]
+    try:
+        client: MongoClient[dict[str, Any]] = MongoClient(
+            uri, tz_aware=True, appname="audience-service", **_defaults(uri), connect=False
+        )
+        return client[database]
+    except (ConfigurationError, InvalidName) as error:
+        raise ValueError(str(error)) from error
 
 
 def _defaults(uri: str) -> dict[str, Any]:

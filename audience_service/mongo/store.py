@@ -60,7 +60,7 @@ class Store:
 
 
 def mongo_store(uri: str, database: str) -> Store:
-    """The store on a MongoDB. Connects on first use."""
+    """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
     return _store(connect(uri, database), MongoMembers)
 
 

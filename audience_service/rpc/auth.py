@@ -56,9 +56,12 @@ class Authenticator:
     """Verifies calls by one set of rules."""
 
     def __init__(self, rules: TokenRules) -> None:
+        """Read the key once, not at every call. Raises ValueError where it does not suit the algorithm."""
         self._rules = rules
-        # Read a PEM once, not at every call; one that does not suit the algorithm is refused here, at the start.
-        self._key = jwt.get_algorithm_by_name(rules.algorithm).prepare_key(rules.key)
+        try:
+            self._key = jwt.get_algorithm_by_name(rules.algorithm).prepare_key(rules.key)
+        except (jwt.InvalidKeyError, TypeError, ValueError) as error:
+            raise ValueError(f"does not suit {rules.algorithm}: {error}") from error
 
     def caller(self, metadata: Metadata, required: Scope) -> Caller:
         """The caller of a method that requires a scope.

@@ -1,0 +1,76 @@
+"""Stream every member of an org from a running service and tell whether it came whole, in order and in flat memory.
+
+    python scripts/stream_memory.py --address 127.0.0.1:50051 --org big --pid PID [--fields email,country]
+
+The pid is the server's. Resident memory is read from /proc (Linux) at a tenth of the way and at the end; "flat" means
+that the difference is under 30 MB. The token is made with the AUDIENCE_JWT_* settings of the environment.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import grpc
+from google.protobuf.struct_pb2 import Struct
+
+from audience_service.cli.token import mint
+from audience_service.pb.audience.v1.membership_service_pb2 import StreamMembersRequest
+from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
+from audience_service.pb.audience.v1.reach_service_pb2 import EstimateReachRequest
+from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
+from audience_service.pb.audience.v1.resources_pb2 import Filter
+from audience_service.settings import Settings
+
+FLAT_MB = 30
+EVERYONE = Filter(datatype="contact", where=Struct())
+
+
+def resident_mb(pid: int) -> float:
+    """The resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    """Stream, check, print; exit with 1 where anything is not as promised."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--address", default="127.0.0.1:50051")
+    parser.add_argument("--org", required=True)
+    parser.add_argument("--pid", type=int, required=True)
+    parser.add_argument("--fields", default="")
+    arguments = parser.parse_args()
+    metadata = (
+        ("authorization", f"Bearer {mint(Settings.load(), org=arguments.org, subject='check')}"),
+        ("orgid", arguments.org),
+    )
+    fields = [field for field in arguments.fields.split(",") if field]
+    with grpc.insecure_channel(arguments.address) as channel:
+        reach = ReachServiceStub(channel).EstimateReach(EstimateReachRequest(filter=EVERYONE), metadata=metadata)
+        begun = time.monotonic()
+        request = StreamMembersRequest(filter=EVERYONE, fields=fields)
+        count, last, ordered, early, total, sent = 0, "", True, 0.0, -1, 0
+        for message in MembershipServiceStub(channel).StreamMembers(request, metadata=metadata):
+            sent += message.ByteSize()
+            for member in message.members:
+                ordered = ordered and member.id > last
+                last = member.id
+                count += 1
+            if not early and count >= reach.count / 10:
+                early = resident_mb(arguments.pid)
+            total = message.totals.member_count if message.HasField("totals") else total
+        seconds, late = time.monotonic() - begun, resident_mb(arguments.pid)
+    whole = count == total == reach.count
+    print(  # noqa: T201
+        f"members {count:,}, total stated {total:,}, reach {reach.count:,}: {'whole' if whole else 'NOT WHOLE'}\n"
+        f"order: {'kept' if ordered else 'NOT KEPT'}\n"
+        f"{seconds:.1f} s, {count / seconds:,.0f} members a second, {sent / 2**20:.1f} MiB\n"
+        f"resident memory of the server: {early:.1f} MB at a tenth, {late:.1f} MB at the end, "
+        f"{late - early:+.1f} MB: {'flat' if late - early < FLAT_MB else 'NOT FLAT'}"
+    )
+    sys.exit(not (whole and ordered and late - early < FLAT_MB))
+
+
+if __name__ == "__main__":
+    main()
