@@ -1,6 +1,9 @@
 """The composition root: the only module that sees every layer."""
 
+import contextlib
 import hashlib
+import os
+import signal
 import threading
 
 import structlog
@@ -8,6 +11,7 @@ import structlog
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.drafts import DraftReader
+from audience_service.domain.errors import AudienceError
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.membership import Membership
 from audience_service.domain.reach import Reach
@@ -15,6 +19,7 @@ from audience_service.domain.segments import Segments
 from audience_service.domain.tokens import TokenSealer
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
+from audience_service.rpc.interceptor import Timeouts
 from audience_service.rpc.membership_servicer import MembershipServicer
 from audience_service.rpc.reach_servicer import ReachServicer
 from audience_service.rpc.segment_servicer import SegmentServicer
@@ -67,6 +72,7 @@ class App:
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),
         )
         self._store = store
+        self._datatypes = settings.datatypes
         self._watch = threading.Event()
         self._watcher = threading.Thread(target=self._watch_store, name="health", daemon=True)
         self.server = RpcServer(servicers, _authenticator(settings), _options(settings))
@@ -94,9 +100,22 @@ class App:
             reachable = self._store.is_reachable()
             if reachable != healthy and not self._watch.is_set():
                 (_log.info if reachable else _log.warning)("database", reachable=reachable)
+                if reachable:
+                    self._check_database()
                 self.server.set_healthy(healthy=reachable)
                 healthy = reachable
+            self.server.cut_idle_streams()
             self._watch.wait(_HEALTH_SECONDS)
+
+    def _check_database(self) -> None:
+        """Say what the database lacks. An unsafe one is not served at all: the process ends."""
+        with contextlib.suppress(AudienceError):  # it went away again; the next time it comes will do
+            if unsafe := self._store.collated_collections(self._datatypes):
+                _log.critical("orgs could see one another: collections have a default collation", collections=unsafe)
+                os.kill(os.getpid(), signal.SIGTERM)
+            if missing := self._store.missing_indexes(self._datatypes):
+                names = [str(index) for index in missing]
+                _log.warning("indexes are missing; run audience-service indexes", indexes=names)
 
 
 def token_rules(settings: Settings) -> TokenRules:
@@ -128,7 +147,8 @@ def _options(settings: Settings) -> ServerOptions:
         listen=settings.listen,
         threads=settings.threads,
         max_streams=settings.max_streams,
-        unary_timeout_seconds=settings.unary_timeout_seconds,
+        stream_idle_seconds=settings.stream_idle_seconds,
+        timeouts=Timeouts(settings.unary_timeout_seconds, settings.stream_timeout_seconds),
         reflection=settings.reflection,
         share_port=settings.workers > 1,
     )

@@ -1,5 +1,7 @@
 """The settings: the only reader of the environment."""
 
+import difflib
+import os
 import re
 import secrets
 from pathlib import Path
@@ -46,7 +48,9 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="processes that share the port, a core each")
     threads: int = Field(32, ge=2, le=1024, description="calls that a process answers at once, streams included")
     max_streams: int = Field(16, ge=1, description="streams that a process holds at once; fewer than threads")
-    unary_timeout_seconds: float = Field(30, gt=0, description="the deadline of unary calls that come without one")
+    unary_timeout_seconds: float = Field(30.0, gt=0, description="the deadline of unary calls that come without one")
+    stream_timeout_seconds: float = Field(3600.0, gt=0, description="the deadline of streams that come without one")
+    stream_idle_seconds: float = Field(60.0, gt=0, description="how long a client may leave a message before it is cut")
     reflection: bool = Field(True, description="whether clients may list the services")
     log_format: Literal["text", "json"] = Field("text", description="how log lines look")
 
@@ -66,6 +70,8 @@ class Settings(BaseSettings):
             raise ValueError("AUDIENCE_MAX_STREAMS must be less than AUDIENCE_THREADS, or streams could take them all")
         if self.workers > 1 and self.mongodb_uri is None:
             raise ValueError("AUDIENCE_WORKERS above 1 needs AUDIENCE_MONGODB_URI: each would have a store of its own")
+        if self.workers > 1 and self.listen.endswith(":0"):
+            raise ValueError("AUDIENCE_WORKERS above 1 needs a port in AUDIENCE_LISTEN: each would take one of its own")
         if self.jwt_key and self.jwt_key_file:
             raise ValueError("AUDIENCE_JWT_KEY and AUDIENCE_JWT_KEY_FILE are both set; choose one")
         if not re.fullmatch(r".+:\d{1,5}", self.listen):
@@ -74,7 +80,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment. Raises SettingsError."""
+        """Read the environment. Raises SettingsError, also for a variable that is no setting: it may be misspelt."""
+        known = {f"AUDIENCE_{name.upper()}" for name in cls.model_fields}
+        for name in os.environ:
+            if name.startswith("AUDIENCE_") and not name.startswith("AUDIENCE_TEST_") and name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise SettingsError(f"{name}: is no setting" + (f"; did you mean {near[0]}?" if near else ""))
         try:
             return cls()
         except ValidationError as error:

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,8 +13,9 @@ import grpc
 import pymongo.monitoring
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from audience_service.mongo.store import mongo_store
+from audience_service.mongo.store import Store, mongo_store
 from tests.client import Refusal
 from tests.conftest import URI, Service, run_service
 
@@ -37,6 +39,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
+        self._open = True
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -50,14 +53,24 @@ class Proxy:
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        swallowed = False
         try:
             while data := source.recv(65536):
-                sink.sendall(data)
+                swallowed = swallowed or not self._open
+                if not swallowed:
+                    sink.sendall(data)
         except OSError:
             pass
         sink.close()
+
+    def swallow(self) -> None:
+        """From now on let nothing through and close nothing, as a firewall that forgot the connections does."""
+        self._open = False
+
+    def heal(self) -> None:
+        """Let new connections through again."""
+        self._open = True
 
     def cut(self) -> None:
         """Close everything, as a database that dies does."""
@@ -74,6 +87,12 @@ class Proxy:
 def served(uri: str, database: str = "audience_test_outage") -> Iterator[Service]:
     """A service on a URI."""
     yield from run_service("mongodb", mongo_store(uri, database))
+
+
+@contextmanager
+def served_store(store: Store, **settings: Any) -> Iterator[Service]:
+    """A service on a store."""
+    yield from run_service("mongodb", store, **settings)
 
 
 def health(service: Service) -> int:
@@ -94,6 +113,7 @@ def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> 
             ("CreateSegment", {"segment": {"name": "x", "filter": EVERYONE}}),
         ):
             refusal = refused(lambda rpc=rpc, request=request: client.call(rpc, request))
+            assert refusal.details, (rpc, refusal.code, refusal.message)
             assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
             assert refusal.retry_seconds is not None
             assert refusal.retry_seconds > 0
@@ -129,6 +149,57 @@ def test_a_database_gone_midway_is_unavailable_and_the_cursor_resumes(real_servi
     received += [m.id for message in rest for m in message.members]
     assert received == ids
     assert rest[-1].totals.member_count == len(ids)
+
+
+def test_connections_that_swallow_answers_cost_no_thread_past_the_deadline(real_service: Service, refused: Any) -> None:
+    at = urlsplit(URI)
+    proxy = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
+    uri = f"mongodb://127.0.0.1:{proxy.port}/?serverSelectionTimeoutMS=500&heartbeatFrequencyMS=500"
+    store = mongo_store(uri, real_service.store.database.name)
+    with served_store(store, threads=4, max_streams=3) as service:
+        client = service.client("swallowed")
+        assert client.count(filter=EVERYONE) == 0
+        proxy.swallow()
+        with ThreadPoolExecutor(4) as pool:
+            calls = [
+                pool.submit(lambda: refused(lambda: client.call("EstimateReach", {"filter": EVERYONE}, timeout=1)))
+                for _ in range(4)
+            ]
+            codes = {call.result().code.name for call in calls}
+        assert codes <= {"DEADLINE_EXCEEDED", "UNAVAILABLE"}
+        proxy.heal()
+
+        def answers() -> bool:
+            try:
+                return bool(client.call("EstimateReach", {"filter": EVERYONE}, timeout=2).count == 0)
+            except grpc.RpcError:
+                return False
+
+        eventually(answers, seconds=20)
+    proxy.cut()
+
+
+def test_reflection_holds_few_threads(service: Service) -> None:
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    never = threading.Event()
+
+    def silence() -> Iterator[Any]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        never.wait(20)
+
+    streams = [stub.ServerReflectionInfo(silence()) for _ in range(8)]
+    codes = []
+    for stream in streams:
+        try:
+            next(stream)
+            codes.append("OK")
+        except grpc.RpcError as error:
+            codes.append(error.code().name)
+    assert sorted(codes) == ["OK"] * 4 + ["RESOURCE_EXHAUSTED"] * 4
+    assert service.client("open").count(filter=EVERYONE) == 0
+    for stream in streams:
+        stream.cancel()
+    never.set()
 
 
 class CursorWatch(pymongo.monitoring.CommandListener):

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
         ("AUDIENCE_JWT_ALGORITHM", "none", "AUDIENCE_JWT_ALGORITHM"),
         ("AUDIENCE_LISTEN", "nowhere", "AUDIENCE_LISTEN"),
         ("AUDIENCE_REFLECTION", "perhaps", "AUDIENCE_REFLECTION"),
+        ("AUDIENCE_MONGO_URI", "mongodb://db/", "did you mean AUDIENCE_MONGODB_URI"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:

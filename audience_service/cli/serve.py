@@ -1,7 +1,10 @@
 """`audience-service serve`: one process, or several that share the port."""
 
 import multiprocessing
+import os
 import signal
+import socket
+import sys
 import threading
 from multiprocessing.process import BaseProcess
 
@@ -50,6 +53,9 @@ def _serve_here(settings: Settings, stop: threading.Event) -> None:
     stop.wait()
     _log.info("draining", grace_seconds=_GRACE_SECONDS)
     app.stop(_GRACE_SECONDS)
+    # A call that outlived the grace may still hold a thread, on a query say, which an orderly exit would wait for.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _work(settings: Settings) -> None:
@@ -64,6 +70,7 @@ def _supervise(settings: Settings, stop: threading.Event) -> None:
     """Keep the workers running; one that dies is replaced."""
     configure_logs(settings.log_format)
     spawn = multiprocessing.get_context("spawn")
+    reserved = _reserve(settings.listen)  # held, never listened on: workers come and go, the port stays
 
     def start() -> BaseProcess:
         worker = spawn.Process(target=_work, args=(settings,), name="audience-worker")
@@ -80,6 +87,21 @@ def _supervise(settings: Settings, stop: threading.Event) -> None:
         worker.terminate()
     for worker in workers:
         worker.join(_GRACE_SECONDS + 5)
+    reserved.close()
+
+
+def _reserve(listen: str) -> socket.socket:
+    """Bind the port that the workers will share. Raises ClickException where it cannot be had."""
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    reserved = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind((host.strip("[]"), int(port)))
+    except OSError as error:
+        reserved.close()
+        raise click.ClickException(f"AUDIENCE_LISTEN: cannot serve on {listen}: {error}") from None
+    return reserved
 
 
 def _show_dev(settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """From an audience's id, or an unsaved filter, to the population behind it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from audience_service.domain.caller import Call
@@ -41,11 +43,22 @@ class Audiences:
 
     def of_segment(self, segment: Segment) -> Population:
         """The members of a stored segment. Raises UnusableAudience where its filter cannot be run."""
-        try:
-            if segment.type is SegmentType.STATIC:
-                return ContactList(segment.id, self._compiler.check_datatype(segment.filter.datatype))
+        if segment.type is SegmentType.STATIC:
+            return self.list_of(segment)
+        with _usable(segment):
             return self._compiler.compile(segment.filter)
-        except InvalidFilter as error:
-            raise UnusableAudience(
-                "the audience's saved filter cannot be run", violations=error.violations, metadata={"id": segment.id}
-            ) from error
+
+    def list_of(self, segment: Segment) -> ContactList:
+        """The list of a stored static segment. Raises UnusableAudience where its datatype is not served."""
+        with _usable(segment):
+            return ContactList(segment.id, self._compiler.check_datatype(segment.filter.datatype))
+
+
+@contextmanager
+def _usable(segment: Segment) -> Iterator[None]:
+    try:
+        yield
+    except InvalidFilter as error:
+        raise UnusableAudience(
+            "the audience's saved filter cannot be run", violations=error.violations, metadata={"id": segment.id}
+        ) from error

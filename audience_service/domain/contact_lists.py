@@ -78,7 +78,7 @@ class ContactLists:
         segment = self._audiences.get(call, segment_id)
         if segment.type is not SegmentType.STATIC:
             raise NotStatic("a dynamic segment has no list; its filter decides", metadata={"id": segment.id})
-        return ContactList(segment.id, segment.filter.datatype)
+        return self._audiences.list_of(segment)
 
     def _touched(self, call: Call, segment_id: str) -> Segment:
         touched = self._segments.touch(call.org, segment_id, call.deadline)

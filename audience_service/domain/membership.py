@@ -1,13 +1,14 @@
 """The use case on membership: who is in."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from audience_service.domain.audiences import Audiences, Selection
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import InvalidArgument, InvalidFilter
+from audience_service.domain.filters import identity
 from audience_service.domain.filters.fields import record_path
 from audience_service.domain.ports import MemberRepository, Record
 from audience_service.domain.tokens import TokenSealer
@@ -20,16 +21,21 @@ class Member:
     """A member and the values of the fields asked for, keyed as asked; those it does not have are left out."""
 
     id: str
+    sk: str
     fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class MemberBatch:
-    """A batch of a stream. `total` is set on the last one alone, which has no members."""
+    """A batch of a stream. `total` is set on the last one alone, which has no members.
+
+    `halves` makes two batches of one of two or more members, for a wire that cannot carry it whole.
+    """
 
     members: tuple[Member, ...]
     cursor: str
     total: int | None = None
+    halves: Callable[[], "tuple[MemberBatch, MemberBatch]"] | None = None
 
 
 class Membership:
@@ -49,17 +55,28 @@ class Membership:
         StoreUnavailable, OutOfTime at any.
         """
         paths = _paths(fields)
-        binding = ("members", call.org, asdict(selection), sorted(paths))
+        binding = ("members", call.org, selection.audience_id, identity(selection.filter), sorted(paths))
         after, sent = self._sealer.open(cursor, binding, "cursor") if cursor else ("", 0)
         population = self._audiences.population(call, selection)
         records = self._members.stream(call.org, population, [*paths.values()], batch_size, after, call.deadline)
         segments = {field: path.split(".") for field, path in paths.items()}
         with closing(records):
             for batch in records:
-                after, sent = batch[-1]["sk"], sent + len(batch)
                 members = tuple(_member(record, segments) for record in batch)
-                yield MemberBatch(members, self._sealer.seal(binding, [after, sent]))
+                yield self._batch(binding, members, sent)
+                after, sent = members[-1].sk, sent + len(members)
         yield MemberBatch((), self._sealer.seal(binding, [after, sent]), sent)
+
+    def _batch(self, binding: tuple[Any, ...], members: tuple[Member, ...], sent: int) -> MemberBatch:
+        cursor = self._sealer.seal(binding, [members[-1].sk, sent + len(members)])
+        half = len(members) // 2
+        if not half:
+            return MemberBatch(members, cursor)
+
+        def halves() -> tuple[MemberBatch, MemberBatch]:
+            return self._batch(binding, members[:half], sent), self._batch(binding, members[half:], sent + half)
+
+        return MemberBatch(members, cursor, halves=halves)
 
 
 def _paths(fields: Sequence[str]) -> dict[str, str]:
@@ -80,7 +97,7 @@ def _paths(fields: Sequence[str]) -> dict[str, str]:
 
 def _member(record: Record, paths: Mapping[str, Sequence[str]]) -> Member:
     fields = {field: value for field, path in paths.items() if (value := _dig(record, path)) is not _MISSING}
-    return Member(str(record.get("pk", "")), fields)
+    return Member(str(record.get("pk", "")), record["sk"], fields)
 
 
 _MISSING = object()

@@ -73,7 +73,7 @@ class ListRepository(Protocol):
     def add(self, org: str, contacts: ContactList, ids: Sequence[str], deadline: Deadline) -> int:
         """Put living records on the list; answers with how many were new to it.
 
-        Raises ContactNotFound, before anything is written, with a violation `contact_ids[i]` for each of the first 100
+        Raises ContactNotFound, before anything is written, with a violation `contact_ids[i]` for each of the first 20
         that are not there. Adding is idempotent: after any other error the same call completes it.
         """
 

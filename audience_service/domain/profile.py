@@ -16,7 +16,7 @@ SHOWN = frozenset(
         "subscriptions",
     )
 )  # fmt: skip
-"""Fields of `data`, and of the addresses in it, that are shown as they are."""
+"""Fields of `data`, and of objects in it, whose single values are shown; objects in them meet the rules again."""
 
 NESTED = frozenset(("address",))
 """Objects, or lists of objects, whose own fields the rules apply to."""
@@ -28,12 +28,12 @@ def masked_profile(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_rule(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_by_rule(name, item) for item in value] if name in SHOWN or name in NESTED else HIDDEN
+    if isinstance(value, Mapping):
+        return masked_profile(value) if name in SHOWN or name in NESTED else HIDDEN
     if value is None or name in SHOWN:
         return value
-    if name in NESTED:
-        items = value if isinstance(value, list) else [value]
-        shown = [masked_profile(item) if isinstance(item, Mapping) else HIDDEN for item in items]
-        return shown if isinstance(value, list) else shown[0]
     return MASKS.get(name, _hide)(value)
 
 

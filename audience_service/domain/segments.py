@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import secrets
 import string
+import time
 from collections.abc import Callable, Iterable
 
 from audience_service.domain.audiences import Audiences
@@ -20,6 +21,7 @@ from audience_service.domain.errors import (
     StaleVersion,
     located,
 )
+from audience_service.domain.filters import identity
 from audience_service.domain.ports import ContactList, CreateRequest, ListRepository, SegmentRepository
 from audience_service.domain.segment import (
     ID_PREFIX,
@@ -32,7 +34,7 @@ from audience_service.domain.segment import (
 from audience_service.domain.tokens import TokenSealer, digest
 
 _MAX_REQUEST_ID_LENGTH = 64
-_ATTEMPTS = 5
+_RETRY_MILLIS = 20
 _ID_ALPHABET = string.ascii_letters + string.digits
 
 
@@ -70,16 +72,15 @@ class Segments:
         if request and (made := self._made_by(call, request)):
             return made
         plan = self._drafts.plan(draft, source)
-        self._check_name_free(call, plan.name, "")
-        segment = self._planned(call, plan)
-        if validate_only:
-            return segment
-        segment = dataclasses.replace(segment, id=_new_id())
-        self._fill(call, segment, plan)
         try:
-            self._segments.insert(call.org, segment, request, call.deadline)
+            self._check_name_free(call, plan.name, "")
+            segment = self._planned(call, plan)
+            if validate_only:
+                return segment
+            segment = dataclasses.replace(segment, id=_new_id())
+            self._fill(call, segment, plan)
+            self._insert(call, segment, request)
         except AlreadyExists:
-            self._drop(call, segment)
             if request and (made := self._made_by(call, request)):
                 return made  # the same request, sent twice at once: the other one was first
             raise
@@ -125,14 +126,15 @@ class Segments:
 
     def _write(self, call: Call, segment_id: str, version: int | None, change: Callable[[Segment], Segment]) -> Segment:
         """Compare-and-set. Without a version the caller means to overwrite: read again and write again."""
-        for attempt in range(_ATTEMPTS):
+        while True:
             changed = change(self._current(call, segment_id, version))
             try:
                 return self._counted(call, (self._segments.save(call.org, changed, call.deadline),))[0]
             except StaleVersion:
-                if version is not None or attempt == _ATTEMPTS - 1:
+                if version is not None:
                     raise
-        raise AssertionError("unreachable")
+                call.deadline.remaining()  # somebody else was first; the deadline ends the tries
+                time.sleep(secrets.randbelow(_RETRY_MILLIS) / 1000)
 
     def _current(self, call: Call, segment_id: str, version: int | None) -> Segment:
         segment = self._audiences.get(call, segment_id)
@@ -164,7 +166,9 @@ class Segments:
         """The segment of a plan, without an id, once all that it rests on has been found."""
         segment_filter = plan.filter
         if plan.freeze and plan.freeze.audience_id:
-            segment_filter = self._audiences.get(call, plan.freeze.audience_id).filter
+            source = self._audiences.get(call, plan.freeze.audience_id)
+            self._audiences.of_segment(source)
+            segment_filter = source.filter
             if plan.filter.datatype not in ("", segment_filter.datatype):
                 raise InvalidArgument.at(
                     "segment.filter.datatype", f"is not the source's, which is {segment_filter.datatype}"
@@ -193,7 +197,16 @@ class Segments:
             if plan.freeze:
                 population = self._audiences.population(call, plan.freeze)
                 self._lists.freeze(call.org, contacts, population, call.deadline)
+            call.deadline.remaining()
         except BaseException:
+            self._drop(call, segment)
+            raise
+
+    def _insert(self, call: Call, segment: Segment, request: CreateRequest | None) -> None:
+        try:
+            self._segments.insert(call.org, segment, request, call.deadline)
+        except AlreadyExists:
+            # Certain not to be stored. After other errors it may be, and then its list must stay.
             self._drop(call, segment)
             raise
 
@@ -217,5 +230,6 @@ def _create_request(call: Call, draft: SegmentDraft, source: Source | None, requ
         return None
     if len(request_id) > _MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
         raise InvalidArgument.at("request_id", f"has at most {_MAX_REQUEST_ID_LENGTH} printable characters")
-    asked = [dataclasses.asdict(draft), dataclasses.asdict(source) if source else None]
+    asked_source = [identity(source.filter), source.audience_id] if source else None
+    asked = [draft.name, draft.description, draft.type, identity(draft.filter), draft.contact_ids, asked_source]
     return CreateRequest(call.caller.subject, request_id, digest(asked))

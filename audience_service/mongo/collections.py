@@ -1,6 +1,7 @@
 """The collections by name, and how they are read."""
 
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -14,6 +15,7 @@ LISTS = "audience_member"
 that the tenant scope, the order and the join with the record rest on sk here too."""
 
 _SERVER_SELECTION_MS = 3_000
+_MAX_IDLE_MS = 300_000
 
 
 def connect(uri: str, database: str) -> Database[dict[str, Any]]:
@@ -26,7 +28,12 @@ def connect(uri: str, database: str) -> Database[dict[str, Any]]:
     """
     try:
         client: MongoClient[dict[str, Any]] = MongoClient(
-            uri, tz_aware=True, appname="audience-service", **_defaults(uri), connect=False
+            uri,
+            tz_aware=True,
+            datetime_conversion="DATETIME_AUTO",  # dates past the year 9999 are read as DatetimeMS
+            appname="audience-service",
+            connect=False,
+            **_defaults(uri),
         )
         return client[database]
     except (ConfigurationError, InvalidName) as error:
@@ -40,5 +47,9 @@ def _defaults(uri: str) -> dict[str, Any]:
         "connectTimeoutMS": _SERVER_SELECTION_MS,
         "w": "majority",
         "readConcernLevel": "majority",
+        # Under a deadline the driver would repeat a read until the deadline passes; callers are told to retry instead.
+        "retryReads": False,
+        "maxIdleTimeMS": _MAX_IDLE_MS,
     }
-    return {name: value for name, value in defaults.items() if name.lower() + "=" not in uri.lower()}
+    said = {name.lower() for name in parse_qs(urlsplit(uri).query, keep_blank_values=True)}
+    return {name: value for name, value in defaults.items() if name.lower() not in said}

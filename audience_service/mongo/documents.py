@@ -7,6 +7,7 @@
 dates as ISO text, lack version, state or type, and may hold fields that are not known here: those are left alone.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +31,7 @@ def name_key(org: str, name: str) -> str:
 
 def request_key(org: str, request: CreateRequest) -> str:
     """What the unique index on request ids is on."""
-    return f"{org}/{request.subject}/{request.request_id}"
+    return json.dumps([org, request.subject, request.request_id], ensure_ascii=False)
 
 
 def new_record(org: str, segment: Segment, request: CreateRequest | None) -> Record:
@@ -48,64 +49,75 @@ def new_record(org: str, segment: Segment, request: CreateRequest | None) -> Rec
         "author": segment.author,
         "name": segment.name,
         "state": segment.state,
-        "data": {**_payload(segment), "unique": unique},
+        "data": {
+            "name": segment.name,
+            "description": segment.description,
+            "type": segment.type.value,
+            "filter": _stored_filter(segment.filter),
+            "unique": unique,
+        },
     }
 
 
 def changed_record(org: str, record: Record, segment: Segment, moment: datetime) -> Record:
-    """The record with a segment's settable values in it, one version up; what is not known here stays."""
-    data = record.get("data") or {}
-    unique = {**(data.get("unique") or {}), "name": name_key(org, segment.name)}
+    """The record with what a segment says differently in it, one version up; all else stays to the letter."""
+    before = read_segment(record)
+    data = dict(_mapping(record.get("data")))
+    unique = {**_mapping(data.get("unique")), "name": name_key(org, segment.name)}
+    changed: Record = {**record, "version": segment.version + 1, "modifydate": moment}
+    if segment.state != before.state:
+        changed["state"] = segment.state
     if segment.state == "deleted":
         del unique["name"]  # a deleted segment's name is free
-    return {
-        **record,
-        "name": segment.name,
-        "state": segment.state,
-        "version": segment.version + 1,
-        "modifydate": moment,
-        "data": {**data, **_payload(segment), "unique": unique},
-    }
+    if segment.name != before.name:
+        changed["name"] = data["name"] = segment.name
+    if segment.description != before.description:
+        data["description"] = segment.description
+    if segment.filter != before.filter:
+        data["filter"] = {**_mapping(data.get("filter")), **_stored_filter(segment.filter)}
+    return {**changed, "data": {**data, "unique": unique}}
 
 
 def read_segment(record: Mapping[str, Any]) -> Segment:
     """The segment in a record, the platform's own ones included."""
-    data = record.get("data") or {}
-    stored = data.get("filter") or {}
-    static = data.get("type") == SegmentType.STATIC
+    data = _mapping(record.get("data"))
+    stored = _mapping(data.get("filter"))
     where = stored.get("where")
+    version = record.get("version")
     return Segment(
-        id=str(record["pk"]),
-        name=str(record.get("name") or data.get("name") or ""),
-        description=str(data.get("description") or ""),
-        type=SegmentType.STATIC if static else SegmentType.DYNAMIC,
-        filter=Filter(str(stored.get("datatype") or "contact"), where if isinstance(where, Mapping) else None),
-        state=str(record.get("state") or "active"),
-        version=int(record.get("version") or 0),
+        id=_text(record.get("pk")),
+        name=_text(record.get("name")) or _text(data.get("name")),
+        description=_text(data.get("description")),
+        type=SegmentType.STATIC if data.get("type") == SegmentType.STATIC else SegmentType.DYNAMIC,
+        filter=Filter(_text(stored.get("datatype")) or "contact", where if isinstance(where, Mapping) else None),
+        state=_text(record.get("state")) or "active",
+        version=int(version) if isinstance(version, int | float) and 0 <= version < 2**31 else 0,
         create_time=_moment(record.get("createdate")),
         update_time=_moment(record.get("modifydate")),
-        author=str(record.get("author") or ""),
+        author=_text(record.get("author")),
     )
 
 
-def _payload(segment: Segment) -> Record:
-    stored: Record = {"datatype": segment.filter.datatype}
-    if segment.filter.where is not None:
-        stored["where"] = segment.filter.where
-    return {
-        "name": segment.name,
-        "description": segment.description,
-        "type": segment.type.value,
-        "filter": stored,
-    }
+def _stored_filter(value: Filter) -> Record:
+    where = {} if value.where is None else {"where": value.where}
+    return {"datatype": value.datatype, **where}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is an object: a record that the platform made may hold anything anywhere."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _moment(value: Any) -> datetime | None:
     """A date that is stored as such or as ISO text; None for anything else."""
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
     try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if not isinstance(moment, datetime):
+            return None
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

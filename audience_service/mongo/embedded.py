@@ -16,7 +16,8 @@ from pymongo.errors import PyMongoError
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.ports import Population, Record
+from audience_service.domain.ports import ContactList, Population, Record
+from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
@@ -67,6 +68,15 @@ class EmbeddedMembers(MongoMembers):
         """As on MongoDB, or refused."""
         with _refused(population):
             yield from super().stream(org, population, paths, batch_size, after, deadline)
+
+
+class EmbeddedLists(MongoLists):
+    """MongoLists that freezes nothing that the embedded store would get wrong. Raises UnsupportedByStore besides."""
+
+    def freeze(self, org: str, contacts: ContactList, population: Population, deadline: Deadline) -> None:
+        """As on MongoDB, or refused."""
+        with _refused(population):
+            super().freeze(org, contacts, population, deadline)
 
 
 @contextmanager

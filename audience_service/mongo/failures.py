@@ -1,11 +1,19 @@
 """What the driver raises, as the domain's errors."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pymongo.errors import ConnectionFailure, CursorNotFound, ExecutionTimeout, OperationFailure, PyMongoError
+import pymongo
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.errors import (
+    ConnectionFailure,
+    CursorNotFound,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, InvalidFilter, OutOfTime, StoreUnavailable
@@ -13,9 +21,36 @@ from audience_service.domain.errors import AudienceError, InvalidFilter, OutOfTi
 # Codes of the server's error table (mongo/base/error_codes.yml).
 _UNREACHABLE = frozenset((6, 7, 89, 91, 189, 11600, 11602, 13435, 13436))
 _OUT_OF_TIME = frozenset((50, 202, 262))
-_MAX_TIME_MS = 2**31 - 1
+# maxTimeMS is whole milliseconds, in which nothing at all means no limit, and fits 31 bits; some clients send a
+# deadline in thousands of years for none.
+_LEAST_SECONDS, _MOST_SECONDS = 0.005, 2**31 / 1000 - 1
 
-_INVALID_PATTERN = frozenset((51091, 51108))
+_INVALID_PATTERN = frozenset((2, 8, 51091, 51108))
+
+
+@contextmanager
+def limited(database: Database[dict[str, Any]], deadline: Deadline) -> Iterator[None]:
+    """Hold the driver's calls inside to a deadline, and turn what they raise into the domain's errors.
+
+    The driver bounds its waits on the network by it and sends the rest along as maxTimeMS, so that a query that
+    outlives its caller stops, and a connection that swallows answers costs no thread for longer. Not for use across a
+    generator's yield: the limit is a context variable. Raises OutOfTime before anything is sent where no time is left.
+    """
+    left = deadline.remaining()
+    if left is not None and left < _LEAST_SECONDS:
+        raise OutOfTime("the deadline has all but passed")
+    with translated():
+        _find_server(database)
+    with translated(), pymongo.timeout(None if left is None else min(left, _MOST_SECONDS)):
+        yield
+
+
+def _find_server(database: Database[dict[str, Any]]) -> None:
+    """Wait for a server as long as the URI says, since the driver would wait for one as long as the deadline lasts."""
+    client = database.client
+    # The embedded store is no MongoClient, and always there.
+    if isinstance(client, MongoClient) and not client.topology_description.has_readable_server(client.read_preference):
+        _ = client.is_primary
 
 
 @contextmanager
@@ -32,21 +67,12 @@ def translated() -> Iterator[None]:
 
 def _known(error: PyMongoError) -> AudienceError | None:
     code = error.code if isinstance(error, OperationFailure) else None
-    if isinstance(error, ExecutionTimeout) or code in _OUT_OF_TIME:
+    if (error.timeout and not isinstance(error, ServerSelectionTimeoutError)) or code in _OUT_OF_TIME:
         return OutOfTime("the database did not answer before the deadline")
     if isinstance(error, ConnectionFailure) or code in _UNREACHABLE:
         return StoreUnavailable("the database cannot be reached")
     if isinstance(error, CursorNotFound):
         return StoreUnavailable("the database closed the cursor; resume the stream from its last cursor")
-    if code in _INVALID_PATTERN:
+    if code in _INVALID_PATTERN and "regular expression" in str(error).lower():
         return InvalidFilter.at("filter.where", "holds a regular expression that the database refuses")
     return None
-
-
-def time_limit(deadline: Deadline) -> dict[str, Any]:
-    """The deadline as the option `maxTimeMS` of a command, empty for none. Raises OutOfTime.
-
-    Rounded up: 0 would mean no limit at all. Some clients send a deadline in thousands of years for none.
-    """
-    left = deadline.remaining()
-    return {} if left is None else {"maxTimeMS": min(math.ceil(left * 1000), _MAX_TIME_MS)}

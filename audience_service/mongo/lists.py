@@ -13,14 +13,15 @@ from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import ContactList, Population
 from audience_service.mongo.collections import LISTS
-from audience_service.mongo.failures import time_limit, translated
+from audience_service.mongo.failures import limited
 from audience_service.mongo.members import pipeline
 from audience_service.mongo.scope import scoped
 
 _CHUNK = 5_000
 """How many ids a command carries: 5,000 of them stay far below MongoDB's 100,000 writes and 16 MB."""
 
-_NAMED_VIOLATIONS = 100
+_NAMED_VIOLATIONS = 20
+_DROP_SECONDS = 30.0
 
 Item = TypeVar("Item")
 
@@ -38,9 +39,8 @@ class MongoLists:
         rows = [{"audience": contacts.audience_id, "pk": pk, "sk": sk} for pk, sk in found.items()]
         added = 0
         for chunk in _chunks(rows):
-            deadline.remaining()
             inserts = [UpdateOne({"_id": _row_id(row)}, {"$setOnInsert": row}, upsert=True) for row in chunk]
-            with translated():
+            with limited(self._database, deadline):
                 added += self._collection.bulk_write(inserts, ordered=False).upserted_count
         return added
 
@@ -52,8 +52,7 @@ class MongoLists:
         """Delete by id."""
         removed = 0
         for chunk in _chunks(ids):
-            deadline.remaining()
-            with translated():
+            with limited(self._database, deadline):
                 match = scoped(org, {"audience": contacts.audience_id, "pk": {"$in": list(chunk)}})
                 removed += self._collection.delete_many(match).deleted_count
         return removed
@@ -68,14 +67,12 @@ class MongoLists:
             "sk": 1,
         }
         merge = {"into": LISTS, "on": "_id", "whenMatched": "keepExisting", "whenNotMatched": "insert"}
-        with translated():
-            self._database[collection].aggregate(
-                [*stages, {"$project": row}, {"$merge": merge}], **time_limit(deadline)
-            )
+        with limited(self._database, deadline):
+            self._database[collection].aggregate([*stages, {"$project": row}, {"$merge": merge}])
 
     def drop(self, org: str, contacts: ContactList) -> None:
         """Delete all rows."""
-        with translated():
+        with limited(self._database, Deadline.after(_DROP_SECONDS)):
             self._collection.delete_many(scoped(org, {"audience": contacts.audience_id}))
 
     def sizes(self, org: str, audience_ids: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
@@ -84,8 +81,8 @@ class MongoLists:
             {"$match": scoped(org, {"audience": {"$in": list(audience_ids)}})},
             {"$group": {"_id": "$audience", "n": {"$sum": 1}}},
         ]
-        with translated():
-            counted = {row["_id"]: int(row["n"]) for row in self._collection.aggregate(stages, **time_limit(deadline))}
+        with limited(self._database, deadline):
+            counted = {row["_id"]: int(row["n"]) for row in self._collection.aggregate(stages)}
         return {audience_id: counted.get(audience_id, 0) for audience_id in audience_ids}
 
     def page(
@@ -93,23 +90,17 @@ class MongoLists:
     ) -> Sequence[tuple[str, str]]:
         """Read on behind a key."""
         match = scoped(org, {"audience": contacts.audience_id}, {"sk": {"$gt": after}})
-        limit = time_limit(deadline)
-        with translated():
-            rows = self._collection.find(
-                match, {"_id": 0, "pk": 1, "sk": 1}, sort=[("sk", 1)], limit=size, max_time_ms=limit.get("maxTimeMS")
-            )
+        with limited(self._database, deadline):
+            rows = self._collection.find(match, {"_id": 0, "pk": 1, "sk": 1}, sort=[("sk", 1)], limit=size)
             return [(row["pk"], row["sk"]) for row in rows]
 
     def _find(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> dict[str, str]:
         """The sk of each id. Raises ContactNotFound where one is no living record of the org."""
         found: dict[str, str] = {}
         for chunk in _chunks(list(dict.fromkeys(ids))):
-            limit = time_limit(deadline)
-            with translated():
+            with limited(self._database, deadline):
                 records = self._database[datatype].find(
-                    scoped(org, {"pk": {"$in": list(chunk)}}, LIVING),
-                    {"_id": 0, "pk": 1, "sk": 1},
-                    max_time_ms=limit.get("maxTimeMS"),
+                    scoped(org, {"pk": {"$in": list(chunk)}}, LIVING), {"_id": 0, "pk": 1, "sk": 1}
                 )
                 found.update((record["pk"], record["sk"]) for record in records)
         absent = [index for index, contact_id in enumerate(ids) if contact_id not in found]

@@ -1,5 +1,6 @@
 """The members of populations: counted, sampled and streamed by the database."""
 
+import itertools
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any
@@ -12,7 +13,7 @@ from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import ContactList, Population, Record
 from audience_service.mongo.collections import LISTS
-from audience_service.mongo.failures import time_limit, translated
+from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import scoped
 
 Stages = list[Document]
@@ -27,15 +28,15 @@ class MongoMembers:
     def count(self, org: str, population: Population, deadline: Deadline) -> int:
         """By the same match as stream, so that the two agree; $count, unlike the count command, on shards too."""
         collection, stages = pipeline(org, population)
-        with translated():
-            answer = list(self._database[collection].aggregate([*stages, {"$count": "n"}], **time_limit(deadline)))
+        with limited(self._database, deadline):
+            answer = list(self._database[collection].aggregate([*stages, {"$count": "n"}]))
         return int(answer[0]["n"]) if answer else 0
 
     def sample(self, org: str, population: Population, deadline: Deadline) -> Record | None:
         """The first member that the database comes upon."""
         collection, stages = pipeline(org, population)
-        with translated():
-            found = list(self._database[collection].aggregate([*stages, {"$limit": 1}], **time_limit(deadline)))
+        with limited(self._database, deadline):
+            found = list(self._database[collection].aggregate([*stages, {"$limit": 1}]))
         return found[0] if found else None
 
     def stream(
@@ -50,19 +51,15 @@ class MongoMembers:
         """One cursor in sk order; closed with the generator."""
         collection, stages = pipeline(org, population, after=after, ordered=True)
         stages.append({"$project": {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(_outermost(paths), 1)}})
-        with translated():
-            cursor = self._database[collection].aggregate(
-                stages, batchSize=batch_size, allowDiskUse=True, **time_limit(deadline)
-            )
-            with closing(cursor):
-                batch: list[Record] = []
-                for record in cursor:
-                    batch.append(record)
-                    if len(batch) == batch_size:
-                        yield batch
-                        batch = []
-                if batch:
-                    yield batch
+        with limited(self._database, deadline):
+            cursor = self._database[collection].aggregate(stages, batchSize=batch_size, allowDiskUse=True)
+        with closing(cursor):
+            while True:
+                with limited(self._database, deadline):
+                    batch: list[Record] = list(itertools.islice(cursor, batch_size))
+                if not batch:
+                    return
+                yield batch
 
 
 def pipeline(org: str, population: Population, *, after: str = "", ordered: bool = False) -> tuple[str, Stages]:

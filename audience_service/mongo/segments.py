@@ -1,10 +1,12 @@
 """The segments of an org, in the platform's `segment` collection."""
 
+import itertools
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
@@ -16,18 +18,25 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
 from audience_service.domain.segment import Order, Segment, SegmentPage, SegmentQuery, SegmentType
 from audience_service.mongo.collections import SEGMENTS
-from audience_service.mongo.documents import changed_record, new_record, read_segment, request_key
-from audience_service.mongo.failures import time_limit, translated
+from audience_service.mongo.documents import changed_record, name_key, new_record, read_segment, request_key
+from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import scoped
+
+_PAGE_BYTES = 768 * 1024
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_DELETED: Document = {"state": {"$ne": "deleted"}}
 
+
+def _if_text(path: str, otherwise: Any) -> Document:
+    return {"$cond": [{"$eq": [{"$type": path}, "string"]}, path, otherwise]}
+
+
 # What segments are ordered by, made uniform: names in one case, dates as dates whether stored as such or as text.
 _ORDER_VALUES: dict[Order, Document] = {
-    Order.NAME: {"$toLower": {"$ifNull": ["$name", "$data.name", ""]}},
+    Order.NAME: {"$toLower": _if_text("$name", _if_text("$data.name", ""))},
     **{
-        order: {"$convert": {"input": path, "to": "date", "onError": _EPOCH, "onNull": _EPOCH}}
+        order: {"$convert": {"input": {"$ifNull": [path, _EPOCH]}, "to": "date", "onError": _EPOCH, "onNull": _EPOCH}}
         for order, path in ((Order.CREATE_TIME, "$createdate"), (Order.UPDATE_TIME, "$modifydate"))
     },
 }
@@ -41,14 +50,16 @@ class MongoSegments:
 
     def insert(self, org: str, segment: Segment, request: CreateRequest | None, deadline: Deadline) -> None:
         """Store a new segment."""
-        deadline.remaining()
+        record = new_record(org, segment, request)
         try:
-            with translated():
-                self._collection.insert_one(new_record(org, segment, request))
+            with limited(self._collection.database, deadline):
+                self._collection.insert_one(record)
         except DuplicateKeyError as error:
             if "data.unique.request" in ((error.details or {}).get("keyPattern") or {}):
                 raise RequestIdReused("this request_id has made a segment already") from None
-            raise NameTaken.of(segment.name) from None
+            if not self._release_name(org, segment.name, deadline):
+                raise NameTaken.of(segment.name) from None
+            self.insert(org, segment, request, deadline)
 
     def find_request(self, org: str, request: CreateRequest, deadline: Deadline) -> tuple[Segment, str] | None:
         """The segment that a request has made."""
@@ -74,11 +85,12 @@ class MongoSegments:
         if after:
             stages.append({"$match": _behind(query, after)})
         stages += [{"$sort": {"order": direction, "sk": direction}}, {"$limit": size + 1}]
-        with translated():
-            total = self._collection.count_documents(match, **time_limit(deadline))
-            records = list(self._collection.aggregate(stages, **time_limit(deadline)))
-        last = _order_key(records[size - 1]) if len(records) > size else None
-        return SegmentPage(tuple(read_segment(record) for record in records[:size]), last, total)
+        with limited(self._collection.database, deadline):
+            total = self._collection.count_documents(match)
+            records = list(self._collection.aggregate(stages))
+        page = _within_bytes(records[:size])
+        last = _order_key(page[-1]) if len(records) > len(page) else None
+        return SegmentPage(tuple(read_segment(record) for record in page), last, total)
 
     def save(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
         """Compare-and-set on the version.
@@ -91,10 +103,12 @@ class MongoSegments:
         versions = [0, None] if segment.version == 0 else [segment.version]
         current = scoped(org, {"pk": segment.id, "version": {"$in": versions}}, _NOT_DELETED)
         try:
-            with translated():
+            with limited(self._collection.database, deadline):
                 written = self._collection.replace_one(current, changed)
         except DuplicateKeyError:
-            raise NameTaken.of(segment.name) from None
+            if not self._release_name(org, segment.name, deadline):
+                raise NameTaken.of(segment.name) from None
+            return self.save(org, segment, deadline)
         if not written.matched_count:
             newer = read_segment(self._living(org, segment.id, deadline))
             raise StaleVersion(
@@ -105,9 +119,10 @@ class MongoSegments:
 
     def touch(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
         """Mark a living segment as written."""
-        deadline.remaining()
-        change = {"$inc": {"version": 1}, "$set": {"modifydate": now()}}
-        with translated():
+        # A pipeline, since $inc fails on the null that the platform may have for a version.
+        version = {"$add": [{"$ifNull": ["$version", 0]}, 1]}
+        change = [{"$set": {"version": version, "modifydate": now()}}]
+        with limited(self._collection.database, deadline):
             record = self._collection.find_one_and_update(
                 scoped(org, {"pk": segment_id}, _NOT_DELETED), change, return_document=True
             )
@@ -122,9 +137,16 @@ class MongoSegments:
         return record
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
-        limit = time_limit(deadline)
-        with translated():
-            return self._collection.find_one(scoped(org, condition), max_time_ms=limit.get("maxTimeMS"))
+        with limited(self._collection.database, deadline):
+            return self._collection.find_one(scoped(org, condition))
+
+    def _release_name(self, org: str, name: str, deadline: Deadline) -> bool:
+        """Free a name whose holder the platform has deleted or renamed, which leaves the service's key behind."""
+        renamed = {"name": {"$nin": [name, None]}}
+        gone = {"data.unique.name": name_key(org, name), "$or": [{"state": "deleted"}, renamed]}
+        with limited(self._collection.database, deadline):
+            freed = self._collection.update_many(scoped(org, gone), {"$unset": {"data.unique.name": ""}})
+        return freed.modified_count > 0
 
 
 def _conditions(query: SegmentQuery) -> list[Document]:
@@ -139,6 +161,16 @@ def _conditions(query: SegmentQuery) -> list[Document]:
         part = {"$regex": re.escape(query.name), "$options": "i"}
         conditions.append({"$or": [{"name": part}, {"name": None, "data.name": part}]})
     return conditions
+
+
+def _within_bytes(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first records that fit an answer together, at least one.
+
+    What a client takes is 4 MiB by default, and a filter can take four times its stored size on the wire.
+    """
+    sizes = itertools.accumulate(len(bson.encode(record)) for record in records)
+    fitting = sum(1 for size in sizes if size <= _PAGE_BYTES)
+    return records[: max(fitting, 1)]
 
 
 def _order_key(record: Mapping[str, Any]) -> tuple[str, str]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import AudienceError
 from audience_service.domain.ports import ListRepository, MemberRepository, Record, SegmentRepository
 from audience_service.mongo.collections import connect
-from audience_service.mongo.embedded import EmbeddedMembers, embedded_database
-from audience_service.mongo.failures import translated
+from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, embedded_database
+from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
@@ -27,10 +28,11 @@ class Store:
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
-        """Whether the database answers now."""
+        """Whether the database answers within 3 seconds."""
         try:
-            self.database.command("ping")
-        except PyMongoError:
+            with limited(self.database, Deadline.after(3)):
+                self.database.command("ping")
+        except AudienceError:
             return False
         return True
 
@@ -61,7 +63,7 @@ class Store:
 
 def mongo_store(uri: str, database: str) -> Store:
     """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
-    return _store(connect(uri, database), MongoMembers)
+    return _store(connect(uri, database), MongoMembers, MongoLists)
 
 
 def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store:
@@ -69,8 +71,8 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
     database = embedded_database(records)
     for index in required_indexes(datatypes):
         create_index(database, index)
-    return _store(database, EmbeddedMembers)
+    return _store(database, EmbeddedMembers, EmbeddedLists)
 
 
-def _store(database: Database[dict[str, Any]], members: type[MongoMembers]) -> Store:
-    return Store(MongoSegments(database), MongoLists(database), members(database), database)
+def _store(database: Database[dict[str, Any]], members: type[MongoMembers], lists: type[MongoLists]) -> Store:
+    return Store(MongoSegments(database), lists(database), members(database), database)

@@ -62,6 +62,8 @@ class Authenticator:
             self._key = jwt.get_algorithm_by_name(rules.algorithm).prepare_key(rules.key)
         except (jwt.InvalidKeyError, TypeError, ValueError) as error:
             raise ValueError(f"does not suit {rules.algorithm}: {error}") from error
+        if hasattr(self._key, "private_bytes"):
+            raise ValueError("is a private key; the service needs the public one, and should hold no more")
 
     def caller(self, metadata: Metadata, required: Scope) -> Caller:
         """The caller of a method that requires a scope.
@@ -72,8 +74,8 @@ class Authenticator:
         claims = self._claims(_bearer(values.get("authorization", [])))
         names = self._rules.claims
         subject = claims.get(names.subject)
-        if not isinstance(subject, str) or not subject or len(subject) > 255:
-            raise InvalidToken(f"the token's {names.subject} is no text of 1 to 255 characters")
+        if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
+            raise InvalidToken(f"the token's {names.subject} is no text of 1 to 255 printable characters")
         roles = _texts(claims, names.roles, separator=None)
         org = _org(values.get("orgid", []))
         if _CROSS_ORG_ROLE not in roles and org not in self._orgs(claims):

@@ -1,5 +1,7 @@
 """Between messages and the domain's dataclasses."""
 
+from collections.abc import Iterator
+
 from audience_service.domain.audiences import Selection
 from audience_service.domain.errors import InvalidArgument, located
 from audience_service.domain.filters import Filter, Limits, fits_struct, parse_text, print_text
@@ -12,6 +14,7 @@ from audience_service.pb.audience.v1 import segment_service_pb2 as segment_pb
 from audience_service.rpc.structs import encode_moment, read_struct, write_struct
 
 _MAX_TEXT_LENGTH = 200
+_MAX_MESSAGE_BYTES = 3 * 1024 * 1024
 
 
 def decode_filter(message: pb.Filter, place: str) -> Filter:
@@ -66,8 +69,9 @@ def decode_source(message: segment_pb.CreateSegmentRequest) -> Source | None:
 def decode_query(message: segment_pb.ListSegmentsRequest) -> SegmentQuery:
     """Which segments to list. Raises InvalidArgument."""
     for place in ("name", "state"):
-        if len(getattr(message, place)) > _MAX_TEXT_LENGTH:
-            raise InvalidArgument.at(place, f"has more than {_MAX_TEXT_LENGTH} characters")
+        text = getattr(message, place)
+        if len(text) > _MAX_TEXT_LENGTH or "\0" in text:
+            raise InvalidArgument.at(place, f"has more than {_MAX_TEXT_LENGTH} characters, or a NUL")
     order, descending = check_order(message.order_by)
     return SegmentQuery(
         name=message.name,
@@ -107,8 +111,17 @@ def encode_segment(value: Segment) -> pb.Segment:
     )
 
 
-def encode_batch(value: MemberBatch) -> membership_pb.StreamMembersResponse:
-    """A message of a member stream."""
+def encode_batches(value: MemberBatch) -> Iterator[membership_pb.StreamMembersResponse]:
+    """The batch in one message, or in as many as it takes for each to be one that clients accept by default."""
+    message = _encode_batch(value)
+    if value.halves is None or message.ByteSize() <= _MAX_MESSAGE_BYTES:
+        yield message
+    else:
+        for half in value.halves():
+            yield from encode_batches(half)
+
+
+def _encode_batch(value: MemberBatch) -> membership_pb.StreamMembersResponse:
     return membership_pb.StreamMembersResponse(
         members=[
             membership_pb.Member(id=member.id, fields=write_struct(member.fields) if member.fields else None)

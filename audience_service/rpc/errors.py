@@ -30,6 +30,9 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
 }
 """The code of an error is that of the nearest class in its line of ancestors."""
 
+# Errors travel in trailers, of which clients take 8 KiB by default, twice: as text and as details in base64.
+_MAX_MESSAGE, _MAX_PLACE, _MAX_VIOLATIONS = 250, 400, 20
+
 _log = structlog.get_logger()
 
 
@@ -57,8 +60,10 @@ def _details(error: errors.AudienceError) -> list[Message]:
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if error.violations:
         violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in error.violations
+            error_details_pb2.BadRequest.FieldViolation(
+                field=_cut(v.field, _MAX_PLACE), description=_cut(v.description, _MAX_MESSAGE)
+            )
+            for v in error.violations[:_MAX_VIOLATIONS]
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
     if error.retry_after_seconds is not None:
@@ -69,7 +74,11 @@ def _details(error: errors.AudienceError) -> list[Message]:
 
 
 def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
-    status = status_pb2.Status(code=code.value[0], message=message)
+    status = status_pb2.Status(code=code.value[0], message=_cut(message, _MAX_MESSAGE))
     for detail in details:
         status.details.add().Pack(detail)
     return status
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."

@@ -7,10 +7,9 @@ that are no message.
 
 from __future__ import annotations  # grpc's handler types are generic to the type checker only
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +20,12 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from audience_service.domain.caller import Call, Deadline, Scope
-from audience_service.domain.errors import AudienceError, MalformedRequest, TooManyStreams
+from audience_service.domain.errors import AudienceError, MalformedRequest
 from audience_service.pb.audience.v1 import options_pb2
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.call import enter_call
 from audience_service.rpc.errors import abort, code_of
+from audience_service.rpc.slots import StreamSlots
 
 _log = structlog.get_logger()
 
@@ -56,48 +56,35 @@ class Method:
             raise MalformedRequest(f"the bytes are no {name}", metadata={"message": name}) from None
 
 
-class StreamSlots:
-    """A cap on streams, each of which holds a thread for as long as it lasts."""
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The deadlines, in seconds, of calls that come without one."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._open = 0
-        self._lock = threading.Lock()
-
-    @property
-    def open(self) -> int:
-        """How many streams are open now."""
-        return self._open
-
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a slot. Raises TooManyStreams at once when all are held."""
-        with self._lock:
-            if self._open >= self._limit:
-                raise TooManyStreams(f"{self._limit} streams are open already", metadata={"limit": str(self._limit)})
-            self._open += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._open -= 1
+    unary_seconds: float
+    stream_seconds: float
 
 
 class CallInterceptor(grpc.ServerInterceptor):
-    """Wraps the handlers of the given services; others (health, reflection) pass untouched and open to all."""
+    """Wraps the handlers of the given services.
+
+    Others (health, reflection) are open to all, and their streams, each of which would hold a thread for as long as its
+    client likes, to a few at a time.
+    """
 
     def __init__(
         self,
         authenticator: Authenticator,
         services: Iterable[ServiceDescriptor],
         slots: StreamSlots,
-        unary_timeout_seconds: float,
+        open_slots: StreamSlots,
+        timeouts: Timeouts,
     ) -> None:
         methods = (Method.of(method) for service in services for method in service.methods)
         self._methods = {method.path: method for method in methods}
         self._authenticator = authenticator
         self._slots = slots
-        self._unary_timeout = unary_timeout_seconds
+        self._open_slots = open_slots
+        self._timeouts = timeouts
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def intercept_service(
@@ -110,9 +97,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         if path in self._wrapped:
             return self._wrapped[path]
         handler = continuation(handler_call_details)
-        if handler is None or path not in self._methods:
-            return handler
-        self._wrapped[path] = self.wrap(self._methods[path], handler)
+        if handler is None:
+            return None
+        if path in self._methods:
+            self._wrapped[path] = self.wrap(self._methods[path], handler)
+        else:
+            self._wrapped[path] = self._held(path, handler)
         return self._wrapped[path]
 
     def wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
@@ -129,22 +119,37 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def answer(raw: bytes, context: grpc.ServicerContext) -> Any:
-            with _told(method, context):
-                self._enter(method, context, self._unary_timeout)
+            with _told(method.path, context):
+                self._enter(method, context, self._timeouts.unary_seconds)
                 return behavior(method.decode(raw), context)
 
         return answer
 
     def _streaming(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def answer(raw: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _told(method, context):
-                self._enter(method, context, None)
-                with self._slots.slot(), closing(behavior(method.decode(raw), context)) as responses:
-                    yield from responses
+            with _told(method.path, context):
+                self._enter(method, context, self._timeouts.stream_seconds)
+                request = method.decode(raw)
+                with self._slots.slot(context) as slot, closing(behavior(request, context)) as responses:
+                    for response in responses:
+                        with slot.sending():
+                            yield response
 
         return answer
 
-    def _enter(self, method: Method, context: grpc.ServicerContext, timeout: float | None) -> None:
+    def _held(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+        behavior = handler.stream_stream
+        if not behavior:
+            return handler
+
+        def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+            # For as long as it lasts it counts as waiting for its client, and is cut after the idle time.
+            with _told(path, context), self._open_slots.slot(context) as slot, slot.sending():
+                yield from behavior(requests, context)
+
+        return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+
+    def _enter(self, method: Method, context: grpc.ServicerContext, timeout: float) -> None:
         caller = self._authenticator.caller(context.invocation_metadata(), method.scope)
         remaining = context.time_remaining()
         enter_call(Call(caller, Deadline.after(timeout if remaining is None else remaining)))
@@ -152,7 +157,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
 
 @contextmanager
-def _told(method: Method, context: grpc.ServicerContext) -> Iterator[None]:
+def _told(path: str, context: grpc.ServicerContext) -> Iterator[None]:
     """Turn what is raised into the RPC's status, and log a line per call. A client that goes away is CANCELLED."""
     structlog.contextvars.clear_contextvars()
     begun = time.monotonic()
@@ -164,5 +169,5 @@ def _told(method: Method, context: grpc.ServicerContext) -> Iterator[None]:
         code = code_of(error).name if isinstance(error, AudienceError) else "INTERNAL"
         abort(context, error)
     finally:
-        millis = round((time.monotonic() - begun) * 1000, 1)
-        _log.info("call", method=method.path, code=code, millis=millis)
+        with suppress(Exception):  # a call that is done is done, whatever becomes of its log line
+            _log.info("call", method=path, code=code, millis=round((time.monotonic() - begun) * 1000, 1))

@@ -9,7 +9,7 @@ from audience_service.domain.membership import Membership
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
 from audience_service.rpc.call import current_call
-from audience_service.rpc.codec import decode_selection, decode_size, encode_batch
+from audience_service.rpc.codec import decode_selection, decode_size, encode_batches
 
 
 class MembershipServicer(MembershipServiceServicer):
@@ -27,4 +27,5 @@ class MembershipServicer(MembershipServiceServicer):
             current_call(), decode_selection(request), request.fields, size, request.cursor
         )
         with closing(batches):
-            yield from map(encode_batch, batches)
+            for batch in batches:
+                yield from encode_batches(batch)

@@ -22,7 +22,8 @@ from audience_service.pb.audience.v1.segment_service_pb2_grpc import (
     add_SegmentServiceServicer_to_server,
 )
 from audience_service.rpc.auth import Authenticator
-from audience_service.rpc.interceptor import CallInterceptor, StreamSlots
+from audience_service.rpc.interceptor import CallInterceptor, Timeouts
+from audience_service.rpc.slots import StreamSlots
 
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
@@ -32,6 +33,11 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 """Every service of the contract."""
 
 _QUEUED_CALLS_PER_THREAD = 8
+_MAX_OPEN_STREAMS = 4
+"""Streams of services that ask for no token (reflection)."""
+
+_KEEPALIVE = (("grpc.keepalive_time_ms", 60_000), ("grpc.keepalive_timeout_ms", 20_000))
+"""A client whose machine is gone is noticed, and its streams end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,8 @@ class ServerOptions:
     listen: str
     threads: int
     max_streams: int
-    unary_timeout_seconds: float
+    stream_idle_seconds: float
+    timeouts: Timeouts
     reflection: bool
     share_port: bool
 
@@ -60,14 +67,15 @@ class RpcServer:
 
     def __init__(self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions) -> None:
         """Bind the port. Raises RuntimeError where it is taken."""
-        self.slots = StreamSlots(options.max_streams)
+        self.slots = StreamSlots(options.max_streams, options.stream_idle_seconds)
+        self._open_slots = StreamSlots(_MAX_OPEN_STREAMS, options.stream_idle_seconds)
         self._health = health.HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(options.threads, thread_name_prefix="rpc"),
             interceptors=[
-                CallInterceptor(authenticator, SERVICES, self.slots, options.unary_timeout_seconds),
+                CallInterceptor(authenticator, SERVICES, self.slots, self._open_slots, options.timeouts),
             ],
-            options=[("grpc.so_reuseport", int(options.share_port))],
+            options=[("grpc.so_reuseport", int(options.share_port)), *_KEEPALIVE],
             maximum_concurrent_rpcs=options.threads * _QUEUED_CALLS_PER_THREAD,
         )
         add_SegmentServiceServicer_to_server(servicers.segment, self._server)
@@ -89,6 +97,11 @@ class RpcServer:
         status = health_pb2.HealthCheckResponse.SERVING if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *(service.full_name for service in SERVICES)):
             self._health.set(name, status)
+
+    def cut_idle_streams(self) -> None:
+        """Cancel the streams whose clients have taken nothing for the idle time; to be called now and then."""
+        self.slots.cut_idle()
+        self._open_slots.cut_idle()
 
     def stop(self, grace_seconds: float) -> None:
         """Take no new calls, let those under way end within the grace, cut the rest; returns when all is over."""

@@ -1,6 +1,7 @@
 """Between protobuf's JSON-like types and plain values."""
 
 import base64
+import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,6 +11,10 @@ from google.protobuf.struct_pb2 import NullValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _EXACT_IN_DOUBLE = 2**53
+
+# Readers of protobuf stop at 100 messages inside one another; a list in a Struct takes two of them, an object three,
+# and a Struct stands up to three deep in an answer. What lies deeper is written as JSON text.
+_OUTERMOST, _DEEPEST = 6, 97
 
 
 def encode_moment(moment: datetime | None) -> Timestamp | None:
@@ -29,7 +34,7 @@ def read_struct(message: Struct) -> dict[str, Any]:
 def write_struct(value: Mapping[str, Any]) -> Struct:
     """An object as a Struct; values that JSON lacks become text, as Member.fields states."""
     message = Struct()
-    _fill(message, value)
+    _fill(message, value, _OUTERMOST)
     return message
 
 
@@ -50,13 +55,13 @@ def _read_value(value: Value) -> Any:
             return None
 
 
-def _fill(message: Struct, value: Mapping[str, Any]) -> None:
+def _fill(message: Struct, value: Mapping[str, Any], depth: int) -> None:
     fields = message.fields
     for key, item in value.items():
-        _set(fields[key], item)
+        _set(fields[key], item, depth)
 
 
-def _set(message: Value, value: Any) -> None:
+def _set(message: Value, value: Any, depth: int) -> None:
     # Set in place, the commonest first: this runs for every value of every member, and building a Value for each and
     # handing it over takes twice the time.
     match value:
@@ -72,16 +77,18 @@ def _set(message: Value, value: Any) -> None:
             message.null_value = NullValue.NULL_VALUE
         case datetime():
             message.string_value = _iso(value)
+        case list() | Mapping() if depth > _DEEPEST:
+            message.string_value = json.dumps(value, default=str, ensure_ascii=False)
         case list():
             values = message.list_value.values
             message.list_value.SetInParent()  # an empty list is a list too
             for item in value:
-                _set(values.add(), item)
+                _set(values.add(), item, depth + 2)
         case bytes():
             message.string_value = base64.b64encode(value).decode()
         case Mapping():
             message.struct_value.SetInParent()
-            _fill(message.struct_value, value)
+            _fill(message.struct_value, value, depth + 3)
         case _:
             message.string_value = str(value)
 

@@ -1,6 +1,7 @@
 """What filters mean, on every store: pairs of a filter and the records that match it, as MongoDB's manual says."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,41 @@ def test_only_the_served_datatypes_can_be_named(client: Client, refused: Any) ->
         refusal = refused(lambda d=datatype: client.count(filter={"datatype": d, "where": {}}))
         assert (refusal.info.reason, refusal.fields) == ("DATATYPE_NOT_ALLOWED", ["filter.datatype"])
         assert refusal.info.metadata["allowed"] == "contact,lead,customer"
+
+
+def test_a_text_of_very_many_keys_is_read_in_little_time(client: Client, refused: Any) -> None:
+    text = "{" + ",".join(f'"{number:x}": 1' for number in range(70_000)) + ', "z": 1, "z": 2}'
+    begun = time.process_time()
+    refusal = refused(lambda: client.count(filter={"datatype": "contact", "whereJson": text}))
+    assert refusal.info.reason == "INVALID_FILTER"
+    assert time.process_time() - begun < 10, "it takes minutes where keys are compared with one another"
+
+
+@pytest.mark.parametrize("key", ["$" + "a" * 20_000, "a." + "b" * 20_000, "日" * 20_000, "a" * 20_000])
+def test_an_error_about_something_huge_still_fits_the_trailers(client: Client, refused: Any, key: str) -> None:
+    where: dict[str, Any] = {key: {"$x": 1}}
+    for _ in range(12):
+        where = {"日" * 80: {"$elemMatch": where}}
+    for written in ({key: 1, "$x": 1}, where):
+        refusal = refused(lambda w=written: client.count(filter={"datatype": "contact", "whereJson": json.dumps(w)}))
+        assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refusal.info.reason == "INVALID_FILTER"
+
+
+def test_what_is_too_large_once_spelt_out_is_refused(client: Client, refused: Any) -> None:
+    bounds = {name: f"2026-01-01T00:00:00.00{i}Z" for i, name in enumerate(("$gt", "$gte", "$lt", "$lte"))}
+    where = {"a": {"$elemMatch": {**bounds, "$in": ["x" * 70 + str(number) for number in range(9_900)]}}}
+    refusal = refused(lambda: client.count(filter={"datatype": "contact", "whereJson": json.dumps(where)}))
+    assert refusal.info.reason == "FILTER_TOO_LARGE"
+
+
+def test_the_embedded_store_freezes_nothing_that_it_refuses_to_count(client: Client, service: Service) -> None:
+    where = {"datatype": "contact", "where": {"tags": {"$size": 2}}}
+    service.insert(client.metadata[1][1], [{"data": {"tags": ["a", "b"]}}])
+    try:
+        made = client.create(name="frozen", type="static", filter=where)
+    except grpc.RpcError as error:
+        assert service.kind == "embedded"
+        assert Refusal(error).info.reason == "UNSUPPORTED_BY_STORE"
+    else:
+        assert made.contact_count == 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from bson import Decimal128, Int64, ObjectId
+from bson.datetime_ms import DatetimeMS
 from google.protobuf.json_format import MessageToDict
 
 from tests.client import Client, Refusal
@@ -129,3 +130,33 @@ def test_a_foreign_audience_is_not_found(service: Service, client: Client, refus
     for rpc in ("StreamMembers", "EstimateReach"):
         refusal = refused(lambda rpc=rpc: client.call(rpc, {"audienceId": theirs.id}))
         assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
+
+
+def test_unusual_values_do_not_break_a_stream(client: Client, service: Service, org: str) -> None:
+    deep: Any = "bottom"
+    for _ in range(60):
+        deep = {"level": [deep]}
+    service.insert(org, [{"id": "deep", "data": {"custom": deep, "title": deep}}])
+    [message, _] = list(client.call("StreamMembers", {"filter": EVERYONE, "fields": ["custom", "title"]}))
+    assert "bottom" in str(message.members[0].fields["custom"])
+    assert client.call("EstimateReach", {"filter": EVERYONE}).count == 1
+
+
+def test_a_date_past_the_year_9999_is_a_value_like_any_other(real_service: Service) -> None:
+    ages = DatetimeMS(10**15)
+    real_service.insert("ages", [{"id": "old", "data": {"createdAt": ages}, "createdate": ages}])
+    client = real_service.client("ages")
+    [message, _] = list(client.call("StreamMembers", {"filter": EVERYONE, "fields": ["createdAt"]}))
+    assert message.members[0].fields["createdAt"]
+    assert client.call("EstimateReach", {"filter": EVERYONE}).count == 1
+
+
+def test_a_batch_too_large_for_a_message_comes_in_several(client: Client, insert: Insert) -> None:
+    ids = sorted(insert([{"data": {"text": "x" * 60_000}} for _ in range(100)]))
+    messages = list(client.call("StreamMembers", {"filter": EVERYONE, "fields": ["text"]}))
+    assert len(messages) > 2
+    assert [member.id for message in messages for member in message.members] == ids
+    request = {"filter": EVERYONE, "fields": ["text"], "cursor": messages[0].cursor}
+    rest = list(client.call("StreamMembers", request))
+    assert [m.id for message in rest for m in message.members] == ids[len(messages[0].members) :]
+    assert rest[-1].totals.member_count == 100

@@ -58,6 +58,8 @@ def test_the_sample_profile_masks_personal_data(client: Client, insert: Callable
                     "score": 42,
                     "address": [{"street1": "1 Main St", "city": "Austin", "zip": "78701", "country": "US"}],
                     "socialSecurityNumber": 123456789,
+                    "company": {"name": "Acme", "city": "Austin", "owner": {"email": "own@example.com"}},
+                    "subscriptions": [{"email": "sub@example.com", "phone": "+14155550123", "status": "active"}],
                     "lastEmailOpenedAt": datetime(2026, 4, 1, tzinfo=UTC),
                 }
             }
@@ -75,6 +77,8 @@ def test_the_sample_profile_masks_personal_data(client: Client, insert: Callable
         "score": 42,
         "address": [{"street1": "***", "city": "Austin", "zip": "***", "country": "US"}],
         "socialSecurityNumber": "***",
+        "company": {"name": "***", "city": "Austin", "owner": "***"},
+        "subscriptions": [{"email": "s***@example.com", "phone": "***23", "status": "active"}],
         "lastEmailOpenedAt": "2026-04-01T00:00:00.000Z",
     }
 

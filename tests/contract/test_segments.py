@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -329,3 +330,122 @@ def test_an_exact_filter_comes_back_as_text(client: Client) -> None:
     assert made.filter.WhichOneof("conditions") == "where_json"
     again = client.create(name="again", filter={"datatype": "contact", "whereJson": made.filter.where_json})
     assert again.filter == made.filter
+
+
+def test_writing_to_a_platform_record_changes_only_what_the_write_says(
+    client: Client, service: Service, org: str
+) -> None:
+    data = {"name": "odd", "filter": {"datatype": "contact", "where": '{"country": "US"}', "limit": 5}, "type": "smart"}
+    collection = service.store.database["segment"]
+    collection.insert_one({"pk": f"segment-kept{org}", "sk": f"{org}/segment/kept", "version": None, "data": data})
+    rename = {"segment": {"id": f"segment-kept{org}", "name": "renamed"}, "updateMask": "name"}
+    assert client.call("UpdateSegment", rename).version == 1
+    client.call("DeleteSegment", {"id": f"segment-kept{org}"})
+    record = collection.find_one({"pk": f"segment-kept{org}"})
+    assert record is not None
+    assert record["state"] == "deleted"
+    assert {name: record["data"][name] for name in data} == {**data, "name": "renamed"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"data": {"filter": "text"}},
+        {"data": "text"},
+        {"data": None, "version": 2**40},
+        {"version": None, "createdate": "0001-01-01T00:00:00+05:00"},
+        {"name": {"first": "x"}, "state": 5, "author": ["x"], "modifydate": 7},
+        {"pk": None},
+    ],
+)
+def test_a_malformed_platform_record_spoils_no_list(real_service: Service, odd: dict[str, Any]) -> None:
+    org = f"malformed{next(real_service.names)}"
+    record = {"pk": f"segment-{org}", "sk": f"{org}/segment/odd", "datatype": "segment", **odd}
+    real_service.store.database["segment"].insert_one(record)
+    client = real_service.client(org)
+    good = client.create(name="good", filter=VIP)
+    for order in ("name", "create_time desc", "update_time"):
+        page = client.call("ListSegments", {"orderBy": order})
+        assert page.total_size == 2
+        assert good.id in [segment.id for segment in page.segments]
+
+
+def test_a_name_that_the_platform_freed_can_be_taken(client: Client, service: Service) -> None:
+    collection = service.store.database["segment"]
+    deleted, renamed = client.create(name="deleted there", filter=VIP), client.create(name="renamed there", filter=VIP)
+    collection.update_one({"pk": deleted.id}, {"$set": {"state": "deleted"}})
+    collection.update_one({"pk": renamed.id}, {"$set": {"name": "another", "data.name": "another"}})
+    for name in ("deleted there", "renamed there"):
+        client.create(name=name, filter=VIP)
+    assert client.call("ListSegments").total_size == 3
+
+
+def test_updates_without_a_version_all_come_through(client: Client) -> None:
+    made = client.create(name="busy", filter=VIP)
+    requests = [
+        {"segment": {"id": made.id, "description": str(number)}, "updateMask": "description"} for number in range(24)
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda request: client.call("UpdateSegment", request), requests))
+    assert client.call("GetSegment", {"id": made.id}).version == len(requests)
+
+
+def test_one_request_sent_many_times_at_once_makes_one_segment(client: Client) -> None:
+    for number in range(5):
+        request = {"segment": {"name": f"once {number}", "filter": VIP}, "requestId": f"r{number}"}
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(lambda _, request=request: client.call("CreateSegment", request).id, range(8)))
+        assert len(set(made)) == 1
+    assert client.call("ListSegments").total_size == 5
+
+
+def test_subjects_and_request_ids_are_told_apart(client: Client, service: Service, org: str) -> None:
+    one, other = service.client(org, subject="a/b"), service.client(org, subject="a")
+    first = one.call("CreateSegment", {"segment": {"name": "1", "filter": VIP}, "requestId": "c"})
+    second = other.call("CreateSegment", {"segment": {"name": "2", "filter": VIP}, "requestId": "b/c"})
+    assert first.id != second.id
+
+
+def test_a_page_of_large_segments_fits_a_message(client: Client) -> None:
+    emails = [f"somebody.{number}@example.com" for number in range(8_000)]
+    for number in range(12):
+        client.create(name=str(number), filter={"datatype": "contact", "where": {"email": {"$in": emails}}})
+    listed, token = 0, ""
+    while True:
+        page = client.call("ListSegments", {"pageToken": token})
+        assert page.ByteSize() < 4 * 1024 * 1024
+        assert page.total_size == 12
+        listed += len(page.segments)
+        token = page.next_page_token
+        if not token:
+            break
+    assert listed == 12
+
+
+def test_a_segment_cannot_be_frozen_from_an_audience_that_cannot_be_run(
+    client: Client, service: Service, org: str, refused: Refused
+) -> None:
+    odd = {"name": "odd", "filter": {"datatype": "contact", "where": {"$where": "1"}}}
+    record = {"pk": f"segment-odd{org}", "sk": f"{org}/segment/odd", "data": odd}
+    service.store.database["segment"].insert_one(record)
+    for validate_only in (True, False):
+        request = {
+            "segment": {"name": "frozen", "type": "static"},
+            "source": {"audienceId": f"segment-odd{org}"},
+            "validateOnly": validate_only,
+        }
+        assert refused(lambda request=request: client.call("CreateSegment", request)).info.reason == "UNUSABLE_AUDIENCE"
+
+
+def test_a_list_of_a_datatype_that_is_not_served_is_not_touched(
+    client: Client, service: Service, org: str, refused: Refused
+) -> None:
+    data = {"name": "users", "type": "static", "filter": {"datatype": "user"}}
+    record = {"pk": f"segment-users{org}", "sk": f"{org}/segment/users", "data": data}
+    service.store.database["segment"].insert_one(record)
+    request = {"id": f"segment-users{org}", "contactIds": ["user-1"]}
+    assert refused(lambda: client.call("AddSegmentContacts", request)).info.reason == "UNUSABLE_AUDIENCE"
+
+
+def test_a_name_to_search_for_holds_no_nul(client: Client, refused: Refused) -> None:
+    assert refused(lambda: client.call("ListSegments", {"name": "a\0b"})).fields == ["name"]

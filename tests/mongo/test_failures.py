@@ -1,13 +1,17 @@
 """The driver's errors and the deadline, at the boundary."""
 
-import math
+from typing import Any
 
 import pytest
+from pymongo import MongoClient
 from pymongo import errors as driver
+from pymongo.database import Database
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import InvalidFilter, OutOfTime, StoreUnavailable
-from audience_service.mongo.failures import time_limit, translated
+from audience_service.mongo.failures import limited, translated
+from tests.conftest import URI, Service
 
 
 @pytest.mark.parametrize(
@@ -15,12 +19,14 @@ from audience_service.mongo.failures import time_limit, translated
     [
         (driver.AutoReconnect("x"), StoreUnavailable),
         (driver.ServerSelectionTimeoutError("x"), StoreUnavailable),
+        (driver.NetworkTimeout("x"), OutOfTime),
+        (driver.WTimeoutError("x", 64), OutOfTime),
         (driver.NotPrimaryError("x"), StoreUnavailable),
         (driver.OperationFailure("x", 11600), StoreUnavailable),
         (driver.CursorNotFound("x", 43), StoreUnavailable),
         (driver.ExecutionTimeout("x", 50), OutOfTime),
         (driver.OperationFailure("x", 262), OutOfTime),
-        (driver.OperationFailure("bad pattern", 51091), InvalidFilter),
+        (driver.OperationFailure("Regular expression is invalid", 51091), InvalidFilter),
         (driver.OperationFailure("no rights", 13), driver.OperationFailure),
         (ValueError("a defect"), ValueError),
     ],
@@ -30,10 +36,41 @@ def test_a_drivers_error_becomes_the_domains(raised: Exception, told: type[Excep
         raise raised
 
 
-def test_a_deadline_never_rounds_to_no_limit() -> None:
-    assert time_limit(Deadline(None)) == {}
-    assert time_limit(Deadline.after(0.0005))["maxTimeMS"] == 1
-    assert time_limit(Deadline.after(99_999_999 * 3600))["maxTimeMS"] == 2**31 - 1
-    assert math.isclose(time_limit(Deadline.after(2))["maxTimeMS"], 2_000, abs_tol=50)
-    with pytest.raises(OutOfTime):
-        time_limit(Deadline.after(0))
+class Spy(CommandListener):
+    """Remembers the maxTimeMS of every count."""
+
+    def __init__(self) -> None:
+        self.limits: list[int | None] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name == "aggregate":
+            self.limits.append(event.command.get("maxTimeMS"))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None: ...
+
+    def failed(self, event: CommandFailedEvent) -> None: ...
+
+
+def test_a_deadline_becomes_the_databases_and_never_rounds_to_none(real_service: Service) -> None:
+    spy = Spy()
+    with MongoClient[dict[str, Any]](URI, event_listeners=[spy]) as client:
+        database: Database[dict[str, Any]] = client[real_service.store.database.name]
+        collection = database["contact"]
+        collection.count_documents({})
+        for seconds in (0.5, 5, 99_999_999 * 3600):
+            with limited(database, Deadline.after(seconds)):
+                collection.count_documents({})
+    none, short, some, ages = spy.limits
+    assert none is None
+    assert short is not None
+    assert some is not None
+    assert ages is not None
+    assert 1 <= short <= 500
+    assert 4_000 <= some <= 5_000
+    assert 2**30 < ages < 2**31
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 0.001])
+def test_nothing_is_sent_where_no_time_is_left(service: Service, seconds: float) -> None:
+    with pytest.raises(OutOfTime), limited(service.store.database, Deadline.after(seconds)):
+        pytest.fail("it was sent")

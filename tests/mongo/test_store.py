@@ -67,6 +67,12 @@ def test_the_uri_has_the_last_word(query: str, option: str, value: Any) -> None:
     database.client.close()
 
 
+def test_a_password_is_not_taken_for_an_option() -> None:
+    database = connect("mongodb://user:pw=1@127.0.0.1:1/?authSource=admin", "crm")
+    assert database.write_concern.document == {"w": "majority"}
+    database.client.close()
+
+
 def test_a_weaker_write_concern_is_the_uris_to_ask() -> None:
     database = connect("mongodb://127.0.0.1:1/?w=1", "crm")
     assert database.write_concern.document == {"w": 1}

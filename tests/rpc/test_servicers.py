@@ -1,7 +1,7 @@
 """Servicers behind the interceptor, by grpc's own test server: decoding, errors midway, slots, deadlines."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc_testing
@@ -20,10 +20,11 @@ from audience_service.domain.reach import Reach
 from audience_service.domain.tokens import TokenSealer
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.auth import Authenticator
-from audience_service.rpc.interceptor import CallInterceptor, Method, StreamSlots
+from audience_service.rpc.interceptor import CallInterceptor, Method, Timeouts
 from audience_service.rpc.membership_servicer import MembershipServicer
 from audience_service.rpc.reach_servicer import ReachServicer
 from audience_service.rpc.server import SERVICES
+from audience_service.rpc.slots import StreamSlots
 from audience_service.settings import Settings
 
 SETTINGS = Settings(jwt_key=SecretStr("k" * 32))
@@ -66,8 +67,10 @@ class Harness:
     """A test server for one service, its servicer behind the interceptor as in production."""
 
     def __init__(self, members: Any, slots: StreamSlots | None = None) -> None:
-        self.slots = slots or StreamSlots(2)
-        interceptor = CallInterceptor(Authenticator(token_rules(SETTINGS)), SERVICES, self.slots, 30)
+        self.slots = slots or StreamSlots(2, 60)
+        interceptor = CallInterceptor(
+            Authenticator(token_rules(SETTINGS)), SERVICES, self.slots, StreamSlots(1, 60), Timeouts(30, 60)
+        )
         audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
         reach = ReachServicer(Reach(members, audiences))
         membership = MembershipServicer(Membership(members, audiences, TokenSealer(b"key")))
@@ -135,17 +138,36 @@ def test_an_error_midway_is_told_like_any_other(error: Exception, code: grpc.Sta
     assert "secret" not in unary[-1]
 
 
+class FakeContext:
+    """The part of a context that a slot needs."""
+
+    cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
 def test_a_stream_beyond_the_cap_is_refused_and_its_slot_comes_back() -> None:
-    slots = StreamSlots(1)
-    with slots.slot():
+    slots, context = StreamSlots(1, 60), cast("grpc.ServicerContext", FakeContext())
+    with slots.slot(context):
         harness = Harness(FakeMembers([["a"]]), slots)
         _, code, _ = harness.stream(everyone(membership_service_pb2.StreamMembersRequest)).termination()
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        with pytest.raises(TooManyStreams), slots.slot():
+        with pytest.raises(TooManyStreams), slots.slot(context):
             pass
     assert slots.open == 0
-    with slots.slot():
+    with slots.slot(context):
         assert slots.open == 1
+
+
+def test_only_a_stream_whose_client_takes_nothing_is_cut() -> None:
+    slots, context = StreamSlots(1, idle_seconds=-1), FakeContext()
+    with slots.slot(cast("grpc.ServicerContext", context)) as slot:
+        slots.cut_idle()
+        assert not context.cancelled, "it was computing, not waiting"
+        with slot.sending():
+            slots.cut_idle()
+    assert context.cancelled
 
 
 def test_bytes_that_are_no_message_are_an_invalid_argument(service: Any, refused: Any) -> None:

@@ -7,6 +7,15 @@ no row in operators.py does not exist.
 from audience_service.domain.filters.compile import CompiledFilter, FilterCompiler
 from audience_service.domain.filters.filter import Filter, Limits
 from audience_service.domain.filters.struct import fits_struct
-from audience_service.domain.filters.text import parse_text, print_text
+from audience_service.domain.filters.text import identity, parse_text, print_text
 
-__all__ = ["CompiledFilter", "Filter", "FilterCompiler", "Limits", "fits_struct", "parse_text", "print_text"]
+__all__ = [
+    "CompiledFilter",
+    "Filter",
+    "FilterCompiler",
+    "Limits",
+    "fits_struct",
+    "identity",
+    "parse_text",
+    "print_text",
+]

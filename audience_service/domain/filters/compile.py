@@ -1,6 +1,5 @@
 """From typed nodes to what the database runs."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ import bson
 from bson.errors import BSONError
 
 from audience_service.domain.errors import DatatypeNotAllowed, FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.elements import element_documents
 from audience_service.domain.filters.filter import Document, Filter, Limits
 from audience_service.domain.filters.nodes import (
     And,
@@ -70,6 +70,7 @@ class FilterCompiler:
         self._check_size(audience_filter.where, place)
         node = parse(audience_filter.where, place, self._limits, exact=audience_filter.exact)
         match = emit(node)
+        self._check_size(match, place)  # dates take more room once they are spelt out
         if not names_field(node, "state"):
             match = {"$and": [match, LIVING]} if match else LIVING
         return CompiledFilter(datatype, match)
@@ -101,7 +102,7 @@ def emit(node: Node) -> Document:
         case ElementMatch(path, query):
             return {path: {"$elemMatch": emit(query)}}
         case ElementIs(path, conditions):
-            return _any_of([{path: {"$elemMatch": document}} for document in _element_documents(conditions)])
+            return _any_of([{path: {"$elemMatch": document}} for document in element_documents(conditions)])
         case Condition(path, operator, operand):
             return _any_of([{path: alternative} for alternative in operator.emit(operand)])
 
@@ -110,38 +111,3 @@ def _any_of(alternatives: list[Document]) -> Document:
     if not alternatives:
         return NOTHING
     return alternatives[0] if len(alternatives) == 1 else {"$or": alternatives}
-
-
-def _element_documents(conditions: tuple[Node, ...]) -> list[Document]:
-    """The operator documents of which one must hold for an element: every combination of the alternatives."""
-    combinations = itertools.product(*(_element_alternatives(condition) for condition in conditions))
-    merged = (_merge(combination) for combination in combinations)
-    return [document for document in merged if document is not None]
-
-
-def _element_alternatives(node: Node) -> list[Document]:
-    match node:
-        case Condition(_, operator, operand):
-            return operator.emit(operand)
-        case Not(And(children)):
-            return [{"$not": _merge([_element_alternatives(child)[0] for child in children])}]
-        case Not(child):
-            return [{"$not": _element_alternatives(child)[0]}]
-    raise AssertionError(f"the parser lets no {type(node).__name__} stand on an element")
-
-
-_TIGHTER = {"$gt": max, "$gte": max, "$lt": min, "$lte": min}
-
-
-def _merge(documents: Sequence[Document]) -> Document | None:
-    """One document that says what all of them say; None where no element can meet them all."""
-    merged: Document = {}
-    for document in documents:
-        for name, value in document.items():
-            if name not in merged or merged[name] == value:
-                merged[name] = value
-            elif name in _TIGHTER and isinstance(value, str) and isinstance(merged[name], str):
-                merged[name] = _TIGHTER[name](merged[name], value)
-            else:
-                return None  # a text bound met a bound of another type: no element is both
-    return merged

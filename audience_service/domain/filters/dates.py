@@ -1,8 +1,12 @@
 """ISO 8601 operands, right for records that store dates as BSON dates and for those that store ISO text.
 
-The platform writes ISO text with milliseconds and Z (`2026-03-25T00:00:00.000Z`). Two more spellings are understood in
-storage: without milliseconds, and the date alone for midnight UTC. Text of other shapes (offsets, say) is compared as
-text. As text, `...00Z` sorts after `...00.999Z`, which is why an order comparison may take two ranges.
+The platform writes ISO text with milliseconds and Z (`2026-03-25T00:00:00.000Z`). Understood in storage are also text
+without milliseconds, without a zone or with that of UTC, and the date alone for midnight. Text of any other shape is no
+date and matches no comparison with one.
+
+Text cannot be compared with dates by $gt and its kin alone: they match "x" too, and `...00Z` sorts after `...00.999Z`.
+Bounding both ends does not help where the field is an array, since each bound may then be met by another element. So a
+comparison is one pattern, which a single text meets or not, beside a bound that lets an index narrow it down.
 """
 
 import re
@@ -12,8 +16,11 @@ from typing import Any
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 
-# ISO text begins with a digit. Bounding both ends keeps other text in the same field out.
-_FIRST, _PAST = "0", ":"
+# What may follow the seconds; a whole time of day; what may follow a fraction's first digits.
+_REST = r"(?:\.[0-9]+)?(?:Z|[+-]00:?00)?$"
+_TIME = r"(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}" + _REST.removesuffix("$") + ")?$"
+_FRACTION = r"[0-9]*(?:Z|[+-]00:?00)?$"
+_DAY_LENGTH, _SECOND_LENGTH, _MILLIS_LENGTH = 10, 19, 23
 
 Condition = dict[str, Any]
 
@@ -79,14 +86,41 @@ def ordered(operator: str, value: object) -> list[Condition]:
     instant = read_instant(value)
     if instant is None:
         return [{operator: value}]
-    millis, seconds = instant.millis, instant.seconds
-    earliest = instant.day if instant.is_midnight else millis
-    if operator == "$gte" and instant.is_whole_second:
-        texts: list[Condition] = [{"$gte": earliest, "$lt": _PAST}]
-    elif operator in ("$gt", "$gte"):
-        texts = [{operator: millis, "$lt": seconds}, {"$gt": seconds, "$lt": _PAST}]
-    elif operator == "$lt" and instant.is_whole_second:
-        texts = [{"$gte": _FIRST, "$lt": earliest}]
-    else:
-        texts = [{"$gte": _FIRST, operator: millis}, {"$eq": seconds}]
-    return [{operator: instant.moment}, *texts]
+    second = instant.millis[:19]
+    # Every text that the pattern matches is within the bound; "~" sorts after all that may follow the seconds.
+    bound = {"$gte": instant.day if instant.is_midnight else second} if "g" in operator else {"$lte": f"{second}~"}
+    return [{operator: instant.moment}, {**bound, "$regex": _pattern(operator, instant)}]
+
+
+def _pattern(operator: str, instant: Instant) -> str:
+    """The pattern of the texts for whose moment the comparison holds: the first digit that differs decides."""
+    greater, or_equal = operator.startswith("$gt"), operator.endswith("e")
+    text = instant.millis[:_MILLIS_LENGTH]
+    days = _differing(text, 0, _DAY_LENGTH, greater=greater)
+    times = _differing(text, _DAY_LENGTH, _SECOND_LENGTH, greater=greater)
+    fractions = _differing(text, _SECOND_LENGTH, _MILLIS_LENGTH, greater=greater)
+    fractions += [_literal(text)] if or_equal else []
+    wholes = []
+    # A text that spells out less means zeros: it is this very moment, or one before it.
+    if or_equal if instant.is_whole_second else not greater:
+        wholes.append(_literal(text[:_SECOND_LENGTH]) + _REST.replace(r"(?:\.[0-9]+)?", ""))
+    if or_equal if instant.is_midnight else not greater:
+        wholes.append(_literal(text[:_DAY_LENGTH]) + "$")
+    tails = ((days, _TIME), (times, _REST), (fractions, _FRACTION), (wholes, ""))
+    return "^(?:" + "|".join(f"(?:{'|'.join(cases)}){tail}" for cases, tail in tails if cases) + ")"
+
+
+def _differing(text: str, start: int, end: int, *, greater: bool) -> list[str]:
+    """For each digit between the positions: all before it the same, it itself beyond, and any digits up to the end."""
+    cases = []
+    for position in range(start, end):
+        digit = text[position]
+        if digit.isdigit() and digit != ("9" if greater else "0"):
+            beyond = f"[{int(digit) + 1}-9]" if greater else f"[0-{int(digit) - 1}]"
+            after = "" if end == _MILLIS_LENGTH else re.sub("[0-9]", "[0-9]", text[position + 1 : end])
+            cases.append(_literal(text[:position]) + beyond + after)
+    return cases
+
+
+def _literal(text: str) -> str:
+    return text.replace(".", r"\.")

@@ -36,12 +36,15 @@ class Limits:
     pattern_length: int = 1_000
 
 
+_SHOWN_KEY = 100
+
 _BARE = re.compile(r"[$A-Za-z_][\w$]*")
 
 
 def at_key(place: str, key: str) -> str:
     """The place of `key` in the object at `place`: `where.$and`, or `where["data.email"]` where it is no plain name."""
-    return f"{place}.{key}" if _BARE.fullmatch(key) else f"{place}[{json.dumps(key[:100])}]"
+    shown = key if len(key) <= _SHOWN_KEY else f"{key[:_SHOWN_KEY]}..."
+    return f"{place}.{shown}" if _BARE.fullmatch(key) else f"{place}[{json.dumps(shown, ensure_ascii=False)}]"
 
 
 def at_index(place: str, index: int) -> str:

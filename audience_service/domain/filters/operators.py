@@ -49,6 +49,10 @@ _TYPES: dict[str, int] = {
 _TYPE_NAMES = frozenset(_TYPES) | {"number"}
 
 
+# What Python's patterns have and PCRE has not; what MongoDB refuses besides is told when the filter is run.
+_PYTHON_ONLY = re.compile(r"\\N\{|\(\?[a-zA-Z-]*[auL][a-zA-Z-]*[:)]|\[\[:")
+
+
 def _value(operand: Any, place: str, reader: ValueReader) -> Any:
     return reader.value(operand, place)
 
@@ -99,6 +103,8 @@ def read_pattern(operand: Any, options: Any, place: str, options_place: str, rea
         raise FilterTooLarge.at(place, f"is a pattern longer than {limit:,} characters", limit=str(limit))
     if "\0" in operand:
         raise InvalidFilter.at(place, "is a pattern with a NUL character")
+    if foreign := _PYTHON_ONLY.search(operand):
+        raise InvalidFilter.at(place, f"holds {foreign[0]!r}, which PCRE does not know")
     reader.scalar(operand, place)
     try:
         re.compile(operand)

@@ -6,6 +6,7 @@ from typing import Any
 
 from audience_service.domain.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.dates import read_instant
+from audience_service.domain.filters.elements import element_documents
 from audience_service.domain.filters.fields import element_path, record_path
 from audience_service.domain.filters.filter import Limits, at_index, at_key
 from audience_service.domain.filters.nodes import And, Condition, ElementIs, ElementMatch, Node, Nor, Not, Or
@@ -108,25 +109,12 @@ class _Parser:
             return ElementMatch(path, self.query(operand, place, depth + 1, element_path))
         if path == "":
             raise InvalidFilter.at(place, "cannot stand inside another $elemMatch on the elements themselves")
-        for equal, listed in (("$eq", "$in"), ("$ne", "$nin")):
-            if equal in operand and listed in operand:
-                raise InvalidFilter.at(place, f"holds both {equal} and {listed}; say it with one of them")
         conditions = tuple(self._operators("", operand, place, depth + 1))
-        for condition in conditions:
-            self._check_element_condition(condition, place)
+        try:
+            element_documents(conditions)
+        except ValueError as error:
+            raise InvalidFilter.at(place, str(error)) from None
         return ElementIs(path, conditions)
-
-    def _check_element_condition(self, node: Node, place: str) -> None:
-        """Refuse what cannot be said of an element itself: MongoDB has no $or there to hold a date's spellings."""
-        negated = node.child if isinstance(node, Not) else None
-        inner = negated.children if isinstance(negated, And) else (negated or node,)
-        if any(not isinstance(item, Condition) for item in inner):
-            raise InvalidFilter.at(place, "holds an operator that cannot be on the elements themselves")
-        spelt = [item for item in inner if isinstance(item, Condition) and len(item.operator.emit(item.operand)) > 1]
-        if negated and spelt:
-            raise InvalidFilter.at(
-                place, 'negates an ISO date inside $elemMatch; turn the comparison round or use {"$date": ...}'
-            )
 
     def _count(self, place: str) -> None:
         self._conditions += 1

@@ -34,7 +34,9 @@ class StreamMembersRequest(_message.Message):
     audience_id: _builtins.str
     """audience_id streams the members of this audience of the org."""
     batch_size: _builtins.int
-    """batch_size is how many members a message holds at most. Default 1,000; at most 10,000, larger ones count as 10,000."""
+    """batch_size is how many members a message holds at most. Default 1,000; at most 10,000, larger ones count as 10,000.
+    A batch whose fields would not fit the 4 MiB that clients accept by default comes in several messages.
+    """
     cursor: _builtins.str
     """cursor resumes the same stream (audience or filter, and fields) after the batch that carried it; it does not
     expire. Default the beginning.

@@ -35,8 +35,8 @@ class MembershipServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MembershipServiceAsyncStub: ...
     StreamMembers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.StreamMembersRequest, _membership_service_pb2.StreamMembersResponse]
     """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
-    totals and nothing follows it. A stream that ends without totals was cut: resume it with the last cursor
-    received. Members that come or go while the stream runs may or may not be in it. Errors, also midway:
+    totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
+    a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go while the stream runs may or may not be in it. Errors, also midway:
     INVALID_FILTER, AUDIENCE_NOT_FOUND, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
 
@@ -47,8 +47,8 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     StreamMembers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.StreamMembersRequest, _membership_service_pb2.StreamMembersResponse]  # type: ignore[assignment]
     """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
-    totals and nothing follows it. A stream that ends without totals was cut: resume it with the last cursor
-    received. Members that come or go while the stream runs may or may not be in it. Errors, also midway:
+    totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
+    a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go while the stream runs may or may not be in it. Errors, also midway:
     INVALID_FILTER, AUDIENCE_NOT_FOUND, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
 
@@ -62,8 +62,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.StreamMembersResponse], _abc.AsyncIterator[_membership_service_pb2.StreamMembersResponse]]:
         """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
-        totals and nothing follows it. A stream that ends without totals was cut: resume it with the last cursor
-        received. Members that come or go while the stream runs may or may not be in it. Errors, also midway:
+        totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
+        a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go while the stream runs may or may not be in it. Errors, also midway:
         INVALID_FILTER, AUDIENCE_NOT_FOUND, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 

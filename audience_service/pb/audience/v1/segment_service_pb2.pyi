@@ -41,7 +41,8 @@ class CreateSegmentRequest(_message.Message):
     @_builtins.property
     def segment(self) -> _resources_pb2.Segment:
         """segment is what to make. A dynamic one needs a filter. A static one takes at most one of contact_ids, filter
-        conditions and source; with none of them it starts empty, of the filter's datatype (default contact).
+        conditions and source; with none of them it starts empty, of the filter's datatype (default contact). Archived and
+        deleted contacts can be frozen where the filter asks for them, and are on the list, but are no members.
         """
 
     @_builtins.property
@@ -129,7 +130,9 @@ class ListSegmentsRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """page_size is how many to answer with at most. Default 50; at most 1,000, larger ones count as 1,000."""
+    """page_size is how many to answer with at most. Default 50; at most 1,000, larger ones count as 1,000. A page of large
+    filters ends early, so that it fits the 4 MiB that clients accept by default.
+    """
     page_token: _builtins.str
     """page_token is the last answer's next_page_token. Default the first page."""
     name: _builtins.str

@@ -1,0 +1,69 @@
+"""A cap on streams, each of which holds a thread for as long as it lasts, and an end to those that nobody reads."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from audience_service.domain.errors import TooManyStreams
+
+
+class Slot:
+    """One open stream."""
+
+    def __init__(self, context: grpc.ServicerContext) -> None:
+        self._context = context
+        self._sending_since: float | None = None
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """While a message waits for the client to take it."""
+        self._sending_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._sending_since = None
+
+    def cut_if_idle(self, seconds: float) -> None:
+        """Cancel the stream if its client has taken nothing for so long."""
+        since = self._sending_since
+        if since is not None and time.monotonic() - since > seconds:
+            self._context.cancel()
+
+
+class StreamSlots:
+    """As many slots as may be open at once."""
+
+    def __init__(self, limit: int, idle_seconds: float) -> None:
+        self._limit = limit
+        self._idle_seconds = idle_seconds
+        self._slots: set[Slot] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def open(self) -> int:
+        """How many streams are open now."""
+        return len(self._slots)
+
+    @contextmanager
+    def slot(self, context: grpc.ServicerContext) -> Iterator[Slot]:
+        """Hold a slot. Raises TooManyStreams at once when all are held."""
+        slot = Slot(context)
+        with self._lock:
+            if len(self._slots) >= self._limit:
+                raise TooManyStreams(f"{self._limit} streams are open already", metadata={"limit": str(self._limit)})
+            self._slots.add(slot)
+        try:
+            yield slot
+        finally:
+            with self._lock:
+                self._slots.discard(slot)
+
+    def cut_idle(self) -> None:
+        """Cancel the streams whose clients have taken nothing for the idle time; to be called now and then."""
+        with self._lock:
+            slots = tuple(self._slots)
+        for slot in slots:
+            slot.cut_if_idle(self._idle_seconds)

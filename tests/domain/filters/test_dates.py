@@ -1,0 +1,64 @@
+"""Comparisons with ISO dates: a text meets one exactly where its moment does, however it is spelt."""
+
+import operator
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audience_service.domain.filters.dates import ordered, read_instant
+
+ORDERS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
+BASE = datetime(2026, 3, 25, tzinfo=UTC)
+MOMENTS = st.one_of(
+    st.sampled_from([0, 1, 499, 500, 999, 1_000, -1, -1_000, 59_000, 60_000, 86_400_000, -86_400_000]),
+    st.integers(-(10**11), 10**11),
+).map(lambda millis: BASE + timedelta(milliseconds=millis))
+
+
+def spellings_of(moment: datetime) -> list[str]:
+    """Every way in which storage may spell a moment."""
+    second, millis = moment.strftime("%Y-%m-%dT%H:%M:%S"), moment.microsecond // 1000
+    zones = ["Z", "", "+00:00", "+0000"]
+    texts = [f"{second}.{millis:03d}{zone}" for zone in zones]
+    texts += [f"{second}.{millis:03d}000Z"]
+    if millis == 0:
+        texts += [second + zone for zone in zones]
+        texts += [second[:10]] if second.endswith("T00:00:00") else []
+    return texts
+
+
+def meets(condition: dict[str, Any], text: str) -> bool:
+    """Whether a text meets a condition, as MongoDB would say."""
+    bound = text >= condition["$gte"] if "$gte" in condition else text <= condition["$lte"]
+    return bound and re.search(condition["$regex"], text) is not None
+
+
+@settings(max_examples=1_500, deadline=None)
+@given(st.sampled_from(sorted(ORDERS)), MOMENTS, MOMENTS)
+def test_a_text_meets_a_comparison_where_its_moment_does(name: str, moment: datetime, stored: datetime) -> None:
+    [as_date, as_text] = ordered(name, spellings_of(moment)[0])
+    assert as_date == {name: moment}
+    for text in spellings_of(stored):
+        assert meets(as_text, text) is ORDERS[name](stored, moment), text
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "", "2026", "2026-3-25", "9999", "2026-03-25T10:00", "2026-03-25T10:00:00+02:00"]
+)
+def test_text_that_is_no_date_meets_no_comparison(text: str) -> None:
+    for name in ORDERS:
+        assert not meets(ordered(name, "2026-03-20")[1], text)
+        assert not meets(ordered(name, "2026-03-30")[1], text)
+
+
+def test_operands_are_utc_unless_they_say_otherwise() -> None:
+    for text in ("2026-03-25", "2026-03-25T00:00", "2026-03-25T00:00:00Z", "2026-03-25T02:00:00.000+02:00"):
+        instant = read_instant(text)
+        assert instant is not None
+        assert instant.moment == BASE
+    assert read_instant("0001-01-01T00:00:00+05:00") is None
+    assert read_instant(5) is None
