@@ -10,7 +10,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.ports import ListRepository, MemberRepository, Record, SegmentRepository
 from audience_service.mongo.collections import connect
-from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, embedded_database
+from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, EmbeddedSegments, embedded_database
 from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.lists import MongoLists
@@ -63,7 +63,8 @@ class Store:
 
 def mongo_store(uri: str, database: str) -> Store:
     """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
-    return _store(connect(uri, database), MongoMembers, MongoLists)
+    connected = connect(uri, database)
+    return Store(MongoSegments(connected), MongoLists(connected), MongoMembers(connected), connected)
 
 
 def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store:
@@ -71,8 +72,4 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
     database = embedded_database(records)
     for index in required_indexes(datatypes):
         create_index(database, index)
-    return _store(database, EmbeddedMembers, EmbeddedLists)
-
-
-def _store(database: Database[dict[str, Any]], members: type[MongoMembers], lists: type[MongoLists]) -> Store:
-    return Store(MongoSegments(database), lists(database), members(database), database)
+    return Store(EmbeddedSegments(database), EmbeddedLists(database), EmbeddedMembers(database), database)
