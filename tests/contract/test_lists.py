@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from audience_service.domain.errors import NameTaken
 from tests.client import Client, Refusal
 from tests.conftest import Service
 
@@ -158,3 +159,31 @@ def test_a_lists_page_token_is_bound_to_the_list(client: Client, insert: Insert,
     token = client.call("ListSegmentContacts", {"id": one.id, "pageSize": 1}).next_page_token
     wrong = {"id": two.id, "pageToken": token}
     assert refused(lambda: client.call("ListSegmentContacts", wrong)).info.reason == "INVALID_PAGE_TOKEN"
+
+
+@pytest.mark.parametrize(("repository", "method"), [("segments", "insert"), ("lists", "freeze")])
+def test_nothing_is_kept_of_a_list_whose_segment_could_not_be_made(
+    client: Client,
+    service: Service,
+    org: str,
+    insert: Insert,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    repository: str,
+    method: str,
+) -> None:
+    insert([{}, {}])
+    target = type(getattr(service.store, repository))
+    original = getattr(target, method)
+
+    def fails(self: object, *arguments: object) -> None:
+        if method == "freeze":
+            original(self, *arguments)  # the rows are there when it fails
+        raise NameTaken.of("taken meanwhile")
+
+    monkeypatch.setattr(target, method, fails)
+    everyone = {"datatype": "contact", "where": {}}
+    refusal = refused(lambda: client.create(name="list", type="static", filter=everyone))
+    assert refusal.info.reason == "NAME_TAKEN"
+    assert service.store.database["audience_member"].count_documents({"sk": {"$regex": f"^{org}/"}}) == 0
+    assert client.call("ListSegments").total_size == 0

@@ -210,6 +210,15 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
     assert writes == {"CreateSegment", "UpdateSegment", "DeleteSegment", "AddSegmentContacts", "RemoveSegmentContacts"}
 
 
+def test_a_defect_is_logged_under_the_incident_that_the_caller_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    harness = Harness(FakeMembers(error=ZeroDivisionError("in the store")))
+    details = harness.unary(everyone(reach_service_pb2.EstimateReachRequest))[-1]
+    incident = details.rpartition(" ")[2]
+    logged = "".join(capfd.readouterr())
+    assert incident in logged
+    assert "ZeroDivisionError" in logged
+
+
 def test_domain_errors_are_not_logged_as_defects(capfd: pytest.CaptureFixture[str]) -> None:
     Harness(FakeMembers(error=StoreUnavailable("gone"))).unary(everyone(reach_service_pb2.EstimateReachRequest))
     assert "internal error" not in "".join(capfd.readouterr())

@@ -1,0 +1,108 @@
+"""Every repository method keeps to its org, even where two orgs use the very same ids."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import AudienceNotFound, ContactNotFound
+from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.ports import ContactList, CreateRequest
+from audience_service.domain.segment import Segment, SegmentQuery, SegmentType
+from audience_service.mongo.store import Store
+from tests.conftest import Service
+
+NEVER = Deadline(None)
+LIST = ContactList("segment-shared", "contact")
+EVERYONE = FilterCompiler(["contact"]).compile(Filter("contact", {}))
+REQUEST = CreateRequest("ann", "r1", "digest")
+
+
+def segment(name: str) -> Segment:
+    """A static segment with the id that both orgs use."""
+    return Segment(LIST.audience_id, name, "", SegmentType.STATIC, Filter("contact", None))
+
+
+@pytest.fixture
+def orgs(service: Service) -> Iterator[tuple[Store, str, str]]:
+    """Two orgs, one's name the beginning of the other's, with the same ids for a segment, its list and contacts."""
+    number = next(service.names)
+    ours, theirs = f"tenant{number}", f"tenant{number}2"
+    for org, keys in ((ours, "ab"), (theirs, "abcd")):
+        service.insert(org, [{"id": key} for key in keys])
+        service.store.segments.insert(org, segment(f"of {org}"), None, NEVER)
+        service.store.lists.add(org, LIST, [f"contact-{key}" for key in keys], NEVER)
+    yield service.store, ours, theirs
+    for name in ("contact", "segment", "audience_member"):
+        service.store.database[name].delete_many({"sk": {"$regex": f"^{ours}2?/"}})
+
+
+def listed(store: Store, org: str) -> list[str]:
+    """The ids on an org's list."""
+    return [pk for pk, _ in store.lists.page(org, LIST, 100, "", NEVER)]
+
+
+def test_reading_a_list_sees_the_orgs_own_rows(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    assert listed(store, ours) == ["contact-a", "contact-b"]
+    assert listed(store, theirs) == [f"contact-{key}" for key in "abcd"]
+    assert store.lists.sizes(ours, [LIST.audience_id], NEVER) == {LIST.audience_id: 2}
+    assert store.members.count(ours, LIST, NEVER) == 2
+    streamed = [r["sk"] for batch in store.members.stream(ours, LIST, [], 10, "", NEVER) for r in batch]
+    assert streamed == [f"{ours}/contact/a", f"{ours}/contact/b"]
+    sample: Any = store.members.sample(ours, LIST, NEVER)
+    assert sample["sk"].startswith(f"{ours}/")
+
+
+def test_changing_a_list_changes_the_orgs_own_rows(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    assert store.lists.remove(ours, LIST, ["contact-a", "contact-c"], NEVER) == 1
+    assert len(listed(store, theirs)) == 4
+    with pytest.raises(ContactNotFound):
+        store.lists.add(ours, LIST, ["contact-c"], NEVER)
+    store.lists.drop(ours, LIST)
+    assert (listed(store, ours), len(listed(store, theirs))) == ([], 4)
+
+
+@pytest.mark.parametrize("population", [EVERYONE, LIST])
+def test_freezing_takes_the_orgs_own_members(orgs: tuple[Store, str, str], population: Any) -> None:
+    store, ours, theirs = orgs
+    copy = ContactList(f"segment-copy{ours}", "contact")
+    store.lists.freeze(ours, copy, population, NEVER)
+    assert [pk for pk, _ in store.lists.page(ours, copy, 100, "", NEVER)] == ["contact-a", "contact-b"]
+    assert store.lists.page(theirs, copy, 100, "", NEVER) == []
+
+
+def test_segments_of_the_same_id_are_told_apart(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    for org in (ours, theirs):
+        assert store.segments.get(org, LIST.audience_id, NEVER).name == f"of {org}"
+        page = store.segments.page(org, SegmentQuery(), 10, None, NEVER)
+        assert ([item.name for item in page.segments], page.total) == ([f"of {org}"], 1)
+    assert store.segments.touch(ours, LIST.audience_id, NEVER).version == 1
+    current = store.segments.get(ours, LIST.audience_id, NEVER)
+    assert store.segments.save(ours, current, NEVER).version == 2
+    assert store.segments.get(theirs, LIST.audience_id, NEVER).version == 0
+
+
+def test_names_and_requests_are_an_orgs_own(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    assert not store.segments.is_name_taken(ours, f"of {theirs}", "", NEVER)
+    assert store.segments.is_name_taken(ours, f"of {ours}", "", NEVER)
+    assert not store.segments.is_name_taken(ours, f"of {ours}", LIST.audience_id, NEVER)
+    made = Segment("segment-requested", f"requested {ours}", "", SegmentType.DYNAMIC, Filter("contact", {}))
+    store.segments.insert(theirs, made, REQUEST, NEVER)
+    assert store.segments.find_request(ours, REQUEST, NEVER) is None
+    assert store.segments.find_request(theirs, REQUEST, NEVER) is not None
+    with pytest.raises(AudienceNotFound):
+        store.segments.get(ours, made.id, NEVER)
+
+
+def test_a_filters_members_are_the_orgs_own_behind_any_key(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    assert (store.members.count(ours, EVERYONE, NEVER), store.members.count(theirs, EVERYONE, NEVER)) == (2, 4)
+    for after in ("", "a", theirs, f"{ours}/contact/a"):
+        for population in (EVERYONE, LIST):
+            batches = store.members.stream(ours, population, [], 10, after, NEVER)
+            assert all(record["sk"].startswith(f"{ours}/") for batch in batches for record in batch)
