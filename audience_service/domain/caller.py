@@ -53,6 +53,10 @@ class Deadline:
             raise OutOfTime("the deadline has passed")
         return left
 
+    def check(self) -> None:
+        """Raise OutOfTime when there is no time left."""
+        self.remaining()
+
 
 @dataclass(frozen=True, slots=True)
 class Call:

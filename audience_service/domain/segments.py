@@ -133,7 +133,7 @@ class Segments:
             except StaleVersion:
                 if version is not None:
                     raise
-                call.deadline.remaining()  # somebody else was first; the deadline ends the tries
+                call.deadline.check()  # somebody else was first; the deadline ends the tries
                 time.sleep(secrets.randbelow(_RETRY_MILLIS) / 1000)
 
     def _current(self, call: Call, segment_id: str, version: int | None) -> Segment:
@@ -146,7 +146,10 @@ class Segments:
         return segment
 
     def _check_name_free(self, call: Call, name: str, except_id: str) -> None:
-        """The unique index refuses a name too, but knows only the records that this service has written."""
+        """Raise NameTaken if a living segment has the name.
+
+        The unique index alone is not enough: it knows only the records that this service has written.
+        """
         if self._segments.is_name_taken(call.org, name, except_id, call.deadline):
             raise NameTaken.of(name)
 
@@ -197,7 +200,7 @@ class Segments:
             if plan.freeze:
                 population = self._audiences.population(call, plan.freeze)
                 self._lists.freeze(call.org, contacts, population, call.deadline)
-            call.deadline.remaining()
+            call.deadline.check()
         except BaseException:
             self._drop(call, segment)
             raise

@@ -21,11 +21,10 @@ from audience_service.domain.errors import AudienceError, InvalidFilter, OutOfTi
 # Codes of the server's error table (mongo/base/error_codes.yml).
 _UNREACHABLE = frozenset((6, 7, 89, 91, 189, 11600, 11602, 13435, 13436))
 _OUT_OF_TIME = frozenset((50, 202, 262))
+_INVALID_PATTERN = frozenset((2, 8, 51091, 51108))
 # maxTimeMS is whole milliseconds, in which nothing at all means no limit, and fits 31 bits; some clients send a
 # deadline in thousands of years for none.
 _LEAST_SECONDS, _MOST_SECONDS = 0.005, 2**31 / 1000 - 1
-
-_INVALID_PATTERN = frozenset((2, 8, 51091, 51108))
 
 
 @contextmanager
@@ -72,7 +71,7 @@ def _known(error: PyMongoError) -> AudienceError | None:
     if isinstance(error, ConnectionFailure) or code in _UNREACHABLE:
         return StoreUnavailable("the database cannot be reached")
     if isinstance(error, CursorNotFound):
-        return StoreUnavailable("the database closed the cursor; resume the stream from its last cursor")
+        return StoreUnavailable("the database ended the query; resume the stream from the last cursor received")
     if code in _INVALID_PATTERN and "regular expression" in str(error).lower():
         return InvalidFilter.at("filter.where", "holds a regular expression that the database refuses")
     return None

@@ -63,10 +63,11 @@ class MongoMembers:
 
 
 def pipeline(org: str, population: Population, *, after: str = "", ordered: bool = False) -> tuple[str, Stages]:
-    """The collection and the stages that yield a population's records: the living ones behind the sk `after`.
+    """The collection and the stages that yield a population's records behind the sk `after`.
 
-    The tenant scope is anded in here, after the filter has been compiled. Sorting comes before a list is joined, on
-    the index that the list is read by.
+    A compiled filter says itself whether archived records count; a list yields living ones alone. The tenant scope is
+    anded in here, after the filter has been compiled. Sorting comes before a list is joined, on the index that the list
+    is read by.
     """
     behind: Document = {"sk": {"$gt": after}} if after else {}
     sort: Stages = [{"$sort": {"sk": 1}}] if ordered else []

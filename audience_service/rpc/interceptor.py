@@ -67,8 +67,8 @@ class Timeouts:
 class CallInterceptor(grpc.ServerInterceptor):
     """Wraps the handlers of the given services.
 
-    Others (health, reflection) are open to all, and their streams, each of which would hold a thread for as long as its
-    client likes, to a few at a time.
+    Others (health, reflection) ask for no token. Reflection's streams, each of which would hold a thread for as long as
+    its client likes, are limited to a few at a time; the rest pass untouched.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def answer(raw: bytes, context: grpc.ServicerContext) -> Any:
-            with _told(method.path, context):
+            with _answering(method.path, context):
                 self._enter(method, context, self._timeouts.unary_seconds)
                 return behavior(method.decode(raw), context)
 
@@ -127,7 +127,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _streaming(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def answer(raw: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _told(method.path, context):
+            with _answering(method.path, context):
                 self._enter(method, context, self._timeouts.stream_seconds)
                 request = method.decode(raw)
                 with self._slots.slot(context) as slot, closing(behavior(request, context)) as responses:
@@ -144,7 +144,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             # For as long as it lasts it counts as waiting for its client, and is cut after the idle time.
-            with _told(path, context), self._open_slots.slot(context) as slot, slot.sending():
+            with _answering(path, context), self._open_slots.slot(context) as slot, slot.sending():
                 yield from behavior(requests, context)
 
         return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
@@ -157,7 +157,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
 
 @contextmanager
-def _told(path: str, context: grpc.ServicerContext) -> Iterator[None]:
+def _answering(path: str, context: grpc.ServicerContext) -> Iterator[None]:
     """Turn what is raised into the RPC's status, and log a line per call. A client that goes away is CANCELLED."""
     structlog.contextvars.clear_contextvars()
     begun = time.monotonic()
