@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test run demo protos protos-check lock clean
+.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,15 +23,21 @@ demo: install ## Serve sample contacts in memory and use them as a client would
 run: install ## Serve; in memory with sample contacts unless AUDIENCE_MONGODB_URI is set
 	$(BIN)/audience-service serve --dev
 
+http: install ## Serve as `make run` does, with JSON over HTTP on 127.0.0.1:8080 (Linux on x86-64)
+	@$(BIN)/audience-service serve --dev & service=$$!; trap 'kill $$service 2>/dev/null' EXIT; \
+	$(BIN)/python scripts/http_door.py --service "$${AUDIENCE_LISTEN:-127.0.0.1:50051}"
+
 test: install ## Run all tests; those of the stores also on AUDIENCE_TEST_MONGODB_URI, if set
 	$(BIN)/pytest
 
-lint: install ## Check style, layers and protos
+lint: install ## Check style, layers, protos and the container's files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi  # only where there is a wheel of it
 
 format: install ## Put code and protos into their one form
 	$(BIN)/ruff check --fix .
@@ -41,11 +47,19 @@ format: install ## Put code and protos into their one form
 type: install ## Check types
 	$(BIN)/mypy
 
+descriptors: install ## Write build/audience.binpb, the descriptor set that deploy/envoy.yaml reads
+	$(BIN)/python scripts/protos.py --descriptors build/audience.binpb
+
 protos: install ## Generate audience_service/pb from protos/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/protos.py
 
 protos-check: install ## Check that audience_service/pb is what protos/ makes
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/protos.py --check
+
+breaking: install ## Check that protos/ breaks no client of the last tag; while there is none, of main
+	@base=$$(git describe --tags --abbrev=0 2>/dev/null || git rev-parse --verify --quiet origin/main || echo main); \
+	if [ "$$(git rev-parse "$$base^{commit}")" = "$$(git rev-parse HEAD)" ]; then base=HEAD~1; fi; \
+	echo "protos/ against $$base"; $(BIN)/buf breaking --against ".git#ref=$$(git rev-parse "$$base^{commit}")"
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml

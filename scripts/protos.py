@@ -2,6 +2,7 @@
 
     python scripts/protos.py           write the code
     python scripts/protos.py --check   exit 1, naming the files, where what is checked in differs
+    python scripts/protos.py --descriptors FILE   write the descriptor set that the HTTP door reads
 
 protoc writes imports from the root of the protos (`from audience.v1 import ...`); the code lives inside the
 package, so the imports are given the package's prefix. Descriptors keep the protos' own names.
@@ -15,6 +16,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from google.rpc import error_details_pb2
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parent.parent
@@ -24,13 +26,9 @@ PREFIX = "audience_service.pb."
 
 def generate(out: Path) -> None:
     """Write the message, service and stub modules of every proto below `out`."""
-    sources = [str(path.relative_to(PROTOS)) for path in sorted(PROTOS.rglob("*.proto"))]
-    well_known = str(files("grpc_tools") / "_proto")
-    arguments = [f"-I{PROTOS}", f"-I{VENDORED}", f"-I{well_known}"]
-    arguments += [f"--{kind}_out={out}" for kind in ("python", "grpc_python")]
+    arguments = [f"--{kind}_out={out}" for kind in ("python", "grpc_python")]
     arguments += [f"--{kind}_out=quiet:{out}" for kind in ("mypy", "mypy_grpc")]
-    if protoc.main(["protoc", *arguments, *sources]) != 0:
-        sys.exit("protoc failed; see above")
+    _protoc(*arguments)
     for path in out.rglob("*.py*"):
         text = path.read_text()
         if "_pb2_grpc" in path.name and "_to_server" not in text:
@@ -39,6 +37,22 @@ def generate(out: Path) -> None:
         path.write_text(re.sub(r"^(from|import) audience\b", rf"\1 {PREFIX}audience", text, flags=re.M))
     for folder in {out, *(path.parent for path in out.rglob("*_pb2.py")), out / "audience"}:
         (folder / "__init__.py").write_text('"""Generated from protos/ by `make protos`; never edited."""\n')
+
+
+def write_descriptors(out: Path) -> None:
+    """Write the descriptors of every proto to one file, with those of the details of errors: the door prints them."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    details = Path(error_details_pb2.__file__).parent / "error_details.proto"
+    root = details.parents[2]
+    _protoc(f"-I{root}", f"--descriptor_set_out={out}", "--include_imports", str(details.relative_to(root)))
+
+
+def _protoc(*arguments: str) -> None:
+    """Run protoc on every proto; exit where it fails."""
+    sources = [str(path.relative_to(PROTOS)) for path in sorted(PROTOS.rglob("*.proto"))]
+    roots = [f"-I{root}" for root in (PROTOS, VENDORED, files("grpc_tools") / "_proto")]
+    if protoc.main(["protoc", *roots, *arguments, *sources]) != 0:
+        sys.exit("protoc failed; see above")
 
 
 def differences(fresh: Path, checked_in: Path) -> list[str]:
@@ -61,7 +75,12 @@ def main() -> None:
     """Parse the command line and generate or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare only")
-    if not parser.parse_args().check:
+    parser.add_argument("--descriptors", type=Path, metavar="FILE", help="write the descriptor set only")
+    chosen = parser.parse_args()
+    if chosen.descriptors:
+        write_descriptors(chosen.descriptors)
+        return
+    if not chosen.check:
         for stale in OUT.rglob("*_pb2*"):
             stale.unlink()
         generate(OUT)

@@ -1,5 +1,6 @@
 """Servers for tests: every store test runs on the embedded store and, where a URI is given, on that server too."""
 
+import importlib.util
 import itertools
 import os
 import uuid
@@ -21,6 +22,7 @@ from tests.client import Client, Refusal
 KEY = "a key of the tests, longer than thirty-two bytes"
 URI = os.environ.get("AUDIENCE_TEST_MONGODB_URI", "")
 STORES = ["embedded", "mongodb"] if URI else ["embedded"]
+HAS_ENVOY = importlib.util.find_spec("envoy") is not None
 
 
 def test_settings(**changes: Any) -> Settings:
@@ -143,14 +145,17 @@ def refused() -> Callable[..., Refusal]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need a real engine where there is none; the header says so."""
-    if URI:
-        return
-    kept = [item for item in items if "real_service" not in getattr(item, "fixturenames", ())]
+    """Leave out the tests that need a real engine, or Envoy, where there is none; the header says so."""
+    kept = items
+    if not URI:
+        kept = [item for item in kept if "real_service" not in getattr(item, "fixturenames", ())]
+    if not HAS_ENVOY:
+        kept = [item for item in kept if "http" not in item.path.parts]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
 
 
 def pytest_report_header() -> str:
     """Say what the store tests run on."""
-    return f"stores: {', '.join(STORES)}" + ("" if URI else " (set AUDIENCE_TEST_MONGODB_URI for a real engine)")
+    stores = f"stores: {', '.join(STORES)}" + ("" if URI else " (set AUDIENCE_TEST_MONGODB_URI for a real engine)")
+    return stores + ("" if HAS_ENVOY else "; no HTTP tests: this machine has no Envoy")

@@ -60,7 +60,7 @@ def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, li
 
 def test_help_names_every_command() -> None:
     listed = re.findall(r"^  (\w+)  ", run("--help").stdout, re.M)
-    assert listed == ["demo", "indexes", "seed", "serve", "token"]
+    assert listed == ["demo", "health", "indexes", "seed", "serve", "token"]
 
 
 def test_serve_refuses_to_start_without_a_key() -> None:
@@ -92,6 +92,18 @@ def test_serve_in_development_shows_a_token_that_works_and_drains_on_sigterm() -
             assert client.count(filter={"datatype": "contact", "where": {}}) > 2_000
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
+
+
+def test_health_tells_whether_the_server_can_answer() -> None:
+    with serving() as (_, address, _):
+        done = run("health", AUDIENCE_LISTEN=address)
+        assert (done.returncode, done.stdout.strip()) == (0, f"{address}: SERVING")
+    done = run("health", AUDIENCE_LISTEN=address)
+    assert (done.returncode, "UNAVAILABLE" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    away = f"mongodb://127.0.0.1:{_free_port()}/?serverSelectionTimeoutMS=200"
+    with serving(AUDIENCE_MONGODB_URI=away, AUDIENCE_JWT_KEY=KEY) as (_, address, _):
+        done = run("health", AUDIENCE_LISTEN=address)
+        assert (done.returncode, done.stdout.strip()) == (1, f"{address}: NOT_SERVING")
 
 
 def test_a_taken_port_is_said_plainly() -> None:

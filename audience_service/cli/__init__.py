@@ -1,8 +1,9 @@
-"""The command line: serve, demo, token, seed, indexes."""
+"""The command line: serve, health, demo, token, seed, indexes."""
 
 import click
 
 from audience_service.cli.demo import demo
+from audience_service.cli.health import health
 from audience_service.cli.indexes import indexes
 from audience_service.cli.seed import seed
 from audience_service.cli.serve import serve
@@ -31,5 +32,5 @@ def main() -> None:
     """
 
 
-for command in (serve, demo, token, seed, indexes):
+for command in (serve, health, demo, token, seed, indexes):
     main.add_command(command)

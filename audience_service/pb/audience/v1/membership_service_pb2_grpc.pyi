@@ -36,8 +36,9 @@ class MembershipServiceStub:
     StreamMembers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.StreamMembersRequest, _membership_service_pb2.StreamMembersResponse]
     """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
     totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
-    a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go while the stream runs may or may not be in it. Errors, also midway:
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
+    while the stream runs may or may not be in it. Errors, also midway: INVALID_FILTER, AUDIENCE_NOT_FOUND,
+    INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
 
 @_typing.type_check_only
@@ -48,8 +49,9 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     StreamMembers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.StreamMembersRequest, _membership_service_pb2.StreamMembersResponse]  # type: ignore[assignment]
     """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
     totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
-    a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go while the stream runs may or may not be in it. Errors, also midway:
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
+    while the stream runs may or may not be in it. Errors, also midway: INVALID_FILTER, AUDIENCE_NOT_FOUND,
+    INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
 
 class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -63,8 +65,9 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.StreamMembersResponse], _abc.AsyncIterator[_membership_service_pb2.StreamMembersResponse]]:
         """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
         totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
-        a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go while the stream runs may or may not be in it. Errors, also midway:
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
+        while the stream runs may or may not be in it. Errors, also midway: INVALID_FILTER, AUDIENCE_NOT_FOUND,
+        INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
 def add_MembershipServiceServicer_to_server(servicer: MembershipServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

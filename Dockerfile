@@ -1,0 +1,41 @@
+# syntax=docker/dockerfile:1
+# Two images: `service` (the default, since it is the last) and `door`, the Envoy before it.
+
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY requirements-dev.lock ./
+RUN pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r requirements-dev.lock
+COPY protos protos
+COPY third_party third_party
+COPY scripts/protos.py scripts/protos.py
+RUN python scripts/protos.py --descriptors /out/audience.binpb
+COPY pyproject.toml README.md ./
+COPY audience_service audience_service
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /out .
+
+FROM python:3.13-slim AS installed
+WORKDIR /src
+COPY requirements.lock ./
+RUN python -m venv /venv \
+    && /venv/bin/pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r requirements.lock
+COPY --from=build /out/*.whl ./
+RUN /venv/bin/pip install --no-cache-dir --no-deps --no-index ./*.whl
+
+FROM envoyproxy/envoy:distroless-v1.40.0 AS door
+COPY --from=build /out/audience.binpb /etc/envoy/audience.binpb
+COPY deploy/envoy.yaml /etc/envoy/envoy.yaml
+USER 65532:65532
+EXPOSE 8080
+CMD ["-c", "/etc/envoy/envoy.yaml"]
+
+FROM python:3.13-slim AS service
+# Nothing is written at run time: the root file system may be read-only.
+ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    AUDIENCE_LISTEN=0.0.0.0:50051 AUDIENCE_LOG_FORMAT=json
+COPY --from=installed /venv /venv
+USER 65532:65532
+EXPOSE 50051
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["audience-service", "health"]
+ENTRYPOINT ["audience-service"]
+CMD ["serve"]

@@ -1,0 +1,69 @@
+"""The HTTP door before a test server: Envoy, as `make http` runs it."""
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audience_service.cli.token import mint
+from tests.conftest import Service
+
+_SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "http_door.py"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status and the JSON that came with it."""
+
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True)
+class Door:
+    """Sends what a page's `fetch` would."""
+
+    address: str
+    headers: dict[str, str]
+
+    def fetch(self, method: str, path: str, body: Any = None) -> Answer:
+        """The answer to a request; a body that is no text is sent as JSON."""
+        sent = body if isinstance(body, str | None) else json.dumps(body)
+        headers = {"content-type": "application/json", **self.headers}
+        with closing(http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=20)) as connection:
+            # A body that is too large is refused before it has all been sent.
+            with suppress(ConnectionError):
+                connection.request(method, f"/crm/audiences{path}", sent, headers)
+            response = connection.getresponse()
+            return Answer(response.status, json.loads(response.read()))
+
+
+def opened(service_port: int) -> Generator[str, None, None]:
+    """A door before a port of this machine; its address."""
+    command = [sys.executable, str(_SCRIPT), "--port", "0", "--service", f"127.0.0.1:{service_port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stdout
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def door_address(service: Service) -> Iterator[str]:
+    """One door for each store's server."""
+    yield from opened(service.app.port)
+
+
+@pytest.fixture
+def door(service: Service, org: str, door_address: str) -> Door:
+    """The door, for a caller of the test's org."""
+    token = mint(service.settings, org=org, subject="ann")
+    return Door(door_address, {"authorization": f"Bearer {token}", "orgid": org})

@@ -1,0 +1,200 @@
+"""JSON over HTTP: the bodies that the platform's page sends and shows, to the letter."""
+
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.http.conftest import Door, opened
+
+VIP = {
+    "name": "VIP recent openers",
+    "filter": {
+        "datatype": "contact",
+        "where": {"$and": [{"tags": "vip"}, {"lastEmailOpenedAt": {"$gte": "2026-03-25T00:00:00Z"}}]},
+    },
+    "type": "dynamic",
+}
+REACH = {"filter": {"datatype": "contact", "where": {"country": "US", "tags": {"$in": ["lead", "mql"]}}}}
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+@pytest.fixture
+def segment(door: Door) -> dict[str, Any]:
+    """The page's segment, saved."""
+    made: dict[str, Any] = door.fetch("POST", "/segments", VIP).body
+    return made
+
+
+def test_post_segments_answers_with_the_bare_segment(door: Door) -> None:
+    answer = door.fetch("POST", "/segments", VIP)
+    assert answer.status == 200
+    made = answer.body
+    assert {name: made[name] for name in VIP} == VIP
+    assert made["id"].startswith("segment-")
+    assert (made["version"], made["state"], made["author"]) == (0, "active", "ann")
+    assert MOMENT.fullmatch(made["createTime"])
+    assert MOMENT.fullmatch(made["updateTime"])
+    assert "contactCount" not in made
+
+
+def test_post_segments_freezes_a_list_and_counts_it_as_a_number(door: Door, insert: Callable[..., list[str]]) -> None:
+    ids = insert([{"data": {"tags": ["vip"]}}])
+    full = door.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids}).body
+    empty = door.fetch("POST", "/segments", {"name": "none", "type": "static"}).body
+    assert (full["type"], full["contactCount"], empty["contactCount"]) == ("static", 1, 0)
+
+
+def test_get_segment_shows_the_bare_segment(door: Door, segment: dict[str, Any]) -> None:
+    answer = door.fetch("GET", f"/segments/{segment['id']}")
+    assert (answer.status, answer.body) == (200, segment)
+
+
+def test_get_segments_lists_with_a_total_of_0_and_more(door: Door) -> None:
+    assert door.fetch("GET", "/segments").body == {"segments": [], "nextPageToken": "", "totalSize": 0}
+    made = door.fetch("POST", "/segments", VIP).body
+    assert door.fetch("GET", "/segments").body == {"segments": [made], "nextPageToken": "", "totalSize": 1}
+
+
+def test_get_segments_takes_its_fields_from_the_query(door: Door, segment: dict[str, Any]) -> None:
+    for name in ("one", "two"):
+        door.fetch("POST", "/segments", {**VIP, "name": name})
+    first = door.fetch("GET", "/segments?pageSize=2&orderBy=name&type=dynamic").body
+    assert ([s["name"] for s in first["segments"]], first["totalSize"]) == (["one", "two"], 3)
+    rest = door.fetch("GET", f"/segments?pageSize=2&orderBy=name&type=dynamic&pageToken={first['nextPageToken']}").body
+    assert ([s["name"] for s in rest["segments"]], rest["nextPageToken"]) == (["VIP recent openers"], "")
+    assert door.fetch("GET", "/segments?name=tw").body["totalSize"] == 1
+
+
+def test_put_segment_replaces_it_and_counts_the_version_up(door: Door, segment: dict[str, Any]) -> None:
+    wanted = {"name": "Stars", "filter": {"datatype": "contact", "where": {"score": {"$gte": 90}}}, "type": "dynamic"}
+    answer = door.fetch("PUT", f"/segments/{segment['id']}", {**wanted, "version": 0})
+    assert answer.status == 200
+    assert {name: answer.body[name] for name in wanted} == wanted
+    assert (answer.body["id"], answer.body["version"], answer.body["description"]) == (segment["id"], 1, "")
+    stale = door.fetch("PUT", f"/segments/{segment['id']}", {**wanted, "version": 0})
+    assert (stale.status, stale.body["code"], _reason(stale.body)) == (409, 10, "STALE_VERSION")
+
+
+def test_put_segment_takes_back_what_get_showed(door: Door, segment: dict[str, Any]) -> None:
+    answer = door.fetch("PUT", f"/segments/{segment['id']}", segment)
+    assert answer.status == 200
+    assert answer.body == {**segment, "version": 1, "updateTime": answer.body["updateTime"]}
+
+
+def test_delete_segment_shows_it_deleted_and_then_it_is_not_found(door: Door, segment: dict[str, Any]) -> None:
+    path = f"/segments/{segment['id']}"
+    gone = door.fetch("DELETE", f"{path}?version=0")
+    assert (gone.status, gone.body["state"], gone.body["id"]) == (200, "deleted", segment["id"])
+    missing = door.fetch("GET", path)
+    assert (missing.status, missing.body["code"], _reason(missing.body)) == (404, 5, "AUDIENCE_NOT_FOUND")
+
+
+def test_estimate_reach_shows_a_number_and_a_sample_profile(door: Door, insert: Callable[..., list[str]]) -> None:
+    insert([{"data": {"country": "US", "tags": ["mql"], "email": "ann@example.com"}}, {"data": {"country": "FR"}}])
+    answer = door.fetch("POST", "/estimate-reach", REACH)
+    assert answer.status == 200
+    assert answer.body["count"] == 1
+    assert answer.body["sampleProfile"] == {"country": "US", "tags": ["mql"], "email": "a***@example.com"}
+
+
+def test_estimate_reach_shows_a_count_of_0(door: Door) -> None:
+    answer = door.fetch("POST", "/estimate-reach", REACH)
+    assert (answer.status, answer.body["count"], "sampleProfile" in answer.body) == (200, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code", "reason"),
+    [
+        ("POST", "/segments", {"name": "x"}, 400, 3, "INVALID_FIELD"),
+        ("POST", "/segments", {**VIP, "type": "lively"}, 400, 3, "INVALID_FIELD"),
+        ("POST", "/estimate-reach", {}, 400, 3, "INVALID_FIELD"),
+        ("POST", "/estimate-reach", {"filter": {"datatype": "contact"}}, 400, 3, "INVALID_FILTER"),
+        ("POST", "/estimate-reach", {"filter": {"datatype": "order", "where": {}}}, 400, 3, "DATATYPE_NOT_ALLOWED"),
+        ("GET", "/segments?pageToken=x", None, 400, 3, "INVALID_PAGE_TOKEN"),
+        ("GET", "/segments/segment-none", None, 404, 5, "AUDIENCE_NOT_FOUND"),
+        ("PUT", "/segments/segment-none", VIP, 404, 5, "AUDIENCE_NOT_FOUND"),
+        ("DELETE", "/segments/segment-none", None, 404, 5, "AUDIENCE_NOT_FOUND"),
+    ],
+)
+def test_an_error_is_a_status_and_a_body_with_its_reason(
+    door: Door, method: str, path: str, body: Any, status: int, code: int, reason: str
+) -> None:
+    answer = door.fetch(method, path, body)
+    assert (answer.status, answer.body["code"], _reason(answer.body)) == (status, code, reason)
+    assert answer.body["message"]
+
+
+def test_a_bad_filter_comes_with_its_place_in_the_body(door: Door) -> None:
+    answer = door.fetch("POST", "/estimate-reach", {"filter": {"datatype": "contact", "where": {"a": {"$gtt": 1}}}})
+    assert [v["field"] for v in answer.body["details"][1]["fieldViolations"]] == ["filter.where.a.$gtt"]
+    assert "did you mean $gt?" in answer.body["details"][1]["fieldViolations"][0]["description"]
+
+
+def test_a_name_that_is_taken_is_a_conflict(door: Door, segment: dict[str, Any]) -> None:
+    answer = door.fetch("POST", "/segments", VIP)
+    assert (answer.status, answer.body["code"], _reason(answer.body)) == (409, 6, "NAME_TAKEN")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "reason"),
+    [
+        ({"authorization": ""}, 401, "MISSING_TOKEN"),
+        ({"authorization": "Bearer x.y.z"}, 401, "INVALID_TOKEN"),
+        ({"orgid": ""}, 400, "MISSING_ORGID"),
+        ({"orgid": "another"}, 403, "FOREIGN_ORG"),
+    ],
+)
+def test_who_asks_is_told_by_headers(door: Door, changes: dict[str, str], status: int, reason: str) -> None:
+    headers = {name: value for name, value in {**door.headers, **changes}.items() if value}
+    answer = Door(door.address, headers).fetch("GET", "/segments")
+    assert (answer.status, _reason(answer.body)) == (status, reason)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", "/estimate-reach", '{"filter": {', 400, 3),
+        ("POST", "/estimate-reach", '{"filter": {"datatype": "contact", "where": {"a": NaN}}}', 400, 3),
+        ("POST", "/estimate-reach", {"filter": {"datatype": "contact", "where": "all"}}, 400, 3),
+        ("GET", "/segments?colour=red", None, 400, 3),
+        ("GET", "/nothing", None, 404, 5),
+        ("PATCH", "/segments", VIP, 404, 5),
+        ("POST", "/estimate-reach", {"filter": {"datatype": "contact", "whereJson": "x" * 5_000_000}}, 429, 8),
+    ],
+    ids=["no JSON", "NaN", "no object", "unknown in query", "unknown path", "unknown method", "too large"],
+)
+def test_what_the_door_itself_refuses_has_the_same_shape(
+    door: Door, method: str, path: str, body: Any, status: int, code: int
+) -> None:
+    answer = door.fetch(method, path, body)
+    assert (answer.status, answer.body["code"], answer.body["details"]) == (status, code, [])
+    assert answer.body["message"]
+
+
+def test_a_large_filter_comes_and_goes_whole(door: Door) -> None:
+    where = {"email": {"$in": [f"{number:080d}" for number in range(10_000)]}}
+    made = door.fetch("POST", "/segments", {"name": "many", "filter": {"datatype": "contact", "where": where}}).body
+    assert door.fetch("GET", f"/segments/{made['id']}").body["filter"]["where"] == where
+    assert door.fetch("GET", "/segments").body["segments"] == [made]
+
+
+def test_streams_and_grpc_itself_have_no_path_here(door: Door) -> None:
+    for path in ("/../../audience.v1.MembershipService/StreamMembers", "/../../audience.v1.SegmentService/GetSegment"):
+        assert door.fetch("POST", path, {}).status == 404
+
+
+def test_a_service_that_is_away_is_unavailable() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # held and never listened on: connections to it are refused
+        doors = opened(closed.getsockname()[1])
+        answer = Door(next(doors), {}).fetch("GET", "/segments")
+        doors.close()
+    assert (answer.status, answer.body["code"]) == (503, 14)
+
+
+def _reason(body: dict[str, Any]) -> str:
+    [info] = [detail for detail in body["details"] if detail["@type"].endswith("ErrorInfo")]
+    return str(info["reason"])
