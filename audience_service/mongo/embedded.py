@@ -17,8 +17,9 @@ from pymongo.errors import PyMongoError
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import ContactList, CreateRequest, Population, Record
-from audience_service.domain.segment import Segment
+from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.segments import MongoSegments
@@ -74,7 +75,10 @@ class EmbeddedMembers(MongoMembers):
 
 
 class EmbeddedSegments(MongoSegments):
-    """MongoSegments whose writes take turns: the embedded store does not make a compare-and-set in one step."""
+    """MongoSegments whose calls take turns.
+
+    To the embedded store a replacement is not one step, and a reader may find the record gone in the midst of it.
+    """
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         super().__init__(database)
@@ -94,6 +98,17 @@ class EmbeddedSegments(MongoSegments):
         """As on MongoDB."""
         with self._turn:
             return super().touch(org, segment_id, deadline)
+
+    def page(
+        self, org: str, query: SegmentQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
+    ) -> SegmentPage:
+        """As on MongoDB."""
+        with self._turn:
+            return super().page(org, query, size, after, deadline)
+
+    def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
+        with self._turn:
+            return super()._find(org, condition, deadline)
 
 
 class EmbeddedLists(MongoLists):
