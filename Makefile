@@ -56,6 +56,11 @@ protos: install ## Generate audience_service/pb from protos/
 protos-check: install ## Check that audience_service/pb is what protos/ makes
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/protos.py --check
 
+CONTACTS ?= 10000,100000
+
+bench: install ## Measure beside hand-written pymongo: make bench URI=mongodb://... [CONTACTS=10000,1000000]
+	$(BIN)/python -m bench --uri "$(URI)" --contacts "$(CONTACTS)" --json build/bench.json
+
 breaking: install ## Check that protos/ breaks no client of the last tag; while there is none, of main
 	@base=$$(git describe --tags --abbrev=0 2>/dev/null || git rev-parse --verify --quiet origin/main || echo main); \
 	if [ "$$(git rev-parse "$$base^{commit}")" = "$$(git rev-parse HEAD)" ]; then base=HEAD~1; fi; \

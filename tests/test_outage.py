@@ -124,7 +124,15 @@ def test_a_service_on_a_living_store_is_healthy(service: Service) -> None:
     eventually(lambda: health(service) == health_pb2.HealthCheckResponse.SERVING)
 
 
-def test_a_database_gone_midway_is_unavailable_and_the_cursor_resumes(real_service: Service) -> None:
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cursors that go back to the database every few records."""
+    monkeypatch.setattr("audience_service.mongo.members._CURSOR_BATCH", 10)
+
+
+def test_a_database_gone_midway_is_unavailable_and_the_cursor_resumes(
+    real_service: Service, small_batches: None
+) -> None:
     database = real_service.store.database
     ids = sorted(real_service.insert("outage", [{"data": {"pad": "x" * 500}} for _ in range(3_000)]))
     at = urlsplit(URI)
@@ -218,7 +226,7 @@ class CursorWatch(pymongo.monitoring.CommandListener):
 
 
 def test_a_client_that_vanishes_frees_its_cursor_and_its_slot(
-    real_service: Service, monkeypatch: pytest.MonkeyPatch
+    real_service: Service, small_batches: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_service.insert("vanish", [{"data": {"pad": "x" * 2_000}} for _ in range(3_000)])
     watch = CursorWatch()

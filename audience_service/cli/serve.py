@@ -1,5 +1,6 @@
 """`audience-service serve`: one process, or several that share the port."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -47,6 +48,10 @@ def _serve_here(settings: Settings, stop: threading.Event) -> None:
     except RuntimeError as error:
         raise click.ClickException(f"AUDIENCE_LISTEN: cannot serve on {settings.listen}: {error}") from None
     app.start()
+    # What is there now stays: the collector need not look through it again, and need look less often, since a stream
+    # makes records by the thousand, none of them in cycles. A tenth of a stream's time otherwise.
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
     host = settings.listen.rpartition(":")[0]
     store = settings.database if settings.mongodb_uri else "the embedded store"
     _log.info("serving", address=f"{host}:{app.port}", store=store, datatypes=",".join(settings.datatypes))

@@ -18,6 +18,9 @@ from audience_service.mongo.scope import scoped
 
 Stages = list[Document]
 
+_CURSOR_BATCH = 10_000
+"""Records that a cursor brings at once, 16 MiB at most: a batch costs a round trip, however few a caller's are."""
+
 
 class MongoMembers:
     """The MemberRepository on MongoDB; domain/ports.py states what each method promises."""
@@ -52,7 +55,9 @@ class MongoMembers:
         collection, stages = pipeline(org, population, after=after, ordered=True)
         stages.append({"$project": {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(_outermost(paths), 1)}})
         with limited(self._database, deadline):
-            cursor = self._database[collection].aggregate(stages, batchSize=batch_size, allowDiskUse=True)
+            cursor = self._database[collection].aggregate(
+                stages, batchSize=max(batch_size, _CURSOR_BATCH), allowDiskUse=True
+            )
         with closing(cursor):
             while True:
                 with limited(self._database, deadline):

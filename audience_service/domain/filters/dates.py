@@ -16,11 +16,12 @@ from typing import Any
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 
-# What may follow the seconds; a whole time of day; what may follow a fraction's first digits.
-_REST = r"(?:\.[0-9]+)?(?:Z|[+-]00:?00)?$"
-_TIME = r"(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}" + _REST.removesuffix("$") + ")?$"
-_FRACTION = r"[0-9]*(?:Z|[+-]00:?00)?$"
-_DAY_LENGTH, _SECOND_LENGTH, _MILLIS_LENGTH = 10, 19, 23
+_NEVER = "(?!)"
+_SHAPE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-]00:?00)?)?$"
+_LENGTH = len("2026-03-25T00:00:00.000")
+_ENDS = {10: "$", 19: r"(?!\.)", 21: "(?![0-9])", 22: "(?![0-9])"}
+"""Where a text may spell out no more, which means zeros, and how that looks: after the day, the seconds, a fraction's
+digits."""
 
 Condition = dict[str, Any]
 
@@ -93,34 +94,29 @@ def ordered(operator: str, value: object) -> list[Condition]:
 
 
 def _pattern(operator: str, instant: Instant) -> str:
-    """The pattern of the texts for whose moment the comparison holds: the first digit that differs decides."""
+    """The pattern of the texts for whose moment the comparison holds."""
+    decided = _decided(operator, instant.millis[:_LENGTH], 0)
+    return f"^(?={_SHAPE})(?:{_NEVER if decided is None else decided})"
+
+
+def _decided(operator: str, text: str, position: int) -> str | None:
+    """What texts that agree with `text` up to a position look like from there on; None where there are none.
+
+    The first digit that differs decides, and whatever follows it does not count.
+    """
     greater, or_equal = operator.startswith("$gt"), operator.endswith("e")
-    text = instant.millis[:_MILLIS_LENGTH]
-    days = _differing(text, 0, _DAY_LENGTH, greater=greater)
-    times = _differing(text, _DAY_LENGTH, _SECOND_LENGTH, greater=greater)
-    fractions = _differing(text, _SECOND_LENGTH, _MILLIS_LENGTH, greater=greater)
-    fractions += [_literal(text)] if or_equal else []
-    wholes = []
-    # A text that spells out less means zeros: it is this very moment, or one before it.
-    if or_equal if instant.is_whole_second else not greater:
-        wholes.append(_literal(text[:_SECOND_LENGTH]) + _REST.replace(r"(?:\.[0-9]+)?", ""))
-    if or_equal if instant.is_midnight else not greater:
-        wholes.append(_literal(text[:_DAY_LENGTH]) + "$")
-    tails = ((days, _TIME), (times, _REST), (fractions, _FRACTION), (wholes, ""))
-    return "^(?:" + "|".join(f"(?:{'|'.join(cases)}){tail}" for cases, tail in tails if cases) + ")"
-
-
-def _differing(text: str, start: int, end: int, *, greater: bool) -> list[str]:
-    """For each digit between the positions: all before it the same, it itself beyond, and any digits up to the end."""
-    cases = []
-    for position in range(start, end):
-        digit = text[position]
-        if digit.isdigit() and digit != ("9" if greater else "0"):
-            beyond = f"[{int(digit) + 1}-9]" if greater else f"[0-{int(digit) - 1}]"
-            after = "" if end == _MILLIS_LENGTH else re.sub("[0-9]", "[0-9]", text[position + 1 : end])
-            cases.append(_literal(text[:position]) + beyond + after)
-    return cases
-
-
-def _literal(text: str) -> str:
-    return text.replace(".", r"\.")
+    nothing_left = not text[position:].strip("T:.0")
+    if nothing_left and greater and or_equal:
+        return ""
+    if (nothing_left and not greater and not or_equal) or position == _LENGTH:
+        return "" if or_equal else None
+    cases = [_ENDS[position]] if position in _ENDS and (or_equal if nothing_left else not greater) else []
+    digit = text[position]
+    if digit.isdigit() and digit != ("9" if greater else "0"):
+        cases.append(f"[{int(digit) + 1}-9]" if greater else f"[0-{int(digit) - 1}]")
+    rest = _decided(operator, text, position + 1)
+    if rest is not None:
+        cases.append((r"\." if digit == "." else digit) + rest)
+    if not cases:
+        return None
+    return cases[0] if len(cases) == 1 else f"(?:{'|'.join(cases)})"

@@ -25,6 +25,7 @@ def spellings_of(moment: datetime) -> list[str]:
     zones = ["Z", "", "+00:00", "+0000"]
     texts = [f"{second}.{millis:03d}{zone}" for zone in zones]
     texts += [f"{second}.{millis:03d}000Z"]
+    texts += [f"{second}.{f'{millis:03d}'.rstrip('0')}Z"] if millis else [f"{second}.0Z"]
     if millis == 0:
         texts += [second + zone for zone in zones]
         texts += [second[:10]] if second.endswith("T00:00:00") else []

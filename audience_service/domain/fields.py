@@ -1,0 +1,66 @@
+"""The fields that a caller asks for along with members, and their values in a record."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from audience_service.domain.errors import InvalidArgument, InvalidFilter
+from audience_service.domain.filters.fields import record_path
+
+MAX_FIELDS = 50
+
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Fields as asked for, and the steps that lead to each in the record."""
+
+    paths: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def read(cls, fields: Sequence[str]) -> "Fields":
+        """The fields of a request. Raises InvalidArgument at `fields[i]`."""
+        if len(fields) > MAX_FIELDS:
+            raise InvalidArgument.at("fields", f"names {len(fields)} fields, more than {MAX_FIELDS}")
+        return cls({field: _steps(field, f"fields[{index}]") for index, field in enumerate(fields)})
+
+    @property
+    def record_paths(self) -> list[str]:
+        """Where the fields are in the record, as the database names places."""
+        return [".".join(steps) for steps in self.paths.values()]
+
+    def values(self, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """What the record has of them, keyed as asked; what it does not have is left out."""
+        for field, steps in self.paths.items():
+            value = record
+            for position, step in enumerate(steps):
+                if isinstance(value, dict):
+                    value = value.get(step, _MISSING)
+                else:
+                    value = _dig(value, steps[position:])
+                    break
+            if value is not _MISSING:
+                yield field, value
+
+
+def _steps(field: str, place: str) -> tuple[str, ...]:
+    if any(step.isdecimal() for step in field.split(".")):
+        raise InvalidArgument.at(place, "names a place in a list; name the list")
+    try:
+        return tuple(record_path(field, place).split("."))
+    except InvalidFilter as error:
+        raise InvalidArgument("invalid request", violations=error.violations) from None
+
+
+def _dig(value: Any, steps: Sequence[str]) -> Any:
+    """The value at the end of the steps; through a list, the list of what its elements have there."""
+    for position, step in enumerate(steps):
+        if isinstance(value, dict):
+            value = value.get(step, _MISSING)
+        elif isinstance(value, list):
+            found = [_dig(item, steps[position:]) for item in value]
+            return [item for item in found if item is not _MISSING]
+        else:
+            return _MISSING
+    return value

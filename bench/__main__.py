@@ -1,0 +1,82 @@
+"""`python -m bench --uri URI`: run the rows at each size and print the table."""
+
+import json
+import platform
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+from pymongo import MongoClient
+from rich.console import Console
+from rich.table import Table
+
+from bench.dataset import prepare
+from bench.measure import Result, Timing, measure
+from bench.processes import audience_service
+from bench.reference import Document
+from bench.rows import rows
+
+_WIDTH = 170
+
+
+@click.command()
+@click.option("--uri", required=True, help="The MongoDB to measure on; databases bench_<contacts> are kept there.")
+@click.option("--contacts", default="10000,100000", show_default=True, help="How many, parted by commas.")
+@click.option("--only", default="", help="Rows whose names hold this.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write the figures here."
+)
+def main(*, uri: str, contacts: str, only: str, json_path: Path | None) -> None:
+    """Measure the service beside hand-written pymongo for the same answers, in turn, in one run."""
+    console = Console()
+    results: list[Result] = []
+    for size in (int(part) for part in contacts.split(",")):
+        name = prepare(uri, size, console)
+        with (
+            ExitStack() as stack,
+            MongoClient[Document](uri, tz_aware=True) as client,
+            audience_service(uri, name) as server,
+        ):
+            for row in rows(server, client[name], stack):
+                if only in row.name:
+                    with console.status(f"{row.name} beside {row.beside}, {size:,} contacts"):
+                        results.append(measure(row, server, size))
+    Console(width=max(console.width, _WIDTH)).print(_table(results))
+    if json_path:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+        found = {"machine": machine, "results": [result.as_json() for result in results]}
+        json_path.write_text(json.dumps(found, indent=2) + "\n")
+        console.print(f"figures in {json_path}")
+
+
+def _table(results: list[Result]) -> Table:
+    columns = ("RPC", "beside", "contacts", "pairs", "service", "reference", "ratio", "server CPU", "peak memory")
+    table = Table(*columns, title="medians (middle half); ratio: service's time over the reference's")
+    for result in results:
+        table.add_row(
+            result.name,
+            result.beside,
+            f"{result.contacts:,}",
+            str(result.pairs),
+            _shown(result.service),
+            _shown(result.reference),
+            f"{result.ratio:.2f}",
+            _seconds(result.cpu_seconds_per_call),
+            f"{result.peak_megabytes:.0f} MB",
+        )
+    return table
+
+
+def _shown(timing: Timing) -> str:
+    factor, unit = (1000, "ms") if timing.median < 1 else (1, "s")
+    median, low, high = (f"{seconds * factor:.2f}" for seconds in (timing.median, timing.low, timing.high))
+    return f"{median} {unit} ({low} to {high})"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+if __name__ == "__main__":
+    main()

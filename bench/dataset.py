@@ -1,0 +1,55 @@
+"""Sample contacts of three orgs, a large, a middling and a small one, whose names are prefixes of one another."""
+
+import itertools
+
+from pymongo import MongoClient
+from pymongo.database import Database
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from audience_service.mongo.store import mongo_store
+from audience_service.samples import sample_contacts
+from bench.reference import Document
+
+LARGE = "bench"
+SHARES = {LARGE: 0.7, "bench-2": 0.2, "bench2": 0.1}
+DATATYPES = ("contact", "lead", "customer")
+_BATCH = 5_000
+
+
+def prepare(uri: str, size: int, console: Console) -> str:
+    """The name of a database with `size` contacts, made unless an earlier run has left it whole.
+
+    Segments and lists of earlier runs are removed.
+    """
+    name = f"bench_{size}"
+    store = mongo_store(uri, name)
+    try:
+        for collection in ("segment", "audience_member"):
+            store.database[collection].delete_many({})
+        for index in store.missing_indexes(DATATYPES):
+            store.create_index(index)
+        wanted = {org: round(size * share) for org, share in SHARES.items()}
+        held = {org: store.database["contact"].count_documents(_of(org)) for org in SHARES}
+        if held != wanted:
+            store.database["contact"].delete_many({})
+            _load(uri, name, wanted, console)
+    finally:
+        store.close()
+    return name
+
+
+def _load(uri: str, name: str, wanted: dict[str, int], console: Console) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with MongoClient[Document](uri) as client, Progress(*columns, console=console) as progress:
+        contacts: Database[Document] = client[name]
+        for org, count in wanted.items():
+            task = progress.add_task(f"contacts of {org}", total=count)
+            records = sample_contacts(org, count)
+            while batch := list(itertools.islice(records, _BATCH)):
+                contacts["contact"].insert_many(batch, ordered=False)
+                progress.advance(task, len(batch))
+
+
+def _of(org: str) -> Document:
+    return {"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}}

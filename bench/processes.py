@@ -1,0 +1,105 @@
+"""The server processes of a run, and what they cost: CPU and memory as the operating system counts them (Linux)."""
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import psutil
+
+KEY = secrets.token_hex(32)
+_START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server in a process of its own."""
+
+    address: str
+    process: psutil.Process
+
+    def cpu_seconds(self) -> float:
+        """CPU that it has used since its start."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+    def forget_peak(self) -> None:
+        """Begin to measure the peak of memory anew."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def peak_megabytes(self) -> float:
+        """The most memory that it has held since then."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
+
+
+@contextmanager
+def audience_service(uri: str, database: str) -> Iterator[Server]:
+    """The service, one process, on a database."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
+    settings = {
+        "AUDIENCE_LISTEN": "127.0.0.1:0",
+        "AUDIENCE_MONGODB_URI": uri,
+        "AUDIENCE_DATABASE": database,
+        "AUDIENCE_JWT_KEY": KEY,
+    }
+    command = [sys.executable, "-m", "audience_service", "serve"]
+    with _running(command, {**kept, **settings}, r"serving .*address=(\S+)") as server:
+        yield server
+
+
+@contextmanager
+def bare_server(answer: bytes) -> Iterator[Server]:
+    """A grpcio server that answers every call with these bytes and does nothing else."""
+    command = [sys.executable, "-m", "bench.processes", answer.hex()]
+    with _running(command, dict(os.environ), r"bare server on (\S+)") as server:
+        yield server
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str], says: str) -> Iterator[Server]:
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    assert process.stderr  # noqa: S101
+    drain = ThreadPoolExecutor(1)
+    try:
+        printed = ""
+        for line in process.stderr:
+            printed += line
+            if found := re.search(says, line):
+                break
+        else:
+            raise RuntimeError(f"a server did not start:\n{printed}")
+        drain.submit(process.stderr.read)  # or it would stop at a full pipe
+        with grpc.insecure_channel(found[1]) as channel:
+            grpc.channel_ready_future(channel).result(timeout=_START_SECONDS)
+        yield Server(found[1], psutil.Process(process.pid))
+    finally:
+        process.kill()
+        process.wait()
+        drain.shutdown()
+
+
+def _serve_bare(answer: bytes) -> None:
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        lambda _request, _context: answer
+    )
+    server = grpc.server(ThreadPoolExecutor(8))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bare.Bare", {"Call": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    sys.stderr.write(f"bare server on 127.0.0.1:{port}\n")
+    sys.stderr.flush()
+    while True:
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    _serve_bare(bytes.fromhex(sys.argv[1]))

@@ -1,0 +1,118 @@
+"""The rows of the table. A new RPC gets a line here and, beside it, its reference in reference.py."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from audience_service.cli.token import mint
+from audience_service.pb.audience.v1 import membership_service_pb2 as membership
+from audience_service.pb.audience.v1 import reach_service_pb2 as reach
+from audience_service.pb.audience.v1 import resources_pb2 as resources
+from audience_service.pb.audience.v1 import segment_service_pb2 as segments
+from audience_service.settings import Settings
+from bench import reference
+from bench.dataset import LARGE
+from bench.measure import Row
+from bench.processes import KEY, Server, bare_server
+
+FIELDS = ["email", "country", "tags", "score", "lastEmailOpenedAt"]
+EVERYONE: dict[str, Any] = {}
+# The page's own filters.
+LEADS = {"country": "US", "tags": {"$in": ["lead", "mql"]}}
+OPENERS = {"$and": [{"tags": "vip"}, {"lastEmailOpenedAt": {"$gte": "2026-03-25T00:00:00Z"}}]}
+
+_LEADS_BY_HAND = {"data.country": "US", "data.tags": {"$in": ["lead", "mql"]}}
+_OPENERS_BY_HAND = {"data.tags": "vip", "data.lastEmailOpenedAt": {"$gte": datetime(2026, 3, 25, tzinfo=UTC)}}
+
+
+class Client:
+    """Calls the service as an org. Messages of streams stay bytes: decoding them is not the server's work."""
+
+    def __init__(self, channel: grpc.Channel, org: str) -> None:
+        self._channel = channel
+        settings = Settings(jwt_key=KEY)
+        self._metadata = (("authorization", f"Bearer {mint(settings, org=org, subject='bench')}"), ("orgid", org))
+        self._calls: dict[str, Any] = {}
+
+    def unary(self, path: str, request: Message, answer: type[Message]) -> Any:
+        """The answer of an RPC."""
+        if path not in self._calls:
+            self._calls[path] = self._channel.unary_unary(
+                f"/audience.v1.{path}",
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=answer.FromString,
+            )
+        return self._calls[path](request, metadata=self._metadata)
+
+    def members(self, where: dict[str, Any], fields: list[str]) -> int:
+        """How many members a stream sends, as its last message says."""
+        call: Any = self._channel.unary_stream(
+            "/audience.v1.MembershipService/StreamMembers",
+            request_serializer=membership.StreamMembersRequest.SerializeToString,
+        )
+        request = membership.StreamMembersRequest(filter=_filter(where), fields=fields)
+        last = b""
+        for message in call(request, metadata=self._metadata):
+            last = message
+        return membership.StreamMembersResponse.FromString(last).totals.member_count
+
+
+def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iterator[Row]:
+    """Every row, for the large org of a database; what they open is closed with the stack."""
+    client = Client(stack.enter_context(grpc.insecure_channel(server.address)), LARGE)
+    yield from _segment_rows(client, database, stack)
+    filters: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+        ("everyone", EVERYONE, {}),
+        ("country and tags", LEADS, _LEADS_BY_HAND),
+        ("tag and recent date", OPENERS, _OPENERS_BY_HAND),
+    )
+    for name, where, by_hand in filters:
+        yield Row(
+            f"EstimateReach, {name}",
+            "count_documents and find_one",
+            partial(_reach, client, where),
+            partial(reference.reach, database, LARGE, by_hand),
+        )
+    yield Row(
+        "StreamMembers, ids",
+        "find_raw_batches, undecoded",
+        lambda: client.members(EVERYONE, []),
+        lambda: reference.ids_raw(database, LARGE, {}),
+    )
+    yield Row(
+        "StreamMembers, five fields",
+        "find, as Python values",
+        lambda: client.members(EVERYONE, FIELDS),
+        lambda: reference.values(database, LARGE, {}, FIELDS),
+    )
+
+
+def _segment_rows(client: Client, database: reference.Contacts, stack: ExitStack) -> Iterator[Row]:
+    draft = resources.Segment(name="bench", filter=_filter(OPENERS))
+    create = segments.CreateSegmentRequest(segment=draft)
+    made = client.unary("SegmentService/CreateSegment", create, resources.Segment)
+    request = segments.GetSegmentRequest(id=made.id)
+
+    def get() -> str:
+        return str(client.unary("SegmentService/GetSegment", request, resources.Segment).id)
+
+    bare = stack.enter_context(bare_server(made.SerializeToString()))
+    channel = stack.enter_context(grpc.insecure_channel(bare.address))
+    call: Any = channel.unary_unary("/bare.Bare/Call", response_deserializer=resources.Segment.FromString)
+    yield Row("GetSegment", "a bare grpcio call, no database", get, lambda: str(call(request.SerializeToString()).id))
+    yield Row("GetSegment", "find_one", get, lambda: str((reference.segment(database, LARGE, made.id) or {})["pk"]))
+
+
+def _reach(client: Client, where: dict[str, Any]) -> int:
+    request = reach.EstimateReachRequest(filter=_filter(where))
+    return int(client.unary("ReachService/EstimateReach", request, reach.EstimateReachResponse).count)
+
+
+def _filter(where: dict[str, Any]) -> resources.Filter:
+    return ParseDict({"datatype": "contact", "where": where}, resources.Filter())
