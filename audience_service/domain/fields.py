@@ -33,13 +33,7 @@ class Fields:
     def values(self, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """What the record has of them, keyed as asked; what it does not have is left out."""
         for field, steps in self.paths.items():
-            value = record
-            for position, step in enumerate(steps):
-                if isinstance(value, dict):
-                    value = value.get(step, _MISSING)
-                else:
-                    value = _dig(value, steps[position:])
-                    break
+            value = _dig(record, steps)
             if value is not _MISSING:
                 yield field, value
 
