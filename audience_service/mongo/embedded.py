@@ -151,6 +151,8 @@ def _wrong_conditions(path: str, operators: Mapping[str, Any], *, in_element: bo
     for name, operand in operators.items():
         if name == "$size":
             yield "counts objects and texts in $size"
+        if name == "$mod" or name.startswith("$bits"):
+            yield f"does not know {name}"
         if name == "$type":
             yield "mistakes types in $type"
         if name == "$exists" and nested:

@@ -1,12 +1,14 @@
 """From typed nodes to what the database runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import bson
 from bson.errors import BSONError
 
+from audience_service.domain.clock import now
 from audience_service.domain.errors import DatatypeNotAllowed, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.elements import element_documents
 from audience_service.domain.filters.filter import Document, Filter, Limits
@@ -45,8 +47,11 @@ class CompiledFilter:
 class FilterCompiler:
     """Compiles filters over the datatypes that the service is set to serve."""
 
-    def __init__(self, datatypes: Sequence[str], limits: Limits | None = None) -> None:
+    def __init__(
+        self, datatypes: Sequence[str], limits: Limits | None = None, clock: Callable[[], datetime] = now
+    ) -> None:
         self._datatypes = tuple(datatypes)
+        self._clock = clock
         self._limits = limits or Limits()
 
     def check_datatype(self, datatype: str) -> str:
@@ -68,7 +73,7 @@ class FilterCompiler:
             raise InvalidFilter.at("where", "is missing; {} means everyone")
         place = "where_json" if audience_filter.exact else "where"
         self._check_size(audience_filter.where, place)
-        node = parse(audience_filter.where, place, self._limits, exact=audience_filter.exact)
+        node = parse(audience_filter.where, place, self._limits, exact=audience_filter.exact, now=self._clock())
         match = emit(node)
         self._check_size(match, place)  # dates take more room once they are spelt out
         if not names_field(node, "state"):

@@ -36,7 +36,7 @@ class Instant:
     @property
     def millis(self) -> str:
         """The platform's spelling."""
-        return self.moment.strftime("%Y-%m-%dT%H:%M:%S.").rjust(20, "0") + f"{self.moment.microsecond // 1000:03d}Z"
+        return iso_text(self.moment)
 
     @property
     def seconds(self) -> str:
@@ -57,6 +57,11 @@ class Instant:
     def is_midnight(self) -> bool:
         """Whether `day` spells this very moment."""
         return self.millis.endswith("T00:00:00.000Z")
+
+
+def iso_text(moment: datetime) -> str:
+    """The platform's spelling of a moment in UTC: with milliseconds and Z."""
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def read_instant(value: object) -> Instant | None:

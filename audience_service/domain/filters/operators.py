@@ -78,6 +78,39 @@ def _size(operand: Any, place: str, reader: ValueReader) -> int:
     return int(operand)
 
 
+def _modulus(operand: Any, place: str, reader: ValueReader) -> list[int]:
+    if not isinstance(operand, list) or len(operand) != 2:
+        raise InvalidFilter.at(place, "takes [divisor, remainder], like [4, 0]")
+    divisor, remainder = (_whole(item, at_index(place, index), reader) for index, item in enumerate(operand))
+    if divisor == 0:
+        raise InvalidFilter.at(at_index(place, 0), "is 0, by which nothing can be divided")
+    return [divisor, remainder]
+
+
+def _bits(operand: Any, place: str, reader: ValueReader) -> int | bytes | list[int]:
+    if isinstance(operand, bytes):
+        return operand
+    if isinstance(operand, list):
+        reader.values(operand, place)
+        positions = [_whole(item, at_index(place, index), reader) for index, item in enumerate(operand)]
+        if outside := [index for index, position in enumerate(positions) if not 0 <= position < 2**31]:
+            raise InvalidFilter.at(at_index(place, outside[0]), "is no bit's position, which is 0 or more")
+        return positions
+    mask = _whole(operand, place, reader)
+    if mask < 0:
+        raise InvalidFilter.at(place, "is negative; a mask is a whole number, 0 or more, or a list of bits' positions")
+    return mask
+
+
+def _whole(operand: Any, place: str, reader: ValueReader) -> int:
+    number = reader.scalar(operand, place)
+    if isinstance(number, float) and number.is_integer():
+        return int(number)
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise InvalidFilter.at(place, "takes a whole number")
+    return number
+
+
 def _types(operand: Any, place: str, reader: ValueReader) -> list[str | int]:
     named = operand if isinstance(operand, list) else [operand]
     if not named:
@@ -157,6 +190,11 @@ _ROWS = (
     Operator("$type", _types, _as_read("$type")),
     Operator("$size", _size, _as_read("$size")),
     Operator("$regex", _pattern, _matching),
+    Operator("$mod", _modulus, _as_read("$mod")),
+    *(
+        Operator(name, _bits, _as_read(name))
+        for name in ("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
+    ),
 )
 
 OPERATORS: dict[str, Operator] = {row.name: row for row in _ROWS}

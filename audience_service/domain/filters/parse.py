@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from audience_service.domain.errors import FilterTooLarge, InvalidFilter
@@ -19,9 +20,12 @@ _LOGICAL_NODES: dict[str, Callable[[tuple[Node, ...]], Node]] = {"$and": And, "$
 PathOf = Callable[[str, str], str]
 
 
-def parse(where: Mapping[str, Any], place: str, limits: Limits, *, exact: bool) -> Node:
-    """The nodes of a filter. Raises InvalidFilter or FilterTooLarge, naming the place below `place`."""
-    return _Parser(limits, ValueReader(limits, exact)).query(where, place, 1, record_path)
+def parse(where: Mapping[str, Any], place: str, limits: Limits, *, exact: bool, now: datetime) -> Node:
+    """The nodes of a filter as it is used at `now`.
+
+    Raises InvalidFilter or FilterTooLarge, naming the place below `place`.
+    """
+    return _Parser(limits, ValueReader(limits, exact, now)).query(where, place, 1, record_path)
 
 
 class _Parser:
@@ -79,6 +83,8 @@ class _Parser:
                 options, beside = operators.get("$options", ""), at_key(place, "$options")
                 pattern = read_pattern(operand, options, here, beside, self._reader)
                 nodes.append(Condition(path, OPERATORS[name], pattern))
+            elif name == "$all" and _lists_elements(operand):
+                nodes += self._elements(path, operand, here, depth)
             elif name in OPERATORS:
                 nodes += self._condition(path, name, operand, here)
             elif name != "$options":
@@ -116,6 +122,17 @@ class _Parser:
             raise InvalidFilter.at(place, str(error)) from None
         return ElementIs(path, conditions)
 
+    def _elements(self, path: str, operand: Any, place: str, depth: int) -> list[Node]:
+        """$all over $elemMatch: each of them is met, by elements of which it need not be the same."""
+        nodes = []
+        for index, item in enumerate(operand):
+            here = at_index(place, index)
+            if not isinstance(item, Mapping) or list(item) != ["$elemMatch"]:
+                raise InvalidFilter.at(here, "stands beside $elemMatch; in $all either all are that or none is")
+            self._count(here)
+            nodes.append(self._element(path, item["$elemMatch"], at_key(here, "$elemMatch"), depth))
+        return nodes
+
     def _count(self, place: str) -> None:
         self._conditions += 1
         if self._conditions > self._limits.conditions:
@@ -129,6 +146,10 @@ class _Parser:
         limit = self._limits.depth
         if depth > limit:
             raise FilterTooLarge.at(place, f"is nested more than {limit} levels deep", limit=str(limit))
+
+
+def _lists_elements(operand: Any) -> bool:
+    return isinstance(operand, list) and any(isinstance(item, Mapping) and "$elemMatch" in item for item in operand)
 
 
 def _unknown(name: str, here: tuple[str, ...], elsewhere: tuple[str, ...], misplaced: str) -> str:

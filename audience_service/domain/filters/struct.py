@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from audience_service.domain.filters.operators import LOGICAL
+from audience_service.domain.filters.relative import is_relative
 
 _EXACT_IN_DOUBLE = 2**53
 
@@ -46,13 +47,15 @@ def _element_fits(operand: Any, depth: int) -> bool:
     return _field_fits(operand, depth) if on_scalars else _query_fits(operand, depth + _OBJECT)
 
 
-def _value_fits(value: Any, depth: int) -> bool:
+def _value_fits(value: Any, depth: int, in_expression: bool = False) -> bool:
     if value is None or isinstance(value, bool | str):
         return True
     if isinstance(value, int | float):
         return math.isfinite(value) and abs(value) < _EXACT_IN_DOUBLE
     if isinstance(value, Mapping):
         depth += _OBJECT
-        return depth <= _MAX_DEPTH and len(value) <= 1 and all(_value_fits(item, depth) for item in value.values())
+        ordered = len(value) > 1 and not in_expression  # the order of an expression's arguments does not count
+        within = in_expression or is_relative(value)
+        return depth <= _MAX_DEPTH and not ordered and all(_value_fits(v, depth, within) for v in value.values())
     depth += _LIST
     return depth <= _MAX_DEPTH and isinstance(value, list) and all(_value_fits(item, depth) for item in value)

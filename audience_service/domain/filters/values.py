@@ -8,26 +8,33 @@ from typing import Any
 from bson import Binary, Decimal128, Int64, ObjectId
 
 from audience_service.domain.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.dates import iso_text
 from audience_service.domain.filters.filter import Limits, at_index, at_key
+from audience_service.domain.filters.relative import NOW, fold, is_relative
 
 Scalar = None | bool | int | float | str | datetime | Int64 | Decimal128 | ObjectId | Binary | bytes
 _SCALARS = (type(None), bool, int, float, str, datetime, Decimal128, ObjectId, Binary, bytes)
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _EXACT_IN_DOUBLE = 2**53
+_NOW_ADVICE = 'for this moment write {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 0}}'
 
 
 @dataclass(frozen=True, slots=True)
 class ValueReader:
     """Reads operands under one filter's limits.
 
-    `exact` is the filter's: without it, what a protobuf Struct may have changed on the way is refused.
+    `exact` is the filter's: without it, what a protobuf Struct may have changed on the way is refused. `now` is what
+    dates relative to now are folded at; they become ISO text, which stands for every way that storage spells dates.
     """
 
     limits: Limits
     exact: bool
+    now: datetime
 
     def scalar(self, value: Any, place: str) -> Scalar:
         """A value that is neither object nor list. Raises InvalidFilter."""
+        if isinstance(value, Mapping) and is_relative(value):
+            return iso_text(fold(value, place, self.now))
         if not isinstance(value, _SCALARS):
             raise InvalidFilter.at(place, "takes a single value: text, a number, true, false, null or a date")
         if isinstance(value, int) and not isinstance(value, bool) and not _INT64_MIN <= value <= _INT64_MAX:
@@ -38,6 +45,8 @@ class ValueReader:
             )
         if isinstance(value, str):
             self._text(value, place)
+            if value == NOW:
+                raise InvalidFilter.at(place, f"is text here; {_NOW_ADVICE}")
         return value
 
     def value(self, value: Any, place: str, depth: int = 0) -> Any:
@@ -46,7 +55,7 @@ class ValueReader:
             raise FilterTooLarge.at(
                 place, f"is nested more than {self.limits.depth} levels deep", limit=str(self.limits.depth)
             )
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not (depth == 0 and is_relative(value)):
             return self._document(value, place, depth)
         if isinstance(value, list):
             self._length(value, place)
@@ -58,7 +67,10 @@ class ValueReader:
         if not isinstance(value, list):
             raise InvalidFilter.at(place, 'takes a list of values, like ["lead", "mql"]')
         self._length(value, place)
-        return [self.value(item, at_index(place, i), 1) for i, item in enumerate(value)]
+        return [
+            self.scalar(item, at_index(place, i)) if is_relative(item) else self.value(item, at_index(place, i), 1)
+            for i, item in enumerate(value)
+        ]
 
     def _document(self, value: Mapping[str, Any], place: str, depth: int) -> dict[str, Any]:
         for key in value:

@@ -1,0 +1,161 @@
+"""Dates relative to now, in MongoDB's own words.
+
+Thirty days ago is {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}.
+
+They are folded to a constant each time the filter is used, so that an index on the field serves them as it serves any
+other date; a saved filter keeps them as written.
+
+Source of the semantics: MongoDB manual, $dateAdd, $dateSubtract and $dateTrunc. Units of a day and more keep the time
+of day in the timezone; months, quarters and years end on the last day of a shorter month. A time of day that a change
+of the clocks leaves out or repeats is read with the offset from before the change.
+"""
+
+import re
+from calendar import monthrange
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.filters.filter import at_key
+
+NOW = "$$NOW"
+EXPRESSIONS = ("$dateAdd", "$dateSubtract", "$dateTrunc")
+
+_MONTHS = {"month": 1, "quarter": 3, "year": 12}
+_DAYS = {"day": 1, "week": 7}
+_MILLIS = {"millisecond": 1, "second": 1_000, "minute": 60_000, "hour": 3_600_000}
+_UNITS = (*_MILLIS, *_DAYS, *_MONTHS)
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_MAX_NESTING, _MAX_AMOUNT = 8, 10**12
+_OFFSET = re.compile(r"([+-])(\d\d)(?::?(\d\d))?", re.ASCII)
+_REFERENCE = datetime(2000, 1, 1)
+
+
+def is_relative(operand: object) -> bool:
+    """Whether an operand is meant as a date expression."""
+    return isinstance(operand, Mapping) and any(name in operand for name in EXPRESSIONS)
+
+
+def fold(operand: Mapping[str, Any], place: str, now: datetime) -> datetime:
+    """The moment that a date expression stands for at `now`, in whole milliseconds, UTC.
+
+    Raises InvalidFilter at the place in it that is wrong.
+    """
+    return _folded(operand, place, now.replace(microsecond=now.microsecond // 1000 * 1000), 1)
+
+
+def _folded(operand: Mapping[str, Any], place: str, now: datetime, depth: int) -> datetime:
+    if depth > _MAX_NESTING:
+        raise InvalidFilter.at(place, f"nests more than {_MAX_NESTING} date expressions")
+    if len(operand) != 1 or next(iter(operand)) not in EXPRESSIONS:
+        raise InvalidFilter.at(place, f"is not one of {', '.join(EXPRESSIONS)} alone")
+    [(name, arguments)] = operand.items()
+    here = at_key(place, name)
+    truncates = name == "$dateTrunc"
+    start = "date" if truncates else "startDate"
+    optional = ("timezone", "binSize", "startOfWeek") if truncates else ("timezone",)
+    needed = (start, "unit") if truncates else (start, "unit", "amount")
+    _check_names(arguments, needed, optional, here)
+    moment = _start(arguments[start], at_key(here, start), now, depth)
+    unit = _one_of(arguments["unit"], _UNITS, at_key(here, "unit"))
+    zone = _timezone(arguments.get("timezone", "UTC"), at_key(here, "timezone"))
+    try:
+        if truncates:
+            size = _number(arguments.get("binSize", 1), at_key(here, "binSize"), least=1)
+            day = _one_of(_weekday(arguments.get("startOfWeek", "sunday")), _WEEKDAYS, at_key(here, "startOfWeek"))
+            return _truncated(moment, unit, size, zone, day)
+        amount = _number(arguments["amount"], at_key(here, "amount"), least=-_MAX_AMOUNT)
+        return _added(moment, unit, amount if name == "$dateAdd" else -amount, zone)
+    except (OverflowError, ValueError):
+        raise InvalidFilter.at(here, "leads out of the years 1 to 9999") from None
+
+
+def _start(value: Any, place: str, now: datetime, depth: int) -> datetime:
+    if value == NOW:
+        return now
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, Mapping):
+        return _folded(value, place, now, depth + 1)
+    raise InvalidFilter.at(place, f'takes "{NOW}", a date as {{"$date": ...}}, or another of {", ".join(EXPRESSIONS)}')
+
+
+def _check_names(arguments: Any, needed: tuple[str, ...], optional: tuple[str, ...], place: str) -> None:
+    if not isinstance(arguments, Mapping):
+        raise InvalidFilter.at(place, f"takes an object of {', '.join(needed)}")
+    for name in arguments:
+        if name not in needed and name not in optional:
+            raise InvalidFilter.at(at_key(place, name), f"is none of {', '.join((*needed, *optional))}")
+    for name in needed:
+        if name not in arguments:
+            raise InvalidFilter.at(place, f"lacks {name}")
+
+
+def _one_of(value: Any, names: tuple[str, ...], place: str) -> str:
+    if not isinstance(value, str) or value not in names:
+        raise InvalidFilter.at(place, f"is none of {', '.join(names)}")
+    return value
+
+
+def _weekday(value: Any) -> Any:
+    """A day of the week by its whole name or its first three letters, in any case, as MongoDB takes it."""
+    if not isinstance(value, str):
+        return value
+    lower = value.lower()
+    return next((name for name in _WEEKDAYS if lower in (name, name[:3])), lower)
+
+
+def _number(value: Any, place: str, least: int) -> int:
+    whole = value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
+    if not whole or not least <= value <= _MAX_AMOUNT:
+        raise InvalidFilter.at(place, f"takes a whole number from {least:,} to {_MAX_AMOUNT:,}")
+    return int(value)
+
+
+def _timezone(value: Any, place: str) -> tzinfo:
+    if isinstance(value, str) and (offset := _OFFSET.fullmatch(value)):
+        sign, hours, minutes = offset.groups()
+        size = timedelta(hours=int(hours), minutes=int(minutes or 0))
+        if size < timedelta(days=1):
+            return timezone(size if sign == "+" else -size)
+    try:
+        if not isinstance(value, str):
+            raise ValueError(value)
+        return UTC if value in ("UTC", "GMT") else ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise InvalidFilter.at(place, 'is no timezone, like "America/New_York" or "+02:00"') from None
+
+
+def _added(moment: datetime, unit: str, amount: int, zone: tzinfo) -> datetime:
+    if unit in _MILLIS:
+        return moment + timedelta(milliseconds=amount * _MILLIS[unit])
+    local = moment.astimezone(zone).replace(tzinfo=None)
+    if unit in _DAYS:
+        return _utc(local + timedelta(days=amount * _DAYS[unit]), zone)
+    month = local.year * 12 + local.month - 1 + amount * _MONTHS[unit]
+    year, month = month // 12, month % 12 + 1
+    return _utc(local.replace(year=year, month=month, day=min(local.day, monthrange(year, month)[1])), zone)
+
+
+def _truncated(moment: datetime, unit: str, size: int, zone: tzinfo, first_day: str) -> datetime:
+    if unit in _MILLIS:
+        since = _utc(_REFERENCE, zone)
+        step = timedelta(milliseconds=size * _MILLIS[unit])
+        return since + (moment - since) // step * step
+    local = moment.astimezone(zone).replace(tzinfo=None)
+    if unit in _MONTHS:
+        step_months = size * _MONTHS[unit]
+        months = (local.year - _REFERENCE.year) * 12 + local.month - 1
+        month = months // step_months * step_months + _REFERENCE.year * 12
+        return _utc(datetime(month // 12, month % 12 + 1, 1), zone)
+    since = _REFERENCE
+    if unit == "week":
+        since += timedelta(days=(_WEEKDAYS.index(first_day) - _REFERENCE.weekday()) % 7)
+    step = timedelta(days=size * _DAYS[unit])
+    return _utc(since + (local - since) // step * step, zone)
+
+
+def _utc(local: datetime, zone: tzinfo) -> datetime:
+    return local.replace(tzinfo=zone).astimezone(UTC)
