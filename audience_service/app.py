@@ -60,12 +60,12 @@ class App:
     def __init__(self, settings: Settings, store: Store) -> None:
         """Wire all of it. Raises SettingsError, RuntimeError where the port is taken."""
         key = settings.key()
-        compiler = FilterCompiler(settings.datatypes)
+        compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
         sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
         audiences = Audiences(store.segments, compiler)
         servicers = Servicers(
             segment=SegmentServicer(
-                Segments(store.segments, store.lists, audiences, DraftReader(compiler), sealer),
+                Segments(store.segments, store.lists, audiences, DraftReader(audiences), sealer),
                 ContactLists(store.segments, store.lists, audiences, sealer),
             ),
             reach=ReachServicer(Reach(store.members, audiences)),
@@ -73,6 +73,7 @@ class App:
         )
         self._store = store
         self._datatypes = settings.datatypes
+        self._collections = settings.collections
         self._watch = threading.Event()
         self._watcher = threading.Thread(target=self._watch_store, name="health", daemon=True)
         self.server = RpcServer(servicers, _authenticator(settings), _options(settings))
@@ -110,7 +111,7 @@ class App:
     def _check_database(self) -> None:
         """Say what the database lacks. An unsafe one is not served at all: the process ends."""
         with contextlib.suppress(AudienceError):  # it went away again; the next time it comes will do
-            if unsafe := self._store.collated_collections(self._datatypes):
+            if unsafe := self._store.collated_collections(self._collections):
                 _log.critical("orgs could see one another: collections have a default collation", collections=unsafe)
                 os.kill(os.getpid(), signal.SIGTERM)
             if missing := self._store.missing_indexes(self._datatypes):

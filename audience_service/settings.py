@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     datatypes: Annotated[tuple[str, ...], NoDecode] = Field(
         ("contact", "lead", "customer"), description="the only collections that a filter may name, parted by commas"
     )
+    related_datatypes: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("order", "event", "subscriber"),
+        description="the only collections that a filter may join by $related, parted by commas",
+    )
     jwt_key: SecretStr | None = Field(None, description="the HS secret (32 bytes or more) or a public key as PEM")
     jwt_key_file: Path | None = Field(None, description="a file that holds it instead")
     jwt_algorithm: Algorithm = Field("HS256", description="the one algorithm that tokens may be signed with")
@@ -54,7 +58,7 @@ class Settings(BaseSettings):
     reflection: bool = Field(True, description="whether clients may list the services")
     log_format: Literal["text", "json"] = Field("text", description="how log lines look")
 
-    @field_validator("datatypes", mode="before")
+    @field_validator("datatypes", "related_datatypes", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -90,6 +94,11 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise SettingsError("\n".join(_line(item["loc"], item["msg"]) for item in error.errors())) from None
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """Every collection of the platform's that filters read."""
+        return tuple(dict.fromkeys((*self.datatypes, *self.related_datatypes)))
 
     @property
     def has_key(self) -> bool:

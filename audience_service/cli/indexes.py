@@ -16,7 +16,7 @@ def indexes(*, check: bool) -> None:
         raise SettingsError("AUDIENCE_MONGODB_URI: is missing; the embedded store makes its own indexes")
     console = Console()
     store = open_store(settings)
-    collated = store.collated_collections(settings.datatypes)
+    collated = store.collated_collections(settings.collections)
     for name in collated:
         console.print(f"[red]unsafe[/]   {name} has a default collation, under which orgs could see one another")
     missing = store.missing_indexes(settings.datatypes)

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience, located
-from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
 from audience_service.domain.ports import ContactList, Population, SegmentRepository
 from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 
@@ -30,10 +31,21 @@ class Audiences:
         """The population that a caller means. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
         if selection.filter is not None:
             with located("filter"):
-                return self._compiler.compile(selection.filter)
+                return self.compile(call, selection.filter)
         if not selection.audience_id:
             raise InvalidArgument.at("filter", "is missing; give a filter or an audience_id")
-        return self.of_segment(self.get(call, selection.audience_id))
+        return self.of_segment(call, self.get(call, selection.audience_id))
+
+    def compile(self, call: Call, written: Filter, within: str = "") -> CompiledFilter:
+        """What finds a filter's records, the audiences in it looked up; `within` is the audience whose filter it is.
+
+        Raises InvalidFilter and its kin, and AudienceNotFound, with places from `where` on.
+        """
+        return self._compiler.compile(written, partial(self._find, call), (within,) if within else ())
+
+    def check_datatype(self, datatype: str) -> str:
+        """The datatype, if it is served. Raises InvalidFilter, DatatypeNotAllowed."""
+        return self._compiler.check_datatype(datatype)
 
     def get(self, call: Call, audience_id: str) -> Segment:
         """The living audience of the call's org. Raises AudienceNotFound."""
@@ -41,24 +53,29 @@ class Audiences:
             raise AudienceNotFound.of(audience_id)
         return self._segments.get(call.org, audience_id, call.deadline)
 
-    def of_segment(self, segment: Segment) -> Population:
+    def of_segment(self, call: Call, segment: Segment) -> Population:
         """The members of a stored segment. Raises UnusableAudience where its filter cannot be run."""
         if segment.type is SegmentType.STATIC:
             return self.list_of(segment)
         with _usable(segment):
-            return self._compiler.compile(segment.filter)
+            return self.compile(call, segment.filter, segment.id)
 
     def list_of(self, segment: Segment) -> ContactList:
         """The list of a stored static segment. Raises UnusableAudience where its datatype is not served."""
         with _usable(segment):
             return ContactList(segment.id, self._compiler.check_datatype(segment.filter.datatype))
 
+    def _find(self, call: Call, audience_id: str) -> Filter | ContactList:
+        """What an audience inside a filter stands for."""
+        segment = self.get(call, audience_id)
+        return self.list_of(segment) if segment.type is SegmentType.STATIC else segment.filter
+
 
 @contextmanager
 def _usable(segment: Segment) -> Iterator[None]:
     try:
         yield
-    except InvalidFilter as error:
+    except (InvalidFilter, AudienceNotFound) as error:
         raise UnusableAudience(
             "the audience's saved filter cannot be run", violations=error.violations, metadata={"id": segment.id}
         ) from error

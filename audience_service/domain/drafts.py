@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Set
 
-from audience_service.domain.audiences import Selection
+from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.caller import Call
 from audience_service.domain.errors import InvalidArgument, located
-from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.filters import Filter
 from audience_service.domain.segment import (
     Segment,
     SegmentDraft,
@@ -40,11 +41,11 @@ class SegmentPlan:
 class DraftReader:
     """Reads drafts by the rules of CreateSegment and UpdateSegment."""
 
-    def __init__(self, compiler: FilterCompiler) -> None:
-        self._compiler = compiler
+    def __init__(self, audiences: Audiences) -> None:
+        self._audiences = audiences
 
-    def plan(self, draft: SegmentDraft, source: Source | None) -> SegmentPlan:
-        """The plan of a new segment. Raises InvalidArgument, InvalidFilter."""
+    def plan(self, call: Call, draft: SegmentDraft, source: Source | None) -> SegmentPlan:
+        """The plan of a new segment. Raises InvalidArgument, InvalidFilter, AudienceNotFound."""
         plan = SegmentPlan(
             name=check_name(draft.name),
             description=check_description(draft.description),
@@ -52,18 +53,18 @@ class DraftReader:
             filter=draft.filter or Filter("", None),
         )
         if plan.type is SegmentType.STATIC:
-            return self._static(plan, draft, source)
+            return self._static(call, plan, draft, source)
         if draft.contact_ids:
             raise InvalidArgument.at("segment.contact_ids", "are for static segments; a dynamic one has a filter")
         if source:
             raise InvalidArgument.at("source", "is for static segments; a dynamic one has a filter")
-        self._check_filter(draft.filter)
+        self._check_filter(call, draft.filter)
         return plan
 
-    def apply(self, current: Segment, draft: SegmentDraft, mask: Set[str]) -> Segment:
+    def apply(self, call: Call, current: Segment, draft: SegmentDraft, mask: Set[str]) -> Segment:
         """The segment with the draft's values in the masked fields, all settable ones without a mask.
 
-        Raises InvalidArgument, InvalidFilter.
+        Raises InvalidArgument, InvalidFilter, AudienceNotFound.
         """
         mask = _SETTABLE if not mask or mask == {"*"} else mask
         if foreign := sorted(mask - _SETTABLE):
@@ -76,10 +77,10 @@ class DraftReader:
             current,
             name=check_name(draft.name) if "name" in mask else current.name,
             description=check_description(draft.description) if "description" in mask else current.description,
-            filter=self._new_filter(current, draft) if "filter" in mask else current.filter,
+            filter=self._new_filter(call, current, draft) if "filter" in mask else current.filter,
         )
 
-    def _static(self, plan: SegmentPlan, draft: SegmentDraft, source: Source | None) -> SegmentPlan:
+    def _static(self, call: Call, plan: SegmentPlan, draft: SegmentDraft, source: Source | None) -> SegmentPlan:
         written = draft.filter if draft.filter and draft.filter.where is not None else None
         ways = {
             "segment.contact_ids": bool(draft.contact_ids),
@@ -94,16 +95,16 @@ class DraftReader:
         if source and source.filter is None:
             raise InvalidArgument.at("source", "is empty; give a filter or an audience_id")
         if source or written:
-            frozen = self._check_filter(source.filter if source else written, "source.filter" if source else None)
+            frozen = self._check_filter(call, source.filter if source else written, "source.filter" if source else None)
             return dataclasses.replace(plan, filter=frozen, freeze=Selection(filter=frozen))
         with located("segment.filter"):
-            datatype = self._compiler.check_datatype(plan.filter.datatype or _DEFAULT_DATATYPE)
+            datatype = self._audiences.check_datatype(plan.filter.datatype or _DEFAULT_DATATYPE)
         ids = check_contact_ids(draft.contact_ids, "segment.contact_ids")
         return dataclasses.replace(plan, filter=Filter(datatype, None), contact_ids=ids)
 
-    def _new_filter(self, current: Segment, draft: SegmentDraft) -> Filter:
+    def _new_filter(self, call: Call, current: Segment, draft: SegmentDraft) -> Filter:
         if current.type is SegmentType.DYNAMIC:
-            return self._check_filter(draft.filter)
+            return self._check_filter(call, draft.filter, within=current.id)
         given = draft.filter
         if (
             given is not None
@@ -113,11 +114,11 @@ class DraftReader:
             raise InvalidArgument.at("segment.filter", "cannot be changed on a static segment; edit its list instead")
         return current.filter
 
-    def _check_filter(self, written: Filter | None, place: str | None = None) -> Filter:
-        """The filter, if it compiles."""
+    def _check_filter(self, call: Call, written: Filter | None, place: str | None = None, within: str = "") -> Filter:
+        """The filter, if it compiles. `within` is the segment that it is for, which it must not lead back to."""
         place = place or "segment.filter"
         if written is None:
             raise InvalidArgument.at(place, "is missing")
         with located(place):
-            self._compiler.compile(written)
+            self._audiences.compile(call, written, within)
         return written

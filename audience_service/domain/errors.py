@@ -4,7 +4,8 @@
     ├── InvalidArgument            violations name the places in the request
     │   ├── InvalidFilter
     │   │   ├── FilterTooLarge
-    │   │   └── DatatypeNotAllowed
+    │   │   ├── DatatypeNotAllowed
+    │   │   └── ExpressionFailed
     │   ├── InvalidPageToken
     │   ├── MalformedRequest
     │   ├── MissingOrg
@@ -100,6 +101,12 @@ class DatatypeNotAllowed(InvalidFilter):
     """A filter's datatype is not among those served."""
 
     reason = "DATATYPE_NOT_ALLOWED"
+
+
+class ExpressionFailed(InvalidFilter):
+    """An expression of the filter fails on a value that some record has."""
+
+    reason = "EXPRESSION_FAILED"
 
 
 class InvalidPageToken(InvalidArgument):

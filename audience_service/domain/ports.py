@@ -9,19 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.contact_list import ContactList as ContactList
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
 
 Record = Mapping[str, Any]
 """A record in the platform's envelope: pk, sk, state, data and so on. Dates are aware."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContactList:
-    """The list of a static segment: records of one datatype, by reference."""
-
-    audience_id: str
-    datatype: str
 
 
 Population = CompiledFilter | ContactList
@@ -104,8 +97,8 @@ class MemberRepository(Protocol):
     def count(self, org: str, population: Population, deadline: Deadline) -> int:
         """How many members there are: as many as `stream` yields."""
 
-    def sample(self, org: str, population: Population, deadline: Deadline) -> Record | None:
-        """Any one member, or None where there is none."""
+    def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
+        """The count, and any one member, or None where there is none."""
 
     def stream(
         self,

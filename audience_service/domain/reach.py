@@ -32,7 +32,6 @@ class Reach:
         """The reach of a selection. Raises InvalidArgument, AudienceNotFound, UnusableAudience, OutOfTime."""
         population = self._audiences.population(call, selection)
         read_at = now()
-        count = self._members.count(call.org, population, call.deadline)
-        record = self._members.sample(call.org, population, call.deadline) if count else None
+        count, record = self._members.reach(call.org, population, call.deadline)
         profile = masked_profile(record.get("data") or {}) if record else None
         return ReachEstimate(count, profile, read_at)

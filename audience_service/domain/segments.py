@@ -71,7 +71,7 @@ class Segments:
         request = _create_request(call, draft, source, request_id)
         if request and (made := self._made_by(call, request)):
             return made
-        plan = self._drafts.plan(draft, source)
+        plan = self._drafts.plan(call, draft, source)
         try:
             self._check_name_free(call, plan.name, "")
             segment = self._planned(call, plan)
@@ -112,7 +112,7 @@ class Segments:
         fields = frozenset(mask)
 
         def change(current: Segment) -> Segment:
-            changed = self._drafts.apply(current, draft, fields)
+            changed = self._drafts.apply(call, current, draft, fields)
             self._check_name_free(call, changed.name, current.id)
             return changed
 
@@ -170,7 +170,7 @@ class Segments:
         segment_filter = plan.filter
         if plan.freeze and plan.freeze.audience_id:
             source = self._audiences.get(call, plan.freeze.audience_id)
-            self._audiences.of_segment(source)
+            self._audiences.of_segment(call, source)
             segment_filter = source.filter
             if plan.filter.datatype not in ("", segment_filter.datatype):
                 raise InvalidArgument.at(

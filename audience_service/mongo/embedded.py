@@ -17,7 +17,9 @@ from pymongo.errors import PyMongoError
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.compile import emit
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.nodes import Related, joins
 from audience_service.domain.ports import ContactList, CreateRequest, Population, Record
 from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
 from audience_service.mongo.lists import MongoLists
@@ -55,10 +57,10 @@ class EmbeddedMembers(MongoMembers):
         with _refused(population):
             return super().count(org, population, deadline)
 
-    def sample(self, org: str, population: Population, deadline: Deadline) -> Record | None:
+    def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """As on MongoDB, or refused."""
         with _refused(population):
-            return super().sample(org, population, deadline)
+            return super().reach(org, population, deadline)
 
     def stream(
         self,
@@ -123,7 +125,7 @@ class EmbeddedLists(MongoLists):
 @contextmanager
 def _refused(population: Population) -> Iterator[None]:
     if isinstance(population, CompiledFilter):
-        for reason in _wrong_answers(population.match):
+        for reason in _wrong_filters(population):
             raise UnsupportedByStore(f"the embedded store {reason}; a MongoDB answers this filter")
     try:
         yield
@@ -132,6 +134,16 @@ def _refused(population: Population) -> Iterator[None]:
     except Exception as error:
         # It fails in many ways on values that it does not know (decimals, say), none of them MongoDB's.
         raise UnsupportedByStore(f"the embedded store cannot evaluate this filter: {error}") from error
+
+
+def _wrong_filters(population: CompiledFilter) -> Iterator[str]:
+    if population.expressions:
+        yield "does not know the expressions of $expr"
+    yield from _wrong_answers(population.match)
+    if population.joined:
+        if any(isinstance(join, Related) for join in joins(population.joined)):
+            yield "does not join related records as MongoDB does"
+        yield from _wrong_answers(emit(population.joined, lambda _: {}))
 
 
 def _wrong_answers(match: Mapping[str, Any], *, in_element: bool = False) -> Iterator[str]:

@@ -36,6 +36,7 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
         Index(SEGMENTS, (("data.unique.name", 1),), "one living segment of a name in an org", unique_if_set),
         Index(SEGMENTS, (("data.unique.request", 1),), "one segment for a request_id", unique_if_set),
         Index(LISTS, (("audience", 1), ("sk", 1)), "a static list in sk order; its length"),
+        Index(LISTS, (("sk", 1), ("audience", 1)), "joining long lists into filters"),
         Index(LISTS, (("pk", 1), ("audience", 1)), "taking contacts off a list; the lists of a contact"),
     ]
 

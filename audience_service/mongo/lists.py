@@ -10,11 +10,11 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import ContactNotFound, Violation
 from audience_service.domain.filters.compile import LIVING
-from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import ContactList, Population
 from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
-from audience_service.mongo.members import pipeline
+from audience_service.mongo.joins import list_sizes
+from audience_service.mongo.pipeline import read_pipeline, running
 from audience_service.mongo.scope import scoped
 
 _CHUNK = 5_000
@@ -59,7 +59,7 @@ class MongoLists:
 
     def freeze(self, org: str, contacts: ContactList, population: Population, deadline: Deadline) -> None:
         """One pipeline that ends in $merge: no record leaves the database."""
-        collection, stages = pipeline(org, population)
+        pipeline = read_pipeline(self._database, org, population, deadline)
         row = {
             "_id": {"$concat": [{"$literal": f"{contacts.audience_id}/"}, "$sk"]},
             "audience": {"$literal": contacts.audience_id},
@@ -67,8 +67,8 @@ class MongoLists:
             "sk": 1,
         }
         merge = {"into": LISTS, "on": "_id", "whenMatched": "keepExisting", "whenNotMatched": "insert"}
-        with limited(self._database, deadline):
-            self._database[collection].aggregate([*stages, {"$project": row}, {"$merge": merge}])
+        with running(self._database, pipeline, deadline) as collection:
+            collection.aggregate([*pipeline.stages(), {"$project": row}, {"$merge": merge}])
 
     def drop(self, org: str, contacts: ContactList) -> None:
         """Delete all rows."""
@@ -77,13 +77,7 @@ class MongoLists:
 
     def sizes(self, org: str, audience_ids: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
         """Count the rows of all of them in one query."""
-        stages: list[Document] = [
-            {"$match": scoped(org, {"audience": {"$in": list(audience_ids)}})},
-            {"$group": {"_id": "$audience", "n": {"$sum": 1}}},
-        ]
-        with limited(self._database, deadline):
-            counted = {row["_id"]: int(row["n"]) for row in self._collection.aggregate(stages)}
-        return {audience_id: counted.get(audience_id, 0) for audience_id in audience_ids}
+        return list_sizes(self._database, org, audience_ids, deadline)
 
     def page(
         self, org: str, contacts: ContactList, size: int, after: str, deadline: Deadline

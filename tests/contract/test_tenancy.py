@@ -51,7 +51,9 @@ def test_reading_a_list_sees_the_orgs_own_rows(orgs: tuple[Store, str, str]) -> 
     assert store.members.count(ours, LIST, NEVER) == 2
     streamed = [r["sk"] for batch in store.members.stream(ours, LIST, [], 10, "", NEVER) for r in batch]
     assert streamed == [f"{ours}/contact/a", f"{ours}/contact/b"]
-    sample: Any = store.members.sample(ours, LIST, NEVER)
+    count, sample = store.members.reach(ours, LIST, NEVER)
+    assert count == 2
+    assert sample is not None
     assert sample["sk"].startswith(f"{ours}/")
 
 

@@ -43,15 +43,12 @@ class FakeMembers:
         self.deadlines: list[float | None] = []
         self.orgs: list[str] = []
 
-    def count(self, org: str, population: Population, deadline: Deadline) -> int:
+    def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         self.orgs.append(org)
         self.deadlines.append(deadline.remaining())
         if self.error:
             raise self.error
-        return 0
-
-    def sample(self, org: str, population: Population, deadline: Deadline) -> Record | None:
-        return None
+        return 0, None
 
     def stream(self, org: str, *_: Any) -> Iterator[list[Record]]:
         try:

@@ -6,6 +6,7 @@ no row in operators.py does not exist.
 
 from audience_service.domain.filters.compile import CompiledFilter, FilterCompiler
 from audience_service.domain.filters.filter import Filter, Limits
+from audience_service.domain.filters.resolve import FindAudience
 from audience_service.domain.filters.struct import fits_struct
 from audience_service.domain.filters.text import identity, parse_text, print_text
 
@@ -13,6 +14,7 @@ __all__ = [
     "CompiledFilter",
     "Filter",
     "FilterCompiler",
+    "FindAudience",
     "Limits",
     "fits_struct",
     "identity",

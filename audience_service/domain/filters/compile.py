@@ -1,4 +1,4 @@
-"""From typed nodes to what the database runs."""
+"""From a filter to what the database runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ import bson
 from bson.errors import BSONError
 
 from audience_service.domain.clock import now
-from audience_service.domain.errors import DatatypeNotAllowed, FilterTooLarge, InvalidFilter
+from audience_service.domain.contact_list import ContactList
+from audience_service.domain.errors import AudienceNotFound, DatatypeNotAllowed, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.elements import element_documents
 from audience_service.domain.filters.filter import Document, Filter, Limits
 from audience_service.domain.filters.nodes import (
@@ -17,40 +18,61 @@ from audience_service.domain.filters.nodes import (
     Condition,
     ElementIs,
     ElementMatch,
+    Expression,
+    InAudience,
+    Join,
     Node,
     Nor,
     Not,
+    OnList,
     Or,
-    names_field,
+    Related,
+    conjuncts,
+    joins,
+    walk,
 )
 from audience_service.domain.filters.parse import parse
-
-LIVING: Document = {"state": {"$nin": ["archived", "deleted"]}}
-"""The guard on records that are no longer in use; a record without a state is in use."""
+from audience_service.domain.filters.resolve import IN_USE, FindAudience, Resolver, guarded
 
 NOTHING: Document = {"$nor": [{}]}
 """A match for no record."""
 
+JoinCondition = Callable[[Join], Document]
+"""What tells, once other collections have been looked into, whether a join holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledFilter:
-    """A match on one datatype's collection and the stages after it, of which there are none without joins.
+    """What finds the records of one datatype.
 
-    It knows no tenant: the repository ands the org's scope in.
+    `match` are the conditions that the record alone decides. `joined` are those that take a look into other
+    collections, None where there are none: `emit` makes a match of them too, told what the look has brought. Both must
+    hold. It knows no tenant: the repository ands the org's scope in, and everywhere that it looks.
     """
 
     datatype: str
     match: Document
-    stages: tuple[Document, ...] = ()
+    joined: Node | None = None
+    expressions: bool = False
+    """Whether it holds expressions, which fail on values that they cannot take where a condition does not match."""
+
+
+def _nowhere(audience_id: str) -> Filter | ContactList:
+    raise AudienceNotFound.of(audience_id)
 
 
 class FilterCompiler:
-    """Compiles filters over the datatypes that the service is set to serve."""
+    """Compiles filters over the datatypes that the service is set to serve, joined with those that it may relate."""
 
     def __init__(
-        self, datatypes: Sequence[str], limits: Limits | None = None, clock: Callable[[], datetime] = now
+        self,
+        datatypes: Sequence[str],
+        related: Sequence[str] = (),
+        limits: Limits | None = None,
+        clock: Callable[[], datetime] = now,
     ) -> None:
         self._datatypes = tuple(datatypes)
+        self._related = tuple(related)
         self._clock = clock
         self._limits = limits or Limits()
 
@@ -66,19 +88,38 @@ class FilterCompiler:
             )
         return datatype
 
-    def compile(self, audience_filter: Filter) -> CompiledFilter:
-        """What finds the filter's records. Raises InvalidFilter and its kin, from `where` (`where_json`) on."""
-        datatype = self.check_datatype(audience_filter.datatype)
+    def parse(self, audience_filter: Filter) -> Node:
+        """The nodes of a filter as it is written, audiences not looked up. Raises as compile does."""
+        self.check_datatype(audience_filter.datatype)
         if audience_filter.where is None:
             raise InvalidFilter.at("where", "is missing; {} means everyone")
         place = "where_json" if audience_filter.exact else "where"
         self._check_size(audience_filter.where, place)
         node = parse(audience_filter.where, place, self._limits, exact=audience_filter.exact, now=self._clock())
-        match = emit(node)
-        self._check_size(match, place)  # dates take more room once they are spelt out
-        if not names_field(node, "state"):
-            match = {"$and": [match, LIVING]} if match else LIVING
-        return CompiledFilter(datatype, match)
+        self._check_related(node)
+        return node
+
+    def compile(
+        self, audience_filter: Filter, find: FindAudience = _nowhere, within: tuple[str, ...] = ()
+    ) -> CompiledFilter:
+        """What finds the filter's records. `within` are the audiences whose filter it is, if any.
+
+        Raises InvalidFilter and its kin, and AudienceNotFound, from `where` (`where_json`) on.
+        """
+        datatype = audience_filter.datatype
+        node = self.parse(audience_filter)
+        resolved = guarded(Resolver(datatype, find, self.parse, self._limits, within).resolve(node))
+        plain = [part for part in conjuncts(resolved) if not joins(part)]
+        joined = [part for part in conjuncts(resolved) if joins(part)]
+        match = emit(_all(plain))
+        related = [join for join in joins(resolved) if isinstance(join, Related)]
+        self._check_joins(related)
+        # Dates take more room once they are spelt out, and audiences once they are put in.
+        spelt_out = [match, emit(_all(joined), lambda _: {}), *(emit(join.query) for join in related)]
+        self._check_size(spelt_out, "where_json" if audience_filter.exact else "where")
+        records = (resolved, *(join.query for join in related))
+        expressions = any(isinstance(inner, Expression) for node in records for inner in walk(node))
+        return CompiledFilter(datatype, match, _all(joined) if joined else None, expressions)
 
     def _check_size(self, where: Any, place: str) -> None:
         try:
@@ -89,30 +130,71 @@ class FilterCompiler:
         if size > limit:
             raise FilterTooLarge.at(place, f"takes {size:,} bytes, more than {limit:,}", limit=str(limit))
 
+    def _check_related(self, node: Node) -> None:
+        for join in joins(node):
+            if isinstance(join, Related) and join.datatype not in self._related:
+                allowed = ", ".join(self._related) or "none"
+                raise DatatypeNotAllowed.at(
+                    f"{join.place}.datatype",
+                    f"{join.datatype[:50]!r} may not be joined; of these there are {allowed}",
+                    allowed=",".join(self._related),
+                )
 
-def emit(node: Node) -> Document:
-    """The match document of a node."""
-    match node:
-        case And(()):
-            return {}
-        case And(children):
-            return {"$and": [emit(child) for child in children]}
-        case Or(children):
-            return {"$or": [emit(child) for child in children]}
-        case Nor(children):
-            return {"$nor": [emit(child) for child in children]}
-        case Not(child):
-            # As $not is on a field: the field's conditions fail, or the field is missing. It wraps all alternatives.
-            return {"$nor": [emit(child)]}
-        case ElementMatch(path, query):
-            return {path: {"$elemMatch": emit(query)}}
-        case ElementIs(path, conditions):
-            return _any_of([{path: {"$elemMatch": document}} for document in element_documents(conditions)])
-        case Condition(path, operator, operand):
-            return _any_of([{path: alternative} for alternative in operator.emit(operand)])
+    def _check_joins(self, related: Sequence[Related]) -> None:
+        limit = self._limits.related
+        if len(related) > limit:
+            raise FilterTooLarge.at(
+                related[limit].place, f"is past the limit of {limit} joins with related records", limit=str(limit)
+            )
+
+
+def _no_join(join: Join) -> Document:
+    raise ValueError(f"{join} takes a look into another collection")
+
+
+def emit(node: Node, joined: JoinCondition = _no_join) -> Document:
+    """The match document of a node. `joined` makes the condition of a join; without it the node must hold none."""
+
+    def inner(node: Node) -> Document:
+        match node:
+            case And(()):
+                return {}
+            case And((child,)):
+                return inner(child)
+            case And(nodes):
+                return {"$and": [inner(child) for child in nodes]}
+            case Or(nodes):
+                return {"$or": [inner(child) for child in nodes]}
+            case Nor(nodes):
+                return {"$nor": [inner(child) for child in nodes]}
+            case Not(child):
+                # As $not is on a field: its conditions fail, or the field is missing. It wraps all alternatives.
+                return {"$nor": [inner(child)]}
+            case ElementMatch(path, query):
+                return {path: {"$elemMatch": inner(query)}}
+            case ElementIs(path, conditions):
+                return _any_of([{path: {"$elemMatch": document}} for document in element_documents(conditions)])
+            case Condition(path, operator, operand):
+                return _any_of([{path: alternative} for alternative in operator.emit(operand)])
+            case Expression(document):
+                return {"$expr": document}
+            case OnList() | Related():
+                return joined(node)
+            case InAudience():
+                raise ValueError("an audience has not been resolved")
+
+    return inner(node)
+
+
+def _all(nodes: Sequence[Node]) -> Node:
+    return nodes[0] if len(nodes) == 1 else And(tuple(nodes))
 
 
 def _any_of(alternatives: list[Document]) -> Document:
     if not alternatives:
         return NOTHING
     return alternatives[0] if len(alternatives) == 1 else {"$or": alternatives}
+
+
+LIVING: Document = emit(IN_USE)
+"""The guard on records that are no longer in use, as a match."""

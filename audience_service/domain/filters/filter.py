@@ -34,6 +34,13 @@ class Limits:
     list_length: int = 10_000
     size_bytes: int = 1024 * 1024
     pattern_length: int = 1_000
+    audiences: int = 50
+    """Audiences that a filter may refer to, those that they refer to included."""
+    audience_depth: int = 5
+    """Audiences inside one another."""
+    related: int = 3
+    """Joins with related records, each of which looks them up for every record that the plain conditions leave."""
+    related_count: int = 1_000
 
 
 _SHOWN_KEY = 100

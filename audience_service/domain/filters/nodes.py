@@ -5,12 +5,20 @@ Node
 ├── Not               one node negated ($not)
 ├── Condition         one operator on one field
 ├── ElementMatch      an element of an array that is an object matching a node ($elemMatch)
-└── ElementIs         an element of an array that meets conditions itself ($elemMatch on scalars)
+├── ElementIs         an element of an array that meets conditions itself ($elemMatch on scalars)
+├── Expression        an expression over the record's fields ($expr)
+├── InAudience        membership of an audience ($inAudience), until it has been resolved
+└── Join              what only a look at another collection tells
+    ├── OnList        the record is on the list of an audience
+    └── Related       so many related records match a node ($related)
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from audience_service.domain.contact_list import ContactList
+from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.operators import Operator
 
 
@@ -71,16 +79,88 @@ class ElementIs:
     conditions: tuple["Node", ...]
 
 
-Node = And | Or | Nor | Not | Condition | ElementMatch | ElementIs
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """An aggregation expression is true. `fields` are the paths in the record that it reads."""
+
+    document: Document
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InAudience:
+    """The record is a member of an audience. `place` is where the filter says so."""
+
+    audience_id: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnList:
+    """The record is on the list, whatever has become of it since."""
+
+    contacts: ContactList
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """From `least` to `most` records of another datatype match `query` and have in `foreign` what is in `local`.
+
+    `place` is where the filter says so.
+    """
+
+    datatype: str
+    local: str
+    foreign: str
+    query: "Node"
+    least: int
+    most: int | None
+    place: str
+
+
+Join = OnList | Related
+Node = And | Or | Nor | Not | Condition | ElementMatch | ElementIs | Expression | InAudience | Join
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes of the same record inside a node: those of a logical one."""
+    match node:
+        case And(nodes) | Or(nodes) | Nor(nodes):
+            return nodes
+        case Not(child):
+            return (child,)
+    return ()
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """The node and all nodes of the same record inside it, from left to right."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def conjuncts(node: Node) -> Iterator[Node]:
+    """The conditions of a node all of which must hold: those of an And, and of Ands inside it."""
+    if isinstance(node, And):
+        for child in node.children:
+            yield from conjuncts(child)
+    else:
+        yield node
+
+
+def joins(node: Node) -> tuple[Join, ...]:
+    """What only a look at other collections tells, in order."""
+    return tuple(found for found in walk(node) if isinstance(found, OnList | Related))
 
 
 def names_field(node: Node, path: str) -> bool:
     """Whether the top level of a filter names the field: a condition on it there, or inside an $and there."""
-    match node:
-        case And(children):
-            return any(names_field(child, path) for child in children)
-        case Not(child):
-            return names_field(child, path)
-        case Condition() | ElementMatch() | ElementIs():
-            return node.path == path
+    for condition in conjuncts(node):
+        match condition:
+            case Not(child):
+                if names_field(child, path):
+                    return True
+            case Condition() | ElementMatch() | ElementIs():
+                if condition.path == path:
+                    return True
     return False

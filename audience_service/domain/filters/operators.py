@@ -15,10 +15,13 @@ from typing import Any
 from audience_service.domain.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.dates import ordered, spellings
 from audience_service.domain.filters.filter import Document, at_index
+from audience_service.domain.filters.patterns import DangerousPattern, check_backtracking
 from audience_service.domain.filters.values import ValueReader
 
 LOGICAL = ("$and", "$or", "$nor")
-"""Operators that stand in place of a field; parse.py knows them, and $not, $elemMatch and $options, by name."""
+ON_RECORDS = ("$expr", "$inAudience", "$related")
+"""Operators that stand in place of a field, these on whole records alone; parse.py knows them, and $not, $elemMatch
+and $options, by name."""
 
 Read = Callable[[Any, str, ValueReader], Any]
 Emit = Callable[[Any], list[Document]]
@@ -140,7 +143,9 @@ def read_pattern(operand: Any, options: Any, place: str, options_place: str, rea
         raise InvalidFilter.at(place, f"holds {foreign[0]!r}, which PCRE does not know")
     reader.scalar(operand, place)
     try:
-        re.compile(operand)
+        check_backtracking(operand, re.VERBOSE if "x" in options else re.NOFLAG)
+    except DangerousPattern as error:
+        raise InvalidFilter.at(place, f"{error}; such a pattern can take time without end") from None
     except (re.error, RecursionError, OverflowError) as error:
         raise InvalidFilter.at(place, f"is no regular expression: {error}") from None
     return Pattern(operand, options)

@@ -2,22 +2,48 @@
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from audience_service.domain.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.elements import element_documents
+from audience_service.domain.filters.expressions import ExpressionParser
 from audience_service.domain.filters.fields import element_path, record_path
 from audience_service.domain.filters.filter import Limits, at_index, at_key
-from audience_service.domain.filters.nodes import And, Condition, ElementIs, ElementMatch, Node, Nor, Not, Or
-from audience_service.domain.filters.operators import LOGICAL, OPERATORS, read_pattern
+from audience_service.domain.filters.nodes import (
+    And,
+    Condition,
+    ElementIs,
+    ElementMatch,
+    InAudience,
+    Node,
+    Nor,
+    Not,
+    Or,
+    Related,
+)
+from audience_service.domain.filters.operators import LOGICAL, ON_RECORDS, OPERATORS, read_pattern
+from audience_service.domain.filters.related import read_count, read_relation
 from audience_service.domain.filters.values import ValueReader
 
 _ON_FIELDS = (*OPERATORS, "$options", "$not", "$elemMatch")
+_IN_PLACE = (*LOGICAL, *ON_RECORDS)
 _LOGICAL_NODES: dict[str, Callable[[tuple[Node, ...]], Node]] = {"$and": And, "$or": Or, "$nor": Nor}
 
-PathOf = Callable[[str, str], str]
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """Whose conditions are read: how paths lead to fields, and where not every operator may stand, where that is."""
+
+    path_of: Callable[[str, str], str]
+    where: str = ""
+
+
+_RECORD = _Within(record_path)
+_ELEMENT = _Within(element_path, "$elemMatch")
+_RELATED = _Within(record_path, "$related")
 
 
 def parse(where: Mapping[str, Any], place: str, limits: Limits, *, exact: bool, now: datetime) -> Node:
@@ -25,7 +51,7 @@ def parse(where: Mapping[str, Any], place: str, limits: Limits, *, exact: bool, 
 
     Raises InvalidFilter or FilterTooLarge, naming the place below `place`.
     """
-    return _Parser(limits, ValueReader(limits, exact, now)).query(where, place, 1, record_path)
+    return _Parser(limits, ValueReader(limits, exact, now)).query(where, place, 1, _RECORD)
 
 
 class _Parser:
@@ -34,21 +60,46 @@ class _Parser:
         self._reader = reader
         self._conditions = 0
 
-    def query(self, where: Mapping[str, Any], place: str, depth: int, path_of: PathOf) -> Node:
-        """An object of fields and logical operators, all of which must hold."""
+    def query(self, where: Mapping[str, Any], place: str, depth: int, within: _Within) -> Node:
+        """An object of fields and of operators in their place, all of which must hold."""
         self._check_depth(depth, place)
         children: list[Node] = []
         for key, value in where.items():
             here = at_key(place, key)
             if key in LOGICAL:
-                children.append(self._logical(key, value, here, depth, path_of))
+                children.append(self._logical(key, value, here, depth, within))
+            elif key in ON_RECORDS:
+                children.append(self._on_record(key, value, here, depth, within))
             elif key.startswith("$"):
-                raise InvalidFilter.at(here, _unknown(key, LOGICAL, _ON_FIELDS, "stands on a field, not in its place"))
+                raise InvalidFilter.at(
+                    here, _unknown(key, _IN_PLACE, _ON_FIELDS, "stands on a field, not in its place")
+                )
             else:
-                children += self._field(path_of(key, here), value, here, depth)
+                children += self._field(within.path_of(key, here), value, here, depth)
         return children[0] if len(children) == 1 else And(tuple(children))
 
-    def _logical(self, name: str, value: Any, place: str, depth: int, path_of: PathOf) -> Node:
+    def _on_record(self, name: str, value: Any, place: str, depth: int, within: _Within) -> Node:
+        """An operator on the record as a whole."""
+        if within.where == "$elemMatch" or (within.where and name != "$expr"):
+            raise InvalidFilter.at(place, f"is about whole records of the filter, and cannot stand in {within.where}")
+        self._count(place)
+        if name == "$expr":
+            return ExpressionParser(self._reader, self._count).parse(value, place)
+        if name == "$related":
+            return self._related(value, place, depth)
+        if not isinstance(value, str) or not value:
+            raise InvalidFilter.at(place, 'takes an audience\'s id, like "segment-..."')
+        return InAudience(value, place)
+
+    def _related(self, value: Any, place: str, depth: int) -> Related:
+        datatype, local, foreign = read_relation(value, place)
+        least, most = read_count(value.get("count", {"$gte": 1}), at_key(place, "count"), self._limits.related_count)
+        where, there = value.get("where", {}), at_key(place, "where")
+        if not isinstance(where, Mapping):
+            raise InvalidFilter.at(there, 'takes an object of conditions, like {"total": {"$gte": 100}}')
+        return Related(datatype, local, foreign, self.query(where, there, depth + 1, _RELATED), least, most, place)
+
+    def _logical(self, name: str, value: Any, place: str, depth: int, within: _Within) -> Node:
         if not isinstance(value, list) or not value:
             raise InvalidFilter.at(place, 'takes a list of one or more conditions, like [{"country": "US"}]')
         if len(value) > self._limits.conditions:
@@ -59,7 +110,7 @@ class _Parser:
             if not isinstance(item, Mapping):
                 raise InvalidFilter.at(here, 'must be an object of conditions, like {"country": "US"}')
             self._count(here)
-            children.append(self.query(item, here, depth + 1, path_of))
+            children.append(self.query(item, here, depth + 1, within))
         return _LOGICAL_NODES[name](tuple(children))
 
     def _field(self, path: str, value: Any, place: str, depth: int) -> list[Node]:
@@ -88,7 +139,7 @@ class _Parser:
             elif name in OPERATORS:
                 nodes += self._condition(path, name, operand, here)
             elif name != "$options":
-                raise InvalidFilter.at(here, _unknown(name, _ON_FIELDS, LOGICAL, "stands in place of a field"))
+                raise InvalidFilter.at(here, _unknown(name, _ON_FIELDS, _IN_PLACE, "stands in place of a field"))
         return nodes
 
     def _condition(self, path: str, name: str, operand: Any, place: str) -> list[Node]:
@@ -111,8 +162,8 @@ class _Parser:
         if not isinstance(operand, Mapping):
             raise InvalidFilter.at(place, 'takes an object, like {"city": "Lyon"} or {"$gte": 1, "$lt": 5}')
         first = next(iter(operand), "")
-        if not first.startswith("$") or first in LOGICAL:
-            return ElementMatch(path, self.query(operand, place, depth + 1, element_path))
+        if not first.startswith("$") or first in _IN_PLACE:
+            return ElementMatch(path, self.query(operand, place, depth + 1, _ELEMENT))
         if path == "":
             raise InvalidFilter.at(place, "cannot stand inside another $elemMatch on the elements themselves")
         conditions = tuple(self._operators("", operand, place, depth + 1))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from audience_service.domain.filters.operators import LOGICAL
+from audience_service.domain.filters.operators import LOGICAL, ON_RECORDS
 from audience_service.domain.filters.relative import is_relative
 
 _EXACT_IN_DOUBLE = 2**53
@@ -26,9 +26,21 @@ def _query_fits(query: Any, depth: int) -> bool:
         if key in LOGICAL:
             if not isinstance(value, list) or not all(_query_fits(item, depth + _LIST + _OBJECT) for item in value):
                 return False
+        elif key == "$related":
+            if not isinstance(value, Mapping) or not _relation_fits(value, depth + _OBJECT):
+                return False
+        elif key == "$expr":
+            if not _value_fits(value, depth, in_expression=True):
+                return False
         elif not _field_fits(value, depth):
             return False
     return True
+
+
+def _relation_fits(value: Mapping[str, Any], depth: int) -> bool:
+    """What $related takes: its names are in no order, and `where` is a filter."""
+    beside = {name: argument for name, argument in value.items() if name != "where"}
+    return _query_fits(value.get("where", {}), depth + _OBJECT) and _value_fits(beside, depth, in_expression=True)
 
 
 def _field_fits(value: Any, depth: int) -> bool:
@@ -43,7 +55,9 @@ def _field_fits(value: Any, depth: int) -> bool:
 
 
 def _element_fits(operand: Any, depth: int) -> bool:
-    on_scalars = isinstance(operand, Mapping) and any(k.startswith("$") and k not in LOGICAL for k in operand)
+    on_scalars = isinstance(operand, Mapping) and any(
+        k.startswith("$") and k not in (*LOGICAL, *ON_RECORDS) for k in operand
+    )
     return _field_fits(operand, depth) if on_scalars else _query_fits(operand, depth + _OBJECT)
 
 
@@ -55,7 +69,7 @@ def _value_fits(value: Any, depth: int, in_expression: bool = False) -> bool:
     if isinstance(value, Mapping):
         depth += _OBJECT
         ordered = len(value) > 1 and not in_expression  # the order of an expression's arguments does not count
-        within = in_expression or is_relative(value)
+        within = (in_expression or is_relative(value)) and "$literal" not in value
         return depth <= _MAX_DEPTH and not ordered and all(_value_fits(v, depth, within) for v in value.values())
     depth += _LIST
     return depth <= _MAX_DEPTH and isinstance(value, list) and all(_value_fits(item, depth) for item in value)

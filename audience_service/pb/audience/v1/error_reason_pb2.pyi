@@ -160,6 +160,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "INTERNAL", "domain": "audience", "metadata": {"incident": "3f0c9a52"}}
     """
+    EXPRESSION_FAILED: _ErrorReason.ValueType  # 28
+    """EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails
+    the whole query; guard it by $ifNull, $type or $convert. INVALID_ARGUMENT.
+
+        {"reason": "EXPRESSION_FAILED", "domain": "audience", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience". Switch on
@@ -303,5 +309,11 @@ INTERNAL: ErrorReason.ValueType  # 25
 """INTERNAL: a defect of the service; its log holds the incident. INTERNAL.
 
     {"reason": "INTERNAL", "domain": "audience", "metadata": {"incident": "3f0c9a52"}}
+"""
+EXPRESSION_FAILED: ErrorReason.ValueType  # 28
+"""EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails
+the whole query; guard it by $ifNull, $type or $convert. INVALID_ARGUMENT.
+
+    {"reason": "EXPRESSION_FAILED", "domain": "audience", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

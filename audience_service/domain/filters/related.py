@@ -1,0 +1,61 @@
+"""Conditions on related records: who has, or never had, so many records of another datatype.
+
+{"$related": {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"},
+"where": {"total": {"$gte": 100}}, "count": {"$gte": 3}}}
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.filters.fields import record_path
+from audience_service.domain.filters.filter import at_key
+
+_ARGUMENTS = ("datatype", "on", "where", "count")
+_COUNTS = ("$eq", "$gt", "$gte", "$lt", "$lte")
+_FORM = 'takes an object like {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}'
+
+
+def read_relation(value: Any, place: str) -> tuple[str, str, str]:
+    """The datatype, and the paths in the record and in the related ones whose values are the same.
+
+    Raises InvalidFilter. Whether the datatype may be joined is the compiler's to say.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidFilter.at(place, _FORM)
+    for name in value:
+        if name not in _ARGUMENTS:
+            raise InvalidFilter.at(at_key(place, name), f"is none of {', '.join(_ARGUMENTS)}")
+    datatype, on = value.get("datatype"), value.get("on")
+    if not isinstance(datatype, str):
+        raise InvalidFilter.at(at_key(place, "datatype"), 'takes a datatype, like "order"')
+    there = at_key(place, "on")
+    if not isinstance(on, Mapping) or set(on) != {"local", "foreign"}:
+        raise InvalidFilter.at(there, 'takes {"local": a path in the record, "foreign": one in the related records}')
+    return datatype, _path(on, "local", there), _path(on, "foreign", there)
+
+
+def read_count(value: Any, place: str, limit: int) -> tuple[int, int | None]:
+    """The least and the most that a condition on a count allows, None for any number. Raises InvalidFilter."""
+    conditions = value if isinstance(value, Mapping) else {"$eq": value}
+    if not conditions or any(name not in _COUNTS for name in conditions):
+        raise InvalidFilter.at(place, f'takes a whole number or an object of {", ".join(_COUNTS)}, like {{"$gte": 3}}')
+    least, most = [0], []
+    for name, number in conditions.items():
+        whole = (
+            number.is_integer() if isinstance(number, float) else type(number) is not bool and isinstance(number, int)
+        )
+        if not whole or not 0 <= number <= limit:
+            raise InvalidFilter.at(at_key(place, name), f"takes a whole number from 0 to {limit:,}")
+        if name in ("$eq", "$gt", "$gte"):
+            least.append(int(number) + (name == "$gt"))
+        if name in ("$eq", "$lt", "$lte"):
+            most.append(int(number) - (name == "$lt"))
+    return max(least), min(most, default=None)
+
+
+def _path(on: Mapping[str, Any], name: str, place: str) -> str:
+    path, here = on[name], at_key(place, name)
+    if not isinstance(path, str):
+        raise InvalidFilter.at(here, 'takes a path, like "pk" or "data.contactId"')
+    return record_path(path, here)

@@ -1,0 +1,95 @@
+"""The stages that yield a population's records: one way for counts, streams, lists and whatever else reads members."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import ExpressionFailed
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.compile import LIVING
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import ContactList, Population
+from audience_service.mongo.collections import LISTS
+from audience_service.mongo.failures import limited
+from audience_service.mongo.joins import Joins, Stages, read_joins
+from audience_service.mongo.scope import scoped
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """What yields a population's records, and no other org's: the tenant scope is anded in here, after compiling."""
+
+    org: str
+    population: Population
+    joins: Joins
+
+    @property
+    def collection(self) -> str:
+        """Where the stages begin."""
+        return LISTS if isinstance(self.population, ContactList) else self.population.datatype
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether the caller's own expressions can make the database refuse, rather than a defect."""
+        return isinstance(self.population, CompiledFilter) and self.population.expressions
+
+    def stages(self, *, after: str = "", ordered: bool = False) -> Stages:
+        """The stages that yield the records behind the sk `after`.
+
+        A compiled filter says itself whether archived records count; a list yields living ones alone. Sorting comes
+        before any join, on the index that the records, or the list, are read by.
+        """
+        behind: Document = {"sk": {"$gt": after}} if after else {}
+        sort: Stages = [{"$sort": {"sk": 1}}] if ordered else []
+        match self.population:
+            case CompiledFilter(_, match):
+                return [{"$match": scoped(self.org, behind, match, self.joins.match)}, *sort, *self.joins.stages]
+            case ContactList(audience_id, datatype):
+                on_list = {"$match": scoped(self.org, {"audience": audience_id}, behind)}
+                return [on_list, *sort, *_records(datatype)]
+
+
+def read_pipeline(database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline) -> Pipeline:
+    """The pipeline of a population; reads the lists that go into a filter."""
+    if isinstance(population, ContactList):
+        return Pipeline(org, population, Joins(org, None, {}))
+    return Pipeline(org, population, read_joins(database, org, population, deadline))
+
+
+@contextmanager
+def running(
+    database: Database[dict[str, Any]], pipeline: Pipeline, deadline: Deadline
+) -> Iterator[Collection[dict[str, Any]]]:
+    """The collection to run a pipeline on, within a deadline.
+
+    Raises ExpressionFailed where an expression of the filter met a value that it cannot take, besides what `limited`
+    raises.
+    """
+    try:
+        with limited(database, deadline):
+            yield database[pipeline.collection]
+    except OperationFailure as error:
+        if not pipeline.may_fail:
+            raise
+        # The server's message may hold the value, which may be personal.
+        kind = (error.details or {}).get("codeName") or error.code
+        raise ExpressionFailed.at(
+            "filter.where",
+            f"holds an expression that fails on a record ({kind}); guard it by $ifNull, $type or $convert",
+        ) from error
+
+
+def _records(datatype: str) -> Stages:
+    """From a list's rows to the records they refer to, by sk, which holds the org."""
+    return [
+        {"$lookup": {"from": datatype, "localField": "sk", "foreignField": "sk", "as": "record"}},
+        {"$unwind": "$record"},
+        {"$replaceRoot": {"newRoot": "$record"}},
+        {"$match": LIVING},
+    ]
