@@ -20,10 +20,12 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import emit
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.nodes import Related, joins
+from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, CreateRequest, Population, Record
 from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
+from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.segments import MongoSegments
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
@@ -120,6 +122,14 @@ class EmbeddedLists(MongoLists):
         """As on MongoDB, or refused."""
         with _refused(population):
             super().freeze(org, contacts, population, deadline)
+
+
+class EmbeddedPlans(MongoPlans):
+    """No plans: the embedded store has no indexes to choose from, and makes its explain up."""
+
+    def plan(self, org: str, population: Population, deadline: Deadline, *, run: bool) -> QueryPlan:  # noqa: ARG002
+        """Refused. Raises UnsupportedByStore."""
+        raise UnsupportedByStore("the embedded store has no query plans; a MongoDB explains this filter")
 
 
 @contextmanager

@@ -54,6 +54,11 @@ class Pipeline:
                 on_list = {"$match": scoped(self.org, {"audience": audience_id}, behind)}
                 return [on_list, *sort, *_records(datatype)]
 
+    def count_stages(self) -> Stages:
+        """The stages that count the records, in the field `n` of one document; none comes where there are none."""
+        # $count, unlike the count command, is right on shards too.
+        return [*self.stages(), {"$count": "n"}]
+
 
 def read_pipeline(database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline) -> Pipeline:
     """The pipeline of a population; reads the lists that go into a filter."""

@@ -8,13 +8,28 @@ from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError
-from audience_service.domain.ports import ListRepository, MemberRepository, Record, SegmentRepository
+from audience_service.domain.ports import (
+    ListRepository,
+    MemberRepository,
+    PlanRepository,
+    Record,
+    SampleRepository,
+    SegmentRepository,
+)
 from audience_service.mongo.collections import connect
-from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, EmbeddedSegments, embedded_database
+from audience_service.mongo.embedded import (
+    EmbeddedLists,
+    EmbeddedMembers,
+    EmbeddedPlans,
+    EmbeddedSegments,
+    embedded_database,
+)
 from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
+from audience_service.mongo.plans import MongoPlans
+from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
 
 
@@ -25,6 +40,8 @@ class Store:
     segments: SegmentRepository
     lists: ListRepository
     members: MemberRepository
+    plans: PlanRepository
+    samples: SampleRepository
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
@@ -64,7 +81,14 @@ class Store:
 def mongo_store(uri: str, database: str) -> Store:
     """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
     connected = connect(uri, database)
-    return Store(MongoSegments(connected), MongoLists(connected), MongoMembers(connected), connected)
+    return Store(
+        MongoSegments(connected),
+        MongoLists(connected),
+        MongoMembers(connected),
+        MongoPlans(connected),
+        MongoSamples(connected),
+        connected,
+    )
 
 
 def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store:
@@ -72,4 +96,11 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
     database = embedded_database(records)
     for index in required_indexes(datatypes):
         create_index(database, index)
-    return Store(EmbeddedSegments(database), EmbeddedLists(database), EmbeddedMembers(database), database)
+    return Store(
+        EmbeddedSegments(database),
+        EmbeddedLists(database),
+        EmbeddedMembers(database),
+        EmbeddedPlans(database),
+        MongoSamples(database),
+        database,
+    )

@@ -39,7 +39,9 @@ def encode_filter(value: Filter) -> pb.Filter:
     return pb.Filter(datatype=value.datatype, where_json=print_text(value.where))
 
 
-def decode_selection(message: reach_pb.EstimateReachRequest | membership_pb.StreamMembersRequest) -> Selection:
+def decode_selection(
+    message: reach_pb.EstimateReachRequest | membership_pb.StreamMembersRequest | segment_pb.ExplainFilterRequest,
+) -> Selection:
     """Whose members a caller means. Raises InvalidFilter."""
     written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
     return Selection(message.audience_id, written)

@@ -3,6 +3,8 @@
 import grpc
 
 from audience_service.domain.contact_lists import ContactLists
+from audience_service.domain.explain import Explain
+from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.segments import Segments
 from audience_service.pb.audience.v1 import segment_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import Segment
@@ -11,19 +13,23 @@ from audience_service.rpc.call import current_call
 from audience_service.rpc.codec import (
     decode_draft,
     decode_query,
+    decode_selection,
     decode_size,
     decode_source,
     decode_version,
     encode_segment,
 )
+from audience_service.rpc.explain_codec import decode_run, encode_explanation, encode_fields
 
 
 class SegmentServicer(SegmentServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, segments: Segments, lists: ContactLists) -> None:
+    def __init__(self, segments: Segments, lists: ContactLists, explain: Explain, catalog: FieldCatalog) -> None:
         self._segments = segments
         self._lists = lists
+        self._explain = explain
+        self._catalog = catalog
 
     def CreateSegment(self, request: pb.CreateSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Save or freeze a segment."""
@@ -86,3 +92,14 @@ class SegmentServicer(SegmentServiceServicer):
         return pb.ListSegmentContactsResponse(
             contact_ids=page.ids, next_page_token=page.next_page_token, total_size=page.total
         )
+
+    def ExplainFilter(
+        self, request: pb.ExplainFilterRequest, context: grpc.ServicerContext
+    ) -> pb.ExplainFilterResponse:
+        """Say what a filter means and costs."""
+        selection = decode_selection(request)
+        return encode_explanation(self._explain.explain(current_call(), selection, run=decode_run(request)))
+
+    def ListFields(self, request: pb.ListFieldsRequest, context: grpc.ServicerContext) -> pb.ListFieldsResponse:
+        """Tell what filters can be about."""
+        return encode_fields(self._catalog.list(current_call(), request.datatype, request.prefix))

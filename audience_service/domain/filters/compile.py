@@ -37,6 +37,8 @@ from audience_service.domain.filters.resolve import IN_USE, FindAudience, Resolv
 NOTHING: Document = {"$nor": [{}]}
 """A match for no record."""
 
+_EVERYONE = And(())
+
 JoinCondition = Callable[[Join], Document]
 """What tells, once other collections have been looked into, whether a join holds."""
 
@@ -55,6 +57,8 @@ class CompiledFilter:
     joined: Node | None = None
     expressions: bool = False
     """Whether it holds expressions, which fail on values that they cannot take where a condition does not match."""
+    node: Node = _EVERYONE
+    """What `match` and `joined` say, as nodes."""
 
 
 def _nowhere(audience_id: str) -> Filter | ContactList:
@@ -119,7 +123,7 @@ class FilterCompiler:
         self._check_size(spelt_out, "where_json" if audience_filter.exact else "where")
         records = (resolved, *(join.query for join in related))
         expressions = any(isinstance(inner, Expression) for node in records for inner in walk(node))
-        return CompiledFilter(datatype, match, _all(joined) if joined else None, expressions)
+        return CompiledFilter(datatype, match, _all(joined) if joined else None, expressions, resolved)
 
     def _check_size(self, where: Any, place: str) -> None:
         try:

@@ -25,6 +25,12 @@ def record_path(path: str, place: str) -> str:
     return f"data.{path}"
 
 
+def written_path(path: str) -> str:
+    """How a caller writes the path of a record's field: `data.x` is `x`, unless a system field has that name."""
+    payload = path.removeprefix("data.")
+    return path if payload.partition(".")[0] in (*SYSTEM_FIELDS, "data") else payload
+
+
 def element_path(path: str, place: str) -> str:
     """`path` as it stands inside an array's element ($elemMatch), where nothing is added. Raises like record_path."""
     segments = path.split(".")

@@ -27,9 +27,10 @@ from audience_service.pb.audience.v1 import resources_pb2 as audience_dot_v1_dot
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!audience/v1/segment_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\"\x9a\x01\n\x14\x43reateSegmentRequest\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x14.audience.v1.SegmentB\x04\xe2\x41\x01\x02\x12*\n\x06source\x18\x02 \x01(\x0b\x32\x1a.audience.v1.SegmentSource\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"W\n\rSegmentSource\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"%\n\x11GetSegmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"y\n\x13ListSegmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08order_by\x18\x06 \x01(\t\"k\n\x14ListSegmentsResponse\x12&\n\x08segments\x18\x01 \x03(\x0b\x32\x14.audience.v1.Segment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\x8b\x01\n\x14UpdateSegmentRequest\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x14.audience.v1.SegmentB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"J\n\x14\x44\x65leteSegmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x07version\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\n\n\x08_version\"H\n\x19\x41\x64\x64SegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63ontact_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"X\n\x1a\x41\x64\x64SegmentContactsResponse\x12\x13\n\x0b\x61\x64\x64\x65\x64_count\x18\x01 \x01(\x05\x12%\n\x07segment\x18\x02 \x01(\x0b\x32\x14.audience.v1.Segment\"K\n\x1cRemoveSegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63ontact_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"]\n\x1dRemoveSegmentContactsResponse\x12\x15\n\rremoved_count\x18\x01 \x01(\x05\x12%\n\x07segment\x18\x02 \x01(\x0b\x32\x14.audience.v1.Segment\"U\n\x1aListSegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"_\n\x1bListSegmentContactsResponse\x12\x13\n\x0b\x63ontact_ids\x18\x01 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\x32\xb6\x08\n\x0eSegmentService\x12\x85\x01\n\rCreateSegment\x12!.audience.v1.CreateSegmentRequest\x1a\x14.audience.v1.Segment\";\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02\"\"\x17/crm/audiences/segments:\x07segment\x12z\n\nGetSegment\x12\x1e.audience.v1.GetSegmentRequest\x1a\x14.audience.v1.Segment\"6\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x1e\x12\x1c/crm/audiences/segments/{id}\x12\x86\x01\n\x0cListSegments\x12 .audience.v1.ListSegmentsRequest\x1a!.audience.v1.ListSegmentsResponse\"1\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x19\x12\x17/crm/audiences/segments\x12\x92\x01\n\rUpdateSegment\x12!.audience.v1.UpdateSegmentRequest\x1a\x14.audience.v1.Segment\"H\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02/\x1a$/crm/audiences/segments/{segment.id}:\x07segment\x12\x81\x01\n\rDeleteSegment\x12!.audience.v1.DeleteSegmentRequest\x1a\x14.audience.v1.Segment\"7\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02\x1e*\x1c/crm/audiences/segments/{id}\x12z\n\x12\x41\x64\x64SegmentContacts\x12&.audience.v1.AddSegmentContactsRequest\x1a\'.audience.v1.AddSegmentContactsResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x83\x01\n\x15RemoveSegmentContacts\x12).audience.v1.RemoveSegmentContactsRequest\x1a*.audience.v1.RemoveSegmentContactsResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12|\n\x13ListSegmentContacts\x12\'.audience.v1.ListSegmentContactsRequest\x1a(.audience.v1.ListSegmentContactsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!audience/v1/segment_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9a\x01\n\x14\x43reateSegmentRequest\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x14.audience.v1.SegmentB\x04\xe2\x41\x01\x02\x12*\n\x06source\x18\x02 \x01(\x0b\x32\x1a.audience.v1.SegmentSource\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"W\n\rSegmentSource\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"%\n\x11GetSegmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"y\n\x13ListSegmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08order_by\x18\x06 \x01(\t\"k\n\x14ListSegmentsResponse\x12&\n\x08segments\x18\x01 \x03(\x0b\x32\x14.audience.v1.Segment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\x8b\x01\n\x14UpdateSegmentRequest\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x14.audience.v1.SegmentB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"J\n\x14\x44\x65leteSegmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x07version\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\n\n\x08_version\"H\n\x19\x41\x64\x64SegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63ontact_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"X\n\x1a\x41\x64\x64SegmentContactsResponse\x12\x13\n\x0b\x61\x64\x64\x65\x64_count\x18\x01 \x01(\x05\x12%\n\x07segment\x18\x02 \x01(\x0b\x32\x14.audience.v1.Segment\"K\n\x1cRemoveSegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63ontact_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"]\n\x1dRemoveSegmentContactsResponse\x12\x15\n\rremoved_count\x18\x01 \x01(\x05\x12%\n\x07segment\x18\x02 \x01(\x0b\x32\x14.audience.v1.Segment\"U\n\x1aListSegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"_\n\x1bListSegmentContactsResponse\x12\x13\n\x0b\x63ontact_ids\x18\x01 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"|\n\x14\x45xplainFilterRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x12\x10\n\x03run\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\x0c\n\npopulationB\x06\n\x04_run\"\xba\x01\n\x15\x45xplainFilterResponse\x12\r\n\x05words\x18\x01 \x01(\t\x12\x0e\n\x06\x66ields\x18\x02 \x03(\t\x12$\n\x04plan\x18\x03 \x01(\x0b\x32\x16.audience.v1.QueryPlan\x12.\n\x0cindex_advice\x18\x04 \x01(\x0b\x32\x18.audience.v1.IndexAdvice\x12,\n\x08warnings\x18\x05 \x03(\x0b\x32\x1a.audience.v1.FilterWarning\"y\n\tQueryPlan\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.audience.v1.PlanKind\x12\r\n\x05index\x18\x02 \x01(\t\x12\r\n\x05joins\x18\x03 \x01(\x05\x12)\n\x07\x66igures\x18\x04 \x01(\x0b\x32\x18.audience.v1.PlanFigures\"\x8d\x01\n\x0bPlanFigures\x12\x1a\n\x12\x64ocuments_examined\x18\x01 \x01(\x03\x12\x15\n\rkeys_examined\x18\x02 \x01(\x03\x12\x0f\n\x07matched\x18\x03 \x01(\x05\x12$\n\x1c\x64ocuments_examined_per_match\x18\x04 \x01(\x01\x12\x14\n\x0cmilliseconds\x18\x05 \x01(\x05\"^\n\x0bIndexAdvice\x12\x10\n\x08\x64\x61tatype\x18\x01 \x01(\t\x12!\n\x05index\x18\x02 \x01(\x0b\x32\x12.audience.v1.Index\x12\r\n\x05helps\x18\x03 \x01(\x08\x12\x0b\n\x03why\x18\x04 \x01(\t\"\'\n\x05Index\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\x12\x0e\n\x06unique\x18\x02 \x01(\x08\";\n\x11ListFieldsRequest\x12\x16\n\x08\x64\x61tatype\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06prefix\x18\x02 \x01(\t\"u\n\x12ListFieldsResponse\x12\"\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x12.audience.v1.Field\x12\x15\n\rsampled_count\x18\x02 \x01(\x05\x12\r\n\x05total\x18\x03 \x01(\x08\x12\x15\n\romitted_count\x18\x04 \x01(\x05\"\x92\x01\n\x05\x46ield\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x05types\x18\x02 \x03(\x0b\x32\x16.audience.v1.FieldType\x12\x14\n\x0c\x66illed_share\x18\x03 \x01(\x01\x12+\n\ntop_values\x18\x04 \x03(\x0b\x32\x17.audience.v1.FieldValue\x12\x11\n\toperators\x18\x05 \x03(\t\"(\n\tFieldType\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"B\n\nFieldValue\x12%\n\x05value\x18\x01 \x01(\x0b\x32\x16.google.protobuf.Value\x12\r\n\x05share\x18\x02 \x01(\x01*N\n\x08PlanKind\x12\x19\n\x15PLAN_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fPLAN_KIND_INDEX\x10\x01\x12\x12\n\x0ePLAN_KIND_SCAN\x10\x02\x32\x85\n\n\x0eSegmentService\x12\x85\x01\n\rCreateSegment\x12!.audience.v1.CreateSegmentRequest\x1a\x14.audience.v1.Segment\";\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02\"\"\x17/crm/audiences/segments:\x07segment\x12z\n\nGetSegment\x12\x1e.audience.v1.GetSegmentRequest\x1a\x14.audience.v1.Segment\"6\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x1e\x12\x1c/crm/audiences/segments/{id}\x12\x86\x01\n\x0cListSegments\x12 .audience.v1.ListSegmentsRequest\x1a!.audience.v1.ListSegmentsResponse\"1\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x19\x12\x17/crm/audiences/segments\x12\x92\x01\n\rUpdateSegment\x12!.audience.v1.UpdateSegmentRequest\x1a\x14.audience.v1.Segment\"H\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02/\x1a$/crm/audiences/segments/{segment.id}:\x07segment\x12\x81\x01\n\rDeleteSegment\x12!.audience.v1.DeleteSegmentRequest\x1a\x14.audience.v1.Segment\"7\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02\x1e*\x1c/crm/audiences/segments/{id}\x12z\n\x12\x41\x64\x64SegmentContacts\x12&.audience.v1.AddSegmentContactsRequest\x1a\'.audience.v1.AddSegmentContactsResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x83\x01\n\x15RemoveSegmentContacts\x12).audience.v1.RemoveSegmentContactsRequest\x1a*.audience.v1.RemoveSegmentContactsResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12|\n\x13ListSegmentContacts\x12\'.audience.v1.ListSegmentContactsRequest\x1a(.audience.v1.ListSegmentContactsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12j\n\rExplainFilter\x12!.audience.v1.ExplainFilterRequest\x1a\".audience.v1.ExplainFilterResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12\x61\n\nListFields\x12\x1e.audience.v1.ListFieldsRequest\x1a\x1f.audience.v1.ListFieldsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,6 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REMOVESEGMENTCONTACTSREQUEST'].fields_by_name['contact_ids']._serialized_options = b'\342A\001\002'
   _globals['_LISTSEGMENTCONTACTSREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_LISTSEGMENTCONTACTSREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTFIELDSREQUEST'].fields_by_name['datatype']._loaded_options = None
+  _globals['_LISTFIELDSREQUEST'].fields_by_name['datatype']._serialized_options = b'\342A\001\002'
   _globals['_SEGMENTSERVICE'].methods_by_name['CreateSegment']._loaded_options = None
   _globals['_SEGMENTSERVICE'].methods_by_name['CreateSegment']._serialized_options = b'\312\363\030\017audiences.write\202\323\344\223\002\"\"\027/crm/audiences/segments:\007segment'
   _globals['_SEGMENTSERVICE'].methods_by_name['GetSegment']._loaded_options = None
@@ -70,32 +73,60 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEGMENTSERVICE'].methods_by_name['RemoveSegmentContacts']._serialized_options = b'\312\363\030\017audiences.write'
   _globals['_SEGMENTSERVICE'].methods_by_name['ListSegmentContacts']._loaded_options = None
   _globals['_SEGMENTSERVICE'].methods_by_name['ListSegmentContacts']._serialized_options = b'\312\363\030\016audiences.read'
-  _globals['_CREATESEGMENTREQUEST']._serialized_start=204
-  _globals['_CREATESEGMENTREQUEST']._serialized_end=358
-  _globals['_SEGMENTSOURCE']._serialized_start=360
-  _globals['_SEGMENTSOURCE']._serialized_end=447
-  _globals['_GETSEGMENTREQUEST']._serialized_start=449
-  _globals['_GETSEGMENTREQUEST']._serialized_end=486
-  _globals['_LISTSEGMENTSREQUEST']._serialized_start=488
-  _globals['_LISTSEGMENTSREQUEST']._serialized_end=609
-  _globals['_LISTSEGMENTSRESPONSE']._serialized_start=611
-  _globals['_LISTSEGMENTSRESPONSE']._serialized_end=718
-  _globals['_UPDATESEGMENTREQUEST']._serialized_start=721
-  _globals['_UPDATESEGMENTREQUEST']._serialized_end=860
-  _globals['_DELETESEGMENTREQUEST']._serialized_start=862
-  _globals['_DELETESEGMENTREQUEST']._serialized_end=936
-  _globals['_ADDSEGMENTCONTACTSREQUEST']._serialized_start=938
-  _globals['_ADDSEGMENTCONTACTSREQUEST']._serialized_end=1010
-  _globals['_ADDSEGMENTCONTACTSRESPONSE']._serialized_start=1012
-  _globals['_ADDSEGMENTCONTACTSRESPONSE']._serialized_end=1100
-  _globals['_REMOVESEGMENTCONTACTSREQUEST']._serialized_start=1102
-  _globals['_REMOVESEGMENTCONTACTSREQUEST']._serialized_end=1177
-  _globals['_REMOVESEGMENTCONTACTSRESPONSE']._serialized_start=1179
-  _globals['_REMOVESEGMENTCONTACTSRESPONSE']._serialized_end=1272
-  _globals['_LISTSEGMENTCONTACTSREQUEST']._serialized_start=1274
-  _globals['_LISTSEGMENTCONTACTSREQUEST']._serialized_end=1359
-  _globals['_LISTSEGMENTCONTACTSRESPONSE']._serialized_start=1361
-  _globals['_LISTSEGMENTCONTACTSRESPONSE']._serialized_end=1456
-  _globals['_SEGMENTSERVICE']._serialized_start=1459
-  _globals['_SEGMENTSERVICE']._serialized_end=2537
+  _globals['_SEGMENTSERVICE'].methods_by_name['ExplainFilter']._loaded_options = None
+  _globals['_SEGMENTSERVICE'].methods_by_name['ExplainFilter']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_SEGMENTSERVICE'].methods_by_name['ListFields']._loaded_options = None
+  _globals['_SEGMENTSERVICE'].methods_by_name['ListFields']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_PLANKIND']._serialized_start=2646
+  _globals['_PLANKIND']._serialized_end=2724
+  _globals['_CREATESEGMENTREQUEST']._serialized_start=234
+  _globals['_CREATESEGMENTREQUEST']._serialized_end=388
+  _globals['_SEGMENTSOURCE']._serialized_start=390
+  _globals['_SEGMENTSOURCE']._serialized_end=477
+  _globals['_GETSEGMENTREQUEST']._serialized_start=479
+  _globals['_GETSEGMENTREQUEST']._serialized_end=516
+  _globals['_LISTSEGMENTSREQUEST']._serialized_start=518
+  _globals['_LISTSEGMENTSREQUEST']._serialized_end=639
+  _globals['_LISTSEGMENTSRESPONSE']._serialized_start=641
+  _globals['_LISTSEGMENTSRESPONSE']._serialized_end=748
+  _globals['_UPDATESEGMENTREQUEST']._serialized_start=751
+  _globals['_UPDATESEGMENTREQUEST']._serialized_end=890
+  _globals['_DELETESEGMENTREQUEST']._serialized_start=892
+  _globals['_DELETESEGMENTREQUEST']._serialized_end=966
+  _globals['_ADDSEGMENTCONTACTSREQUEST']._serialized_start=968
+  _globals['_ADDSEGMENTCONTACTSREQUEST']._serialized_end=1040
+  _globals['_ADDSEGMENTCONTACTSRESPONSE']._serialized_start=1042
+  _globals['_ADDSEGMENTCONTACTSRESPONSE']._serialized_end=1130
+  _globals['_REMOVESEGMENTCONTACTSREQUEST']._serialized_start=1132
+  _globals['_REMOVESEGMENTCONTACTSREQUEST']._serialized_end=1207
+  _globals['_REMOVESEGMENTCONTACTSRESPONSE']._serialized_start=1209
+  _globals['_REMOVESEGMENTCONTACTSRESPONSE']._serialized_end=1302
+  _globals['_LISTSEGMENTCONTACTSREQUEST']._serialized_start=1304
+  _globals['_LISTSEGMENTCONTACTSREQUEST']._serialized_end=1389
+  _globals['_LISTSEGMENTCONTACTSRESPONSE']._serialized_start=1391
+  _globals['_LISTSEGMENTCONTACTSRESPONSE']._serialized_end=1486
+  _globals['_EXPLAINFILTERREQUEST']._serialized_start=1488
+  _globals['_EXPLAINFILTERREQUEST']._serialized_end=1612
+  _globals['_EXPLAINFILTERRESPONSE']._serialized_start=1615
+  _globals['_EXPLAINFILTERRESPONSE']._serialized_end=1801
+  _globals['_QUERYPLAN']._serialized_start=1803
+  _globals['_QUERYPLAN']._serialized_end=1924
+  _globals['_PLANFIGURES']._serialized_start=1927
+  _globals['_PLANFIGURES']._serialized_end=2068
+  _globals['_INDEXADVICE']._serialized_start=2070
+  _globals['_INDEXADVICE']._serialized_end=2164
+  _globals['_INDEX']._serialized_start=2166
+  _globals['_INDEX']._serialized_end=2205
+  _globals['_LISTFIELDSREQUEST']._serialized_start=2207
+  _globals['_LISTFIELDSREQUEST']._serialized_end=2266
+  _globals['_LISTFIELDSRESPONSE']._serialized_start=2268
+  _globals['_LISTFIELDSRESPONSE']._serialized_end=2385
+  _globals['_FIELD']._serialized_start=2388
+  _globals['_FIELD']._serialized_end=2534
+  _globals['_FIELDTYPE']._serialized_start=2536
+  _globals['_FIELDTYPE']._serialized_end=2576
+  _globals['_FIELDVALUE']._serialized_start=2578
+  _globals['_FIELDVALUE']._serialized_end=2644
+  _globals['_SEGMENTSERVICE']._serialized_start=2727
+  _globals['_SEGMENTSERVICE']._serialized_end=4012
 # @@protoc_insertion_point(module_scope)
