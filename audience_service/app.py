@@ -17,6 +17,8 @@ from audience_service.domain.membership import Membership
 from audience_service.domain.reach import Reach
 from audience_service.domain.segments import Segments
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.versions import SegmentVersions
+from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
 from audience_service.rpc.interceptor import Timeouts
@@ -63,10 +65,13 @@ class App:
         compiler = FilterCompiler(settings.datatypes)
         sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
         audiences = Audiences(store.segments, compiler)
+        drafts = DraftReader(compiler)
+        writer = SegmentWriter(store.segments, store.lists, audiences)
         servicers = Servicers(
             segment=SegmentServicer(
-                Segments(store.segments, store.lists, audiences, DraftReader(compiler), sealer),
-                ContactLists(store.segments, store.lists, audiences, sealer),
+                Segments(store.segments, store.lists, audiences, drafts, writer, sealer),
+                ContactLists(store.lists, audiences, writer, sealer),
+                SegmentVersions(store.versions, drafts, writer, sealer),
             ),
             reach=ReachServicer(Reach(store.members, audiences)),
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),

@@ -18,7 +18,8 @@
     │   └── MissingScope
     ├── NotFound
     │   ├── AudienceNotFound
-    │   └── ContactNotFound
+    │   ├── ContactNotFound
+    │   └── VersionNotFound
     ├── AlreadyExists
     │   ├── NameTaken
     │   └── RequestIdReused
@@ -183,6 +184,12 @@ class ContactNotFound(NotFound):
     """Ids for a static list name no living record of the org."""
 
     reason = "CONTACT_NOT_FOUND"
+
+
+class VersionNotFound(NotFound):
+    """The segment has no such version, or none that was kept."""
+
+    reason = "VERSION_NOT_FOUND"
 
 
 class AlreadyExists(AudienceError):

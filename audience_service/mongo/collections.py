@@ -14,6 +14,9 @@ LISTS = "audience_member"
 """Static lists: {_id: "<audience>/<sk>", audience, pk, sk} for each record on one; pk and sk are the record's own, so
 that the tenant scope, the order and the join with the record rest on sk here too."""
 
+VERSIONS = "segment_version"
+"""Segments as they were: each record before it was written over, to the letter but for `_id`, "<sk>/<version>"."""
+
 _SERVER_SELECTION_MS = 3_000
 _MAX_IDLE_MS = 300_000
 

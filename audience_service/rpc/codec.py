@@ -7,6 +7,7 @@ from audience_service.domain.errors import InvalidArgument, located
 from audience_service.domain.filters import Filter, Limits, fits_struct, parse_text, print_text
 from audience_service.domain.membership import MemberBatch
 from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type
+from audience_service.domain.version import SegmentVersion
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach_pb
 from audience_service.pb.audience.v1 import resources_pb2 as pb
@@ -82,9 +83,16 @@ def decode_query(message: segment_pb.ListSegmentsRequest) -> SegmentQuery:
     )
 
 
-def decode_version(message: pb.Segment | segment_pb.DeleteSegmentRequest) -> int | None:
+def decode_version(
+    message: pb.Segment | segment_pb.DeleteSegmentRequest | segment_pb.RestoreSegmentRequest,
+) -> int | None:
     """The version that a write is to be made on, None for whatever is there."""
     return message.version if message.HasField("version") else None
+
+
+def decode_restore_version(message: segment_pb.RestoreSegmentRequest) -> int | None:
+    """The version to bring back, None for the one that was deleted."""
+    return message.restore_version if message.HasField("restore_version") else None
 
 
 def decode_size(size: int, place: str, *, default: int, maximum: int) -> int:
@@ -108,6 +116,17 @@ def encode_segment(value: Segment) -> pb.Segment:
         create_time=encode_moment(value.create_time),
         update_time=encode_moment(value.update_time),
         author=value.author,
+    )
+
+
+def encode_version(value: SegmentVersion) -> segment_pb.SegmentVersion:
+    """The version as callers see it."""
+    return segment_pb.SegmentVersion(
+        version=value.segment.version,
+        segment=encode_segment(value.segment),
+        subject=value.segment.editor,
+        update_time=encode_moment(value.segment.update_time),
+        changed_fields=value.changed_fields,
     )
 
 

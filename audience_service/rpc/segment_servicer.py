@@ -4,6 +4,7 @@ import grpc
 
 from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.segments import Segments
+from audience_service.domain.versions import SegmentVersions
 from audience_service.pb.audience.v1 import segment_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import Segment
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceServicer
@@ -11,19 +12,22 @@ from audience_service.rpc.call import current_call
 from audience_service.rpc.codec import (
     decode_draft,
     decode_query,
+    decode_restore_version,
     decode_size,
     decode_source,
     decode_version,
     encode_segment,
+    encode_version,
 )
 
 
 class SegmentServicer(SegmentServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, segments: Segments, lists: ContactLists) -> None:
+    def __init__(self, segments: Segments, lists: ContactLists, versions: SegmentVersions) -> None:
         self._segments = segments
         self._lists = lists
+        self._versions = versions
 
     def CreateSegment(self, request: pb.CreateSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Save or freeze a segment."""
@@ -86,3 +90,20 @@ class SegmentServicer(SegmentServiceServicer):
         return pb.ListSegmentContactsResponse(
             contact_ids=page.ids, next_page_token=page.next_page_token, total_size=page.total
         )
+
+    def ListSegmentVersions(
+        self, request: pb.ListSegmentVersionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListSegmentVersionsResponse:
+        """Answer with a page of versions."""
+        size = decode_size(request.page_size, "page_size", default=20, maximum=100)
+        page = self._versions.list(current_call(), request.id, size, request.page_token)
+        return pb.ListSegmentVersionsResponse(
+            versions=[encode_version(version) for version in page.versions],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )
+
+    def RestoreSegment(self, request: pb.RestoreSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Bring a segment, or an older version of it, back."""
+        version, older = decode_version(request), decode_restore_version(request)
+        return encode_segment(self._versions.restore(current_call(), request.id, version, older))

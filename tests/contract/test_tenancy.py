@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import AudienceNotFound, ContactNotFound
+from audience_service.domain.errors import AudienceNotFound, ContactNotFound, VersionNotFound
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.ports import ContactList, CreateRequest
 from audience_service.domain.segment import Segment, SegmentQuery, SegmentType
@@ -34,7 +34,7 @@ def orgs(service: Service) -> Iterator[tuple[Store, str, str]]:
         service.store.segments.insert(org, segment(f"of {org}"), None, NEVER)
         service.store.lists.add(org, LIST, [f"contact-{key}" for key in keys], NEVER)
     yield service.store, ours, theirs
-    for name in ("contact", "segment", "audience_member"):
+    for name in ("contact", "segment", "segment_version", "audience_member"):
         service.store.database[name].delete_many({"sk": {"$regex": f"^{ours}2?/"}})
 
 
@@ -80,10 +80,27 @@ def test_segments_of_the_same_id_are_told_apart(orgs: tuple[Store, str, str]) ->
         assert store.segments.get(org, LIST.audience_id, NEVER).name == f"of {org}"
         page = store.segments.page(org, SegmentQuery(), 10, None, NEVER)
         assert ([item.name for item in page.segments], page.total) == ([f"of {org}"], 1)
-    assert store.segments.touch(ours, LIST.audience_id, NEVER).version == 1
+        assert store.segments.find(org, LIST.audience_id, NEVER).name == f"of {org}"
     current = store.segments.get(ours, LIST.audience_id, NEVER)
-    assert store.segments.save(ours, current, NEVER).version == 2
+    touched = store.segments.touch(ours, current, NEVER)
+    assert (touched.version, store.segments.save(ours, touched, NEVER).version) == (1, 2)
     assert store.segments.get(theirs, LIST.audience_id, NEVER).version == 0
+
+
+def test_versions_of_the_same_id_are_told_apart(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    for org, writes in ((ours, 1), (theirs, 3)):
+        for _ in range(writes):
+            store.segments.touch(org, store.segments.get(org, LIST.audience_id, NEVER), NEVER)
+    for org, writes in ((ours, 1), (theirs, 3)):
+        page = store.versions.page(org, LIST.audience_id, None, 10, NEVER)
+        assert ([item.version for item in page.versions], page.total) == ([*range(writes, -1, -1)], writes + 1)
+        assert {item.name for item in page.versions} == {f"of {org}"}
+        assert store.versions.get(org, LIST.audience_id, 0, NEVER).name == f"of {org}"
+    with pytest.raises(VersionNotFound):
+        store.versions.get(ours, LIST.audience_id, 2, NEVER)
+    below = store.versions.page(ours, LIST.audience_id, 3, 10, NEVER)
+    assert [item.version for item in below.versions] == [0], "a key of another org's shows nothing of it"
 
 
 def test_names_and_requests_are_an_orgs_own(orgs: tuple[Store, str, str]) -> None:

@@ -160,6 +160,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "INTERNAL", "domain": "audience", "metadata": {"incident": "3f0c9a52"}}
     """
+    VERSION_NOT_FOUND: _ErrorReason.ValueType  # 26
+    """VERSION_NOT_FOUND: the segment has no such version, or it was written past this service and not kept. NOT_FOUND.
+
+        {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience". Switch on
@@ -303,5 +308,10 @@ INTERNAL: ErrorReason.ValueType  # 25
 """INTERNAL: a defect of the service; its log holds the incident. INTERNAL.
 
     {"reason": "INTERNAL", "domain": "audience", "metadata": {"incident": "3f0c9a52"}}
+"""
+VERSION_NOT_FOUND: ErrorReason.ValueType  # 26
+"""VERSION_NOT_FOUND: the segment has no such version, or it was written past this service and not kept. NOT_FOUND.
+
+    {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -27,9 +27,10 @@ from audience_service.pb.audience.v1 import resources_pb2 as audience_dot_v1_dot
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!audience/v1/segment_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\"\x9a\x01\n\x14\x43reateSegmentRequest\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x14.audience.v1.SegmentB\x04\xe2\x41\x01\x02\x12*\n\x06source\x18\x02 \x01(\x0b\x32\x1a.audience.v1.SegmentSource\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"W\n\rSegmentSource\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"%\n\x11GetSegmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"y\n\x13ListSegmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08order_by\x18\x06 \x01(\t\"k\n\x14ListSegmentsResponse\x12&\n\x08segments\x18\x01 \x03(\x0b\x32\x14.audience.v1.Segment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\x8b\x01\n\x14UpdateSegmentRequest\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x14.audience.v1.SegmentB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"J\n\x14\x44\x65leteSegmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x07version\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\n\n\x08_version\"H\n\x19\x41\x64\x64SegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63ontact_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"X\n\x1a\x41\x64\x64SegmentContactsResponse\x12\x13\n\x0b\x61\x64\x64\x65\x64_count\x18\x01 \x01(\x05\x12%\n\x07segment\x18\x02 \x01(\x0b\x32\x14.audience.v1.Segment\"K\n\x1cRemoveSegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63ontact_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"]\n\x1dRemoveSegmentContactsResponse\x12\x15\n\rremoved_count\x18\x01 \x01(\x05\x12%\n\x07segment\x18\x02 \x01(\x0b\x32\x14.audience.v1.Segment\"U\n\x1aListSegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"_\n\x1bListSegmentContactsResponse\x12\x13\n\x0b\x63ontact_ids\x18\x01 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\x32\xb6\x08\n\x0eSegmentService\x12\x85\x01\n\rCreateSegment\x12!.audience.v1.CreateSegmentRequest\x1a\x14.audience.v1.Segment\";\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02\"\"\x17/crm/audiences/segments:\x07segment\x12z\n\nGetSegment\x12\x1e.audience.v1.GetSegmentRequest\x1a\x14.audience.v1.Segment\"6\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x1e\x12\x1c/crm/audiences/segments/{id}\x12\x86\x01\n\x0cListSegments\x12 .audience.v1.ListSegmentsRequest\x1a!.audience.v1.ListSegmentsResponse\"1\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x19\x12\x17/crm/audiences/segments\x12\x92\x01\n\rUpdateSegment\x12!.audience.v1.UpdateSegmentRequest\x1a\x14.audience.v1.Segment\"H\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02/\x1a$/crm/audiences/segments/{segment.id}:\x07segment\x12\x81\x01\n\rDeleteSegment\x12!.audience.v1.DeleteSegmentRequest\x1a\x14.audience.v1.Segment\"7\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02\x1e*\x1c/crm/audiences/segments/{id}\x12z\n\x12\x41\x64\x64SegmentContacts\x12&.audience.v1.AddSegmentContactsRequest\x1a\'.audience.v1.AddSegmentContactsResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x83\x01\n\x15RemoveSegmentContacts\x12).audience.v1.RemoveSegmentContactsRequest\x1a*.audience.v1.RemoveSegmentContactsResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12|\n\x13ListSegmentContacts\x12\'.audience.v1.ListSegmentContactsRequest\x1a(.audience.v1.ListSegmentContactsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!audience/v1/segment_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x01\n\x14\x43reateSegmentRequest\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x14.audience.v1.SegmentB\x04\xe2\x41\x01\x02\x12*\n\x06source\x18\x02 \x01(\x0b\x32\x1a.audience.v1.SegmentSource\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"W\n\rSegmentSource\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"%\n\x11GetSegmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"y\n\x13ListSegmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x10\n\x08order_by\x18\x06 \x01(\t\"k\n\x14ListSegmentsResponse\x12&\n\x08segments\x18\x01 \x03(\x0b\x32\x14.audience.v1.Segment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\x8b\x01\n\x14UpdateSegmentRequest\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x14.audience.v1.SegmentB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"J\n\x14\x44\x65leteSegmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x07version\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\n\n\x08_version\"U\n\x1aListSegmentVersionsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x1bListSegmentVersionsResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.audience.v1.SegmentVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\xa2\x01\n\x0eSegmentVersion\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12%\n\x07segment\x18\x02 \x01(\x0b\x32\x14.audience.v1.Segment\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x63hanged_fields\x18\x05 \x03(\t\"}\n\x15RestoreSegmentRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x07version\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1c\n\x0frestore_version\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_versionB\x12\n\x10_restore_version\"H\n\x19\x41\x64\x64SegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63ontact_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"X\n\x1a\x41\x64\x64SegmentContactsResponse\x12\x13\n\x0b\x61\x64\x64\x65\x64_count\x18\x01 \x01(\x05\x12%\n\x07segment\x18\x02 \x01(\x0b\x32\x14.audience.v1.Segment\"K\n\x1cRemoveSegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63ontact_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"]\n\x1dRemoveSegmentContactsResponse\x12\x15\n\rremoved_count\x18\x01 \x01(\x05\x12%\n\x07segment\x18\x02 \x01(\x0b\x32\x14.audience.v1.Segment\"U\n\x1aListSegmentContactsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"_\n\x1bListSegmentContactsResponse\x12\x13\n\x0b\x63ontact_ids\x18\x01 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\x32\x95\n\n\x0eSegmentService\x12\x85\x01\n\rCreateSegment\x12!.audience.v1.CreateSegmentRequest\x1a\x14.audience.v1.Segment\";\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02\"\"\x17/crm/audiences/segments:\x07segment\x12z\n\nGetSegment\x12\x1e.audience.v1.GetSegmentRequest\x1a\x14.audience.v1.Segment\"6\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x1e\x12\x1c/crm/audiences/segments/{id}\x12\x86\x01\n\x0cListSegments\x12 .audience.v1.ListSegmentsRequest\x1a!.audience.v1.ListSegmentsResponse\"1\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x19\x12\x17/crm/audiences/segments\x12\x92\x01\n\rUpdateSegment\x12!.audience.v1.UpdateSegmentRequest\x1a\x14.audience.v1.Segment\"H\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02/\x1a$/crm/audiences/segments/{segment.id}:\x07segment\x12\x81\x01\n\rDeleteSegment\x12!.audience.v1.DeleteSegmentRequest\x1a\x14.audience.v1.Segment\"7\xca\xf3\x18\x0f\x61udiences.write\x82\xd3\xe4\x93\x02\x1e*\x1c/crm/audiences/segments/{id}\x12|\n\x13ListSegmentVersions\x12\'.audience.v1.ListSegmentVersionsRequest\x1a(.audience.v1.ListSegmentVersionsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12_\n\x0eRestoreSegment\x12\".audience.v1.RestoreSegmentRequest\x1a\x14.audience.v1.Segment\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12z\n\x12\x41\x64\x64SegmentContacts\x12&.audience.v1.AddSegmentContactsRequest\x1a\'.audience.v1.AddSegmentContactsResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x83\x01\n\x15RemoveSegmentContacts\x12).audience.v1.RemoveSegmentContactsRequest\x1a*.audience.v1.RemoveSegmentContactsResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12|\n\x13ListSegmentContacts\x12\'.audience.v1.ListSegmentContactsRequest\x1a(.audience.v1.ListSegmentContactsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATESEGMENTREQUEST'].fields_by_name['segment']._serialized_options = b'\342A\001\002'
   _globals['_DELETESEGMENTREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_DELETESEGMENTREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_LISTSEGMENTVERSIONSREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_LISTSEGMENTVERSIONSREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_RESTORESEGMENTREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_RESTORESEGMENTREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_ADDSEGMENTCONTACTSREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_ADDSEGMENTCONTACTSREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_ADDSEGMENTCONTACTSREQUEST'].fields_by_name['contact_ids']._loaded_options = None
@@ -64,38 +69,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEGMENTSERVICE'].methods_by_name['UpdateSegment']._serialized_options = b'\312\363\030\017audiences.write\202\323\344\223\002/\032$/crm/audiences/segments/{segment.id}:\007segment'
   _globals['_SEGMENTSERVICE'].methods_by_name['DeleteSegment']._loaded_options = None
   _globals['_SEGMENTSERVICE'].methods_by_name['DeleteSegment']._serialized_options = b'\312\363\030\017audiences.write\202\323\344\223\002\036*\034/crm/audiences/segments/{id}'
+  _globals['_SEGMENTSERVICE'].methods_by_name['ListSegmentVersions']._loaded_options = None
+  _globals['_SEGMENTSERVICE'].methods_by_name['ListSegmentVersions']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_SEGMENTSERVICE'].methods_by_name['RestoreSegment']._loaded_options = None
+  _globals['_SEGMENTSERVICE'].methods_by_name['RestoreSegment']._serialized_options = b'\312\363\030\017audiences.write'
   _globals['_SEGMENTSERVICE'].methods_by_name['AddSegmentContacts']._loaded_options = None
   _globals['_SEGMENTSERVICE'].methods_by_name['AddSegmentContacts']._serialized_options = b'\312\363\030\017audiences.write'
   _globals['_SEGMENTSERVICE'].methods_by_name['RemoveSegmentContacts']._loaded_options = None
   _globals['_SEGMENTSERVICE'].methods_by_name['RemoveSegmentContacts']._serialized_options = b'\312\363\030\017audiences.write'
   _globals['_SEGMENTSERVICE'].methods_by_name['ListSegmentContacts']._loaded_options = None
   _globals['_SEGMENTSERVICE'].methods_by_name['ListSegmentContacts']._serialized_options = b'\312\363\030\016audiences.read'
-  _globals['_CREATESEGMENTREQUEST']._serialized_start=204
-  _globals['_CREATESEGMENTREQUEST']._serialized_end=358
-  _globals['_SEGMENTSOURCE']._serialized_start=360
-  _globals['_SEGMENTSOURCE']._serialized_end=447
-  _globals['_GETSEGMENTREQUEST']._serialized_start=449
-  _globals['_GETSEGMENTREQUEST']._serialized_end=486
-  _globals['_LISTSEGMENTSREQUEST']._serialized_start=488
-  _globals['_LISTSEGMENTSREQUEST']._serialized_end=609
-  _globals['_LISTSEGMENTSRESPONSE']._serialized_start=611
-  _globals['_LISTSEGMENTSRESPONSE']._serialized_end=718
-  _globals['_UPDATESEGMENTREQUEST']._serialized_start=721
-  _globals['_UPDATESEGMENTREQUEST']._serialized_end=860
-  _globals['_DELETESEGMENTREQUEST']._serialized_start=862
-  _globals['_DELETESEGMENTREQUEST']._serialized_end=936
-  _globals['_ADDSEGMENTCONTACTSREQUEST']._serialized_start=938
-  _globals['_ADDSEGMENTCONTACTSREQUEST']._serialized_end=1010
-  _globals['_ADDSEGMENTCONTACTSRESPONSE']._serialized_start=1012
-  _globals['_ADDSEGMENTCONTACTSRESPONSE']._serialized_end=1100
-  _globals['_REMOVESEGMENTCONTACTSREQUEST']._serialized_start=1102
-  _globals['_REMOVESEGMENTCONTACTSREQUEST']._serialized_end=1177
-  _globals['_REMOVESEGMENTCONTACTSRESPONSE']._serialized_start=1179
-  _globals['_REMOVESEGMENTCONTACTSRESPONSE']._serialized_end=1272
-  _globals['_LISTSEGMENTCONTACTSREQUEST']._serialized_start=1274
-  _globals['_LISTSEGMENTCONTACTSREQUEST']._serialized_end=1359
-  _globals['_LISTSEGMENTCONTACTSRESPONSE']._serialized_start=1361
-  _globals['_LISTSEGMENTCONTACTSRESPONSE']._serialized_end=1456
-  _globals['_SEGMENTSERVICE']._serialized_start=1459
-  _globals['_SEGMENTSERVICE']._serialized_end=2537
+  _globals['_CREATESEGMENTREQUEST']._serialized_start=237
+  _globals['_CREATESEGMENTREQUEST']._serialized_end=391
+  _globals['_SEGMENTSOURCE']._serialized_start=393
+  _globals['_SEGMENTSOURCE']._serialized_end=480
+  _globals['_GETSEGMENTREQUEST']._serialized_start=482
+  _globals['_GETSEGMENTREQUEST']._serialized_end=519
+  _globals['_LISTSEGMENTSREQUEST']._serialized_start=521
+  _globals['_LISTSEGMENTSREQUEST']._serialized_end=642
+  _globals['_LISTSEGMENTSRESPONSE']._serialized_start=644
+  _globals['_LISTSEGMENTSRESPONSE']._serialized_end=751
+  _globals['_UPDATESEGMENTREQUEST']._serialized_start=754
+  _globals['_UPDATESEGMENTREQUEST']._serialized_end=893
+  _globals['_DELETESEGMENTREQUEST']._serialized_start=895
+  _globals['_DELETESEGMENTREQUEST']._serialized_end=969
+  _globals['_LISTSEGMENTVERSIONSREQUEST']._serialized_start=971
+  _globals['_LISTSEGMENTVERSIONSREQUEST']._serialized_end=1056
+  _globals['_LISTSEGMENTVERSIONSRESPONSE']._serialized_start=1058
+  _globals['_LISTSEGMENTVERSIONSRESPONSE']._serialized_end=1179
+  _globals['_SEGMENTVERSION']._serialized_start=1182
+  _globals['_SEGMENTVERSION']._serialized_end=1344
+  _globals['_RESTORESEGMENTREQUEST']._serialized_start=1346
+  _globals['_RESTORESEGMENTREQUEST']._serialized_end=1471
+  _globals['_ADDSEGMENTCONTACTSREQUEST']._serialized_start=1473
+  _globals['_ADDSEGMENTCONTACTSREQUEST']._serialized_end=1545
+  _globals['_ADDSEGMENTCONTACTSRESPONSE']._serialized_start=1547
+  _globals['_ADDSEGMENTCONTACTSRESPONSE']._serialized_end=1635
+  _globals['_REMOVESEGMENTCONTACTSREQUEST']._serialized_start=1637
+  _globals['_REMOVESEGMENTCONTACTSREQUEST']._serialized_end=1712
+  _globals['_REMOVESEGMENTCONTACTSRESPONSE']._serialized_start=1714
+  _globals['_REMOVESEGMENTCONTACTSRESPONSE']._serialized_end=1807
+  _globals['_LISTSEGMENTCONTACTSREQUEST']._serialized_start=1809
+  _globals['_LISTSEGMENTCONTACTSREQUEST']._serialized_end=1894
+  _globals['_LISTSEGMENTCONTACTSRESPONSE']._serialized_start=1896
+  _globals['_LISTSEGMENTCONTACTSRESPONSE']._serialized_end=1991
+  _globals['_SEGMENTSERVICE']._serialized_start=1994
+  _globals['_SEGMENTSERVICE']._serialized_end=3295
 # @@protoc_insertion_point(module_scope)

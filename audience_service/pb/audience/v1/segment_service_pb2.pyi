@@ -8,6 +8,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -257,6 +258,159 @@ class DeleteSegmentRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
 
 Global___DeleteSegmentRequest: _TypeAlias = DeleteSegmentRequest  # noqa: Y015
+
+@_typing.final
+class ListSegmentVersionsRequest(_message.Message):
+    """ListSegmentVersionsRequest asks for ListSegmentVersions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the segment's id."""
+    page_size: _builtins.int
+    """page_size is how many to answer with at most. Default 20; at most 100, larger ones count as 100. A page of large
+    filters ends early, so that it fits the 4 MiB that clients accept by default.
+    """
+    page_token: _builtins.str
+    """page_token is the last answer's next_page_token. Default the first page."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSegmentVersionsRequest: _TypeAlias = ListSegmentVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListSegmentVersionsResponse(_message.Message):
+    """ListSegmentVersionsResponse is a page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token asks for the next page. Empty on the last one."""
+    total_size: _builtins.int
+    """total_size is how many versions all pages hold, as of this page."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentVersion]:
+        """versions are at most page_size versions, newest first."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___SegmentVersion] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "total_size", b"total_size", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSegmentVersionsResponse: _TypeAlias = ListSegmentVersionsResponse  # noqa: Y015
+
+@_typing.final
+class SegmentVersion(_message.Message):
+    """SegmentVersion is what a segment was between two writes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """version is the segment's version then."""
+    subject: _builtins.str
+    """subject is the subject of the token that wrote this version. Empty where something else wrote it past this service,
+    or a release of it that did not note who writes.
+    """
+    @_builtins.property
+    def segment(self) -> _resources_pb2.Segment:
+        """segment is the segment as it was, without contact_count: lists are not versioned."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """update_time is when this version was written."""
+
+    @_builtins.property
+    def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """changed_fields name what differs from the version listed after it: name, description, filter, state; and contacts
+        where this version was written by an edit of the list. Empty on the last version.
+        """
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        segment: _resources_pb2.Segment | None = ...,
+        subject: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        changed_fields: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["segment", b"segment", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_fields", b"changed_fields", "segment", b"segment", "subject", b"subject", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentVersion: _TypeAlias = SegmentVersion  # noqa: Y015
+
+@_typing.final
+class RestoreSegmentRequest(_message.Message):
+    """RestoreSegmentRequest asks for RestoreSegment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    RESTORE_VERSION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the segment's id."""
+    version: _builtins.int
+    """version makes the write compare-and-set: it is the current version, that of the deletion for a deleted segment.
+    Default: whatever is there is written over.
+    """
+    restore_version: _builtins.int
+    """restore_version is the version whose name, description and filter to bring back. Default: those that a deleted
+    segment has.
+    """
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        version: _builtins.int | None = ...,
+        restore_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_restore_version", b"_restore_version", "_version", b"_version", "restore_version", b"restore_version", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_version", b"_restore_version", "_version", b"_version", "id", b"id", "restore_version", b"restore_version", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__restore_version: _TypeAlias = _typing.Literal["restore_version"]  # noqa: Y015
+    _WhichOneofArgType__restore_version: _TypeAlias = _typing.Literal["_restore_version", b"_restore_version"]  # noqa: Y015
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restore_version) -> _WhichOneofReturnType__restore_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___RestoreSegmentRequest: _TypeAlias = RestoreSegmentRequest  # noqa: Y015
 
 @_typing.final
 class AddSegmentContactsRequest(_message.Message):

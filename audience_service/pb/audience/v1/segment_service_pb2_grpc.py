@@ -62,6 +62,16 @@ class SegmentServiceStub:
                 request_serializer=audience_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_resources__pb2.Segment.FromString,
                 _registered_method=True)
+        self.ListSegmentVersions = channel.unary_unary(
+                '/audience.v1.SegmentService/ListSegmentVersions',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsResponse.FromString,
+                _registered_method=True)
+        self.RestoreSegment = channel.unary_unary(
+                '/audience.v1.SegmentService/RestoreSegment',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.RestoreSegmentRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_resources__pb2.Segment.FromString,
+                _registered_method=True)
         self.AddSegmentContacts = channel.unary_unary(
                 '/audience.v1.SegmentService/AddSegmentContacts',
                 request_serializer=audience_dot_v1_dot_segment__service__pb2.AddSegmentContactsRequest.SerializeToString,
@@ -123,6 +133,26 @@ class SegmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSegmentVersions(self, request, context):
+        """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
+        on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
+        a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreSegment(self, request, context):
+        """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
+        name, description and filter that it had. It is a new write, one version up. A static segment's list is not
+        versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
+        VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
+        in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddSegmentContacts(self, request, context):
         """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
         list afterwards or, on an error, the call may be repeated as it is. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
@@ -175,6 +205,16 @@ def add_SegmentServiceServicer_to_server(servicer, server):
             'DeleteSegment': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSegment,
                     request_deserializer=audience_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_resources__pb2.Segment.SerializeToString,
+            ),
+            'ListSegmentVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSegmentVersions,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsResponse.SerializeToString,
+            ),
+            'RestoreSegment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreSegment,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.RestoreSegmentRequest.FromString,
                     response_serializer=audience_dot_v1_dot_resources__pb2.Segment.SerializeToString,
             ),
             'AddSegmentContacts': grpc.unary_unary_rpc_method_handler(
@@ -329,6 +369,60 @@ class SegmentService:
             target,
             '/audience.v1.SegmentService/DeleteSegment',
             audience_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.SerializeToString,
+            audience_dot_v1_dot_resources__pb2.Segment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSegmentVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/ListSegmentVersions',
+            audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsRequest.SerializeToString,
+            audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreSegment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/RestoreSegment',
+            audience_dot_v1_dot_segment__service__pb2.RestoreSegmentRequest.SerializeToString,
             audience_dot_v1_dot_resources__pb2.Segment.FromString,
             options,
             channel_credentials,

@@ -53,6 +53,18 @@ class SegmentServiceStub:
     """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept. Errors:
     AUDIENCE_NOT_FOUND, STALE_VERSION.
     """
+    ListSegmentVersions: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]
+    """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
+    on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
+    a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+    """
+    RestoreSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RestoreSegmentRequest, _resources_pb2.Segment]
+    """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
+    name, description and filter that it had. It is a new write, one version up. A static segment's list is not
+    versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
+    VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
+    in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
+    """
     AddSegmentContacts: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentContactsRequest, _segment_service_pb2.AddSegmentContactsResponse]
     """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
     list afterwards or, on an error, the call may be repeated as it is. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
@@ -91,6 +103,18 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     DeleteSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept. Errors:
     AUDIENCE_NOT_FOUND, STALE_VERSION.
+    """
+    ListSegmentVersions: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]  # type: ignore[assignment]
+    """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
+    on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
+    a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+    """
+    RestoreSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RestoreSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
+    """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
+    name, description and filter that it had. It is a new write, one version up. A static segment's list is not
+    versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
+    VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
+    in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
     """
     AddSegmentContacts: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentContactsRequest, _segment_service_pb2.AddSegmentContactsResponse]  # type: ignore[assignment]
     """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
@@ -157,6 +181,30 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
         """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept. Errors:
         AUDIENCE_NOT_FOUND, STALE_VERSION.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSegmentVersions(
+        self,
+        request: _segment_service_pb2.ListSegmentVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.ListSegmentVersionsResponse, _abc.Awaitable[_segment_service_pb2.ListSegmentVersionsResponse]]:
+        """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
+        on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
+        a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreSegment(
+        self,
+        request: _segment_service_pb2.RestoreSegmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
+        """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
+        name, description and filter that it had. It is a new write, one version up. A static segment's list is not
+        versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
+        VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
+        in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
         """
 
     @_abc_1.abstractmethod
