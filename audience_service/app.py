@@ -10,6 +10,7 @@ import structlog
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.contact_lists import ContactLists
+from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.filters import FilterCompiler
@@ -17,6 +18,7 @@ from audience_service.domain.membership import Membership
 from audience_service.domain.reach import Reach
 from audience_service.domain.segments import Segments
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
 from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
@@ -72,6 +74,8 @@ class App:
                 Segments(store.segments, store.lists, audiences, drafts, writer, sealer),
                 ContactLists(store.lists, audiences, writer, sealer),
                 SegmentVersions(store.versions, drafts, writer, sealer),
+                SegmentDeletion(store.uses, writer),
+                AudienceUses(store.segments, store.uses, audiences),
             ),
             reach=ReachServicer(Reach(store.members, audiences)),
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),

@@ -25,6 +25,7 @@
     │   └── RequestIdReused
     ├── StaleVersion
     ├── NotStatic
+    ├── AudienceInUse
     ├── UnusableAudience
     ├── TooManyStreams             retry later
     ├── StoreUnavailable           retry later
@@ -223,6 +224,12 @@ class NotStatic(AudienceError):
     """A dynamic segment has no list to edit or page."""
 
     reason = "NOT_STATIC"
+
+
+class AudienceInUse(AudienceError):
+    """Campaigns and the like, or other segments, use the audience."""
+
+    reason = "AUDIENCE_IN_USE"
 
 
 class UnusableAudience(AudienceError):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
+from audience_service.domain.use import AudienceUse, Usage
 from audience_service.domain.version import VersionPage
 
 Record = Mapping[str, Any]
@@ -86,6 +87,25 @@ class VersionRepository(Protocol):
 
     def get(self, org: str, segment_id: str, version: int, deadline: Deadline) -> Segment:
         """The segment as it was at a version. Raises AudienceNotFound, VersionNotFound."""
+
+
+class UseRepository(Protocol):
+    """The uses of audiences, each by audience, kind and user id, and what else refers to an audience."""
+
+    def add(self, org: str, use: AudienceUse, deadline: Deadline) -> AudienceUse:
+        """Register a use. Answers with the one that stands: the first of its key, whatever later ones say."""
+
+    def withdraw(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
+        """Take one `add` of the use back; it stays registered if it had been added before, or has been since."""
+
+    def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
+        """End a use, however often it was added; answers with whether there was one."""
+
+    def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
+        """The uses of an audience and the living dynamic segments that refer to it, up to `limit` of each named.
+
+        A segment's reference to itself does not count.
+        """
 
 
 class ListRepository(Protocol):

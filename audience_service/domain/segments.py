@@ -1,4 +1,4 @@
-"""The use cases on segments: create, get, list, update, delete."""
+"""The use cases on segments: create, get, list, update."""
 
 import contextlib
 import dataclasses
@@ -118,12 +118,6 @@ class Segments:
         if validate_only:
             return self._counted(call, (change(self._writer.current(call, segment_id, version)),))[0]
         return self._writer.write(call, segment_id, version, change)
-
-    def delete(self, call: Call, segment_id: str, version: int | None) -> Segment:
-        """Mark a living segment deleted. Raises AudienceNotFound, StaleVersion."""
-        return self._writer.write(
-            call, segment_id, version, lambda current: dataclasses.replace(current, state="deleted")
-        )
 
     def _made_by(self, call: Call, request: CreateRequest) -> Segment | None:
         found = self._segments.find_request(call.org, request, call.deadline)

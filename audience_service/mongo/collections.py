@@ -17,6 +17,10 @@ that the tenant scope, the order and the join with the record rest on sk here to
 VERSIONS = "segment_version"
 """Segments as they were: each record before it was written over, to the letter but for `_id`, "<sk>/<version>"."""
 
+USES = "audience_use"
+"""Registered uses: {_id: sk, sk: "<org>/audience_use/<audience>/<kind>/<user>", audience, kind, user, description,
+author, createdate, calls}; `calls` is how often it was registered."""
+
 _SERVER_SELECTION_MS = 3_000
 _MAX_IDLE_MS = 300_000
 

@@ -9,7 +9,14 @@ from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError
-from audience_service.domain.ports import ListRepository, MemberRepository, Record, SegmentRepository, VersionRepository
+from audience_service.domain.ports import (
+    ListRepository,
+    MemberRepository,
+    Record,
+    SegmentRepository,
+    UseRepository,
+    VersionRepository,
+)
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, embedded_database
 from audience_service.mongo.failures import limited, translated
@@ -17,7 +24,8 @@ from audience_service.mongo.indexes import Index, collated_collections, create_i
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.segments import MongoSegments
-from audience_service.mongo.turns import EmbeddedSegments, EmbeddedVersions
+from audience_service.mongo.turns import EmbeddedSegments, EmbeddedUses, EmbeddedVersions
+from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
 
 
@@ -27,6 +35,7 @@ class Store:
 
     segments: SegmentRepository
     versions: VersionRepository
+    uses: UseRepository
     lists: ListRepository
     members: MemberRepository
     database: Database[dict[str, Any]]
@@ -71,6 +80,7 @@ def mongo_store(uri: str, database: str) -> Store:
     return Store(
         segments=MongoSegments(connected),
         versions=MongoVersions(connected),
+        uses=MongoUses(connected),
         lists=MongoLists(connected),
         members=MongoMembers(connected),
         database=connected,
@@ -86,6 +96,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
     return Store(
         segments=EmbeddedSegments(database, turn),
         versions=EmbeddedVersions(database, turn),
+        uses=EmbeddedUses(database, turn),
         lists=EmbeddedLists(database),
         members=EmbeddedMembers(database),
         database=database,

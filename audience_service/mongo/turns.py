@@ -13,8 +13,10 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
 from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
+from audience_service.domain.use import AudienceUse, Usage
 from audience_service.domain.version import VersionPage
 from audience_service.mongo.segments import MongoSegments
+from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
 
 Turn = AbstractContextManager[Any]
@@ -70,3 +72,31 @@ class EmbeddedVersions(MongoVersions):
         """As on MongoDB."""
         with self._turn:
             return super().get(org, segment_id, version, deadline)
+
+
+class EmbeddedUses(MongoUses):
+    """MongoUses, one call at a time."""
+
+    def __init__(self, database: Database[dict[str, Any]], turn: Turn) -> None:
+        super().__init__(database)
+        self._turn = turn
+
+    def add(self, org: str, use: AudienceUse, deadline: Deadline) -> AudienceUse:
+        """As on MongoDB."""
+        with self._turn:
+            return super().add(org, use, deadline)
+
+    def withdraw(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
+        """As on MongoDB."""
+        with self._turn:
+            super().withdraw(org, use, deadline)
+
+    def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
+        """As on MongoDB."""
+        with self._turn:
+            return super().remove(org, use, deadline)
+
+    def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
+        """As on MongoDB."""
+        with self._turn:
+            return super().usage(org, audience_id, limit, deadline)

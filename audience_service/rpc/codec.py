@@ -7,6 +7,7 @@ from audience_service.domain.errors import InvalidArgument, located
 from audience_service.domain.filters import Filter, Limits, fits_struct, parse_text, print_text
 from audience_service.domain.membership import MemberBatch
 from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type
+from audience_service.domain.use import AudienceUse, Usage
 from audience_service.domain.version import SegmentVersion
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach_pb
@@ -95,6 +96,12 @@ def decode_restore_version(message: segment_pb.RestoreSegmentRequest) -> int | N
     return message.restore_version if message.HasField("restore_version") else None
 
 
+def decode_use(message: segment_pb.AudienceUse | segment_pb.ReleaseUseRequest) -> AudienceUse:
+    """The use that a caller means; output-only fields are passed over."""
+    description = message.description if isinstance(message, segment_pb.AudienceUse) else ""
+    return AudienceUse(message.audience_id, message.kind, message.user_id, description)
+
+
 def decode_size(size: int, place: str, *, default: int, maximum: int) -> int:
     """A page or batch size: the default for 0, at most the maximum (AIP-158). Raises InvalidArgument if negative."""
     if size < 0:
@@ -127,6 +134,28 @@ def encode_version(value: SegmentVersion) -> segment_pb.SegmentVersion:
         subject=value.segment.editor,
         update_time=encode_moment(value.segment.update_time),
         changed_fields=value.changed_fields,
+    )
+
+
+def encode_use(value: AudienceUse) -> segment_pb.AudienceUse:
+    """The use as callers see it."""
+    return segment_pb.AudienceUse(
+        audience_id=value.audience_id,
+        kind=value.kind,
+        user_id=value.user_id,
+        description=value.description,
+        subject=value.subject,
+        create_time=encode_moment(value.create_time),
+    )
+
+
+def encode_usage(value: Usage) -> segment_pb.GetSegmentUsageResponse:
+    """What uses a segment, as callers see it."""
+    return segment_pb.GetSegmentUsageResponse(
+        segments=[segment_pb.ReferringSegment(id=segment.id, name=segment.name) for segment in value.segments],
+        segment_count=value.segment_count,
+        uses=[encode_use(use) for use in value.uses],
+        use_count=value.use_count,
     )
 
 

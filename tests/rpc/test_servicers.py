@@ -212,6 +212,8 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "UpdateSegment",
         "DeleteSegment",
         "RestoreSegment",
+        "RegisterUse",
+        "ReleaseUse",
         "AddSegmentContacts",
         "RemoveSegmentContacts",
     }

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61udience/v1/error_reason.proto\x12\x0b\x61udience.v1*\xc1\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x11\n\rMISSING_TOKEN\x10\x01\x12\x11\n\rINVALID_TOKEN\x10\x02\x12\x11\n\rEXPIRED_TOKEN\x10\x03\x12\x11\n\rMISSING_ORGID\x10\x04\x12\x11\n\rINVALID_ORGID\x10\x05\x12\x0f\n\x0b\x46OREIGN_ORG\x10\x06\x12\x11\n\rMISSING_SCOPE\x10\x07\x12\x15\n\x11MALFORMED_REQUEST\x10\x08\x12\x11\n\rINVALID_FIELD\x10\t\x12\x12\n\x0eINVALID_FILTER\x10\n\x12\x14\n\x10\x46ILTER_TOO_LARGE\x10\x0b\x12\x18\n\x14\x44\x41TATYPE_NOT_ALLOWED\x10\x0c\x12\x16\n\x12INVALID_PAGE_TOKEN\x10\r\x12\x16\n\x12\x41UDIENCE_NOT_FOUND\x10\x0e\x12\x15\n\x11\x43ONTACT_NOT_FOUND\x10\x0f\x12\x0e\n\nNAME_TAKEN\x10\x10\x12\x15\n\x11REQUEST_ID_REUSED\x10\x11\x12\x11\n\rSTALE_VERSION\x10\x12\x12\x0e\n\nNOT_STATIC\x10\x13\x12\x15\n\x11UNUSABLE_AUDIENCE\x10\x14\x12\x14\n\x10TOO_MANY_STREAMS\x10\x15\x12\x15\n\x11STORE_UNAVAILABLE\x10\x16\x12\x0f\n\x0bOUT_OF_TIME\x10\x17\x12\x18\n\x14UNSUPPORTED_BY_STORE\x10\x18\x12\x0c\n\x08INTERNAL\x10\x19\x12\x15\n\x11VERSION_NOT_FOUND\x10\x1a\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61udience/v1/error_reason.proto\x12\x0b\x61udience.v1*\xd6\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x11\n\rMISSING_TOKEN\x10\x01\x12\x11\n\rINVALID_TOKEN\x10\x02\x12\x11\n\rEXPIRED_TOKEN\x10\x03\x12\x11\n\rMISSING_ORGID\x10\x04\x12\x11\n\rINVALID_ORGID\x10\x05\x12\x0f\n\x0b\x46OREIGN_ORG\x10\x06\x12\x11\n\rMISSING_SCOPE\x10\x07\x12\x15\n\x11MALFORMED_REQUEST\x10\x08\x12\x11\n\rINVALID_FIELD\x10\t\x12\x12\n\x0eINVALID_FILTER\x10\n\x12\x14\n\x10\x46ILTER_TOO_LARGE\x10\x0b\x12\x18\n\x14\x44\x41TATYPE_NOT_ALLOWED\x10\x0c\x12\x16\n\x12INVALID_PAGE_TOKEN\x10\r\x12\x16\n\x12\x41UDIENCE_NOT_FOUND\x10\x0e\x12\x15\n\x11\x43ONTACT_NOT_FOUND\x10\x0f\x12\x0e\n\nNAME_TAKEN\x10\x10\x12\x15\n\x11REQUEST_ID_REUSED\x10\x11\x12\x11\n\rSTALE_VERSION\x10\x12\x12\x0e\n\nNOT_STATIC\x10\x13\x12\x15\n\x11UNUSABLE_AUDIENCE\x10\x14\x12\x14\n\x10TOO_MANY_STREAMS\x10\x15\x12\x15\n\x11STORE_UNAVAILABLE\x10\x16\x12\x0f\n\x0bOUT_OF_TIME\x10\x17\x12\x18\n\x14UNSUPPORTED_BY_STORE\x10\x18\x12\x0c\n\x08INTERNAL\x10\x19\x12\x15\n\x11VERSION_NOT_FOUND\x10\x1a\x12\x13\n\x0f\x41UDIENCE_IN_USE\x10\x1b\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'audience.v1.error_reason_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=48
-  _globals['_ERRORREASON']._serialized_end=625
+  _globals['_ERRORREASON']._serialized_end=646
 # @@protoc_insertion_point(module_scope)

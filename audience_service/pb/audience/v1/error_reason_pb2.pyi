@@ -165,6 +165,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
     """
+    AUDIENCE_IN_USE: _ErrorReason.ValueType  # 27
+    """AUDIENCE_IN_USE: the audience has registered uses, or segments whose filters refer to it; the metadata counts both
+    and names the first. End them, or delete with force. FAILED_PRECONDITION.
+
+        {"reason": "AUDIENCE_IN_USE", "domain": "audience",
+         "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience". Switch on
@@ -313,5 +320,12 @@ VERSION_NOT_FOUND: ErrorReason.ValueType  # 26
 """VERSION_NOT_FOUND: the segment has no such version, or it was written past this service and not kept. NOT_FOUND.
 
     {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
+"""
+AUDIENCE_IN_USE: ErrorReason.ValueType  # 27
+"""AUDIENCE_IN_USE: the audience has registered uses, or segments whose filters refer to it; the metadata counts both
+and names the first. End them, or delete with force. FAILED_PRECONDITION.
+
+    {"reason": "AUDIENCE_IN_USE", "domain": "audience",
+     "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

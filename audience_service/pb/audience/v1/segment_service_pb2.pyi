@@ -239,19 +239,25 @@ class DeleteSegmentRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the segment's id."""
     version: _builtins.int
     """version makes the deletion compare-and-set. Default: whatever is there is deleted."""
+    force: _builtins.bool
+    """force deletes a segment that is in use: its uses stay registered, and segments that refer to it lose it. Default
+    false.
+    """
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         version: _builtins.int | None = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "id", b"id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "force", b"force", "id", b"id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
     _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
@@ -411,6 +417,216 @@ class RestoreSegmentRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
 
 Global___RestoreSegmentRequest: _TypeAlias = RestoreSegmentRequest  # noqa: Y015
+
+@_typing.final
+class AudienceUse(_message.Message):
+    """AudienceUse is somebody's word that they use an audience."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id is the audience that is used."""
+    kind: _builtins.str
+    """kind is what uses it: campaign, automation, ad_sync, report or a word of the caller's own. 1 to 64 of the
+    characters a-z 0-9 _ -
+    """
+    user_id: _builtins.str
+    """user_id is the id of what uses it, among those of its kind. 1 to 200 printable characters."""
+    description: _builtins.str
+    """description tells people what uses it. Default empty, at most 200 characters."""
+    subject: _builtins.str
+    """subject is the subject of the token that registered the use first."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """create_time is when it was registered first."""
+
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        description: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "create_time", b"create_time", "description", b"description", "kind", b"kind", "subject", b"subject", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceUse: _TypeAlias = AudienceUse  # noqa: Y015
+
+@_typing.final
+class RegisterUseRequest(_message.Message):
+    """RegisterUseRequest asks for RegisterUse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def use(self) -> Global___AudienceUse:
+        """use is what to register."""
+
+    def __init__(
+        self,
+        *,
+        use: Global___AudienceUse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterUseRequest: _TypeAlias = RegisterUseRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseUseRequest(_message.Message):
+    """ReleaseUseRequest asks for ReleaseUse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id is the audience that was used."""
+    kind: _builtins.str
+    """kind is the use's kind, as registered."""
+    user_id: _builtins.str
+    """user_id is the use's user_id, as registered."""
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "kind", b"kind", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseUseRequest: _TypeAlias = ReleaseUseRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseUseResponse(_message.Message):
+    """ReleaseUseResponse answers ReleaseUse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASED_FIELD_NUMBER: _builtins.int
+    released: _builtins.bool
+    """released says that there was such a use."""
+    def __init__(
+        self,
+        *,
+        released: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["released", b"released"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseUseResponse: _TypeAlias = ReleaseUseResponse  # noqa: Y015
+
+@_typing.final
+class GetSegmentUsageRequest(_message.Message):
+    """GetSegmentUsageRequest asks for GetSegmentUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the segment's id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSegmentUsageRequest: _TypeAlias = GetSegmentUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetSegmentUsageResponse(_message.Message):
+    """GetSegmentUsageResponse is what uses a segment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    SEGMENT_COUNT_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    USE_COUNT_FIELD_NUMBER: _builtins.int
+    segment_count: _builtins.int
+    """segment_count is how many there are in all. Of segments that something else wrote past this service, the first
+    10,000 of the org are looked at.
+    """
+    use_count: _builtins.int
+    """use_count is how many there are in all."""
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferringSegment]:
+        """segments are living segments whose filters refer to this one; at most 1,000 of them."""
+
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceUse]:
+        """uses are the registered uses; at most 1,000 of them."""
+
+    def __init__(
+        self,
+        *,
+        segments: _abc.Iterable[Global___ReferringSegment] | None = ...,
+        segment_count: _builtins.int = ...,
+        uses: _abc.Iterable[Global___AudienceUse] | None = ...,
+        use_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["segment_count", b"segment_count", "segments", b"segments", "use_count", b"use_count", "uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSegmentUsageResponse: _TypeAlias = GetSegmentUsageResponse  # noqa: Y015
+
+@_typing.final
+class ReferringSegment(_message.Message):
+    """ReferringSegment is a segment whose filter refers to another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the segment's id."""
+    name: _builtins.str
+    """name is what people call it."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferringSegment: _TypeAlias = ReferringSegment  # noqa: Y015
 
 @_typing.final
 class AddSegmentContactsRequest(_message.Message):
