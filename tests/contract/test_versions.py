@@ -118,6 +118,17 @@ def test_writers_that_compete_keep_the_same_versions(client: Client, service: Se
     assert service.store.database["segment_version"].count_documents({"pk": made.id}) == current.version
 
 
+def test_edits_of_a_list_at_once_are_a_version_each(client: Client, insert: Insert) -> None:
+    ids = insert([{} for _ in range(24)])
+    made = client.create(name="busy", type="static")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda pk: client.call("AddSegmentContacts", {"id": made.id, "contactIds": [pk]}), ids))
+    assert client.call("GetSegment", {"id": made.id}).contact_count == len(ids)
+    listed = versions(client, made.id)
+    assert [v.version for v in listed] == [*range(len(ids), -1, -1)]
+    assert {tuple(v.changed_fields) for v in listed[:-1]} == {("contacts",)}
+
+
 def test_a_write_cut_short_between_its_two_steps_shows_nothing_false(
     client: Client, service: Service, org: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
