@@ -173,7 +173,7 @@ def test_an_audience_whose_audience_is_gone_cannot_be_used(
     client: Client, refused: Any, dynamic: str, ids: list[str]
 ) -> None:
     outer = client.create(name="outer", filter=contact_filter({"$inAudience": dynamic}))
-    client.call("DeleteSegment", {"id": dynamic})
+    client.call("DeleteSegment", {"id": dynamic, "force": True})
     refusal = refused(lambda: client.count(audienceId=outer.id))
     assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "UNUSABLE_AUDIENCE")
     refusal = refused(lambda: client.count(filter=contact_filter({"$nor": [{"$inAudience": outer.id}]})))
