@@ -12,6 +12,7 @@ import structlog
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.contact_lists import ContactLists
+from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.explain import Explain, Repositories, Warned
@@ -23,6 +24,9 @@ from audience_service.domain.membership import Membership
 from audience_service.domain.reach import Reach
 from audience_service.domain.segments import Segments
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.uses import AudienceUses
+from audience_service.domain.versions import SegmentVersions
+from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
 from audience_service.rpc.interceptor import Timeouts
@@ -69,12 +73,17 @@ class App:
         compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
         sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
         audiences = Audiences(store.segments, compiler)
+        drafts = DraftReader(audiences)
+        writer = SegmentWriter(store.segments, store.lists, audiences)
         catalog = FieldCatalog(store.samples, audiences)
         repositories = Repositories(store.plans, store.samples, store.members)
         servicers = Servicers(
             segment=SegmentServicer(
-                Segments(store.segments, store.lists, audiences, DraftReader(audiences), sealer),
-                ContactLists(store.segments, store.lists, audiences, sealer),
+                Segments(store.segments, store.lists, audiences, drafts, writer, sealer),
+                ContactLists(store.lists, audiences, writer, sealer),
+                SegmentVersions(store.versions, drafts, writer, sealer),
+                SegmentDeletion(store.uses, writer),
+                AudienceUses(store.segments, store.uses, audiences),
                 Explain(repositories, catalog, audiences, compiler, _in_words, _filter_warnings),
                 catalog,
             ),

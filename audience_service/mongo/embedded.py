@@ -4,7 +4,6 @@ It is mongomock-ng, which gets some filters wrong. What it is known to get wrong
 the reason) rather than answered; tests/contract holds the rest to what a real engine answers.
 """
 
-import threading
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,15 +17,12 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import emit
-from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.nodes import Related, joins
 from audience_service.domain.plan import QueryPlan
-from audience_service.domain.ports import ContactList, CreateRequest, Population, Record
-from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
+from audience_service.domain.ports import ContactList, Population, Record
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
-from audience_service.mongo.segments import MongoSegments
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
 _EQUALITIES = frozenset(("$eq", "$ne", "$in", "$nin", "$all"))
@@ -76,43 +72,6 @@ class EmbeddedMembers(MongoMembers):
         """As on MongoDB, or refused."""
         with _refused(population):
             yield from super().stream(org, population, paths, batch_size, after, deadline)
-
-
-class EmbeddedSegments(MongoSegments):
-    """MongoSegments whose calls take turns.
-
-    To the embedded store a replacement is not one step, and a reader may find the record gone in the midst of it.
-    """
-
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
-        super().__init__(database)
-        self._turn = threading.RLock()
-
-    def insert(self, org: str, segment: Segment, request: CreateRequest | None, deadline: Deadline) -> None:
-        """As on MongoDB."""
-        with self._turn:
-            super().insert(org, segment, request, deadline)
-
-    def save(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
-        """As on MongoDB."""
-        with self._turn:
-            return super().save(org, segment, deadline)
-
-    def touch(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
-        """As on MongoDB."""
-        with self._turn:
-            return super().touch(org, segment_id, deadline)
-
-    def page(
-        self, org: str, query: SegmentQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
-    ) -> SegmentPage:
-        """As on MongoDB."""
-        with self._turn:
-            return super().page(org, query, size, after, deadline)
-
-    def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
-        with self._turn:
-            return super()._find(org, condition, deadline)
 
 
 class EmbeddedLists(MongoLists):

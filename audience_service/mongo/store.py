@@ -1,5 +1,6 @@
 """The store: every repository on one database, and the chores around them."""
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +16,11 @@ from audience_service.domain.ports import (
     Record,
     SampleRepository,
     SegmentRepository,
+    UseRepository,
+    VersionRepository,
 )
 from audience_service.mongo.collections import connect
-from audience_service.mongo.embedded import (
-    EmbeddedLists,
-    EmbeddedMembers,
-    EmbeddedPlans,
-    EmbeddedSegments,
-    embedded_database,
-)
+from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, EmbeddedPlans, embedded_database
 from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.lists import MongoLists
@@ -31,6 +28,9 @@ from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
+from audience_service.mongo.turns import EmbeddedSegments, EmbeddedUses, EmbeddedVersions
+from audience_service.mongo.uses import MongoUses
+from audience_service.mongo.versions import MongoVersions
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class Store:
     """The repositories on one database."""
 
     segments: SegmentRepository
+    versions: VersionRepository
+    uses: UseRepository
     lists: ListRepository
     members: MemberRepository
     plans: PlanRepository
@@ -82,12 +84,14 @@ def mongo_store(uri: str, database: str) -> Store:
     """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
     connected = connect(uri, database)
     return Store(
-        MongoSegments(connected),
-        MongoLists(connected),
-        MongoMembers(connected),
-        MongoPlans(connected),
-        MongoSamples(connected),
-        connected,
+        segments=MongoSegments(connected),
+        versions=MongoVersions(connected),
+        uses=MongoUses(connected),
+        lists=MongoLists(connected),
+        members=MongoMembers(connected),
+        plans=MongoPlans(connected),
+        samples=MongoSamples(connected),
+        database=connected,
     )
 
 
@@ -96,11 +100,14 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
     database = embedded_database(records)
     for index in required_indexes(datatypes):
         create_index(database, index)
+    turn = threading.RLock()
     return Store(
-        EmbeddedSegments(database),
-        EmbeddedLists(database),
-        EmbeddedMembers(database),
-        EmbeddedPlans(database),
-        MongoSamples(database),
-        database,
+        segments=EmbeddedSegments(database, turn),
+        versions=EmbeddedVersions(database, turn),
+        uses=EmbeddedUses(database, turn),
+        lists=EmbeddedLists(database),
+        members=EmbeddedMembers(database),
+        plans=EmbeddedPlans(database),
+        samples=MongoSamples(database),
+        database=database,
     )

@@ -112,7 +112,7 @@ class FilterCompiler:
         """
         datatype = audience_filter.datatype
         node = self.parse(audience_filter)
-        resolved = guarded(Resolver(datatype, find, self.parse, self._limits, within).resolve(node))
+        resolved = guarded(Resolver(datatype, find, self.parse, self._limits, within).resolve(node), node)
         plain = [part for part in conjuncts(resolved) if not joins(part)]
         joined = [part for part in conjuncts(resolved) if joins(part)]
         match = emit(_all(plain))

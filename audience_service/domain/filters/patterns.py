@@ -23,9 +23,10 @@ _sre: Any = importlib.import_module("re._parser")
 
 _LOOP, _WIDE, _MOST_WIDE, _MOST_REPEATS, _MOST_ALIKE = 4, 20, 4, 20, 10
 
-# Characters as bits: ASCII each for itself, and one bit for all others.
-_OTHERS = 1 << 128
-_EVERY = (1 << 129) - 1
+# Characters as bits: ASCII each for itself, others many to a bit, which at worst takes two for alike that are not.
+_ASCII, _SHARED = 128, 128
+_OTHERS = ((1 << _SHARED) - 1) << _ASCII
+_EVERY = (1 << _ASCII + _SHARED) - 1
 
 _CATEGORIES = {"DIGIT": r"\d", "WORD": r"\w", "SPACE": r"\s"}
 _REPEATS = frozenset(("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"))
@@ -145,26 +146,25 @@ def _characters(name: str, argument: Any) -> int:
     if name == "LITERAL":
         return _bit(argument)
     if name == "NOT_LITERAL":
-        return _EVERY & ~(1 << argument) if argument < 128 else _EVERY
+        return _EVERY & ~(1 << argument) if argument < _ASCII else _EVERY
     if name == "ANY":
         return _EVERY
     if name == "RANGE":
         low, high = argument
-        return _union(_bit(code) for code in range(low, min(high, 127) + 1)) | (_OTHERS if high > 127 else 0)
+        return _union(_bit(code) for code in range(low, min(high + 1, _ASCII))) | (_OTHERS if high >= _ASCII else 0)
     if name == "CATEGORY":
         _, *negated, kind = str(argument).split("_")
         inside = re.compile(_CATEGORIES[kind], re.ASCII)
-        found = _union(1 << code for code in range(128) if bool(inside.fullmatch(chr(code))) is not bool(negated))
+        found = _union(1 << code for code in range(_ASCII) if bool(inside.fullmatch(chr(code))) is not bool(negated))
         return found | _OTHERS
     found = _union(_characters(str(operation), inner) for operation, inner in argument if str(operation) != "NEGATE")
     return (_EVERY & ~found) | _OTHERS if str(argument[0][0]) == "NEGATE" else found
 
 
 def _bit(code: int) -> int:
-    if code >= 128:
-        return _OTHERS
-    both = {chr(code), chr(code).swapcase()}
-    return _union(1 << ord(character) for character in both)
+    """A character, in either case."""
+    cases = {code, *(ord(case) for case in (chr(code).lower(), chr(code).upper()) if len(case) == 1)}
+    return _union(1 << (case if case < _ASCII else _ASCII + case % _SHARED) for case in cases)
 
 
 def _union(masks: Iterable[int]) -> int:
