@@ -153,7 +153,7 @@ class _Adviser:
     def _shown(self, share: float) -> str:
         sampled = self._evidence.sampled
         if self._evidence.whole:
-            return f"{share * sampled:,.0f} of the {sampled:,}"
+            return f"{share * sampled:,.0f} in {sampled:,}"
         if not share:
             return f"fewer than 1 in {max(sampled, 1):,}"
         return f"about {share * 100:.2g} %"

@@ -43,7 +43,8 @@ def _properties(path: tuple[str, ...], schema: Any) -> Iterator[tuple[tuple[str,
 
 def _types(stated: Mapping[str, Any]) -> list[str]:
     found = [name for key in ("bsonType", "type") for name in _listed(stated.get(key))]
-    found += _types(_mapping(stated.get("items")))
+    if items := _mapping(stated.get("items")):
+        found += _types(items)
     return [_TYPES.get(name, name) for name in found if isinstance(name, str)]
 
 
