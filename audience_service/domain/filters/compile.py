@@ -202,3 +202,19 @@ def _any_of(alternatives: list[Document]) -> Document:
 
 LIVING: Document = emit(IN_USE)
 """The guard on records that are no longer in use, as a match."""
+
+
+def of_list(contacts: ContactList) -> CompiledFilter:
+    """The members of a list as a filter finds them: those on it that are in use."""
+    return CompiledFilter(contacts.datatype, LIVING, OnList(contacts))
+
+
+def intersection(*filters: CompiledFilter) -> CompiledFilter:
+    """What finds the records that all of the filters find, which are of one datatype. Raises ValueError otherwise."""
+    [datatype] = {compiled.datatype for compiled in filters}
+    matches = [compiled.match for compiled in filters if compiled.match]
+    joined = [compiled.joined for compiled in filters if compiled.joined]
+    match = {"$and": matches} if len(matches) > 1 else dict(*matches)
+    return CompiledFilter(
+        datatype, match, _all(joined) if joined else None, any(compiled.expressions for compiled in filters)
+    )
