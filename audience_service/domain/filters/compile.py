@@ -206,7 +206,8 @@ LIVING: Document = emit(IN_USE)
 
 def of_list(contacts: ContactList) -> CompiledFilter:
     """The members of a list as a filter finds them: those on it that are in use."""
-    return CompiledFilter(contacts.datatype, LIVING, OnList(contacts))
+    on_list = OnList(contacts)
+    return CompiledFilter(contacts.datatype, LIVING, on_list, node=And((on_list, IN_USE)))
 
 
 def intersection(*filters: CompiledFilter) -> CompiledFilter:
@@ -216,5 +217,9 @@ def intersection(*filters: CompiledFilter) -> CompiledFilter:
     joined = [compiled.joined for compiled in filters if compiled.joined]
     match = {"$and": matches} if len(matches) > 1 else dict(*matches)
     return CompiledFilter(
-        datatype, match, _all(joined) if joined else None, any(compiled.expressions for compiled in filters)
+        datatype,
+        match,
+        _all(joined) if joined else None,
+        any(compiled.expressions for compiled in filters),
+        And(tuple(compiled.node for compiled in filters)),
     )
