@@ -58,9 +58,9 @@ class Seen:
     def cells(self) -> list[str]:
         """Kind, documents read for each match, milliseconds of the explain and of EstimateReach."""
         plan = self.explanation.plan
-        per_match = f"{plan.figures.documents_examined_per_match:,.2f}"
+        per_match = f"{plan.documents_examined_per_match:,.2f}"
         kind = segments.PlanKind.Name(plan.kind).removeprefix("PLAN_KIND_")
-        return [kind, per_match, f"{plan.figures.milliseconds:,}", f"{self.reach_seconds * 1000:,.0f}"]
+        return [kind, per_match, f"{plan.milliseconds:,}", f"{self.reach_seconds * 1000:,.0f}"]
 
 
 class Caller:
@@ -104,7 +104,7 @@ def main(*, uri: str, contacts: int) -> None:
                 before = caller.see(where)
                 advice = before.explanation.index_advice
                 cells = [title, ", ".join(advice.index.fields) if advice.helps else "none"]
-                cells += [f"{before.explanation.plan.figures.matched:,}", *before.cells()]
+                cells += [f"{before.explanation.plan.matched:,}", *before.cells()]
                 if advice.helps:
                     with _index(client[name][advice.datatype], list(advice.index.fields)):
                         cells += caller.see(where).cells()

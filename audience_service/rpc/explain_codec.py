@@ -7,7 +7,7 @@ from google.protobuf.struct_pb2 import Value
 from audience_service.domain.explain import Explanation
 from audience_service.domain.field_catalog import Field, FieldList
 from audience_service.domain.index_advice import IndexAdvice
-from audience_service.domain.plan import Figures, PlanKind, QueryPlan
+from audience_service.domain.plan import PlanKind, QueryPlan
 from audience_service.pb.audience.v1 import resources_pb2 as pb
 from audience_service.pb.audience.v1 import segment_service_pb2 as segment_pb
 from audience_service.rpc.structs import write_struct
@@ -45,18 +45,14 @@ def encode_fields(value: FieldList) -> segment_pb.ListFieldsResponse:
 
 
 def _encode_plan(value: QueryPlan) -> segment_pb.QueryPlan:
-    figures = None if value.figures is None else _encode_figures(value.figures)
-    return segment_pb.QueryPlan(kind=_KINDS[value.kind], index=value.index, joins=value.joins, figures=figures)
-
-
-def _encode_figures(value: Figures) -> segment_pb.PlanFigures:
-    return segment_pb.PlanFigures(
-        documents_examined=value.documents_examined,
-        keys_examined=value.keys_examined,
-        matched=value.matched or 0,
-        documents_examined_per_match=value.per_match,
-        milliseconds=value.milliseconds,
-    )
+    plan = segment_pb.QueryPlan(kind=_KINDS[value.kind], index=value.index, joins=value.joins)
+    if figures := value.figures:
+        plan.documents_examined = figures.documents_examined
+        plan.keys_examined = figures.keys_examined
+        plan.matched = figures.matched or 0
+        plan.documents_examined_per_match = figures.per_match
+        plan.milliseconds = figures.milliseconds
+    return plan
 
 
 def _encode_advice(value: IndexAdvice) -> segment_pb.IndexAdvice:

@@ -221,5 +221,5 @@ def intersection(*filters: CompiledFilter) -> CompiledFilter:
         match,
         _all(joined) if joined else None,
         any(compiled.expressions for compiled in filters),
-        And(tuple(compiled.node for compiled in filters)),
+        _all([compiled.node for compiled in filters]),
     )

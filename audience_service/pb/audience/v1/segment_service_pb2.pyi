@@ -927,47 +927,20 @@ class QueryPlan(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
-    JOINS_FIELD_NUMBER: _builtins.int
-    FIGURES_FIELD_NUMBER: _builtins.int
-    kind: Global___PlanKind.ValueType
-    """kind is whether an index narrows."""
-    index: _builtins.str
-    """index is the name of the index that narrows, or several parted by commas. Empty for a scan."""
-    joins: _builtins.int
-    """joins is how many looks into other collections there are."""
-    @_builtins.property
-    def figures(self) -> Global___PlanFigures:
-        """figures are what a run of the plan took. Absent where it was not run."""
-
-    def __init__(
-        self,
-        *,
-        kind: Global___PlanKind.ValueType = ...,
-        index: _builtins.str = ...,
-        joins: _builtins.int = ...,
-        figures: Global___PlanFigures | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "index", b"index", "joins", b"joins", "kind", b"kind"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___QueryPlan: _TypeAlias = QueryPlan  # noqa: Y015
-
-@_typing.final
-class PlanFigures(_message.Message):
-    """PlanFigures are what a run of a plan took, as the database counts it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
     DOCUMENTS_EXAMINED_FIELD_NUMBER: _builtins.int
     KEYS_EXAMINED_FIELD_NUMBER: _builtins.int
     MATCHED_FIELD_NUMBER: _builtins.int
     DOCUMENTS_EXAMINED_PER_MATCH_FIELD_NUMBER: _builtins.int
     MILLISECONDS_FIELD_NUMBER: _builtins.int
+    JOINS_FIELD_NUMBER: _builtins.int
+    kind: Global___PlanKind.ValueType
+    """kind is whether an index narrows."""
+    index: _builtins.str
+    """index is the name of the index that narrows, or several parted by commas. Empty for a scan."""
     documents_examined: _builtins.int
-    """documents_examined is how many documents were read, in lookups too."""
+    """documents_examined is how many documents were read, in lookups too. It and the other figures are absent where the
+    plan was not run.
+    """
     keys_examined: _builtins.int
     """keys_examined is how many entries of indexes were read, in lookups too."""
     matched: _builtins.int
@@ -976,22 +949,46 @@ class PlanFigures(_message.Message):
     """documents_examined_per_match is documents_examined over matched, or over 1 where nothing matched: near 1 is good."""
     milliseconds: _builtins.int
     """milliseconds is how long it took in the database."""
+    joins: _builtins.int
+    """joins is how many looks into other collections there are."""
     def __init__(
         self,
         *,
-        documents_examined: _builtins.int = ...,
-        keys_examined: _builtins.int = ...,
-        matched: _builtins.int = ...,
-        documents_examined_per_match: _builtins.float = ...,
-        milliseconds: _builtins.int = ...,
+        kind: Global___PlanKind.ValueType = ...,
+        index: _builtins.str = ...,
+        documents_examined: _builtins.int | None = ...,
+        keys_examined: _builtins.int | None = ...,
+        matched: _builtins.int | None = ...,
+        documents_examined_per_match: _builtins.float | None = ...,
+        milliseconds: _builtins.int | None = ...,
+        joins: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined", "_documents_examined_per_match", b"_documents_examined_per_match", "_keys_examined", b"_keys_examined", "_matched", b"_matched", "_milliseconds", b"_milliseconds", "documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "keys_examined", b"keys_examined", "matched", b"matched", "milliseconds", b"milliseconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "keys_examined", b"keys_examined", "matched", b"matched", "milliseconds", b"milliseconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined", "_documents_examined_per_match", b"_documents_examined_per_match", "_keys_examined", b"_keys_examined", "_matched", b"_matched", "_milliseconds", b"_milliseconds", "documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "index", b"index", "joins", b"joins", "keys_examined", b"keys_examined", "kind", b"kind", "matched", b"matched", "milliseconds", b"milliseconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__documents_examined: _TypeAlias = _typing.Literal["documents_examined"]  # noqa: Y015
+    _WhichOneofArgType__documents_examined: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined"]  # noqa: Y015
+    _WhichOneofReturnType__documents_examined_per_match: _TypeAlias = _typing.Literal["documents_examined_per_match"]  # noqa: Y015
+    _WhichOneofArgType__documents_examined_per_match: _TypeAlias = _typing.Literal["_documents_examined_per_match", b"_documents_examined_per_match"]  # noqa: Y015
+    _WhichOneofReturnType__keys_examined: _TypeAlias = _typing.Literal["keys_examined"]  # noqa: Y015
+    _WhichOneofArgType__keys_examined: _TypeAlias = _typing.Literal["_keys_examined", b"_keys_examined"]  # noqa: Y015
+    _WhichOneofReturnType__matched: _TypeAlias = _typing.Literal["matched"]  # noqa: Y015
+    _WhichOneofArgType__matched: _TypeAlias = _typing.Literal["_matched", b"_matched"]  # noqa: Y015
+    _WhichOneofReturnType__milliseconds: _TypeAlias = _typing.Literal["milliseconds"]  # noqa: Y015
+    _WhichOneofArgType__milliseconds: _TypeAlias = _typing.Literal["_milliseconds", b"_milliseconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__documents_examined) -> _WhichOneofReturnType__documents_examined | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__documents_examined_per_match) -> _WhichOneofReturnType__documents_examined_per_match | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keys_examined) -> _WhichOneofReturnType__keys_examined | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__matched) -> _WhichOneofReturnType__matched | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__milliseconds) -> _WhichOneofReturnType__milliseconds | None: ...
 
-Global___PlanFigures: _TypeAlias = PlanFigures  # noqa: Y015
+Global___QueryPlan: _TypeAlias = QueryPlan  # noqa: Y015
 
 @_typing.final
 class IndexAdvice(_message.Message):
