@@ -151,6 +151,8 @@ def _wrong_answers(match: Mapping[str, Any]) -> Iterator[str]:
 
 def _wrong_conditions(path: str, operators: Mapping[str, Any]) -> Iterator[str]:
     nested = "." in path.removeprefix("data.")
+    if path.rpartition(".")[2].isdigit():
+        yield "looks into the lists that stand at an index of a list"
     for name, operand in operators.items():
         if name == "$size":
             yield "counts objects and texts in $size"
