@@ -55,6 +55,8 @@ class CompiledFilter:
     datatype: str
     match: Document
     joined: Node | None = None
+    place: str = "where"
+    """Where the filter was written, `where` or `where_json`."""
     expressions: bool = False
     """Whether it holds expressions, which fail on values that they cannot take where a condition does not match."""
     node: Node = _EVERYONE
@@ -120,10 +122,11 @@ class FilterCompiler:
         self._check_joins(related)
         # Dates take more room once they are spelt out, and audiences once they are put in.
         spelt_out = [match, emit(_all(joined), lambda _: {}), *(emit(join.query) for join in related)]
-        self._check_size(spelt_out, "where_json" if audience_filter.exact else "where")
+        place = "where_json" if audience_filter.exact else "where"
+        self._check_size(spelt_out, place)
         records = (resolved, *(join.query for join in related))
         expressions = any(isinstance(inner, Expression) for node in records for inner in walk(node))
-        return CompiledFilter(datatype, match, _all(joined) if joined else None, expressions, resolved)
+        return CompiledFilter(datatype, match, _all(joined) if joined else None, place, expressions, resolved)
 
     def _check_size(self, where: Any, place: str) -> None:
         try:
@@ -216,10 +219,6 @@ def intersection(*filters: CompiledFilter) -> CompiledFilter:
     matches = [compiled.match for compiled in filters if compiled.match]
     joined = [compiled.joined for compiled in filters if compiled.joined]
     match = {"$and": matches} if len(matches) > 1 else dict(*matches)
-    return CompiledFilter(
-        datatype,
-        match,
-        _all(joined) if joined else None,
-        any(compiled.expressions for compiled in filters),
-        _all([compiled.node for compiled in filters]),
-    )
+    expressions = any(compiled.expressions for compiled in filters)
+    node = _all([compiled.node for compiled in filters])
+    return CompiledFilter(datatype, match, _all(joined) if joined else None, expressions=expressions, node=node)
