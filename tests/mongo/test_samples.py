@@ -5,7 +5,7 @@ from collections import Counter
 
 from audience_service.mongo.samples import random_keys
 
-CHANCE = random.Random(1)  # noqa: S311 - not for secrets
+CHANCE = random.Random(1)
 
 
 def test_keys_lie_between_the_first_and_the_last() -> None:

@@ -886,8 +886,8 @@ class ExplainFilterResponse(_message.Message):
     """words are the filter in words."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """fields are the fields of the record that the filter reads, in order, as a caller writes them; those of audiences in
-        it are among them, those of related records are not.
+        """fields are the fields of the record that the filter reads, as a caller writes them, in order, which `where` does not
+        keep; those of audiences in it are among them, those of related records are not.
         """
 
     @_builtins.property
