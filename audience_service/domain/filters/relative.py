@@ -88,7 +88,7 @@ def _folded(operand: Mapping[str, Any], place: str, now: datetime, depth: int) -
     try:
         if truncates:
             size = _number(arguments.get("binSize", 1), at_key(here, "binSize"), least=1)
-            day = _one_of(_weekday(arguments.get("startOfWeek", "sunday")), _WEEKDAYS, at_key(here, "startOfWeek"))
+            day = _one_of(weekday(arguments.get("startOfWeek", "sunday")), _WEEKDAYS, at_key(here, "startOfWeek"))
             return _truncated(moment, unit, size, zone, day)
         amount = _number(arguments["amount"], at_key(here, "amount"), least=-_MAX_AMOUNT)
         return _added(moment, unit, amount if name == "$dateAdd" else -amount, zone)
@@ -123,7 +123,7 @@ def _one_of(value: Any, names: tuple[str, ...], place: str) -> str:
     return value
 
 
-def _weekday(value: Any) -> Any:
+def weekday(value: Any) -> Any:
     """A day of the week by its whole name or its first three letters, in any case, as MongoDB takes it."""
     if not isinstance(value, str):
         return value
