@@ -10,6 +10,7 @@ import structlog
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.contact_lists import ContactLists
+from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.filters import FilterCompiler
@@ -17,6 +18,9 @@ from audience_service.domain.membership import Membership
 from audience_service.domain.reach import Reach
 from audience_service.domain.segments import Segments
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.uses import AudienceUses
+from audience_service.domain.versions import SegmentVersions
+from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
 from audience_service.rpc.interceptor import Timeouts
@@ -63,10 +67,15 @@ class App:
         compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
         sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
         audiences = Audiences(store.segments, compiler)
+        drafts = DraftReader(audiences)
+        writer = SegmentWriter(store.segments, store.lists, audiences)
         servicers = Servicers(
             segment=SegmentServicer(
-                Segments(store.segments, store.lists, audiences, DraftReader(audiences), sealer),
-                ContactLists(store.segments, store.lists, audiences, sealer),
+                Segments(store.segments, store.lists, audiences, drafts, writer, sealer),
+                ContactLists(store.lists, audiences, writer, sealer),
+                SegmentVersions(store.versions, drafts, writer, sealer),
+                SegmentDeletion(store.uses, writer),
+                AudienceUses(store.segments, store.uses, audiences),
             ),
             reach=ReachServicer(Reach(store.members, audiences)),
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),

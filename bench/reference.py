@@ -35,6 +35,13 @@ def reach(database: Contacts, org: str, where: Document) -> int:
     return count
 
 
+def reach_outside_list(database: Contacts, org: str, audience_id: str) -> int:
+    """How many contacts are not on a list, and one of them: the list is read and excluded by $nor."""
+    rows = database["audience_member"].find({"audience": audience_id}, {"_id": 0, "sk": 1}, batch_size=50_000)
+    # Not by $nin, which the stand-in for MongoDB answers ten times as slowly.
+    return reach(database, org, {"$nor": [{"sk": {"$in": [row["sk"] for row in rows]}}]})
+
+
 def ids_raw(database: Contacts, org: str, where: Document) -> int:
     """All ids in sk order, left as the bytes that the database sends: as fast as the driver goes."""
     raw: Any = database["contact"].find_raw_batches(

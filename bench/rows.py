@@ -1,5 +1,6 @@
 """The rows of the table. A new RPC gets a line here and, beside it, its reference in reference.py."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from audience_service.cli.token import mint
+from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach
 from audience_service.pb.audience.v1 import resources_pb2 as resources
@@ -66,6 +68,7 @@ class Client:
 def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iterator[Row]:
     """Every row, for the large org of a database; what they open is closed with the stack."""
     client = Client(stack.enter_context(grpc.insecure_channel(server.address)), LARGE)
+    yield _compile_row()
     yield from _segment_rows(client, database, stack)
     filters: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
         ("everyone", EVERYONE, {}),
@@ -79,6 +82,13 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
             partial(_reach, client, where),
             partial(reference.reach, database, LARGE, by_hand),
         )
+    outside, listed = _outside_list(client, database)
+    yield Row(
+        f"EstimateReach, not on a list of {listed:,}",
+        "the list read, $nor and find_one",
+        partial(_reach, client, outside),
+        partial(reference.reach_outside_list, database, LARGE, outside["$nor"][0]["$inAudience"]),
+    )
     yield Row(
         "StreamMembers, ids",
         "find_raw_batches, undecoded",
@@ -91,6 +101,34 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
         lambda: client.members(EVERYONE, FIELDS),
         lambda: reference.values(database, LARGE, {}, FIELDS),
     )
+
+
+def _compile_row() -> Row:
+    """The filter compiler by itself, in this process, on ten groups of five conditions of every common kind."""
+    ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
+    groups = [
+        [LEADS, {"score": {"$gte": n}}, {"email": {"$regex": "^ann"}}, {"at": {"$gte": ago if n % 2 else "2026-03-25"}}]
+        for n in range(10)
+    ]
+    where = {"$and": [condition for group in groups for condition in group]}
+    written, compiler = json.dumps(where), FilterCompiler(["contact"])
+    return Row(
+        "compiling a filter of 50 conditions",
+        "reading its JSON text",
+        lambda: bool(compiler.compile(Filter("contact", where)).match),
+        lambda: bool(json.loads(written)),
+    )
+
+
+def _outside_list(client: Client, database: reference.Contacts) -> tuple[dict[str, Any], int]:
+    """A filter for those who are not on a list of two sevenths of the org: 200,000 of 700,000."""
+    living = reference.in_org(LARGE, {})
+    wanted = database["contact"].count_documents({"sk": living["sk"]}) * 2 // 7
+    last = database["contact"].find_one(living, {"sk": 1}, sort=[("sk", 1)], skip=wanted - 1) or {}
+    draft = resources.Segment(name="list", type="static", filter=_filter({"sk": {"$lte": last["sk"]}}))
+    create = segments.CreateSegmentRequest(segment=draft)
+    made = client.unary("SegmentService/CreateSegment", create, resources.Segment)
+    return {"$nor": [{"$inAudience": made.id}]}, made.contact_count
 
 
 def _segment_rows(client: Client, database: reference.Contacts, stack: ExitStack) -> Iterator[Row]:

@@ -210,7 +210,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         return done.stdout
 
     methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 10
+    assert len(methods) == 15
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
@@ -223,6 +223,11 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "AddSegmentContacts": {"id": static.id, "contactIds": service.insert("curl", [{}])},
         "RemoveSegmentContacts": {"id": static.id, "contactIds": ["contact-1"]},
         "ListSegmentContacts": {"id": static.id},
+        "ListSegmentVersions": {"id": static.id},
+        "RegisterUse": {"use": {"audienceId": static.id, "kind": "campaign", "userId": "spring"}},
+        "GetSegmentUsage": {"id": static.id},
+        "ReleaseUse": {"audienceId": static.id, "kind": "campaign", "userId": "spring"},
+        "RestoreSegment": {"id": static.id, "restoreVersion": 0},
         "EstimateReach": everyone,
         "StreamMembers": everyone,
         "DeleteSegment": {"id": static.id},

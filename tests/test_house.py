@@ -52,9 +52,9 @@ def test_vendored_protos_are_those_of_the_package() -> None:
 
 
 def test_the_filter_language_is_documented_operator_by_operator() -> None:
-    from audience_service.domain.filters.operators import LOGICAL, OPERATORS
-    from audience_service.domain.filters.relative import EXPRESSIONS
+    from audience_service.domain.filters.expressions import EXPRESSIONS
+    from audience_service.domain.filters.operators import LOGICAL, ON_RECORDS, OPERATORS
 
     page = (ROOT / "docs/filters.md").read_text()
-    for name in (*OPERATORS, *LOGICAL, *EXPRESSIONS, "$not", "$elemMatch", "$options"):
+    for name in (*OPERATORS, *LOGICAL, *ON_RECORDS, *EXPRESSIONS, "$not", "$elemMatch", "$options"):
         assert f"`{name}`" in page, name

@@ -5,9 +5,10 @@ import dataclasses
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import InvalidArgument, NotStatic
-from audience_service.domain.ports import ContactList, ListRepository, SegmentRepository
+from audience_service.domain.ports import ContactList, ListRepository
 from audience_service.domain.segment import Segment, SegmentType, check_contact_ids
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.writes import SegmentWriter
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -19,30 +20,13 @@ class ListedContacts:
     total: int
 
 
-def with_counts(lists: ListRepository, call: Call, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """The segments with the length of every static one's list, all counted by one query.
-
-    Counted as they are asked for: a stored count would be wrong after a write that was cut short.
-    """
-    static = [segment.id for segment in segments if segment.type is SegmentType.STATIC and segment.id]
-    if not static:
-        return segments
-    sizes = lists.sizes(call.org, static, call.deadline)
-    return tuple(
-        dataclasses.replace(segment, contact_count=sizes[segment.id]) if segment.id in sizes else segment
-        for segment in segments
-    )
-
-
 class ContactLists:
     """What an org does with the lists of its static segments."""
 
-    def __init__(
-        self, segments: SegmentRepository, lists: ListRepository, audiences: Audiences, sealer: TokenSealer
-    ) -> None:
-        self._segments = segments
+    def __init__(self, lists: ListRepository, audiences: Audiences, writer: SegmentWriter, sealer: TokenSealer) -> None:
         self._lists = lists
         self._audiences = audiences
+        self._writer = writer
         self._sealer = sealer
 
     def add(self, call: Call, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
@@ -52,7 +36,7 @@ class ContactLists:
         """
         ids, contacts = self._checked(ids), self._list_of(call, segment_id)
         added = self._lists.add(call.org, contacts, ids, call.deadline)
-        return added, self._touched(call, segment_id)
+        return added, self._writer.touch(call, segment_id)
 
     def remove(self, call: Call, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
         """Take contacts off the list; answers with how many were on it and the segment as it is then.
@@ -61,7 +45,7 @@ class ContactLists:
         """
         ids, contacts = self._checked(ids), self._list_of(call, segment_id)
         removed = self._lists.remove(call.org, contacts, ids, call.deadline)
-        return removed, self._touched(call, segment_id)
+        return removed, self._writer.touch(call, segment_id)
 
     def list(self, call: Call, segment_id: str, page_size: int, page_token: str) -> ListedContacts:
         """A page of the list, in sk order. Raises AudienceNotFound, NotStatic, InvalidPageToken."""
@@ -79,10 +63,6 @@ class ContactLists:
         if segment.type is not SegmentType.STATIC:
             raise NotStatic("a dynamic segment has no list; its filter decides", metadata={"id": segment.id})
         return self._audiences.list_of(segment)
-
-    def _touched(self, call: Call, segment_id: str) -> Segment:
-        touched = self._segments.touch(call.org, segment_id, call.deadline)
-        return with_counts(self._lists, call, (touched,))[0]
 
     @staticmethod
     def _checked(ids: tuple[str, ...]) -> tuple[str, ...]:

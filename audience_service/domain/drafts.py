@@ -80,6 +80,19 @@ class DraftReader:
             filter=self._new_filter(call, current, draft) if "filter" in mask else current.filter,
         )
 
+    def restore(self, call: Call, current: Segment, old: Segment) -> Segment:
+        """The segment with what an older version of it had. Raises InvalidFilter where that does not compile now.
+
+        A static segment's filter says what its list was frozen from, which no version changes.
+        """
+        dynamic = current.type is SegmentType.DYNAMIC
+        return dataclasses.replace(
+            current,
+            name=old.name,
+            description=old.description,
+            filter=self._check_filter(call, old.filter, within=current.id) if dynamic else current.filter,
+        )
+
     def _static(self, call: Call, plan: SegmentPlan, draft: SegmentDraft, source: Source | None) -> SegmentPlan:
         written = draft.filter if draft.filter and draft.filter.where is not None else None
         ways = {

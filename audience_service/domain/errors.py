@@ -19,12 +19,14 @@
     │   └── MissingScope
     ├── NotFound
     │   ├── AudienceNotFound
-    │   └── ContactNotFound
+    │   ├── ContactNotFound
+    │   └── VersionNotFound
     ├── AlreadyExists
     │   ├── NameTaken
     │   └── RequestIdReused
     ├── StaleVersion
     ├── NotStatic
+    ├── AudienceInUse
     ├── UnusableAudience
     ├── TooManyStreams             retry later
     ├── StoreUnavailable           retry later
@@ -192,6 +194,12 @@ class ContactNotFound(NotFound):
     reason = "CONTACT_NOT_FOUND"
 
 
+class VersionNotFound(NotFound):
+    """The segment has no such version, or none that was kept."""
+
+    reason = "VERSION_NOT_FOUND"
+
+
 class AlreadyExists(AudienceError):
     """What should be made is there already."""
 
@@ -223,6 +231,12 @@ class NotStatic(AudienceError):
     """A dynamic segment has no list to edit or page."""
 
     reason = "NOT_STATIC"
+
+
+class AudienceInUse(AudienceError):
+    """Campaigns and the like, or other segments, use the audience."""
+
+    reason = "AUDIENCE_IN_USE"
 
 
 class UnusableAudience(AudienceError):

@@ -12,6 +12,8 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.contact_list import ContactList as ContactList
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
+from audience_service.domain.use import AudienceUse, Usage
+from audience_service.domain.version import VersionPage
 
 Record = Mapping[str, Any]
 """A record in the platform's envelope: pk, sk, state, data and so on. Dates are aware."""
@@ -42,6 +44,9 @@ class SegmentRepository(Protocol):
     def get(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
         """The living segment, its list not counted. Raises AudienceNotFound."""
 
+    def find(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
+        """The segment, deleted or not, its list not counted. Raises AudienceNotFound where there never was one."""
+
     def is_name_taken(self, org: str, name: str, except_id: str, deadline: Deadline) -> bool:
         """Whether a living segment other than `except_id` has the name."""
 
@@ -50,14 +55,50 @@ class SegmentRepository(Protocol):
     ) -> SegmentPage:
         """Up to `size` segments behind the key `after`, in the query's order and then by sk; lists not counted."""
 
-    def save(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
-        """Write name, description, filter and state over the record that still has `segment.version`.
+    def save(self, org: str, segment: Segment, deadline: Deadline, *, deleted: bool = False) -> Segment:
+        """Write name, description, filter, state and editor over the living record that still has `segment.version`.
 
-        Answers with the record as written: version one up. Raises StaleVersion, AudienceNotFound, NameTaken.
+        The record as it was is kept as a version first. Answers with the record as written: version one up. With
+        `deleted`, a deleted record is written over as well. Raises StaleVersion, AudienceNotFound, NameTaken.
         """
 
-    def touch(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
-        """Mark a living segment as written: version one up, modified now. Raises AudienceNotFound."""
+    def touch(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
+        """Mark the living record that still has `segment.version` as written, after an edit of its list.
+
+        Otherwise as `save`, nothing but version, time and editor being written. Raises StaleVersion, AudienceNotFound.
+        """
+
+
+class VersionRepository(Protocol):
+    """The versions of segments: the record that is there and, below it, those that were kept before each write."""
+
+    def page(self, org: str, segment_id: str, below: int | None, size: int, deadline: Deadline) -> VersionPage:
+        """Up to `size` versions below the version `below`, newest first; without it from the current one on.
+
+        Fewer where they would not fit an answer. The segment may be deleted. Raises AudienceNotFound.
+        """
+
+    def get(self, org: str, segment_id: str, version: int, deadline: Deadline) -> Segment:
+        """The segment as it was at a version. Raises AudienceNotFound, VersionNotFound."""
+
+
+class UseRepository(Protocol):
+    """The uses of audiences, each by audience, kind and user id, and what else refers to an audience."""
+
+    def add(self, org: str, use: AudienceUse, deadline: Deadline) -> AudienceUse:
+        """Register a use. Answers with the one that stands: the first of its key, whatever later ones say."""
+
+    def withdraw(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
+        """Take one `add` of the use back; it stays registered if it had been added before, or has been since."""
+
+    def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
+        """End a use, however often it was added; answers with whether there was one."""
+
+    def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
+        """The uses of an audience and the living dynamic segments that refer to it, up to `limit` of each named.
+
+        A segment's reference to itself does not count.
+        """
 
 
 class ListRepository(Protocol):

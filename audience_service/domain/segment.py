@@ -27,7 +27,8 @@ class Segment:
     """A segment as it is stored; ids, times, version and author are the service's to give.
 
     A static segment's filter is what its list was frozen from, with `where` None where it was made from ids.
-    `contact_count` is the length of a static segment's list where it has been counted.
+    `contact_count` is the length of a static segment's list where it has been counted. `editor` is the subject that
+    wrote this version, empty where that is not known; `list_edited` says that the write was an edit of the list.
     """
 
     id: str
@@ -41,6 +42,8 @@ class Segment:
     update_time: datetime | None = None
     author: str = ""
     contact_count: int | None = None
+    editor: str = ""
+    list_edited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,21 @@
-"""The use cases on segments: create, get, list, update, delete."""
+"""The use cases on segments: create, get, list, update."""
 
 import contextlib
 import dataclasses
 import secrets
 import string
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
-from audience_service.domain.contact_lists import with_counts
+from audience_service.domain.counts import with_counts
 from audience_service.domain.drafts import DraftReader, SegmentPlan
 from audience_service.domain.errors import (
     AlreadyExists,
     AudienceError,
     InvalidArgument,
-    NameTaken,
     RequestIdReused,
-    StaleVersion,
     located,
 )
 from audience_service.domain.filters import FilterWarning, identity
@@ -32,9 +29,9 @@ from audience_service.domain.segment import (
     Source,
 )
 from audience_service.domain.tokens import TokenSealer, digest
+from audience_service.domain.writes import SegmentWriter
 
 _MAX_REQUEST_ID_LENGTH = 64
-_RETRY_MILLIS = 20
 _ID_ALPHABET = string.ascii_letters + string.digits
 
 
@@ -56,12 +53,14 @@ class Segments:
         lists: ListRepository,
         audiences: Audiences,
         drafts: DraftReader,
+        writer: SegmentWriter,
         sealer: TokenSealer,
     ) -> None:
         self._segments = segments
         self._lists = lists
         self._audiences = audiences
         self._drafts = drafts
+        self._writer = writer
         self._sealer = sealer
 
     def create(
@@ -73,7 +72,7 @@ class Segments:
             return made
         plan = self._drafts.plan(call, draft, source)
         try:
-            self._check_name_free(call, plan.name, "")
+            self._writer.check_name_free(call, plan.name, "")
             segment = self._planned(call, plan)
             if validate_only:
                 return segment
@@ -117,45 +116,12 @@ class Segments:
 
         def change(current: Segment) -> Segment:
             changed = self._drafts.apply(call, current, draft, fields)
-            self._check_name_free(call, changed.name, current.id)
+            self._writer.check_name_free(call, changed.name, current.id)
             return changed
 
         if validate_only:
-            return self._counted(call, (change(self._current(call, segment_id, version)),))[0]
-        return self._write(call, segment_id, version, change)
-
-    def delete(self, call: Call, segment_id: str, version: int | None) -> Segment:
-        """Mark a living segment deleted. Raises AudienceNotFound, StaleVersion."""
-        return self._write(call, segment_id, version, lambda current: dataclasses.replace(current, state="deleted"))
-
-    def _write(self, call: Call, segment_id: str, version: int | None, change: Callable[[Segment], Segment]) -> Segment:
-        """Compare-and-set. Without a version the caller means to overwrite: read again and write again."""
-        while True:
-            changed = change(self._current(call, segment_id, version))
-            try:
-                return self._counted(call, (self._segments.save(call.org, changed, call.deadline),))[0]
-            except StaleVersion:
-                if version is not None:
-                    raise
-                call.deadline.check()  # somebody else was first; the deadline ends the tries
-                time.sleep(secrets.randbelow(_RETRY_MILLIS) / 1000)
-
-    def _current(self, call: Call, segment_id: str, version: int | None) -> Segment:
-        segment = self._audiences.get(call, segment_id)
-        if version is not None and version != segment.version:
-            raise StaleVersion(
-                f"the segment is at version {segment.version}, not {version}",
-                metadata={"current_version": str(segment.version)},
-            )
-        return segment
-
-    def _check_name_free(self, call: Call, name: str, except_id: str) -> None:
-        """Raise NameTaken if a living segment has the name.
-
-        The unique index alone is not enough: it knows only the records that this service has written.
-        """
-        if self._segments.is_name_taken(call.org, name, except_id, call.deadline):
-            raise NameTaken.of(name)
+            return self._counted(call, (change(self._writer.current(call, segment_id, version)),))[0]
+        return self._writer.write(call, segment_id, version, change)
 
     def _made_by(self, call: Call, request: CreateRequest) -> Segment | None:
         found = self._segments.find_request(call.org, request, call.deadline)
@@ -193,6 +159,7 @@ class Segments:
             create_time=created,
             update_time=created,
             author=call.caller.subject,
+            editor=call.caller.subject,
         )
 
     def _fill(self, call: Call, segment: Segment, plan: SegmentPlan) -> None:

@@ -14,6 +14,13 @@ LISTS = "audience_member"
 """Static lists: {_id: "<audience>/<sk>", audience, pk, sk} for each record on one; pk and sk are the record's own, so
 that the tenant scope, the order and the join with the record rest on sk here too."""
 
+VERSIONS = "segment_version"
+"""Segments as they were: each record before it was written over, to the letter but for `_id`, "<sk>/<version>"."""
+
+USES = "audience_use"
+"""Registered uses: {_id: sk, sk: "<org>/audience_use/<audience>/<kind>/<user>", audience, kind, user, description,
+author, createdate, calls}; `calls` is how often it was registered."""
+
 _SERVER_SELECTION_MS = 3_000
 _MAX_IDLE_MS = 300_000
 

@@ -1,10 +1,14 @@
 """Segments as records in the platform's envelope, and back.
 
     {pk, sk, name, datatype: "segment", version, state, createdate, modifydate, author,
-     data: {name, description, type, filter: {datatype, where}, unique: {name, request, digest}}}
+     data: {name, description, type, filter: {datatype, where}, unique: {name, request, digest},
+            written: {version, subject, contacts}, references}}
 
-`data.unique` is the service's own: what its unique indexes are on. Records that the platform made lack it, may keep
-dates as ISO text, lack version, state or type, and may hold fields that are not known here: those are left alone.
+`data.unique`, `data.written` and `data.references` are the service's own: what its unique indexes are on, who wrote
+which version (and whether as an edit of the list), and the audiences that the filter of that version refers to. Records
+that the platform made lack them, may keep dates as ISO text, lack version, state or type, and may hold fields that are
+not known here: those are left alone. Where the platform has written since, `data.written` names an older version than
+the record's, and neither it nor `data.references` says anything of the record.
 """
 
 import json
@@ -13,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from audience_service.domain.filters import Filter
+from audience_service.domain.filters.references import audience_references
 from audience_service.domain.ports import CreateRequest
 from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 
@@ -55,6 +60,7 @@ def new_record(org: str, segment: Segment, request: CreateRequest | None) -> Rec
             "type": segment.type.value,
             "filter": _stored_filter(segment.filter),
             "unique": unique,
+            **_written(segment, segment.version),
         },
     }
 
@@ -75,7 +81,14 @@ def changed_record(org: str, record: Record, segment: Segment, moment: datetime)
         data["description"] = segment.description
     if segment.filter != before.filter:
         data["filter"] = {**_mapping(data.get("filter")), **_stored_filter(segment.filter)}
-    return {**changed, "data": {**data, "unique": unique}}
+    return {**changed, "data": {**data, "unique": unique, **_written(segment, segment.version + 1)}}
+
+
+def touched_record(record: Record, segment: Segment, moment: datetime) -> Record:
+    """The record one version up, after an edit of its list."""
+    written = _written(segment, segment.version + 1, contacts=True)
+    data = {**_mapping(record.get("data")), **written}
+    return {**record, "version": segment.version + 1, "modifydate": moment, "data": data}
 
 
 def read_segment(record: Mapping[str, Any]) -> Segment:
@@ -83,7 +96,10 @@ def read_segment(record: Mapping[str, Any]) -> Segment:
     data = _mapping(record.get("data"))
     stored = _mapping(data.get("filter"))
     where = stored.get("where")
-    version = record.get("version")
+    version = _version(record.get("version"))
+    author = _text(record.get("author"))
+    written = _mapping(data.get("written"))
+    known = written.get("version") == version
     return Segment(
         id=_text(record.get("pk")),
         name=_text(record.get("name")) or _text(data.get("name")),
@@ -91,16 +107,30 @@ def read_segment(record: Mapping[str, Any]) -> Segment:
         type=SegmentType.STATIC if data.get("type") == SegmentType.STATIC else SegmentType.DYNAMIC,
         filter=Filter(_text(stored.get("datatype")) or "contact", where if isinstance(where, Mapping) else None),
         state=_text(record.get("state")) or "active",
-        version=int(version) if isinstance(version, int | float) and 0 <= version < 2**31 else 0,
+        version=version,
         create_time=_moment(record.get("createdate")),
         update_time=_moment(record.get("modifydate")),
-        author=_text(record.get("author")),
+        author=author,
+        # Whoever made a record wrote its version 0; of later ones that the platform wrote, it does not say who did.
+        editor=_text(written.get("subject")) if known else author if version == 0 else "",
+        list_edited=known and written.get("contacts") is True,
     )
 
 
 def _stored_filter(value: Filter) -> Record:
     where = {} if value.where is None else {"where": value.where}
     return {"datatype": value.datatype, **where}
+
+
+def _written(segment: Segment, version: int, *, contacts: bool = False) -> Record:
+    """Who writes, and what the filter refers to; a static segment's filter is history and refers to nothing."""
+    where = segment.filter.where if segment.type is SegmentType.DYNAMIC else None
+    marks = {"version": version, "subject": segment.editor, **({"contacts": True} if contacts else {})}
+    return {"written": marks, "references": sorted(audience_references(where))}
+
+
+def _version(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and 0 <= value < 2**31 else 0
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

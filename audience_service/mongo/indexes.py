@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from audience_service.mongo.collections import LISTS, SEGMENTS
+from audience_service.mongo.collections import LISTS, SEGMENTS, USES, VERSIONS
 
 Keys = tuple[tuple[str, int], ...]
 
@@ -35,6 +35,9 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
         Index(SEGMENTS, (("pk", 1), ("sk", 1)), "segments by id"),
         Index(SEGMENTS, (("data.unique.name", 1),), "one living segment of a name in an org", unique_if_set),
         Index(SEGMENTS, (("data.unique.request", 1),), "one segment for a request_id", unique_if_set),
+        Index(SEGMENTS, (("data.references", 1), ("sk", 1)), "the segments that refer to an audience"),
+        Index(USES, (("audience", 1), ("sk", 1)), "the registered uses of an audience"),
+        Index(VERSIONS, (("pk", 1), ("version", -1), ("sk", 1)), "a segment's versions, newest first"),
         Index(LISTS, (("audience", 1), ("sk", 1)), "a static list in sk order; its length"),
         Index(LISTS, (("sk", 1), ("audience", 1)), "joining long lists into filters"),
         Index(LISTS, (("pk", 1), ("audience", 1)), "taking contacts off a list; the lists of a contact"),
@@ -69,6 +72,6 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
 
     Under one that ignores case, the range of sk that is org "acme" would hold "ACME" too: they must not be served.
     """
-    used = {*datatypes, SEGMENTS, LISTS}
+    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

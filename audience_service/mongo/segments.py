@@ -1,12 +1,10 @@
 """The segments of an org, in the platform's `segment` collection."""
 
-import itertools
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import bson
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
@@ -18,11 +16,19 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
 from audience_service.domain.segment import Order, Segment, SegmentPage, SegmentQuery, SegmentType
 from audience_service.mongo.collections import SEGMENTS
-from audience_service.mongo.documents import changed_record, name_key, new_record, read_segment, request_key
+from audience_service.mongo.documents import (
+    Record,
+    changed_record,
+    name_key,
+    new_record,
+    read_segment,
+    request_key,
+    touched_record,
+)
 from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import scoped
-
-_PAGE_BYTES = 768 * 1024
+from audience_service.mongo.sizes import within_bytes
+from audience_service.mongo.versions import keep_version
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_DELETED: Document = {"state": {"$ne": "deleted"}}
@@ -46,13 +52,14 @@ class MongoSegments:
     """The SegmentRepository on MongoDB; domain/ports.py states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
         self._collection: Collection[dict[str, Any]] = database[SEGMENTS]
 
     def insert(self, org: str, segment: Segment, request: CreateRequest | None, deadline: Deadline) -> None:
         """Store a new segment."""
         record = new_record(org, segment, request)
         try:
-            with limited(self._collection.database, deadline):
+            with limited(self._database, deadline):
                 self._collection.insert_one(record)
         except DuplicateKeyError as error:
             if "data.unique.request" in ((error.details or {}).get("keyPattern") or {}):
@@ -68,7 +75,11 @@ class MongoSegments:
 
     def get(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
         """The living segment."""
-        return read_segment(self._living(org, segment_id, deadline))
+        return read_segment(self._record(org, segment_id, _NOT_DELETED, deadline))
+
+    def find(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
+        """The segment, deleted or not."""
+        return read_segment(self._record(org, segment_id, {}, deadline))
 
     def is_name_taken(self, org: str, name: str, except_id: str, deadline: Deadline) -> bool:
         """Whether another living segment has the name, at either place where the platform keeps it."""
@@ -85,66 +96,73 @@ class MongoSegments:
         if after:
             stages.append({"$match": _behind(query, after)})
         stages += [{"$sort": {"order": direction, "sk": direction}}, {"$limit": size + 1}]
-        with limited(self._collection.database, deadline):
+        with limited(self._database, deadline):
             total = self._collection.count_documents(match)
-            records = list(self._collection.aggregate(stages))
-        page = _within_bytes(records[:size])
-        last = _order_key(page[-1]) if len(records) > len(page) else None
+            with self._collection.aggregate(stages) as records:
+                page, behind = within_bytes(records, size)
+        last = _order_key(page[-1]) if behind else None
         return SegmentPage(tuple(read_segment(record) for record in page), last, total)
 
-    def save(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
+    def save(self, org: str, segment: Segment, deadline: Deadline, *, deleted: bool = False) -> Segment:
         """Compare-and-set on the version.
 
         The record is replaced whole: $set would read the filter's own operators as its own.
         """
-        record = self._living(org, segment.id, deadline)
+        guard = {} if deleted else _NOT_DELETED
+        record = self._record(org, segment.id, guard, deadline)
         changed = changed_record(org, record, segment, now())
-        # The platform's records may lack a version, which counts as 0.
-        versions = [0, None] if segment.version == 0 else [segment.version]
-        current = scoped(org, {"pk": segment.id, "version": {"$in": versions}}, _NOT_DELETED)
         try:
-            with limited(self._collection.database, deadline):
-                written = self._collection.replace_one(current, changed)
+            return self._replace(org, segment, record, changed, guard, deadline)
         except DuplicateKeyError:
             if not self._release_name(org, segment.name, deadline):
                 raise NameTaken.of(segment.name) from None
-            return self.save(org, segment, deadline)
-        if not written.matched_count:
-            newer = read_segment(self._living(org, segment.id, deadline))
-            raise StaleVersion(
-                f"the segment is at version {newer.version}, not {segment.version}",
-                metadata={"current_version": str(newer.version)},
-            )
-        return read_segment(changed)
+            return self.save(org, segment, deadline, deleted=deleted)
 
-    def touch(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
-        """Mark a living segment as written."""
-        # A pipeline, since $inc fails on the null that the platform may have for a version.
-        version = {"$add": [{"$ifNull": ["$version", 0]}, 1]}
-        change = [{"$set": {"version": version, "modifydate": now()}}]
-        with limited(self._collection.database, deadline):
-            record = self._collection.find_one_and_update(
-                scoped(org, {"pk": segment_id}, _NOT_DELETED), change, return_document=True
-            )
-        if record is None:
-            raise AudienceNotFound.of(segment_id)
-        return read_segment(record)
+    def touch(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
+        """Compare-and-set too: the version before is kept like any other."""
+        record = self._record(org, segment.id, _NOT_DELETED, deadline)
+        changed = touched_record(record, segment, now())
+        return self._replace(org, segment, record, changed, _NOT_DELETED, deadline)
 
-    def _living(self, org: str, segment_id: str, deadline: Deadline) -> dict[str, Any]:
-        record = self._find(org, {"pk": segment_id, **_NOT_DELETED}, deadline)
+    def _replace(
+        self, org: str, segment: Segment, record: Record, changed: Record, guard: Document, deadline: Deadline
+    ) -> Segment:
+        """Keep the record as a version, then put the changed one in its place, if it is still at that version.
+
+        In this order a failure between the two loses nothing: what was kept is the current version then.
+        """
+        found = read_segment(record).version
+        if found == segment.version:
+            keep_version(self._database, record, deadline)
+            # The platform's records may lack a version, which counts as 0.
+            versions = [0, None] if found == 0 else [found]
+            current = scoped(org, {"pk": segment.id, "version": {"$in": versions}}, guard)
+            if self._write(current, changed, deadline):
+                return read_segment(changed)
+            found = read_segment(self._record(org, segment.id, guard, deadline)).version
+        raise StaleVersion(
+            f"the segment is at version {found}, not {segment.version}", metadata={"current_version": str(found)}
+        )
+
+    def _write(self, current: Document, changed: Record, deadline: Deadline) -> bool:
+        with limited(self._database, deadline):
+            return self._collection.replace_one(current, changed).matched_count > 0
+
+    def _record(self, org: str, segment_id: str, guard: Document, deadline: Deadline) -> Record:
+        record = self._find(org, {"pk": segment_id, **guard}, deadline)
         if record is None:
             raise AudienceNotFound.of(segment_id)
         return record
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
-        with limited(self._collection.database, deadline):
+        with limited(self._database, deadline):
             return self._collection.find_one(scoped(org, condition))
 
     def _release_name(self, org: str, name: str, deadline: Deadline) -> bool:
         """Free a name whose holder the platform has deleted or renamed, which leaves the service's key behind."""
         renamed = {"name": {"$nin": [name, None]}}
         gone = {"data.unique.name": name_key(org, name), "$or": [{"state": "deleted"}, renamed]}
-        with limited(self._collection.database, deadline):
+        with limited(self._database, deadline):
             freed = self._collection.update_many(scoped(org, gone), {"$unset": {"data.unique.name": ""}})
         return freed.modified_count > 0
 
@@ -161,16 +179,6 @@ def _conditions(query: SegmentQuery) -> list[Document]:
         part = {"$regex": re.escape(query.name), "$options": "i"}
         conditions.append({"$or": [{"name": part}, {"name": None, "data.name": part}]})
     return conditions
-
-
-def _within_bytes(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first records that fit an answer together, at least one.
-
-    What a client takes is 4 MiB by default, and a filter can take four times its stored size on the wire.
-    """
-    sizes = itertools.accumulate(len(bson.encode(record)) for record in records)
-    fitting = sum(1 for size in sizes if size <= _PAGE_BYTES)
-    return records[: max(fitting, 1)]
 
 
 def _order_key(record: Mapping[str, Any]) -> tuple[str, str]:

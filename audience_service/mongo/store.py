@@ -1,5 +1,6 @@
 """The store: every repository on one database, and the chores around them."""
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +9,24 @@ from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError
-from audience_service.domain.ports import ListRepository, MemberRepository, Record, SegmentRepository
+from audience_service.domain.ports import (
+    ListRepository,
+    MemberRepository,
+    Record,
+    SegmentRepository,
+    UseRepository,
+    VersionRepository,
+)
 from audience_service.mongo.collections import connect
-from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, EmbeddedSegments, embedded_database
+from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, embedded_database
 from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.segments import MongoSegments
+from audience_service.mongo.turns import EmbeddedSegments, EmbeddedUses, EmbeddedVersions
+from audience_service.mongo.uses import MongoUses
+from audience_service.mongo.versions import MongoVersions
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +34,8 @@ class Store:
     """The repositories on one database."""
 
     segments: SegmentRepository
+    versions: VersionRepository
+    uses: UseRepository
     lists: ListRepository
     members: MemberRepository
     database: Database[dict[str, Any]]
@@ -64,7 +77,14 @@ class Store:
 def mongo_store(uri: str, database: str) -> Store:
     """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
     connected = connect(uri, database)
-    return Store(MongoSegments(connected), MongoLists(connected), MongoMembers(connected), connected)
+    return Store(
+        segments=MongoSegments(connected),
+        versions=MongoVersions(connected),
+        uses=MongoUses(connected),
+        lists=MongoLists(connected),
+        members=MongoMembers(connected),
+        database=connected,
+    )
 
 
 def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store:
@@ -72,4 +92,12 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
     database = embedded_database(records)
     for index in required_indexes(datatypes):
         create_index(database, index)
-    return Store(EmbeddedSegments(database), EmbeddedLists(database), EmbeddedMembers(database), database)
+    turn = threading.RLock()
+    return Store(
+        segments=EmbeddedSegments(database, turn),
+        versions=EmbeddedVersions(database, turn),
+        uses=EmbeddedUses(database, turn),
+        lists=EmbeddedLists(database),
+        members=EmbeddedMembers(database),
+        database=database,
+    )

@@ -7,6 +7,8 @@ from audience_service.domain.errors import InvalidArgument, located
 from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
 from audience_service.domain.membership import MemberBatch
 from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type
+from audience_service.domain.use import AudienceUse, Usage
+from audience_service.domain.version import SegmentVersion
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach_pb
 from audience_service.pb.audience.v1 import resources_pb2 as pb
@@ -82,9 +84,22 @@ def decode_query(message: segment_pb.ListSegmentsRequest) -> SegmentQuery:
     )
 
 
-def decode_version(message: pb.Segment | segment_pb.DeleteSegmentRequest) -> int | None:
+def decode_version(
+    message: pb.Segment | segment_pb.DeleteSegmentRequest | segment_pb.RestoreSegmentRequest,
+) -> int | None:
     """The version that a write is to be made on, None for whatever is there."""
     return message.version if message.HasField("version") else None
+
+
+def decode_restore_version(message: segment_pb.RestoreSegmentRequest) -> int | None:
+    """The version to bring back, None for the one that was deleted."""
+    return message.restore_version if message.HasField("restore_version") else None
+
+
+def decode_use(message: segment_pb.AudienceUse | segment_pb.ReleaseUseRequest) -> AudienceUse:
+    """The use that a caller means; output-only fields are passed over."""
+    description = message.description if isinstance(message, segment_pb.AudienceUse) else ""
+    return AudienceUse(message.audience_id, message.kind, message.user_id, description)
 
 
 def decode_size(size: int, place: str, *, default: int, maximum: int) -> int:
@@ -109,6 +124,39 @@ def encode_segment(value: Segment, warnings: Iterable[FilterWarning] = ()) -> pb
         update_time=encode_moment(value.update_time),
         author=value.author,
         warnings=[pb.FilterWarning(place=w.place, reason=w.reason, description=w.description) for w in warnings],
+    )
+
+
+def encode_version(value: SegmentVersion) -> segment_pb.SegmentVersion:
+    """The version as callers see it."""
+    return segment_pb.SegmentVersion(
+        version=value.segment.version,
+        segment=encode_segment(value.segment),
+        subject=value.segment.editor,
+        update_time=encode_moment(value.segment.update_time),
+        changed_fields=value.changed_fields,
+    )
+
+
+def encode_use(value: AudienceUse) -> segment_pb.AudienceUse:
+    """The use as callers see it."""
+    return segment_pb.AudienceUse(
+        audience_id=value.audience_id,
+        kind=value.kind,
+        user_id=value.user_id,
+        description=value.description,
+        subject=value.subject,
+        create_time=encode_moment(value.create_time),
+    )
+
+
+def encode_usage(value: Usage) -> segment_pb.GetSegmentUsageResponse:
+    """What uses a segment, as callers see it."""
+    return segment_pb.GetSegmentUsageResponse(
+        segments=[segment_pb.ReferringSegment(id=segment.id, name=segment.name) for segment in value.segments],
+        segment_count=value.segment_count,
+        uses=[encode_use(use) for use in value.uses],
+        use_count=value.use_count,
     )
 
 

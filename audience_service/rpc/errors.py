@@ -22,6 +22,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.StaleVersion: grpc.StatusCode.ABORTED,
     errors.NotStatic: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.AudienceInUse: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnusableAudience: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,

@@ -3,7 +3,10 @@
 import grpc
 
 from audience_service.domain.contact_lists import ContactLists
+from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.segments import Segments
+from audience_service.domain.uses import AudienceUses
+from audience_service.domain.versions import SegmentVersions
 from audience_service.pb.audience.v1 import segment_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import Segment
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceServicer
@@ -11,19 +14,34 @@ from audience_service.rpc.call import current_call
 from audience_service.rpc.codec import (
     decode_draft,
     decode_query,
+    decode_restore_version,
     decode_size,
     decode_source,
+    decode_use,
     decode_version,
     encode_segment,
+    encode_usage,
+    encode_use,
+    encode_version,
 )
 
 
 class SegmentServicer(SegmentServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, segments: Segments, lists: ContactLists) -> None:
+    def __init__(
+        self,
+        segments: Segments,
+        lists: ContactLists,
+        versions: SegmentVersions,
+        deletion: SegmentDeletion,
+        uses: AudienceUses,
+    ) -> None:
         self._segments = segments
         self._lists = lists
+        self._versions = versions
+        self._deletion = deletion
+        self._uses = uses
 
     def CreateSegment(self, request: pb.CreateSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Save or freeze a segment."""
@@ -62,7 +80,8 @@ class SegmentServicer(SegmentServiceServicer):
 
     def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Mark a segment deleted."""
-        return encode_segment(self._segments.delete(current_call(), request.id, decode_version(request)))
+        deleted = self._deletion.delete(current_call(), request.id, decode_version(request), force=request.force)
+        return encode_segment(deleted)
 
     def AddSegmentContacts(
         self, request: pb.AddSegmentContactsRequest, context: grpc.ServicerContext
@@ -87,3 +106,34 @@ class SegmentServicer(SegmentServiceServicer):
         return pb.ListSegmentContactsResponse(
             contact_ids=page.ids, next_page_token=page.next_page_token, total_size=page.total
         )
+
+    def ListSegmentVersions(
+        self, request: pb.ListSegmentVersionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListSegmentVersionsResponse:
+        """Answer with a page of versions."""
+        size = decode_size(request.page_size, "page_size", default=20, maximum=100)
+        page = self._versions.list(current_call(), request.id, size, request.page_token)
+        return pb.ListSegmentVersionsResponse(
+            versions=[encode_version(version) for version in page.versions],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )
+
+    def RestoreSegment(self, request: pb.RestoreSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Bring a segment, or an older version of it, back."""
+        version, older = decode_version(request), decode_restore_version(request)
+        return encode_segment(self._versions.restore(current_call(), request.id, version, older))
+
+    def RegisterUse(self, request: pb.RegisterUseRequest, context: grpc.ServicerContext) -> pb.AudienceUse:
+        """Take down that somebody uses an audience."""
+        return encode_use(self._uses.register(current_call(), decode_use(request.use)))
+
+    def ReleaseUse(self, request: pb.ReleaseUseRequest, context: grpc.ServicerContext) -> pb.ReleaseUseResponse:
+        """End a use."""
+        return pb.ReleaseUseResponse(released=self._uses.release(current_call(), decode_use(request)))
+
+    def GetSegmentUsage(
+        self, request: pb.GetSegmentUsageRequest, context: grpc.ServicerContext
+    ) -> pb.GetSegmentUsageResponse:
+        """Tell what uses a segment."""
+        return encode_usage(self._uses.usage(current_call(), request.id))

@@ -1,15 +1,17 @@
 """Every repository method keeps to its org, even where two orgs use the very same ids."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import AudienceNotFound, ContactNotFound
+from audience_service.domain.errors import AudienceNotFound, ContactNotFound, VersionNotFound
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.ports import ContactList, CreateRequest
 from audience_service.domain.segment import Segment, SegmentQuery, SegmentType
+from audience_service.domain.use import AudienceUse, Usage
 from audience_service.mongo.store import Store
 from tests.conftest import Service
 
@@ -34,7 +36,7 @@ def orgs(service: Service) -> Iterator[tuple[Store, str, str]]:
         service.store.segments.insert(org, segment(f"of {org}"), None, NEVER)
         service.store.lists.add(org, LIST, [f"contact-{key}" for key in keys], NEVER)
     yield service.store, ours, theirs
-    for name in ("contact", "segment", "audience_member"):
+    for name in ("contact", "segment", "segment_version", "audience_use", "audience_member"):
         service.store.database[name].delete_many({"sk": {"$regex": f"^{ours}2?/"}})
 
 
@@ -82,10 +84,47 @@ def test_segments_of_the_same_id_are_told_apart(orgs: tuple[Store, str, str]) ->
         assert store.segments.get(org, LIST.audience_id, NEVER).name == f"of {org}"
         page = store.segments.page(org, SegmentQuery(), 10, None, NEVER)
         assert ([item.name for item in page.segments], page.total) == ([f"of {org}"], 1)
-    assert store.segments.touch(ours, LIST.audience_id, NEVER).version == 1
+        assert store.segments.find(org, LIST.audience_id, NEVER).name == f"of {org}"
     current = store.segments.get(ours, LIST.audience_id, NEVER)
-    assert store.segments.save(ours, current, NEVER).version == 2
+    touched = store.segments.touch(ours, current, NEVER)
+    assert (touched.version, store.segments.save(ours, touched, NEVER).version) == (1, 2)
     assert store.segments.get(theirs, LIST.audience_id, NEVER).version == 0
+
+
+def test_versions_of_the_same_id_are_told_apart(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    for org, writes in ((ours, 1), (theirs, 3)):
+        for _ in range(writes):
+            store.segments.touch(org, store.segments.get(org, LIST.audience_id, NEVER), NEVER)
+    for org, writes in ((ours, 1), (theirs, 3)):
+        page = store.versions.page(org, LIST.audience_id, None, 10, NEVER)
+        assert ([item.version for item in page.versions], page.total) == ([*range(writes, -1, -1)], writes + 1)
+        assert {item.name for item in page.versions} == {f"of {org}"}
+        assert store.versions.get(org, LIST.audience_id, 0, NEVER).name == f"of {org}"
+    with pytest.raises(VersionNotFound):
+        store.versions.get(ours, LIST.audience_id, 2, NEVER)
+    below = store.versions.page(ours, LIST.audience_id, 3, 10, NEVER)
+    assert [item.version for item in below.versions] == [0], "a key of another org's shows nothing of it"
+
+
+def test_uses_of_the_same_audience_are_told_apart(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    new_year = datetime(2026, 1, 1, tzinfo=UTC)
+    use = AudienceUse(LIST.audience_id, "campaign", "spring", subject="ann", create_time=new_year)
+    referring = {"$and": [{"$inAudience": LIST.audience_id}]}
+    for name, version in (("noted", 0), ("unnoted", 7)):
+        made = Segment(f"segment-{name}", f"{name} {ours}", "", SegmentType.DYNAMIC, Filter("contact", referring))
+        store.segments.insert(theirs, made, None, NEVER)
+        store.database["segment"].update_one({"pk": made.id, "sk": {"$regex": theirs}}, {"$set": {"version": version}})
+    assert store.uses.add(theirs, use, NEVER) == use
+    assert store.uses.usage(ours, LIST.audience_id, 9, NEVER) == Usage((), 0, (), 0)
+    store.uses.withdraw(ours, use, NEVER)
+    assert not store.uses.remove(ours, use, NEVER)
+    usage = store.uses.usage(theirs, LIST.audience_id, 9, NEVER)
+    assert (usage.segment_count, usage.uses, usage.use_count) == (2, (use,), 1)
+    assert store.uses.add(ours, use, NEVER) == use
+    assert store.uses.remove(theirs, use, NEVER)
+    assert store.uses.usage(ours, LIST.audience_id, 9, NEVER).use_count == 1
 
 
 def test_names_and_requests_are_an_orgs_own(orgs: tuple[Store, str, str]) -> None:

@@ -1,5 +1,6 @@
 """Warnings in answers, and that what they claim of a filter holds on every store."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ import grpc
 import pytest
 from bson import json_util
 
+from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.filters.compile import emit
+from audience_service.domain.filters.warnings import filter_warnings
 from tests.client import Client, Refusal
 from tests.conftest import Service, envelope
 
@@ -52,6 +57,44 @@ def test_what_is_said_to_hold_always_or_never_does(
         assert Refusal(error).info.reason == "UNSUPPORTED_BY_STORE"
         return
     assert found == (everyone if reason == "ALWAYS_TRUE" else 0)
+
+
+OPERATORS: list[dict[str, Any]] = [
+    *({name: value} for name in ("$eq", "$ne", "$gt", "$gte", "$lt") for value in (None, 1, 5, True, "2026-03-25")),
+    *({name: values} for name in ("$in", "$nin", "$all") for values in ([], [1], [1, None], ["a", "2026-03-25"])),
+    *({"$exists": there} for there in (True, False)),
+    *({"$not": {name: 1}} for name in ("$eq", "$ne", "$gte", "$size")),
+    {"$type": "null"}, {"$size": 0}, {"$regex": "^a"}, {"$mod": [2, -2]}, {"$bitsAnySet": 0},
+    {"$elemMatch": {"$gte": 1}}, {"$elemMatch": {"b": 1}}, {"$lt": ""}, {"$gt": True},
+]  # fmt: skip
+VALUES: list[Any] = [None, 1, 5, True, False, "", "a", "2026-03-25", datetime(2026, 3, 25, tzinfo=UTC), {"b": 1}, {}]
+AWKWARD = [*VALUES, *([value] for value in VALUES), *([a, b] for a in VALUES for b in VALUES), [], [[]], [[1, 5]]]
+
+
+@pytest.mark.parametrize("path", ["a", "a.b", "a.0", "a in an element"])
+def test_no_two_conditions_that_some_record_meets_are_said_to_exclude_one_another(
+    real_service: Service, path: str
+) -> None:
+    compiler = FilterCompiler(["contact"])
+    collection = real_service.store.database["awkward"]
+    collection.insert_many([{"data": data} for data in ({}, *({"a": value} for value in AWKWARD))])
+    claims = 0
+    for one, other in itertools.combinations(OPERATORS, 2):
+        pair: dict[str, Any] = {"$and": [{path: one}, {path: other}]}
+        if path == "a in an element":
+            if "$elemMatch" in one or set(one) & set(other):
+                continue
+            pair = {"a": {"$elemMatch": {**one, **other}}}
+        try:
+            node = compiler.parse(Filter("contact", pair))
+        except InvalidFilter:
+            continue
+        found = filter_warnings(node, datetime.now(UTC), datatype="contact")
+        if any(warning.reason == "ALWAYS_FALSE" and "$not" not in warning.place for warning in found):
+            claims += 1
+            assert collection.find_one(emit(node)) is None, pair
+    collection.drop()
+    assert claims > 100
 
 
 def test_answers_with_one_segment_warn_and_lists_do_not(client: Client) -> None:

@@ -33,7 +33,7 @@ def test_whatever_a_client_sends_as_a_token_is_refused_cleanly(token: str) -> No
 @given(st.integers(0, 200), st.characters())
 def test_a_token_with_a_changed_character_is_refused(position: int, character: str) -> None:
     token = SEALER.seal(BINDING, ["acme/contact/1", 5])
-    position %= len(token)
+    position %= len(token) - 1  # the last character of base64 has bits that say nothing
     changed = token[:position] + character + token[position + 1 :]
     if changed != token:
         with pytest.raises(InvalidPageToken):

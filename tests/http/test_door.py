@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Service
 from tests.http.conftest import Door, opened
 
 VIP = {
@@ -91,6 +92,14 @@ def test_delete_segment_shows_it_deleted_and_then_it_is_not_found(door: Door, se
     assert (gone.status, gone.body["state"], gone.body["id"]) == (200, "deleted", segment["id"])
     missing = door.fetch("GET", path)
     assert (missing.status, missing.body["code"], _reason(missing.body)) == (404, 5, "AUDIENCE_NOT_FOUND")
+
+
+def test_delete_segment_in_use_takes_force(door: Door, service: Service, org: str, segment: dict[str, Any]) -> None:
+    use = {"audienceId": segment["id"], "kind": "campaign", "userId": "spring"}
+    service.client(org).call("RegisterUse", {"use": use})
+    refused = door.fetch("DELETE", f"/segments/{segment['id']}")
+    assert (refused.status, refused.body["code"], _reason(refused.body)) == (400, 9, "AUDIENCE_IN_USE")
+    assert door.fetch("DELETE", f"/segments/{segment['id']}?force=true").body["state"] == "deleted"
 
 
 def test_estimate_reach_shows_a_number_and_a_sample_profile(door: Door, insert: Callable[..., list[str]]) -> None:

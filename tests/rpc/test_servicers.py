@@ -204,7 +204,16 @@ def test_a_method_without_a_scope_is_not_served() -> None:
 def test_every_method_of_the_contract_requires_a_scope() -> None:
     methods = [Method.of(method) for service in SERVICES for method in service.methods]
     writes = {method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.write"}
-    assert writes == {"CreateSegment", "UpdateSegment", "DeleteSegment", "AddSegmentContacts", "RemoveSegmentContacts"}
+    assert writes == {
+        "CreateSegment",
+        "UpdateSegment",
+        "DeleteSegment",
+        "RestoreSegment",
+        "RegisterUse",
+        "ReleaseUse",
+        "AddSegmentContacts",
+        "RemoveSegmentContacts",
+    }
 
 
 def test_a_defect_is_logged_under_the_incident_that_the_caller_is_told(capfd: pytest.CaptureFixture[str]) -> None:

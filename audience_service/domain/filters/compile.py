@@ -55,6 +55,8 @@ class CompiledFilter:
     datatype: str
     match: Document
     joined: Node | None = None
+    place: str = "where"
+    """Where the filter was written, `where` or `where_json`."""
     expressions: bool = False
     """Whether it holds expressions, which fail on values that they cannot take where a condition does not match."""
 
@@ -115,7 +117,7 @@ class FilterCompiler:
         """
         datatype = audience_filter.datatype
         node = self.parse(audience_filter)
-        resolved = guarded(Resolver(datatype, find, self.parse, self._limits, within).resolve(node))
+        resolved = guarded(Resolver(datatype, find, self.parse, self._limits, within).resolve(node), node)
         plain = [part for part in conjuncts(resolved) if not joins(part)]
         joined = [part for part in conjuncts(resolved) if joins(part)]
         match = emit(_all(plain))
@@ -123,10 +125,11 @@ class FilterCompiler:
         self._check_joins(related)
         # Dates take more room once they are spelt out, and audiences once they are put in.
         spelt_out = [match, emit(_all(joined), lambda _: {}), *(emit(join.query) for join in related)]
-        self._check_size(spelt_out, "where_json" if audience_filter.exact else "where")
+        place = "where_json" if audience_filter.exact else "where"
+        self._check_size(spelt_out, place)
         records = (resolved, *(join.query for join in related))
         expressions = any(isinstance(inner, Expression) for node in records for inner in walk(node))
-        return CompiledFilter(datatype, match, _all(joined) if joined else None, expressions)
+        return CompiledFilter(datatype, match, _all(joined) if joined else None, place, expressions)
 
     def _check_size(self, where: Any, place: str) -> None:
         try:
@@ -205,3 +208,18 @@ def _any_of(alternatives: list[Document]) -> Document:
 
 LIVING: Document = emit(IN_USE)
 """The guard on records that are no longer in use, as a match."""
+
+
+def of_list(contacts: ContactList) -> CompiledFilter:
+    """The members of a list as a filter finds them: those on it that are in use."""
+    return CompiledFilter(contacts.datatype, LIVING, OnList(contacts))
+
+
+def intersection(*filters: CompiledFilter) -> CompiledFilter:
+    """What finds the records that all of the filters find, which are of one datatype. Raises ValueError otherwise."""
+    [datatype] = {compiled.datatype for compiled in filters}
+    matches = [compiled.match for compiled in filters if compiled.match]
+    joined = [compiled.joined for compiled in filters if compiled.joined]
+    match = {"$and": matches} if len(matches) > 1 else dict(*matches)
+    expressions = any(compiled.expressions for compiled in filters)
+    return CompiledFilter(datatype, match, _all(joined) if joined else None, expressions=expressions)

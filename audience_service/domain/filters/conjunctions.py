@@ -9,6 +9,7 @@ from enum import Enum, auto
 
 from audience_service.domain.filters.nodes import (
     And,
+    Condition,
     ElementIs,
     ElementMatch,
     Node,
@@ -81,6 +82,8 @@ def _conjunctions(node: Node, within: Conjunction) -> Iterator[Conjunction]:
     yield found
     for inner in found.nodes:
         said, affirms = leaf(inner)
+        if isinstance(said, Condition):
+            continue  # the commonest by far, with nothing inside
         deeper = dataclasses.replace(found, is_top=False, affirmed=found.affirmed is affirms)
         match said:
             case Or(nodes):

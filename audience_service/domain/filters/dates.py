@@ -12,6 +12,7 @@ comparison is one pattern, which a single text meets or not, beside a bound that
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
@@ -95,33 +96,34 @@ def ordered(operator: str, value: object) -> list[Condition]:
     second = instant.millis[:19]
     # Every text that the pattern matches is within the bound; "~" sorts after all that may follow the seconds.
     bound = {"$gte": instant.day if instant.is_midnight else second} if "g" in operator else {"$lte": f"{second}~"}
-    return [{operator: instant.moment}, {**bound, "$regex": _pattern(operator, instant)}]
+    return [{operator: instant.moment}, {**bound, "$regex": _pattern(operator, instant.millis)}]
 
 
-def _pattern(operator: str, instant: Instant) -> str:
-    """The pattern of the texts for whose moment the comparison holds."""
-    decided = _decided(operator, instant.millis[:_LENGTH], 0)
+@lru_cache(maxsize=1_024)
+def _pattern(operator: str, millis: str) -> str:
+    """The pattern of the texts for whose moment the comparison with `millis` (a spelling) holds."""
+    decided = _decided(operator, millis[:_LENGTH])
     return f"^(?={_SHAPE})(?:{_NEVER if decided is None else decided})"
 
 
-def _decided(operator: str, text: str, position: int) -> str | None:
-    """What texts that agree with `text` up to a position look like from there on; None where there are none.
+def _decided(operator: str, text: str) -> str | None:
+    """What texts in the relation to `text` look like; None where there are none.
 
-    The first digit that differs decides, and whatever follows it does not count.
+    The first digit that differs decides, and whatever follows it does not count. It is built from the end: what texts
+    that agree with `text` up to a position look like from there on.
     """
     greater, or_equal = operator.startswith("$gt"), operator.endswith("e")
-    nothing_left = not text[position:].strip("T:.0")
-    if nothing_left and greater and or_equal:
-        return ""
-    if (nothing_left and not greater and not or_equal) or position == _LENGTH:
-        return "" if or_equal else None
-    cases = [_ENDS[position]] if position in _ENDS and (or_equal if nothing_left else not greater) else []
-    digit = text[position]
-    if digit.isdigit() and digit != ("9" if greater else "0"):
-        cases.append(f"[{int(digit) + 1}-9]" if greater else f"[0-{int(digit) - 1}]")
-    rest = _decided(operator, text, position + 1)
-    if rest is not None:
-        cases.append((r"\." if digit == "." else digit) + rest)
-    if not cases:
-        return None
-    return cases[0] if len(cases) == 1 else f"(?:{'|'.join(cases)})"
+    zeros = len(text.rstrip("T:.0"))  # from here on nothing is left
+    decided: str | None = "" if or_equal else None
+    # What follows in other texts is at least as much, so that all of them do for $gte, and none for $lt.
+    for position in reversed(range(zeros if greater is or_equal else _LENGTH)):
+        cases = []
+        if position in _ENDS and (or_equal if position >= zeros else not greater):
+            cases.append(_ENDS[position])
+        digit = text[position]
+        if digit.isdigit() and digit != ("9" if greater else "0"):
+            cases.append(f"[{int(digit) + 1}-9]" if greater else f"[0-{int(digit) - 1}]")
+        if decided is not None:
+            cases.append((r"\." if digit == "." else digit) + decided)
+        decided = f"(?:{'|'.join(cases)})" if len(cases) > 1 else cases[0] if cases else None
+    return decided

@@ -35,13 +35,14 @@ class Form:
 
     def __str__(self) -> str:
         """What the operator takes, for people."""
-        lists = f"{self.least} to {self.most}" if self.least != self.most else str(self.least)
-        listed = "an expression" if self.least == self.most == 1 else f"a list of {lists} expressions"
+        number = str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
+        number = f"{self.least} or more" if self.most == _MANY else number
+        listed = "an expression" if self.least == self.most == 1 else f"a list of {number} expressions"
         named = f"an object of {', '.join(self.needed)}" + "".join(f", {name} (optional)" for name in self.optional)
         return " or ".join([listed] * bool(self.most) + [named] * bool(self.needed))
 
 
-_MANY = 1_000
+_MANY = 1_000_000
 _ONE, _TWO = Form(1, 1), Form(2, 2)
 _DATE_PART = Form(1, 1, ("date",), ("timezone",))
 _SHIFT = Form(needed=("startDate", "unit", "amount"), optional=("timezone",))
@@ -164,7 +165,7 @@ class ExpressionParser:
     def _switch(self, argument: Any, place: str, depth: int) -> dict[str, Any]:
         self._check_names(EXPRESSIONS["$switch"], argument, place)
         branches, there = argument["branches"], at_key(place, "branches")
-        if not isinstance(branches, list) or not 0 < len(branches) <= _MANY:
+        if not isinstance(branches, list) or not branches:
             raise InvalidFilter.at(there, 'takes a list of {"case": ..., "then": ...}')
         return {
             "branches": list(self._branches(branches, there, depth)),
@@ -174,6 +175,7 @@ class ExpressionParser:
     def _branches(self, branches: list[Any], place: str, depth: int) -> Iterator[dict[str, Any]]:
         for index, branch in enumerate(branches):
             here = at_index(place, index)
+            self.count(here)
             self._check_names(Form(needed=("case", "then")), branch, here)
             yield {key: self._expression(branch[key], at_key(here, key), depth + 1) for key in ("case", "then")}
 

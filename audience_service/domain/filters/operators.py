@@ -108,7 +108,8 @@ def _bits(operand: Any, place: str, reader: ValueReader) -> int | bytes | list[i
     mask = _whole(operand, place, reader)
     if mask < 0:
         raise InvalidFilter.at(place, "is negative; a mask is a whole number, 0 or more, or a list of bits' positions")
-    return mask
+    # By their positions, which mean the same: a mask past 32 bits is not taken everywhere.
+    return mask if mask < 2**31 else [position for position in range(63) if mask >> position & 1]
 
 
 def _whole(operand: Any, place: str, reader: ValueReader) -> int:
@@ -148,8 +149,10 @@ def read_pattern(operand: Any, options: Any, place: str, options_place: str, rea
     if foreign := _PYTHON_ONLY.search(operand):
         raise InvalidFilter.at(place, f"holds {foreign[0]!r}, which PCRE does not know")
     reader.scalar(operand, place)
+    flags = (re.VERBOSE if "x" in options else re.NOFLAG) | (re.IGNORECASE if "i" in options else re.NOFLAG)
     try:
-        check_backtracking(operand, re.VERBOSE if "x" in options else re.NOFLAG)
+        check_backtracking(operand, flags)
+        re.compile(operand, flags)
     except DangerousPattern as error:
         raise InvalidFilter.at(place, f"{error}; such a pattern can take time without end") from None
     except (re.error, RecursionError, OverflowError) as error:

@@ -6,7 +6,7 @@ filter names their state, and never by a list.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from audience_service.domain.contact_list import ContactList
 from audience_service.domain.errors import (
@@ -40,9 +40,12 @@ FindAudience = Callable[[str], Filter | ContactList]
 """The filter or list of an audience of the org. Raises AudienceNotFound, UnusableAudience."""
 
 
-def guarded(node: Node) -> Node:
-    """The node for records in use alone, unless its top level names their state."""
-    if names_field(node, "state"):
+def guarded(node: Node, written: Node) -> Node:
+    """The resolved node for records in use alone, unless the top level of what was written names their state.
+
+    That of an audience in it does not count: its filter speaks of its own members.
+    """
+    if names_field(written, "state"):
         return node
     return IN_USE if node == And(()) else And((node, IN_USE))
 
@@ -80,10 +83,8 @@ class Resolver:
                 return Not(self._resolved(child, within))
             case InAudience():
                 return self._members(node, within)
-            case Related(query=query) if not names_field(query, "state"):
-                return Related(
-                    node.datatype, node.local, node.foreign, guarded(query), node.least, node.most, node.place
-                )
+            case Related(query=query):
+                return replace(node, query=guarded(query, query))
         return node
 
     def _members(self, reference: InAudience, within: tuple[str, ...]) -> Node:
@@ -100,7 +101,7 @@ class Resolver:
         if isinstance(node, OnList):
             return And((node, IN_USE))
         try:
-            return guarded(self._resolved(node, (*within, audience_id)))
+            return guarded(self._resolved(node, (*within, audience_id)), node)
         except AudienceNotFound as error:
             raise _unusable(place, error) from error
         except InvalidFilter as error:

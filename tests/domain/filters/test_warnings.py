@@ -17,6 +17,7 @@ from audience_service.domain.filters import Filter, FilterCompiler, parse_text
 from audience_service.domain.filters.warning import FilterWarning, Reason
 from audience_service.domain.filters.warnings import MAX_WARNINGS, filter_warnings
 from tests.domain.filters.test_compile import ANYTHING, NAMES
+from tests.strategies import filters
 
 PAIRS = json.loads((Path(__file__).parent.parent.parent / "data" / "warnings.json").read_text())
 NOW = datetime(2026, 4, 24, 12, tzinfo=UTC)
@@ -174,7 +175,7 @@ def test_there_are_a_hundred_warnings_at_most_and_in_little_time() -> None:
 
 
 @settings(max_examples=1_000, deadline=None)
-@given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
+@given(filters | st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
 def test_whatever_is_read_can_be_warned_about(where: dict[str, Any]) -> None:
     try:
         node = COMPILER.parse(Filter("contact", where))

@@ -21,6 +21,7 @@ from audience_service.domain.filters.relative import EXPRESSIONS as RELATIVE
 from audience_service.domain.filters.resolve import guarded
 from audience_service.domain.filters.words import in_words
 from tests.domain.filters.test_compile import ANYTHING, NAMES
+from tests.strategies import filters
 
 PAIRS = json.loads((Path(__file__).parent.parent.parent / "data" / "words.json").read_text())
 COMPILER = FilterCompiler(["contact"], ["order"], clock=lambda: datetime(2026, 4, 24, 12, tzinfo=UTC))
@@ -78,8 +79,8 @@ def test_a_sentence_reads_one_way_only(where: dict[str, Any]) -> None:
 
 
 def test_what_is_resolved_has_words_too() -> None:
-    on_list = guarded(And((OnList(ContactList("segment-vip", "contact")), parsed({"a": 1}))))
-    assert in_words(on_list, AUDIENCES) == (
+    both = And((OnList(ContactList("segment-vip", "contact")), parsed({"a": 1})))
+    assert in_words(guarded(both, both), AUDIENCES) == (
         "is in the audience 'VIPs' and a is 1 and state is none of archived, deleted"
     )
 
@@ -122,7 +123,7 @@ def test_text_that_could_pass_for_something_else_is_in_quotes(text: str) -> None
 
 
 @settings(max_examples=1_000, deadline=None)
-@given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
+@given(filters | st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
 def test_whatever_is_read_has_words(where: dict[str, Any]) -> None:
     try:
         node = COMPILER.parse(Filter("contact", where))

@@ -160,6 +160,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "INTERNAL", "domain": "audience", "metadata": {"incident": "3f0c9a52"}}
     """
+    VERSION_NOT_FOUND: _ErrorReason.ValueType  # 26
+    """VERSION_NOT_FOUND: the segment has no such version, or it was written past this service and not kept. NOT_FOUND.
+
+        {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
+    """
+    AUDIENCE_IN_USE: _ErrorReason.ValueType  # 27
+    """AUDIENCE_IN_USE: the audience has registered uses, or segments whose filters refer to it; the metadata counts both
+    and names the first. End them, or delete with force. FAILED_PRECONDITION.
+
+        {"reason": "AUDIENCE_IN_USE", "domain": "audience",
+         "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers"}}
+    """
     EXPRESSION_FAILED: _ErrorReason.ValueType  # 28
     """EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails
     the whole query; guard it by $ifNull, $type or $convert. INVALID_ARGUMENT.
@@ -309,6 +321,18 @@ INTERNAL: ErrorReason.ValueType  # 25
 """INTERNAL: a defect of the service; its log holds the incident. INTERNAL.
 
     {"reason": "INTERNAL", "domain": "audience", "metadata": {"incident": "3f0c9a52"}}
+"""
+VERSION_NOT_FOUND: ErrorReason.ValueType  # 26
+"""VERSION_NOT_FOUND: the segment has no such version, or it was written past this service and not kept. NOT_FOUND.
+
+    {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
+"""
+AUDIENCE_IN_USE: ErrorReason.ValueType  # 27
+"""AUDIENCE_IN_USE: the audience has registered uses, or segments whose filters refer to it; the metadata counts both
+and names the first. End them, or delete with force. FAILED_PRECONDITION.
+
+    {"reason": "AUDIENCE_IN_USE", "domain": "audience",
+     "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers"}}
 """
 EXPRESSION_FAILED: ErrorReason.ValueType  # 28
 """EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails

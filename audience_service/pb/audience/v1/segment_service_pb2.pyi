@@ -8,6 +8,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -238,25 +239,394 @@ class DeleteSegmentRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the segment's id."""
     version: _builtins.int
     """version makes the deletion compare-and-set. Default: whatever is there is deleted."""
+    force: _builtins.bool
+    """force deletes a segment that is in use: its uses stay registered, and segments that refer to it lose it. Default
+    false.
+    """
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         version: _builtins.int | None = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "id", b"id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "force", b"force", "id", b"id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
     _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
 
 Global___DeleteSegmentRequest: _TypeAlias = DeleteSegmentRequest  # noqa: Y015
+
+@_typing.final
+class ListSegmentVersionsRequest(_message.Message):
+    """ListSegmentVersionsRequest asks for ListSegmentVersions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the segment's id."""
+    page_size: _builtins.int
+    """page_size is how many to answer with at most. Default 20; at most 100, larger ones count as 100. A page of large
+    filters ends early, so that it fits the 4 MiB that clients accept by default.
+    """
+    page_token: _builtins.str
+    """page_token is the last answer's next_page_token. Default the first page."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSegmentVersionsRequest: _TypeAlias = ListSegmentVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListSegmentVersionsResponse(_message.Message):
+    """ListSegmentVersionsResponse is a page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token asks for the next page. Empty on the last one."""
+    total_size: _builtins.int
+    """total_size is how many versions all pages hold, as of this page."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentVersion]:
+        """versions are at most page_size versions, newest first."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___SegmentVersion] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "total_size", b"total_size", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSegmentVersionsResponse: _TypeAlias = ListSegmentVersionsResponse  # noqa: Y015
+
+@_typing.final
+class SegmentVersion(_message.Message):
+    """SegmentVersion is what a segment was between two writes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """version is the segment's version then."""
+    subject: _builtins.str
+    """subject is the subject of the token that wrote this version. Empty where something else wrote it past this service,
+    or a release of it that did not note who writes.
+    """
+    @_builtins.property
+    def segment(self) -> _resources_pb2.Segment:
+        """segment is the segment as it was, without contact_count: lists are not versioned."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """update_time is when this version was written."""
+
+    @_builtins.property
+    def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """changed_fields name what differs from the version listed after it: name, description, filter, state; and contacts
+        where this version was written by an edit of the list. Empty on the last version.
+        """
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        segment: _resources_pb2.Segment | None = ...,
+        subject: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        changed_fields: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["segment", b"segment", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_fields", b"changed_fields", "segment", b"segment", "subject", b"subject", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentVersion: _TypeAlias = SegmentVersion  # noqa: Y015
+
+@_typing.final
+class RestoreSegmentRequest(_message.Message):
+    """RestoreSegmentRequest asks for RestoreSegment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    RESTORE_VERSION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the segment's id."""
+    version: _builtins.int
+    """version makes the write compare-and-set: it is the current version, that of the deletion for a deleted segment.
+    Default: whatever is there is written over.
+    """
+    restore_version: _builtins.int
+    """restore_version is the version whose name, description and filter to bring back. Default: those that a deleted
+    segment has.
+    """
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        version: _builtins.int | None = ...,
+        restore_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_restore_version", b"_restore_version", "_version", b"_version", "restore_version", b"restore_version", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_version", b"_restore_version", "_version", b"_version", "id", b"id", "restore_version", b"restore_version", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__restore_version: _TypeAlias = _typing.Literal["restore_version"]  # noqa: Y015
+    _WhichOneofArgType__restore_version: _TypeAlias = _typing.Literal["_restore_version", b"_restore_version"]  # noqa: Y015
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__restore_version) -> _WhichOneofReturnType__restore_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___RestoreSegmentRequest: _TypeAlias = RestoreSegmentRequest  # noqa: Y015
+
+@_typing.final
+class AudienceUse(_message.Message):
+    """AudienceUse is somebody's word that they use an audience."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id is the audience that is used."""
+    kind: _builtins.str
+    """kind is what uses it: campaign, automation, ad_sync, report or a word of the caller's own. 1 to 64 of the
+    characters a-z 0-9 _ -
+    """
+    user_id: _builtins.str
+    """user_id is the id of what uses it, among those of its kind. 1 to 200 printable characters."""
+    description: _builtins.str
+    """description tells people what uses it. Default empty, at most 200 characters."""
+    subject: _builtins.str
+    """subject is the subject of the token that registered the use first."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """create_time is when it was registered first."""
+
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        description: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "create_time", b"create_time", "description", b"description", "kind", b"kind", "subject", b"subject", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceUse: _TypeAlias = AudienceUse  # noqa: Y015
+
+@_typing.final
+class RegisterUseRequest(_message.Message):
+    """RegisterUseRequest asks for RegisterUse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def use(self) -> Global___AudienceUse:
+        """use is what to register."""
+
+    def __init__(
+        self,
+        *,
+        use: Global___AudienceUse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterUseRequest: _TypeAlias = RegisterUseRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseUseRequest(_message.Message):
+    """ReleaseUseRequest asks for ReleaseUse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id is the audience that was used."""
+    kind: _builtins.str
+    """kind is the use's kind, as registered."""
+    user_id: _builtins.str
+    """user_id is the use's user_id, as registered."""
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "kind", b"kind", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseUseRequest: _TypeAlias = ReleaseUseRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseUseResponse(_message.Message):
+    """ReleaseUseResponse answers ReleaseUse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASED_FIELD_NUMBER: _builtins.int
+    released: _builtins.bool
+    """released says that there was such a use."""
+    def __init__(
+        self,
+        *,
+        released: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["released", b"released"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseUseResponse: _TypeAlias = ReleaseUseResponse  # noqa: Y015
+
+@_typing.final
+class GetSegmentUsageRequest(_message.Message):
+    """GetSegmentUsageRequest asks for GetSegmentUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the segment's id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSegmentUsageRequest: _TypeAlias = GetSegmentUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetSegmentUsageResponse(_message.Message):
+    """GetSegmentUsageResponse is what uses a segment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    SEGMENT_COUNT_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    USE_COUNT_FIELD_NUMBER: _builtins.int
+    segment_count: _builtins.int
+    """segment_count is how many there are in all. Of segments that something else wrote past this service, the first
+    10,000 of the org are looked at.
+    """
+    use_count: _builtins.int
+    """use_count is how many there are in all."""
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferringSegment]:
+        """segments are living segments whose filters refer to this one; at most 1,000 of them."""
+
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceUse]:
+        """uses are the registered uses; at most 1,000 of them."""
+
+    def __init__(
+        self,
+        *,
+        segments: _abc.Iterable[Global___ReferringSegment] | None = ...,
+        segment_count: _builtins.int = ...,
+        uses: _abc.Iterable[Global___AudienceUse] | None = ...,
+        use_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["segment_count", b"segment_count", "segments", b"segments", "use_count", b"use_count", "uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSegmentUsageResponse: _TypeAlias = GetSegmentUsageResponse  # noqa: Y015
+
+@_typing.final
+class ReferringSegment(_message.Message):
+    """ReferringSegment is a segment whose filter refers to another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the segment's id."""
+    name: _builtins.str
+    """name is what people call it."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferringSegment: _TypeAlias = ReferringSegment  # noqa: Y015
 
 @_typing.final
 class AddSegmentContactsRequest(_message.Message):

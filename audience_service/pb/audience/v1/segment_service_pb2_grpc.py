@@ -62,6 +62,31 @@ class SegmentServiceStub:
                 request_serializer=audience_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_resources__pb2.Segment.FromString,
                 _registered_method=True)
+        self.ListSegmentVersions = channel.unary_unary(
+                '/audience.v1.SegmentService/ListSegmentVersions',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsResponse.FromString,
+                _registered_method=True)
+        self.RestoreSegment = channel.unary_unary(
+                '/audience.v1.SegmentService/RestoreSegment',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.RestoreSegmentRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_resources__pb2.Segment.FromString,
+                _registered_method=True)
+        self.RegisterUse = channel.unary_unary(
+                '/audience.v1.SegmentService/RegisterUse',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.RegisterUseRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_segment__service__pb2.AudienceUse.FromString,
+                _registered_method=True)
+        self.ReleaseUse = channel.unary_unary(
+                '/audience.v1.SegmentService/ReleaseUse',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.ReleaseUseRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_segment__service__pb2.ReleaseUseResponse.FromString,
+                _registered_method=True)
+        self.GetSegmentUsage = channel.unary_unary(
+                '/audience.v1.SegmentService/GetSegmentUsage',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageResponse.FromString,
+                _registered_method=True)
         self.AddSegmentContacts = channel.unary_unary(
                 '/audience.v1.SegmentService/AddSegmentContacts',
                 request_serializer=audience_dot_v1_dot_segment__service__pb2.AddSegmentContactsRequest.SerializeToString,
@@ -116,8 +141,55 @@ class SegmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSegment(self, request, context):
-        """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept. Errors:
-        AUDIENCE_NOT_FOUND, STALE_VERSION.
+        """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept, and RestoreSegment
+        brings both back. One that is in use (see GetSegmentUsage) is refused unless forced. Errors: AUDIENCE_NOT_FOUND,
+        STALE_VERSION, AUDIENCE_IN_USE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSegmentVersions(self, request, context):
+        """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
+        on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
+        a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreSegment(self, request, context):
+        """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
+        name, description and filter that it had. It is a new write, one version up. A static segment's list is not
+        versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
+        VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
+        in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterUse(self, request, context):
+        """RegisterUse takes down that a campaign, say, uses an audience, which keeps the audience from being deleted
+        unawares. Safe to repeat: there is one use for an audience_id, kind and user_id, and what the first call said of it
+        stands. Errors: AUDIENCE_NOT_FOUND (also where it is being deleted at this moment), INVALID_FIELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseUse(self, request, context):
+        """ReleaseUse ends a use, of a deleted audience too. Safe to repeat: one that is not there is no error. Errors:
+        INVALID_FIELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSegmentUsage(self, request, context):
+        """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, and living dynamic segments whose
+        filters refer to it by `$inAudience`. A static segment's filter is history and refers to nothing. Errors:
+        AUDIENCE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -176,6 +248,31 @@ def add_SegmentServiceServicer_to_server(servicer, server):
                     servicer.DeleteSegment,
                     request_deserializer=audience_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.FromString,
                     response_serializer=audience_dot_v1_dot_resources__pb2.Segment.SerializeToString,
+            ),
+            'ListSegmentVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSegmentVersions,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsResponse.SerializeToString,
+            ),
+            'RestoreSegment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreSegment,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.RestoreSegmentRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_resources__pb2.Segment.SerializeToString,
+            ),
+            'RegisterUse': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterUse,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.RegisterUseRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_segment__service__pb2.AudienceUse.SerializeToString,
+            ),
+            'ReleaseUse': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseUse,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.ReleaseUseRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_segment__service__pb2.ReleaseUseResponse.SerializeToString,
+            ),
+            'GetSegmentUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSegmentUsage,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageResponse.SerializeToString,
             ),
             'AddSegmentContacts': grpc.unary_unary_rpc_method_handler(
                     servicer.AddSegmentContacts,
@@ -330,6 +427,141 @@ class SegmentService:
             '/audience.v1.SegmentService/DeleteSegment',
             audience_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.SerializeToString,
             audience_dot_v1_dot_resources__pb2.Segment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSegmentVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/ListSegmentVersions',
+            audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsRequest.SerializeToString,
+            audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreSegment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/RestoreSegment',
+            audience_dot_v1_dot_segment__service__pb2.RestoreSegmentRequest.SerializeToString,
+            audience_dot_v1_dot_resources__pb2.Segment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterUse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/RegisterUse',
+            audience_dot_v1_dot_segment__service__pb2.RegisterUseRequest.SerializeToString,
+            audience_dot_v1_dot_segment__service__pb2.AudienceUse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseUse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/ReleaseUse',
+            audience_dot_v1_dot_segment__service__pb2.ReleaseUseRequest.SerializeToString,
+            audience_dot_v1_dot_segment__service__pb2.ReleaseUseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSegmentUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/GetSegmentUsage',
+            audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageRequest.SerializeToString,
+            audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,8 +50,35 @@ class SegmentServiceStub:
     may set. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
     """
     DeleteSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _resources_pb2.Segment]
-    """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept. Errors:
-    AUDIENCE_NOT_FOUND, STALE_VERSION.
+    """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept, and RestoreSegment
+    brings both back. One that is in use (see GetSegmentUsage) is refused unless forced. Errors: AUDIENCE_NOT_FOUND,
+    STALE_VERSION, AUDIENCE_IN_USE.
+    """
+    ListSegmentVersions: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]
+    """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
+    on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
+    a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+    """
+    RestoreSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RestoreSegmentRequest, _resources_pb2.Segment]
+    """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
+    name, description and filter that it had. It is a new write, one version up. A static segment's list is not
+    versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
+    VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
+    in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
+    """
+    RegisterUse: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RegisterUseRequest, _segment_service_pb2.AudienceUse]
+    """RegisterUse takes down that a campaign, say, uses an audience, which keeps the audience from being deleted
+    unawares. Safe to repeat: there is one use for an audience_id, kind and user_id, and what the first call said of it
+    stands. Errors: AUDIENCE_NOT_FOUND (also where it is being deleted at this moment), INVALID_FIELD.
+    """
+    ReleaseUse: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ReleaseUseRequest, _segment_service_pb2.ReleaseUseResponse]
+    """ReleaseUse ends a use, of a deleted audience too. Safe to repeat: one that is not there is no error. Errors:
+    INVALID_FIELD.
+    """
+    GetSegmentUsage: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentUsageRequest, _segment_service_pb2.GetSegmentUsageResponse]
+    """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, and living dynamic segments whose
+    filters refer to it by `$inAudience`. A static segment's filter is history and refers to nothing. Errors:
+    AUDIENCE_NOT_FOUND.
     """
     AddSegmentContacts: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentContactsRequest, _segment_service_pb2.AddSegmentContactsResponse]
     """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
@@ -89,8 +116,35 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     may set. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
     """
     DeleteSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
-    """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept. Errors:
-    AUDIENCE_NOT_FOUND, STALE_VERSION.
+    """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept, and RestoreSegment
+    brings both back. One that is in use (see GetSegmentUsage) is refused unless forced. Errors: AUDIENCE_NOT_FOUND,
+    STALE_VERSION, AUDIENCE_IN_USE.
+    """
+    ListSegmentVersions: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]  # type: ignore[assignment]
+    """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
+    on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
+    a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+    """
+    RestoreSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RestoreSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
+    """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
+    name, description and filter that it had. It is a new write, one version up. A static segment's list is not
+    versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
+    VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
+    in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
+    """
+    RegisterUse: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RegisterUseRequest, _segment_service_pb2.AudienceUse]  # type: ignore[assignment]
+    """RegisterUse takes down that a campaign, say, uses an audience, which keeps the audience from being deleted
+    unawares. Safe to repeat: there is one use for an audience_id, kind and user_id, and what the first call said of it
+    stands. Errors: AUDIENCE_NOT_FOUND (also where it is being deleted at this moment), INVALID_FIELD.
+    """
+    ReleaseUse: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ReleaseUseRequest, _segment_service_pb2.ReleaseUseResponse]  # type: ignore[assignment]
+    """ReleaseUse ends a use, of a deleted audience too. Safe to repeat: one that is not there is no error. Errors:
+    INVALID_FIELD.
+    """
+    GetSegmentUsage: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentUsageRequest, _segment_service_pb2.GetSegmentUsageResponse]  # type: ignore[assignment]
+    """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, and living dynamic segments whose
+    filters refer to it by `$inAudience`. A static segment's filter is history and refers to nothing. Errors:
+    AUDIENCE_NOT_FOUND.
     """
     AddSegmentContacts: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentContactsRequest, _segment_service_pb2.AddSegmentContactsResponse]  # type: ignore[assignment]
     """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
@@ -155,8 +209,65 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.DeleteSegmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
-        """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept. Errors:
-        AUDIENCE_NOT_FOUND, STALE_VERSION.
+        """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept, and RestoreSegment
+        brings both back. One that is in use (see GetSegmentUsage) is refused unless forced. Errors: AUDIENCE_NOT_FOUND,
+        STALE_VERSION, AUDIENCE_IN_USE.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSegmentVersions(
+        self,
+        request: _segment_service_pb2.ListSegmentVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.ListSegmentVersionsResponse, _abc.Awaitable[_segment_service_pb2.ListSegmentVersionsResponse]]:
+        """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
+        on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
+        a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreSegment(
+        self,
+        request: _segment_service_pb2.RestoreSegmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
+        """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
+        name, description and filter that it had. It is a new write, one version up. A static segment's list is not
+        versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
+        VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
+        in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
+        """
+
+    @_abc_1.abstractmethod
+    def RegisterUse(
+        self,
+        request: _segment_service_pb2.RegisterUseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.AudienceUse, _abc.Awaitable[_segment_service_pb2.AudienceUse]]:
+        """RegisterUse takes down that a campaign, say, uses an audience, which keeps the audience from being deleted
+        unawares. Safe to repeat: there is one use for an audience_id, kind and user_id, and what the first call said of it
+        stands. Errors: AUDIENCE_NOT_FOUND (also where it is being deleted at this moment), INVALID_FIELD.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseUse(
+        self,
+        request: _segment_service_pb2.ReleaseUseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.ReleaseUseResponse, _abc.Awaitable[_segment_service_pb2.ReleaseUseResponse]]:
+        """ReleaseUse ends a use, of a deleted audience too. Safe to repeat: one that is not there is no error. Errors:
+        INVALID_FIELD.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSegmentUsage(
+        self,
+        request: _segment_service_pb2.GetSegmentUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.GetSegmentUsageResponse, _abc.Awaitable[_segment_service_pb2.GetSegmentUsageResponse]]:
+        """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, and living dynamic segments whose
+        filters refer to it by `$inAudience`. A static segment's filter is history and refers to nothing. Errors:
+        AUDIENCE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

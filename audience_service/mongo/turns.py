@@ -1,0 +1,102 @@
+"""The embedded store's repositories of segments, whose calls take turns.
+
+To the embedded store a replacement is not one step, and a reader may find the record gone in the midst of it. All that
+reads or writes segments shares one lock.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from pymongo.database import Database
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import CreateRequest
+from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
+from audience_service.domain.use import AudienceUse, Usage
+from audience_service.domain.version import VersionPage
+from audience_service.mongo.segments import MongoSegments
+from audience_service.mongo.uses import MongoUses
+from audience_service.mongo.versions import MongoVersions
+
+Turn = AbstractContextManager[Any]
+
+
+class EmbeddedSegments(MongoSegments):
+    """MongoSegments, one call at a time."""
+
+    def __init__(self, database: Database[dict[str, Any]], turn: Turn) -> None:
+        super().__init__(database)
+        self._turn = turn
+
+    def insert(self, org: str, segment: Segment, request: CreateRequest | None, deadline: Deadline) -> None:
+        """As on MongoDB."""
+        with self._turn:
+            super().insert(org, segment, request, deadline)
+
+    def save(self, org: str, segment: Segment, deadline: Deadline, *, deleted: bool = False) -> Segment:
+        """As on MongoDB."""
+        with self._turn:
+            return super().save(org, segment, deadline, deleted=deleted)
+
+    def touch(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
+        """As on MongoDB."""
+        with self._turn:
+            return super().touch(org, segment, deadline)
+
+    def page(
+        self, org: str, query: SegmentQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
+    ) -> SegmentPage:
+        """As on MongoDB."""
+        with self._turn:
+            return super().page(org, query, size, after, deadline)
+
+    def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
+        with self._turn:
+            return super()._find(org, condition, deadline)
+
+
+class EmbeddedVersions(MongoVersions):
+    """MongoVersions, one call at a time."""
+
+    def __init__(self, database: Database[dict[str, Any]], turn: Turn) -> None:
+        super().__init__(database)
+        self._turn = turn
+
+    def page(self, org: str, segment_id: str, below: int | None, size: int, deadline: Deadline) -> VersionPage:
+        """As on MongoDB."""
+        with self._turn:
+            return super().page(org, segment_id, below, size, deadline)
+
+    def get(self, org: str, segment_id: str, version: int, deadline: Deadline) -> Segment:
+        """As on MongoDB."""
+        with self._turn:
+            return super().get(org, segment_id, version, deadline)
+
+
+class EmbeddedUses(MongoUses):
+    """MongoUses, one call at a time."""
+
+    def __init__(self, database: Database[dict[str, Any]], turn: Turn) -> None:
+        super().__init__(database)
+        self._turn = turn
+
+    def add(self, org: str, use: AudienceUse, deadline: Deadline) -> AudienceUse:
+        """As on MongoDB."""
+        with self._turn:
+            return super().add(org, use, deadline)
+
+    def withdraw(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
+        """As on MongoDB."""
+        with self._turn:
+            super().withdraw(org, use, deadline)
+
+    def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
+        """As on MongoDB."""
+        with self._turn:
+            return super().remove(org, use, deadline)
+
+    def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
+        """As on MongoDB."""
+        with self._turn:
+            return super().usage(org, audience_id, limit, deadline)

@@ -1,0 +1,331 @@
+"""What registered uses, references and the deletion that they forbid promise, on every store."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.deletion import SegmentDeletion
+from audience_service.domain.errors import AudienceInUse, AudienceNotFound
+from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.use import AudienceUse
+from audience_service.domain.uses import AudienceUses
+from audience_service.domain.writes import SegmentWriter
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+VIP = {"datatype": "contact", "where": {"tags": "vip"}}
+Refused = Callable[..., Refusal]
+
+
+def register(client: Client, audience_id: str, kind: str = "campaign", user_id: str = "spring", **more: Any) -> Any:
+    """A registered use."""
+    return client.call("RegisterUse", {"use": {"audienceId": audience_id, "kind": kind, "userId": user_id, **more}})
+
+
+def release(client: Client, audience_id: str, kind: str = "campaign", user_id: str = "spring") -> bool:
+    """Whether there was such a use to end."""
+    request = {"audienceId": audience_id, "kind": kind, "userId": user_id}
+    return bool(client.call("ReleaseUse", request).released)
+
+
+def refer(service: Service, org: str, key: str, audience_id: str, **record: Any) -> str:
+    """A segment that the platform wrote, whose filter refers to an audience somewhere."""
+    where = {"$and": [{"country": "US"}, {"$or": [{"$inAudience": audience_id}, {"$inAudience": "segment-other"}]}]}
+    data = {"name": f"refers {key}", "filter": {"datatype": "contact", "where": where}, **record.pop("data", {})}
+    pk = f"segment-{key}{org}"
+    service.store.database["segment"].insert_one({"pk": pk, "sk": f"{org}/segment/{key}", **record, "data": data})
+    return pk
+
+
+def test_a_use_is_registered_once_and_the_first_word_stands(client: Client, service: Service, org: str) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    first = register(client, made.id, description="Spring sale")
+    assert (first.subject, first.description, first.HasField("create_time")) == ("tester", "Spring sale", True)
+    again = register(service.client(org, subject="bob"), made.id, description="other")
+    assert again.subject == "tester"
+    assert again.description == "Spring sale"
+    register(client, made.id, kind="report")
+    register(client, made.id, user_id="summer")
+    usage = client.call("GetSegmentUsage", {"id": made.id})
+    assert [(use.kind, use.user_id) for use in usage.uses] == [
+        ("campaign", "spring"),
+        ("campaign", "summer"),
+        ("report", "spring"),
+    ]
+    assert (usage.use_count, usage.segment_count, list(usage.segments)) == (3, 0, [])
+    assert usage.uses[0].create_time.ToMilliseconds() == first.create_time.ToMilliseconds()
+
+
+def test_releasing_is_idempotent(client: Client) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    register(client, made.id)
+    register(client, made.id)
+    assert not release(client, made.id, user_id="summer")
+    assert release(client, made.id)
+    assert not release(client, made.id)
+    assert not release(client, "segment-unknown")
+    assert client.call("GetSegmentUsage", {"id": made.id}).use_count == 0
+
+
+def test_ids_that_only_look_alike_are_told_apart(client: Client) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    ids = ["a", "A", "a/b", "a%2Fb", "a b", "ä", "%"]
+    for user_id in ids:
+        register(client, made.id, user_id=user_id)
+    usage = client.call("GetSegmentUsage", {"id": made.id})
+    assert sorted(use.user_id for use in usage.uses) == sorted(ids)
+    assert release(client, made.id, user_id="a/b")
+    assert client.call("GetSegmentUsage", {"id": made.id}).use_count == len(ids) - 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", ""),
+        ("kind", "Campaign"),
+        ("kind", "x" * 65),
+        ("kind", "campaign\n"),
+        ("user_id", ""),
+        ("user_id", "x" * 201),
+        ("user_id", "a\nb"),
+        ("description", "x" * 201),
+    ],
+)
+def test_a_bad_use_is_refused_with_its_place(client: Client, refused: Refused, field: str, value: str) -> None:
+    use = {"audience_id": client.create(name="VIPs", filter=VIP).id, "kind": "campaign", "user_id": "x", field: value}
+    assert refused(lambda: client.call("RegisterUse", {"use": use})).fields == [f"use.{field}"]
+    if field != "description":
+        assert refused(lambda: client.call("ReleaseUse", use)).fields == [field]
+
+
+def test_only_a_living_audience_of_the_org_can_be_used(client: Client, service: Service, refused: Refused) -> None:
+    foreign = service.client("uses-owner").create(name=client.metadata[1][1], filter=VIP)
+    deleted = client.create(name="deleted", filter=VIP)
+    client.call("DeleteSegment", {"id": deleted.id})
+    for audience_id in (foreign.id, deleted.id, "segment-unknown", ""):
+        refusal = refused(lambda audience_id=audience_id: register(client, audience_id))
+        assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
+    assert refused(lambda: client.call("GetSegmentUsage", {"id": foreign.id})).info.reason == "AUDIENCE_NOT_FOUND"
+    assert client.call("GetSegmentUsage", {"id": deleted.id}).use_count == 0
+
+
+def test_segments_that_refer_are_found_whoever_wrote_them(client: Client, service: Service, org: str) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    theirs = refer(service, org, "theirs", made.id)
+    ours = refer(service, org, "ours", made.id)
+    client.call("UpdateSegment", {"segment": {"id": ours, "name": "ours"}, "updateMask": "name"})
+    refer(service, org, "gone", made.id, state="deleted")
+    refer(service, org, "frozen", made.id, data={"type": "static"})
+    refer(service, org, "elsewhere", "segment-elsewhere")
+    refer(service, f"{org}2", "foreign", made.id)
+    usage = client.call("GetSegmentUsage", {"id": made.id})
+    assert {(segment.id, segment.name) for segment in usage.segments} == {(theirs, "refers theirs"), (ours, "ours")}
+    assert usage.segment_count == 2
+    service.store.database["segment"].delete_many({"sk": {"$regex": f"^{org}2/"}})
+
+
+def test_what_the_platform_changes_in_a_filter_counts(client: Client, service: Service, org: str) -> None:
+    first, second = client.create(name="1", filter=VIP), client.create(name="2", filter=VIP)
+    refers = refer(service, org, "refers", first.id)
+    client.call("UpdateSegment", {"segment": {"id": refers, "name": "noted"}, "updateMask": "name"})
+    service.store.database["segment"].update_one(
+        {"pk": refers}, {"$set": {"version": 2, "data.filter": {"where": {"$nor": [{"$inAudience": second.id}]}}}}
+    )
+    assert client.call("GetSegmentUsage", {"id": first.id}).segment_count == 0
+    assert [s.id for s in client.call("GetSegmentUsage", {"id": second.id}).segments] == [refers]
+
+
+def test_a_segment_that_refers_to_itself_does_not_keep_itself(client: Client, service: Service, org: str) -> None:
+    itself = refer(service, org, "itself", f"segment-itself{org}")
+    assert client.call("DeleteSegment", {"id": itself}).state == "deleted"
+
+
+def test_a_segment_in_use_is_deleted_by_force_alone(
+    client: Client, service: Service, org: str, refused: Refused
+) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    register(client, made.id)
+    register(client, made.id, kind="report")
+    refer(service, org, "theirs", made.id)
+    refusal = refused(lambda: client.call("DeleteSegment", {"id": made.id}))
+    assert (refusal.code.name, refusal.info.reason) == ("FAILED_PRECONDITION", "AUDIENCE_IN_USE")
+    assert dict(refusal.info.metadata) == {
+        "uses": "2",
+        "kinds": "campaign, report",
+        "segments": "1",
+        "segment_names": "refers theirs",
+    }
+    assert client.call("GetSegment", {"id": made.id}) == made
+    assert client.call("DeleteSegment", {"id": made.id, "force": True}).state == "deleted"
+    usage = client.call("GetSegmentUsage", {"id": made.id})
+    assert (usage.use_count, usage.segment_count) == (2, 1)
+    assert release(client, made.id)
+
+
+def test_a_segment_is_deleted_once_its_use_has_ended(client: Client, service: Service, org: str) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    register(client, made.id)
+    refers = refer(service, org, "refers", made.id)
+    release(client, made.id)
+    client.call("UpdateSegment", {"segment": {"id": refers, "filter": VIP}, "updateMask": "filter"})
+    assert client.call("DeleteSegment", {"id": made.id}).state == "deleted"
+
+
+def test_a_stale_deletion_is_stale_before_it_is_refused_for_use(client: Client, refused: Refused) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    register(client, made.id)
+    assert refused(lambda: client.call("DeleteSegment", {"id": made.id, "version": 7})).info.reason == "STALE_VERSION"
+    assert refused(lambda: client.call("DeleteSegment", {"id": "segment-x"})).info.reason == "AUDIENCE_NOT_FOUND"
+
+
+def test_lists_of_users_are_cut_and_counted_whole(client: Client, service: Service, org: str) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    word = register(client, made.id, description="ü" * 200)
+    [record] = service.store.database["audience_use"].find({"audience": made.id})
+    keys = [f"{record['sk']}{number}" for number in range(1_200)]
+    many = [{**record, "_id": key, "sk": key, "user": "ü" * 200} for key in keys]
+    service.store.database["audience_use"].insert_many(many)
+    for number in range(1_005):
+        refer(service, org, str(number), made.id, data={"name": "ü" * 300})
+    usage = client.call("GetSegmentUsage", {"id": made.id})
+    assert (usage.use_count, len(usage.uses), usage.uses[0]) == (1_201, 1_000, word)
+    assert (usage.segment_count, len(usage.segments)) == (1_005, 1_000)
+    assert usage.ByteSize() < 4 * 1024 * 1024
+
+
+class Midst:
+    """A repository that lets something else happen before or after one of its methods, once."""
+
+    def __init__(self, repository: Any, method: str, *, before: Any = None, after: Any = None) -> None:
+        self._repository = repository
+        self._method = method
+        self._before, self._after = before, after
+
+    def __getattr__(self, name: str) -> Any:
+        original = getattr(self._repository, name)
+        if name != self._method:
+            return original
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            before, self._before = self._before, None
+            if before:
+                before()
+            answer = original(*args, **kwargs)
+            after, self._after = self._after, None
+            if after:
+                after()
+            return answer
+
+        return call
+
+
+class Racers:
+    """The use cases that race, on repositories that may be replaced."""
+
+    def __init__(self, service: Service, org: str, *, segments: Any = None, uses: Any = None) -> None:
+        self.call = Call(Caller("racer", org, frozenset()), Deadline(None))
+        segments, uses = segments or service.store.segments, uses or service.store.uses
+        audiences = Audiences(segments, FilterCompiler(["contact"]))
+        self.uses = AudienceUses(segments, uses, audiences)
+        self.deletion = SegmentDeletion(uses, SegmentWriter(segments, service.store.lists, audiences))
+
+    def delete(self, segment_id: str) -> None:
+        self.deletion.delete(self.call, segment_id, None, force=False)
+
+    def register(self, segment_id: str) -> None:
+        self.uses.register(self.call, AudienceUse(segment_id, "campaign", "racing"))
+
+
+@pytest.fixture
+def raced(client: Client) -> str:
+    """A segment to race about."""
+    made: str = client.create(name="raced", filter=VIP).id
+    return made
+
+
+def test_a_use_registered_while_the_deletion_goes_on_stops_it(
+    client: Client, service: Service, org: str, raced: str
+) -> None:
+    midst = Midst(service.store.segments, "save", before=lambda: register(client, raced))
+    with pytest.raises(AudienceInUse):
+        Racers(service, org, segments=midst).delete(raced)
+    assert client.call("GetSegment", {"id": raced}).state == "active"
+    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+    states = [v.segment.state for v in client.call("ListSegmentVersions", {"id": raced}).versions]
+    assert states == ["active", "deleted", "active"]
+
+
+def test_a_use_registered_as_its_audience_goes_is_taken_back(
+    client: Client, service: Service, org: str, raced: str
+) -> None:
+    delete = lambda: client.call("DeleteSegment", {"id": raced})  # noqa: E731 - reads as what happens in the midst
+    racers = Racers(service, org, uses=Midst(service.store.uses, "add", before=delete))
+    with pytest.raises(AudienceNotFound):
+        racers.register(raced)
+    usage = client.call("GetSegmentUsage", {"id": raced})
+    assert usage.use_count == 0
+    assert client.call("ListSegments", {"state": "deleted"}).total_size == 1
+
+
+def test_a_use_that_two_calls_register_is_kept_for_the_one_that_succeeds(
+    client: Client, service: Service, org: str, raced: str
+) -> None:
+    def meanwhile() -> None:
+        client.call("DeleteSegment", {"id": raced, "force": True})
+
+    def recovered() -> None:
+        client.call("RestoreSegment", {"id": raced})
+        register(client, raced, user_id="racing")
+
+    withdrawing = Midst(service.store.uses, "withdraw", before=recovered)
+    uses = Midst(withdrawing, "add", after=meanwhile)
+    with pytest.raises(AudienceNotFound):
+        Racers(service, org, uses=uses).register(raced)
+    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+
+
+def test_a_failed_registration_ends_no_use_that_was_there(
+    client: Client, service: Service, org: str, raced: str
+) -> None:
+    register(client, raced, user_id="racing")
+    force = lambda: client.call("DeleteSegment", {"id": raced, "force": True})  # noqa: E731
+    with pytest.raises(AudienceNotFound):
+        Racers(service, org, uses=Midst(service.store.uses, "add", before=force)).register(raced)
+    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+
+
+def test_a_deletion_whose_freed_name_was_taken_stands(client: Client, service: Service, org: str, raced: str) -> None:
+    def meanwhile() -> None:
+        service.store.uses.add(org, AudienceUse(raced, "campaign", "late"), Deadline(None))
+        client.create(name="raced", filter=VIP)
+
+    Racers(service, org, segments=Midst(service.store.segments, "save", after=meanwhile)).delete(raced)
+    assert client.call("ListSegments", {"state": "deleted"}).total_size == 1
+    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+
+
+def test_no_use_is_registered_for_an_audience_that_is_gone(client: Client) -> None:
+    for number in range(8):
+        made = client.create(name=f"raced {number}", filter=VIP)
+
+        def attempt(act: Callable[[], Any]) -> bool:
+            try:
+                act()
+            except Exception:
+                return False
+            return True
+
+        acts = (
+            lambda made=made: client.call("DeleteSegment", {"id": made.id}),
+            lambda made=made: register(client, made.id),
+        )
+        with ThreadPoolExecutor(2) as pool:
+            deleted, registered = pool.map(attempt, acts)
+        assert not (deleted and registered)
+        gone = client.call("ListSegments", {"state": "deleted", "name": made.name}).total_size == 1
+        uses = client.call("GetSegmentUsage", {"id": made.id}).use_count
+        assert (gone, uses) == (deleted, int(registered))
