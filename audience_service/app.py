@@ -5,8 +5,6 @@ import hashlib
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 import structlog
 
@@ -15,11 +13,9 @@ from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
-from audience_service.domain.explain import Explain, Repositories, Warned
+from audience_service.domain.explain import Explain, Repositories
 from audience_service.domain.field_catalog import FieldCatalog
-from audience_service.domain.field_profile import FieldProfile
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.filters.nodes import Node
 from audience_service.domain.membership import Membership
 from audience_service.domain.reach import Reach
 from audience_service.domain.segments import Segments
@@ -84,7 +80,7 @@ class App:
                 SegmentVersions(store.versions, drafts, writer, sealer),
                 SegmentDeletion(store.uses, writer),
                 AudienceUses(store.segments, store.uses, audiences),
-                Explain(repositories, catalog, audiences, compiler, _in_words, _filter_warnings),
+                Explain(repositories, catalog, audiences, compiler),
                 catalog,
             ),
             reach=ReachServicer(Reach(store.members, audiences)),
@@ -136,17 +132,6 @@ class App:
             if missing := self._store.missing_indexes(self._datatypes):
                 names = [str(index) for index in missing]
                 _log.warning("indexes are missing; run audience-service indexes", indexes=names)
-
-
-# STAND-INS for domain/filters/words.py: in_words and domain/filters/warnings.py: filter_warnings, until they are there.
-def _in_words(_node: Node, _names: Mapping[str, str]) -> str:
-    return ""
-
-
-def _filter_warnings(
-    _node: Node, _now: datetime, _fields: Mapping[str, FieldProfile] | None = None
-) -> Sequence[Warned]:
-    return ()
 
 
 def token_rules(settings: Settings) -> TokenRules:

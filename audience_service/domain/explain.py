@@ -1,46 +1,23 @@
 """The use case on explanation: what a filter says in words, how the database answers it, and what would speed it up."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Protocol
 
 from audience_service.domain.audiences import Audiences, Selection
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.errors import located
 from audience_service.domain.field_catalog import FieldCatalog, SampledFields
-from audience_service.domain.field_profile import FieldProfile
-from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
+from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning, fits_struct
 from audience_service.domain.filters.compile import emit
 from audience_service.domain.filters.fields import written_path
 from audience_service.domain.filters.nodes import InAudience, Node, Related, joins, walk
 from audience_service.domain.filters.reads import fields_read
+from audience_service.domain.filters.warnings import filter_warnings
+from audience_service.domain.filters.words import in_words
 from audience_service.domain.index_advice import Evidence, IndexAdvice, advise
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import MemberRepository, PlanRepository, Population, SampleRepository
-
-
-class Warned(Protocol):
-    """A doubt about a filter: where it is, of what kind, and in words."""
-
-    @property
-    def place(self) -> str:
-        """The place in the filter."""
-
-    @property
-    def reason(self) -> str:
-        """The kind of doubt, for programs."""
-
-    @property
-    def description(self) -> str:
-        """The doubt, for people."""
-
-
-InWords = Callable[[Node, Mapping[str, str]], str]
-"""A filter in words, given the names of the audiences in it."""
-Warn = Callable[[Node, datetime, Mapping[str, FieldProfile] | None], Sequence[Warned]]
-"""The doubts about a filter used at a moment, given what is known of the fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +28,7 @@ class Explanation:
     fields: Sequence[str]
     plan: QueryPlan
     advice: IndexAdvice
-    warnings: Sequence[Warned]
+    warnings: Sequence[FilterWarning]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +49,11 @@ class Explain:
         catalog: FieldCatalog,
         audiences: Audiences,
         compiler: FilterCompiler,
-        in_words: InWords,
-        warn: Warn,
     ) -> None:
         self._repositories = repositories
         self._catalog = catalog
         self._audiences = audiences
         self._compiler = compiler
-        self._in_words = in_words
-        self._warn = warn
 
     def explain(self, call: Call, selection: Selection, *, run: bool) -> Explanation:
         """All of it; `run` counts the filter for the plan's figures.
@@ -91,18 +64,18 @@ class Explain:
         plan = self._plan(call, population, run=run)
         if not isinstance(population, CompiledFilter):
             audience_id = population.audience_id
-            words = self._in_words(InAudience(audience_id, "audience_id"), self._names(call, [audience_id]))
+            words = in_words(InAudience(audience_id, "audience_id"), self._names(call, [audience_id]))
             why = "a static list is read through its own index, and its records by their sk"
             return Explanation(words, (), plan, IndexAdvice(population.datatype, (), helps=False, why=why), ())
         node = self._written(call, selection)
         inside = [inner.audience_id for inner in walk(node) if isinstance(inner, InAudience)]
         sampled = self._catalog.sampled(call, population.datatype)
         return Explanation(
-            self._in_words(node, self._names(call, inside)),
+            in_words(node, self._names(call, inside)),
             [written_path(path) for path in fields_read(population.node)],
             plan,
             advise(population, self._evidence(call, population, plan, sampled)),
-            self._warn(node, now(), sampled.profiles if sampled.sample.records else None),
+            self._warnings(node, population.datatype, sampled),
         )
 
     def _plan(self, call: Call, population: Population, *, run: bool) -> QueryPlan:
@@ -118,7 +91,16 @@ class Explain:
             return self._compiler.parse(selection.filter or self._saved(call, selection.audience_id))
 
     def _saved(self, call: Call, audience_id: str) -> Filter:
-        return self._audiences.get(call, audience_id).filter
+        """An audience's filter, in the arm that GetSegment shows it in, from which places are named."""
+        saved = self._audiences.get(call, audience_id).filter
+        return replace(saved, exact=not fits_struct(saved.where or {}))
+
+    @staticmethod
+    def _warnings(node: Node, datatype: str, sampled: SampledFields) -> Sequence[FilterWarning]:
+        """Those that rest on fields are given where there are records to go by."""
+        profiles = sampled.profiles if sampled.sample.records else None
+        found = filter_warnings(node, now(), profiles, datatype=datatype)
+        return [replace(warning, place=f"filter.{warning.place}") for warning in found]
 
     def _names(self, call: Call, audience_ids: Sequence[str]) -> Mapping[str, str]:
         return {audience_id: self._audiences.get(call, audience_id).name for audience_id in dict.fromkeys(audience_ids)}

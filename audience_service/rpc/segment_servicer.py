@@ -57,11 +57,12 @@ class SegmentServicer(SegmentServiceServicer):
         made = self._segments.create(
             current_call(), draft, source, request.request_id, validate_only=request.validate_only
         )
-        return encode_segment(made)
+        return encode_segment(made, self._segments.warnings(made))
 
     def GetSegment(self, request: pb.GetSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Answer with one segment."""
-        return encode_segment(self._segments.get(current_call(), request.id))
+        found = self._segments.get(current_call(), request.id)
+        return encode_segment(found, self._segments.warnings(found))
 
     def ListSegments(self, request: pb.ListSegmentsRequest, context: grpc.ServicerContext) -> pb.ListSegmentsResponse:
         """Answer with a page of segments."""
@@ -83,7 +84,7 @@ class SegmentServicer(SegmentServiceServicer):
             decode_version(request.segment),
             validate_only=request.validate_only,
         )
-        return encode_segment(changed)
+        return encode_segment(changed, self._segments.warnings(changed))
 
     def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Mark a segment deleted."""

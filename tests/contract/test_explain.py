@@ -157,3 +157,13 @@ def test_the_embedded_store_refuses(refused: Callable[..., Refusal]) -> None:
     for service in run_service("embedded", embedded_store([], ("contact",))):
         refusal = refused(partial(explain, service.client("acme"), {"country": "JP"}))
         assert refusal.info.reason == "UNSUPPORTED_BY_STORE"
+
+
+def test_words_and_warnings_are_of_the_filter_and_the_records(contacts: Client) -> None:
+    japan = contacts.create(name="All of Japan", filter={"datatype": "contact", "where": {"country": "JP"}})
+    answer = explain(contacts, {"$inAudience": japan.id, "coutnry": "US", "score": {"$gt": 5, "$lt": 3}})
+    assert "All of Japan" in answer.words
+    warned = {(warning.place, warning.reason) for warning in answer.warnings}
+    assert ("filter.where.coutnry", "UNKNOWN_FIELD") in warned
+    assert explain(contacts, audienceId=japan.id).words
+    assert not explain(contacts, audienceId=japan.id).warnings

@@ -33,6 +33,8 @@ from audience_service.domain.filters.nodes import (
 )
 from audience_service.domain.filters.parse import parse
 from audience_service.domain.filters.resolve import IN_USE, FindAudience, Resolver, guarded
+from audience_service.domain.filters.warning import FilterWarning
+from audience_service.domain.filters.warnings import filter_warnings
 
 NOTHING: Document = {"$nor": [{}]}
 """A match for no record."""
@@ -104,6 +106,11 @@ class FilterCompiler:
         node = parse(audience_filter.where, place, self._limits, exact=audience_filter.exact, now=self._clock())
         self._check_related(node)
         return node
+
+    def warnings(self, audience_filter: Filter) -> list[FilterWarning]:
+        """What can be warned about without a look at any record, with places from `where` on. Raises as parse does."""
+        node = self.parse(audience_filter)
+        return filter_warnings(node, self._clock(), datatype=audience_filter.datatype)
 
     def compile(
         self, audience_filter: Filter, find: FindAudience = _nowhere, within: tuple[str, ...] = ()

@@ -900,7 +900,9 @@ class ExplainFilterResponse(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FilterWarning]:
-        """warnings are doubts about the filter."""
+        """warnings are about the filter, the sample of ListFields among what they rest on, at most 100. Places begin at `filter`:
+        the request's, or the audience's own.
+        """
 
     def __init__(
         self,
