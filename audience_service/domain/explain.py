@@ -13,8 +13,8 @@ from audience_service.domain.filters.compile import emit
 from audience_service.domain.filters.fields import written_path
 from audience_service.domain.filters.nodes import InAudience, Node, Related, joins, walk
 from audience_service.domain.filters.reads import fields_read
-from audience_service.domain.filters.warnings import filter_warnings
-from audience_service.domain.filters.words import in_words
+from audience_service.domain.filters.warnings.warnings import filter_warnings
+from audience_service.domain.filters.words.sentence import in_words
 from audience_service.domain.index_advice import Evidence, IndexAdvice, advise
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import MemberRepository, PlanRepository, Population, SampleRepository

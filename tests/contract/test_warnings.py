@@ -15,7 +15,7 @@ from bson import json_util
 from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.filters.compile import emit
-from audience_service.domain.filters.warnings import filter_warnings
+from audience_service.domain.filters.warnings.warnings import filter_warnings
 from tests.client import Client, Refusal
 from tests.conftest import Service, envelope
 

@@ -9,7 +9,7 @@ from audience_service.domain.filters.filter import Filter, Limits
 from audience_service.domain.filters.resolve import FindAudience
 from audience_service.domain.filters.struct import fits_struct
 from audience_service.domain.filters.text import identity, parse_text, print_text
-from audience_service.domain.filters.warning import FilterWarning
+from audience_service.domain.filters.warnings.warning import FilterWarning
 
 __all__ = [
     "CompiledFilter",

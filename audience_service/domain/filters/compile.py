@@ -33,8 +33,8 @@ from audience_service.domain.filters.nodes import (
 )
 from audience_service.domain.filters.parse import parse
 from audience_service.domain.filters.resolve import IN_USE, FindAudience, Resolver, guarded
-from audience_service.domain.filters.warning import FilterWarning
-from audience_service.domain.filters.warnings import filter_warnings
+from audience_service.domain.filters.warnings.warning import FilterWarning
+from audience_service.domain.filters.warnings.warnings import filter_warnings
 
 NOTHING: Document = {"$nor": [{}]}
 """A match for no record."""

@@ -17,9 +17,9 @@ from audience_service.domain.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.dates import ordered, spellings
 from audience_service.domain.filters.filter import Document, at_index
 from audience_service.domain.filters.patterns import DangerousPattern, check_backtracking
-from audience_service.domain.filters.phrases import Words, of_bits, of_list, of_order, of_value
-from audience_service.domain.filters.value_words import counted, cut
 from audience_service.domain.filters.values import ValueReader
+from audience_service.domain.filters.words.phrases import Words, of_bits, of_list, of_order, of_value
+from audience_service.domain.filters.words.values import counted, cut
 
 LOGICAL = ("$and", "$or", "$nor")
 ON_RECORDS = ("$expr", "$inAudience", "$related")

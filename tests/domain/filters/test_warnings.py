@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.field_profile import FieldProfile
 from audience_service.domain.filters import Filter, FilterCompiler, parse_text
-from audience_service.domain.filters.warning import FilterWarning, Reason
-from audience_service.domain.filters.warnings import MAX_WARNINGS, filter_warnings
+from audience_service.domain.filters.warnings.warning import FilterWarning, Reason
+from audience_service.domain.filters.warnings.warnings import MAX_WARNINGS, filter_warnings
 from tests.domain.filters.test_compile import ANYTHING, NAMES
 from tests.strategies import filters
 

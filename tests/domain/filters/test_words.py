@@ -19,7 +19,7 @@ from audience_service.domain.filters.nodes import And, Node, OnList
 from audience_service.domain.filters.operators import LOGICAL, ON_RECORDS, OPERATORS
 from audience_service.domain.filters.relative import EXPRESSIONS as RELATIVE
 from audience_service.domain.filters.resolve import guarded
-from audience_service.domain.filters.words import in_words
+from audience_service.domain.filters.words.sentence import in_words
 from tests.domain.filters.test_compile import ANYTHING, NAMES
 from tests.strategies import filters
 

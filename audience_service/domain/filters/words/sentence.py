@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from audience_service.domain.filters.expression_words import expression_words, is_compound
 from audience_service.domain.filters.fields import written_path
 from audience_service.domain.filters.nodes import (
     And,
@@ -27,8 +26,9 @@ from audience_service.domain.filters.nodes import (
     Related,
     children,
 )
-from audience_service.domain.filters.phrases import denied
-from audience_service.domain.filters.value_words import counted, cut, quoted
+from audience_service.domain.filters.words.expressions import expression_words, is_compound
+from audience_service.domain.filters.words.phrases import denied
+from audience_service.domain.filters.words.values import counted, cut, quoted
 
 _MAX_LENGTH, _MAX_EXPRESSION = 10_000, 2_000
 _USUAL_JOIN = ("pk", "data.contactId")

@@ -7,9 +7,6 @@ are held against one another only where there is a single value: an element itse
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
-from audience_service.domain.filters.conjunctions import Conjunction, Subject, conjunctions, everything, flat
-from audience_service.domain.filters.intervals import exclude_one_another
-from audience_service.domain.filters.literals import Literal, literal
 from audience_service.domain.filters.nodes import (
     And,
     Condition,
@@ -21,7 +18,10 @@ from audience_service.domain.filters.nodes import (
     Related,
     names_field,
 )
-from audience_service.domain.filters.warning import FilterWarning, Reason
+from audience_service.domain.filters.warnings.conjunctions import Conjunction, Subject, conjunctions, everything, flat
+from audience_service.domain.filters.warnings.intervals import exclude_one_another
+from audience_service.domain.filters.warnings.literals import Literal, literal
+from audience_service.domain.filters.warnings.warning import FilterWarning, Reason
 
 _SINGLE_VALUED = frozenset(("pk", "sk", "name", "datatype", "version", "state", "createdate", "modifydate"))
 """The envelope's fields that hold one value each, by the platform's record model."""

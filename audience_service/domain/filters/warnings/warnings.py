@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from audience_service.domain.field_profile import FieldProfile
-from audience_service.domain.filters.certainties import certainties
-from audience_service.domain.filters.field_warnings import field_warnings
 from audience_service.domain.filters.nodes import Node
-from audience_service.domain.filters.warning import FilterWarning
-from audience_service.domain.filters.windows import frozen_windows
+from audience_service.domain.filters.warnings.certainties import certainties
+from audience_service.domain.filters.warnings.fields import field_warnings
+from audience_service.domain.filters.warnings.warning import FilterWarning
+from audience_service.domain.filters.warnings.windows import frozen_windows
 
 MAX_WARNINGS = 100
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from audience_service.domain.filters.relative import NOW, FoldedDate
-from audience_service.domain.filters.value_words import date_words, list_words, value_words
+from audience_service.domain.filters.words.values import date_words, list_words, value_words
 
 Words = Callable[[Any], str]
 """From an operand to what its condition says."""

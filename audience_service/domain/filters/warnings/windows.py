@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from audience_service.domain.filters.conjunctions import Conjunction, conjunctions, leaf
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.nodes import Condition, Node
 from audience_service.domain.filters.relative import NOW, FoldedDate
-from audience_service.domain.filters.value_words import counted, date_words
-from audience_service.domain.filters.warning import FilterWarning, Reason
+from audience_service.domain.filters.warnings.conjunctions import Conjunction, conjunctions, leaf
+from audience_service.domain.filters.warnings.warning import FilterWarning, Reason
+from audience_service.domain.filters.words.values import counted, date_words
 
 RECENT = timedelta(days=400)
 """How far back a rolling window may be thought to reach: a year, and some time since the filter was written."""

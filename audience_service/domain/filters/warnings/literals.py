@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audience_service.domain.filters.conjunctions import leaf
 from audience_service.domain.filters.nodes import Condition, Node
 from audience_service.domain.filters.operators import Pattern
+from audience_service.domain.filters.warnings.conjunctions import leaf
 
 _DENIES = {"$ne": "$eq", "$nin": "$in"}
 _ONE_OF = ("$eq", "$in")

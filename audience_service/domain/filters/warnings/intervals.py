@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from audience_service.domain.filters.dates import read_instant
-from audience_service.domain.filters.literals import Literal
+from audience_service.domain.filters.warnings.literals import Literal
 
 _NUMBER, _TEXT, _DATE, _BOOL = "number", "text", "date", "bool"
 _EITHER = {_TEXT, _DATE}

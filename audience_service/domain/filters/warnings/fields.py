@@ -8,11 +8,11 @@ from typing import Any
 from bson import Decimal128, ObjectId
 
 from audience_service.domain.field_profile import FieldProfile
-from audience_service.domain.filters.conjunctions import Conjunction, conjunctions, leaf
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.fields import SYSTEM_FIELDS, written_path
 from audience_service.domain.filters.nodes import Condition, ElementIs, ElementMatch, Expression, Node, Related
-from audience_service.domain.filters.warning import FilterWarning, Reason
+from audience_service.domain.filters.warnings.conjunctions import Conjunction, conjunctions, leaf
+from audience_service.domain.filters.warnings.warning import FilterWarning, Reason
 
 _MAX_ADVICE = 20
 """How many unknown fields a known one of a similar name is looked for, which takes its time."""

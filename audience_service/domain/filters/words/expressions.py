@@ -10,7 +10,7 @@ from typing import Any
 from audience_service.domain.filters.expressions import EXPRESSIONS
 from audience_service.domain.filters.fields import written_path
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.filters.value_words import quoted, value_words
+from audience_service.domain.filters.words.values import quoted, value_words
 
 _INFIX = {
     "$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<=", "$in": "in",
