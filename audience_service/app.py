@@ -83,7 +83,7 @@ class App:
                 Explain(repositories, catalog, audiences, compiler),
                 catalog,
             ),
-            reach=ReachServicer(Reach(store.members, audiences)),
+            reach=ReachServicer(Reach(store.members, store.slices, audiences)),
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),
         )
         self._store = store

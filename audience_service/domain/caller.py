@@ -53,6 +53,11 @@ class Deadline:
             raise OutOfTime("the deadline has passed")
         return left
 
+    def within(self, seconds: float) -> "Deadline":
+        """The sooner of this deadline and that many seconds from now."""
+        soon = time.monotonic() + seconds
+        return Deadline(soon if self.at is None else min(self.at, soon))
+
     def check(self) -> None:
         """Raise OutOfTime when there is no time left."""
         self.remaining()
