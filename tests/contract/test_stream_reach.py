@@ -94,6 +94,13 @@ def test_a_saved_segment_streams_like_its_filter(crowd: Client) -> None:
     assert last.count == crowd.count(filter=contacts(LEADS))
 
 
+def test_a_deadline_in_a_thousand_years_is_none(service: Service, client: Client) -> None:
+    for seconds in (None, 60 * 60 * 24 * 365 * 1_000):
+        stream = client.call("StreamReach", {"filter": contacts(EVERYONE)}, timeout=seconds)
+        assert [message.exact for message in stream] == [True]
+        assert client.call("EstimateReach", {"filter": contacts(EVERYONE)}, timeout=seconds).exact
+
+
 def test_few_records_come_in_one_exact_message(client: Client, insert: Callable[..., list[str]]) -> None:
     insert([{"data": {"email": "ann@example.com"}}, {"state": "deleted"}])
     [message] = client.call("StreamReach", {"filter": contacts(EVERYONE)})
