@@ -10,9 +10,9 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.draws import Draws, Estimate, draw
 from audience_service.domain.errors import OutOfTime
 from audience_service.domain.ports import Population, Record, SliceRepository
-from audience_service.domain.sampling import Estimate, Sample, draw
 
 SAMPLED = 4_000
 """Records that a sample holds at most, if the org has so many landmarks."""
@@ -61,7 +61,7 @@ class Narrowing:
 
         Raises OutOfTime where it allows none.
         """
-        sample = Sample(self._slices.landmarks(self._org, self._population, self._deadline))
+        sample = Draws(self._slices.landmarks(self._org, self._population, self._deadline))
         landmarks = sample.landmarks
         if landmarks.total <= size:
             count = self._slices.count_between(self._org, self._population, "", "", self._deadline)
@@ -86,7 +86,7 @@ class Narrowing:
 
     def steps(self) -> Generator[Step, None, None]:
         """Estimates that narrow; the last one is exact and has the record."""
-        sample = Sample(self._slices.landmarks(self._org, self._population, self._deadline))
+        sample = Draws(self._slices.landmarks(self._org, self._population, self._deadline))
         total = sample.landmarks.total
         if total > _FEW:
             for larger in self._samples(sample):
@@ -109,7 +109,7 @@ class Narrowing:
         record = self._first(*self._found) if self._found else None
         yield Step(Estimate.of(counted), total, total, record)
 
-    def _samples(self, sample: Sample) -> Iterator[Sample]:
+    def _samples(self, sample: Draws) -> Iterator[Draws]:
         """A small sample and then larger ones, each by one query of bounded length; fewer where they are slow."""
         order = draw(sample.landmarks, SAMPLED, self._chance)
         size = _FIRST
@@ -124,11 +124,11 @@ class Narrowing:
                 order, size = order[size:], size * _MORE
             yield sample
 
-    def _look(self, sample: Sample, numbers: list[int], deadline: Deadline) -> Sample:
+    def _look(self, sample: Draws, numbers: list[int], deadline: Deadline) -> Draws:
         keys = [sample.landmarks.keys[number] for number in numbers]
         return sample.with_more(numbers, self._slices.among(self._org, self._population, keys, deadline))
 
-    def _end(self, sample: Sample, upto: int) -> int:
+    def _end(self, sample: Draws, upto: int) -> int:
         """How many stretches are counted with the next slice; one more than there are landmarks for all the rest."""
         landmarks = sample.landmarks
         left = sample.left(upto)
@@ -136,7 +136,7 @@ class Narrowing:
             return len(landmarks.keys) + 1
         return landmarks.cut(landmarks.total - left + int(self._size) - 1) + 1
 
-    def _count(self, sample: Sample, upto: int, end: int) -> int:
+    def _count(self, sample: Draws, upto: int, end: int) -> int:
         """The members in the slice. Sets the size of the next one by how long it took. Raises OutOfTime."""
         landmarks = sample.landmarks
         after, until = landmarks.end(upto), landmarks.end(end) if end <= len(landmarks.keys) else ""

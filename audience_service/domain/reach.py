@@ -10,11 +10,11 @@ from typing import Any
 from audience_service.domain.audiences import Audiences, Selection
 from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.clock import now
+from audience_service.domain.draws import Estimate
 from audience_service.domain.errors import OutOfTime
 from audience_service.domain.narrowing import SAMPLED, Narrowing
 from audience_service.domain.ports import MemberRepository, Population, Record, SliceRepository
 from audience_service.domain.profile import masked_profile
-from audience_service.domain.sampling import Estimate
 from audience_service.domain.single_flight import SingleFlight
 
 _RESERVE_SECONDS, _RESERVE_SHARE = 1.0, 0.4

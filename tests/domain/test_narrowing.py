@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.draws import Draws, Estimate
 from audience_service.domain.errors import OutOfTime
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.landmarks import Landmarks
 from audience_service.domain.narrowing import Narrowing, Step
-from audience_service.domain.sampling import Estimate, Sample
 from tests.domain.slices import Clock, FakeSlices
 
 EVERYONE = FilterCompiler(["contact"]).compile(Filter("contact", {}))
@@ -122,7 +122,7 @@ def test_intervals_hold_the_count_however_members_lie(share: float, members: str
 
 
 def test_what_has_been_counted_takes_the_place_of_the_sample() -> None:
-    sample = Sample(Landmarks(["a", "d", "f", "h"], [0, 3, 5, 7], 9)).with_more([3, 0, 2], ["a", "h"])
+    sample = Draws(Landmarks(["a", "d", "f", "h"], [0, 3, 5, 7], 9)).with_more([3, 0, 2], ["a", "h"])
     assert sample.hits == (3, 0)
     assert (sample.left(0), sample.left(2), sample.left(4)) == (9, 5, 1)
     assert (sample.read(0), sample.read(2), sample.read(4)) == (3, 6, 9 - 1)

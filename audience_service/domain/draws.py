@@ -29,18 +29,18 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Draws:
     """Some landmarks by their numbers, and those among them that are members."""
 
     landmarks: Landmarks
     drawn: Sequence[int] = ()
     hits: Sequence[int] = ()
 
-    def with_more(self, drawn: Sequence[int], members: Sequence[str]) -> "Sample":
+    def with_more(self, drawn: Sequence[int], members: Sequence[str]) -> "Draws":
         """The sample and further landmarks, of which the keys `members` are members'."""
         found = frozenset(members)
         hits = [number for number in drawn if self.landmarks.keys[number] in found]
-        return Sample(self.landmarks, (*self.drawn, *drawn), (*self.hits, *hits))
+        return Draws(self.landmarks, (*self.drawn, *drawn), (*self.hits, *hits))
 
     def estimate(self, counted: int = 0, upto: int = 0) -> Estimate:
         """The count, where the `upto` first landmarks' stretches have been counted and hold `counted` members."""
