@@ -15,10 +15,15 @@ from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Whose members a caller means: an audience of the org or an unsaved filter, exactly one of them."""
+    """Whose members a caller means: an audience of the org or an unsaved filter, exactly one of them.
+
+    The places are where the request has the two.
+    """
 
     audience_id: str = ""
     filter: Filter | None = None
+    audience_place: str = "audience_id"
+    filter_place: str = "filter"
 
 
 class Audiences:
@@ -38,12 +43,17 @@ class Audiences:
         Raises as `population` does.
         """
         if selection.filter is not None:
-            with located("filter"):
-                return self.compile(call, selection.filter), json.dumps(identity(selection.filter), sort_keys=True)
+            with located(selection.filter_place):
+                compiled = self.compile(call, selection.filter)
+            population = replace(compiled, place=f"{selection.filter_place}.{compiled.place}")
+            return population, json.dumps(identity(selection.filter), sort_keys=True)
         if not selection.audience_id:
             raise InvalidArgument.at("filter", "is missing; give a filter or an audience_id")
         segment = self.get(call, selection.audience_id)
-        return self.of_segment(call, segment), (segment.id, segment.version)
+        members = self.of_segment(call, segment)
+        if not isinstance(members, ContactList):
+            members = replace(members, place=selection.audience_place)
+        return members, (segment.id, segment.version)
 
     def compile(self, call: Call, written: Filter, within: str = "") -> CompiledFilter:
         """What finds a filter's records, the audiences in it looked up; `within` is the audience whose filter it is.
@@ -58,7 +68,7 @@ class Audiences:
         if segment.type is SegmentType.STATIC or where is None:
             return []
         try:
-            found = self._compiler.warnings(replace(segment.filter, exact=not fits_struct(where)))
+            found = self._compiler.warnings(_as_shown(segment.filter))
         except InvalidFilter:
             return []
         return [replace(warning, place=f"filter.{warning.place}") for warning in found]
@@ -78,7 +88,7 @@ class Audiences:
         if segment.type is SegmentType.STATIC:
             return self.list_of(segment)
         with _usable(segment):
-            return self.compile(call, segment.filter, segment.id)
+            return self.compile(call, _as_shown(segment.filter), segment.id)
 
     def list_of(self, segment: Segment) -> ContactList:
         """The list of a stored static segment. Raises UnusableAudience where its datatype is not served."""
@@ -89,6 +99,11 @@ class Audiences:
         """What an audience inside a filter stands for."""
         segment = self.get(call, audience_id)
         return self.list_of(segment) if segment.type is SegmentType.STATIC else segment.filter
+
+
+def _as_shown(stored: Filter) -> Filter:
+    """A stored filter with places in the form in which callers are shown it."""
+    return replace(stored, exact=not fits_struct(stored.where or {}))
 
 
 @contextmanager

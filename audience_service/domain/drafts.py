@@ -104,12 +104,15 @@ class DraftReader:
             named = " and ".join(place for place, used in ways.items() if used)
             raise InvalidArgument.at("segment", f"is to be filled from {named}; choose one")
         if source and source.audience_id:
-            return dataclasses.replace(plan, freeze=Selection(audience_id=source.audience_id))
+            return dataclasses.replace(
+                plan, freeze=Selection(audience_id=source.audience_id, audience_place="source.audience_id")
+            )
         if source and source.filter is None:
             raise InvalidArgument.at("source", "is empty; give a filter or an audience_id")
         if source or written:
-            frozen = self._check_filter(call, source.filter if source else written, "source.filter" if source else None)
-            return dataclasses.replace(plan, filter=frozen, freeze=Selection(filter=frozen))
+            place = "source.filter" if source else "segment.filter"
+            frozen = self._check_filter(call, source.filter if source else written, place)
+            return dataclasses.replace(plan, filter=frozen, freeze=Selection(filter=frozen, filter_place=place))
         with located("segment.filter"):
             datatype = self._audiences.check_datatype(plan.filter.datatype or _DEFAULT_DATATYPE)
         ids = check_contact_ids(draft.contact_ids, "segment.contact_ids")

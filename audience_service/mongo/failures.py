@@ -21,7 +21,7 @@ from audience_service.domain.errors import AudienceError, InvalidFilter, OutOfTi
 # Codes of the server's error table (mongo/base/error_codes.yml).
 _UNREACHABLE = frozenset((6, 7, 89, 91, 189, 11600, 11602, 13435, 13436))
 _OUT_OF_TIME = frozenset((50, 202, 262))
-_INVALID_PATTERN = frozenset((2, 8, 51091, 51108))
+_INVALID_PATTERN = frozenset((2, 8, 51091, 51108, 51156))
 # maxTimeMS is whole milliseconds, in which nothing at all means no limit, and fits 31 bits; some clients send a
 # deadline in thousands of years for none.
 _LEAST_SECONDS, _MOST_SECONDS = 0.005, 2**31 / 1000 - 1

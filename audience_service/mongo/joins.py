@@ -5,8 +5,10 @@ Longer ones are joined, all by one $lookup for each record that the plain condit
 slow for 200,000 of a million (docs/performance.md), but without a limit.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,7 @@ _READ_BATCH = 50_000
 
 _ON_LISTS = "__lists"
 _RELATED = "__related"
+_LOCAL = "__local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,9 @@ class Joins:
         lists = sorted({join.contacts.audience_id for join in found if isinstance(join, OnList)})
         related = [join for join in found if isinstance(join, Related)]
         looks: Stages = [_list_lookup(self.org, lists)] if lists else []
-        looks += [_related_lookup(self.org, join, f"{_RELATED}{number}") for number, join in enumerate(related)]
-        brought = [stage["$lookup"]["as"] for stage in looks]
+        for number, join in enumerate(related):
+            looks += _related_stages(self.org, join, number)
+        brought = [stage["$lookup"]["as"] for stage in looks if "$lookup" in stage]
         return [*looks, {"$match": emit(self.node, self._condition)}, {"$unset": brought}]
 
     @property
@@ -99,10 +103,10 @@ def read_joins(
     for audience_id in sorted(uses, key=lambda name: sizes[name] * uses[name]):
         if sizes[audience_id] * uses[audience_id] * (_ITEM_BYTES + len(org)) > left:
             break
-        keys = _read_list(database, org, audience_id, deadline, part)
-        left -= uses[audience_id] * sum(_ITEM_BYTES + len(key.encode()) for key in keys)
-        if left < 0:
+        keys = _read_list(database, org, audience_id, deadline, part, left // uses[audience_id])
+        if keys is None:
             break
+        left -= uses[audience_id] * sum(map(_item_bytes, keys))
         inline[audience_id] = keys
     return Joins(org, population.joined, inline)
 
@@ -123,11 +127,30 @@ def list_sizes(
 
 
 def _read_list(
-    database: Database[dict[str, Any]], org: str, audience_id: str, deadline: Deadline, part: Document | None
-) -> list[str]:
+    database: Database[dict[str, Any]],
+    org: str,
+    audience_id: str,
+    deadline: Deadline,
+    part: Document | None,
+    most_bytes: int,
+) -> list[str] | None:
+    """The keys on a list, None where they take more than so many bytes in a filter."""
     match = scoped(org, {"audience": audience_id}, part or {})
-    with limited(database, deadline):
-        return [row["sk"] for row in database[LISTS].find(match, {"_id": 0, "sk": 1}, batch_size=_READ_BATCH)]
+    keys: list[str] = []
+    with (
+        limited(database, deadline),
+        closing(database[LISTS].find(match, {"_id": 0, "sk": 1}, batch_size=_READ_BATCH)) as rows,
+    ):
+        while batch := [row["sk"] for row in itertools.islice(rows, _READ_BATCH)]:
+            keys += batch
+            most_bytes -= sum(map(_item_bytes, batch))
+            if most_bytes < 0:
+                return None
+    return keys
+
+
+def _item_bytes(key: str) -> int:
+    return _ITEM_BYTES + len(key.encode())
 
 
 def _list_lookup(org: str, audience_ids: Sequence[str]) -> Document:
@@ -137,21 +160,45 @@ def _list_lookup(org: str, audience_ids: Sequence[str]) -> Document:
     return {"$lookup": {"from": LISTS, "localField": "sk", "foreignField": "sk", "pipeline": stages, "as": _ON_LISTS}}
 
 
-def _related_lookup(org: str, related: Related, name: str) -> Document:
-    """As many related records as it takes to decide."""
-    # $lookup finds records without the field for a record without the value; they are nobody's.
-    has_field = {"$expr": {"$gt": [f"${related.foreign}", None]}}
+def _related_stages(org: str, related: Related, number: int) -> Stages:
+    """As many related records as it takes to decide.
+
+    $lookup takes a missing value for null, and finds records without the foreign field by it; the record's values are
+    therefore put into a list without nulls first, of which an empty one finds nothing.
+    """
+    name, values = f"{_RELATED}{number}", f"{_LOCAL}{number}"
     enough = max(related.least, 0 if related.most is None else related.most + 1, 1)
-    return {
-        "$lookup": {
-            "from": related.datatype,
-            "localField": related.local,
-            "foreignField": related.foreign,
-            "pipeline": [
-                {"$match": scoped(org, emit(related.query), has_field)},
-                {"$limit": enough},
-                {"$project": {"_id": 1}},
-            ],
-            "as": name,
+    lookup = {
+        "from": related.datatype,
+        "localField": values,
+        "foreignField": related.foreign,
+        "pipeline": [
+            {"$match": scoped(org, emit(related.query))},
+            {"$limit": enough},
+            {"$project": {"_id": 1}},
+        ],
+        "as": name,
+    }
+    nobody = {"$eq": [f"${values}", []]}
+    return [
+        {"$set": {values: _values(f"${related.local}")}},
+        {"$lookup": lookup},
+        {"$set": {name: {"$cond": [nobody, [], f"${name}"]}}},
+        {"$unset": values},
+    ]
+
+
+def _values(path: str) -> Document:
+    """The values at a path as a flat list without nulls: of a path through a list of objects, those of each."""
+
+    def listed(value: str) -> Document:
+        return {"$cond": [{"$isArray": value}, value, [value]]}
+
+    flat = {
+        "$reduce": {
+            "input": listed(path),
+            "initialValue": [],
+            "in": {"$concatArrays": ["$$value", listed("$$this")]},
         }
     }
+    return {"$filter": {"input": flat, "cond": {"$gt": ["$$this", None]}}}

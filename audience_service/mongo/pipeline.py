@@ -10,7 +10,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import ExpressionFailed, InvalidFilter
+from audience_service.domain.errors import ExpressionFailed, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.filters.filter import Document
@@ -19,6 +19,8 @@ from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
 from audience_service.mongo.joins import Joins, Stages, read_joins
 from audience_service.mongo.scope import scoped
+
+_OUT_OF_MEMORY = frozenset((146, 292, 17261))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def running(
     filter met a value that it cannot take.
     """
     population = pipeline.population
-    place = f"filter.{population.place}" if isinstance(population, CompiledFilter) else "audience_id"
+    place = population.place if isinstance(population, CompiledFilter) else "audience_id"
     try:
         with limited(database, deadline):
             yield database[pipeline.collection]
@@ -99,6 +101,8 @@ def running(
         if not pipeline.may_fail:
             raise
         # The server's message may hold the value, which may be personal.
+        if error.code in _OUT_OF_MEMORY:
+            raise FilterTooLarge.at(place, "holds an expression that takes more memory than there is for it") from error
         kind = (error.details or {}).get("codeName") or error.code
         raise ExpressionFailed.at(
             place, f"an expression in it fails on a record ({kind}); guard it by $ifNull, $type or $convert"

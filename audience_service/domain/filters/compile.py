@@ -57,8 +57,8 @@ class CompiledFilter:
     datatype: str
     match: Document
     joined: Node | None = None
-    place: str = "where"
-    """Where the filter was written, `where` or `where_json`."""
+    place: str = "filter"
+    """Where the request has the filter, or names the audience whose filter it is."""
     expressions: bool = False
     """Whether it holds expressions, which fail on values that they cannot take where a condition does not match."""
     node: Node = _EVERYONE
@@ -131,6 +131,7 @@ class FilterCompiler:
         spelt_out = [match, emit(_all(joined), lambda _: {}), *(emit(join.query) for join in related)]
         place = "where_json" if audience_filter.exact else "where"
         self._check_size(spelt_out, place)
+        self._check_nesting(spelt_out, place)
         records = (resolved, *(join.query for join in related))
         expressions = any(isinstance(inner, Expression) for node in records for inner in walk(node))
         return CompiledFilter(datatype, match, _all(joined) if joined else None, place, expressions, resolved)
@@ -143,6 +144,17 @@ class FilterCompiler:
         limit = self._limits.size_bytes
         if size > limit:
             raise FilterTooLarge.at(place, f"takes {size:,} bytes, more than {limit:,}", limit=str(limit))
+
+    def _check_nesting(self, emitted: list[Document], place: str) -> None:
+        limit, level = self._limits.nesting, list[Any](emitted)
+        for _ in range(limit):
+            level = [item for value in level for item in (value.values() if isinstance(value, dict) else value)]
+            level = [item for item in level if isinstance(item, dict | list)]
+            if not level:
+                return
+        raise FilterTooLarge.at(
+            place, f"nests more than {limit} objects and lists, audiences included", limit=str(limit)
+        )
 
     def _check_related(self, node: Node) -> None:
         for join in joins(node):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audience_service.domain.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.constants import check_listed, check_named
 from audience_service.domain.filters.fields import record_path
 from audience_service.domain.filters.filter import at_index, at_key
 from audience_service.domain.filters.nodes import Expression
@@ -47,6 +48,10 @@ _ONE, _TWO = Form(1, 1), Form(2, 2)
 _DATE_PART = Form(1, 1, ("date",), ("timezone",))
 _SHIFT = Form(needed=("startDate", "unit", "amount"), optional=("timezone",))
 _TRIM = Form(needed=("input",), optional=("chars",))
+
+_GROWING = frozenset(("$concat", "$concatArrays", "$setUnion", "$split"))
+"""Operators that make a text or list longer than those that a record has; their items count as many conditions each."""
+_COST_OF_GROWTH = 25
 
 EXPRESSIONS: dict[str, Form] = {
     **dict.fromkeys(("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$cmp"), _TWO),
@@ -90,10 +95,10 @@ EXPRESSIONS: dict[str, Form] = {
 
 @dataclass(slots=True)
 class ExpressionParser:
-    """Reads one $expr. `count` is told the place of every operator and item, and raises where there are too many."""
+    """Reads one $expr. `count` is told the place and cost of operators and items; it raises where that is too much."""
 
     reader: ValueReader
-    count: Callable[[str], None]
+    count: Callable[..., None]
     _paths: dict[str, None] = field(default_factory=dict)
 
     def parse(self, operand: Any, place: str) -> Expression:
@@ -135,30 +140,37 @@ class ExpressionParser:
         self.count(here)
         argument = value[name]
         if name == "$literal":
-            return {name: self.reader.value(argument, here)}
+            return {name: self.reader.value(argument, here, 1)}  # as it is: not even a date relative to now is folded
         if name == "$switch":
             return {name: self._switch(argument, here, depth)}
         if name == "$regexMatch":
             return {name: self._regex_match(argument, here, depth)}
-        return {name: self._arguments(EXPRESSIONS[name], argument, here, depth)}
+        if name in _GROWING:
+            self.count(here, _COST_OF_GROWTH)
+        if isinstance(argument, list):
+            check_listed(name, argument, here)
+        return {name: self._arguments(name, argument, here, depth)}
 
-    def _arguments(self, form: Form, argument: Any, place: str, depth: int) -> Any:
+    def _arguments(self, name: str, argument: Any, place: str, depth: int) -> Any:
+        form = EXPRESSIONS[name]
         if isinstance(argument, Mapping) and form.needed and not any(key.startswith("$") for key in argument):
             self._check_names(form, argument, place)
+            for key, item in argument.items():
+                check_named(key, item, at_key(place, key))
             return {key: self._expression(item, at_key(place, key), depth + 1) for key, item in argument.items()}
         if isinstance(argument, list) and form.most:
             if not form.least <= len(argument) <= form.most:
                 raise InvalidFilter.at(place, f"takes {form}")
-            return self._listed(argument, place, depth)
+            return self._listed(argument, place, depth, _COST_OF_GROWTH if name in _GROWING else 1)
         if not form.least <= 1 <= form.most:
             raise InvalidFilter.at(place, f"takes {form}")
         return self._expression(argument, place, depth + 1)
 
-    def _listed(self, items: list[Any], place: str, depth: int) -> list[Any]:
+    def _listed(self, items: list[Any], place: str, depth: int, cost: int = 1) -> list[Any]:
         read = []
         for index, item in enumerate(items):
             here = at_index(place, index)
-            self.count(here)  # or a filter could make texts of any length out of a field
+            self.count(here, cost)
             read.append(self._expression(item, here, depth + 1))
         return read
 

@@ -34,6 +34,10 @@ class Limits:
     list_length: int = 10_000
     size_bytes: int = 1024 * 1024
     pattern_length: int = 1_000
+    pattern_characters: int = 20_000
+    """Of all patterns of a filter together."""
+    nesting: int = 150
+    """Levels of BSON in what is emitted, audiences included. MongoDB takes commands of 200."""
     audiences: int = 50
     """Audiences that a filter may refer to, those that they refer to included."""
     audience_depth: int = 5

@@ -59,7 +59,7 @@ _NAMES_BY_TYPE = {number: name for name, number in _TYPES.items()}
 
 
 # What Python's patterns have and PCRE has not; what MongoDB refuses besides is told when the filter is run.
-_PYTHON_ONLY = re.compile(r"\\N\{|\(\?[a-zA-Z-]*[auL][a-zA-Z-]*[:)]|\[\[:")
+_PYTHON_ONLY = re.compile(r"\\N\{|\\[uU]|\(\?[a-zA-Z-]*[auL][a-zA-Z-]*[:)]|\[\[:")
 
 
 def _value(operand: Any, place: str, reader: ValueReader) -> Any:
@@ -141,14 +141,11 @@ def read_pattern(operand: Any, options: Any, place: str, options_place: str, rea
         raise InvalidFilter.at(place, 'takes a pattern as text, like "^Mun"')
     if not isinstance(options, str) or not set(options) <= set("imsx") or len(set(options)) < len(options):
         raise InvalidFilter.at(options_place, "takes letters out of imsx, each once")
-    if len(operand) > reader.limits.pattern_length:
-        limit = reader.limits.pattern_length
-        raise FilterTooLarge.at(place, f"is a pattern longer than {limit:,} characters", limit=str(limit))
+    reader.pattern(operand, place)
     if "\0" in operand:
         raise InvalidFilter.at(place, "is a pattern with a NUL character")
     if foreign := _PYTHON_ONLY.search(operand):
         raise InvalidFilter.at(place, f"holds {foreign[0]!r}, which PCRE does not know")
-    reader.scalar(operand, place)
     flags = (re.VERBOSE if "x" in options else re.NOFLAG) | (re.IGNORECASE if "i" in options else re.NOFLAG)
     try:
         check_backtracking(operand, flags)

@@ -184,8 +184,8 @@ class _Parser:
             nodes.append(self._element(path, item["$elemMatch"], at_key(here, "$elemMatch"), depth))
         return nodes
 
-    def _count(self, place: str) -> None:
-        self._conditions += 1
+    def _count(self, place: str, cost: int = 1) -> None:
+        self._conditions += cost
         if self._conditions > self._limits.conditions:
             raise self._too_many(place)
 
@@ -207,7 +207,7 @@ def _unknown(name: str, here: tuple[str, ...], elsewhere: tuple[str, ...], mispl
     """Say what is wrong with an operator: misplaced, mistyped or unknown."""
     if name in elsewhere:
         return misplaced
-    near = difflib.get_close_matches(name[:50], (*here, *elsewhere), n=1)
+    near = difflib.get_close_matches(name[:50], (*here, *elsewhere), n=1, cutoff=0.7)
     advice = f"did you mean {near[0]}?" if near else f"here stand {', '.join(here)}"
     if not name.startswith("$"):
         return "is a field beside operators; a field's object holds either operators or a value"

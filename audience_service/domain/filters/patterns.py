@@ -15,9 +15,13 @@ character always decides where to go on runs in one pass.
 
 import importlib
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
+
+# A set that holds a bracket means to the database what it says; Python warns that it may once mean more.
+warnings.filterwarnings("ignore", message="Possible (nested set|set )", category=FutureWarning)
 
 # The standard library's own parser: it knows the syntax better than any second one would.
 _sre: Any = importlib.import_module("re._parser")
@@ -29,9 +33,16 @@ _ASCII, _SHARED = 128, 128
 _OTHERS = ((1 << _SHARED) - 1) << _ASCII
 _EVERY = (1 << _ASCII + _SHARED) - 1
 
-_CATEGORIES = {"DIGIT": r"\d", "WORD": r"\w", "SPACE": r"\s"}
+_CATEGORIES = {
+    kind: sum(1 << code for code in range(_ASCII) if re.fullmatch(members, chr(code)))
+    for kind, members in (("DIGIT", r"\d"), ("WORD", r"\w"), ("SPACE", r"\s"))
+}
 _REPEATS = frozenset(("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"))
 _GROUPS = frozenset(("SUBPATTERN", "ATOMIC_GROUP"))
+
+# Comments may hold brackets and bars, which would be taken for the pattern's.
+_COMMENT = re.compile(r"\(\?#")
+_VERBOSE = re.compile(r"\(\?[a-z]*x")
 
 # An alternative's bar, beside what has bars of its own and may hold one: escapes and sets.
 _BAR = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(\|)", re.DOTALL)
@@ -47,6 +58,8 @@ class DangerousPattern(ValueError):
 @lru_cache(maxsize=1_024)
 def check_backtracking(pattern: str, flags: re.RegexFlag = re.NOFLAG) -> None:
     """Raise DangerousPattern for what may backtrack without end. Raises re.error for what is no pattern."""
+    if _COMMENT.search(pattern) or ("#" in pattern and (flags & re.VERBOSE or _VERBOSE.search(pattern))):
+        raise DangerousPattern("holds a comment, or a # that may begin one")
     # A look at nothing keeps the parser from making a|[ab] one set, which the database's matcher does not.
     apart = _BAR.sub(lambda found: found[0] + "(?=)" if found[1] else found[0], pattern)
     folds = bool(flags & re.IGNORECASE or _FOLDS.search(pattern))
@@ -58,6 +71,7 @@ class _Check:
 
     def __init__(self, *, folds: bool) -> None:
         self._folds = folds
+        self._known: dict[int, tuple[int, bool]] = {}
         self._wide = self._repeats = self._alike = 0
 
     def whole(self, items: Sequence[Item]) -> None:
@@ -73,10 +87,8 @@ class _Check:
     def _sequence(self, items: Sequence[Item], follow: int, *, in_loop: bool) -> None:
         """Check a sequence. `follow` are the characters that may come after it, which counts inside a loop alone."""
         before = 0  # what the wide repeat just before takes
-        for position, (operation, argument) in enumerate(items):
+        for (operation, argument), after in zip(items, self._followers(items, follow), strict=True):
             name = str(operation)
-            first, may_be_empty = self._first(items[position + 1 :])
-            after = first | (follow if may_be_empty else 0)
             if name.startswith("GROUPREF"):
                 raise DangerousPattern("refers back to what a group has matched")
             if name in _REPEATS:
@@ -88,8 +100,17 @@ class _Check:
                 self._sequence(_inside(name, argument), after, in_loop=in_loop)
             elif name in ("ASSERT", "ASSERT_NOT"):
                 self._sequence(list(argument[1]), 0, in_loop=False)
-            if not self._first([(operation, argument)])[1]:
+            if not self._first_of(name, argument)[1]:
                 before = 0
+
+    def _followers(self, items: Sequence[Item], follow: int) -> list[int]:
+        """What may come after each item of a sequence."""
+        followers = []
+        for operation, argument in reversed(items):
+            followers.append(follow)
+            first, may_be_empty = self._first_of(str(operation), argument)
+            follow = first | (follow if may_be_empty else 0)
+        return followers[::-1]
 
     def _repeat(self, argument: Any, after: int, before: int, *, in_loop: bool) -> int:
         """Check a repeat; answers with the characters that it takes if it is a wide one."""
@@ -134,6 +155,14 @@ class _Check:
         return characters, True
 
     def _first_of(self, name: str, argument: Any) -> tuple[int, bool]:
+        if not isinstance(argument, tuple | list):
+            return self._read_first(name, argument)
+        # The tree lives as long as this walk: an argument's identity is its own.
+        if id(argument) not in self._known:
+            self._known[id(argument)] = self._read_first(name, argument)
+        return self._known[id(argument)]
+
+    def _read_first(self, name: str, argument: Any) -> tuple[int, bool]:
         if name in _REPEATS:
             found, may_be_empty = self._first(list(argument[2]))
             return found, may_be_empty or int(argument[0]) == 0
@@ -165,9 +194,7 @@ def _characters(name: str, argument: Any, *, folds: bool) -> int:
         return inside | (_OTHERS if high >= _ASCII else 0)
     if name == "CATEGORY":
         _, *negated, kind = str(argument).split("_")
-        known = re.compile(_CATEGORIES[kind], re.ASCII)
-        found = _union(1 << code for code in range(_ASCII) if bool(known.fullmatch(chr(code))) is not bool(negated))
-        return found | _OTHERS
+        return (_EVERY & ~_CATEGORIES[kind] if negated else _CATEGORIES[kind]) | _OTHERS
     members = [item for item in argument if str(item[0]) != "NEGATE"]
     found = _union(_characters(str(operation), inner, folds=folds) for operation, inner in members)
     return (_EVERY & ~found) | _OTHERS if len(members) < len(argument) else found

@@ -37,7 +37,8 @@ def read_relation(value: Any, place: str) -> tuple[str, str, str]:
 
 def read_count(value: Any, place: str, limit: int) -> tuple[int, int | None]:
     """The least and the most that a condition on a count allows, None for any number. Raises InvalidFilter."""
-    conditions = value if isinstance(value, Mapping) else {"$eq": value}
+    alone = not isinstance(value, Mapping)
+    conditions = {"$eq": value} if alone else value
     if not conditions or any(name not in _COUNTS for name in conditions):
         raise InvalidFilter.at(place, f'takes a whole number or an object of {", ".join(_COUNTS)}, like {{"$gte": 3}}')
     least, most = [0], []
@@ -46,7 +47,8 @@ def read_count(value: Any, place: str, limit: int) -> tuple[int, int | None]:
             number.is_integer() if isinstance(number, float) else type(number) is not bool and isinstance(number, int)
         )
         if not whole or not 0 <= number <= limit:
-            raise InvalidFilter.at(at_key(place, name), f"takes a whole number from 0 to {limit:,}")
+            here = place if alone else at_key(place, name)
+            raise InvalidFilter.at(here, f"takes a whole number from 0 to {limit:,}")
         if name in ("$eq", "$gt", "$gte"):
             least.append(int(number) + (name == "$gt"))
         if name in ("$eq", "$lt", "$lte"):

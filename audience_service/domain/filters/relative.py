@@ -14,8 +14,9 @@ import re
 from calendar import monthrange
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Any, Self
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.filters.dates import iso_text
@@ -27,8 +28,8 @@ EXPRESSIONS = ("$dateAdd", "$dateSubtract", "$dateTrunc")
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
 _DAYS = {"day": 1, "week": 7}
 _MILLIS = {"millisecond": 1, "second": 1_000, "minute": 60_000, "hour": 3_600_000}
-_UNITS = (*_MILLIS, *_DAYS, *_MONTHS)
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+UNITS = (*_MILLIS, *_DAYS, *_MONTHS)
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MAX_NESTING, _MAX_AMOUNT = 8, 10**12
 _OFFSET = re.compile(r"([+-])(\d\d)(?::?(\d\d))?", re.ASCII)
 _REFERENCE = datetime(2000, 1, 1)
@@ -83,12 +84,12 @@ def _folded(operand: Mapping[str, Any], place: str, now: datetime, depth: int) -
     needed = (start, "unit") if truncates else (start, "unit", "amount")
     _check_names(arguments, needed, optional, here)
     moment = _start(arguments[start], at_key(here, start), now, depth)
-    unit = _one_of(arguments["unit"], _UNITS, at_key(here, "unit"))
-    zone = _timezone(arguments.get("timezone", "UTC"), at_key(here, "timezone"))
+    unit = one_of(arguments["unit"], UNITS, at_key(here, "unit"))
+    zone = read_timezone(arguments.get("timezone", "UTC"), at_key(here, "timezone"))
     try:
         if truncates:
             size = _number(arguments.get("binSize", 1), at_key(here, "binSize"), least=1)
-            day = _one_of(weekday(arguments.get("startOfWeek", "sunday")), _WEEKDAYS, at_key(here, "startOfWeek"))
+            day = one_of(weekday(arguments.get("startOfWeek", "sunday")), WEEKDAYS, at_key(here, "startOfWeek"))
             return _truncated(moment, unit, size, zone, day)
         amount = _number(arguments["amount"], at_key(here, "amount"), least=-_MAX_AMOUNT)
         return _added(moment, unit, amount if name == "$dateAdd" else -amount, zone)
@@ -117,7 +118,8 @@ def _check_names(arguments: Any, needed: tuple[str, ...], optional: tuple[str, .
             raise InvalidFilter.at(place, f"lacks {name}")
 
 
-def _one_of(value: Any, names: tuple[str, ...], place: str) -> str:
+def one_of(value: Any, names: tuple[str, ...], place: str) -> str:
+    """The value, if it is one of the names. Raises InvalidFilter."""
     if not isinstance(value, str) or value not in names:
         raise InvalidFilter.at(place, f"is none of {', '.join(names)}")
     return value
@@ -128,7 +130,7 @@ def weekday(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     lower = value.lower()
-    return next((name for name in _WEEKDAYS if lower in (name, name[:3])), lower)
+    return next((name for name in WEEKDAYS if lower in (name, name[:3])), lower)
 
 
 def _number(value: Any, place: str, least: int) -> int:
@@ -138,18 +140,25 @@ def _number(value: Any, place: str, least: int) -> int:
     return int(value)
 
 
-def _timezone(value: Any, place: str) -> tzinfo:
+def read_timezone(value: Any, place: str) -> tzinfo:
+    """The timezone of an Olson name or an offset. Raises InvalidFilter."""
     if isinstance(value, str) and (offset := _OFFSET.fullmatch(value)):
         sign, hours, minutes = offset.groups()
         size = timedelta(hours=int(hours), minutes=int(minutes or 0))
         if size < timedelta(days=1):
             return timezone(size if sign == "+" else -size)
     try:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or value not in _zones():
             raise ValueError(value)
         return UTC if value in ("UTC", "GMT") else ZoneInfo(value)
     except (KeyError, ValueError, OSError):
         raise InvalidFilter.at(place, 'is no timezone, like "America/New_York" or "+02:00"') from None
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    """The Olson names, without those that mean the machine's own zone."""
+    return frozenset(available_timezones()) - {"localtime", "Factory"}
 
 
 def _added(moment: datetime, unit: str, amount: int, zone: tzinfo) -> datetime:
@@ -176,7 +185,7 @@ def _truncated(moment: datetime, unit: str, size: int, zone: tzinfo, first_day: 
         return _utc(datetime(month // 12, month % 12 + 1, 1), zone)
     since = _REFERENCE
     if unit == "week":
-        since += timedelta(days=(_WEEKDAYS.index(first_day) - _REFERENCE.weekday()) % 7)
+        since += timedelta(days=(WEEKDAYS.index(first_day) - _REFERENCE.weekday()) % 7)
     step = timedelta(days=size * _DAYS[unit])
     return _utc(since + (local - since) // step * step, zone)
 

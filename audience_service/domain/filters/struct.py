@@ -72,4 +72,5 @@ def _value_fits(value: Any, depth: int, in_expression: bool = False) -> bool:
         within = (in_expression or is_relative(value)) and "$literal" not in value
         return depth <= _MAX_DEPTH and not ordered and all(_value_fits(v, depth, within) for v in value.values())
     depth += _LIST
-    return depth <= _MAX_DEPTH and isinstance(value, list) and all(_value_fits(item, depth) for item in value)
+    fits = isinstance(value, list) and all(_value_fits(item, depth, in_expression) for item in value)
+    return fits and depth <= _MAX_DEPTH

@@ -18,7 +18,7 @@ _EXACT_IN_DOUBLE = 2**53
 _NOW_ADVICE = 'for this moment write {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 0}}'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ValueReader:
     """Reads operands under one filter's limits.
 
@@ -29,6 +29,25 @@ class ValueReader:
     limits: Limits
     exact: bool
     now: datetime
+    _pattern_characters: int = 0
+
+    def text(self, value: Any, place: str) -> str:
+        """Text. Raises InvalidFilter."""
+        if not isinstance(value, str):
+            raise InvalidFilter.at(place, "takes text")
+        return str(self.scalar(value, place))
+
+    def pattern(self, text: str, place: str) -> str:
+        """The text of a pattern, of which a filter may hold so much. Raises InvalidFilter, FilterTooLarge."""
+        limits = self.limits
+        if len(text) > limits.pattern_length:
+            limit = limits.pattern_length
+            raise FilterTooLarge.at(place, f"is a pattern longer than {limit:,} characters", limit=str(limit))
+        self._pattern_characters += len(text)
+        if self._pattern_characters > limits.pattern_characters:
+            limit = limits.pattern_characters
+            raise FilterTooLarge.at(place, f"brings the filter's patterns past {limit:,} characters", limit=str(limit))
+        return self.text(text, place)
 
     def scalar(self, value: Any, place: str) -> Scalar:
         """A value that is neither object nor list. Raises InvalidFilter."""

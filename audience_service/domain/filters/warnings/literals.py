@@ -15,6 +15,11 @@ from audience_service.domain.filters.warnings.conjunctions import leaf
 _DENIES = {"$ne": "$eq", "$nin": "$in"}
 _ONE_OF = ("$eq", "$in")
 _NULL = ("null", None)
+_NEED_A_FIELD = frozenset(
+    ("$eq", "$in", "$all", "$gt", "$gte", "$lt", "$lte", "$exists", "$type", "$size", "$regex", "$mod",
+     "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
+)  # fmt: skip
+"""What no missing field meets. An operator that is not here is taken to be met by one, which warns of less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Literal:
     @property
     def needs_presence(self) -> bool:
         """Whether only a field that is there meets it; null is met by a missing one."""
-        if not self.affirms:
+        if not self.affirms or self.name not in _NEED_A_FIELD:
             return False
         compared = self.operand if isinstance(self.operand, list) and self.name in ("$in", "$all") else [self.operand]
         return all(value is not None for value in compared)
