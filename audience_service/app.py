@@ -15,6 +15,7 @@ from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.membership import Membership
+from audience_service.domain.overlap import Overlaps
 from audience_service.domain.reach import Reach
 from audience_service.domain.segments import Segments
 from audience_service.domain.tokens import TokenSealer
@@ -77,7 +78,7 @@ class App:
                 SegmentDeletion(store.uses, writer),
                 AudienceUses(store.segments, store.uses, audiences),
             ),
-            reach=ReachServicer(Reach(store.members, audiences)),
+            reach=ReachServicer(Reach(store.members, audiences), Overlaps(store.members, audiences)),
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),
         )
         self._store = store

@@ -39,6 +39,14 @@ class Pipeline:
         """Whether the caller's own expressions can make the database refuse, rather than a defect."""
         return isinstance(self.population, CompiledFilter) and self.population.expressions
 
+    @property
+    def condition(self) -> Document | None:
+        """What a record of the org meets to be one of them; None where it takes more than the record to tell."""
+        if isinstance(self.population, ContactList) or self.joins.stages:
+            return None
+        conditions = [part for part in (self.population.match, self.joins.match) if part]
+        return {"$and": conditions} if len(conditions) > 1 else dict(*conditions)
+
     def stages(self, *, after: str = "", ordered: bool = False) -> Stages:
         """The stages that yield the records behind the sk `after`.
 
@@ -55,11 +63,16 @@ class Pipeline:
                 return [on_list, *sort, *_records(datatype)]
 
 
-def read_pipeline(database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline) -> Pipeline:
-    """The pipeline of a population; reads the lists that go into a filter."""
+def read_pipeline(
+    database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline, *, share: int = 1
+) -> Pipeline:
+    """The pipeline of a population; reads the lists that go into a filter, which has one of `share` parts of the room.
+
+    Several filters in one command share its room.
+    """
     if isinstance(population, ContactList):
         return Pipeline(org, population, Joins(org, None, {}))
-    return Pipeline(org, population, read_joins(database, org, population, deadline))
+    return Pipeline(org, population, read_joins(database, org, population, deadline, share=share))
 
 
 @contextmanager

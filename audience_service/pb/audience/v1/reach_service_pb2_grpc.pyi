@@ -37,6 +37,16 @@ class ReachServiceStub:
     """EstimateReach counts the members of a filter or an audience, exactly, and shows one of them with personal data
     masked. Nothing is saved. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
     """
+    GetOverlap: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRequest, _reach_service_pb2.GetOverlapResponse]
+    """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+    INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
+    GetOverlapRegions: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRegionsRequest, _reach_service_pb2.GetOverlapRegionsResponse]
+    """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
+    Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
+    every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
+    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
 
 @_typing.type_check_only
 class ReachServiceAsyncStub(ReachServiceStub):
@@ -46,6 +56,16 @@ class ReachServiceAsyncStub(ReachServiceStub):
     EstimateReach: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.EstimateReachRequest, _reach_service_pb2.EstimateReachResponse]  # type: ignore[assignment]
     """EstimateReach counts the members of a filter or an audience, exactly, and shows one of them with personal data
     masked. Nothing is saved. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+    """
+    GetOverlap: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRequest, _reach_service_pb2.GetOverlapResponse]  # type: ignore[assignment]
+    """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+    INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
+    GetOverlapRegions: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRegionsRequest, _reach_service_pb2.GetOverlapRegionsResponse]  # type: ignore[assignment]
+    """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
+    Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
+    every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
+    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
     """
 
 class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +79,28 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reach_service_pb2.EstimateReachResponse, _abc.Awaitable[_reach_service_pb2.EstimateReachResponse]]:
         """EstimateReach counts the members of a filter or an audience, exactly, and shows one of them with personal data
         masked. Nothing is saved. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+        """
+
+    @_abc_1.abstractmethod
+    def GetOverlap(
+        self,
+        request: _reach_service_pb2.GetOverlapRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reach_service_pb2.GetOverlapResponse, _abc.Awaitable[_reach_service_pb2.GetOverlapResponse]]:
+        """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+        INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """
+
+    @_abc_1.abstractmethod
+    def GetOverlapRegions(
+        self,
+        request: _reach_service_pb2.GetOverlapRegionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reach_service_pb2.GetOverlapRegionsResponse, _abc.Awaitable[_reach_service_pb2.GetOverlapRegionsResponse]]:
+        """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
+        Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
+        every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
+        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
         """
 
 def add_ReachServiceServicer_to_server(servicer: ReachServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
