@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench lock clean
+.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench bench-indexes lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ CONTACTS ?= 10000,100000
 
 bench: install ## Measure beside hand-written pymongo: make bench URI=mongodb://... [CONTACTS=10000,1000000]
 	$(BIN)/python -m bench --uri "$(URI)" --contacts "$(CONTACTS)" --json build/bench.json
+
+bench-indexes: install ## Ten segments before and after the indexes they are advised: make bench-indexes URI=mongodb://...
+	$(BIN)/python -m bench.indexes --uri "$(URI)"
 
 breaking: install ## Check that protos/ breaks no client of the last tag; while there is none, of main
 	@base=$$(git describe --tags --abbrev=0 2>/dev/null || git rev-parse --verify --quiet origin/main || echo main); \

@@ -13,6 +13,8 @@ from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
+from audience_service.domain.explain import Explain, Repositories
+from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
@@ -70,6 +72,8 @@ class App:
         audiences = Audiences(store.segments, compiler)
         drafts = DraftReader(audiences)
         writer = SegmentWriter(store.segments, store.lists, audiences)
+        catalog = FieldCatalog(store.samples, audiences)
+        repositories = Repositories(store.plans, store.samples, store.members)
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, sealer),
@@ -77,6 +81,8 @@ class App:
                 SegmentVersions(store.versions, drafts, writer, sealer),
                 SegmentDeletion(store.uses, writer),
                 AudienceUses(store.segments, store.uses, audiences),
+                Explain(repositories, catalog, audiences, compiler),
+                catalog,
             ),
             reach=ReachServicer(Reach(store.members, audiences), Overlaps(store.members, audiences)),
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience, located
-from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
+from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning, fits_struct
 from audience_service.domain.ports import ContactList, Population, SegmentRepository
 from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 
@@ -42,6 +42,17 @@ class Audiences:
         Raises InvalidFilter and its kin, and AudienceNotFound, with places from `where` on.
         """
         return self._compiler.compile(written, partial(self._find, call), (within,) if within else ())
+
+    def warnings(self, segment: Segment) -> list[FilterWarning]:
+        """What its filter is warned about, with places in the segment as it is shown; none where it cannot be run."""
+        where = segment.filter.where
+        if segment.type is SegmentType.STATIC or where is None:
+            return []
+        try:
+            found = self._compiler.warnings(replace(segment.filter, exact=not fits_struct(where)))
+        except InvalidFilter:
+            return []
+        return [replace(warning, place=f"filter.{warning.place}") for warning in found]
 
     def check_datatype(self, datatype: str) -> str:
         """The datatype, if it is served. Raises InvalidFilter, DatatypeNotAllowed."""

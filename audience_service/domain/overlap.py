@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from audience_service.domain.audiences import Audiences, Selection
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
-from audience_service.domain.errors import ExpressionFailed, InvalidArgument, UnusableAudience
+from audience_service.domain.errors import ExpressionFailed, InvalidArgument, InvalidFilter, UnusableAudience
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.ports import MemberRepository, Population
 from audience_service.domain.regions import Regions
@@ -59,11 +59,16 @@ class Overlaps:
         ids = tuple(named.values())
         try:
             counts = self._members.regions(call.org, populations, call.deadline)
-        except ExpressionFailed as error:
-            # They are saved filters, none of the request's: which expression it was, the database does not say.
-            by_id = zip(ids, populations, strict=True)
-            suspects = [name for name, found in by_id if isinstance(found, CompiledFilter) and found.expressions]
+        except InvalidFilter as error:
+            # They are saved filters, none of the request's. Which of them it was, the database does not say.
+            suspects = ids
+            if isinstance(error, ExpressionFailed):
+                by_id = zip(ids, populations, strict=True)
+                suspects = tuple(
+                    name for name, found in by_id if isinstance(found, CompiledFilter) and found.expressions
+                )
             raise UnusableAudience(
-                f"an audience's saved filter {error.violations[0].description}", metadata={"id": ",".join(suspects)}
+                f"an audience's saved filter cannot be run: {error.violations[0].description}",
+                metadata={"id": ",".join(suspects)},
             ) from error
         return Regions(ids, counts, read_at)

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 from audience_service.domain.caller import Deadline
 from audience_service.domain.contact_list import ContactList as ContactList
 from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.plan import ExistingIndex, QueryPlan
+from audience_service.domain.sample import Sample
 from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
 from audience_service.domain.use import AudienceUse, Usage
 from audience_service.domain.version import VersionPage
@@ -162,3 +165,31 @@ class MemberRepository(Protocol):
         Each record has pk, sk and `paths`. Memory holds one batch. Whoever stops early closes the generator, which
         closes the database's cursor.
         """
+
+
+class PlanRepository(Protocol):
+    """How the database answers populations."""
+
+    def plan(self, org: str, population: Population, deadline: Deadline, *, run: bool) -> QueryPlan:
+        """The plan of the population's count; with its figures where it is run.
+
+        Raises UnsupportedByStore on the embedded store.
+        """
+
+    def indexes(self, org: str, datatype: str, deadline: Deadline) -> Sequence[ExistingIndex]:
+        """The indexes on the records of a datatype, which all orgs share."""
+
+
+class SampleRepository(Protocol):
+    """A look at an org's records without reading all of them."""
+
+    def sample(self, org: str, datatype: str, deadline: Deadline) -> Sample:
+        """Up to SAMPLE_SIZE records in use, from all over the org's; all of them where there are no more."""
+
+    def schema(self, org: str, datatype: str, deadline: Deadline) -> Mapping[str, Any]:
+        """The `$jsonSchema` that records of the datatype, of all orgs, are held to; empty where there is none."""
+
+    def count_among(
+        self, org: str, datatype: str, keys: Sequence[str], matches: Sequence[Document], deadline: Deadline
+    ) -> Sequence[int]:
+        """How many of the records with these sks meet each match."""

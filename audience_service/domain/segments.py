@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import secrets
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
@@ -18,7 +18,7 @@ from audience_service.domain.errors import (
     RequestIdReused,
     located,
 )
-from audience_service.domain.filters import identity
+from audience_service.domain.filters import FilterWarning, identity
 from audience_service.domain.ports import ContactList, CreateRequest, ListRepository, SegmentRepository
 from audience_service.domain.segment import (
     ID_PREFIX,
@@ -88,6 +88,10 @@ class Segments:
     def get(self, call: Call, segment_id: str) -> Segment:
         """The living segment. Raises AudienceNotFound."""
         return self._counted(call, (self._audiences.get(call, segment_id),))[0]
+
+    def warnings(self, segment: Segment) -> Sequence[FilterWarning]:
+        """What an answer with one segment says besides: what its filter probably does not mean."""
+        return self._audiences.warnings(segment)
 
     def list(self, call: Call, query: SegmentQuery, page_size: int, page_token: str) -> ListedSegments:
         """A page of the org's segments. Raises InvalidPageToken."""

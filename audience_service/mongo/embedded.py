@@ -18,16 +18,21 @@ from audience_service.domain.errors import AudienceError, UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import emit
 from audience_service.domain.filters.nodes import Related, joins
+from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, Population, Record
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
+from audience_service.mongo.plans import MongoPlans
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
 _EQUALITIES = frozenset(("$eq", "$ne", "$in", "$nin", "$all"))
 
 
 def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
-    """A new in-memory database that holds the records. Raises UnsupportedByStore where the extra is not installed."""
+    """A new in-memory database that holds the records.
+
+    Raises UnsupportedByStore where the extra is not installed, and for records with decimals.
+    """
     try:
         import mongomock_ng
     except ImportError:
@@ -39,6 +44,8 @@ def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
     database: Database[dict[str, Any]] = mongomock_ng.MongoClient(tz_aware=True)["crm"]
     by_collection: dict[str, list[dict[str, Any]]] = {}
     for record in records:
+        if _has_decimal(record):
+            raise UnsupportedByStore(f"the embedded store takes in no decimals, as {record['pk']} has")
         by_collection.setdefault(record["datatype"], []).append(dict(record))
     for name, documents in by_collection.items():
         database[name].insert_many(documents)
@@ -88,6 +95,14 @@ class EmbeddedLists(MongoLists):
             super().freeze(org, contacts, population, deadline)
 
 
+class EmbeddedPlans(MongoPlans):
+    """No plans: the embedded store has no indexes to choose from, and makes its explain up."""
+
+    def plan(self, org: str, population: Population, deadline: Deadline, *, run: bool) -> QueryPlan:  # noqa: ARG002
+        """Refused. Raises UnsupportedByStore."""
+        raise UnsupportedByStore("the embedded store has no query plans; a MongoDB explains this filter")
+
+
 @contextmanager
 def _refused(population: Population) -> Iterator[None]:
     if isinstance(population, CompiledFilter):
@@ -112,20 +127,20 @@ def _wrong_filters(population: CompiledFilter) -> Iterator[str]:
         yield from _wrong_answers(emit(population.joined, lambda _: {}))
 
 
-def _wrong_answers(match: Mapping[str, Any], *, in_element: bool = False) -> Iterator[str]:
+def _wrong_answers(match: Mapping[str, Any]) -> Iterator[str]:
     """Why the store would answer a match wrongly, as differential tests against a real engine have shown."""
     for key, value in match.items():
         if key in _LOGICAL:
-            if key == "$nor" and in_element:
-                yield "takes values that are no objects for elements that $elemMatch negates"
             for item in value:
-                yield from _wrong_answers(item, in_element=in_element)
+                yield from _wrong_answers(item)
         else:
-            yield from _wrong_conditions(key, value, in_element=in_element)
+            yield from _wrong_conditions(key, value)
 
 
-def _wrong_conditions(path: str, operators: Mapping[str, Any], *, in_element: bool = False) -> Iterator[str]:
-    nested = "." in path.removeprefix("data.") or in_element
+def _wrong_conditions(path: str, operators: Mapping[str, Any]) -> Iterator[str]:
+    nested = "." in path.removeprefix("data.")
+    if path.rpartition(".")[2].isdigit():
+        yield "looks into the lists that stand at an index of a list"
     for name, operand in operators.items():
         if name == "$size":
             yield "counts objects and texts in $size"
@@ -142,12 +157,10 @@ def _wrong_conditions(path: str, operators: Mapping[str, Any], *, in_element: bo
         if name in _EQUALITIES:
             for value in [operand] if name in ("$eq", "$ne") else operand:
                 yield from _wrong_equality(value, nested)
-        if name in ("$ne", "$nin", "$not") and in_element:
-            yield "takes values that are no objects for elements that $elemMatch negates"
         if name == "$not":
-            yield from _wrong_conditions(path, operand, in_element=in_element)
+            yield from _wrong_conditions(path, operand)
         if name == "$elemMatch":
-            yield from _wrong_elements(operand)
+            yield "looks for elements of $elemMatch in lists of lists too"
 
 
 def _wrong_order(operand: Any) -> Iterator[str]:
@@ -155,6 +168,8 @@ def _wrong_order(operand: Any) -> Iterator[str]:
         yield "finds nothing that is at least, or at most, null"
     if isinstance(operand, Decimal128):
         yield "mistakes decimals"
+    if operand != operand:
+        yield "finds no NaN"
 
 
 def _wrong_equality(value: Any, nested: bool) -> Iterator[str]:
@@ -168,8 +183,7 @@ def _wrong_equality(value: Any, nested: bool) -> Iterator[str]:
         yield "looks for null in arrays wrongly"
 
 
-def _wrong_elements(operand: Mapping[str, Any]) -> Iterator[str]:
-    if any(key.startswith("$") and key not in _LOGICAL for key in operand):
-        yield "looks for scalars of $elemMatch in lists of lists too"
-    else:
-        yield from _wrong_answers(operand, in_element=True)
+def _has_decimal(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_decimal, value.values()))
+    return any(map(_has_decimal, value)) if isinstance(value, list) else isinstance(value, Decimal128)

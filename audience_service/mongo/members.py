@@ -67,9 +67,8 @@ class MongoMembers:
                 yield batch
 
     def _count(self, pipeline: Pipeline, deadline: Deadline) -> int:
-        # $count, unlike the count command, is right on shards too.
         with running(self._database, pipeline, deadline) as collection:
-            answer = list(collection.aggregate([*pipeline.stages(), {"$count": "n"}]))
+            answer = list(collection.aggregate(pipeline.count_stages()))
         return int(answer[0]["n"]) if answer else 0
 
 

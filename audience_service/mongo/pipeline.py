@@ -10,7 +10,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import ExpressionFailed
+from audience_service.domain.errors import ExpressionFailed, InvalidFilter
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.filters.filter import Document
@@ -62,6 +62,11 @@ class Pipeline:
                 on_list = {"$match": scoped(self.org, {"audience": audience_id}, behind)}
                 return [on_list, *sort, *_records(datatype)]
 
+    def count_stages(self) -> Stages:
+        """The stages that count the records, in the field `n` of one document; none comes where there are none."""
+        # $count, unlike the count command, is right on shards too.
+        return [*self.stages(), {"$count": "n"}]
+
 
 def read_pipeline(
     database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline, *, share: int = 1
@@ -81,20 +86,23 @@ def running(
 ) -> Iterator[Collection[dict[str, Any]]]:
     """The collection to run a pipeline on, within a deadline.
 
-    Raises ExpressionFailed where an expression of the filter met a value that it cannot take, besides what `limited`
-    raises.
+    Raises what `limited` raises, InvalidFilter at the filter's place, and ExpressionFailed where an expression of the
+    filter met a value that it cannot take.
     """
+    population = pipeline.population
+    place = f"filter.{population.place}" if isinstance(population, CompiledFilter) else "audience_id"
     try:
         with limited(database, deadline):
             yield database[pipeline.collection]
+    except InvalidFilter as error:
+        raise InvalidFilter.at(place, error.violations[0].description) from error
     except OperationFailure as error:
         if not pipeline.may_fail:
             raise
         # The server's message may hold the value, which may be personal.
         kind = (error.details or {}).get("codeName") or error.code
         raise ExpressionFailed.at(
-            "filter.where",
-            f"holds an expression that fails on a record ({kind}); guard it by $ifNull, $type or $convert",
+            place, f"an expression in it fails on a record ({kind}); guard it by $ifNull, $type or $convert"
         ) from error
 
 

@@ -12,17 +12,21 @@ from audience_service.domain.errors import AudienceError
 from audience_service.domain.ports import (
     ListRepository,
     MemberRepository,
+    PlanRepository,
     Record,
+    SampleRepository,
     SegmentRepository,
     UseRepository,
     VersionRepository,
 )
 from audience_service.mongo.collections import connect
-from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, embedded_database
+from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, EmbeddedPlans, embedded_database
 from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
+from audience_service.mongo.plans import MongoPlans
+from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.turns import EmbeddedSegments, EmbeddedUses, EmbeddedVersions
 from audience_service.mongo.uses import MongoUses
@@ -38,6 +42,8 @@ class Store:
     uses: UseRepository
     lists: ListRepository
     members: MemberRepository
+    plans: PlanRepository
+    samples: SampleRepository
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
@@ -83,6 +89,8 @@ def mongo_store(uri: str, database: str) -> Store:
         uses=MongoUses(connected),
         lists=MongoLists(connected),
         members=MongoMembers(connected),
+        plans=MongoPlans(connected),
+        samples=MongoSamples(connected),
         database=connected,
     )
 
@@ -99,5 +107,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         uses=EmbeddedUses(database, turn),
         lists=EmbeddedLists(database),
         members=EmbeddedMembers(database),
+        plans=EmbeddedPlans(database),
+        samples=MongoSamples(database),
         database=database,
     )

@@ -1,10 +1,10 @@
 """Between messages and the domain's dataclasses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from audience_service.domain.audiences import Selection
 from audience_service.domain.errors import InvalidArgument, located
-from audience_service.domain.filters import Filter, Limits, fits_struct, parse_text, print_text
+from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
 from audience_service.domain.membership import MemberBatch
 from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type
 from audience_service.domain.use import AudienceUse, Usage
@@ -41,7 +41,9 @@ def encode_filter(value: Filter) -> pb.Filter:
     return pb.Filter(datatype=value.datatype, where_json=print_text(value.where))
 
 
-def decode_selection(message: reach_pb.EstimateReachRequest | membership_pb.StreamMembersRequest) -> Selection:
+def decode_selection(
+    message: reach_pb.EstimateReachRequest | membership_pb.StreamMembersRequest | segment_pb.ExplainFilterRequest,
+) -> Selection:
     """Whose members a caller means. Raises InvalidFilter."""
     written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
     return Selection(message.audience_id, written)
@@ -109,8 +111,8 @@ def decode_size(size: int, place: str, *, default: int, maximum: int) -> int:
     return min(size or default, maximum)
 
 
-def encode_segment(value: Segment) -> pb.Segment:
-    """The segment as callers see it."""
+def encode_segment(value: Segment, warnings: Iterable[FilterWarning] = ()) -> pb.Segment:
+    """The segment as callers see it, with what its filter is warned about."""
     return pb.Segment(
         id=value.id,
         name=value.name,
@@ -123,6 +125,7 @@ def encode_segment(value: Segment) -> pb.Segment:
         create_time=encode_moment(value.create_time),
         update_time=encode_moment(value.update_time),
         author=value.author,
+        warnings=[pb.FilterWarning(place=w.place, reason=w.reason, description=w.description) for w in warnings],
     )
 
 

@@ -4,6 +4,8 @@ import grpc
 
 from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.deletion import SegmentDeletion
+from audience_service.domain.explain import Explain
+from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.segments import Segments
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
@@ -15,6 +17,7 @@ from audience_service.rpc.codec import (
     decode_draft,
     decode_query,
     decode_restore_version,
+    decode_selection,
     decode_size,
     decode_source,
     decode_use,
@@ -24,6 +27,7 @@ from audience_service.rpc.codec import (
     encode_use,
     encode_version,
 )
+from audience_service.rpc.explain_codec import decode_run, encode_explanation, encode_fields
 
 
 class SegmentServicer(SegmentServiceServicer):
@@ -36,12 +40,16 @@ class SegmentServicer(SegmentServiceServicer):
         versions: SegmentVersions,
         deletion: SegmentDeletion,
         uses: AudienceUses,
+        explain: Explain,
+        catalog: FieldCatalog,
     ) -> None:
         self._segments = segments
         self._lists = lists
         self._versions = versions
         self._deletion = deletion
         self._uses = uses
+        self._explain = explain
+        self._catalog = catalog
 
     def CreateSegment(self, request: pb.CreateSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Save or freeze a segment."""
@@ -49,11 +57,12 @@ class SegmentServicer(SegmentServiceServicer):
         made = self._segments.create(
             current_call(), draft, source, request.request_id, validate_only=request.validate_only
         )
-        return encode_segment(made)
+        return encode_segment(made, self._segments.warnings(made))
 
     def GetSegment(self, request: pb.GetSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Answer with one segment."""
-        return encode_segment(self._segments.get(current_call(), request.id))
+        found = self._segments.get(current_call(), request.id)
+        return encode_segment(found, self._segments.warnings(found))
 
     def ListSegments(self, request: pb.ListSegmentsRequest, context: grpc.ServicerContext) -> pb.ListSegmentsResponse:
         """Answer with a page of segments."""
@@ -75,7 +84,7 @@ class SegmentServicer(SegmentServiceServicer):
             decode_version(request.segment),
             validate_only=request.validate_only,
         )
-        return encode_segment(changed)
+        return encode_segment(changed, self._segments.warnings(changed))
 
     def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Mark a segment deleted."""
@@ -136,3 +145,14 @@ class SegmentServicer(SegmentServiceServicer):
     ) -> pb.GetSegmentUsageResponse:
         """Tell what uses a segment."""
         return encode_usage(self._uses.usage(current_call(), request.id))
+
+    def ExplainFilter(
+        self, request: pb.ExplainFilterRequest, context: grpc.ServicerContext
+    ) -> pb.ExplainFilterResponse:
+        """Say what a filter means and costs."""
+        selection = decode_selection(request)
+        return encode_explanation(self._explain.explain(current_call(), selection, run=decode_run(request)))
+
+    def ListFields(self, request: pb.ListFieldsRequest, context: grpc.ServicerContext) -> pb.ListFieldsResponse:
+        """Tell what filters can be about."""
+        return encode_fields(self._catalog.list(current_call(), request.datatype, request.prefix))

@@ -8,22 +8,28 @@ from typing import Any
 
 import grpc
 import pytest
-from bson import json_util
+from bson import Decimal128, json_util
 
 from tests.client import Client, Refusal
 from tests.conftest import Service
 
 DATA = Path(__file__).parent.parent / "data"
-PAIRS = json.loads((DATA / "matches.json").read_text())
+PAIRS = [row for name in ("matches", "expressions") for row in json.loads((DATA / f"{name}.json").read_text())]
 REFUSALS = json.loads((DATA / "refusals.json").read_text())
-_OPTIONS = json_util.JSONOptions(tz_aware=True)
+RECORDS = json_util.loads((DATA / "records.json").read_text(), json_options=json_util.JSONOptions(tz_aware=True))
+
+
+def held(service: Service) -> set[str]:
+    """The names of the awkward records that a store takes in: the embedded one takes no decimals."""
+    decimal = {name for name, record in RECORDS.items() if isinstance(record["data"].get("value"), Decimal128)}
+    return set(RECORDS) - decimal if service.kind == "embedded" else set(RECORDS)
 
 
 @pytest.fixture(scope="module")
 def records(service: Service) -> Iterator[Client]:
     """A client of an org that holds the awkward records."""
-    loaded = json_util.loads((DATA / "records.json").read_text(), json_options=_OPTIONS)
-    service.insert("pairs", [{"id": name, **record} for name, record in loaded.items()])
+    stored = [{"id": name, **record} for name, record in RECORDS.items() if name in held(service)]
+    service.insert("pairs", stored)
     yield service.client("pairs")
     service.store.database["contact"].delete_many({"sk": {"$regex": "^pairs/"}})
 
@@ -40,8 +46,11 @@ def test_a_filter_finds_the_records_that_mongodb_says(
         assert service.kind == "embedded"
         assert Refusal(error).info.reason == "UNSUPPORTED_BY_STORE"
         return
-    assert found == sorted(f"contact-{name}" for name in expected)
-    assert records.count(filter=written) == len(expected)
+    assert found == sorted(f"contact-{name}" for name in held(service) & set(expected))
+    assert records.count(filter=written) == len(found)
+    # Asked of each record by its id, as a check of membership does, the answer is the same.
+    named = {"$and": [where, {"pk": {"$in": [f"contact-{name}" for name in RECORDS]}}]}
+    assert records.members(filter={"datatype": "contact", "whereJson": json.dumps(named)}) == found
 
 
 @pytest.mark.parametrize(("topic", "text", "place", "reason"), REFUSALS, ids=[row[0] for row in REFUSALS])

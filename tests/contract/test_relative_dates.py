@@ -83,7 +83,7 @@ def test_a_segment_keeps_a_relative_date_as_written_and_as_an_object(client: Cli
 
 
 def test_dates_are_added_as_the_database_would(real_service: Service) -> None:
-    chance = random.Random(3)  # noqa: S311 - the same cases each time
+    chance = random.Random(3)
     starts = [datetime(2024, 2, 29, tzinfo=UTC), datetime(2026, 3, 31, 10, 20, 30, 456000, tzinfo=UTC)]
     starts += [datetime(1980, 1, 1, tzinfo=UTC) + timedelta(hours=chance.randrange(700_000)) for _ in range(20)]
     cases = [

@@ -3,11 +3,14 @@
 from typing import Any
 
 import pytest
+from bson import Decimal128
 
+from audience_service.domain.errors import UnsupportedByStore
 from audience_service.mongo.collections import connect
 from audience_service.mongo.indexes import collated_collections, required_indexes
 from audience_service.mongo.scope import scoped
-from tests.conftest import Service
+from audience_service.mongo.store import embedded_store
+from tests.conftest import Service, envelope
 
 
 def test_a_database_lacks_indexes_until_they_are_made(service: Service) -> None:
@@ -77,3 +80,9 @@ def test_a_weaker_write_concern_is_the_uris_to_ask() -> None:
     database = connect("mongodb://127.0.0.1:1/?w=1", "crm")
     assert database.write_concern.document == {"w": 1}
     database.client.close()
+
+
+def test_the_embedded_store_takes_in_no_decimals() -> None:
+    record = envelope("acme", {"id": "a", "data": {"prices": [{"net": Decimal128("1.5")}]}})
+    with pytest.raises(UnsupportedByStore, match="contact-a"):
+        embedded_store([record], ["contact"])

@@ -9,11 +9,13 @@ from audience_service.domain.filters.filter import Filter, Limits
 from audience_service.domain.filters.resolve import FindAudience
 from audience_service.domain.filters.struct import fits_struct
 from audience_service.domain.filters.text import identity, parse_text, print_text
+from audience_service.domain.filters.warnings.warning import FilterWarning
 
 __all__ = [
     "CompiledFilter",
     "Filter",
     "FilterCompiler",
+    "FilterWarning",
     "FindAudience",
     "Limits",
     "fits_struct",

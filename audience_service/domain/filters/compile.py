@@ -33,9 +33,13 @@ from audience_service.domain.filters.nodes import (
 )
 from audience_service.domain.filters.parse import parse
 from audience_service.domain.filters.resolve import IN_USE, FindAudience, Resolver, guarded
+from audience_service.domain.filters.warnings.warning import FilterWarning
+from audience_service.domain.filters.warnings.warnings import filter_warnings
 
 NOTHING: Document = {"$nor": [{}]}
 """A match for no record."""
+
+_EVERYONE = And(())
 
 JoinCondition = Callable[[Join], Document]
 """What tells, once other collections have been looked into, whether a join holds."""
@@ -53,8 +57,12 @@ class CompiledFilter:
     datatype: str
     match: Document
     joined: Node | None = None
+    place: str = "where"
+    """Where the filter was written, `where` or `where_json`."""
     expressions: bool = False
     """Whether it holds expressions, which fail on values that they cannot take where a condition does not match."""
+    node: Node = _EVERYONE
+    """What `match` and `joined` say, as nodes."""
 
 
 def _nowhere(audience_id: str) -> Filter | ContactList:
@@ -99,6 +107,11 @@ class FilterCompiler:
         self._check_related(node)
         return node
 
+    def warnings(self, audience_filter: Filter) -> list[FilterWarning]:
+        """What can be warned about without a look at any record, with places from `where` on. Raises as parse does."""
+        node = self.parse(audience_filter)
+        return filter_warnings(node, self._clock(), datatype=audience_filter.datatype)
+
     def compile(
         self, audience_filter: Filter, find: FindAudience = _nowhere, within: tuple[str, ...] = ()
     ) -> CompiledFilter:
@@ -116,10 +129,11 @@ class FilterCompiler:
         self._check_joins(related)
         # Dates take more room once they are spelt out, and audiences once they are put in.
         spelt_out = [match, emit(_all(joined), lambda _: {}), *(emit(join.query) for join in related)]
-        self._check_size(spelt_out, "where_json" if audience_filter.exact else "where")
+        place = "where_json" if audience_filter.exact else "where"
+        self._check_size(spelt_out, place)
         records = (resolved, *(join.query for join in related))
         expressions = any(isinstance(inner, Expression) for node in records for inner in walk(node))
-        return CompiledFilter(datatype, match, _all(joined) if joined else None, expressions)
+        return CompiledFilter(datatype, match, _all(joined) if joined else None, place, expressions, resolved)
 
     def _check_size(self, where: Any, place: str) -> None:
         try:
@@ -202,7 +216,8 @@ LIVING: Document = emit(IN_USE)
 
 def of_list(contacts: ContactList) -> CompiledFilter:
     """The members of a list as a filter finds them: those on it that are in use."""
-    return CompiledFilter(contacts.datatype, LIVING, OnList(contacts))
+    on_list = OnList(contacts)
+    return CompiledFilter(contacts.datatype, LIVING, on_list, node=And((on_list, IN_USE)))
 
 
 def intersection(*filters: CompiledFilter) -> CompiledFilter:
@@ -211,6 +226,6 @@ def intersection(*filters: CompiledFilter) -> CompiledFilter:
     matches = [compiled.match for compiled in filters if compiled.match]
     joined = [compiled.joined for compiled in filters if compiled.joined]
     match = {"$and": matches} if len(matches) > 1 else dict(*matches)
-    return CompiledFilter(
-        datatype, match, _all(joined) if joined else None, any(compiled.expressions for compiled in filters)
-    )
+    expressions = any(compiled.expressions for compiled in filters)
+    node = _all([compiled.node for compiled in filters])
+    return CompiledFilter(datatype, match, _all(joined) if joined else None, expressions=expressions, node=node)

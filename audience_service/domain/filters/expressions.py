@@ -16,7 +16,7 @@ from audience_service.domain.filters.fields import record_path
 from audience_service.domain.filters.filter import at_index, at_key
 from audience_service.domain.filters.nodes import Expression
 from audience_service.domain.filters.operators import read_pattern
-from audience_service.domain.filters.relative import NOW
+from audience_service.domain.filters.relative import NOW, Now
 from audience_service.domain.filters.values import ValueReader
 
 
@@ -99,7 +99,8 @@ class ExpressionParser:
     def parse(self, operand: Any, place: str) -> Expression:
         """The expression with its paths as they are in the record. Raises InvalidFilter, FilterTooLarge."""
         document = self._expression(operand, place, 1)
-        return Expression(document if isinstance(document, dict) else {"$and": [document]}, tuple(self._paths))
+        whole = document if isinstance(document, dict) else {"$and": [document]}
+        return Expression(whole, tuple(self._paths), place)
 
     def _expression(self, value: Any, place: str, depth: int) -> Any:
         limit = self.reader.limits.depth
@@ -115,7 +116,7 @@ class ExpressionParser:
 
     def _reference(self, text: str, place: str) -> Any:
         if text == NOW:
-            return self.reader.now
+            return Now.of(self.reader.now)
         if text.startswith("$$"):
             raise InvalidFilter.at(place, f"is a variable; of these there is {NOW} alone")
         path = record_path(text[1:], place)

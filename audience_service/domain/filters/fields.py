@@ -7,6 +7,7 @@ SYSTEM_FIELDS = frozenset(
 )
 """The record envelope's fields that a filter may read; `owner` may be an object, and is reached by `owner.<key>`."""
 
+_RESERVED = SYSTEM_FIELDS | {"data"}
 _MAX_PATH_LENGTH, _MAX_PATH_SEGMENTS = 250, 20
 
 
@@ -23,6 +24,12 @@ def record_path(path: str, place: str) -> str:
     if head in SYSTEM_FIELDS and (head == "owner" or not rest):
         return path
     return f"data.{path}"
+
+
+def written_path(path: str) -> str:
+    """How a caller would write a path in the record: without `data.`, unless what is left would mean another field."""
+    bare = path.removeprefix("data.")
+    return path if bare.partition(".")[0] in _RESERVED else bare
 
 
 def element_path(path: str, place: str) -> str:

@@ -11,10 +11,13 @@ Node
 └── Join              what only a look at another collection tells
     ├── OnList        the record is on the list of an audience
     └── Related       so many related records match a node ($related)
+
+The `place` of a node is where in the request the filter says so. Nodes are equal by what they mean, wherever they
+stand.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from audience_service.domain.contact_list import ContactList
@@ -27,6 +30,7 @@ class And:
     """All of them hold; with none, everything matches."""
 
     children: tuple["Node", ...]
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Or:
     """At least one of them holds."""
 
     children: tuple["Node", ...]
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Nor:
     """None of them holds."""
 
     children: tuple["Node", ...]
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Condition:
     path: str
     operator: Operator
     operand: Any
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ class ElementMatch:
 
     path: str
     query: "Node"
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class ElementIs:
 
     path: str
     conditions: tuple["Node", ...]
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +94,15 @@ class Expression:
 
     document: Document
     fields: tuple[str, ...]
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class InAudience:
-    """The record is a member of an audience. `place` is where the filter says so."""
+    """The record is a member of an audience."""
 
     audience_id: str
-    place: str
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +114,7 @@ class OnList:
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """From `least` to `most` records of another datatype match `query` and have in `foreign` what is in `local`.
-
-    `place` is where the filter says so.
-    """
+    """From `least` to `most` records of another datatype match `query` and have in `foreign` what is in `local`."""
 
     datatype: str
     local: str
@@ -115,7 +122,7 @@ class Related:
     query: "Node"
     least: int
     most: int | None
-    place: str
+    place: str = field(default="", compare=False)
 
 
 Join = OnList | Related

@@ -1,8 +1,9 @@
 """The operators on a field: one row each.
 
-To add one, write its row: how its operand is read (checked and converted, raising InvalidFilter at its place), and what
-it emits. It emits alternatives: conditions on the field of which any must hold. Most emit one; those on ISO dates emit
-one for each way that storage spells dates. Then add its pairs to tests/data and its line to docs/filters.md.
+To add one, write its row: how its operand is read (checked and converted, raising InvalidFilter at its place), what it
+emits, and what it says in plain English. It emits alternatives: conditions on the field of which any must hold. Most
+emit one; those on ISO dates emit one for each way that storage spells dates. Its words begin with a verb, which stands
+behind the field's name. Then add its pairs to tests/data and its line to docs/filters.md.
 
 Source of the semantics: MongoDB manual, query and projection operators. What MongoDB refuses is refused here.
 """
@@ -17,6 +18,8 @@ from audience_service.domain.filters.dates import ordered, spellings
 from audience_service.domain.filters.filter import Document, at_index
 from audience_service.domain.filters.patterns import DangerousPattern, check_backtracking
 from audience_service.domain.filters.values import ValueReader
+from audience_service.domain.filters.words.phrases import Words, of_bits, of_list, of_order, of_value
+from audience_service.domain.filters.words.values import counted, cut
 
 LOGICAL = ("$and", "$or", "$nor")
 ON_RECORDS = ("$expr", "$inAudience", "$related")
@@ -34,6 +37,7 @@ class Operator:
     name: str
     read: Read
     emit: Emit
+    words: Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ _TYPES: dict[str, int] = {
     "regex": 11, "javascript": 13, "int": 16, "timestamp": 17, "long": 18, "decimal": 19, "minKey": -1, "maxKey": 127,
 }  # fmt: skip
 _TYPE_NAMES = frozenset(_TYPES) | {"number"}
+_SHOWN_PATTERN = 200
+_NAMES_BY_TYPE = {number: name for name, number in _TYPES.items()}
 
 
 # What Python's patterns have and PCRE has not; what MongoDB refuses besides is told when the filter is run.
@@ -102,7 +108,8 @@ def _bits(operand: Any, place: str, reader: ValueReader) -> int | bytes | list[i
     mask = _whole(operand, place, reader)
     if mask < 0:
         raise InvalidFilter.at(place, "is negative; a mask is a whole number, 0 or more, or a list of bits' positions")
-    return mask
+    # By their positions, which mean the same: a mask past 32 bits is not taken everywhere.
+    return mask if mask < 2**31 else [position for position in range(63) if mask >> position & 1]
 
 
 def _whole(operand: Any, place: str, reader: ValueReader) -> int:
@@ -142,8 +149,10 @@ def read_pattern(operand: Any, options: Any, place: str, options_place: str, rea
     if foreign := _PYTHON_ONLY.search(operand):
         raise InvalidFilter.at(place, f"holds {foreign[0]!r}, which PCRE does not know")
     reader.scalar(operand, place)
+    flags = (re.VERBOSE if "x" in options else re.NOFLAG) | (re.IGNORECASE if "i" in options else re.NOFLAG)
     try:
-        check_backtracking(operand, re.VERBOSE if "x" in options else re.NOFLAG)
+        check_backtracking(operand, flags)
+        re.compile(operand, flags)
     except DangerousPattern as error:
         raise InvalidFilter.at(place, f"{error}; such a pattern can take time without end") from None
     except (re.error, RecursionError, OverflowError) as error:
@@ -181,25 +190,48 @@ def _matching(operand: Pattern) -> list[Document]:
     return [{"$regex": operand.text, "$options": operand.options} if operand.options else {"$regex": operand.text}]
 
 
+def _exists_words(operand: bool) -> str:
+    return "exists" if operand else "does not exist"
+
+
+def _type_words(operand: list[str | int]) -> str:
+    names = (name if isinstance(name, str) else _NAMES_BY_TYPE[name] for name in operand)
+    return f"is of type {' or '.join(dict.fromkeys(names))}"
+
+
+def _size_words(operand: int) -> str:
+    return f"has exactly {counted(operand, 'element')}"
+
+
+def _pattern_words(operand: Pattern) -> str:
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in operand.text)
+    return f"matches /{cut(shown, _SHOWN_PATTERN)}/{operand.options}"
+
+
+def _modulus_words(operand: list[int]) -> str:
+    divisor, remainder = operand
+    return f"leaves {remainder} when divided by {divisor}"
+
+
 _ROWS = (
-    Operator("$eq", _value, _equal),
-    Operator("$ne", _value, _unequal),
-    Operator("$gt", _scalar, _ordered("$gt")),
-    Operator("$gte", _scalar, _ordered("$gte")),
-    Operator("$lt", _scalar, _ordered("$lt")),
-    Operator("$lte", _scalar, _ordered("$lte")),
-    Operator("$in", _values, _listed("$in")),
-    Operator("$nin", _values, _listed("$nin")),
-    Operator("$all", _values, _as_read("$all")),
-    Operator("$exists", _boolean, _as_read("$exists")),
-    Operator("$type", _types, _as_read("$type")),
-    Operator("$size", _size, _as_read("$size")),
-    Operator("$regex", _pattern, _matching),
-    Operator("$mod", _modulus, _as_read("$mod")),
-    *(
-        Operator(name, _bits, _as_read(name))
-        for name in ("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
-    ),
+    Operator("$eq", _value, _equal, of_value("is {}", null="is null or missing")),
+    Operator("$ne", _value, _unequal, of_value("is not {}", null="is neither null nor missing")),
+    Operator("$gt", _scalar, _ordered("$gt"), of_order("$gt")),
+    Operator("$gte", _scalar, _ordered("$gte"), of_order("$gte")),
+    Operator("$lt", _scalar, _ordered("$lt"), of_order("$lt")),
+    Operator("$lte", _scalar, _ordered("$lte"), of_order("$lte")),
+    Operator("$in", _values, _listed("$in"), of_list("is one of {}")),
+    Operator("$nin", _values, _listed("$nin"), of_list("is none of {}")),
+    Operator("$all", _values, _as_read("$all"), of_list("has all of {}")),
+    Operator("$exists", _boolean, _as_read("$exists"), _exists_words),
+    Operator("$type", _types, _as_read("$type"), _type_words),
+    Operator("$size", _size, _as_read("$size"), _size_words),
+    Operator("$regex", _pattern, _matching, _pattern_words),
+    Operator("$mod", _modulus, _as_read("$mod"), _modulus_words),
+    Operator("$bitsAllSet", _bits, _as_read("$bitsAllSet"), of_bits("has all of the bits {} set")),
+    Operator("$bitsAllClear", _bits, _as_read("$bitsAllClear"), of_bits("has all of the bits {} clear")),
+    Operator("$bitsAnySet", _bits, _as_read("$bitsAnySet"), of_bits("has any of the bits {} set")),
+    Operator("$bitsAnyClear", _bits, _as_read("$bitsAnyClear"), of_bits("has any of the bits {} clear")),
 )
 
 OPERATORS: dict[str, Operator] = {row.name: row for row in _ROWS}

@@ -30,7 +30,7 @@ from audience_service.domain.filters.values import ValueReader
 
 _ON_FIELDS = (*OPERATORS, "$options", "$not", "$elemMatch")
 _IN_PLACE = (*LOGICAL, *ON_RECORDS)
-_LOGICAL_NODES: dict[str, Callable[[tuple[Node, ...]], Node]] = {"$and": And, "$or": Or, "$nor": Nor}
+_LOGICAL_NODES: dict[str, Callable[[tuple[Node, ...], str], Node]] = {"$and": And, "$or": Or, "$nor": Nor}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class _Parser:
                 )
             else:
                 children += self._field(within.path_of(key, here), value, here, depth)
-        return children[0] if len(children) == 1 else And(tuple(children))
+        return children[0] if len(children) == 1 else And(tuple(children), place)
 
     def _on_record(self, name: str, value: Any, place: str, depth: int, within: _Within) -> Node:
         """An operator on the record as a whole."""
@@ -111,12 +111,12 @@ class _Parser:
                 raise InvalidFilter.at(here, 'must be an object of conditions, like {"country": "US"}')
             self._count(here)
             children.append(self.query(item, here, depth + 1, within))
-        return _LOGICAL_NODES[name](tuple(children))
+        return _LOGICAL_NODES[name](tuple(children), place)
 
     def _field(self, path: str, value: Any, place: str, depth: int) -> list[Node]:
         if not isinstance(value, Mapping) or not any(key.startswith("$") for key in value):
             self._count(place)
-            return [Condition(path, OPERATORS["$eq"], self._reader.value(value, place))]
+            return [Condition(path, OPERATORS["$eq"], self._reader.value(value, place), place)]
         return self._operators(path, value, place, depth)
 
     def _operators(self, path: str, operators: Mapping[str, Any], place: str, depth: int) -> list[Node]:
@@ -133,7 +133,7 @@ class _Parser:
             elif name == "$regex":
                 options, beside = operators.get("$options", ""), at_key(place, "$options")
                 pattern = read_pattern(operand, options, here, beside, self._reader)
-                nodes.append(Condition(path, OPERATORS[name], pattern))
+                nodes.append(Condition(path, OPERATORS[name], pattern, here))
             elif name == "$all" and _lists_elements(operand):
                 nodes += self._elements(path, operand, here, depth)
             elif name in OPERATORS:
@@ -147,15 +147,15 @@ class _Parser:
         value = operator.read(operand, place, self._reader)
         if name == "$all" and any(read_instant(item) for item in value):
             # Each element may be spelt in its own way, and $all has no room for alternatives.
-            return [Condition(path, OPERATORS["$eq"], item) for item in value]
-        return [Condition(path, operator, value)]
+            return [Condition(path, OPERATORS["$eq"], item, place) for item in value]
+        return [Condition(path, operator, value, place)]
 
     def _negated(self, path: str, operand: Any, place: str, depth: int) -> Node:
         self._check_depth(depth + 1, place)
         if not isinstance(operand, Mapping) or not operand:
             raise InvalidFilter.at(place, 'takes an object of operators, like {"$gte": 50}')
         nodes = tuple(self._operators(path, operand, place, depth + 1))
-        return Not(nodes[0] if len(nodes) == 1 else And(nodes))
+        return Not(nodes[0] if len(nodes) == 1 else And(nodes, place))
 
     def _element(self, path: str, operand: Any, place: str, depth: int) -> Node:
         self._check_depth(depth + 1, place)
@@ -163,7 +163,7 @@ class _Parser:
             raise InvalidFilter.at(place, 'takes an object, like {"city": "Lyon"} or {"$gte": 1, "$lt": 5}')
         first = next(iter(operand), "")
         if not first.startswith("$") or first in _IN_PLACE:
-            return ElementMatch(path, self.query(operand, place, depth + 1, _ELEMENT))
+            return ElementMatch(path, self.query(operand, place, depth + 1, _ELEMENT), place)
         if path == "":
             raise InvalidFilter.at(place, "cannot stand inside another $elemMatch on the elements themselves")
         conditions = tuple(self._operators("", operand, place, depth + 1))
@@ -171,7 +171,7 @@ class _Parser:
             element_documents(conditions)
         except ValueError as error:
             raise InvalidFilter.at(place, str(error)) from None
-        return ElementIs(path, conditions)
+        return ElementIs(path, conditions, place)
 
     def _elements(self, path: str, operand: Any, place: str, depth: int) -> list[Node]:
         """$all over $elemMatch: each of them is met, by elements of which it need not be the same."""

@@ -14,10 +14,11 @@ import re
 from calendar import monthrange
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from typing import Any
+from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.filters.dates import iso_text
 from audience_service.domain.filters.filter import at_key
 
 NOW = "$$NOW"
@@ -31,6 +32,29 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 _MAX_NESTING, _MAX_AMOUNT = 8, 10**12
 _OFFSET = re.compile(r"([+-])(\d\d)(?::?(\d\d))?", re.ASCII)
 _REFERENCE = datetime(2000, 1, 1)
+
+
+class FoldedDate(str):
+    """The ISO text that a date expression was folded to, and is in all ways, with the expression as `written`."""
+
+    __slots__ = ("written",)
+    written: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, operand: Mapping[str, Any], place: str, now: datetime) -> Self:
+        """The date that an expression stands for at `now`. Raises InvalidFilter as fold does."""
+        folded = cls(iso_text(fold(operand, place, now)))
+        folded.written = operand
+        return folded
+
+
+class Now(datetime):
+    """The moment that $$NOW was folded to in an expression, and is in all ways, told from a fixed date."""
+
+    @classmethod
+    def of(cls, moment: datetime) -> Self:
+        """The moment as what now was."""
+        return cls.combine(moment.date(), moment.timetz())
 
 
 def is_relative(operand: object) -> bool:
@@ -64,7 +88,7 @@ def _folded(operand: Mapping[str, Any], place: str, now: datetime, depth: int) -
     try:
         if truncates:
             size = _number(arguments.get("binSize", 1), at_key(here, "binSize"), least=1)
-            day = _one_of(_weekday(arguments.get("startOfWeek", "sunday")), _WEEKDAYS, at_key(here, "startOfWeek"))
+            day = _one_of(weekday(arguments.get("startOfWeek", "sunday")), _WEEKDAYS, at_key(here, "startOfWeek"))
             return _truncated(moment, unit, size, zone, day)
         amount = _number(arguments["amount"], at_key(here, "amount"), least=-_MAX_AMOUNT)
         return _added(moment, unit, amount if name == "$dateAdd" else -amount, zone)
@@ -99,7 +123,7 @@ def _one_of(value: Any, names: tuple[str, ...], place: str) -> str:
     return value
 
 
-def _weekday(value: Any) -> Any:
+def weekday(value: Any) -> Any:
     """A day of the week by its whole name or its first three letters, in any case, as MongoDB takes it."""
     if not isinstance(value, str):
         return value

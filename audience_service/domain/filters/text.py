@@ -3,6 +3,7 @@
 Source of the type wrappers: MongoDB Extended JSON (v2) specification, canonical and relaxed formats.
 """
 
+import base64
 import itertools
 import json
 import math
@@ -76,6 +77,10 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
         return fields
     if not (isinstance(value, str | dict) or (name == "$date" and isinstance(value, Int64))):
         raise ValueError(f"{name} wraps text, like {{{name!r}: ...}}")  # the library takes null for "make one up"
+    if name == "$numberInt" and isinstance(value, str) and int(value) not in _INT32:
+        raise ValueError(f"$numberInt {value[:30]} does not fit 32 bits")
+    if name == "$binary" and isinstance(value, dict):
+        base64.b64decode(str(value.get("base64", "")), validate=True)  # the library passes over what is none
     return json_util.object_hook(fields, _OPTIONS)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 from bson import Binary, Decimal128, Int64, ObjectId
 
 from audience_service.domain.errors import FilterTooLarge, InvalidFilter
-from audience_service.domain.filters.dates import iso_text
 from audience_service.domain.filters.filter import Limits, at_index, at_key
-from audience_service.domain.filters.relative import NOW, fold, is_relative
+from audience_service.domain.filters.relative import NOW, FoldedDate, is_relative
 
 Scalar = None | bool | int | float | str | datetime | Int64 | Decimal128 | ObjectId | Binary | bytes
 _SCALARS = (type(None), bool, int, float, str, datetime, Decimal128, ObjectId, Binary, bytes)
@@ -34,7 +33,7 @@ class ValueReader:
     def scalar(self, value: Any, place: str) -> Scalar:
         """A value that is neither object nor list. Raises InvalidFilter."""
         if isinstance(value, Mapping) and is_relative(value):
-            return iso_text(fold(value, place, self.now))
+            return FoldedDate.of(value, place, self.now)
         if not isinstance(value, _SCALARS):
             raise InvalidFilter.at(place, "takes a single value: text, a number, true, false, null or a date")
         if isinstance(value, int) and not isinstance(value, bool) and not _INT64_MIN <= value <= _INT64_MAX:

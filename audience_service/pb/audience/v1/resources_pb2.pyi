@@ -13,10 +13,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -67,6 +67,42 @@ class Filter(_message.Message):
 Global___Filter: _TypeAlias = Filter  # noqa: Y015
 
 @_typing.final
+class FilterWarning(_message.Message):
+    """FilterWarning is about a filter that can be run but probably does not mean what it says. It never is an error."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    place: _builtins.str
+    """place is where in the filter, as a path from the message that carries the warning: `filter.where.score.$gte`."""
+    reason: _builtins.str
+    """reason is what is wrong there, a word in upper case for programs; there may be more of them in time:
+    FROZEN_WINDOW: a fixed date of the recent past where a rolling window is likely meant.
+    ALWAYS_TRUE: the place holds whatever a record has.
+    ALWAYS_FALSE: the place never holds, whatever a record has.
+    UNKNOWN_FIELD: no record of a sample has the field.
+    TYPE_NEVER_OCCURS: no record of a sample has a value of that type there.
+    """
+    description: _builtins.str
+    """description says it for people, in English, with what to write instead where that is known."""
+    def __init__(
+        self,
+        *,
+        place: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "place", b"place", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilterWarning: _TypeAlias = FilterWarning  # noqa: Y015
+
+@_typing.final
 class Segment(_message.Message):
     """Segment is an audience of the org: a saved filter (dynamic) or a frozen list of contacts (static)."""
 
@@ -84,6 +120,7 @@ class Segment(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the segment's stable id, `segment-` and 21 characters. Given by the service."""
     name: _builtins.str
@@ -130,6 +167,13 @@ class Segment(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """update_time is when the segment, or its list, was last written."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilterWarning]:
+        """warnings are about a dynamic segment's filter, as far as they can be told without a look at any record: those of
+        FROZEN_WINDOW, ALWAYS_TRUE and ALWAYS_FALSE, at most 100. In the answers of CreateSegment, GetSegment and
+        UpdateSegment, validate_only included; never in ListSegments. None where a saved filter can no longer be run.
+        """
+
     def __init__(
         self,
         *,
@@ -145,10 +189,11 @@ class Segment(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         author: _builtins.str = ...,
+        warnings: _abc.Iterable[Global___FilterWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "contact_count", b"contact_count", "create_time", b"create_time", "filter", b"filter", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "author", b"author", "contact_count", b"contact_count", "contact_ids", b"contact_ids", "create_time", b"create_time", "description", b"description", "filter", b"filter", "id", b"id", "name", b"name", "state", b"state", "type", b"type", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "author", b"author", "contact_count", b"contact_count", "contact_ids", b"contact_ids", "create_time", b"create_time", "description", b"description", "filter", b"filter", "id", b"id", "name", b"name", "state", b"state", "type", b"type", "update_time", b"update_time", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__contact_count: _TypeAlias = _typing.Literal["contact_count"]  # noqa: Y015
     _WhichOneofArgType__contact_count: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count"]  # noqa: Y015

@@ -8,8 +8,10 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +22,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _PlanKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PlanKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlanKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLAN_KIND_UNSPECIFIED: _PlanKind.ValueType  # 0
+    """PLAN_KIND_UNSPECIFIED is never sent."""
+    PLAN_KIND_INDEX: _PlanKind.ValueType  # 1
+    """PLAN_KIND_INDEX: an index on fields that the filter names leads to the records."""
+    PLAN_KIND_SCAN: _PlanKind.ValueType  # 2
+    """PLAN_KIND_SCAN: every record of the org is read, by its sk, or every one of the collection."""
+
+class PlanKind(_PlanKind, metaclass=_PlanKindEnumTypeWrapper):
+    """PlanKind is whether an index narrows the org's records down before they are read."""
+
+PLAN_KIND_UNSPECIFIED: PlanKind.ValueType  # 0
+"""PLAN_KIND_UNSPECIFIED is never sent."""
+PLAN_KIND_INDEX: PlanKind.ValueType  # 1
+"""PLAN_KIND_INDEX: an index on fields that the filter names leads to the records."""
+PLAN_KIND_SCAN: PlanKind.ValueType  # 2
+"""PLAN_KIND_SCAN: every record of the org is read, by its sk, or every one of the collection."""
+Global___PlanKind: _TypeAlias = PlanKind  # noqa: Y015
 
 @_typing.final
 class CreateSegmentRequest(_message.Message):
@@ -803,3 +829,396 @@ class ListSegmentContactsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSegmentContactsResponse: _TypeAlias = ListSegmentContactsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainFilterRequest(_message.Message):
+    """ExplainFilterRequest asks for ExplainFilter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id is an audience of the org."""
+    run: _builtins.bool
+    """run counts the filter, which takes as long as EstimateReach does, to tell what the plan costs. Default true; with
+    false the plan is told without running it, and its figures are absent.
+    """
+    @_builtins.property
+    def filter(self) -> _resources_pb2.Filter:
+        """filter is an unsaved filter."""
+
+    def __init__(
+        self,
+        *,
+        filter: _resources_pb2.Filter | None = ...,
+        audience_id: _builtins.str = ...,
+        run: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_run", b"_run", "audience_id", b"audience_id", "filter", b"filter", "population", b"population", "run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run", b"_run", "audience_id", b"audience_id", "filter", b"filter", "population", b"population", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__run: _TypeAlias = _typing.Literal["run"]  # noqa: Y015
+    _WhichOneofArgType__run: _TypeAlias = _typing.Literal["_run", b"_run"]  # noqa: Y015
+    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["filter", "audience_id"]  # noqa: Y015
+    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__run) -> _WhichOneofReturnType__run | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+
+Global___ExplainFilterRequest: _TypeAlias = ExplainFilterRequest  # noqa: Y015
+
+@_typing.final
+class ExplainFilterResponse(_message.Message):
+    """ExplainFilterResponse answers ExplainFilter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORDS_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    INDEX_ADVICE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    words: _builtins.str
+    """words are the filter in words."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """fields are the fields of the record that the filter reads, as a caller writes them, in order, which `where` does not
+        keep; those of audiences in it are among them, those of related records are not.
+        """
+
+    @_builtins.property
+    def plan(self) -> Global___QueryPlan:
+        """plan is how the database answers the filter's count."""
+
+    @_builtins.property
+    def index_advice(self) -> Global___IndexAdvice:
+        """index_advice is the index that would do most for it, or why none would."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FilterWarning]:
+        """warnings are about the filter, the sample of ListFields among what they rest on, at most 100. Places begin at `filter`:
+        the request's, or the audience's own.
+        """
+
+    def __init__(
+        self,
+        *,
+        words: _builtins.str = ...,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+        plan: Global___QueryPlan | None = ...,
+        index_advice: Global___IndexAdvice | None = ...,
+        warnings: _abc.Iterable[_resources_pb2.FilterWarning] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["index_advice", b"index_advice", "plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "index_advice", b"index_advice", "plan", b"plan", "warnings", b"warnings", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainFilterResponse: _TypeAlias = ExplainFilterResponse  # noqa: Y015
+
+@_typing.final
+class QueryPlan(_message.Message):
+    """QueryPlan is how the database answers the count of a filter, by its own explain of the very command."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_EXAMINED_FIELD_NUMBER: _builtins.int
+    KEYS_EXAMINED_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_EXAMINED_PER_MATCH_FIELD_NUMBER: _builtins.int
+    MILLISECONDS_FIELD_NUMBER: _builtins.int
+    JOINS_FIELD_NUMBER: _builtins.int
+    kind: Global___PlanKind.ValueType
+    """kind is whether an index narrows."""
+    index: _builtins.str
+    """index is the name of the index that narrows, or several parted by commas. Empty for a scan."""
+    documents_examined: _builtins.int
+    """documents_examined is how many documents were read, in lookups too. It and the other figures are absent where the
+    plan was not run.
+    """
+    keys_examined: _builtins.int
+    """keys_examined is how many entries of indexes were read, in lookups too."""
+    matched: _builtins.int
+    """matched is how many members there are: EstimateReach's count."""
+    documents_examined_per_match: _builtins.float
+    """documents_examined_per_match is documents_examined over matched, or over 1 where nothing matched: near 1 is good."""
+    milliseconds: _builtins.int
+    """milliseconds is how long it took in the database."""
+    joins: _builtins.int
+    """joins is how many looks into other collections there are."""
+    def __init__(
+        self,
+        *,
+        kind: Global___PlanKind.ValueType = ...,
+        index: _builtins.str = ...,
+        documents_examined: _builtins.int | None = ...,
+        keys_examined: _builtins.int | None = ...,
+        matched: _builtins.int | None = ...,
+        documents_examined_per_match: _builtins.float | None = ...,
+        milliseconds: _builtins.int | None = ...,
+        joins: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined", "_documents_examined_per_match", b"_documents_examined_per_match", "_keys_examined", b"_keys_examined", "_matched", b"_matched", "_milliseconds", b"_milliseconds", "documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "keys_examined", b"keys_examined", "matched", b"matched", "milliseconds", b"milliseconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined", "_documents_examined_per_match", b"_documents_examined_per_match", "_keys_examined", b"_keys_examined", "_matched", b"_matched", "_milliseconds", b"_milliseconds", "documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "index", b"index", "joins", b"joins", "keys_examined", b"keys_examined", "kind", b"kind", "matched", b"matched", "milliseconds", b"milliseconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__documents_examined: _TypeAlias = _typing.Literal["documents_examined"]  # noqa: Y015
+    _WhichOneofArgType__documents_examined: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined"]  # noqa: Y015
+    _WhichOneofReturnType__documents_examined_per_match: _TypeAlias = _typing.Literal["documents_examined_per_match"]  # noqa: Y015
+    _WhichOneofArgType__documents_examined_per_match: _TypeAlias = _typing.Literal["_documents_examined_per_match", b"_documents_examined_per_match"]  # noqa: Y015
+    _WhichOneofReturnType__keys_examined: _TypeAlias = _typing.Literal["keys_examined"]  # noqa: Y015
+    _WhichOneofArgType__keys_examined: _TypeAlias = _typing.Literal["_keys_examined", b"_keys_examined"]  # noqa: Y015
+    _WhichOneofReturnType__matched: _TypeAlias = _typing.Literal["matched"]  # noqa: Y015
+    _WhichOneofArgType__matched: _TypeAlias = _typing.Literal["_matched", b"_matched"]  # noqa: Y015
+    _WhichOneofReturnType__milliseconds: _TypeAlias = _typing.Literal["milliseconds"]  # noqa: Y015
+    _WhichOneofArgType__milliseconds: _TypeAlias = _typing.Literal["_milliseconds", b"_milliseconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__documents_examined) -> _WhichOneofReturnType__documents_examined | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__documents_examined_per_match) -> _WhichOneofReturnType__documents_examined_per_match | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keys_examined) -> _WhichOneofReturnType__keys_examined | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__matched) -> _WhichOneofReturnType__matched | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__milliseconds) -> _WhichOneofReturnType__milliseconds | None: ...
+
+Global___QueryPlan: _TypeAlias = QueryPlan  # noqa: Y015
+
+@_typing.final
+class IndexAdvice(_message.Message):
+    """IndexAdvice is an index to create, or the reason why none would help."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATATYPE_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    HELPS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    datatype: _builtins.str
+    """datatype is the kind of record, and so the collection, that the index is on: the filter's, or a related one."""
+    helps: _builtins.bool
+    """helps is whether creating the index is a step that makes the filter faster."""
+    why: _builtins.str
+    """why says it in words, with numbers."""
+    @_builtins.property
+    def index(self) -> Global___Index:
+        """index is as the platform's index records state it: the body of POST /collection/index. Absent where there is none to
+        speak of; where helps is false it is the one that `why` is about.
+        """
+
+    def __init__(
+        self,
+        *,
+        datatype: _builtins.str = ...,
+        index: Global___Index | None = ...,
+        helps: _builtins.bool = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datatype", b"datatype", "helps", b"helps", "index", b"index", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IndexAdvice: _TypeAlias = IndexAdvice  # noqa: Y015
+
+@_typing.final
+class Index(_message.Message):
+    """Index is an index as the platform's index records state it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELDS_FIELD_NUMBER: _builtins.int
+    UNIQUE_FIELD_NUMBER: _builtins.int
+    unique: _builtins.bool
+    """unique is always false in advice."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """fields are paths in the record, in order."""
+
+    def __init__(
+        self,
+        *,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+        unique: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "unique", b"unique"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Index: _TypeAlias = Index  # noqa: Y015
+
+@_typing.final
+class ListFieldsRequest(_message.Message):
+    """ListFieldsRequest asks for ListFields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATATYPE_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    datatype: _builtins.str
+    """datatype is the kind of record: contact, lead, customer."""
+    prefix: _builtins.str
+    """prefix keeps the fields whose paths begin with it, like `address.`. Default all."""
+    def __init__(
+        self,
+        *,
+        datatype: _builtins.str = ...,
+        prefix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datatype", b"datatype", "prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFieldsRequest: _TypeAlias = ListFieldsRequest  # noqa: Y015
+
+@_typing.final
+class ListFieldsResponse(_message.Message):
+    """ListFieldsResponse answers ListFields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELDS_FIELD_NUMBER: _builtins.int
+    SAMPLED_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    OMITTED_COUNT_FIELD_NUMBER: _builtins.int
+    sampled_count: _builtins.int
+    """sampled_count is how many records were looked at, at most 1,000. All shares are of these."""
+    total: _builtins.bool
+    """total is whether these are all of the org's records in use, so that the shares are exact."""
+    omitted_count: _builtins.int
+    """omitted_count is how many fields of these records were left out: past 500, or more than 8 names deep."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Field]:
+        """fields are at most 500 fields, by path; where there are more, the most filled ones."""
+
+    def __init__(
+        self,
+        *,
+        fields: _abc.Iterable[Global___Field] | None = ...,
+        sampled_count: _builtins.int = ...,
+        total: _builtins.bool = ...,
+        omitted_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "omitted_count", b"omitted_count", "sampled_count", b"sampled_count", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFieldsResponse: _TypeAlias = ListFieldsResponse  # noqa: Y015
+
+@_typing.final
+class Field(_message.Message):
+    """Field is one field that a filter can name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    FILLED_SHARE_FIELD_NUMBER: _builtins.int
+    TOP_VALUES_FIELD_NUMBER: _builtins.int
+    OPERATORS_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """path is the field as a caller writes it in a filter: `country`, `address.city`, `createdate`."""
+    filled_share: _builtins.float
+    """filled_share is the share of records that have it with anything but null or an empty list, 0 to 1."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldType]:
+        """types are the BSON types of its values, the most frequent first: for a list `array`, and those of its elements. Of
+        a field that the schema states and no record has, the types there with a share of 0.
+        """
+
+    @_builtins.property
+    def top_values(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldValue]:
+        """top_values are up to 10 values seen most often, then those that the schema lists, with a share of 0. None where
+        values hardly repeat, spell dates or are personal; of a field that the service does not know to be harmless only
+        values that 5 records have.
+        """
+
+    @_builtins.property
+    def operators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """operators are those that fit what the field holds."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        types: _abc.Iterable[Global___FieldType] | None = ...,
+        filled_share: _builtins.float = ...,
+        top_values: _abc.Iterable[Global___FieldValue] | None = ...,
+        operators: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filled_share", b"filled_share", "operators", b"operators", "path", b"path", "top_values", b"top_values", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Field: _TypeAlias = Field  # noqa: Y015
+
+@_typing.final
+class FieldType(_message.Message):
+    """FieldType is a type that values of a field have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the type's, as `$type` takes it."""
+    share: _builtins.float
+    """share is the share of records that have a value of the type, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldType: _TypeAlias = FieldType  # noqa: Y015
+
+@_typing.final
+class FieldValue(_message.Message):
+    """FieldValue is a value that repeats in a field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    share: _builtins.float
+    """share is the share of records that have it, 0 to 1."""
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """value is the value itself; one that JSON lacks is text."""
+
+    def __init__(
+        self,
+        *,
+        value: _struct_pb2.Value | None = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["share", b"share", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldValue: _TypeAlias = FieldValue  # noqa: Y015

@@ -102,6 +102,16 @@ class SegmentServiceStub:
                 request_serializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsResponse.FromString,
                 _registered_method=True)
+        self.ExplainFilter = channel.unary_unary(
+                '/audience.v1.SegmentService/ExplainFilter',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.ExplainFilterRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_segment__service__pb2.ExplainFilterResponse.FromString,
+                _registered_method=True)
+        self.ListFields = channel.unary_unary(
+                '/audience.v1.SegmentService/ListFields',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.ListFieldsRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_segment__service__pb2.ListFieldsResponse.FromString,
+                _registered_method=True)
 
 
 class SegmentServiceServicer:
@@ -221,6 +231,22 @@ class SegmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainFilter(self, request, context):
+        """ExplainFilter says what a filter means, how the database answers it, and which index would speed it up. Errors:
+        INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFields(self, request, context):
+        """ListFields tells what a filter on records of a datatype can be about, from a sample of the org's records in use and
+        the schema of their collection, if it has one. Errors: DATATYPE_NOT_ALLOWED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SegmentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -288,6 +314,16 @@ def add_SegmentServiceServicer_to_server(servicer, server):
                     servicer.ListSegmentContacts,
                     request_deserializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsRequest.FromString,
                     response_serializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsResponse.SerializeToString,
+            ),
+            'ExplainFilter': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainFilter,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.ExplainFilterRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_segment__service__pb2.ExplainFilterResponse.SerializeToString,
+            ),
+            'ListFields': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFields,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.ListFieldsRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_segment__service__pb2.ListFieldsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -643,6 +679,60 @@ class SegmentService:
             '/audience.v1.SegmentService/ListSegmentContacts',
             audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsRequest.SerializeToString,
             audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainFilter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/ExplainFilter',
+            audience_dot_v1_dot_segment__service__pb2.ExplainFilterRequest.SerializeToString,
+            audience_dot_v1_dot_segment__service__pb2.ExplainFilterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFields(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/ListFields',
+            audience_dot_v1_dot_segment__service__pb2.ListFieldsRequest.SerializeToString,
+            audience_dot_v1_dot_segment__service__pb2.ListFieldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

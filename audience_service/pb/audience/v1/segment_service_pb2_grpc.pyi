@@ -94,6 +94,14 @@ class SegmentServiceStub:
     deleted since included: its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
     INVALID_PAGE_TOKEN.
     """
+    ExplainFilter: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ExplainFilterRequest, _segment_service_pb2.ExplainFilterResponse]
+    """ExplainFilter says what a filter means, how the database answers it, and which index would speed it up. Errors:
+    INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
+    """
+    ListFields: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListFieldsRequest, _segment_service_pb2.ListFieldsResponse]
+    """ListFields tells what a filter on records of a datatype can be about, from a sample of the org's records in use and
+    the schema of their collection, if it has one. Errors: DATATYPE_NOT_ALLOWED.
+    """
 
 @_typing.type_check_only
 class SegmentServiceAsyncStub(SegmentServiceStub):
@@ -159,6 +167,14 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     """ListSegmentContacts pages through the list of a static segment in sk order, contacts that have been archived or
     deleted since included: its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
     INVALID_PAGE_TOKEN.
+    """
+    ExplainFilter: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ExplainFilterRequest, _segment_service_pb2.ExplainFilterResponse]  # type: ignore[assignment]
+    """ExplainFilter says what a filter means, how the database answers it, and which index would speed it up. Errors:
+    INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
+    """
+    ListFields: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListFieldsRequest, _segment_service_pb2.ListFieldsResponse]  # type: ignore[assignment]
+    """ListFields tells what a filter on records of a datatype can be about, from a sample of the org's records in use and
+    the schema of their collection, if it has one. Errors: DATATYPE_NOT_ALLOWED.
     """
 
 class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -300,6 +316,26 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListSegmentContacts pages through the list of a static segment in sk order, contacts that have been archived or
         deleted since included: its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
         INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainFilter(
+        self,
+        request: _segment_service_pb2.ExplainFilterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.ExplainFilterResponse, _abc.Awaitable[_segment_service_pb2.ExplainFilterResponse]]:
+        """ExplainFilter says what a filter means, how the database answers it, and which index would speed it up. Errors:
+        INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFields(
+        self,
+        request: _segment_service_pb2.ListFieldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_segment_service_pb2.ListFieldsResponse, _abc.Awaitable[_segment_service_pb2.ListFieldsResponse]]:
+        """ListFields tells what a filter on records of a datatype can be about, from a sample of the org's records in use and
+        the schema of their collection, if it has one. Errors: DATATYPE_NOT_ALLOWED.
         """
 
 def add_SegmentServiceServicer_to_server(servicer: SegmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,30 @@
+"""What a filter can be warned about. None of it keeps a filter from being run."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from audience_service.domain.field_profile import FieldProfile
+from audience_service.domain.filters.nodes import Node
+from audience_service.domain.filters.warnings.certainties import certainties
+from audience_service.domain.filters.warnings.fields import field_warnings
+from audience_service.domain.filters.warnings.warning import FilterWarning
+from audience_service.domain.filters.warnings.windows import frozen_windows
+
+MAX_WARNINGS = 100
+
+
+def filter_warnings(
+    node: Node, now: datetime, fields: Mapping[str, FieldProfile] | None = None, *, datatype: str = ""
+) -> list[FilterWarning]:
+    """The warnings about a filter, from its nodes as parsed, 100 at most; one for a place and a reason.
+
+    `fields` are the profiles of the filter's datatype by path in the record; without any, and without the `datatype`,
+    there are no warnings that rest on them.
+    """
+    found = [
+        *frozen_windows(node, now),
+        *certainties(node, datatype),
+        *(field_warnings(node, fields) if fields else ()),
+    ]
+    distinct = {(warning.place, warning.reason): warning for warning in reversed(found)}
+    return list(reversed(distinct.values()))[:MAX_WARNINGS]

@@ -1,0 +1,63 @@
+"""How the database answers: its plans, and the indexes that it has."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters.nodes import OnList, joins
+from audience_service.domain.filters.reads import fields_read
+from audience_service.domain.plan import ExistingIndex, QueryPlan
+from audience_service.domain.ports import ContactList, Population
+from audience_service.mongo.explained import failure, read_explain
+from audience_service.mongo.failures import limited
+from audience_service.mongo.pipeline import read_pipeline, running
+
+_NOT_FOR_ALL = ("partialFilterExpression", "hidden", "collation")
+"""Options of an index that keep queries from it."""
+
+
+class MongoPlans:
+    """The PlanRepository on MongoDB; domain/ports.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+
+    def plan(self, org: str, population: Population, deadline: Deadline, *, run: bool) -> QueryPlan:
+        """By an explain of the very command that counts; running it takes as long as the count does."""
+        pipeline = read_pipeline(self._database, org, population, deadline)
+        stages = pipeline.count_stages()
+        command = {"aggregate": pipeline.collection, "pipeline": stages, "cursor": {}}
+        with running(self._database, pipeline, deadline) as collection:
+            document = self._database.command(
+                "explain",
+                command,
+                verbosity="executionStats" if run else "queryPlanner",
+                read_preference=collection.read_preference,
+            )
+            if failed := failure(document):
+                raise OperationFailure(*failed)
+        explained = read_explain(document, org, _names(population))
+        return QueryPlan(
+            explained.kind, explained.index, sum("$lookup" in stage for stage in stages), explained.figures
+        )
+
+    def indexes(self, org: str, datatype: str, deadline: Deadline) -> Sequence[ExistingIndex]:  # noqa: ARG002 - orgs share them
+        """Those in one order by plain fields, without conditions on who may use them."""
+        with limited(self._database, deadline):
+            found = self._database[datatype].index_information()
+        return [
+            ExistingIndex(name, tuple(field for field, _ in index["key"]))
+            for name, index in found.items()
+            if all(order in (1, -1) for _, order in index["key"]) and not any(index.get(o) for o in _NOT_FOR_ALL)
+        ]
+
+
+def _names(population: Population) -> Collection[str]:
+    """The fields that a population names, by which an index can narrow it down."""
+    if isinstance(population, ContactList):
+        return {"audience"}
+    on_lists = any(isinstance(join, OnList) for join in joins(population.node))
+    return {*fields_read(population.node), *(["sk"] if on_lists else [])}

@@ -1,0 +1,123 @@
+"""Samples of an org's records, by seeks into the index on sk at random keys.
+
+`$sample` reads the whole collection on some engines, and knows no org. A seek reads the records that follow a key:
+where keys are random so is what is found, and where they are given in sequence a seek finds records of one time, which
+is why there are many short ones.
+"""
+
+import random
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pymongo.database import Database
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters.compile import LIVING
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import Record
+from audience_service.domain.sample import SAMPLE_SIZE, Sample
+from audience_service.mongo.failures import limited
+from audience_service.mongo.joins import Stages
+from audience_service.mongo.scope import scoped
+
+_SEEKS = 20
+_KEY_LENGTH = 12
+"""Characters of a random key behind what all keys have in common."""
+_ENDS = 50
+"""Keys at either end that tell which characters keys are made of."""
+
+
+class MongoSamples:
+    """The SampleRepository on MongoDB; domain/ports.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]], chance: random.Random | None = None) -> None:
+        self._database = database
+        self._chance = chance or random.Random()  # noqa: S311 - samples, not secrets
+
+    def sample(self, org: str, datatype: str, deadline: Deadline) -> Sample:
+        """One read of all where there are few; else seeks, in which a record that is found twice counts once."""
+        first = self._keys(org, datatype, 1, SAMPLE_SIZE + 1, deadline)
+        if len(first) <= SAMPLE_SIZE:
+            return Sample(self._behind(org, datatype, "", SAMPLE_SIZE, deadline), whole=True)
+        last = self._keys(org, datatype, -1, _ENDS, deadline)
+        found: dict[str, Record] = {}
+        for key in random_keys(first, last, _SEEKS, self._chance):
+            records = self._behind(org, datatype, key, SAMPLE_SIZE // _SEEKS, deadline)
+            found |= {record["sk"]: record for record in records}
+        return Sample(list(found.values()), whole=False)
+
+    def schema(self, org: str, datatype: str, deadline: Deadline) -> Mapping[str, Any]:  # noqa: ARG002 - orgs share it
+        """Of the collection's validator, at its top or in an `$and` there."""
+        with limited(self._database, deadline):
+            found = list(self._database.list_collections(filter={"name": datatype}))
+        validator = found[0].get("options", {}).get("validator", {}) if found else {}
+        stated = (part.get("$jsonSchema") for part in (validator, *validator.get("$and", ())))
+        return next((schema for schema in stated if schema), {})
+
+    def count_among(
+        self, org: str, datatype: str, keys: Sequence[str], matches: Sequence[Document], deadline: Deadline
+    ) -> Sequence[int]:
+        """By a $facet of true matches over the records with the keys."""
+        if not matches:
+            return []
+        facets = {f"m{i}": [{"$match": match}, {"$count": "n"}] for i, match in enumerate(matches)}
+        with limited(self._database, deadline):
+            [answer] = self._database[datatype].aggregate(
+                [{"$match": scoped(org, {"sk": {"$in": list(keys)}})}, {"$facet": facets}]
+            )
+        return [answer[name][0]["n"] if answer[name] else 0 for name in facets]
+
+    def _keys(self, org: str, datatype: str, order: int, limit: int, deadline: Deadline) -> list[str]:
+        """The sks at one end of the org's."""
+        with limited(self._database, deadline):
+            rows = self._database[datatype].find(scoped(org), {"_id": 0, "sk": 1}).sort("sk", order).limit(limit)
+            return [row["sk"] for row in rows]
+
+    def _behind(self, org: str, datatype: str, key: str, limit: int, deadline: Deadline) -> list[Record]:
+        """The records in use among the next ones from a key on."""
+        # Those not in use are left out behind the limit: or, where nearly all are, a seek would read on to the end.
+        behind: Document = {"sk": {"$gte": key}} if key else {}
+        stages: Stages = [
+            {"$match": scoped(org, behind)},
+            {"$sort": {"sk": 1}},
+            {"$limit": limit},
+            {"$match": LIVING},
+        ]
+        with limited(self._database, deadline):
+            return list(self._database[datatype].aggregate(stages))
+
+
+def random_keys(first: Sequence[str], last: Sequence[str], count: int, chance: random.Random) -> list[str]:
+    """Keys between the least and the greatest one, spread as if keys were numbers in the digits that they are made of.
+
+    `first` are the least keys in ascending order, `last` the greatest in descending order.
+    """
+    low, high = first[0], last[0]
+    common = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    digits = _digits("".join(key[common:] for key in (*first, *last)))
+
+    def number(key: str) -> int:
+        value = 0
+        for character in key[common : common + _KEY_LENGTH].ljust(_KEY_LENGTH, digits[0]):
+            value = value * len(digits) + digits.index(character)
+        return value
+
+    def text(value: int) -> str:
+        characters = []
+        for _ in range(_KEY_LENGTH):
+            value, digit = divmod(value, len(digits))
+            characters.append(digits[digit])
+        return low[:common] + "".join(reversed(characters))
+
+    return [text(chance.randint(number(low), number(high))) for _ in range(count)]
+
+
+def _digits(seen: str) -> str:
+    """The characters that keys are made of, in the order of keys, given some that were seen."""
+    digits = set(seen)
+    for letters in (string.digits, string.ascii_lowercase, string.ascii_uppercase):
+        used, hexadecimal = digits & set(letters), set(letters[:6])
+        if used:
+            digits |= hexadecimal if letters != string.digits and used <= hexadecimal else set(letters)
+    return "".join(sorted(digits)) or "0"

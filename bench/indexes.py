@@ -1,0 +1,143 @@
+"""`python -m bench.indexes --uri URI`: ten segments, the indexes that ExplainFilter advises for them, and what they do.
+
+Each advised index is created, looked at, and dropped again; nothing else of the database is changed.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import grpc
+from google.protobuf.json_format import ParseDict
+from pymongo import MongoClient
+from pymongo.collection import Collection
+from rich.console import Console
+from rich.table import Table
+
+from audience_service.cli.token import mint
+from audience_service.pb.audience.v1 import reach_service_pb2 as reach
+from audience_service.pb.audience.v1 import segment_service_pb2 as segments
+from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
+from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
+from audience_service.settings import Settings
+from bench.dataset import LARGE, prepare
+from bench.processes import KEY, Server, audience_service
+from bench.reference import Document
+
+SEGMENTS: Mapping[str, Any] = {
+    "hot leads of Japan": {"country": "JP", "score": {"$gte": 90}},
+    "VIPs who opened in the last days": {"tags": "vip", "lastEmailOpenedAt": {"$gte": "2026-04-12"}},
+    "evangelists in France and Germany": {"leadStage": "evangelist", "country": {"$in": ["FR", "DE"]}},
+    "CEOs who came this week": {"jobTitle": "CEO", "createdAt": {"$gte": "2026-04-10"}},
+    "addresses that begin with anna.": {"email": {"$regex": "^anna\\."}},
+    "the young of Austin": {"address.city": "Austin", "birthday": {"$gte": "2005-06-01"}},
+    "everyone in the US": {"country": "US"},
+    "any score to speak of": {"score": {"$gte": 10}},
+    "all but customers": {"leadStage": {"$ne": "customer"}},
+    "addresses at example.com": {"email": {"$regex": "@example\\.com$"}},
+}
+"""Six that are selective, then four that are broad or that no index serves."""
+
+_TIMES = 5
+_SECONDS = 120
+_WIDTH = 200
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A segment as it is answered at one moment: its explanation, and the median time of EstimateReach."""
+
+    explanation: Any
+    reach_seconds: float
+
+    def cells(self) -> list[str]:
+        """Kind, documents read for each match, milliseconds of the explain and of EstimateReach."""
+        plan = self.explanation.plan
+        per_match = f"{plan.documents_examined_per_match:,.2f}"
+        kind = segments.PlanKind.Name(plan.kind).removeprefix("PLAN_KIND_")
+        return [kind, per_match, f"{plan.milliseconds:,}", f"{self.reach_seconds * 1000:,.0f}"]
+
+
+class Caller:
+    """Calls one server for the largest org."""
+
+    def __init__(self, server: Server) -> None:
+        self._channel = grpc.insecure_channel(server.address)
+        settings = Settings(jwt_key=KEY, mongodb_uri=None)
+        self._metadata = (("authorization", f"Bearer {mint(settings, org=LARGE, subject='bench')}"), ("orgid", LARGE))
+
+    def see(self, where: Any) -> Seen:
+        """A filter's explanation, and how long EstimateReach takes."""
+        population = {"filter": {"datatype": "contact", "whereJson": json.dumps(where)}}
+        explain = ParseDict(population, segments.ExplainFilterRequest())
+        estimate = ParseDict(population, reach.EstimateReachRequest())
+        stub, taken = ReachServiceStub(self._channel), []
+        explanation = SegmentServiceStub(self._channel).ExplainFilter(
+            explain, metadata=self._metadata, timeout=_SECONDS
+        )
+        for _ in range(_TIMES):
+            start = time.perf_counter()
+            stub.EstimateReach(estimate, metadata=self._metadata, timeout=_SECONDS)
+            taken.append(time.perf_counter() - start)
+        return Seen(explanation, statistics.median(taken))
+
+
+@click.command()
+@click.option("--uri", required=True, help="The MongoDB to measure on; databases bench_<contacts> are kept there.")
+@click.option("--contacts", default=1_000_000, show_default=True, help="How many.")
+def main(*, uri: str, contacts: int) -> None:
+    """Explain ten segments before and after the index that each is advised."""
+    console = Console()
+    name = _database(uri, contacts, console)
+    columns = ("segment", "advised", "matched", *(f"{w}: {c}" for w in ("before", "after") for c in _COLUMNS))
+    table = Table(*columns, title=f"{contacts:,} contacts; ms: of the explain, and EstimateReach's median of {_TIMES}")
+    whys = []
+    with MongoClient[Document](uri) as client, audience_service(uri, name) as server:
+        caller = Caller(server)
+        for title, where in SEGMENTS.items():
+            with console.status(title):
+                before = caller.see(where)
+                advice = before.explanation.index_advice
+                cells = [title, ", ".join(advice.index.fields) if advice.helps else "none"]
+                cells += [f"{before.explanation.plan.matched:,}", *before.cells()]
+                if advice.helps:
+                    with _index(client[name][advice.datatype], list(advice.index.fields)):
+                        cells += caller.see(where).cells()
+            table.add_row(*cells)
+            whys.append(f"{title}: {advice.why}")
+    wide = Console(width=max(console.width, _WIDTH))
+    wide.print(table)
+    for why in whys:
+        wide.print(why, markup=False, highlight=False)
+
+
+_COLUMNS = ("kind", "read for each", "ms", "reach ms")
+
+
+def _database(uri: str, contacts: int, console: Console) -> str:
+    """The database of an earlier run as it is, where it holds the contacts: another bench may be using it."""
+    name = f"bench_{contacts}"
+    with MongoClient[Document](uri) as client:
+        whole = client[name]["contact"].estimated_document_count() == contacts
+    return name if whole else prepare(uri, contacts, console)
+
+
+@contextmanager
+def _index(collection: Collection[Document], fields: list[str]) -> Iterator[None]:
+    keys = [(field, 1) for field in fields]
+    had = set(collection.index_information())
+    name = collection.create_index(keys)
+    try:
+        yield
+    finally:
+        if name not in had:
+            collection.drop_index(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What holds for any filter and any records, on every store."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+import structlog
+from hypothesis import HealthCheck, given, settings
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import UnsupportedByStore
+from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
+from audience_service.domain.ports import MemberRepository
+from audience_service.rpc import interceptor
+from tests.conftest import STORES, Service
+from tests.contract.test_attacks import ATTACKS
+from tests.contract.test_filters import PAIRS, REFUSALS
+from tests.fuzzer import Fuzzer
+from tests.strategies import filters, record
+
+COMPILER = FilterCompiler(["contact"])
+ORG, OTHER = "prop7", "prop72"
+RECORDS = 80
+
+
+@dataclass
+class Members:
+    """The members of filters among the org's random records."""
+
+    repository: MemberRepository
+    living: set[str]
+
+    def of(self, where: dict[str, Any]) -> set[str]:
+        """Their sks; as many as are counted. Raises UnsupportedByStore."""
+        population = COMPILER.compile(Filter("contact", where))
+        streamed = self._streamed(population)
+        assert len(set(streamed)) == len(streamed)
+        assert self.repository.count(ORG, population, Deadline.after(20)) == len(streamed)
+        return set(streamed)
+
+    def _streamed(self, population: CompiledFilter) -> list[str]:
+        batches = self.repository.stream(ORG, population, (), 1_000, "", Deadline.after(20))
+        return [found["sk"] for batch in batches for found in batch]
+
+
+@pytest.fixture(scope="module")
+def members(service: Service) -> Iterator[Members]:
+    """Members of the org, beside one whose name is longer and which holds records of the same ids, and other ones."""
+    dice = random.Random(7)
+    for org, more in ((ORG, 0), (OTHER, 20)):
+        service.insert(org, [{"id": f"{number:03}", **record(dice)} for number in range(RECORDS + more)])
+    stored = service.store.database["contact"].find({"sk": {"$regex": f"^{ORG}/"}})
+    gone = ("archived", "deleted")
+    yield Members(service.store.members, {found["sk"] for found in stored if found.get("state") not in gone})
+    service.store.database["contact"].delete_many({"sk": {"$regex": f"^{ORG}2?/"}})
+
+
+@settings(
+    max_examples=250, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+@given(where=filters)
+def test_a_filter_and_its_negation_part_the_orgs_living_records(
+    service: Service, members: Members, where: dict[str, Any]
+) -> None:
+    try:
+        met, unmet = members.of(where), members.of({"$nor": [where]})
+    except UnsupportedByStore:
+        assert service.kind == "embedded"
+        return
+    assert met | unmet == members.living, "which are the org's alone"
+    assert not met & unmet
+
+
+FUZZED = 20_000
+ANSWERS = ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED")
+TEXTS = [json.dumps(where) for _, where, _ in PAIRS] + [row[1] for row in REFUSALS + ATTACKS if isinstance(row[1], str)]
+
+
+def test_no_input_is_answered_with_internal(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interceptor, "_log", structlog.wrap_logger(structlog.ReturnLogger(), processors=[]))
+    org = f"fuzzed{next(service.names)}"
+    service.insert(org, [{"data": {"country": "US", "tags": ["a"], "score": 5, "at": "2026-03-25T00:00:00.000Z"}}])
+    metadata = service.client(org).metadata
+    inputs = list(Fuzzer(TEXTS, random.Random(20260325)).requests(FUZZED // len(STORES)))
+
+    calls = {(kind, path): getattr(service.channel, kind)(f"/audience.v1.{path}") for kind, path, _ in inputs}
+
+    def answered(kind: str, path: str, raw: bytes) -> tuple[str, bytes]:
+        try:
+            answer = calls[kind, path](raw, metadata=metadata, timeout=20)
+            list(answer if kind == "unary_stream" else ())
+        except grpc.RpcError as error:
+            return error.code().name, raw
+        return "OK", raw
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda one: answered(*one), inputs))
+    codes = Counter(code for code, _ in answers)
+    assert not [(code, raw) for code, raw in answers if code not in ANSWERS][:5]
+    assert min(codes["OK"], codes["INVALID_ARGUMENT"]) > len(inputs) // 50, "both are met often"
+    assert service.store.database["segment"].count_documents({"sk": {"$regex": f"^{org}/"}}) == 0

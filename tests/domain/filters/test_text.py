@@ -1,0 +1,17 @@
+"""Filters as text: what is printed reads back to the same filter."""
+
+from typing import Any
+
+from hypothesis import given, settings
+
+from audience_service.domain.filters import parse_text, print_text
+from tests.strategies import filters
+
+
+@settings(max_examples=500, deadline=None)
+@given(filters)
+def test_a_printed_filter_reads_back_to_itself(where: dict[str, Any]) -> None:
+    printed = print_text(where)
+    read = parse_text(printed, "where_json", 10**6)
+    assert read == where
+    assert print_text(read) == printed, "with its keys in the same order and its numbers of the same types"

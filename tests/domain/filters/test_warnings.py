@@ -1,0 +1,186 @@
+"""Warnings: what probably is not meant, and only what is certain where certainty is claimed."""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.field_profile import FieldProfile
+from audience_service.domain.filters import Filter, FilterCompiler, parse_text
+from audience_service.domain.filters.warnings.warning import FilterWarning, Reason
+from audience_service.domain.filters.warnings.warnings import MAX_WARNINGS, filter_warnings
+from tests.domain.filters.test_compile import ANYTHING, NAMES
+from tests.strategies import filters
+
+PAIRS = json.loads((Path(__file__).parent.parent.parent / "data" / "warnings.json").read_text())
+NOW = datetime(2026, 4, 24, 12, tzinfo=UTC)
+COMPILER = FilterCompiler(["contact"], ["order"], clock=lambda: NOW)
+
+
+def profile(path: str, date_texts: float = 0.0, **types: float) -> tuple[str, FieldProfile]:
+    return path, FieldProfile(path, types, filled=1.0, date_texts=date_texts)
+
+
+FIELDS = dict(
+    (
+        profile("data.score", int=0.9, double=0.1, null=0.1),
+        profile("data.firstName", string=1.0),
+        profile("data.tags", array=1.0, string=1.0),
+        profile("data.address", array=0.5, object=0.5),
+        profile("data.address.city", string=1.0),
+        profile("data.custom", object=1.0),
+        profile("data.openedAt", date_texts=1.0, string=1.0),
+        profile("data.seenAt", date=1.0),
+        profile("data.empty", null=1.0),
+        profile("data.vip", bool=1.0),
+        profile("data.name", string=1.0),
+    )
+)
+
+
+def warned(where: Any, fields: Mapping[str, FieldProfile] | None = None) -> list[FilterWarning]:
+    node = COMPILER.parse(Filter("contact", parse_text(json.dumps(where), "where_json", 10**6)))
+    return filter_warnings(node, NOW, fields, datatype="contact")
+
+
+@pytest.mark.parametrize(("where", "expected"), PAIRS, ids=[json.dumps(where) for where, _ in PAIRS])
+def test_a_filter_is_warned_about_at_its_places(where: dict[str, Any], expected: list[list[str]]) -> None:
+    assert [[warning.place, warning.reason] for warning in warned(where)] == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "description"),
+    [
+        (
+            {"openedAt": {"$gte": "2026-03-25"}},
+            "is 2026-03-25, 30 days ago, and stays there while time goes on; for the last 30 days",
+        ),
+        (
+            {"lastSeen": {"$lt": "2026-04-23T11:00:00Z"}},
+            "is 2026-04-23 11:00 UTC, 1 day ago, and stays there while time goes on; for what is longer ago than 1 day",
+        ),
+    ],
+)
+def test_a_frozen_window_comes_with_the_expression_to_write(where: dict[str, Any], description: str) -> None:
+    [warning] = warned(where)
+    told, _, written = warning.description.partition(" at each use write ")
+    assert told == description
+    [(path, operators)] = where.items()
+    assert warned({path: {name: json.loads(written) for name in operators}}) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "place", "advice"),
+    [
+        ({"firstname": "Ann"}, "firstname", "firstname, which no record of those sampled has; did you mean firstName?"),
+        ({"data.frstName": "Ann"}, '["data.frstName"]', "did you mean firstName?"),
+        ({"adress.city": "Lyon"}, '["adress.city"]', "did you mean address.city?"),
+        ({"address.ctiy": "Lyon"}, '["address.ctiy"]', "did you mean address.city?"),
+        ({"address": {"$elemMatch": {"ctiy": "Lyon"}}}, "address.$elemMatch.ctiy", "did you mean address.city?"),
+        ({"address": {"$not": {"$elemMatch": {"ctiy": 1}}}}, "address.$not.$elemMatch.ctiy", "mean address.city?"),
+        ({"score.x": 1}, '["score.x"]', "reads score.x"),
+        ({"nonsense": 1}, "nonsense", "reads nonsense, which no record of those sampled has"),
+        ({"data.names": "x"}, '["data.names"]', "did you mean data.name?"),
+        ({"$expr": {"$gt": ["$scores", 1]}}, "$expr", "did you mean score?"),
+        ({"$related": {"datatype": "order", "on": {"local": "emial", "foreign": "x"}}}, "$related.on.local", "emial"),
+    ],
+)  # fmt: skip
+def test_a_field_that_no_record_has_is_unknown(where: dict[str, Any], place: str, advice: str) -> None:
+    [warning] = warned(where, FIELDS)
+    dot = "" if place.startswith("[") else "."
+    assert (warning.place, warning.reason) == (f"where_json{dot}{place}", Reason.UNKNOWN_FIELD)
+    assert advice in warning.description
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"score": 1, "pk": "x", "owner.id": "x", "state": "new", "createdate": "2020-01-01", "data.name": "x"},
+        {"address.0.city": "Lyon", "address": {"$elemMatch": {"city": "Lyon"}}, "tags.0": "vip"},
+        {"custom.anything.at.all": 1},
+        {"address": {"$exists": True}},
+        {"$related": {"datatype": "order", "on": {"local": "pk", "foreign": "x"}, "where": {"total": 1}}},
+    ],
+)
+def test_what_may_be_there_is_known(where: dict[str, Any]) -> None:
+    assert warned(where, FIELDS) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "place", "description"),
+    [
+        ({"score": "42"}, "score", "compares with text, but score is a number in the records sampled"),
+        ({"score": {"$gte": "42"}}, "score.$gte", "text, but score is a number"),
+        ({"score": {"$in": ["1", True]}}, "score.$in", "text or true or false, but score is a number"),
+        ({"score": {"$not": {"$eq": "42"}}}, "score.$not.$eq", "text, but score is a number"),
+        ({"score": {"$ne": "42"}}, "score.$ne", "text, but score is a number"),
+        ({"score": {"$elemMatch": {"$gt": 5}}}, "score.$elemMatch", "a list, but score is a number"),
+        ({"score": {"$size": 5}}, "score.$size", "a list, but"),
+        ({"vip": 1}, "vip", "a number, but vip is true or false"),
+        ({"firstName": True}, "firstName", "true or false, but firstName is text"),
+        ({"firstName": {"$mod": [2, 0]}}, "firstName.$mod", "a number, but firstName is text"),
+        ({"firstName": {"$gte": "2020-01-01"}}, "firstName.$gte", "a date, but firstName is text"),
+        ({"vip": {"$regex": "^a"}}, "vip.$regex", "text, but"),
+        ({"vip": {"$bitsAllSet": 1}}, "vip.$bitsAllSet", "a number or binary data, but"),
+        ({"tags": 5}, "tags", "a number, but tags is a list or text"),
+        ({"address": {"$elemMatch": {"city": 5}}}, "address.$elemMatch.city", "a number, but address.city is text"),
+        ({"openedAt": {"$gte": {"$date": "2020-01-01T00:00:00Z"}}}, "openedAt.$gte", "a date as text, like 2026-03-25"),
+        ({"seenAt": "soon"}, "seenAt", "text, but seenAt is a date"),
+    ],
+)  # fmt: skip
+def test_a_type_that_never_occurs_is_named(where: dict[str, Any], place: str, description: str) -> None:
+    [warning] = warned(where, FIELDS)
+    assert (warning.place, warning.reason) == (f"where_json.{place}", Reason.TYPE_NEVER_OCCURS)
+    assert description in warning.description
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"score": {"$gte": 4.5, "$lt": {"$numberDecimal": "10"}}},
+        {"score": None, "vip": {"$ne": None}, "seenAt": {"$in": [None, "x"]}},
+        {"score": {"$in": ["42", 42]}},
+        {"score": {"$exists": True, "$type": "string"}},
+        {"tags": ["a"], "address": {"city": "Lyon"}},
+        {"tags": {"$in": ["vip"]}, "address.city": {"$regex": "^L"}},
+        {"openedAt": {"$gte": "2020-01-01"}, "seenAt": {"$lt": "2020-01-01"}},
+        {"openedAt": "2020-01-01", "seenAt": {"$eq": {"$date": "2020-01-01T00:00:00Z"}}},
+        {"firstName": "2020-01-01"},
+        {"empty": 5},
+        {"custom.x": 5},
+    ],
+)
+def test_a_type_that_may_occur_is_not_warned_of(where: dict[str, Any]) -> None:
+    assert warned(where, FIELDS) == []
+
+
+def test_without_a_sample_nothing_is_said_about_fields() -> None:
+    assert warned({"nonsense": 1, "score": "42"}, {}) == []
+
+
+def test_there_are_a_hundred_warnings_at_most_and_in_little_time() -> None:
+    fields = dict(profile(f"data.someRatherLongName{n}", int=1.0) for n in range(500))
+    where: dict[str, Any] = {f"unknownField{n}": {"$in": []} for n in range(990)}
+    begun = time.process_time()
+    assert len(warned(where, fields)) == MAX_WARNINGS
+    assert len(warned({"$or": [{"a": n, "b": {"$ne": n}} for n in range(300)]})) == 0
+    assert time.process_time() - begun < 5
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(filters | st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
+def test_whatever_is_read_can_be_warned_about(where: dict[str, Any]) -> None:
+    try:
+        node = COMPILER.parse(Filter("contact", where))
+    except InvalidFilter:
+        return
+    for warning in filter_warnings(node, NOW, FIELDS, datatype="contact"):
+        assert warning.place.startswith("where_json.") or warning.place.startswith("where_json[")
+        assert warning.description
