@@ -84,7 +84,7 @@ class App:
                 Explain(repositories, catalog, audiences, compiler),
                 catalog,
             ),
-            reach=ReachServicer(Reach(store.members, audiences), Overlaps(store.members, audiences)),
+            reach=ReachServicer(Reach(store.members, store.slices, audiences), Overlaps(store.members, audiences)),
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),
         )
         self._store = store

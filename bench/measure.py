@@ -26,17 +26,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one side: the median, and the quarters that the middle half of the runs lies between."""
+    """Seconds of one side: the median, the middle half of the runs, and what 95 of 100 stay below."""
 
     median: float
     low: float
     high: float
+    p95: float
 
     @classmethod
     def of(cls, seconds: list[float]) -> "Timing":
         """The timing of some runs, two at least."""
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-        return cls(median, low, high)
+        return cls(median, low, high, statistics.quantiles(seconds, n=20, method="inclusive")[-1])
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,21 @@ class Client:
             last = message
         return membership.StreamMembersResponse.FromString(last).totals.member_count
 
+    def reach_stream(self, where: dict[str, Any], *, first: bool) -> reach.StreamReachResponse:
+        """The first estimate of a stream, which is then left, or the count that it ends with."""
+        call: Any = self._channel.unary_stream(
+            "/audience.v1.ReachService/StreamReach",
+            request_serializer=reach.StreamReachRequest.SerializeToString,
+        )
+        stream = call(reach.StreamReachRequest(filter=_filter(where)), metadata=self._metadata)
+        message = next(stream)
+        if first:
+            stream.cancel()
+        else:
+            for message in stream:  # noqa: B007 - the last one is wanted
+                pass
+        return reach.StreamReachResponse.FromString(message)
+
 
 def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iterator[Row]:
     """Every row, for the large org of a database; what they open is closed with the stack."""
@@ -80,6 +95,19 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
             f"EstimateReach, {name}",
             "count_documents and find_one",
             partial(_reach, client, where),
+            partial(reference.reach, database, LARGE, by_hand),
+        )
+    for name, where, by_hand in filters:
+        yield Row(
+            f"StreamReach, {name}, first estimate",
+            "count_documents and find_one",
+            partial(_first_estimate, client, where),
+            partial(_has_members, database, by_hand),
+        )
+        yield Row(
+            f"StreamReach, {name}, to the end",
+            "count_documents and find_one",
+            partial(_last_count, client, where),
             partial(reference.reach, database, LARGE, by_hand),
         )
     outside, listed = _outside_list(client, database)
@@ -189,6 +217,19 @@ def _save(client: Client, name: str, where: dict[str, Any]) -> Any:
 def _reach(client: Client, where: dict[str, Any]) -> int:
     request = reach.EstimateReachRequest(filter=_filter(where))
     return int(client.unary("ReachService/EstimateReach", request, reach.EstimateReachResponse).count)
+
+
+def _first_estimate(client: Client, where: dict[str, Any]) -> bool:
+    """Whether the first estimate says that there are members: all in which it must agree with a count."""
+    return client.reach_stream(where, first=True).count > 0
+
+
+def _has_members(database: reference.Contacts, by_hand: dict[str, Any]) -> bool:
+    return reference.reach(database, LARGE, by_hand) > 0
+
+
+def _last_count(client: Client, where: dict[str, Any]) -> int:
+    return int(client.reach_stream(where, first=False).count)
 
 
 def _filter(where: dict[str, Any]) -> resources.Filter:

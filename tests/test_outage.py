@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
@@ -18,17 +18,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from audience_service.mongo.store import Store, mongo_store
 from tests.client import Refusal
 from tests.conftest import URI, Service, run_service
+from tests.waiting import eventually
 
 EVERYONE = {"datatype": "contact", "where": {}}
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for a condition; fail where it does not come."""
-    until = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < until, "the condition did not come"
-        pause.wait(0.01)
 
 
 class Proxy:
@@ -246,6 +238,40 @@ def test_a_client_that_vanishes_frees_its_cursor_and_its_slot(
         stream.cancel()
         eventually(lambda: slots.open == 0)
         eventually(lambda: len(watch.killed) == 1)
+
+
+class Aggregates(CursorWatch):
+    """Counts the pipelines that are run."""
+
+    count = 0
+
+    def started(self, event: pymongo.monitoring.CommandStartedEvent) -> None:
+        self.count += event.command_name == "aggregate"
+
+
+def test_a_count_in_slices_whose_client_goes_away_asks_nothing_more(
+    real_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_service.insert("slices", [{} for _ in range(4_000)])
+    watch = Aggregates()
+    original = pymongo.MongoClient
+    monkeypatch.setattr(
+        "audience_service.mongo.collections.MongoClient", lambda *a, **k: original(*a, event_listeners=[watch], **k)
+    )
+    for name in ("_FIRST_SLICE", "_GROWTH"):
+        monkeypatch.setattr(f"audience_service.domain.narrowing.{name}", 1)
+    with served(URI, real_service.store.database.name) as service:
+        slots = service.app.server.slots
+        stream = service.client("slices").call("StreamReach", {"filter": EVERYONE})
+        assert not next(stream).exact
+        stream.cancel()
+        left = time.monotonic()
+        eventually(lambda: slots.open == 0)
+        assert time.monotonic() - left < 1
+        asked = watch.count
+        assert service.client("slices").count(filter=EVERYONE) == 4_000
+        assert watch.count == asked + 2, "the count and the member just asked for"
+        assert asked < 900, "a slice for each landmark would be a thousand"
 
 
 def test_a_deadline_stops_the_query_in_the_database(real_service: Service, refused: Any) -> None:

@@ -1,13 +1,14 @@
 """From an audience's id, or an unsaved filter, to the population behind it."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience, located
-from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning, fits_struct
+from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning, fits_struct, identity
 from audience_service.domain.ports import ContactList, Population, SegmentRepository
 from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 
@@ -29,12 +30,20 @@ class Audiences:
 
     def population(self, call: Call, selection: Selection) -> Population:
         """The population that a caller means. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
+        return self.identified(call, selection)[0]
+
+    def identified(self, call: Call, selection: Selection) -> tuple[Population, Hashable]:
+        """The population, and what tells it from others of the org: its filter as written, or its id and version.
+
+        Raises as `population` does.
+        """
         if selection.filter is not None:
             with located("filter"):
-                return self.compile(call, selection.filter)
+                return self.compile(call, selection.filter), json.dumps(identity(selection.filter), sort_keys=True)
         if not selection.audience_id:
             raise InvalidArgument.at("filter", "is missing; give a filter or an audience_id")
-        return self.of_segment(call, self.get(call, selection.audience_id))
+        segment = self.get(call, selection.audience_id)
+        return self.of_segment(call, segment), (segment.id, segment.version)
 
     def compile(self, call: Call, written: Filter, within: str = "") -> CompiledFilter:
         """What finds a filter's records, the audiences in it looked up; `within` is the audience whose filter it is.
@@ -74,7 +83,7 @@ class Audiences:
     def list_of(self, segment: Segment) -> ContactList:
         """The list of a stored static segment. Raises UnusableAudience where its datatype is not served."""
         with _usable(segment):
-            return ContactList(segment.id, self._compiler.check_datatype(segment.filter.datatype))
+            return ContactList(segment.id, self._compiler.check_datatype(segment.filter.datatype), segment.version)
 
     def _find(self, call: Call, audience_id: str) -> Filter | ContactList:
         """What an audience inside a filter stands for."""

@@ -33,6 +33,10 @@ class Caller:
     scopes: frozenset[Scope]
 
 
+_DECADES_SECONDS = 1e9
+"""More than this, locks and events refuse to wait."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """The moment, on the monotonic clock in seconds, at which the answer is worthless; None for never."""
@@ -41,8 +45,8 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float | None) -> "Deadline":
-        """The deadline that many seconds from now."""
-        return cls(None if seconds is None else time.monotonic() + seconds)
+        """The deadline that many seconds from now; one decades away, as some clients send for none, is none."""
+        return cls(None if seconds is None or seconds > _DECADES_SECONDS else time.monotonic() + seconds)
 
     def remaining(self) -> float | None:
         """Seconds left, None for no limit. Raises OutOfTime when there are none."""
@@ -52,6 +56,11 @@ class Deadline:
         if left <= 0:
             raise OutOfTime("the deadline has passed")
         return left
+
+    def within(self, seconds: float) -> "Deadline":
+        """The sooner of this deadline and that many seconds from now."""
+        soon = time.monotonic() + seconds
+        return Deadline(soon if self.at is None else min(self.at, soon))
 
     def check(self) -> None:
         """Raise OutOfTime when there is no time left."""

@@ -12,6 +12,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.contact_list import ContactList as ContactList
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.landmarks import Landmarks
 from audience_service.domain.plan import ExistingIndex, QueryPlan
 from audience_service.domain.sample import Sample
 from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
@@ -193,3 +194,28 @@ class SampleRepository(Protocol):
         self, org: str, datatype: str, keys: Sequence[str], matches: Sequence[Document], deadline: Deadline
     ) -> Sequence[int]:
         """How many of the records with these sks meet each match."""
+
+
+class SliceRepository(Protocol):
+    """Populations in parts, each by a short query. Lists and joins that a filter holds are read for the part alone.
+
+    A key is an sk. Parts are the keys behind `after` up to and including `until`; "" is no bound.
+    """
+
+    def landmarks(self, org: str, population: Population, deadline: Deadline) -> Landmarks:
+        """Landmarks of the records that the population is drawn from: the datatype's, or those on the list.
+
+        They may be some minutes old: records that have come since are missing from them, those that went stand there.
+        Reading them anew goes on after an OutOfTime, so that a later call finds them.
+        """
+
+    def among(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
+        """Those of the keys that are members'."""
+
+    def count_between(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
+        """How many members there are in the part."""
+
+    def first_between(
+        self, org: str, population: Population, after: str, until: str, deadline: Deadline
+    ) -> Record | None:
+        """Any one member in the part, or None where there is none."""

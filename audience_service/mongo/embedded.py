@@ -23,6 +23,7 @@ from audience_service.domain.ports import ContactList, Population, Record
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
+from audience_service.mongo.slices import MongoSlices
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
 _EQUALITIES = frozenset(("$eq", "$ne", "$in", "$nin", "$all"))
@@ -84,6 +85,29 @@ class EmbeddedMembers(MongoMembers):
         """As on MongoDB, or refused."""
         with _refused(population):
             yield from super().stream(org, population, paths, batch_size, after, deadline)
+
+
+class EmbeddedSlices(MongoSlices):
+    """MongoSlices that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def among(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
+        """As on MongoDB, or refused; all members are read, since $in compares every record with every key there."""
+        wanted = frozenset(keys)
+        with _refused(population):
+            members = self._run(org, population, {}, [{"$project": {"_id": 0, "sk": 1}}], deadline)
+            return [member["sk"] for member in members if member["sk"] in wanted]
+
+    def count_between(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
+        """As on MongoDB, or refused."""
+        with _refused(population):
+            return super().count_between(org, population, after, until, deadline)
+
+    def first_between(
+        self, org: str, population: Population, after: str, until: str, deadline: Deadline
+    ) -> Record | None:
+        """As on MongoDB, or refused."""
+        with _refused(population):
+            return super().first_between(org, population, after, until, deadline)
 
 
 class EmbeddedLists(MongoLists):

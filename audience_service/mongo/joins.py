@@ -81,21 +81,28 @@ class Joins:
 
 
 def read_joins(
-    database: Database[dict[str, Any]], org: str, population: CompiledFilter, deadline: Deadline, *, share: int = 1
+    database: Database[dict[str, Any]],
+    org: str,
+    population: CompiledFilter,
+    deadline: Deadline,
+    part: Document | None = None,
+    *,
+    share: int = 1,
 ) -> Joins:
     """The joins of a filter, its lists read as long as they fit into it, the shortest first, each whole or not.
 
-    They fit into one of `share` parts of the room that a command has.
+    For the part of the records whose sk meets a condition, lists are that part of them. They fit into one of `share`
+    parts of the room that a command has.
     """
     found = joins(population.joined) if population.joined else ()
     uses = Counter(join.contacts.audience_id for join in found if isinstance(join, OnList))
     inline: dict[str, list[str]] = {}
     left = _INLINE_BYTES // share
-    sizes = list_sizes(database, org, list(uses), deadline) if uses else {}
+    sizes = list_sizes(database, org, list(uses), deadline, part) if uses else {}
     for audience_id in sorted(uses, key=lambda name: sizes[name] * uses[name]):
         if sizes[audience_id] * uses[audience_id] * (_ITEM_BYTES + len(org)) > left:
             break
-        keys = _read_list(database, org, audience_id, deadline)
+        keys = _read_list(database, org, audience_id, deadline, part)
         left -= uses[audience_id] * sum(_ITEM_BYTES + len(key.encode()) for key in keys)
         if left < 0:
             break
@@ -104,20 +111,26 @@ def read_joins(
 
 
 def list_sizes(
-    database: Database[dict[str, Any]], org: str, audience_ids: Sequence[str], deadline: Deadline
+    database: Database[dict[str, Any]],
+    org: str,
+    audience_ids: Sequence[str],
+    deadline: Deadline,
+    part: Document | None = None,
 ) -> dict[str, int]:
-    """How many records stand on each list, all counted by one query from an index."""
-    match = scoped(org, {"audience": {"$in": list(audience_ids)}})
+    """How many records stand on each list, or on a part of it, all counted by one query from an index."""
+    match = scoped(org, {"audience": {"$in": list(audience_ids)}}, part or {})
     stages: Stages = [{"$match": match}, {"$group": {"_id": "$audience", "n": {"$sum": 1}}}]
     with limited(database, deadline):
         counted = {row["_id"]: int(row["n"]) for row in database[LISTS].aggregate(stages)}
     return {audience_id: counted.get(audience_id, 0) for audience_id in audience_ids}
 
 
-def _read_list(database: Database[dict[str, Any]], org: str, audience_id: str, deadline: Deadline) -> list[str]:
+def _read_list(
+    database: Database[dict[str, Any]], org: str, audience_id: str, deadline: Deadline, part: Document | None
+) -> list[str]:
+    match = scoped(org, {"audience": audience_id}, part or {})
     with limited(database, deadline):
-        rows = database[LISTS].find(scoped(org, {"audience": audience_id}), {"_id": 0, "sk": 1}, batch_size=_READ_BATCH)
-        return [row["sk"] for row in rows]
+        return [row["sk"] for row in database[LISTS].find(match, {"_id": 0, "sk": 1}, batch_size=_READ_BATCH)]
 
 
 def _list_lookup(org: str, audience_ids: Sequence[str]) -> Document:

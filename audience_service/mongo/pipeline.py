@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pymongo.collection import Collection
@@ -28,6 +28,8 @@ class Pipeline:
     org: str
     population: Population
     joins: Joins
+    part: Document = field(default_factory=dict)
+    """A condition on sk that the records must meet besides, where only a part of them is wanted."""
 
     @property
     def collection(self) -> str:
@@ -57,9 +59,10 @@ class Pipeline:
         sort: Stages = [{"$sort": {"sk": 1}}] if ordered else []
         match self.population:
             case CompiledFilter(_, match):
-                return [{"$match": scoped(self.org, behind, match, self.joins.match)}, *sort, *self.joins.stages]
+                conditions = (self.part, behind, match, self.joins.match)
+                return [{"$match": scoped(self.org, *conditions)}, *sort, *self.joins.stages]
             case ContactList(audience_id, datatype):
-                on_list = {"$match": scoped(self.org, {"audience": audience_id}, behind)}
+                on_list = {"$match": scoped(self.org, {"audience": audience_id}, self.part, behind)}
                 return [on_list, *sort, *_records(datatype)]
 
     def count_stages(self) -> Stages:
@@ -69,15 +72,22 @@ class Pipeline:
 
 
 def read_pipeline(
-    database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline, *, share: int = 1
+    database: Database[dict[str, Any]],
+    org: str,
+    population: Population,
+    deadline: Deadline,
+    part: Document | None = None,
+    *,
+    share: int = 1,
 ) -> Pipeline:
-    """The pipeline of a population; reads the lists that go into a filter, which has one of `share` parts of the room.
+    """The pipeline of a population, or of the part of it whose sk meets a condition.
 
-    Several filters in one command share its room.
+    Reads the lists that go into a filter: of each no more than what lies in the part. They have one of `share` parts of
+    the room, where several filters stand in one command.
     """
     if isinstance(population, ContactList):
-        return Pipeline(org, population, Joins(org, None, {}))
-    return Pipeline(org, population, read_joins(database, org, population, deadline, share=share))
+        return Pipeline(org, population, Joins(org, None, {}), part or {})
+    return Pipeline(org, population, read_joins(database, org, population, deadline, part, share=share), part or {})
 
 
 @contextmanager

@@ -16,18 +16,27 @@ from audience_service.domain.ports import (
     Record,
     SampleRepository,
     SegmentRepository,
+    SliceRepository,
     UseRepository,
     VersionRepository,
 )
 from audience_service.mongo.collections import connect
-from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, EmbeddedPlans, embedded_database
+from audience_service.mongo.embedded import (
+    EmbeddedLists,
+    EmbeddedMembers,
+    EmbeddedPlans,
+    EmbeddedSlices,
+    embedded_database,
+)
 from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
+from audience_service.mongo.landmarks import LandmarkReader
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
+from audience_service.mongo.slices import MongoSlices
 from audience_service.mongo.turns import EmbeddedSegments, EmbeddedUses, EmbeddedVersions
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
@@ -44,6 +53,8 @@ class Store:
     members: MemberRepository
     plans: PlanRepository
     samples: SampleRepository
+    slices: SliceRepository
+    landmarks: LandmarkReader
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
@@ -77,12 +88,14 @@ class Store:
 
     def close(self) -> None:
         """Close the connections."""
+        self.landmarks.close()
         self.database.client.close()
 
 
 def mongo_store(uri: str, database: str) -> Store:
     """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
     connected = connect(uri, database)
+    landmarks = LandmarkReader(connected)
     return Store(
         segments=MongoSegments(connected),
         versions=MongoVersions(connected),
@@ -91,6 +104,8 @@ def mongo_store(uri: str, database: str) -> Store:
         members=MongoMembers(connected),
         plans=MongoPlans(connected),
         samples=MongoSamples(connected),
+        slices=MongoSlices(connected, landmarks),
+        landmarks=landmarks,
         database=connected,
     )
 
@@ -101,6 +116,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
     for index in required_indexes(datatypes):
         create_index(database, index)
     turn = threading.RLock()
+    landmarks = LandmarkReader(database, background=False)
     return Store(
         segments=EmbeddedSegments(database, turn),
         versions=EmbeddedVersions(database, turn),
@@ -109,5 +125,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         members=EmbeddedMembers(database),
         plans=EmbeddedPlans(database),
         samples=MongoSamples(database),
+        slices=EmbeddedSlices(database, landmarks),
+        landmarks=landmarks,
         database=database,
     )

@@ -6,6 +6,7 @@ from audience_service.domain.audiences import Selection
 from audience_service.domain.errors import InvalidArgument, located
 from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
 from audience_service.domain.membership import MemberBatch
+from audience_service.domain.reach import ReachEstimate, ReachStep
 from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type
 from audience_service.domain.use import AudienceUse, Usage
 from audience_service.domain.version import SegmentVersion
@@ -42,11 +43,24 @@ def encode_filter(value: Filter) -> pb.Filter:
 
 
 def decode_selection(
-    message: reach_pb.EstimateReachRequest | membership_pb.StreamMembersRequest | segment_pb.ExplainFilterRequest,
+    message: reach_pb.EstimateReachRequest
+    | reach_pb.StreamReachRequest
+    | membership_pb.StreamMembersRequest
+    | segment_pb.ExplainFilterRequest,
 ) -> Selection:
     """Whose members a caller means. Raises InvalidFilter."""
     written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
     return Selection(message.audience_id, written)
+
+
+def decode_budget(message: reach_pb.EstimateReachRequest) -> float | None:
+    """How many seconds an exact count may take, None where the caller does not say. Raises InvalidArgument."""
+    if not message.HasField("budget"):
+        return None
+    seconds = message.budget.seconds + message.budget.nanos / 1e9
+    if seconds < 0:
+        raise InvalidArgument.at("budget", "is negative")
+    return seconds
 
 
 def decode_draft(message: pb.Segment) -> SegmentDraft:
@@ -126,6 +140,32 @@ def encode_segment(value: Segment, warnings: Iterable[FilterWarning] = ()) -> pb
         update_time=encode_moment(value.update_time),
         author=value.author,
         warnings=[pb.FilterWarning(place=w.place, reason=w.reason, description=w.description) for w in warnings],
+    )
+
+
+def encode_reach(value: ReachEstimate) -> reach_pb.EstimateReachResponse:
+    """The count, the interval around it, and a member."""
+    return reach_pb.EstimateReachResponse(
+        count=value.estimate.count,
+        sample_profile=None if value.sample_profile is None else write_struct(value.sample_profile),
+        read_at=encode_moment(value.read_at),
+        exact=value.estimate.exact,
+        lower=value.estimate.lower,
+        upper=value.estimate.upper,
+    )
+
+
+def encode_reach_step(value: ReachStep) -> reach_pb.StreamReachResponse:
+    """The same, and how far the count is."""
+    return reach_pb.StreamReachResponse(
+        count=value.estimate.count,
+        sample_profile=None if value.sample_profile is None else write_struct(value.sample_profile),
+        read_at=encode_moment(value.read_at),
+        exact=value.estimate.exact,
+        lower=value.estimate.lower,
+        upper=value.estimate.upper,
+        read_count=value.read,
+        record_count=value.total,
     )
 
 

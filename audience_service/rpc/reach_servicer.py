@@ -1,5 +1,8 @@
 """ReachService on the wire."""
 
+from collections.abc import Iterator
+from contextlib import closing
+
 import grpc
 
 from audience_service.domain.overlap import Overlaps
@@ -7,9 +10,8 @@ from audience_service.domain.reach import Reach
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceServicer
 from audience_service.rpc.call import current_call
-from audience_service.rpc.codec import decode_selection
+from audience_service.rpc.codec import decode_budget, decode_selection, encode_reach, encode_reach_step
 from audience_service.rpc.overlaps import encode_overlap, encode_regions
-from audience_service.rpc.structs import encode_moment, write_struct
 
 
 class ReachServicer(ReachServiceServicer):
@@ -22,14 +24,16 @@ class ReachServicer(ReachServiceServicer):
     def EstimateReach(
         self, request: pb.EstimateReachRequest, context: grpc.ServicerContext
     ) -> pb.EstimateReachResponse:
-        """Count the members and show one."""
-        estimate = self._reach.estimate(current_call(), decode_selection(request))
-        profile = estimate.sample_profile
-        return pb.EstimateReachResponse(
-            count=estimate.count,
-            sample_profile=None if profile is None else write_struct(profile),
-            read_at=encode_moment(estimate.read_at),
-        )
+        """Count the members, or estimate how many they are, and show one."""
+        return encode_reach(self._reach.estimate(current_call(), decode_selection(request), decode_budget(request)))
+
+    def StreamReach(
+        self, request: pb.StreamReachRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.StreamReachResponse]:
+        """Send estimates that narrow, and the count."""
+        with closing(self._reach.stream(current_call(), decode_selection(request))) as steps:
+            for step in steps:
+                yield encode_reach_step(step)
 
     def GetOverlap(self, request: pb.GetOverlapRequest, context: grpc.ServicerContext) -> pb.GetOverlapResponse:
         """Count what two audiences have in common."""

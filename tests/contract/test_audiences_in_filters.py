@@ -214,9 +214,9 @@ def test_lists_stay_out_of_a_filter_that_has_no_room_for_them(
     read: list[str] = []
     read_list = joins._read_list
 
-    def reading(database: Any, org: str, audience_id: str, deadline: Any) -> list[str]:
+    def reading(database: Any, org: str, audience_id: str, *rest: Any) -> list[str]:
         read.append(audience_id)
-        return read_list(database, org, audience_id, deadline)
+        return read_list(database, org, audience_id, *rest)
 
     monkeypatch.setattr(joins, "_read_list", reading)
     monkeypatch.setattr(joins, "_INLINE_BYTES", 6 * 70)

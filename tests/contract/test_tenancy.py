@@ -149,6 +149,21 @@ def test_a_filters_members_are_the_orgs_own_behind_any_key(orgs: tuple[Store, st
             assert all(record["sk"].startswith(f"{ours}/") for batch in batches for record in batch)
 
 
+@pytest.mark.parametrize("population", [EVERYONE, LIST])
+def test_parts_of_a_population_are_the_orgs_own_between_any_keys(orgs: tuple[Store, str, str], population: Any) -> None:
+    store, ours, theirs = orgs
+    assert store.slices.landmarks(ours, population, NEVER).total == 2
+    assert store.slices.landmarks(theirs, population, NEVER).total == 4
+    keys = [f"{org}/contact/{key}" for org in (ours, theirs) for key in "abcd"]
+    assert sorted(store.slices.among(ours, population, keys, NEVER)) == keys[:2]
+    for after, until, count in (("", "", 2), ("a", "z", 2), (keys[0], "", 1), (keys[0], keys[7], 1), ("", keys[0], 1)):
+        assert store.slices.count_between(ours, population, after, until, NEVER) == count
+        found = store.slices.first_between(ours, population, after, until, NEVER)
+        assert found is not None
+        assert found["sk"] in keys[:2]
+    assert store.slices.first_between(ours, population, keys[1], keys[7], NEVER) is None
+
+
 def test_regions_count_the_orgs_own_members(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
     of_list = FilterCompiler(["contact"]).compile(Filter("contact", {"$inAudience": LIST.audience_id}), lambda _: LIST)

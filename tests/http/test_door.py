@@ -106,13 +106,26 @@ def test_estimate_reach_shows_a_number_and_a_sample_profile(door: Door, insert: 
     insert([{"data": {"country": "US", "tags": ["mql"], "email": "ann@example.com"}}, {"data": {"country": "FR"}}])
     answer = door.fetch("POST", "/estimate-reach", REACH)
     assert answer.status == 200
-    assert answer.body["count"] == 1
+    assert {name: answer.body[name] for name in ("count", "exact", "lower", "upper")} == {
+        "count": 1,
+        "exact": True,
+        "lower": 1,
+        "upper": 1,
+    }
     assert answer.body["sampleProfile"] == {"country": "US", "tags": ["mql"], "email": "a***@example.com"}
 
 
 def test_estimate_reach_shows_a_count_of_0(door: Door) -> None:
     answer = door.fetch("POST", "/estimate-reach", REACH)
-    assert (answer.status, answer.body["count"], "sampleProfile" in answer.body) == (200, 0, False)
+    assert (answer.status, "sampleProfile" in answer.body) == (200, False)
+    assert [answer.body[name] for name in ("count", "exact", "lower", "upper")] == [0, True, 0, 0]
+
+
+def test_estimate_reach_takes_a_budget(door: Door) -> None:
+    answer = door.fetch("POST", "/estimate-reach", {**REACH, "budget": "2.5s"})
+    assert (answer.status, answer.body["exact"]) == (200, True)
+    refused = door.fetch("POST", "/estimate-reach", {**REACH, "budget": "-1s"})
+    assert (refused.status, _reason(refused.body)) == (400, "INVALID_FIELD")
 
 
 def test_overlap_shows_counts_of_0_and_shares(

@@ -70,7 +70,7 @@ class Harness:
             Authenticator(token_rules(SETTINGS)), SERVICES, self.slots, StreamSlots(1, 60), Timeouts(30, 60)
         )
         audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
-        reach = ReachServicer(Reach(members, audiences), Overlaps(members, audiences))
+        reach = ReachServicer(Reach(members, members, audiences), Overlaps(members, audiences))
         membership = MembershipServicer(Membership(members, audiences, TokenSealer(b"key")))
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):

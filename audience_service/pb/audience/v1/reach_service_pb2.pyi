@@ -6,6 +6,7 @@ isort:skip_file
 from audience_service.pb.audience.v1 import resources_pb2 as _resources_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -24,6 +25,96 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class EstimateReachRequest(_message.Message):
     """EstimateReachRequest asks for EstimateReach."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id counts the members of this audience of the org."""
+    @_builtins.property
+    def filter(self) -> _resources_pb2.Filter:
+        """filter counts those that match it."""
+
+    @_builtins.property
+    def budget(self) -> _duration_pb2.Duration:
+        """budget is how long the exact count may take before a sample takes its place. Default the call's deadline less what a
+        sample takes: 40 % of it, a second at most. With 0 nothing is counted: at once a sample. Orgs of up to 4,000 records
+        of the datatype are counted whatever the budget.
+        """
+
+    def __init__(
+        self,
+        *,
+        filter: _resources_pb2.Filter | None = ...,
+        audience_id: _builtins.str = ...,
+        budget: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "budget", b"budget", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "budget", b"budget", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["filter", "audience_id"]  # noqa: Y015
+    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+
+Global___EstimateReachRequest: _TypeAlias = EstimateReachRequest  # noqa: Y015
+
+@_typing.final
+class EstimateReachResponse(_message.Message):
+    """EstimateReachResponse answers EstimateReach."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    SAMPLE_PROFILE_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """count is how many members there are: if exact, as many as StreamMembers sends."""
+    exact: _builtins.bool
+    """exact says that count is a count and no estimate."""
+    lower: _builtins.int
+    """lower is the lower end of the interval that holds the exact count in 95 of 100 cases. Equal to count if exact. An
+    estimate is of the org's records as they were up to ten minutes ago, most often one.
+    """
+    upper: _builtins.int
+    """upper is the upper end of that interval. Equal to count if exact."""
+    @_builtins.property
+    def sample_profile(self) -> _struct_pb2.Struct:
+        """sample_profile is one member's payload, keyed as in the record's `data`. Fields that name or reach a person (names,
+        email, phone, street, birthday) are masked, and so is every field that the service does not know to be harmless.
+        Absent when there is no member, or none in the sample.
+        """
+
+    @_builtins.property
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """read_at is when the count, or the sample, was begun."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        sample_profile: _struct_pb2.Struct | None = ...,
+        read_at: _timestamp_pb2.Timestamp | None = ...,
+        exact: _builtins.bool = ...,
+        lower: _builtins.int = ...,
+        upper: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "sample_profile", b"sample_profile"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact", "lower", b"lower", "read_at", b"read_at", "sample_profile", b"sample_profile", "upper", b"upper"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateReachResponse: _TypeAlias = EstimateReachResponse  # noqa: Y015
+
+@_typing.final
+class StreamReachRequest(_message.Message):
+    """StreamReachRequest asks for StreamReach."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -49,29 +140,43 @@ class EstimateReachRequest(_message.Message):
     _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
 
-Global___EstimateReachRequest: _TypeAlias = EstimateReachRequest  # noqa: Y015
+Global___StreamReachRequest: _TypeAlias = StreamReachRequest  # noqa: Y015
 
 @_typing.final
-class EstimateReachResponse(_message.Message):
-    """EstimateReachResponse answers EstimateReach."""
+class StreamReachResponse(_message.Message):
+    """StreamReachResponse is one estimate, or the exact count that ends the stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COUNT_FIELD_NUMBER: _builtins.int
     SAMPLE_PROFILE_FIELD_NUMBER: _builtins.int
     READ_AT_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    READ_COUNT_FIELD_NUMBER: _builtins.int
+    RECORD_COUNT_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """count is how many members there are: as many as StreamMembers sends."""
+    """count is how many members there are, as far as is known."""
+    exact: _builtins.bool
+    """exact says that count is a count and no estimate. True in the last message alone."""
+    lower: _builtins.int
+    """lower is the lower end of the interval that holds the exact count in 95 of 100 cases. Equal to count if exact."""
+    upper: _builtins.int
+    """upper is the upper end of that interval. Equal to count if exact."""
+    read_count: _builtins.int
+    """read_count is how many records have been looked at so far; it never falls."""
+    record_count: _builtins.int
+    """record_count is about how many records there are to look at: the org's of the datatype, or those on the list."""
     @_builtins.property
     def sample_profile(self) -> _struct_pb2.Struct:
-        """sample_profile is one member's payload, keyed as in the record's `data`. Fields that name or reach a person (names,
-        email, phone, street, birthday) are masked, and so is every field that the service does not know to be harmless.
-        Absent when there is no member.
+        """sample_profile is one member's payload, masked as in EstimateReachResponse. In the last message alone, and absent
+        there when there is no member.
         """
 
     @_builtins.property
     def read_at(self) -> _timestamp_pb2.Timestamp:
-        """read_at is when the count was begun."""
+        """read_at is when the stream was begun."""
 
     def __init__(
         self,
@@ -79,14 +184,19 @@ class EstimateReachResponse(_message.Message):
         count: _builtins.int = ...,
         sample_profile: _struct_pb2.Struct | None = ...,
         read_at: _timestamp_pb2.Timestamp | None = ...,
+        exact: _builtins.bool = ...,
+        lower: _builtins.int = ...,
+        upper: _builtins.int = ...,
+        read_count: _builtins.int = ...,
+        record_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "sample_profile", b"sample_profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "read_at", b"read_at", "sample_profile", b"sample_profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact", "lower", b"lower", "read_at", b"read_at", "read_count", b"read_count", "record_count", b"record_count", "sample_profile", b"sample_profile", "upper", b"upper"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EstimateReachResponse: _TypeAlias = EstimateReachResponse  # noqa: Y015
+Global___StreamReachResponse: _TypeAlias = StreamReachResponse  # noqa: Y015
 
 @_typing.final
 class GetOverlapRequest(_message.Message):

@@ -40,6 +40,11 @@ class ReachServiceStub:
                 request_serializer=audience_dot_v1_dot_reach__service__pb2.EstimateReachRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_reach__service__pb2.EstimateReachResponse.FromString,
                 _registered_method=True)
+        self.StreamReach = channel.unary_stream(
+                '/audience.v1.ReachService/StreamReach',
+                request_serializer=audience_dot_v1_dot_reach__service__pb2.StreamReachRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_reach__service__pb2.StreamReachResponse.FromString,
+                _registered_method=True)
         self.GetOverlap = channel.unary_unary(
                 '/audience.v1.ReachService/GetOverlap',
                 request_serializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRequest.SerializeToString,
@@ -57,8 +62,21 @@ class ReachServiceServicer:
     """
 
     def EstimateReach(self, request, context):
-        """EstimateReach counts the members of a filter or an audience, exactly, and shows one of them with personal data
-        masked. Nothing is saved. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+        """EstimateReach counts the members of a filter or an audience and shows one of them with personal data masked. The
+        count is exact where it fits the budget, else estimated from a sample, with `exact` false and an interval. Identical
+        calls that arrive while one is being answered share its answer, `read_at` included. Nothing is saved. Errors:
+        INVALID_FILTER, AUDIENCE_NOT_FOUND, and OUT_OF_TIME where neither the count nor a sample fits the deadline: the
+        first call about a large org may take a second a million records longer than the next ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamReach(self, request, context):
+        """StreamReach estimates the same from a sample at once, sends estimates that narrow while it counts, and ends with the
+        exact count, which comes with a member; nothing follows it. A stream that ends with no exact count was cut. Records
+        that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
+        TOO_MANY_STREAMS, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,6 +107,11 @@ def add_ReachServiceServicer_to_server(servicer, server):
                     servicer.EstimateReach,
                     request_deserializer=audience_dot_v1_dot_reach__service__pb2.EstimateReachRequest.FromString,
                     response_serializer=audience_dot_v1_dot_reach__service__pb2.EstimateReachResponse.SerializeToString,
+            ),
+            'StreamReach': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamReach,
+                    request_deserializer=audience_dot_v1_dot_reach__service__pb2.StreamReachRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_reach__service__pb2.StreamReachResponse.SerializeToString,
             ),
             'GetOverlap': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOverlap,
@@ -129,6 +152,33 @@ class ReachService:
             '/audience.v1.ReachService/EstimateReach',
             audience_dot_v1_dot_reach__service__pb2.EstimateReachRequest.SerializeToString,
             audience_dot_v1_dot_reach__service__pb2.EstimateReachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamReach(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/audience.v1.ReachService/StreamReach',
+            audience_dot_v1_dot_reach__service__pb2.StreamReachRequest.SerializeToString,
+            audience_dot_v1_dot_reach__service__pb2.StreamReachResponse.FromString,
             options,
             channel_credentials,
             insecure,

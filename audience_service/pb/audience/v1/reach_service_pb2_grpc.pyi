@@ -34,8 +34,17 @@ class ReachServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReachServiceAsyncStub: ...
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.EstimateReachRequest, _reach_service_pb2.EstimateReachResponse]
-    """EstimateReach counts the members of a filter or an audience, exactly, and shows one of them with personal data
-    masked. Nothing is saved. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+    """EstimateReach counts the members of a filter or an audience and shows one of them with personal data masked. The
+    count is exact where it fits the budget, else estimated from a sample, with `exact` false and an interval. Identical
+    calls that arrive while one is being answered share its answer, `read_at` included. Nothing is saved. Errors:
+    INVALID_FILTER, AUDIENCE_NOT_FOUND, and OUT_OF_TIME where neither the count nor a sample fits the deadline: the
+    first call about a large org may take a second a million records longer than the next ones.
+    """
+    StreamReach: _grpc.UnaryStreamMultiCallable[_reach_service_pb2.StreamReachRequest, _reach_service_pb2.StreamReachResponse]
+    """StreamReach estimates the same from a sample at once, sends estimates that narrow while it counts, and ends with the
+    exact count, which comes with a member; nothing follows it. A stream that ends with no exact count was cut. Records
+    that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
+    TOO_MANY_STREAMS, STORE_UNAVAILABLE.
     """
     GetOverlap: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRequest, _reach_service_pb2.GetOverlapResponse]
     """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
@@ -54,8 +63,17 @@ class ReachServiceAsyncStub(ReachServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     EstimateReach: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.EstimateReachRequest, _reach_service_pb2.EstimateReachResponse]  # type: ignore[assignment]
-    """EstimateReach counts the members of a filter or an audience, exactly, and shows one of them with personal data
-    masked. Nothing is saved. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+    """EstimateReach counts the members of a filter or an audience and shows one of them with personal data masked. The
+    count is exact where it fits the budget, else estimated from a sample, with `exact` false and an interval. Identical
+    calls that arrive while one is being answered share its answer, `read_at` included. Nothing is saved. Errors:
+    INVALID_FILTER, AUDIENCE_NOT_FOUND, and OUT_OF_TIME where neither the count nor a sample fits the deadline: the
+    first call about a large org may take a second a million records longer than the next ones.
+    """
+    StreamReach: _aio.UnaryStreamMultiCallable[_reach_service_pb2.StreamReachRequest, _reach_service_pb2.StreamReachResponse]  # type: ignore[assignment]
+    """StreamReach estimates the same from a sample at once, sends estimates that narrow while it counts, and ends with the
+    exact count, which comes with a member; nothing follows it. A stream that ends with no exact count was cut. Records
+    that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
+    TOO_MANY_STREAMS, STORE_UNAVAILABLE.
     """
     GetOverlap: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRequest, _reach_service_pb2.GetOverlapResponse]  # type: ignore[assignment]
     """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
@@ -77,8 +95,23 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reach_service_pb2.EstimateReachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reach_service_pb2.EstimateReachResponse, _abc.Awaitable[_reach_service_pb2.EstimateReachResponse]]:
-        """EstimateReach counts the members of a filter or an audience, exactly, and shows one of them with personal data
-        masked. Nothing is saved. Errors: INVALID_FILTER, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+        """EstimateReach counts the members of a filter or an audience and shows one of them with personal data masked. The
+        count is exact where it fits the budget, else estimated from a sample, with `exact` false and an interval. Identical
+        calls that arrive while one is being answered share its answer, `read_at` included. Nothing is saved. Errors:
+        INVALID_FILTER, AUDIENCE_NOT_FOUND, and OUT_OF_TIME where neither the count nor a sample fits the deadline: the
+        first call about a large org may take a second a million records longer than the next ones.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamReach(
+        self,
+        request: _reach_service_pb2.StreamReachRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_reach_service_pb2.StreamReachResponse], _abc.AsyncIterator[_reach_service_pb2.StreamReachResponse]]:
+        """StreamReach estimates the same from a sample at once, sends estimates that narrow while it counts, and ends with the
+        exact count, which comes with a member; nothing follows it. A stream that ends with no exact count was cut. Records
+        that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
+        TOO_MANY_STREAMS, STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

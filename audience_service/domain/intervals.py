@@ -1,0 +1,66 @@
+"""What a sample says of the whole: the interval that holds the true share with a given confidence.
+
+It is Clopper and Pearson's: the shares that would not have made what was seen a rare event, by the binomial
+distribution itself. It holds at least as often as it says, also where none or all of the sample are members.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+_CONFIDENCE = 0.95
+_STEPS = 60
+"""Halvings of the unit interval: as fine as a double is."""
+_TINY = 1e-300
+
+
+def share_bounds(hits: int, drawn: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
+    """The least and the greatest share that goes with `hits` of `drawn`. Raises ValueError where that cannot be."""
+    if not 0 <= hits <= drawn:
+        raise ValueError(f"{hits} hits of {drawn} drawn")
+    tail = (1 - confidence) / 2
+    lower = 0.0 if hits == 0 else _inverse(partial(_beta, hits, drawn - hits + 1), tail)
+    upper = 1.0 if hits == drawn else _inverse(partial(_beta, hits + 1, drawn - hits), 1 - tail)
+    return lower, upper
+
+
+def _inverse(rising: Callable[[float], float], level: float) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if rising(middle) < level:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _beta(a: int, b: int, x: float) -> float:
+    """The regularised incomplete beta function: the chance of a or more successes among a + b - 1 of chance x."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    log = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    front = math.exp(log)
+    if x < (a + 1) / (a + b + 2):  # on this side the fraction converges fast
+        return front * _fraction(a, b, x) / a
+    return 1 - front * _fraction(b, a, 1 - x) / b
+
+
+def _fraction(a: int, b: int, x: float) -> float:
+    """The continued fraction of the incomplete beta function, by Lentz's method (DLMF 8.17.22)."""
+    c, d = 1.0, 1 / _away_from_zero(1 - (a + b) * x / (a + 1))
+    value = d
+    for m in range(1, 10_000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for step in (even, odd):
+            d = 1 / _away_from_zero(1 + step * d)
+            c = _away_from_zero(1 + step / c)
+            value *= c * d
+        if abs(c * d - 1) < 1e-14:
+            break
+    return value
+
+
+def _away_from_zero(value: float) -> float:
+    return value if abs(value) > _TINY else _TINY

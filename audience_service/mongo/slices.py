@@ -1,0 +1,57 @@
+"""Populations in parts: the SliceRepository on MongoDB; domain/ports.py states what each method promises."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo.database import Database
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.landmarks import Landmarks
+from audience_service.domain.ports import Population, Record
+from audience_service.mongo.joins import Stages
+from audience_service.mongo.landmarks import LandmarkReader
+from audience_service.mongo.pipeline import read_pipeline, running
+
+
+class MongoSlices:
+    """Reads parts by a range of sk, or by some sk, on the index that the tenant scope rests on."""
+
+    def __init__(self, database: Database[dict[str, Any]], landmarks: LandmarkReader) -> None:
+        self._database = database
+        self._landmarks = landmarks
+
+    def landmarks(self, org: str, population: Population, deadline: Deadline) -> Landmarks:
+        """As read lately, or now."""
+        return self._landmarks.get(org, population, deadline)
+
+    def among(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
+        """By $in, each key a look into the index."""
+        stages: Stages = [{"$project": {"_id": 0, "sk": 1}}]
+        return [found["sk"] for found in self._run(org, population, {"sk": {"$in": list(keys)}}, stages, deadline)]
+
+    def count_between(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
+        """By the same stages as the whole count."""
+        answer = self._run(org, population, _part(after, until), [{"$count": "n"}], deadline)
+        return int(answer[0]["n"]) if answer else 0
+
+    def first_between(
+        self, org: str, population: Population, after: str, until: str, deadline: Deadline
+    ) -> Record | None:
+        """The first that the database comes upon."""
+        found = self._run(org, population, _part(after, until), [{"$limit": 1}], deadline)
+        return found[0] if found else None
+
+    def _run(
+        self, org: str, population: Population, part: Document, last: Stages, deadline: Deadline
+    ) -> list[dict[str, Any]]:
+        pipeline = read_pipeline(self._database, org, population, deadline, part)
+        with running(self._database, pipeline, deadline) as collection:
+            return list(collection.aggregate([*pipeline.stages(), *last]))
+
+
+def _part(after: str, until: str) -> Document:
+    bounds = {"$gt": after} if after else {}
+    if until:
+        bounds["$lte"] = until
+    return {"sk": bounds} if bounds else {}

@@ -1,0 +1,181 @@
+"""What StreamReach promises, and EstimateReach past its budget, on every store."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from audience_service.samples import sample_contacts
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+CROWD = 4_100
+"""Contacts of an org that is too large to be counted where a sample is asked for."""
+
+EVERYONE: dict[str, Any] = {}
+LEADS = {"country": "US", "tags": {"$in": ["lead", "mql"]}}
+NOBODY = {"country": "Atlantis"}
+
+
+def contacts(where: dict[str, Any]) -> dict[str, Any]:
+    return {"datatype": "contact", "where": where}
+
+
+@pytest.fixture(scope="module")
+def crowd(service: Service) -> Client:
+    """A client of an org with many contacts."""
+    service.store.insert(list(sample_contacts("crowd", CROWD)))
+    return service.client("crowd")
+
+
+@pytest.fixture(scope="module")
+def static(crowd: Client) -> str:
+    """The static segment of those with a score below 3."""
+    source = {"filter": contacts({"score": {"$lt": 3}})}
+    return str(crowd.call("CreateSegment", {"segment": {"name": "low", "type": "static"}, "source": source}).id)
+
+
+def streamed(client: Client, request: dict[str, Any]) -> list[Any]:
+    """The messages of a stream that has been seen to keep its promises."""
+    messages = list(client.call("StreamReach", request))
+    assert [message.exact for message in messages] == [False] * (len(messages) - 1) + [True]
+    last = messages[-1]
+    assert last.lower == last.count == last.upper
+    assert last.read_count == last.record_count
+    assert last.HasField("sample_profile") == (last.count > 0)
+    assert not any(message.HasField("sample_profile") for message in messages[:-1])
+    reads = [message.read_count for message in messages]
+    assert reads == sorted(reads)
+    widths = [message.upper - message.lower for message in messages]
+    assert widths == sorted(widths, reverse=True)
+    assert all(0 <= message.lower <= message.count <= message.upper <= CROWD for message in messages)
+    assert len({message.read_at.ToNanoseconds() for message in messages}) == 1
+    return messages
+
+
+@pytest.mark.parametrize("where", [LEADS, NOBODY, {"state": "archived"}])
+def test_a_stream_begins_with_an_estimate_and_ends_with_the_count(crowd: Client, where: dict[str, Any]) -> None:
+    messages = streamed(crowd, {"filter": contacts(where)})
+    assert len(messages) > 2
+    first, last = messages[0], messages[-1]
+    assert first.read_count < CROWD == first.record_count
+    assert last.count == crowd.count(filter=contacts(where)) == len(crowd.members(filter=contacts(where)))
+    assert first.lower <= last.count + 60
+    assert first.upper >= last.count - 60, "one in twenty intervals may miss, though not by much"
+
+
+def test_a_list_and_filters_over_lists_end_with_the_count(crowd: Client, static: str) -> None:
+    outside = contacts({"$nor": [{"$inAudience": static}], "country": "US"})
+    for request in ({"audienceId": static}, {"filter": outside}):
+        last = streamed(crowd, request)[-1]
+        assert last.count == crowd.count(**request) == len(crowd.members(**request)) > 0
+
+
+def test_related_records_are_looked_up_slice_by_slice(real_service: Service) -> None:
+    orders = [{"data": {"contactId": f"contact-{n:04d}", "total": n % 50}} for n in range(0, 1_500, 3)]
+    real_service.store.database["order"].create_index("data.contactId")
+    real_service.insert("buyers", [{"id": f"{n:04d}"} for n in range(1_500)])
+    real_service.insert("buyers", orders, "order")
+    client = real_service.client("buyers")
+    on = {"local": "pk", "foreign": "contactId"}
+    join = {"datatype": "order", "on": on, "where": {"total": {"$lt": 25}}}
+    messages = list(client.call("StreamReach", {"filter": contacts({"$related": join})}))
+    assert len(messages) > 1
+    assert messages[-1].count == client.count(filter=contacts({"$related": join})) == 250
+
+
+def test_a_saved_segment_streams_like_its_filter(crowd: Client) -> None:
+    made = crowd.create(name="leads", filter=contacts(LEADS))
+    last = streamed(crowd, {"audienceId": made.id})[-1]
+    assert last.count == crowd.count(filter=contacts(LEADS))
+
+
+def test_a_deadline_in_a_thousand_years_is_none(service: Service, client: Client) -> None:
+    for seconds in (None, 60 * 60 * 24 * 365 * 1_000):
+        stream = client.call("StreamReach", {"filter": contacts(EVERYONE)}, timeout=seconds)
+        assert [message.exact for message in stream] == [True]
+        assert client.call("EstimateReach", {"filter": contacts(EVERYONE)}, timeout=seconds).exact
+
+
+def test_few_records_come_in_one_exact_message(client: Client, insert: Callable[..., list[str]]) -> None:
+    insert([{"data": {"email": "ann@example.com"}}, {"state": "deleted"}])
+    [message] = client.call("StreamReach", {"filter": contacts(EVERYONE)})
+    assert (message.count, message.exact, message.read_count) == (1, True, 2)
+    assert MessageToDict(message.sample_profile) == {"email": "a***@example.com"}
+
+
+def test_records_that_have_come_since_are_counted_too(client: Client, insert: Callable[..., list[str]]) -> None:
+    for total in (3, 5):
+        insert([{} for _ in range(total - client.count(filter=contacts(EVERYONE)))])
+        assert list(client.call("StreamReach", {"filter": contacts(EVERYONE)}))[-1].count == total
+
+
+def test_a_stream_is_refused_as_an_estimate_is(client: Client, refused: Callable[..., Refusal]) -> None:
+    for request, reason in (
+        ({}, "INVALID_FIELD"),
+        ({"filter": contacts({"a": {"$gtt": 1}})}, "INVALID_FILTER"),
+        ({"audienceId": "segment-none"}, "AUDIENCE_NOT_FOUND"),
+    ):
+        refusals = [refused(lambda r=request, rpc=rpc: client.call(rpc, r)) for rpc in ("StreamReach", "EstimateReach")]
+        assert {refusal.info.reason for refusal in refusals} == {reason}
+        assert refusals[0].fields == refusals[1].fields
+
+
+def test_without_a_budget_the_count_is_exact(crowd: Client) -> None:
+    reach = crowd.call("EstimateReach", {"filter": contacts(LEADS)})
+    assert (reach.exact, reach.lower, reach.upper) == (True, reach.count, reach.count)
+
+
+@pytest.mark.parametrize("where", [EVERYONE, LEADS, NOBODY])
+def test_past_the_budget_the_count_is_an_estimate_and_says_so(crowd: Client, where: dict[str, Any]) -> None:
+    exact = crowd.count(filter=contacts(where))
+    reach = crowd.call("EstimateReach", {"filter": contacts(where), "budget": "0s"})
+    assert not reach.exact
+    assert reach.lower <= reach.count <= reach.upper
+    assert reach.lower - 60 <= exact <= reach.upper + 60, "one in twenty intervals may miss, though not by much"
+    assert reach.HasField("sample_profile") == (where is not NOBODY)
+    assert "***" in str(reach.sample_profile) or where is NOBODY
+    within = crowd.call("EstimateReach", {"filter": contacts(where), "budget": "15s"})
+    assert (within.count, within.exact) == (exact, True)
+
+
+def test_a_list_past_the_budget_is_an_estimate_of_its_rows(crowd: Client, static: str, service: Service) -> None:
+    rows = crowd.call("GetSegment", {"id": static}).contact_count
+    reach = crowd.call("EstimateReach", {"audienceId": static, "budget": "0s"})
+    assert reach.exact, "it is short enough to be counted"
+    assert reach.count == crowd.count(audienceId=static) < rows + 1
+
+
+def test_few_records_are_counted_whatever_the_budget(client: Client, insert: Callable[..., list[str]]) -> None:
+    insert([{}, {}])
+    reach = client.call("EstimateReach", {"filter": contacts(EVERYONE), "budget": "0s"})
+    assert (reach.count, reach.exact) == (2, True)
+
+
+def test_a_budget_below_zero_is_refused(client: Client, refused: Callable[..., Refusal]) -> None:
+    refusal = refused(lambda: client.call("EstimateReach", {"filter": contacts(EVERYONE), "budget": "-0.5s"}))
+    assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", ["budget"])
+
+
+def test_a_budget_stops_the_count_in_the_database_and_the_sample_takes_its_place(real_service: Service) -> None:
+    words = [{"data": {"text": "a" * 60 + str(n)}} for n in range(4_500)]
+    real_service.insert("sluggish", words)
+    slow = contacts({"$or": [{"text": {"$regex": f".*a.*b.*c.*={n}"}} for n in range(40)]})
+    begun = time.monotonic()
+    reach = real_service.client("sluggish").call("EstimateReach", {"filter": slow, "budget": "0.05s"})
+    assert not reach.exact
+    assert reach.count == reach.lower == 0 < reach.upper
+    assert time.monotonic() - begun < 15
+
+
+def test_a_stream_is_refused_while_all_slots_are_held(service: Service, refused: Callable[..., Refusal]) -> None:
+    slots, context = service.app.server.slots, cast("grpc.ServicerContext", None)
+    with ExitStack() as held:
+        for _ in range(service.settings.max_streams):
+            held.enter_context(slots.slot(context))
+        refusal = refused(lambda: service.client("full").call("StreamReach", {"filter": contacts(EVERYONE)}))
+    assert refusal.info.reason == "TOO_MANY_STREAMS"
