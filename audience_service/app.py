@@ -17,6 +17,7 @@ from audience_service.domain.explain import Explain, Repositories
 from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.membership import Membership
+from audience_service.domain.overlap import Overlaps
 from audience_service.domain.reach import Reach
 from audience_service.domain.segments import Segments
 from audience_service.domain.tokens import TokenSealer
@@ -83,7 +84,7 @@ class App:
                 Explain(repositories, catalog, audiences, compiler),
                 catalog,
             ),
-            reach=ReachServicer(Reach(store.members, store.slices, audiences)),
+            reach=ReachServicer(Reach(store.members, store.slices, audiences), Overlaps(store.members, audiences)),
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),
         )
         self._store = store

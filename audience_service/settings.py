@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     jwt_claim_orgs: str = Field("orgs", description="the claim that lists the orgs of a caller")
     jwt_claim_roles: str = Field("roles", description="the claim that lists roles")
     jwt_claim_scope: str = Field("scope", description="the claim that lists scopes")
+    token: SecretStr | None = Field(None, description="the token that commands which ask a server call it with")
     workers: int = Field(1, ge=1, le=64, description="processes that share the port, a core each")
     threads: int = Field(32, ge=2, le=1024, description="calls that a process answers at once, streams included")
     max_streams: int = Field(16, ge=1, description="streams that a process holds at once; fewer than threads")

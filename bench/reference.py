@@ -42,6 +42,42 @@ def reach_outside_list(database: Contacts, org: str, audience_id: str) -> int:
     return reach(database, org, {"$nor": [{"sk": {"$in": [row["sk"] for row in rows]}}]})
 
 
+def overlap_by_counts(database: Contacts, org: str, first: Document, second: Document) -> tuple[int, int, int]:
+    """How many contacts meet both conditions, the first, and the second: three counts, each at its own moment."""
+    count = database["contact"].count_documents
+    both = {"$and": [first, second]}
+    return count(in_org(org, both)), count(in_org(org, first)), count(in_org(org, second))
+
+
+def overlap(database: Contacts, org: str, first: Document, second: Document) -> tuple[int, int, int]:
+    """The same by one command that reads every contact once."""
+    parts = {
+        "both": [{"$match": {"$and": [first, second]}}, {"$count": "n"}],
+        "first": [{"$match": first}, {"$count": "n"}],
+        "second": [{"$match": second}, {"$count": "n"}],
+    }
+    [found] = database["contact"].aggregate([{"$match": in_org(org, {"$or": [first, second]})}, {"$facet": parts}])
+    both, one, other = (found[part][0]["n"] if found[part] else 0 for part in ("both", "first", "second"))
+    return both, one, other
+
+
+def regions(database: Contacts, org: str, conditions: Sequence[Document]) -> dict[int, int]:
+    """How many contacts meet exactly which conditions, by a mask of bits, by one command."""
+    stages: list[Document] = []
+    for index, condition in enumerate(conditions):
+        keys = [
+            {"$match": in_org(org, condition)},
+            {"$project": {"_id": 0, "sk": 1, "bit": {"$literal": 1 << index}}},
+        ]
+        stages += [{"$unionWith": {"coll": "contact", "pipeline": keys}}] if stages else keys
+    by_mask: list[Document] = [
+        {"$group": {"_id": "$sk", "mask": {"$sum": "$bit"}}},
+        {"$group": {"_id": "$mask", "n": {"$sum": 1}}},
+    ]
+    rows = database["contact"].aggregate(stages + by_mask, allowDiskUse=True)
+    return {row["_id"]: row["n"] for row in rows}
+
+
 def ids_raw(database: Contacts, org: str, where: Document) -> int:
     """All ids in sk order, left as the bytes that the database sends: as fast as the driver goes."""
     raw: Any = database["contact"].find_raw_batches(

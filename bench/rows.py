@@ -117,6 +117,7 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
         partial(_reach, client, outside),
         partial(reference.reach_outside_list, database, LARGE, outside["$nor"][0]["$inAudience"]),
     )
+    yield from _overlap_rows(client, database)
     yield Row(
         "StreamMembers, ids",
         "find_raw_batches, undecoded",
@@ -128,6 +129,40 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
         "find, as Python values",
         lambda: client.members(EVERYONE, FIELDS),
         lambda: reference.values(database, LARGE, {}, FIELDS),
+    )
+
+
+def _overlap_rows(client: Client, database: reference.Contacts) -> Iterator[Row]:
+    """Two audiences by each of two references, and four that lie across one another.
+
+    Without dates: what those cost is EstimateReach's row to show, and an overlap holds each of its filters twice.
+    """
+    audiences: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+        (LEADS, _LEADS_BY_HAND),
+        ({"score": {"$gte": 50}}, {"data.score": {"$gte": 50}}),
+        ({"tags": "vip"}, {"data.tags": "vip"}),
+        ({"country": {"$in": ["US", "GB"]}}, {"data.country": {"$in": ["US", "GB"]}}),
+    )
+    by_hand = [condition for _, condition in audiences]
+    ids = [_save(client, f"overlap {number}", where).id for number, (where, _) in enumerate(audiences)]
+    pair = reach.GetOverlapRequest(id=ids[0], other_id=ids[1])
+    several = reach.GetOverlapRegionsRequest(audience_ids=ids)
+
+    def overlap() -> tuple[int, int, int]:
+        answer = client.unary("ReachService/GetOverlap", pair, reach.GetOverlapResponse)
+        return answer.count, answer.size, answer.other_size
+
+    def regions() -> dict[int, int]:
+        answer = client.unary("ReachService/GetOverlapRegions", several, reach.GetOverlapRegionsResponse)
+        return {sum(1 << ids.index(found) for found in one.audience_ids): one.count for one in answer.regions}
+
+    for beside, way in (("three count_documents", reference.overlap_by_counts), ("one $facet", reference.overlap)):
+        yield Row("GetOverlap, two filters", beside, overlap, partial(way, database, LARGE, *by_hand[:2]))
+    yield Row(
+        "GetOverlapRegions, four filters",
+        "$unionWith and $group",
+        regions,
+        partial(reference.regions, database, LARGE, by_hand),
     )
 
 
@@ -160,9 +195,7 @@ def _outside_list(client: Client, database: reference.Contacts) -> tuple[dict[st
 
 
 def _segment_rows(client: Client, database: reference.Contacts, stack: ExitStack) -> Iterator[Row]:
-    draft = resources.Segment(name="bench", filter=_filter(OPENERS))
-    create = segments.CreateSegmentRequest(segment=draft)
-    made = client.unary("SegmentService/CreateSegment", create, resources.Segment)
+    made = _save(client, "bench", OPENERS)
     request = segments.GetSegmentRequest(id=made.id)
 
     def get() -> str:
@@ -173,6 +206,12 @@ def _segment_rows(client: Client, database: reference.Contacts, stack: ExitStack
     call: Any = channel.unary_unary("/bare.Bare/Call", response_deserializer=resources.Segment.FromString)
     yield Row("GetSegment", "a bare grpcio call, no database", get, lambda: str(call(request.SerializeToString()).id))
     yield Row("GetSegment", "find_one", get, lambda: str((reference.segment(database, LARGE, made.id) or {})["pk"]))
+
+
+def _save(client: Client, name: str, where: dict[str, Any]) -> Any:
+    """A new dynamic segment."""
+    create = segments.CreateSegmentRequest(segment=resources.Segment(name=name, filter=_filter(where)))
+    return client.unary("SegmentService/CreateSegment", create, resources.Segment)
 
 
 def _reach(client: Client, where: dict[str, Any]) -> int:

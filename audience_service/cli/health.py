@@ -6,17 +6,15 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from audience_service.cli.client import server_address
 from audience_service.settings import Settings
-
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - told apart, not bound
 
 
 @click.command()
 @click.option("--timeout", default=3.0, show_default=True, type=click.FloatRange(0.1), help="Seconds to wait.")
 def health(*, timeout: float) -> None:
     """Ask the server at AUDIENCE_LISTEN for its health. Exit 0 if it is SERVING, else 1."""
-    host, _, port = Settings.load().listen.rpartition(":")
-    address = f"{_EVERY_ADDRESS.get(host, host)}:{port}"
+    address = server_address(Settings.load())
     try:
         with grpc.insecure_channel(address) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)

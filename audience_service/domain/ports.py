@@ -145,6 +145,13 @@ class MemberRepository(Protocol):
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """The count, and any one member, or None where there is none."""
 
+    def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
+        """How many records are in exactly which of some populations of one datatype, all counted by one command.
+
+        By a mask whose bit i stands for populations[i]. The regions that a population has a part in add up to its
+        count. Memory does not grow with the populations.
+        """
+
     def stream(
         self,
         org: str,

@@ -6,7 +6,7 @@ the reason) rather than answered; tests/contract holds the rest to what a real e
 
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from bson import Decimal128
@@ -65,6 +65,13 @@ class EmbeddedMembers(MongoMembers):
         """As on MongoDB, or refused."""
         with _refused(population):
             return super().reach(org, population, deadline)
+
+    def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in populations:
+                checks.enter_context(_refused(population))
+            return super().regions(org, populations, deadline)
 
     def stream(
         self,

@@ -90,15 +90,18 @@ def read_joins(
     population: CompiledFilter,
     deadline: Deadline,
     part: Document | None = None,
+    *,
+    share: int = 1,
 ) -> Joins:
     """The joins of a filter, its lists read as long as they fit into it, the shortest first, each whole or not.
 
-    For the part of the records whose sk meets a condition, lists are that part of them.
+    For the part of the records whose sk meets a condition, lists are that part of them. They fit into one of `share`
+    parts of the room that a command has.
     """
     found = joins(population.joined) if population.joined else ()
     uses = Counter(join.contacts.audience_id for join in found if isinstance(join, OnList))
     inline: dict[str, list[str]] = {}
-    left = _INLINE_BYTES
+    left = _INLINE_BYTES // share
     sizes = list_sizes(database, org, list(uses), deadline, part) if uses else {}
     for audience_id in sorted(uses, key=lambda name: sizes[name] * uses[name]):
         if sizes[audience_id] * uses[audience_id] * (_ITEM_BYTES + len(org)) > left:

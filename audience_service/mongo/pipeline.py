@@ -43,6 +43,14 @@ class Pipeline:
         """Whether the caller's own expressions can make the database refuse, rather than a defect."""
         return isinstance(self.population, CompiledFilter) and self.population.expressions
 
+    @property
+    def condition(self) -> Document | None:
+        """What a record of the org meets to be one of them; None where it takes more than the record to tell."""
+        if isinstance(self.population, ContactList) or self.joins.stages:
+            return None
+        conditions = [part for part in (self.population.match, self.joins.match) if part]
+        return {"$and": conditions} if len(conditions) > 1 else dict(*conditions)
+
     def stages(self, *, after: str = "", ordered: bool = False) -> Stages:
         """The stages that yield the records behind the sk `after`.
 
@@ -71,14 +79,17 @@ def read_pipeline(
     population: Population,
     deadline: Deadline,
     part: Document | None = None,
+    *,
+    share: int = 1,
 ) -> Pipeline:
     """The pipeline of a population, or of the part of it whose sk meets a condition.
 
-    Reads the lists that go into a filter: of each no more than what lies in the part.
+    Reads the lists that go into a filter: of each no more than what lies in the part. They have one of `share` parts of
+    the room, where several filters stand in one command.
     """
     if isinstance(population, ContactList):
         return Pipeline(org, population, Joins(org, None, {}), part or {})
-    return Pipeline(org, population, read_joins(database, org, population, deadline, part), part or {})
+    return Pipeline(org, population, read_joins(database, org, population, deadline, part, share=share), part or {})
 
 
 @contextmanager

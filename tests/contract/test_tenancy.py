@@ -9,7 +9,7 @@ import pytest
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceNotFound, ContactNotFound, VersionNotFound
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.ports import ContactList, CreateRequest
+from audience_service.domain.ports import ContactList, CreateRequest, Population
 from audience_service.domain.segment import Segment, SegmentQuery, SegmentType
 from audience_service.domain.use import AudienceUse, Usage
 from audience_service.mongo.store import Store
@@ -162,3 +162,14 @@ def test_parts_of_a_population_are_the_orgs_own_between_any_keys(orgs: tuple[Sto
         assert found is not None
         assert found["sk"] in keys[:2]
     assert store.slices.first_between(ours, population, keys[1], keys[7], NEVER) is None
+
+
+def test_regions_count_the_orgs_own_members(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    of_list = FilterCompiler(["contact"]).compile(Filter("contact", {"$inAudience": LIST.audience_id}), lambda _: LIST)
+    pairs: list[list[Population]] = [[EVERYONE, LIST], [LIST, LIST], [EVERYONE, EVERYONE], [EVERYONE, of_list]]
+    for pair in pairs:
+        for org, members in ((ours, 2), (theirs, 4)):
+            counts = store.members.regions(org, pair, NEVER)
+            assert {mask: count for mask, count in counts.items() if count} == {0b11: members}
+    assert dict(store.members.regions(ours, [EVERYONE, LIST, of_list], NEVER)) == {0b111: 2}

@@ -128,10 +128,27 @@ def test_estimate_reach_takes_a_budget(door: Door) -> None:
     assert (refused.status, _reason(refused.body)) == (400, "INVALID_FIELD")
 
 
+def test_overlap_shows_counts_of_0_and_shares(
+    door: Door, segment: dict[str, Any], insert: Callable[..., list[str]]
+) -> None:
+    ids = insert([{"data": {"country": "US"}}, {"data": {"country": "FR"}}])
+    everyone = door.fetch("POST", "/segments", {"name": "all", "filter": {"datatype": "contact", "where": {}}}).body
+    listed = door.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids[:1]}).body
+    answer = door.fetch("GET", f"/segments/{everyone['id']}/overlap/{segment['id']}")
+    assert answer.status == 200
+    assert MOMENT.fullmatch(answer.body.pop("readAt"))
+    shares = ("jaccard", "shareOfFirst", "shareOfSecond")
+    assert answer.body == {"count": 0, "size": 2, "otherSize": 0, **dict.fromkeys(shares, 0)}
+    half = door.fetch("GET", f"/segments/{everyone['id']}/overlap/{listed['id']}").body
+    assert MOMENT.fullmatch(half.pop("readAt"))
+    assert half == {"count": 1, "size": 2, "otherSize": 1, **dict(zip(shares, (0.5, 0.5, 1), strict=True))}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code", "reason"),
     [
         ("POST", "/segments", {"name": "x"}, 400, 3, "INVALID_FIELD"),
+        ("GET", "/segments/segment-none/overlap/segment-no", None, 404, 5, "AUDIENCE_NOT_FOUND"),
         ("POST", "/segments", {**VIP, "type": "lively"}, 400, 3, "INVALID_FIELD"),
         ("POST", "/estimate-reach", {}, 400, 3, "INVALID_FIELD"),
         ("POST", "/estimate-reach", {"filter": {"datatype": "contact"}}, 400, 3, "INVALID_FILTER"),

@@ -15,6 +15,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.membership import Membership
+from audience_service.domain.overlap import Overlaps
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach import Reach
 from audience_service.domain.tokens import TokenSealer
@@ -69,7 +70,7 @@ class Harness:
             Authenticator(token_rules(SETTINGS)), SERVICES, self.slots, StreamSlots(1, 60), Timeouts(30, 60)
         )
         audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
-        reach = ReachServicer(Reach(members, members, audiences))
+        reach = ReachServicer(Reach(members, members, audiences), Overlaps(members, audiences))
         membership = MembershipServicer(Membership(members, audiences, TokenSealer(b"key")))
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):

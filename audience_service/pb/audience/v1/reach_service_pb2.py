@@ -30,7 +30,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61udience/v1/reach_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x14\x45stimateReachRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x12)\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\n\npopulation\"\xb1\x01\n\x15\x45stimateReachResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12/\n\x0esample_profile\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\r\n\x05lower\x18\x05 \x01(\x05\x12\r\n\x05upper\x18\x06 \x01(\x05\"`\n\x12StreamReachRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x42\x0c\n\npopulation\"\xd9\x01\n\x13StreamReachResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12/\n\x0esample_profile\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\r\n\x05lower\x18\x05 \x01(\x05\x12\r\n\x05upper\x18\x06 \x01(\x05\x12\x12\n\nread_count\x18\x07 \x01(\x05\x12\x14\n\x0crecord_count\x18\x08 \x01(\x05\x32\x8b\x02\n\x0cReachService\x12\x92\x01\n\rEstimateReach\x12!.audience.v1.EstimateReachRequest\x1a\".audience.v1.EstimateReachResponse\":\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\"\"\x1d/crm/audiences/estimate-reach:\x01*\x12\x66\n\x0bStreamReach\x12\x1f.audience.v1.StreamReachRequest\x1a .audience.v1.StreamReachResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61udience/v1/reach_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x14\x45stimateReachRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x12)\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\n\npopulation\"\xb1\x01\n\x15\x45stimateReachResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12/\n\x0esample_profile\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\r\n\x05lower\x18\x05 \x01(\x05\x12\r\n\x05upper\x18\x06 \x01(\x05\"`\n\x12StreamReachRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x42\x0c\n\npopulation\"\xd9\x01\n\x13StreamReachResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12/\n\x0esample_profile\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\r\n\x05lower\x18\x05 \x01(\x05\x12\r\n\x05upper\x18\x06 \x01(\x05\x12\x12\n\nread_count\x18\x07 \x01(\x05\x12\x14\n\x0crecord_count\x18\x08 \x01(\x05\"1\n\x11GetOverlapRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08other_id\x18\x02 \x01(\t\"\xb4\x01\n\x12GetOverlapResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x0c\n\x04size\x18\x02 \x01(\x05\x12\x12\n\nother_size\x18\x03 \x01(\x05\x12\x0f\n\x07jaccard\x18\x04 \x01(\x01\x12\x16\n\x0eshare_of_first\x18\x05 \x01(\x01\x12\x17\n\x0fshare_of_second\x18\x06 \x01(\x01\x12+\n\x07read_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"0\n\x18GetOverlapRegionsRequest\x12\x14\n\x0c\x61udience_ids\x18\x01 \x03(\t\"\xbf\x02\n\x19GetOverlapRegionsResponse\x12+\n\x07regions\x18\x01 \x03(\x0b\x32\x1a.audience.v1.OverlapRegion\x12(\n\x05sizes\x18\x02 \x03(\x0b\x32\x19.audience.v1.AudienceSize\x12*\n\x08pairwise\x18\x03 \x03(\x0b\x32\x18.audience.v1.PairOverlap\x12\x13\n\x0bunion_count\x18\x04 \x01(\x05\x12/\n\nduplicates\x18\x05 \x03(\x0b\x32\x1b.audience.v1.EqualAudiences\x12,\n\x07subsets\x18\x06 \x03(\x0b\x32\x1b.audience.v1.AudienceSubset\x12+\n\x07read_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"4\n\rOverlapRegion\x12\x14\n\x0c\x61udience_ids\x18\x01 \x03(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"(\n\x0c\x41udienceSize\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x05\"|\n\x0bPairOverlap\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08other_id\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0f\n\x07jaccard\x18\x04 \x01(\x01\x12\x16\n\x0eshare_of_first\x18\x05 \x01(\x01\x12\x17\n\x0fshare_of_second\x18\x06 \x01(\x01\"&\n\x0e\x45qualAudiences\x12\x14\n\x0c\x61udience_ids\x18\x01 \x03(\t\".\n\x0e\x41udienceSubset\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08other_id\x18\x02 \x01(\t2\x9e\x04\n\x0cReachService\x12\x92\x01\n\rEstimateReach\x12!.audience.v1.EstimateReachRequest\x1a\".audience.v1.EstimateReachResponse\":\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\"\"\x1d/crm/audiences/estimate-reach:\x01*\x12\x66\n\x0bStreamReach\x12\x1f.audience.v1.StreamReachRequest\x1a .audience.v1.StreamReachResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read0\x01\x12\x98\x01\n\nGetOverlap\x12\x1e.audience.v1.GetOverlapRequest\x1a\x1f.audience.v1.GetOverlapResponse\"I\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x31\x12//crm/audiences/segments/{id}/overlap/{other_id}\x12v\n\x11GetOverlapRegions\x12%.audience.v1.GetOverlapRegionsRequest\x1a&.audience.v1.GetOverlapRegionsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REACHSERVICE'].methods_by_name['EstimateReach']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\002\"\"\035/crm/audiences/estimate-reach:\001*'
   _globals['_REACHSERVICE'].methods_by_name['StreamReach']._loaded_options = None
   _globals['_REACHSERVICE'].methods_by_name['StreamReach']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_REACHSERVICE'].methods_by_name['GetOverlap']._loaded_options = None
+  _globals['_REACHSERVICE'].methods_by_name['GetOverlap']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\0021\022//crm/audiences/segments/{id}/overlap/{other_id}'
+  _globals['_REACHSERVICE'].methods_by_name['GetOverlapRegions']._loaded_options = None
+  _globals['_REACHSERVICE'].methods_by_name['GetOverlapRegions']._serialized_options = b'\312\363\030\016audiences.read'
   _globals['_ESTIMATEREACHREQUEST']._serialized_start=230
   _globals['_ESTIMATEREACHREQUEST']._serialized_end=371
   _globals['_ESTIMATEREACHRESPONSE']._serialized_start=374
@@ -49,6 +53,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMREACHREQUEST']._serialized_end=649
   _globals['_STREAMREACHRESPONSE']._serialized_start=652
   _globals['_STREAMREACHRESPONSE']._serialized_end=869
-  _globals['_REACHSERVICE']._serialized_start=872
-  _globals['_REACHSERVICE']._serialized_end=1139
+  _globals['_GETOVERLAPREQUEST']._serialized_start=871
+  _globals['_GETOVERLAPREQUEST']._serialized_end=920
+  _globals['_GETOVERLAPRESPONSE']._serialized_start=923
+  _globals['_GETOVERLAPRESPONSE']._serialized_end=1103
+  _globals['_GETOVERLAPREGIONSREQUEST']._serialized_start=1105
+  _globals['_GETOVERLAPREGIONSREQUEST']._serialized_end=1153
+  _globals['_GETOVERLAPREGIONSRESPONSE']._serialized_start=1156
+  _globals['_GETOVERLAPREGIONSRESPONSE']._serialized_end=1475
+  _globals['_OVERLAPREGION']._serialized_start=1477
+  _globals['_OVERLAPREGION']._serialized_end=1529
+  _globals['_AUDIENCESIZE']._serialized_start=1531
+  _globals['_AUDIENCESIZE']._serialized_end=1571
+  _globals['_PAIROVERLAP']._serialized_start=1573
+  _globals['_PAIROVERLAP']._serialized_end=1697
+  _globals['_EQUALAUDIENCES']._serialized_start=1699
+  _globals['_EQUALAUDIENCES']._serialized_end=1737
+  _globals['_AUDIENCESUBSET']._serialized_start=1739
+  _globals['_AUDIENCESUBSET']._serialized_end=1785
+  _globals['_REACHSERVICE']._serialized_start=1788
+  _globals['_REACHSERVICE']._serialized_end=2330
 # @@protoc_insertion_point(module_scope)

@@ -4,11 +4,13 @@ isort:skip_file
 """
 
 from audience_service.pb.audience.v1 import resources_pb2 as _resources_pb2
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -195,3 +197,305 @@ class StreamReachResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamReachResponse: _TypeAlias = StreamReachResponse  # noqa: Y015
+
+@_typing.final
+class GetOverlapRequest(_message.Message):
+    """GetOverlapRequest asks for GetOverlap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    OTHER_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the first audience."""
+    other_id: _builtins.str
+    """other_id is the second audience, of the same datatype; it may be the first one again."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        other_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "other_id", b"other_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOverlapRequest: _TypeAlias = GetOverlapRequest  # noqa: Y015
+
+@_typing.final
+class GetOverlapResponse(_message.Message):
+    """GetOverlapResponse answers GetOverlap. All counts are made by one command, and are as EstimateReach's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    OTHER_SIZE_FIELD_NUMBER: _builtins.int
+    JACCARD_FIELD_NUMBER: _builtins.int
+    SHARE_OF_FIRST_FIELD_NUMBER: _builtins.int
+    SHARE_OF_SECOND_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """count is how many members are in both."""
+    size: _builtins.int
+    """size is how many members the first audience has."""
+    other_size: _builtins.int
+    """other_size is how many members the second audience has."""
+    jaccard: _builtins.float
+    """jaccard is the share of those in either who are in both, 0 to 1; 0 where both are empty."""
+    share_of_first: _builtins.float
+    """share_of_first is the share of the first audience that is in the second, 0 to 1; 0 where the first is empty."""
+    share_of_second: _builtins.float
+    """share_of_second is the share of the second audience that is in the first, 0 to 1; 0 where the second is empty."""
+    @_builtins.property
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """read_at is when the counts were begun."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        size: _builtins.int = ...,
+        other_size: _builtins.int = ...,
+        jaccard: _builtins.float = ...,
+        share_of_first: _builtins.float = ...,
+        share_of_second: _builtins.float = ...,
+        read_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "jaccard", b"jaccard", "other_size", b"other_size", "read_at", b"read_at", "share_of_first", b"share_of_first", "share_of_second", b"share_of_second", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOverlapResponse: _TypeAlias = GetOverlapResponse  # noqa: Y015
+
+@_typing.final
+class GetOverlapRegionsRequest(_message.Message):
+    """GetOverlapRegionsRequest asks for GetOverlapRegions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids are two to eight audiences of one datatype, none of them twice."""
+
+    def __init__(
+        self,
+        *,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_ids", b"audience_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOverlapRegionsRequest: _TypeAlias = GetOverlapRegionsRequest  # noqa: Y015
+
+@_typing.final
+class GetOverlapRegionsResponse(_message.Message):
+    """GetOverlapRegionsResponse answers GetOverlapRegions. All counts are made by one command."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGIONS_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
+    PAIRWISE_FIELD_NUMBER: _builtins.int
+    UNION_COUNT_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    SUBSETS_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    union_count: _builtins.int
+    """union_count is how many members are in any of the audiences: the sum of the regions."""
+    @_builtins.property
+    def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverlapRegion]:
+        """regions are those that somebody is in, the largest first. Nobody is in two of them."""
+
+    @_builtins.property
+    def sizes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceSize]:
+        """sizes are those of the audiences, in the order of the request: each the sum of the regions that it has a part in."""
+
+    @_builtins.property
+    def pairwise(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairOverlap]:
+        """pairwise are every two of the audiences, the one that the request names earlier first."""
+
+    @_builtins.property
+    def duplicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___EqualAudiences]:
+        """duplicates are audiences that have the very same members. Empty ones are not named."""
+
+    @_builtins.property
+    def subsets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceSubset]:
+        """subsets are audiences that lie wholly inside a larger one. Empty ones are not named."""
+
+    @_builtins.property
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """read_at is when the counts were begun."""
+
+    def __init__(
+        self,
+        *,
+        regions: _abc.Iterable[Global___OverlapRegion] | None = ...,
+        sizes: _abc.Iterable[Global___AudienceSize] | None = ...,
+        pairwise: _abc.Iterable[Global___PairOverlap] | None = ...,
+        union_count: _builtins.int = ...,
+        duplicates: _abc.Iterable[Global___EqualAudiences] | None = ...,
+        subsets: _abc.Iterable[Global___AudienceSubset] | None = ...,
+        read_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicates", b"duplicates", "pairwise", b"pairwise", "read_at", b"read_at", "regions", b"regions", "sizes", b"sizes", "subsets", b"subsets", "union_count", b"union_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOverlapRegionsResponse: _TypeAlias = GetOverlapRegionsResponse  # noqa: Y015
+
+@_typing.final
+class OverlapRegion(_message.Message):
+    """OverlapRegion is those who are in all of some audiences and in none of the others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """count is how many they are, one at least."""
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids are the audiences that they are in, one at least."""
+
+    def __init__(
+        self,
+        *,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_ids", b"audience_ids", "count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OverlapRegion: _TypeAlias = OverlapRegion  # noqa: Y015
+
+@_typing.final
+class AudienceSize(_message.Message):
+    """AudienceSize is how many members an audience has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the audience."""
+    size: _builtins.int
+    """size is as EstimateReach's count."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceSize: _TypeAlias = AudienceSize  # noqa: Y015
+
+@_typing.final
+class PairOverlap(_message.Message):
+    """PairOverlap is what two of the audiences have in common, whatever else their members are in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    OTHER_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    JACCARD_FIELD_NUMBER: _builtins.int
+    SHARE_OF_FIRST_FIELD_NUMBER: _builtins.int
+    SHARE_OF_SECOND_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the first audience."""
+    other_id: _builtins.str
+    """other_id is the second audience."""
+    count: _builtins.int
+    """count is how many members are in both."""
+    jaccard: _builtins.float
+    """jaccard is the share of those in either who are in both, 0 to 1; 0 where both are empty."""
+    share_of_first: _builtins.float
+    """share_of_first is the share of the first audience that is in the second, 0 to 1; 0 where the first is empty."""
+    share_of_second: _builtins.float
+    """share_of_second is the share of the second audience that is in the first, 0 to 1; 0 where the second is empty."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        other_id: _builtins.str = ...,
+        count: _builtins.int = ...,
+        jaccard: _builtins.float = ...,
+        share_of_first: _builtins.float = ...,
+        share_of_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "id", b"id", "jaccard", b"jaccard", "other_id", b"other_id", "share_of_first", b"share_of_first", "share_of_second", b"share_of_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PairOverlap: _TypeAlias = PairOverlap  # noqa: Y015
+
+@_typing.final
+class EqualAudiences(_message.Message):
+    """EqualAudiences are audiences that have the very same members."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids are two or more, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_ids", b"audience_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EqualAudiences: _TypeAlias = EqualAudiences  # noqa: Y015
+
+@_typing.final
+class AudienceSubset(_message.Message):
+    """AudienceSubset is an audience that lies inside another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    OTHER_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the audience, whose every member is in the other."""
+    other_id: _builtins.str
+    """other_id is the larger audience."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        other_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "other_id", b"other_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AudienceSubset: _TypeAlias = AudienceSubset  # noqa: Y015

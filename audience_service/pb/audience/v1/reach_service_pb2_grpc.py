@@ -45,6 +45,16 @@ class ReachServiceStub:
                 request_serializer=audience_dot_v1_dot_reach__service__pb2.StreamReachRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_reach__service__pb2.StreamReachResponse.FromString,
                 _registered_method=True)
+        self.GetOverlap = channel.unary_unary(
+                '/audience.v1.ReachService/GetOverlap',
+                request_serializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapResponse.FromString,
+                _registered_method=True)
+        self.GetOverlapRegions = channel.unary_unary(
+                '/audience.v1.ReachService/GetOverlapRegions',
+                request_serializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsResponse.FromString,
+                _registered_method=True)
 
 
 class ReachServiceServicer:
@@ -72,6 +82,24 @@ class ReachServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOverlap(self, request, context):
+        """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+        INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOverlapRegions(self, request, context):
+        """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
+        Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
+        every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
+        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReachServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -84,6 +112,16 @@ def add_ReachServiceServicer_to_server(servicer, server):
                     servicer.StreamReach,
                     request_deserializer=audience_dot_v1_dot_reach__service__pb2.StreamReachRequest.FromString,
                     response_serializer=audience_dot_v1_dot_reach__service__pb2.StreamReachResponse.SerializeToString,
+            ),
+            'GetOverlap': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOverlap,
+                    request_deserializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapResponse.SerializeToString,
+            ),
+            'GetOverlapRegions': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOverlapRegions,
+                    request_deserializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -141,6 +179,60 @@ class ReachService:
             '/audience.v1.ReachService/StreamReach',
             audience_dot_v1_dot_reach__service__pb2.StreamReachRequest.SerializeToString,
             audience_dot_v1_dot_reach__service__pb2.StreamReachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOverlap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.ReachService/GetOverlap',
+            audience_dot_v1_dot_reach__service__pb2.GetOverlapRequest.SerializeToString,
+            audience_dot_v1_dot_reach__service__pb2.GetOverlapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOverlapRegions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.ReachService/GetOverlapRegions',
+            audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsRequest.SerializeToString,
+            audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

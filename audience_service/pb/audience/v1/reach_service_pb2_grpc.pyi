@@ -46,6 +46,16 @@ class ReachServiceStub:
     that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
     TOO_MANY_STREAMS, STORE_UNAVAILABLE.
     """
+    GetOverlap: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRequest, _reach_service_pb2.GetOverlapResponse]
+    """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+    INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
+    GetOverlapRegions: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRegionsRequest, _reach_service_pb2.GetOverlapRegionsResponse]
+    """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
+    Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
+    every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
+    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
 
 @_typing.type_check_only
 class ReachServiceAsyncStub(ReachServiceStub):
@@ -64,6 +74,16 @@ class ReachServiceAsyncStub(ReachServiceStub):
     exact count, which comes with a member; nothing follows it. A stream that ends with no exact count was cut. Records
     that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
     TOO_MANY_STREAMS, STORE_UNAVAILABLE.
+    """
+    GetOverlap: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRequest, _reach_service_pb2.GetOverlapResponse]  # type: ignore[assignment]
+    """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+    INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
+    GetOverlapRegions: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRegionsRequest, _reach_service_pb2.GetOverlapRegionsResponse]  # type: ignore[assignment]
+    """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
+    Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
+    every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
+    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
     """
 
 class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -92,6 +112,28 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         exact count, which comes with a member; nothing follows it. A stream that ends with no exact count was cut. Records
         that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
         TOO_MANY_STREAMS, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def GetOverlap(
+        self,
+        request: _reach_service_pb2.GetOverlapRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reach_service_pb2.GetOverlapResponse, _abc.Awaitable[_reach_service_pb2.GetOverlapResponse]]:
+        """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+        INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """
+
+    @_abc_1.abstractmethod
+    def GetOverlapRegions(
+        self,
+        request: _reach_service_pb2.GetOverlapRegionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reach_service_pb2.GetOverlapRegionsResponse, _abc.Awaitable[_reach_service_pb2.GetOverlapRegionsResponse]]:
+        """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
+        Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
+        every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
+        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
         """
 
 def add_ReachServiceServicer_to_server(servicer: ReachServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

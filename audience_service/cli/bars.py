@@ -1,0 +1,30 @@
+"""Counts as bars in a terminal."""
+
+from collections.abc import Sequence
+
+from rich.bar import Bar
+from rich.table import Table
+from rich.text import Text
+
+_WIDTH = 32
+
+
+def printable(text: str) -> Text:
+    """A text that others wrote, as it may stand in a terminal: neither markup nor control characters have effect."""
+    return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))
+
+
+def percent(part: float, whole: float) -> str:
+    """A share in words: `12.3 %`."""
+    return f"{100 * part / whole:.1f} %" if whole else "0.0 %"
+
+
+def bars(title: str, counts: Sequence[tuple[Text, int]], whole: int) -> Table:
+    """Counts with their names, each as a bar and as a share of the whole."""
+    table = Table("", "count", "share", "", title=printable(title), title_justify="left", box=None, pad_edge=False)
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for name, count in counts:
+        bar = Bar(size=max(whole, 1), begin=0, end=min(count, whole), width=_WIDTH, color="cyan")
+        table.add_row(name, f"{count:,}", percent(count, whole), bar)
+    return table

@@ -1,0 +1,107 @@
+"""The service as the commands call it: a running server, with a token, and its refusals as messages."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+import grpc
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from audience_service.cli.token import mint
+from audience_service.domain.caller import Scope
+from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
+from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
+from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
+from audience_service.settings import Settings, SettingsError
+
+_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - told apart, not bound
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Answer = TypeVar("Answer", bound=Message)
+
+
+def server_address(settings: Settings) -> str:
+    """Where a server with these settings is reached from this machine."""
+    host, _, port = settings.listen.rpartition(":")
+    return f"{_EVERY_ADDRESS.get(host, host)}:{port}"
+
+
+def calling(command: Command) -> Command:
+    """The options of a command that calls a server: `org`, `token`, `timeout` and `as_json`."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON, for scripts."),
+        click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Seconds to wait."),
+        click.option(
+            "--token", default="", help="The caller's token. Default AUDIENCE_TOKEN, or one made with the key."
+        ),
+        click.option("--org", required=True, help="The org that is asked about."),
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The stubs of a server, called as one caller."""
+
+    segments: Any
+    reach: Any
+    membership: Any
+    metadata: tuple[tuple[str, str], ...]
+    timeout: float
+
+    def call(self, rpc: Callable[..., Answer], request: Message) -> Answer:
+        """The answer of one of the stubs' RPCs."""
+        return rpc(request, metadata=self.metadata, timeout=self.timeout)
+
+
+@contextmanager
+def connected(org: str, token: str, timeout: float) -> Iterator[Client]:
+    """A client of the server at AUDIENCE_LISTEN. Turns its refusals into ClickException, which says what and where."""
+    settings = Settings.load()
+    address = server_address(settings)
+    metadata = (("authorization", f"Bearer {token or _token(settings, org)}"), ("orgid", org))
+    with grpc.insecure_channel(address) as channel:
+        stubs = (SegmentServiceStub(channel), ReachServiceStub(channel), MembershipServiceStub(channel))
+        try:
+            yield Client(*stubs, metadata=metadata, timeout=timeout)
+        except grpc.RpcError as error:
+            raise click.ClickException(_refusal(error, address)) from None
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """A message as JSON would have it, zeros shown."""
+    return MessageToDict(message, always_print_fields_with_no_presence=True)
+
+
+def _token(settings: Settings, org: str) -> str:
+    if settings.token:
+        return settings.token.get_secret_value()
+    if not settings.has_key:
+        raise SettingsError("AUDIENCE_TOKEN: is missing; set it, give --token, or set the server's AUDIENCE_JWT_KEY")
+    return mint(settings, org=org, subject="cli", scopes=(Scope.READ,))
+
+
+def _refusal(error: Any, address: str) -> str:
+    """What an error says: its reason, message and metadata, and every place in the request that it names."""
+    status = rpc_status.from_call(error)
+    if status is None:
+        return f"{address}: {error.code().name}"
+    lines = [status.message]
+    for detail in status.details:
+        info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        if detail.Unpack(info):
+            lines[0] = f"{info.reason}: {status.message}{_in_brackets(info.metadata)}"
+        elif detail.Unpack(request) and len(request.field_violations) > 1:
+            lines += [f"  {violation.field}: {violation.description}" for violation in request.field_violations]
+    return "\n".join(lines)
+
+
+def _in_brackets(metadata: Mapping[str, str]) -> str:
+    said = ", ".join(f"{name} {value}" for name, value in sorted(metadata.items()))
+    return f" ({said})" if said else ""

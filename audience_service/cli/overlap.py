@@ -1,0 +1,82 @@
+"""`audience-service overlap`: what audiences have in common, as bars and as a matrix."""
+
+import json
+from collections.abc import Sequence
+from string import ascii_uppercase
+from typing import TypeAlias
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from audience_service.cli.bars import bars, percent, printable
+from audience_service.cli.client import as_dict, calling, connected
+from audience_service.pb.audience.v1 import reach_service_pb2 as pb
+from audience_service.pb.audience.v1 import segment_service_pb2 as segments
+
+Regions: TypeAlias = pb.GetOverlapRegionsResponse
+
+
+@click.command()
+@click.argument("audience_ids", nargs=-1, required=True)
+@calling
+def overlap(*, audience_ids: Sequence[str], org: str, token: str, timeout: float, as_json: bool) -> None:
+    """Show what two to eight audiences have in common, on the server at AUDIENCE_LISTEN."""
+    with connected(org, token, timeout) as client:
+        request = pb.GetOverlapRegionsRequest(audience_ids=audience_ids)
+        found: Regions = client.call(client.reach.GetOverlapRegions, request)
+        requests = [segments.GetSegmentRequest(id=audience_id) for audience_id in ([] if as_json else audience_ids)]
+        names = [client.call(client.segments.GetSegment, one).name for one in requests]
+    if as_json:
+        click.echo(json.dumps(as_dict(found), ensure_ascii=False))
+        return
+    letters = dict(zip(audience_ids, ascii_uppercase, strict=False))
+    console = Console(highlight=False)
+    labels = [Text(f"{letter}  ") + printable(name) for letter, name in zip(letters.values(), names, strict=True)]
+    sizes = [(label, size.size) for label, size in zip(labels, found.sizes, strict=True)]
+    regions = [(Text(_letters(letters, region.audience_ids)), region.count) for region in found.regions]
+    console.print(bars(f"audiences, of the {found.union_count:,} in any of them", sizes, found.union_count))
+    console.print()
+    console.print(bars("in exactly these", regions, found.union_count))
+    console.print()
+    console.print(_matrix(found, letters))
+    for line in _findings(found, letters):
+        console.print(line)
+
+
+def _matrix(found: Regions, letters: dict[str, str]) -> Table:
+    """How much of each row's audience is in each column's."""
+    shares: dict[tuple[str, str], tuple[int, float]] = {}
+    for pair in found.pairwise:
+        shares[pair.id, pair.other_id] = pair.count, pair.share_of_first
+        shares[pair.other_id, pair.id] = pair.count, pair.share_of_second
+    table = Table(
+        "",
+        *letters.values(),
+        title="how much of the row is in the column",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for audience_id, letter in letters.items():
+        cells = [
+            f"{percent(shares[audience_id, other][1], 1)}\n({shares[audience_id, other][0]:,})"
+            if other != audience_id
+            else "·"
+            for other in letters
+        ]
+        table.add_row(letter, *cells)
+    return table
+
+
+def _findings(found: Regions, letters: dict[str, str]) -> list[str]:
+    same = [f"{_letters(letters, group.audience_ids)} have the very same members" for group in found.duplicates]
+    return same + [f"{letters[one.id]} lies wholly inside {letters[one.other_id]}" for one in found.subsets]
+
+
+def _letters(letters: dict[str, str], audience_ids: Sequence[str]) -> str:
+    """The letters of some audiences, each in a place of its own."""
+    return " ".join(letter if audience_id in audience_ids else "·" for audience_id, letter in letters.items())

@@ -1,0 +1,45 @@
+"""`audience-service reach`: how many members an audience or a filter has, beside all of its org."""
+
+import json
+
+import click
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console
+
+from audience_service.cli.bars import bars, printable
+from audience_service.cli.client import as_dict, calling, connected
+from audience_service.pb.audience.v1 import reach_service_pb2 as pb
+from audience_service.pb.audience.v1 import resources_pb2 as resources
+from audience_service.pb.audience.v1 import segment_service_pb2 as segments
+
+
+@click.command()
+@click.argument("audience_id", default="")
+@click.option("--datatype", default="contact", show_default=True, help="What an unsaved filter is over.")
+@click.option("--where", default="", help='An unsaved filter instead of an audience, as JSON: \'{"country": "US"}\'.')
+@calling
+def reach(*, audience_id: str, datatype: str, where: str, org: str, token: str, timeout: float, as_json: bool) -> None:
+    """Count the members of an audience, or of a filter, on the server at AUDIENCE_LISTEN."""
+    if bool(audience_id) == bool(where):
+        raise click.UsageError("give an AUDIENCE_ID or --where, one of them")
+    with connected(org, token, timeout) as client:
+        name = "filter"
+        request = pb.EstimateReachRequest(filter=resources.Filter(datatype=datatype, where_json=where))
+        if audience_id:
+            segment = client.call(client.segments.GetSegment, segments.GetSegmentRequest(id=audience_id))
+            name, datatype = segment.name, segment.filter.datatype
+            request = pb.EstimateReachRequest(audience_id=audience_id)
+        estimate = client.call(client.reach.EstimateReach, request)
+        everyone = pb.EstimateReachRequest(filter=resources.Filter(datatype=datatype, where_json="{}"))
+        total = client.call(client.reach.EstimateReach, everyone).count
+    if as_json:
+        click.echo(json.dumps({**as_dict(estimate), "total": total}, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    console.print(bars(f"{datatype} of {org}", [(printable(name), estimate.count)], total))
+    console.print(f"of {total:,} in use, as of {estimate.read_at.ToJsonString()}")
+    if not estimate.exact:
+        console.print(f"estimated from a sample: {estimate.lower:,} to {estimate.upper:,} in 95 of 100 cases")
+    if estimate.HasField("sample_profile"):
+        console.print("\none of them, masked:")
+        console.print_json(json.dumps(MessageToDict(estimate.sample_profile)), ensure_ascii=True)

@@ -1,0 +1,43 @@
+"""Overlaps of audiences as messages."""
+
+from audience_service.domain.regions import Regions
+from audience_service.pb.audience.v1 import reach_service_pb2 as pb
+from audience_service.rpc.structs import encode_moment
+
+
+def encode_overlap(value: Regions) -> pb.GetOverlapResponse:
+    """The overlap of two audiences as callers see it."""
+    [pair] = value.pairs()
+    return pb.GetOverlapResponse(
+        count=pair.count,
+        size=pair.size,
+        other_size=pair.other_size,
+        jaccard=pair.jaccard,
+        share_of_first=pair.share_of_first,
+        share_of_second=pair.share_of_second,
+        read_at=encode_moment(value.read_at),
+    )
+
+
+def encode_regions(value: Regions) -> pb.GetOverlapRegionsResponse:
+    """The regions of several audiences, and what follows from them, as callers see it."""
+    sizes = zip(value.audience_ids, value.sizes, strict=True)
+    return pb.GetOverlapRegionsResponse(
+        regions=[pb.OverlapRegion(audience_ids=ids, count=count) for ids, count in value.largest_first()],
+        sizes=[pb.AudienceSize(id=audience_id, size=size) for audience_id, size in sizes],
+        pairwise=[
+            pb.PairOverlap(
+                id=pair.id,
+                other_id=pair.other_id,
+                count=pair.count,
+                jaccard=pair.jaccard,
+                share_of_first=pair.share_of_first,
+                share_of_second=pair.share_of_second,
+            )
+            for pair in value.pairs()
+        ],
+        union_count=value.union,
+        duplicates=[pb.EqualAudiences(audience_ids=ids) for ids in value.duplicates()],
+        subsets=[pb.AudienceSubset(id=inner, other_id=outer) for inner, outer in value.subsets()],
+        read_at=encode_moment(value.read_at),
+    )

@@ -1,0 +1,300 @@
+"""What GetOverlap and GetOverlapRegions promise, on every store."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from audience_service.mongo import joins
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+Insert = Callable[..., list[str]]
+CROWD = {"embedded": 250, "mongodb": 5_000}
+
+
+def contact_filter(where: dict[str, Any]) -> dict[str, Any]:
+    return {"datatype": "contact", "where": where}
+
+
+def overlap(client: Client, audience_id: str, other_id: str) -> Any:
+    return client.call("GetOverlap", {"id": audience_id, "otherId": other_id})
+
+
+def check(client: Client, audience_ids: list[str]) -> Any:
+    """The regions, every number of them held to the sets of members that StreamMembers sends."""
+    members = {audience_id: set(client.members(audienceId=audience_id)) for audience_id in audience_ids}
+    answer = client.call("GetOverlapRegions", {"audienceIds": audience_ids})
+    everyone = set().union(*members.values())
+    by_hand: dict[tuple[str, ...], int] = {}
+    for one in everyone:
+        region = tuple(name for name, some in members.items() if one in some)
+        by_hand[region] = by_hand.get(region, 0) + 1
+    assert {tuple(region.audience_ids): region.count for region in answer.regions} == by_hand
+    assert answer.union_count == len(everyone)
+    assert [(size.id, size.size) for size in answer.sizes] == [(name, len(some)) for name, some in members.items()]
+    assert answer.HasField("read_at")
+    for pair, (name, other) in zip(answer.pairwise, itertools.combinations(members, 2), strict=True):
+        assert (pair.id, pair.other_id) == (name, other)
+        held_to(pair, members[name], members[other])
+    for name, other in itertools.product(members, repeat=2):
+        pair = overlap(client, name, other)
+        held_to(pair, members[name], members[other])
+        assert (pair.size, pair.other_size) == (len(members[name]), len(members[other]))
+        assert pair.HasField("read_at")
+    return answer
+
+
+def held_to(pair: Any, first: set[str], second: set[str]) -> None:
+    """What an answer says of two audiences is so of their members."""
+    both, either = len(first & second), len(first | second)
+    assert pair.count == both
+    assert pair.jaccard == (both / either if either else 0)
+    assert pair.share_of_first == (both / len(first) if first else 0)
+    assert pair.share_of_second == (both / len(second) if second else 0)
+
+
+@pytest.fixture
+def ids(insert: Insert) -> list[str]:
+    """Ten contacts: those of the US have odd numbers; the last one is archived."""
+    contacts: list[dict[str, Any]] = [{"data": {"n": n, "country": "US" if n % 2 else "FR"}} for n in range(10)]
+    contacts[9]["state"] = "archived"
+    return insert(contacts)
+
+
+@pytest.fixture(params=["inline", "joined"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Lists go into the filter, or are too long for it."""
+    if request.param == "joined":
+        monkeypatch.setattr(joins, "_INLINE_BYTES", 10)
+    return str(request.param)
+
+
+def test_audiences_of_every_kind_overlap_as_their_members_do(way: str, client: Client, ids: list[str]) -> None:
+    listed = client.create(name="list", type="static", contactIds=[*ids[:4], ids[8]]).id
+    of_us = client.create(name="of the US", filter=contact_filter({"country": "US"})).id
+    nested = client.create(
+        name="nested", filter=contact_filter({"$or": [{"$inAudience": listed}, {"$inAudience": of_us}]})
+    ).id
+    outside = client.create(name="outside", filter=contact_filter({"$nor": [{"$inAudience": listed}]})).id
+    archived = client.create(name="archived", filter=contact_filter({"state": "archived"})).id
+    second = client.create(name="second list", type="static", contactIds=ids[3:6]).id
+    answer = check(client, [listed, of_us, nested, outside, archived, second])
+    assert answer.union_count == 10
+    assert {(subset.id, subset.other_id) for subset in answer.subsets} == {(listed, nested), (of_us, nested)}
+    check(client, [nested, outside])
+    check(client, [second, outside])
+    check(client, [outside, listed])
+
+
+def test_members_that_are_gone_are_in_no_region(client: Client, service: Service, ids: list[str]) -> None:
+    listed = client.create(name="list", type="static", contactIds=ids[:6]).id
+    other = client.create(name="other", type="static", contactIds=ids[4:8]).id
+    low = client.create(name="low", filter=contact_filter({"n": {"$lt": 6}})).id
+    service.store.database["contact"].update_one({"pk": ids[0]}, {"$set": {"state": "deleted"}})
+    service.store.database["contact"].delete_one({"pk": ids[4]})
+    answer = check(client, [listed, other, low])
+    assert [size.size for size in answer.sizes] == [4, 3, 4]
+    assert [list(same.audience_ids) for same in answer.duplicates] == [[listed, low]]
+
+
+def test_nobody_is_a_share_of_0_and_no_finding(client: Client, ids: list[str]) -> None:
+    nobody = client.create(name="nobody", filter=contact_filter({"n": 99})).id
+    empty = client.create(name="empty", type="static").id
+    none = client.create(name="none", filter=contact_filter({"n": {"$gt": 99}})).id
+    low = client.create(name="low", filter=contact_filter({"n": {"$lt": 3}})).id
+    answer = check(client, [nobody, empty, low])
+    assert ([size.size for size in answer.sizes], len(answer.duplicates), len(answer.subsets)) == ([0, 0, 3], 0, 0)
+    pair = overlap(client, nobody, none)
+    assert (pair.count, pair.size, pair.other_size, pair.jaccard, pair.share_of_first) == (0, 0, 0, 0, 0)
+    answer = check(client, [nobody, none])
+    assert (len(answer.regions), answer.union_count) == (0, 0)
+
+
+def test_audiences_of_the_same_members_are_named(client: Client, ids: list[str]) -> None:
+    odd = client.create(name="odd", filter=contact_filter({"country": {"$nin": ["FR", "DE"]}})).id
+    of_us = client.create(name="of the US", filter=contact_filter({"country": "US"})).id
+    frozen = client.create(name="frozen", type="static", filter=contact_filter({"country": "US"})).id
+    few = client.create(name="few", type="static", contactIds=[ids[1], ids[5]]).id
+    apart = client.create(name="apart", filter=contact_filter({"country": "FR"})).id
+    answer = check(client, [few, odd, apart, of_us, frozen])
+    assert [list(same.audience_ids) for same in answer.duplicates] == [[odd, of_us, frozen]]
+    assert [(subset.id, subset.other_id) for subset in answer.subsets] == [(few, odd), (few, of_us), (few, frozen)]
+    assert [(list(region.audience_ids), region.count) for region in answer.regions] == [
+        ([apart], 5),
+        ([odd, of_us, frozen], 2),
+        ([few, odd, of_us, frozen], 2),
+    ]
+    itself = overlap(client, odd, odd)
+    assert (itself.count, itself.size, itself.other_size, itself.jaccard) == (4, 4, 4, 1)
+
+
+def test_eight_audiences_have_every_region_that_somebody_is_in(client: Client, insert: Insert) -> None:
+    insert([{"data": {"n": n}} for n in range(1_025, 1_280)])
+    audiences = [
+        client.create(
+            name=f"bit {bit}",
+            filter=contact_filter({"n": {"$in": [n for n in range(1_024, 1_280) if n >> bit & 1]}}),
+        )
+        for bit in range(8)
+    ]
+    answer = client.call("GetOverlapRegions", {"audienceIds": [audience.id for audience in audiences]})
+    assert {region.count for region in answer.regions} == {1}
+    assert (len(answer.regions), answer.union_count) == (255, 255)
+    assert {size.size for size in answer.sizes} == {128}
+    assert {pair.count for pair in answer.pairwise} == {64}
+    assert len(answer.pairwise) == 28
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [
+        ([], "audience_ids[0]"),
+        (["a"], "audience_ids[1]"),
+        (["a", "b", "a"], "audience_ids[2]"),
+        (["a", "a"], "audience_ids[1]"),
+        (["a", ""], "audience_ids[1]"),
+        (["a", "leads"], "audience_ids[1]"),
+        (["leads", "a", "b"], "audience_ids[1]"),
+        (["a", "b", *"cdefghi"], "audience_ids[8]"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_at_its_place(
+    client: Client, refused: Callable[..., Refusal], asked: list[str], place: str
+) -> None:
+    leads = client.create(name="leads", type="static", filter={"datatype": "lead"}).id
+    made = {name: client.create(name=name, filter=contact_filter({})).id for name in {*asked} - {"", "leads"}}
+    named = {**made, "leads": leads, "": ""}
+    refusal = refused(lambda: client.call("GetOverlapRegions", {"audienceIds": [named[name] for name in asked]}))
+    assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert refusal.fields == [place]
+
+
+def test_an_overlap_names_two_audiences_of_one_datatype(client: Client, refused: Callable[..., Refusal]) -> None:
+    leads = client.create(name="leads", filter={"datatype": "lead", "where": {}}).id
+    contacts = client.create(name="contacts", type="static").id
+    for audience_id, other_id, place in (
+        (contacts, leads, "other_id"),
+        (leads, contacts, "other_id"),
+        ("", contacts, "id"),
+        (contacts, "", "other_id"),
+    ):
+        refusal = refused(lambda a=audience_id, b=other_id: overlap(client, a, b))
+        assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [place])
+
+
+def test_an_audience_of_another_org_is_not_found(
+    service: Service, client: Client, refused: Callable[..., Refusal], org: str
+) -> None:
+    mine = client.create(name="mine", filter=contact_filter({})).id
+    theirs = service.client(f"{org}2").create(name="theirs", filter=contact_filter({})).id
+    for unknown in (theirs, "segment-none", "contact-1"):
+        for call in (
+            lambda u=unknown: overlap(client, mine, u),
+            lambda u=unknown: overlap(client, u, mine),
+            lambda u=unknown: client.call("GetOverlapRegions", {"audienceIds": [mine, u]}),
+        ):
+            refusal = refused(call)
+            assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.NOT_FOUND, "AUDIENCE_NOT_FOUND")
+            assert refusal.info.metadata["id"] == unknown
+
+
+def test_an_expression_that_fails_is_the_audiences(
+    service: Service, client: Client, refused: Callable[..., Refusal], insert: Insert
+) -> None:
+    insert([{"data": {"n": "many"}}])
+    failing = {"$expr": {"$gt": [{"$divide": ["$data.n", 2]}, 1]}}
+    sound = client.create(name="sound", filter=contact_filter({})).id
+    unsound = client.create(name="unsound", filter=contact_filter(failing)).id
+    for other in (sound, client.create(name="list", type="static").id):
+        refusal = refused(lambda o=other: overlap(client, o, unsound))
+        if service.kind == "embedded":
+            assert refusal.info.reason == "UNSUPPORTED_BY_STORE"
+        else:
+            assert (refusal.info.reason, refusal.info.metadata["id"]) == ("UNUSABLE_AUDIENCE", unsound)
+            assert "many" not in refusal.message
+
+
+def test_what_the_embedded_store_gets_wrong_is_refused(
+    service: Service, client: Client, refused: Callable[..., Refusal], ids: list[str]
+) -> None:
+    sound = client.create(name="sound", filter=contact_filter({})).id
+    sized = client.create(name="sized", filter=contact_filter({"tags": {"$size": 0}})).id
+    if service.kind == "embedded":
+        assert refused(lambda: overlap(client, sound, sized)).info.reason == "UNSUPPORTED_BY_STORE"
+    else:
+        assert overlap(client, sound, sized).size == 9
+
+
+@pytest.fixture(scope="module")
+def crowd(service: Service) -> Iterator[tuple[Client, list[str]]]:
+    """A client of an org of 5,000 contacts, and twelve audiences of every kind over them.
+
+    The embedded store, which takes a second for what takes a millisecond elsewhere, has 250.
+    """
+    from audience_service.samples import sample_contacts
+
+    org = "crowd"
+    service.store.insert(list(sample_contacts(org, CROWD[service.kind])))
+    client = service.client(org)
+
+    def saved(name: str, where: dict[str, Any], **fields: Any) -> str:
+        return str(client.create(name=name, filter=contact_filter(where), **fields).id)
+
+    us = saved("of the US", {"country": "US"})
+    vip = saved("VIPs", {"tags": "vip"})
+    frozen = saved("frozen VIPs", {"tags": "vip"}, type="static")
+    half = saved("half", {"score": {"$gte": 50}}, type="static")
+    yield (
+        client,
+        [
+            us,
+            vip,
+            frozen,
+            half,
+            saved("everyone", {}),
+            saved("nobody", {"country": "nowhere"}),
+            client.create(name="empty", type="static").id,
+            saved("openers", {"lastEmailOpenedAt": {"$gte": "2026-01-01T00:00:00Z"}}),
+            saved("US or half", {"$or": [{"$inAudience": us}, {"$inAudience": half}]}),
+            saved("no VIPs", {"$nor": [{"$inAudience": frozen}]}),
+            saved("archived too", {"state": {"$in": ["active", "archived"]}}),
+            saved("frozen US", {"country": "US", "score": {"$lt": 80}}, type="static"),
+        ],
+    )
+    for name in ("contact", "segment", "audience_member", "segment_version"):
+        service.store.database[name].delete_many({"sk": {"$regex": f"^{org}/"}})
+
+
+@pytest.mark.timeout(300)
+def test_any_audiences_of_a_crowd_overlap_as_their_members_do(
+    service: Service, crowd: tuple[Client, list[str]]
+) -> None:
+    client, audience_ids = crowd
+    members = {name: set(client.members(audienceId=name)) for name in audience_ids}
+    assert len(members[audience_ids[4]]) > CROWD[service.kind] * 0.9
+
+    @settings(
+        max_examples=25 if service.kind == "mongodb" else 8, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(st.lists(st.sampled_from(audience_ids), min_size=2, max_size=8, unique=True))
+    def agree(asked: list[str]) -> None:
+        answer = client.call("GetOverlapRegions", {"audienceIds": asked}, timeout=60)
+        regions: dict[tuple[str, ...], int] = {}
+        for one in set().union(*(members[name] for name in asked)):
+            region = tuple(name for name in asked if one in members[name])
+            regions[region] = regions.get(region, 0) + 1
+        assert {tuple(region.audience_ids): region.count for region in answer.regions} == regions
+        assert answer.union_count == sum(regions.values())
+        assert [(size.id, size.size) for size in answer.sizes] == [(name, len(members[name])) for name in asked]
+        for pair in answer.pairwise:
+            held_to(pair, members[pair.id], members[pair.other_id])
+        two = overlap(client, *asked[:2])
+        held_to(two, *(members[name] for name in asked[:2]))
+        assert (two.size, two.other_size) == tuple(client.count(audienceId=name) for name in asked[:2])
+
+    agree()

@@ -1,0 +1,105 @@
+"""The commands that ask a running server, as a user runs them."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.client import Client
+from tests.conftest import KEY, Service
+from tests.test_cli import run
+
+EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+
+
+@pytest.fixture
+def asked(service: Service, org: str) -> Any:
+    """Run a command about the test's org; it finds the server and the key in its settings."""
+    settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{service.app.port}", "AUDIENCE_JWT_KEY": KEY, "COLUMNS": "100"}
+    return lambda *arguments, **more: run(*arguments, "--org", org, **{**settings, **more})
+
+
+@pytest.fixture
+def ids(service: Service, org: str) -> list[str]:
+    """Four contacts, three of them of the US."""
+    data = [{"country": "US", "email": "ann@example.com"}] * 3 + [{"country": "FR"}]
+    return service.insert(org, [{"data": item} for item in data])
+
+
+def test_reach_shows_a_count_beside_the_orgs_total_and_a_masked_member(
+    asked: Any, client: Client, ids: list[str]
+) -> None:
+    made = client.create(name="of the [b]US[/b]", filter={"datatype": "contact", "where": {"country": "US"}})
+    done = asked("reach", made.id)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"of the \[b\]US\[/b\] +3 +75\.0 % +█", done.stdout)
+    assert "of 4 in use" in done.stdout
+    assert '"email": "a***@example.com"' in done.stdout
+    assert "ann@" not in done.stdout
+
+
+def test_reach_counts_a_filter_that_is_not_saved_and_speaks_json(asked: Any, ids: list[str]) -> None:
+    done = asked("reach", "--where", '{"country": "FR"}', "--json")
+    answer = json.loads(done.stdout)
+    assert (answer["count"], answer["total"], answer["sampleProfile"]) == (1, 4, {"country": "FR"})
+    nobody = json.loads(asked("reach", "--datatype", "lead", "--where", "{}", "--json").stdout)
+    assert (nobody["count"], nobody["total"]) == (0, 0)
+    assert re.search(r"filter +0 +0\.0 %", asked("reach", "--datatype", "lead", "--where", "{}").stdout)
+
+
+def test_overlap_shows_sizes_regions_and_who_is_in_whom(
+    asked: Any, service: Service, client: Client, ids: list[str]
+) -> None:
+    everyone = client.create(name="everyone", filter=EVERYONE).id
+    of_us = client.create(name="of the US", filter={"datatype": "contact", "where": {"country": "US"}}).id
+    listed = client.create(name="list", type="static", contactIds=ids[:3]).id
+    service.store.database["segment"].update_one({"pk": of_us}, {"$set": {"name": "of the \x1b[31m[b]US"}})
+    done = asked("overlap", everyone, of_us, listed)
+    assert done.returncode == 0, done.stderr
+    assert "B  of the \N{REPLACEMENT CHARACTER}[31m[b]US" in done.stdout
+    assert re.search(r"A  everyone +4 +100\.0 % +█", done.stdout)
+    assert re.search(r"A B C +3 +75\.0 % +█", done.stdout)
+    assert re.search(r"A · · +1 +25\.0 % +█", done.stdout)
+    assert re.search(r"^A +· +75\.0 % +75\.0 %\s+\(3\) +\(3\)", done.stdout, re.M)
+    assert "· B C have the very same members" in done.stdout
+    assert "B lies wholly inside A" in done.stdout
+    answer = json.loads(asked("overlap", everyone, of_us, listed, "--json").stdout)
+    assert answer["unionCount"] == 4
+    assert answer["regions"][0] == {"audienceIds": [everyone, of_us, listed], "count": 3}
+    assert answer["duplicates"] == [{"audienceIds": [of_us, listed]}]
+
+
+def test_what_is_refused_is_said_with_its_place(asked: Any, client: Client) -> None:
+    leads = client.create(name="leads", type="static", filter={"datatype": "lead"}).id
+    made = client.create(name="contacts", type="static").id
+    for arguments, said in (
+        (
+            ("reach", "--where", '{"score": {"$foo": 1}}'),
+            "INVALID_FILTER: invalid request: filter.where_json.score.$foo",
+        ),
+        (
+            ("reach", "segment-none"),
+            "AUDIENCE_NOT_FOUND: the org has no living audience with this id (id segment-none)",
+        ),
+        (("overlap", made), "INVALID_FIELD: invalid request: audience_ids[1]: is missing"),
+        (("overlap", made, leads), "INVALID_FIELD: invalid request: audience_ids[1]: is an audience of lead"),
+        (("overlap", made, leads, "--token", "no"), "INVALID_TOKEN"),
+    ):
+        done = asked(*arguments)
+        assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+    assert asked("reach").returncode == asked("reach", made, "--where", "{}").returncode == 2
+
+
+def test_a_token_is_taken_from_the_environment_or_made_with_the_key(asked: Any, org: str) -> None:
+    minted = run("token", "--org", org, AUDIENCE_JWT_KEY=KEY).stdout.strip()
+    everyone = ("reach", "--where", "{}", "--json")
+    assert asked(*everyone, AUDIENCE_TOKEN=minted, AUDIENCE_JWT_KEY="").returncode == 0
+    assert asked(*everyone, "--token", minted, AUDIENCE_TOKEN="no", AUDIENCE_JWT_KEY="").returncode == 0
+    done = asked(*everyone, AUDIENCE_JWT_KEY="")
+    assert (done.returncode, "AUDIENCE_TOKEN: is missing" in done.stderr) == (1, True)
+
+
+def test_a_server_that_is_away_is_said_plainly() -> None:
+    done = run("reach", "--where", "{}", "--org", "acme", AUDIENCE_LISTEN="127.0.0.1:1", AUDIENCE_JWT_KEY=KEY)
+    assert (done.returncode, done.stderr.strip()) == (1, "Error: 127.0.0.1:1: UNAVAILABLE")
