@@ -33,8 +33,8 @@ class Caller:
     scopes: frozenset[Scope]
 
 
-_DECADES_SECONDS = 1e9
-"""More than this, locks and events refuse to wait."""
+_MOST_SECONDS = 1e9
+"""Locks and events refuse to wait for centuries, which is what some clients send for no deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,17 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float | None) -> "Deadline":
-        """The deadline that many seconds from now; one decades away, as some clients send for none, is none."""
-        return cls(None if seconds is None or seconds > _DECADES_SECONDS else time.monotonic() + seconds)
+        """The deadline that many seconds from now."""
+        return cls(None if seconds is None else time.monotonic() + seconds)
 
     def remaining(self) -> float | None:
-        """Seconds left, None for no limit. Raises OutOfTime when there are none."""
+        """Seconds left, some decades at most; None for no limit. Raises OutOfTime when there are none."""
         if self.at is None:
             return None
         left = self.at - time.monotonic()
         if left <= 0:
             raise OutOfTime("the deadline has passed")
-        return left
+        return min(left, _MOST_SECONDS)
 
     def within(self, seconds: float) -> "Deadline":
         """The sooner of this deadline and that many seconds from now."""

@@ -19,6 +19,8 @@ SAMPLED = 4_000
 
 _FIRST, _MORE = 500, 3
 """Records of the first estimate of a stream, and how many times as many are added next."""
+_APART = 100
+"""Beyond that, one record in so many: one that is sought costs several that are read in a row."""
 _FEW = 1_000
 """So many records are counted at once, without a sample."""
 _STEP_SECONDS, _LONGEST_SECONDS = 0.08, 0.2
@@ -111,7 +113,8 @@ class Narrowing:
 
     def _samples(self, sample: Draws) -> Iterator[Draws]:
         """A small sample and then larger ones, each by one query of bounded length; fewer where they are slow."""
-        order = draw(sample.landmarks, SAMPLED, self._chance)
+        most = min(SAMPLED, max(_FIRST, sample.landmarks.total // _APART))
+        order = draw(sample.landmarks, most, self._chance)
         size = _FIRST
         while order:
             try:

@@ -41,7 +41,7 @@ def static(crowd: Client) -> str:
 
 def streamed(client: Client, request: dict[str, Any]) -> list[Any]:
     """The messages of a stream that has been seen to keep its promises."""
-    messages = list(client.call("StreamReach", request))
+    messages = list(client.call("StreamReach", request, timeout=50))
     assert [message.exact for message in messages] == [False] * (len(messages) - 1) + [True]
     last = messages[-1]
     assert last.lower == last.count == last.upper
@@ -77,7 +77,6 @@ def test_a_list_and_filters_over_lists_end_with_the_count(crowd: Client, static:
 
 def test_related_records_are_looked_up_slice_by_slice(real_service: Service) -> None:
     orders = [{"data": {"contactId": f"contact-{n:04d}", "total": n % 50}} for n in range(0, 1_500, 3)]
-    real_service.store.database["order"].create_index("data.contactId")
     real_service.insert("buyers", [{"id": f"{n:04d}"} for n in range(1_500)])
     real_service.insert("buyers", orders, "order")
     client = real_service.client("buyers")
@@ -94,11 +93,10 @@ def test_a_saved_segment_streams_like_its_filter(crowd: Client) -> None:
     assert last.count == crowd.count(filter=contacts(LEADS))
 
 
-def test_a_deadline_in_a_thousand_years_is_none(service: Service, client: Client) -> None:
-    for seconds in (None, 60 * 60 * 24 * 365 * 1_000):
-        stream = client.call("StreamReach", {"filter": contacts(EVERYONE)}, timeout=seconds)
-        assert [message.exact for message in stream] == [True]
-        assert client.call("EstimateReach", {"filter": contacts(EVERYONE)}, timeout=seconds).exact
+def test_a_call_without_a_deadline_is_answered(client: Client) -> None:
+    stream = client.call("StreamReach", {"filter": contacts(EVERYONE)}, timeout=None)
+    assert [message.exact for message in stream] == [True]
+    assert client.call("EstimateReach", {"filter": contacts(EVERYONE)}, timeout=None).exact
 
 
 def test_few_records_come_in_one_exact_message(client: Client, insert: Callable[..., list[str]]) -> None:

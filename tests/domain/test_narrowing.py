@@ -117,8 +117,8 @@ def test_intervals_hold_the_count_however_members_lie(share: float, members: str
     if members == "spread":
         random.Random(1).shuffle(order)
     slices = FakeSlices(total, lambda n: order[n] < first)
-    held = [holds(narrowing(slices, seed=seed).sampled(500), first) for seed in range(400)]
-    assert sum(held) >= 0.93 * len(held)
+    held = [holds(narrowing(slices, seed=seed).sampled(500), first) for seed in range(150)]
+    assert sum(held) >= 0.92 * len(held)
 
 
 def test_what_has_been_counted_takes_the_place_of_the_sample() -> None:
