@@ -25,7 +25,11 @@ class SegmentVersions:
     """What an org does with what its segments have been."""
 
     def __init__(
-        self, versions: VersionRepository, drafts: DraftReader, writer: SegmentWriter, sealer: TokenSealer
+        self,
+        versions: VersionRepository,
+        drafts: DraftReader,
+        writer: SegmentWriter,
+        sealer: TokenSealer,
     ) -> None:
         self._versions = versions
         self._drafts = drafts
@@ -59,8 +63,13 @@ class SegmentVersions:
         deleted = current.state == "deleted"
         if restore_version is None and not deleted:
             raise InvalidArgument.at("restore_version", "is missing; without it only a deleted segment is restored")
-        living = dataclasses.replace(current, state="active" if deleted else current.state)
+        living = dataclasses.replace(current, state=self._state_before(call, current)) if deleted else current
         if restore_version is None:
-            return living
+            return self._drafts.restore(call, living, current)
         old = self._versions.get(call.org, current.id, restore_version, call.deadline)
         return self._drafts.restore(call, living, old)
+
+    def _state_before(self, call: Call, deleted: Segment) -> str:
+        """The state that a deleted segment had: that of the version below; `active` where none was kept."""
+        below = self._versions.page(call.org, deleted.id, deleted.version, 1, call.deadline).versions
+        return below[0].state if below and below[0].state != "deleted" else "active"

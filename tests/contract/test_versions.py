@@ -282,6 +282,46 @@ def test_a_static_segment_comes_back_with_its_list_as_it_is(client: Client, inse
     assert client.count(audienceId=made.id) == 3
 
 
+def test_a_segment_whose_audience_is_gone_is_not_brought_back(client: Client, refused: Refused) -> None:
+    y = client.create(name="y", filter=VIP)
+    z = client.create(name="z", filter={"datatype": "contact", "where": {"$inAudience": y.id}})
+    for segment_id in (z.id, y.id):
+        client.call("DeleteSegment", {"id": segment_id})
+    refusal = refused(lambda: client.call("RestoreSegment", {"id": z.id}))
+    assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
+    assert [field.startswith("segment.filter.where") for field in refusal.fields] == [True]
+    client.call("RestoreSegment", {"id": y.id})
+    assert client.call("RestoreSegment", {"id": z.id}).state == "active"
+
+
+def test_a_deleted_filter_outside_the_language_is_not_brought_back(
+    client: Client, service: Service, org: str, refused: Refused
+) -> None:
+    odd = {"name": "odd", "filter": {"datatype": "contact", "where": {"$where": "1"}}}
+    record: dict[str, Any] = {"pk": f"segment-odd{org}", "sk": f"{org}/segment/odd", "data": odd}
+    service.store.database["segment"].insert_one(record)
+    client.call("DeleteSegment", {"id": record["pk"]})
+    assert refused(lambda: client.call("RestoreSegment", {"id": record["pk"]})).info.reason == "INVALID_FILTER"
+
+
+@pytest.mark.parametrize("restore_version", [{}, {"restoreVersion": 1}])
+def test_a_segment_comes_back_in_the_state_that_it_had(
+    client: Client, service: Service, restore_version: dict[str, int]
+) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    service.store.database["segment"].update_one({"pk": made.id}, {"$set": {"state": "archived", "version": 1}})
+    client.call("DeleteSegment", {"id": made.id})
+    assert client.call("RestoreSegment", {"id": made.id, **restore_version}).state == "archived"
+
+
+def test_a_segment_that_the_platform_deleted_comes_back_active(client: Client, service: Service) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    service.store.database["segment"].update_one({"pk": made.id}, {"$set": {"state": "deleted", "version": 1}})
+    assert client.call("RestoreSegment", {"id": made.id}).state == "active"
+    service.store.database["segment"].update_one({"pk": made.id}, {"$set": {"state": "deleted", "version": 3}})
+    assert client.call("RestoreSegment", {"id": made.id}).state == "active"
+
+
 def test_an_edit_that_changes_nothing_of_a_list_writes_nothing(
     client: Client, service: Service, insert: Insert, refused: Refused
 ) -> None:
