@@ -6,6 +6,7 @@ from audience_service.domain.caller import Call
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.ports import VersionRepository
+from audience_service.domain.references import References
 from audience_service.domain.segment import Segment
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.version import SegmentVersion, changed_fields
@@ -29,11 +30,13 @@ class SegmentVersions:
         versions: VersionRepository,
         drafts: DraftReader,
         writer: SegmentWriter,
+        references: References,
         sealer: TokenSealer,
     ) -> None:
         self._versions = versions
         self._drafts = drafts
         self._writer = writer
+        self._references = references
         self._sealer = sealer
 
     def list(self, call: Call, segment_id: str, page_size: int, page_token: str) -> ListedVersions:
@@ -51,13 +54,17 @@ class SegmentVersions:
 
     def restore(self, call: Call, segment_id: str, version: int | None, restore_version: int | None) -> Segment:
         """Bring a deleted segment back, or an older version; RestoreSegment in the protos states rules and errors."""
+        before: list[Segment] = []
 
         def change(current: Segment) -> Segment:
+            before.append(current)
             restored = self._restored(call, current, restore_version)
             self._writer.check_name_free(call, restored.name, current.id)
             return restored
 
-        return self._writer.write(call, segment_id, version, change, deleted=True)
+        written = self._writer.write(call, segment_id, version, change, deleted=True)
+        self._references.check_written(call, before[-1], written)
+        return written
 
     def _restored(self, call: Call, current: Segment, restore_version: int | None) -> Segment:
         deleted = current.state == "deleted"
