@@ -19,6 +19,7 @@ from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.reach import Reach
+from audience_service.domain.references import References
 from audience_service.domain.segments import Segments
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.uses import AudienceUses
@@ -72,13 +73,14 @@ class App:
         audiences = Audiences(store.segments, compiler)
         drafts = DraftReader(audiences)
         writer = SegmentWriter(store.segments, store.lists, audiences)
+        references = References(audiences, writer)
         catalog = FieldCatalog(store.samples, audiences)
         repositories = Repositories(store.plans, store.samples, store.members)
         servicers = Servicers(
             segment=SegmentServicer(
-                Segments(store.segments, store.lists, audiences, drafts, writer, sealer),
+                Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
                 ContactLists(store.lists, audiences, writer, sealer),
-                SegmentVersions(store.versions, drafts, writer, sealer),
+                SegmentVersions(store.versions, drafts, writer, references, sealer),
                 SegmentDeletion(store.uses, writer),
                 AudienceUses(store.segments, store.uses, audiences),
                 Explain(repositories, catalog, audiences, compiler),

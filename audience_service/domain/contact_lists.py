@@ -36,7 +36,7 @@ class ContactLists:
         """
         ids, contacts = self._checked(ids), self._list_of(call, segment_id)
         added = self._lists.add(call.org, contacts, ids, call.deadline)
-        return added, self._writer.touch(call, segment_id)
+        return added, self._edited(call, segment_id, added)
 
     def remove(self, call: Call, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
         """Take contacts off the list; answers with how many were on it and the segment as it is then.
@@ -45,7 +45,7 @@ class ContactLists:
         """
         ids, contacts = self._checked(ids), self._list_of(call, segment_id)
         removed = self._lists.remove(call.org, contacts, ids, call.deadline)
-        return removed, self._writer.touch(call, segment_id)
+        return removed, self._edited(call, segment_id, removed)
 
     def list(self, call: Call, segment_id: str, page_size: int, page_token: str) -> ListedContacts:
         """A page of the list, in sk order. Raises AudienceNotFound, NotStatic, InvalidPageToken."""
@@ -57,6 +57,10 @@ class ContactLists:
         page, more = rows[:page_size], len(rows) > page_size
         token = self._sealer.seal(binding, [page[-1][1]]) if more else ""
         return ListedContacts(tuple(pk for pk, _ in page), token, total)
+
+    def _edited(self, call: Call, segment_id: str, count: int) -> Segment:
+        """The segment after an edit, which is a write of it only where it changed the list."""
+        return self._writer.touch(call, segment_id) if count else self._writer.untouched(call, segment_id)
 
     def _list_of(self, call: Call, segment_id: str) -> ContactList:
         segment = self._audiences.get(call, segment_id)

@@ -62,14 +62,21 @@ class SegmentRepository(Protocol):
     def save(self, org: str, segment: Segment, deadline: Deadline, *, deleted: bool = False) -> Segment:
         """Write name, description, filter, state and editor over the living record that still has `segment.version`.
 
-        The record as it was is kept as a version first. Answers with the record as written: version one up. With
-        `deleted`, a deleted record is written over as well. Raises StaleVersion, AudienceNotFound, NameTaken.
+        The record as it was is kept as a version first; of those the 1,000 newest stay. Answers with the record as
+        written: version one up. With `deleted`, a deleted record is written over as well. Raises StaleVersion,
+        AudienceNotFound, NameTaken, and InvalidArgument at the last version there is.
         """
 
     def touch(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
         """Mark the living record that still has `segment.version` as written, after an edit of its list.
 
         Otherwise as `save`, nothing but version, time and editor being written. Raises StaleVersion, AudienceNotFound.
+        """
+
+    def remove(self, org: str, segment: Segment, deadline: Deadline) -> None:
+        """Remove the record that still has `segment.version`, and its versions, as if it had never been made.
+
+        For one that should not have been: others are marked deleted. Raises StaleVersion, AudienceNotFound.
         """
 
 

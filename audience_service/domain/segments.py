@@ -20,6 +20,7 @@ from audience_service.domain.errors import (
 )
 from audience_service.domain.filters import FilterWarning, identity
 from audience_service.domain.ports import ContactList, CreateRequest, ListRepository, SegmentRepository
+from audience_service.domain.references import References
 from audience_service.domain.segment import (
     ID_PREFIX,
     Segment,
@@ -54,6 +55,7 @@ class Segments:
         audiences: Audiences,
         drafts: DraftReader,
         writer: SegmentWriter,
+        references: References,
         sealer: TokenSealer,
     ) -> None:
         self._segments = segments
@@ -61,6 +63,7 @@ class Segments:
         self._audiences = audiences
         self._drafts = drafts
         self._writer = writer
+        self._references = references
         self._sealer = sealer
 
     def create(
@@ -79,6 +82,7 @@ class Segments:
             segment = dataclasses.replace(segment, id=_new_id())
             self._fill(call, segment, plan)
             self._insert(call, segment, request)
+            self._references.check_created(call, segment)
         except AlreadyExists:
             if request and (made := self._made_by(call, request)):
                 return made  # the same request, sent twice at once: the other one was first
@@ -113,15 +117,20 @@ class Segments:
     ) -> Segment:
         """Change a living segment; UpdateSegment in the protos states rules and errors."""
         fields = frozenset(mask)
+        steps: list[tuple[Segment, Segment]] = []
 
         def change(current: Segment) -> Segment:
             changed = self._drafts.apply(call, current, draft, fields)
             self._writer.check_name_free(call, changed.name, current.id)
+            steps.append((current, changed))
             return changed
 
         if validate_only:
             return self._counted(call, (change(self._writer.current(call, segment_id, version)),))[0]
-        return self._writer.write(call, segment_id, version, change)
+        written = self._writer.write(call, segment_id, version, change)
+        before, changed = steps[-1]
+        self._references.check_written(call, before, dataclasses.replace(written, filter=changed.filter))
+        return written
 
     def _made_by(self, call: Call, request: CreateRequest) -> Segment | None:
         found = self._segments.find_request(call.org, request, call.deadline)

@@ -4,6 +4,7 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
@@ -13,6 +14,12 @@ from audience_service.domain.ports import ListRepository, SegmentRepository
 from audience_service.domain.segment import Segment
 
 _RETRY_MILLIS = 20
+
+_SAME_VERSION_TRIES = 100
+"""How often in a row a write may fail at one and the same version. Reads of a majority may lag behind the primary, and
+tell the version that was just tried for a while; a write that goes on failing at it can never be made."""
+
+T = TypeVar("T")
 
 
 class SegmentWriter:
@@ -42,7 +49,7 @@ class SegmentWriter:
             changed = self._signed(call, change(self.current(call, segment_id, version, deleted=deleted)))
             return self._segments.save(call.org, changed, call.deadline, deleted=deleted)
 
-        return self._tried(call, attempt, once=version is not None)
+        return self._counted(call, self._tried(call, attempt, once=version is not None))
 
     def touch(self, call: Call, segment_id: str) -> Segment:
         """The segment, marked as written after an edit of its list. Raises AudienceNotFound."""
@@ -51,7 +58,21 @@ class SegmentWriter:
             current = self._signed(call, self.current(call, segment_id, None))
             return self._segments.touch(call.org, current, call.deadline)
 
-        return self._tried(call, attempt, once=False)
+        return self._counted(call, self._tried(call, attempt, once=False))
+
+    def untouched(self, call: Call, segment_id: str) -> Segment:
+        """The segment after an edit of its list that changed nothing. Raises AudienceNotFound."""
+        return self._counted(call, self.current(call, segment_id, None))
+
+    def remove(self, call: Call, segment_id: str, doomed: Callable[[Segment], bool]) -> None:
+        """Remove a segment that should not have been made, for as long as it is doomed. Raises AudienceNotFound."""
+
+        def attempt() -> None:
+            current = self.current(call, segment_id, None, deleted=True)
+            if doomed(current):
+                self._segments.remove(call.org, current, call.deadline)
+
+        self._tried(call, attempt, once=False)
 
     def current(self, call: Call, segment_id: str, version: int | None, *, deleted: bool = False) -> Segment:
         """The segment, if it is at that version. Raises AudienceNotFound, StaleVersion."""
@@ -74,15 +95,22 @@ class SegmentWriter:
         if self._segments.is_name_taken(call.org, name, except_id, call.deadline):
             raise NameTaken.of(name)
 
-    def _tried(self, call: Call, attempt: Callable[[], Segment], *, once: bool) -> Segment:
+    @staticmethod
+    def _tried(call: Call, attempt: Callable[[], T], *, once: bool) -> T:
+        told, times = "", 0
         while True:
             try:
-                return with_counts(self._lists, call, (attempt(),))[0]
-            except StaleVersion:
-                if once:
+                return attempt()
+            except StaleVersion as error:
+                version = error.metadata["current_version"]
+                told, times = version, times + 1 if version == told else 1
+                if once or times == _SAME_VERSION_TRIES:
                     raise
                 call.deadline.check()  # somebody else was first; the deadline ends the tries
                 time.sleep(secrets.randbelow(_RETRY_MILLIS) / 1000)
+
+    def _counted(self, call: Call, segment: Segment) -> Segment:
+        return with_counts(self._lists, call, (segment,))[0]
 
     @staticmethod
     def _signed(call: Call, segment: Segment) -> Segment:

@@ -15,7 +15,8 @@ LISTS = "audience_member"
 that the tenant scope, the order and the join with the record rest on sk here too."""
 
 VERSIONS = "segment_version"
-"""Segments as they were: each record before it was written over, to the letter but for `_id`, "<sk>/<version>"."""
+"""Segments as they were: each record before it was written over, to the letter but for `_id`, "<sk>/<version>", and
+for the filter, which those with `omits_filter` have from the next one above."""
 
 USES = "audience_use"
 """Registered uses: {_id: sk, sk: "<org>/audience_use/<audience>/<kind>/<user>", audience, kind, user, description,

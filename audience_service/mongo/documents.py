@@ -23,6 +23,9 @@ from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 
 Record = dict[str, Any]
 
+LAST_VERSION = 2**31 - 1
+"""The highest version that an answer can tell."""
+
 
 def segment_sk(org: str, segment_id: str) -> str:
     """The sk of a segment that this service makes."""
@@ -130,7 +133,7 @@ def _written(segment: Segment, version: int, *, contacts: bool = False) -> Recor
 
 
 def _version(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and 0 <= value < 2**31 else 0
+    return int(value) if isinstance(value, int | float) and 0 <= value <= LAST_VERSION else 0
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -11,12 +11,19 @@ from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
-from audience_service.domain.errors import AudienceNotFound, NameTaken, RequestIdReused, StaleVersion
+from audience_service.domain.errors import (
+    AudienceNotFound,
+    InvalidArgument,
+    NameTaken,
+    RequestIdReused,
+    StaleVersion,
+)
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
 from audience_service.domain.segment import Order, Segment, SegmentPage, SegmentQuery, SegmentType
-from audience_service.mongo.collections import SEGMENTS
+from audience_service.mongo.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.documents import (
+    LAST_VERSION,
     Record,
     changed_record,
     name_key,
@@ -122,10 +129,28 @@ class MongoSegments:
         """Compare-and-set too: the version before is kept like any other."""
         record = self._record(org, segment.id, _NOT_DELETED, deadline)
         changed = touched_record(record, segment, now())
-        return self._replace(org, segment, record, changed, _NOT_DELETED, deadline)
+        return self._replace(org, segment, record, changed, _NOT_DELETED, deadline, list_edit=True)
+
+    def remove(self, org: str, segment: Segment, deadline: Deadline) -> None:
+        """Delete if it is still at that version, and what was kept of it."""
+        record = self._record(org, segment.id, {}, deadline)
+        found = read_segment(record).version
+        with limited(self._database, deadline):
+            current = scoped(org, {"pk": segment.id}, _at_version_of(record))
+            if found != segment.version or not self._collection.delete_one(current).deleted_count:
+                raise _stale(found, segment)
+            self._database[VERSIONS].delete_many(scoped(org, {"pk": segment.id}))
 
     def _replace(
-        self, org: str, segment: Segment, record: Record, changed: Record, guard: Document, deadline: Deadline
+        self,
+        org: str,
+        segment: Segment,
+        record: Record,
+        changed: Record,
+        guard: Document,
+        deadline: Deadline,
+        *,
+        list_edit: bool = False,
     ) -> Segment:
         """Keep the record as a version, then put the changed one in its place, if it is still at that version.
 
@@ -133,16 +158,13 @@ class MongoSegments:
         """
         found = read_segment(record).version
         if found == segment.version:
-            keep_version(self._database, record, deadline)
-            # The platform's records may lack a version, which counts as 0.
-            versions = [0, None] if found == 0 else [found]
-            current = scoped(org, {"pk": segment.id, "version": {"$in": versions}}, guard)
-            if self._write(current, changed, deadline):
+            if found == LAST_VERSION:
+                raise InvalidArgument.at("version", f"is {found} on the segment, the last there is: none can follow it")
+            keep_version(self._database, record, deadline, list_edit=list_edit)
+            if self._write(scoped(org, {"pk": segment.id}, _at_version_of(record), guard), changed, deadline):
                 return read_segment(changed)
             found = read_segment(self._record(org, segment.id, guard, deadline)).version
-        raise StaleVersion(
-            f"the segment is at version {found}, not {segment.version}", metadata={"current_version": str(found)}
-        )
+        raise _stale(found, segment)
 
     def _write(self, current: Document, changed: Record, deadline: Deadline) -> bool:
         with limited(self._database, deadline):
@@ -165,6 +187,18 @@ class MongoSegments:
         with limited(self._database, deadline):
             freed = self._collection.update_many(scoped(org, gone), {"$unset": {"data.unique.name": ""}})
         return freed.modified_count > 0
+
+
+def _at_version_of(record: Record) -> Document:
+    """What matches the record while its version is the one read, to the letter: the platform's may be of any kind."""
+    version = record.get("version")
+    return {"version": None if version is None else {"$eq": version}}
+
+
+def _stale(found: int, segment: Segment) -> StaleVersion:
+    return StaleVersion(
+        f"the segment is at version {found}, not {segment.version}", metadata={"current_version": str(found)}
+    )
 
 
 def _conditions(query: SegmentQuery) -> list[Document]:

@@ -44,6 +44,11 @@ class EmbeddedSegments(MongoSegments):
         with self._turn:
             return super().touch(org, segment, deadline)
 
+    def remove(self, org: str, segment: Segment, deadline: Deadline) -> None:
+        """As on MongoDB."""
+        with self._turn:
+            super().remove(org, segment, deadline)
+
     def page(
         self, org: str, query: SegmentQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> SegmentPage:

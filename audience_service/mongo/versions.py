@@ -1,7 +1,7 @@
 """The versions of segments: the record in `segment` and, below it, those that were kept before each write."""
 
-import contextlib
 import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pymongo.database import Database
@@ -17,18 +17,62 @@ from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import scoped
 from audience_service.mongo.sizes import within_bytes
 
+MAX_KEPT = 1_000
+"""How many versions of a segment are kept; older ones are dropped."""
 
-def keep_version(database: Database[Record], record: Record, deadline: Deadline) -> None:
-    """Keep a record that is about to be written over.
+_OMITS_FILTER = "omits_filter"
+"""The mark on a kept version whose filter is that of the version above it."""
+
+
+def keep_version(database: Database[Record], record: Record, deadline: Deadline, *, list_edit: bool = False) -> None:
+    """Keep a record that is about to be written over, by an edit of its list where `list_edit` says so.
 
     Every write is compare-and-set and one version up, so what a version holds never changes: writers that compete keep
     the same, and the first of them does. Kept by a write that then fails, it is the current version still, and no
-    reader looks for that one here.
+    reader looks for that one here. Only what goes past this service gives a version's number to other content; then the
+    newer content is kept.
     """
     version = read_segment(record).version
     kept = {**record, "_id": f"{record['sk']}/{version}", "version": version}
-    with contextlib.suppress(DuplicateKeyError), limited(database, deadline):
-        database[VERSIONS].insert_one(kept)
+    if list_edit and "filter" in (record.get("data") or {}):
+        # It may be large, and no edit of a list changes it: a thousand copies of it would say nothing new.
+        kept = {**kept, "data": _without_filter(kept), _OMITS_FILTER: True}
+    try:
+        with limited(database, deadline):
+            database[VERSIONS].insert_one(dict(kept))
+    except DuplicateKeyError:
+        _keep_newer(database, kept, deadline)
+    if version >= MAX_KEPT:
+        _drop_oldest(database, record, deadline)
+
+
+def _keep_newer(database: Database[Record], kept: Record, deadline: Deadline) -> None:
+    """Put the record in the place of one that was kept under its number, where that one is of other content."""
+    with limited(database, deadline):
+        found = database[VERSIONS].find_one({"_id": kept["_id"]})
+        if found is not None and _content(found, kept) != _content(kept, found):
+            database[VERSIONS].replace_one({"_id": kept["_id"]}, kept)
+
+
+def _drop_oldest(database: Database[Record], record: Record, deadline: Deadline) -> None:
+    match = {"pk": record["pk"], "sk": record["sk"]}
+    shown = {"_id": 0, "version": 1}
+    with limited(database, deadline):
+        for oldest in database[VERSIONS].find(match, shown, sort=[("version", -1)], skip=MAX_KEPT, limit=1):
+            database[VERSIONS].delete_many({**match, "version": {"$lte": oldest["version"]}})
+
+
+def _content(record: Record, other: Record) -> Record:
+    """What to compare of a kept record: no filter where either omits it, since both then have the same."""
+    if not (record.get(_OMITS_FILTER) or other.get(_OMITS_FILTER)):
+        return record
+    bare = {name: value for name, value in record.items() if name != _OMITS_FILTER}
+    return {**bare, "data": _without_filter(record)}
+
+
+def _without_filter(record: Record) -> Record:
+    data = record.get("data")
+    return {name: value for name, value in data.items() if name != "filter"} if isinstance(data, Mapping) else {}
 
 
 class MongoVersions:
@@ -47,25 +91,44 @@ class MongoVersions:
         with limited(self._database, deadline):
             total = self._database[VERSIONS].count_documents(older) + 1
             with self._database[VERSIONS].find(match, sort=[("version", -1)], limit=size + 1) as kept:
-                records, behind = within_bytes(itertools.chain([current] if below is None else [], kept), size)
+                whole = self._whole(org, current, itertools.chain([current] if below is None else [], kept))
+                records, behind = within_bytes(whole, size)
         versions = tuple(read_segment(record) for record in records)
         return VersionPage(versions, read_segment(behind) if behind else None, total)
 
     def get(self, org: str, segment_id: str, version: int, deadline: Deadline) -> Segment:
         """The current record or one that was kept."""
-        current = read_segment(self._current(org, segment_id, deadline))
-        if version == current.version:
-            return current
-        kept = None
-        if 0 <= version < current.version:
+        current = self._current(org, segment_id, deadline)
+        newest = read_segment(current).version
+        if version == newest:
+            return read_segment(current)
+        if 0 <= version < newest:
             with limited(self._database, deadline):
                 kept = self._database[VERSIONS].find_one(scoped(org, {"pk": segment_id, "version": version}))
-        if kept is None:
-            raise VersionNotFound(
-                "the segment has no such version, or none that was kept",
-                metadata={"version": str(version), "current_version": str(current.version)},
-            )
-        return read_segment(kept)
+                for record in self._whole(org, current, [kept] if kept else []):
+                    return read_segment(record)
+        raise VersionNotFound(
+            "the segment has no such version, or none that was kept",
+            metadata={"version": str(version), "current_version": str(newest)},
+        )
+
+    def _whole(self, org: str, current: Record, records: Iterable[Record]) -> Iterator[Record]:
+        """The records, newest first, each with the filter that it omits: that of the next one above which has it."""
+        above: Record | None = None
+        for record in records:
+            if not record.get(_OMITS_FILTER):
+                above = record
+                yield record
+                continue
+            above = above or self._filtered_above(org, current, record["version"])
+            data = above.get("data")
+            own = data.get("filter") if isinstance(data, Mapping) else None
+            yield {**record, "data": {**record["data"], "filter": own}}
+
+    def _filtered_above(self, org: str, current: Record, version: int) -> Record:
+        between = {"$gt": version, "$lt": read_segment(current).version}
+        match = scoped(org, {"pk": current["pk"], "version": between, _OMITS_FILTER: None})
+        return self._database[VERSIONS].find_one(match, sort=[("version", 1)]) or current
 
     def _current(self, org: str, segment_id: str, deadline: Deadline) -> Record:
         with limited(self._database, deadline):

@@ -14,8 +14,10 @@ from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.use import AudienceUse
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.writes import SegmentWriter
+from audience_service.mongo import uses
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.midst import Midst
 
 VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 Refused = Callable[..., Refusal]
@@ -197,32 +199,6 @@ def test_lists_of_users_are_cut_and_counted_whole(client: Client, service: Servi
     assert usage.ByteSize() < 4 * 1024 * 1024
 
 
-class Midst:
-    """A repository that lets something else happen before or after one of its methods, once."""
-
-    def __init__(self, repository: Any, method: str, *, before: Any = None, after: Any = None) -> None:
-        self._repository = repository
-        self._method = method
-        self._before, self._after = before, after
-
-    def __getattr__(self, name: str) -> Any:
-        original = getattr(self._repository, name)
-        if name != self._method:
-            return original
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            before, self._before = self._before, None
-            if before:
-                before()
-            answer = original(*args, **kwargs)
-            after, self._after = self._after, None
-            if after:
-                after()
-            return answer
-
-        return call
-
-
 class Racers:
     """The use cases that race, on repositories that may be replaced."""
 
@@ -306,6 +282,48 @@ def test_a_deletion_whose_freed_name_was_taken_stands(client: Client, service: S
     Racers(service, org, segments=Midst(service.store.segments, "save", after=meanwhile)).delete(raced)
     assert client.call("ListSegments", {"state": "deleted"}).total_size == 1
     assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+
+
+def test_ids_that_differ_by_where_a_slash_stands_are_two_uses(client: Client, service: Service, org: str) -> None:
+    outer, inner = f"segment-p{org}", f"segment-p{org}/report"
+    for key in ("p", "q"):
+        pk = {"p": outer, "q": inner}[key]
+        service.store.database["segment"].insert_one({"pk": pk, "sk": f"{org}/segment/{key}", "data": {"filter": VIP}})
+    register(client, outer, kind="report", user_id="report/x")
+    register(client, inner, kind="report", user_id="x")
+    for audience_id in (outer, inner):
+        assert client.call("GetSegmentUsage", {"id": audience_id}).use_count == 1
+
+
+def test_a_use_that_was_taken_back_leaves_nothing(client: Client, service: Service, org: str, raced: str) -> None:
+    delete = lambda: client.call("DeleteSegment", {"id": raced})  # noqa: E731
+    with pytest.raises(AudienceNotFound):
+        Racers(service, org, uses=Midst(service.store.uses, "add", before=delete)).register(raced)
+    assert service.store.database["audience_use"].count_documents({"audience": raced}) == 0
+
+
+def test_a_use_that_was_half_taken_back_is_none(client: Client, service: Service, raced: str) -> None:
+    register(client, raced)
+    service.store.database["audience_use"].update_one({"audience": raced}, {"$set": {"calls": 0}})
+    usage = client.call("GetSegmentUsage", {"id": raced})
+    assert (usage.use_count, list(usage.uses)) == (0, [])
+    assert client.call("DeleteSegment", {"id": raced}).state == "deleted"
+
+
+def test_of_filters_that_are_walked_only_the_name_is_held(
+    client: Client, service: Service, org: str, raced: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refer(service, org, "theirs", raced)
+    held: list[Any] = []
+    original = uses._name
+
+    def name(record: Any) -> Any:
+        held.append(record)
+        return original(record)
+
+    monkeypatch.setattr(uses, "_name", name)
+    assert client.call("GetSegmentUsage", {"id": raced}).segment_count == 1
+    assert [record["data"] for record in held] == [{"name": "refers theirs"}]
 
 
 def test_no_use_is_registered_for_an_audience_that_is_gone(client: Client) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from audience_service.domain import writes
 from audience_service.domain.caller import Deadline
 from audience_service.domain.segment import Segment
+from audience_service.mongo import versions as kept_versions
 from audience_service.mongo.segments import MongoSegments
 from tests.client import Client, Refusal
 from tests.conftest import Service
@@ -278,3 +280,146 @@ def test_a_static_segment_comes_back_with_its_list_as_it_is(client: Client, inse
     client.call("DeleteSegment", {"id": made.id})
     assert client.call("RestoreSegment", {"id": made.id, "restoreVersion": 0}).contact_count == 3
     assert client.count(audienceId=made.id) == 3
+
+
+def test_a_segment_whose_audience_is_gone_is_not_brought_back(client: Client, refused: Refused) -> None:
+    y = client.create(name="y", filter=VIP)
+    z = client.create(name="z", filter={"datatype": "contact", "where": {"$inAudience": y.id}})
+    for segment_id in (z.id, y.id):
+        client.call("DeleteSegment", {"id": segment_id})
+    refusal = refused(lambda: client.call("RestoreSegment", {"id": z.id}))
+    assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
+    assert [field.startswith("segment.filter.where") for field in refusal.fields] == [True]
+    client.call("RestoreSegment", {"id": y.id})
+    assert client.call("RestoreSegment", {"id": z.id}).state == "active"
+
+
+def test_a_deleted_filter_outside_the_language_is_not_brought_back(
+    client: Client, service: Service, org: str, refused: Refused
+) -> None:
+    odd = {"name": "odd", "filter": {"datatype": "contact", "where": {"$where": "1"}}}
+    record: dict[str, Any] = {"pk": f"segment-odd{org}", "sk": f"{org}/segment/odd", "data": odd}
+    service.store.database["segment"].insert_one(record)
+    client.call("DeleteSegment", {"id": record["pk"]})
+    assert refused(lambda: client.call("RestoreSegment", {"id": record["pk"]})).info.reason == "INVALID_FILTER"
+
+
+@pytest.mark.parametrize("restore_version", [{}, {"restoreVersion": 1}])
+def test_a_segment_comes_back_in_the_state_that_it_had(
+    client: Client, service: Service, restore_version: dict[str, int]
+) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    service.store.database["segment"].update_one({"pk": made.id}, {"$set": {"state": "archived", "version": 1}})
+    client.call("DeleteSegment", {"id": made.id})
+    assert client.call("RestoreSegment", {"id": made.id, **restore_version}).state == "archived"
+
+
+def test_a_segment_that_the_platform_deleted_comes_back_active(client: Client, service: Service) -> None:
+    made = client.create(name="VIPs", filter=VIP)
+    service.store.database["segment"].update_one({"pk": made.id}, {"$set": {"state": "deleted", "version": 1}})
+    assert client.call("RestoreSegment", {"id": made.id}).state == "active"
+    service.store.database["segment"].update_one({"pk": made.id}, {"$set": {"state": "deleted", "version": 3}})
+    assert client.call("RestoreSegment", {"id": made.id}).state == "active"
+
+
+def test_an_edit_that_changes_nothing_of_a_list_writes_nothing(
+    client: Client, service: Service, insert: Insert, refused: Refused
+) -> None:
+    ids = insert([{}, {}])
+    made = client.create(name="list", type="static", contactIds=ids[:1])
+    added = client.call("AddSegmentContacts", {"id": made.id, "contactIds": ids[:1]})
+    removed = client.call("RemoveSegmentContacts", {"id": made.id, "contactIds": ids[1:]})
+    assert (added.added_count, removed.removed_count) == (0, 0)
+    assert added.segment == removed.segment == made
+    assert [v.version for v in versions(client, made.id)] == [0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 20])
+def test_edits_of_a_list_keep_no_copies_of_its_filter(
+    client: Client, service: Service, org: str, insert: Insert, size: int
+) -> None:
+    ids = insert([{} for _ in range(6)])
+    large = {"datatype": "contact", "where": {"email": {"$in": [f"{number}@example.com" for number in range(5_000)]}}}
+    made = client.create(name="list", type="static", filter=large)
+    for number, pk in enumerate(ids):
+        client.call("AddSegmentContacts", {"id": made.id, "contactIds": [pk]})
+        if number == 2:
+            update(client, made.id, "name", name="renamed")
+    kept = list(service.store.database["segment_version"].find({"pk": made.id}, sort=[("version", 1)]))
+    assert ["filter" in record["data"] for record in kept] == [False, False, False, True, False, False, False]
+    listed = versions(client, made.id, size)
+    assert [v.version for v in listed] == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert all(v.segment.filter == made.filter for v in listed)
+    assert [list(v.changed_fields) for v in listed] == [["contacts"]] * 3 + [["name"]] + [["contacts"]] * 3 + [[]]
+    for version in (0, 5):
+        stored = service.store.versions.get(org, made.id, version, NEVER)
+        assert stored.filter.where == service.store.segments.get(org, made.id, NEVER).filter.where
+
+
+def test_versions_are_kept_up_to_a_bound_the_newest_of_them(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.setattr(kept_versions, "MAX_KEPT", 3)
+    made, other = client.create(name="0", filter=VIP), client.create(name="other", filter=VIP)
+    update(client, other.id, "description", description="x")
+    for number in range(1, 6):
+        update(client, made.id, "name", name=str(number))
+    assert [v.segment.name for v in versions(client, made.id)] == ["5", "4", "3", "2"]
+    assert service.store.database["segment_version"].count_documents({"pk": made.id}) == 3
+    assert len(versions(client, other.id)) == 2
+    refusal = refused(lambda: client.call("RestoreSegment", {"id": made.id, "restoreVersion": 1}))
+    assert refusal.info.reason == "VERSION_NOT_FOUND"
+
+
+@pytest.mark.parametrize("odd", ["3", 1.5, True, 2**31, 2**40, -1, {"$gt": 0}, [1]])
+def test_a_version_that_is_none_is_written_over(client: Client, service: Service, odd: Any) -> None:
+    made = client.create(name="odd", filter=VIP)
+    service.store.database["segment"].update_one({"pk": made.id}, {"$set": {"version": odd}})
+    before = client.call("GetSegment", {"id": made.id}).version
+    changed = update(client, made.id, "name", name="even")
+    assert (changed.name, changed.version) == ("even", before + 1)
+    assert client.call("DeleteSegment", {"id": made.id}).version == before + 2
+
+
+def test_the_last_version_is_not_followed_by_the_first(client: Client, service: Service, refused: Refused) -> None:
+    made = client.create(name="last", filter=VIP)
+    service.store.database["segment"].update_one({"pk": made.id}, {"$set": {"version": 2**31 - 2}})
+    assert update(client, made.id, "name", name="last of all").version == 2**31 - 1
+    refusal = refused(lambda: update(client, made.id, "name", name="over"))
+    assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
+    assert refusal.fields == ["version"]
+    assert client.call("GetSegment", {"id": made.id}).name == "last of all"
+
+
+def test_a_write_that_is_refused_at_one_version_over_and_over_ends(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    made = client.create(name="stuck", filter=VIP)
+    monkeypatch.setattr(writes, "_RETRY_MILLIS", 1)
+    monkeypatch.setattr(MongoSegments, "_write", lambda *_: False)
+    refusal = refused(lambda: update(client, made.id, "name", name="never"))
+    assert (refusal.code.name, refusal.info.reason) == ("ABORTED", "STALE_VERSION")
+
+
+def test_a_version_whose_number_was_used_before_is_kept_in_its_place(client: Client, service: Service) -> None:
+    made = client.create(name="0", filter=VIP)
+    for number in (1, 2, 3):
+        update(client, made.id, "name", name=str(number))
+    reset = {"version": 1, "name": "reset", "data.name": "reset"}
+    service.store.database["segment"].update_one({"pk": made.id}, {"$set": reset})
+    update(client, made.id, "name", name="after")
+    assert [v.segment.name for v in versions(client, made.id)] == ["after", "reset", "0"]
+    update(client, made.id, "name", name="later")
+    assert [v.segment.name for v in versions(client, made.id)] == ["later", "after", "reset", "0"]
+
+
+def test_a_kept_version_that_says_the_same_stays_as_it_is(client: Client, service: Service, insert: Insert) -> None:
+    made = client.create(name="list", type="static", filter=VIP)
+    [pk] = insert([{}])
+    database = service.store.database
+    record = database["segment"].find_one({"pk": made.id})
+    assert record is not None
+    kept_versions.keep_version(database, record, NEVER)
+    client.call("AddSegmentContacts", {"id": made.id, "contactIds": [pk]})
+    [kept] = database["segment_version"].find({"pk": made.id})
+    assert kept == {**record, "_id": f"{record['sk']}/0"}

@@ -367,7 +367,9 @@ class SegmentVersion(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """version is the segment's version then."""
+    """version is the segment's version then. JSON printers that leave zeros out leave it out of the first one;
+    segment.version is always there.
+    """
     subject: _builtins.str
     """subject is the subject of the token that wrote this version. Empty where something else wrote it past this service,
     or a release of it that did not note who writes.
@@ -693,7 +695,7 @@ class AddSegmentContactsResponse(_message.Message):
     ADDED_COUNT_FIELD_NUMBER: _builtins.int
     SEGMENT_FIELD_NUMBER: _builtins.int
     added_count: _builtins.int
-    """added_count is how many were not on the list before."""
+    """added_count is how many were not on the list before. With none the call has written nothing, and made no version."""
     @_builtins.property
     def segment(self) -> _resources_pb2.Segment:
         """segment is the segment after the change."""
@@ -749,7 +751,7 @@ class RemoveSegmentContactsResponse(_message.Message):
     REMOVED_COUNT_FIELD_NUMBER: _builtins.int
     SEGMENT_FIELD_NUMBER: _builtins.int
     removed_count: _builtins.int
-    """removed_count is how many were on the list before."""
+    """removed_count is how many were on the list before. With none the call has written nothing, and made no version."""
     @_builtins.property
     def segment(self) -> _resources_pb2.Segment:
         """segment is the segment after the change."""

@@ -144,7 +144,10 @@ class SegmentServiceServicer:
 
     def UpdateSegment(self, request, context):
         """UpdateSegment changes a living segment: with update_mask the fields it names, without one (PUT) all that a caller
-        may set. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
+        may set. Other segments' filters that refer to this one are not looked at: a new datatype, more conditions or more
+        references in it can make those UNUSABLE_AUDIENCE; GetSegmentUsage tells which they are. Errors: AUDIENCE_NOT_FOUND
+        (of the segment, or of one in its filter, deleted at this moment perhaps), STALE_VERSION, NAME_TAKEN, INVALID_FILTER,
+        INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,18 +165,20 @@ class SegmentServiceServicer:
     def ListSegmentVersions(self, request, context):
         """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
         on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
-        a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+        a release of it before this RPC, may be missing, and those before the 1,000 last that were kept are dropped. Errors:
+        AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestoreSegment(self, request, context):
-        """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
-        name, description and filter that it had. It is a new write, one version up. A static segment's list is not
-        versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
-        VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
-        in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
+        """RestoreSegment brings a deleted segment back to life, in the state that it had before (`active` where no version of
+        then is kept), or, with restore_version, a living or deleted one back to the name, description and filter that it had.
+        It is a new write, one version up. A static segment's list is not versioned: it stays as it is, and outlives deletion.
+        Errors: AUDIENCE_NOT_FOUND (there never was one, or one that its filter refers to is gone), VERSION_NOT_FOUND,
+        NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the filter is not in the filter language of
+        today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,10 @@ class SegmentServiceStub:
     """ListSegments pages through the org's segments. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     UpdateSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.UpdateSegmentRequest, _resources_pb2.Segment]
     """UpdateSegment changes a living segment: with update_mask the fields it names, without one (PUT) all that a caller
-    may set. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
+    may set. Other segments' filters that refer to this one are not looked at: a new datatype, more conditions or more
+    references in it can make those UNUSABLE_AUDIENCE; GetSegmentUsage tells which they are. Errors: AUDIENCE_NOT_FOUND
+    (of the segment, or of one in its filter, deleted at this moment perhaps), STALE_VERSION, NAME_TAKEN, INVALID_FILTER,
+    INVALID_FIELD.
     """
     DeleteSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _resources_pb2.Segment]
     """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept, and RestoreSegment
@@ -57,14 +60,16 @@ class SegmentServiceStub:
     ListSegmentVersions: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]
     """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
     on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
-    a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+    a release of it before this RPC, may be missing, and those before the 1,000 last that were kept are dropped. Errors:
+    AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
     RestoreSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RestoreSegmentRequest, _resources_pb2.Segment]
-    """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
-    name, description and filter that it had. It is a new write, one version up. A static segment's list is not
-    versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
-    VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
-    in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
+    """RestoreSegment brings a deleted segment back to life, in the state that it had before (`active` where no version of
+    then is kept), or, with restore_version, a living or deleted one back to the name, description and filter that it had.
+    It is a new write, one version up. A static segment's list is not versioned: it stays as it is, and outlives deletion.
+    Errors: AUDIENCE_NOT_FOUND (there never was one, or one that its filter refers to is gone), VERSION_NOT_FOUND,
+    NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the filter is not in the filter language of
+    today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
     """
     RegisterUse: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RegisterUseRequest, _segment_service_pb2.AudienceUse]
     """RegisterUse takes down that a campaign, say, uses an audience, which keeps the audience from being deleted
@@ -121,7 +126,10 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     """ListSegments pages through the org's segments. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     UpdateSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.UpdateSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """UpdateSegment changes a living segment: with update_mask the fields it names, without one (PUT) all that a caller
-    may set. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
+    may set. Other segments' filters that refer to this one are not looked at: a new datatype, more conditions or more
+    references in it can make those UNUSABLE_AUDIENCE; GetSegmentUsage tells which they are. Errors: AUDIENCE_NOT_FOUND
+    (of the segment, or of one in its filter, deleted at this moment perhaps), STALE_VERSION, NAME_TAKEN, INVALID_FILTER,
+    INVALID_FIELD.
     """
     DeleteSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept, and RestoreSegment
@@ -131,14 +139,16 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     ListSegmentVersions: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]  # type: ignore[assignment]
     """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
     on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
-    a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+    a release of it before this RPC, may be missing, and those before the 1,000 last that were kept are dropped. Errors:
+    AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
     RestoreSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RestoreSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
-    """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
-    name, description and filter that it had. It is a new write, one version up. A static segment's list is not
-    versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
-    VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
-    in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
+    """RestoreSegment brings a deleted segment back to life, in the state that it had before (`active` where no version of
+    then is kept), or, with restore_version, a living or deleted one back to the name, description and filter that it had.
+    It is a new write, one version up. A static segment's list is not versioned: it stays as it is, and outlives deletion.
+    Errors: AUDIENCE_NOT_FOUND (there never was one, or one that its filter refers to is gone), VERSION_NOT_FOUND,
+    NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the filter is not in the filter language of
+    today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
     """
     RegisterUse: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RegisterUseRequest, _segment_service_pb2.AudienceUse]  # type: ignore[assignment]
     """RegisterUse takes down that a campaign, say, uses an audience, which keeps the audience from being deleted
@@ -216,7 +226,10 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
         """UpdateSegment changes a living segment: with update_mask the fields it names, without one (PUT) all that a caller
-        may set. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
+        may set. Other segments' filters that refer to this one are not looked at: a new datatype, more conditions or more
+        references in it can make those UNUSABLE_AUDIENCE; GetSegmentUsage tells which they are. Errors: AUDIENCE_NOT_FOUND
+        (of the segment, or of one in its filter, deleted at this moment perhaps), STALE_VERSION, NAME_TAKEN, INVALID_FILTER,
+        INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -238,7 +251,8 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_segment_service_pb2.ListSegmentVersionsResponse, _abc.Awaitable[_segment_service_pb2.ListSegmentVersionsResponse]]:
         """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
         on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
-        a release of it before this RPC, may be missing. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+        a release of it before this RPC, may be missing, and those before the 1,000 last that were kept are dropped. Errors:
+        AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -247,11 +261,12 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.RestoreSegmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
-        """RestoreSegment brings a deleted segment back to life or, with restore_version, a living or deleted one back to the
-        name, description and filter that it had. It is a new write, one version up. A static segment's list is not
-        versioned: it stays as it is, and outlives deletion. Errors: AUDIENCE_NOT_FOUND (there never was one),
-        VERSION_NOT_FOUND, NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the old filter is not
-        in the filter language of today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
+        """RestoreSegment brings a deleted segment back to life, in the state that it had before (`active` where no version of
+        then is kept), or, with restore_version, a living or deleted one back to the name, description and filter that it had.
+        It is a new write, one version up. A static segment's list is not versioned: it stays as it is, and outlives deletion.
+        Errors: AUDIENCE_NOT_FOUND (there never was one, or one that its filter refers to is gone), VERSION_NOT_FOUND,
+        NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the filter is not in the filter language of
+        today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
         """
 
     @_abc_1.abstractmethod
