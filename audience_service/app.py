@@ -9,11 +9,13 @@ import threading
 import structlog
 
 from audience_service.domain.audiences import Audiences
+from audience_service.domain.baselines import Baselines
 from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
 from audience_service.domain.reach import Reach
 from audience_service.domain.segments import Segments
@@ -77,7 +79,15 @@ class App:
                 SegmentDeletion(store.uses, writer),
                 AudienceUses(store.segments, store.uses, audiences),
             ),
-            reach=ReachServicer(Reach(store.members, audiences)),
+            reach=ReachServicer(
+                Reach(store.members, audiences),
+                Insights(
+                    store.insights,
+                    audiences,
+                    Baselines(settings.insights_baseline_seconds),
+                    settings.insights_min_cell,
+                ),
+            ),
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),
         )
         self._store = store

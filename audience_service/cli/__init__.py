@@ -1,10 +1,11 @@
-"""The command line: serve, health, demo, token, seed, indexes."""
+"""The command line: serve, health, demo, token, seed, indexes, insights."""
 
 import click
 
 from audience_service.cli.demo import demo
 from audience_service.cli.health import health
 from audience_service.cli.indexes import indexes
+from audience_service.cli.insights import insights
 from audience_service.cli.seed import seed
 from audience_service.cli.serve import serve
 from audience_service.cli.token import token
@@ -32,5 +33,5 @@ def main() -> None:
     """
 
 
-for command in (serve, health, demo, token, seed, indexes):
+for command in (serve, health, demo, token, seed, indexes, insights):
     main.add_command(command)

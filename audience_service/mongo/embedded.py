@@ -13,6 +13,7 @@ from bson import Decimal128
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from audience_service.domain.breakdown import Breakdown
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
@@ -79,6 +80,14 @@ class EmbeddedLists(MongoLists):
         """As on MongoDB, or refused."""
         with _refused(population):
             super().freeze(org, contacts, population, deadline)
+
+
+class EmbeddedInsights:
+    """The InsightRepository of a store that cannot rank values or accumulate them. Raises UnsupportedByStore."""
+
+    def breakdown(self, *_: Any) -> Breakdown:
+        """Refused."""
+        raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB answers insights")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.ports import (
+    InsightRepository,
     ListRepository,
     MemberRepository,
     Record,
@@ -18,9 +19,10 @@ from audience_service.domain.ports import (
     VersionRepository,
 )
 from audience_service.mongo.collections import connect
-from audience_service.mongo.embedded import EmbeddedLists, EmbeddedMembers, embedded_database
+from audience_service.mongo.embedded import EmbeddedInsights, EmbeddedLists, EmbeddedMembers, embedded_database
 from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
+from audience_service.mongo.insights import MongoInsights
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.segments import MongoSegments
@@ -38,6 +40,7 @@ class Store:
     uses: UseRepository
     lists: ListRepository
     members: MemberRepository
+    insights: InsightRepository
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
@@ -83,6 +86,7 @@ def mongo_store(uri: str, database: str) -> Store:
         uses=MongoUses(connected),
         lists=MongoLists(connected),
         members=MongoMembers(connected),
+        insights=MongoInsights(connected),
         database=connected,
     )
 
@@ -99,5 +103,6 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         uses=EmbeddedUses(database, turn),
         lists=EmbeddedLists(database),
         members=EmbeddedMembers(database),
+        insights=EmbeddedInsights(),
         database=database,
     )

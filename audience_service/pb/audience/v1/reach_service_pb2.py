@@ -29,7 +29,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61udience/v1/reach_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\x14\x45stimateReachRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x42\x0c\n\npopulation\"\x84\x01\n\x15\x45stimateReachResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12/\n\x0esample_profile\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xa3\x01\n\x0cReachService\x12\x92\x01\n\rEstimateReach\x12!.audience.v1.EstimateReachRequest\x1a\".audience.v1.EstimateReachResponse\":\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\"\"\x1d/crm/audiences/estimate-reach:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61udience/v1/reach_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\x14\x45stimateReachRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x42\x0c\n\npopulation\"\x84\x01\n\x15\x45stimateReachResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12/\n\x0esample_profile\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"J\n\x12GetInsightsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x03(\t\x12\x14\n\x0c\x62ucket_limit\x18\x03 \x01(\x05\"\xe5\x01\n\x13GetInsightsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12+\n\x07read_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x62\x61seline_count\x18\x03 \x01(\x05\x12\x34\n\x10\x62\x61seline_read_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08min_cell\x18\x05 \x01(\x05\x12\x32\n\ndimensions\x18\x06 \x03(\x0b\x32\x1e.audience.v1.DimensionInsights\"\x94\x02\n\x11\x44imensionInsights\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\x12\x14\n\x0cmulti_valued\x18\x03 \x01(\x08\x12\x1d\n\x10with_value_count\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12+\n\x07\x62uckets\x18\x05 \x03(\x0b\x32\x1a.audience.v1.InsightBucket\x12\x30\n\tquantiles\x18\x06 \x01(\x0b\x32\x1d.audience.v1.InsightQuantiles\x12\x39\n\x12\x62\x61seline_quantiles\x18\x07 \x01(\x0b\x32\x1d.audience.v1.InsightQuantilesB\x13\n\x11_with_value_count\"\xdd\x01\n\rInsightBucket\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x13\n\x0bvalue_count\x18\x04 \x01(\x05\x12\r\n\x05share\x18\x05 \x01(\x01\x12\x1b\n\x0e\x62\x61seline_count\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0e\x62\x61seline_share\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05index\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x11\n\x0f_baseline_countB\x11\n\x0f_baseline_shareB\x08\n\x06_index\"\xc8\x01\n\x10InsightQuantiles\x12\x10\n\x03min\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03p10\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03p25\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03p50\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x03p75\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x10\n\x03p90\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x10\n\x03max\x18\x07 \x01(\x01H\x06\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_p10B\x06\n\x04_p25B\x06\n\x04_p50B\x06\n\x04_p75B\x06\n\x04_p90B\x06\n\x04_max2\xb7\x02\n\x0cReachService\x12\x92\x01\n\rEstimateReach\x12!.audience.v1.EstimateReachRequest\x1a\".audience.v1.EstimateReachResponse\":\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\"\"\x1d/crm/audiences/estimate-reach:\x01*\x12\x91\x01\n\x0bGetInsights\x12\x1f.audience.v1.GetInsightsRequest\x1a .audience.v1.GetInsightsResponse\"?\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\'\x12%/crm/audiences/segments/{id}/insightsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,10 +38,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REACHSERVICE'].methods_by_name['EstimateReach']._loaded_options = None
   _globals['_REACHSERVICE'].methods_by_name['EstimateReach']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\002\"\"\035/crm/audiences/estimate-reach:\001*'
+  _globals['_REACHSERVICE'].methods_by_name['GetInsights']._loaded_options = None
+  _globals['_REACHSERVICE'].methods_by_name['GetInsights']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\002\'\022%/crm/audiences/segments/{id}/insights'
   _globals['_ESTIMATEREACHREQUEST']._serialized_start=197
   _globals['_ESTIMATEREACHREQUEST']._serialized_end=295
   _globals['_ESTIMATEREACHRESPONSE']._serialized_start=298
   _globals['_ESTIMATEREACHRESPONSE']._serialized_end=430
-  _globals['_REACHSERVICE']._serialized_start=433
-  _globals['_REACHSERVICE']._serialized_end=596
+  _globals['_GETINSIGHTSREQUEST']._serialized_start=432
+  _globals['_GETINSIGHTSREQUEST']._serialized_end=506
+  _globals['_GETINSIGHTSRESPONSE']._serialized_start=509
+  _globals['_GETINSIGHTSRESPONSE']._serialized_end=738
+  _globals['_DIMENSIONINSIGHTS']._serialized_start=741
+  _globals['_DIMENSIONINSIGHTS']._serialized_end=1017
+  _globals['_INSIGHTBUCKET']._serialized_start=1020
+  _globals['_INSIGHTBUCKET']._serialized_end=1241
+  _globals['_INSIGHTQUANTILES']._serialized_start=1244
+  _globals['_INSIGHTQUANTILES']._serialized_end=1444
+  _globals['_REACHSERVICE']._serialized_start=1447
+  _globals['_REACHSERVICE']._serialized_end=1758
 # @@protoc_insertion_point(module_scope)
