@@ -58,7 +58,7 @@ def compare(
     ]
     return DimensionInsights(
         dimension=dimension,
-        multi_valued=dimension.kind is Kind.LIST or ours.several > 1,
+        multi_valued=dimension.kind is Kind.LIST or ours.several > 1 or theirs.several > 1,
         with_value=_with_value(ours, hidden, size, least),
         buckets=tuple(buckets),
         quantiles=_quantiles(ours, size, least),

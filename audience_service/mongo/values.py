@@ -153,7 +153,8 @@ def _switch(value: str, starts: Sequence[Any], results: Sequence[Any]) -> Expres
 
 def _number(value: str) -> Expression:
     """A number, or text that spells one, as a number; else null."""
-    read = _cond({"$regexMatch": {"input": value, "regex": _NUMERAL}}, {"$toDouble": value}, None)
+    spelt = {"$convert": {"input": value, "to": "double", "onError": None}}
+    read = _cond({"$regexMatch": {"input": value, "regex": _NUMERAL}}, spelt, None)
     # Guarded by $cond: all of $and may be evaluated, whatever comes first.
     return _cond(is_number(value), _plain(value), _cond(_is_text(value), read, None))
 

@@ -190,8 +190,8 @@ class DimensionInsights(_message.Message):
     name: _builtins.str
     """name is the dimension's name, or the path in the record."""
     multi_valued: _builtins.bool
-    """multi_valued says that members may have several values: buckets then count each member once for each of its values.
-    Otherwise the buckets' counts add up to the count of members.
+    """multi_valued says that members, or others of the org, have several values: buckets then count each once for each of
+    its values. Otherwise the buckets' counts add up to the count of members, and their baseline's to the org's.
     """
     with_value_count: _builtins.int
     """with_value_count is how many members have at least one value; those without one add up with them to the count.
