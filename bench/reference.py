@@ -72,26 +72,41 @@ def _plain(value: Any) -> Any:
 def insights(database: Contacts, org: str, wheres: Sequence[Document], now: datetime, most: int) -> list[Counts]:
     """How many contacts of each of some groups have each value, by dimension: a pass each, a $group a dimension.
 
-    Written for the samples: places are in one of two fields, dates but birthdays are BSON dates, scores are numbers.
+    It looks where the service looks, and takes what it finds for what the samples have: dates but birthdays are BSON
+    dates, scores are numbers, nothing is blank or a list.
     """
     paths = ["birthday", "company", "jobTitle", "leadStage", "lastEmailOpenedAt", "lastEmailClickedAt", "createdAt"]
-    paths += ["country", "region", "city", "address", "language", "sex", "score", "source", "tags"]
+    paths += [
+        "country",
+        "region",
+        "city",
+        "address",
+        "language",
+        "sex",
+        "gender",
+        "score",
+        "leadScore",
+        "source",
+        "tags",
+    ]
     place = {name: {"$ifNull": [f"$data.{name}", f"$data.address.{name}"]} for name in ("country", "region", "city")}
-    plain = ["language", "sex", "company", "jobTitle", "leadStage", "source"]
+    plain = ["language", "company", "jobTitle", "leadStage", "source"]
     days = [now + timedelta(seconds=1), *(now - timedelta(days=number) for number in (7, 30, 90, 180, 365))]
-    dates = {name: _band(f"$data.{name}", days) for name in ("lastEmailOpenedAt", "lastEmailClickedAt", "createdAt")}
+    dates = {name: _band(f"$data.{name}", days) for name in ("lastEmailOpenedAt", "lastEmailClickedAt")}
+    dates["createdAt"] = _band({"$ifNull": ["$data.createdAt", "$createdate"]}, days)
     day = now.strftime("-%m-%dT")
     born = _band("$data.birthday", [f"{now.year - years}{day}" for years in (0, 18, 25, 35, 45, 55, 65)])
-    values = {**place, **{name: f"$data.{name}" for name in plain}, **dates, "birthday": born}
+    sex = {"$ifNull": ["$data.sex", "$data.gender"]}
+    values = {**place, "sex": sex, **{name: f"$data.{name}" for name in plain}, **dates, "birthday": born}
     one: Document = {"$sum": 1}
     top: list[Document] = [{"$sort": {"n": -1}}, {"$limit": most + 1}]
     facets: dict[str, list[Document]] = {
         name: [{"$group": {"_id": value, "n": one}}, *top] for name, value in values.items()
     }
     # Few scores and few sets of tags: what is done for each of them costs nothing.
-    facets["score"] = [{"$group": {"_id": "$data.score", "n": one}}]
+    facets["score"] = [{"$group": {"_id": {"$ifNull": ["$data.score", "$data.leadScore"]}, "n": one}}]
     facets["tags"] = [{"$group": {"_id": "$data.tags", "n": one}}]
-    project = {"_id": 0, **{f"data.{path}": 1 for path in paths}}
+    project = {"_id": 0, "createdate": 1, **{f"data.{path}": 1 for path in paths}}
     found = []
     for where in wheres:
         stages = [{"$match": in_org(org, where)}, {"$project": project}, {"$facet": facets}]
@@ -107,7 +122,7 @@ def insights(database: Contacts, org: str, wheres: Sequence[Document], now: date
     return found
 
 
-def _band(value: str, starts: Sequence[Any]) -> Document:
+def _band(value: Any, starts: Sequence[Any]) -> Document:
     branches = [{"case": {"$gte": [value, start]}, "then": number} for number, start in enumerate(starts)]
     missing = {"case": {"$lte": [value, None]}, "then": None}
     return {"$switch": {"branches": [*branches, missing], "default": len(starts)}}

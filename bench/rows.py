@@ -27,7 +27,7 @@ from bench.processes import KEY, Server, bare_server
 
 FIELDS = ["email", "country", "tags", "score", "lastEmailOpenedAt"]
 _BUCKETS = 100
-_COUNTED = ("country", "region", "city", "language", "gender", "company", "job", "lifecycleStage", "source",
+_COUNTED = ("country", "region", "city", "gender", "language", "company", "job", "lifecycleStage", "source",
             "lastOpened", "lastClicked", "created", "ageBand", "score", "tags")  # fmt: skip
 """The dimensions in the reference's order."""
 EVERYONE: dict[str, Any] = {}

@@ -60,6 +60,11 @@ class Dimension:
         """Whether its buckets are bands, of which there are few."""
         return self.kind in (Kind.DATE, Kind.NUMBER)
 
+    @property
+    def is_list(self) -> bool:
+        """Whether a record may have several values."""
+        return self.kind in (Kind.LIST, Kind.ANY)
+
 
 def _recency(moment: datetime) -> tuple[Band, ...]:
     days = (("last 7 days", 7), ("8 to 30 days ago", 30), ("31 to 90 days ago", 90), ("91 to 180 days ago", 180))

@@ -44,11 +44,14 @@ class MongoInsights:
         """One $facet with a $group for each dimension, after a projection of what they read."""
         pipeline = read_pipeline(self._database, org, population, deadline)
         facets = {f"d{number}": dimension_stages(found, moment, most) for number, found in enumerate(dimensions)}
-        stages = [*pipeline.stages(), _project(dimensions), {"$facet": {"size": [{"$count": "n"}], **facets}}]
+        # Every record is in one cell of a dimension of single values; only where there is none are they counted apart.
+        single = next((name for name, found in zip(facets, dimensions, strict=True) if not found.is_list), "size")
+        facets.setdefault(single, [{"$count": "n"}])
+        stages = [*pipeline.stages(), _project(dimensions), {"$facet": facets}]
         with running(self._database, pipeline, deadline) as collection:
             [answer] = collection.aggregate(stages, allowDiskUse=True)
         return Breakdown(
-            size=sum(int(row["n"]) for row in answer["size"]),
+            size=sum(int(row["n"]) for row in answer[single]),
             read_at=moment,
             dimensions=tuple(
                 _read(dimension, moment, answer[f"d{number}"]) for number, dimension in enumerate(dimensions)
@@ -65,7 +68,7 @@ def dimension_stages(dimension: Dimension, moment: datetime, most: int) -> Stage
         {"$group": {"_id": raw_key(dimension, moment), "n": {"$sum": 1}}},
         *to_cells(dimension, moment),
     ]
-    if dimension.kind in (Kind.LIST, Kind.ANY):
+    if dimension.is_list:
         stages += [{"$set": {"m": {"$size": "$c"}}}, {"$unwind": "$c"}]
     stages.append({"$group": {"_id": {"k": "$c.k", "v": "$c.v"}, "n": {"$sum": "$n"}, "m": {"$max": "$m"}}})
     merged: dict[str, Any] = {"n": {"$sum": "$n"}, "values": {"$sum": 1}, "m": {"$max": "$m"}}

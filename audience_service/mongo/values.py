@@ -63,7 +63,7 @@ def to_cells(dimension: Dimension, moment: datetime) -> Stages:
     trimmed: Stages = [
         {"$project": {"_id": 0, "n": 1, "all": _map(candidates, _cond(_is_text("$$this"), _trim("$$this"), "$$this"))}}
     ]
-    if dimension.kind in (Kind.LIST, Kind.ANY):
+    if dimension.is_list:
         some: Expression = {"$setUnion": [_map("$some", _text_cell("$$this", dimension.kind)), []]}
         return [
             *trimmed,
