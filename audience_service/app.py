@@ -9,6 +9,7 @@ import threading
 import structlog
 
 from audience_service.domain.audiences import Audiences
+from audience_service.domain.baselines import Baselines
 from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
@@ -16,6 +17,7 @@ from audience_service.domain.errors import AudienceError
 from audience_service.domain.explain import Explain, Repositories
 from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.reach import Reach
@@ -86,7 +88,16 @@ class App:
                 Explain(repositories, catalog, audiences, compiler),
                 catalog,
             ),
-            reach=ReachServicer(Reach(store.members, store.slices, audiences), Overlaps(store.members, audiences)),
+            reach=ReachServicer(
+                Reach(store.members, store.slices, audiences),
+                Overlaps(store.members, audiences),
+                Insights(
+                    store.insights,
+                    audiences,
+                    Baselines(settings.insights_baseline_seconds),
+                    settings.insights_min_cell,
+                ),
+            ),
             membership=MembershipServicer(Membership(store.members, audiences, sealer)),
         )
         self._store = store

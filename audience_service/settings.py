@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     unary_timeout_seconds: float = Field(30.0, gt=0, description="the deadline of unary calls that come without one")
     stream_timeout_seconds: float = Field(3600.0, gt=0, description="the deadline of streams that come without one")
     stream_idle_seconds: float = Field(60.0, gt=0, description="how long a client may leave a message before it is cut")
+    insights_min_cell: int = Field(5, ge=0, description="the fewest contacts that a bucket of insights may tell of")
+    insights_baseline_seconds: float = Field(300.0, ge=0, description="how long an org's baseline is kept for insights")
     reflection: bool = Field(True, description="whether clients may list the services")
     log_format: Literal["text", "json"] = Field("text", description="how log lines look")
 

@@ -3,14 +3,17 @@
 Nothing of the service is imported here. What a filter means (which records count, where a field is) is written out.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo.database import Database
 
 Document = dict[str, Any]
 Contacts = Database[Document]
+Counts = list[list[int]]
+"""Of each dimension, in order."""
 
 _BATCH = 10_000
 
@@ -100,3 +103,62 @@ def values(database: Contacts, org: str, where: Document, fields: Sequence[str])
 
 def _plain(value: Any) -> Any:
     return value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
+
+
+def insights(database: Contacts, org: str, wheres: Sequence[Document], now: datetime, most: int) -> list[Counts]:
+    """How many contacts of each of some groups have each value, by dimension: a pass each, a $group a dimension.
+
+    It looks where the service looks, and takes what it finds for what the samples have: dates but birthdays are BSON
+    dates, scores are numbers, nothing is blank or a list.
+    """
+    paths = ["birthday", "company", "jobTitle", "leadStage", "lastEmailOpenedAt", "lastEmailClickedAt", "createdAt"]
+    paths += [
+        "country",
+        "region",
+        "city",
+        "address",
+        "language",
+        "sex",
+        "gender",
+        "score",
+        "leadScore",
+        "source",
+        "tags",
+    ]
+    place = {name: {"$ifNull": [f"$data.{name}", f"$data.address.{name}"]} for name in ("country", "region", "city")}
+    plain = ["language", "company", "jobTitle", "leadStage", "source"]
+    days = [now + timedelta(seconds=1), *(now - timedelta(days=number) for number in (7, 30, 90, 180, 365))]
+    dates = {name: _band(f"$data.{name}", days) for name in ("lastEmailOpenedAt", "lastEmailClickedAt")}
+    dates["createdAt"] = _band({"$ifNull": ["$data.createdAt", "$createdate"]}, days)
+    day = now.strftime("-%m-%dT")
+    born = _band("$data.birthday", [f"{now.year - years}{day}" for years in (0, 18, 25, 35, 45, 55, 65)])
+    sex = {"$ifNull": ["$data.sex", "$data.gender"]}
+    values = {**place, "sex": sex, **{name: f"$data.{name}" for name in plain}, **dates, "birthday": born}
+    one: Document = {"$sum": 1}
+    top: list[Document] = [{"$sort": {"n": -1}}, {"$limit": most + 1}]
+    facets: dict[str, list[Document]] = {
+        name: [{"$group": {"_id": value, "n": one}}, *top] for name, value in values.items()
+    }
+    # Few scores and few sets of tags: what is done for each of them costs nothing.
+    facets["score"] = [{"$group": {"_id": {"$ifNull": ["$data.score", "$data.leadScore"]}, "n": one}}]
+    facets["tags"] = [{"$group": {"_id": "$data.tags", "n": one}}]
+    project = {"_id": 0, "createdate": 1, **{f"data.{path}": 1 for path in paths}}
+    found = []
+    for where in wheres:
+        stages = [{"$match": in_org(org, where)}, {"$project": project}, {"$facet": facets}]
+        [answer] = database["contact"].aggregate(stages, allowDiskUse=True)
+        scores: Counter[int] = Counter()
+        for row in answer["score"]:
+            scores[min(row["_id"] // 20, 4)] += row["n"]
+        tags: Counter[str] = Counter()
+        for row in answer["tags"]:
+            tags.update(dict.fromkeys(row["_id"] or ["(missing)"], row["n"]))
+        counts = [sorted(row["n"] for row in answer[name]) for name in values]
+        found.append([*(numbers[-most:] for numbers in counts), sorted(scores.values()), sorted(tags.values())])
+    return found
+
+
+def _band(value: Any, starts: Sequence[Any]) -> Document:
+    branches = [{"case": {"$gte": [value, start]}, "then": number} for number, start in enumerate(starts)]
+    missing = {"case": {"$lte": [value, None]}, "then": None}
+    return {"$switch": {"branches": [*branches, missing], "default": len(starts)}}

@@ -1,6 +1,7 @@
 """The rows of the table. A new RPC gets a line here and, beside it, its reference in reference.py."""
 
 import json
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from audience_service.cli.token import mint
+from audience_service.domain.dimensions import DIMENSIONS
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach
@@ -24,6 +26,10 @@ from bench.measure import Row
 from bench.processes import KEY, Server, bare_server
 
 FIELDS = ["email", "country", "tags", "score", "lastEmailOpenedAt"]
+_BUCKETS = 100
+_COUNTED = ("country", "region", "city", "gender", "language", "company", "job", "lifecycleStage", "source",
+            "lastOpened", "lastClicked", "created", "ageBand", "score", "tags")  # fmt: skip
+"""The dimensions in the reference's order."""
 EVERYONE: dict[str, Any] = {}
 # The page's own filters.
 LEADS = {"country": "US", "tags": {"$in": ["lead", "mql"]}}
@@ -42,7 +48,7 @@ class Client:
         self._metadata = (("authorization", f"Bearer {mint(settings, org=org, subject='bench')}"), ("orgid", org))
         self._calls: dict[str, Any] = {}
 
-    def unary(self, path: str, request: Message, answer: type[Message]) -> Any:
+    def unary(self, path: str, request: Message, answer: type[Message], timeout: float | None = None) -> Any:
         """The answer of an RPC."""
         if path not in self._calls:
             self._calls[path] = self._channel.unary_unary(
@@ -50,7 +56,7 @@ class Client:
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=answer.FromString,
             )
-        return self._calls[path](request, metadata=self._metadata)
+        return self._calls[path](request, metadata=self._metadata, timeout=timeout)
 
     def members(self, where: dict[str, Any], fields: list[str]) -> int:
         """How many members a stream sends, as its last message says."""
@@ -118,6 +124,7 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
         partial(reference.reach_outside_list, database, LARGE, outside["$nor"][0]["$inAudience"]),
     )
     yield from _overlap_rows(client, database)
+    yield from _insight_rows(client, database)
     yield Row(
         "StreamMembers, ids",
         "find_raw_batches, undecoded",
@@ -212,6 +219,29 @@ def _save(client: Client, name: str, where: dict[str, Any]) -> Any:
     """A new dynamic segment."""
     create = segments.CreateSegmentRequest(segment=resources.Segment(name=name, filter=_filter(where)))
     return client.unary("SegmentService/CreateSegment", create, resources.Segment)
+
+
+def _insight_rows(client: Client, database: reference.Contacts) -> Iterator[Row]:
+    """All dimensions of a filter's members, beside the org's as they are kept or read anew."""
+    draft = resources.Segment(name="leads", filter=_filter(LEADS))
+    create = segments.CreateSegmentRequest(segment=draft)
+    made = client.unary("SegmentService/CreateSegment", create, resources.Segment)
+
+    def counts(*, cold: bool) -> list[reference.Counts]:
+        # For dimensions in another order no baseline is kept.
+        wanted = random.sample(list(DIMENSIONS), len(DIMENSIONS)) if cold else list(DIMENSIONS)
+        request = reach.GetInsightsRequest(id=made.id, dimensions=wanted, bucket_limit=_BUCKETS)
+        answer = client.unary("ReachService/GetInsights", request, reach.GetInsightsResponse, timeout=600)
+        found = {dimension.name: dimension.buckets for dimension in answer.dimensions}
+        return [[sorted(b.count for b in found[name] if b.count and b.kind != "other") for name in _COUNTED]]
+
+    def by_hand(*, cold: bool) -> list[reference.Counts]:
+        groups = [_LEADS_BY_HAND, *([{}] if cold else [])]
+        return reference.insights(database, LARGE, groups, datetime.now(UTC), _BUCKETS)[:1]
+
+    warm, cold = partial(counts, cold=False), partial(counts, cold=True)
+    yield Row("GetInsights, 15 dimensions", "$facet of the members", warm, partial(by_hand, cold=False))
+    yield Row("GetInsights, no baseline kept", "$facet of members and org", cold, partial(by_hand, cold=True))
 
 
 def _reach(client: Client, where: dict[str, Any]) -> int:

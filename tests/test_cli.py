@@ -60,7 +60,7 @@ def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, li
 
 def test_help_names_every_command() -> None:
     listed = re.findall(r"^  (\w+)  ", run("--help").stdout, re.M)
-    assert listed == ["demo", "health", "indexes", "overlap", "reach", "seed", "serve", "token"]
+    assert listed == ["demo", "health", "indexes", "insights", "overlap", "reach", "seed", "serve", "token"]
 
 
 def test_serve_refuses_to_start_without_a_key() -> None:
@@ -210,7 +210,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         return done.stdout
 
     methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 20
+    assert len(methods) == 21
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
@@ -232,6 +232,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "ListFields": {"datatype": "contact"},
         "EstimateReach": everyone,
         "StreamReach": everyone,
+        "GetInsights": {"id": static.id},
         "StreamMembers": everyone,
         "GetOverlap": {"id": static.id, "otherId": static.id},
         "GetOverlapRegions": {"audienceIds": [static.id, client.create(name="other", **everyone).id]},
@@ -241,5 +242,24 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
     paths = {name.rpartition("/")[2]: name for name in methods}
     if service.kind == "embedded":
         del requests["ExplainFilter"]  # it has no plans
+        del requests["GetInsights"]  # it refuses that one
     for rpc, request in requests.items():
         assert buf(*headers, "-d", json.dumps(request), f"{address}/{paths[rpc]}").startswith("{"), rpc
+
+
+def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:
+    client = real_service.client("drawn")
+    sources = ["website"] * 30 + ["ads"] * 10
+    real_service.insert("drawn", [{"data": {"source": source, "score": 50}} for source in sources])
+    everyone = client.create(name="everyone", filter={"datatype": "contact", "where": {}})
+    settings = {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}"}
+    done = run("insights", "--org", "drawn", everyone.id, "--dimension", "source", "--dimension", "score", **settings)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"website +█+ +30 +75\.0% +100\b", done.stdout), done.stdout
+    assert "40 members" in done.stdout
+    assert "median 50" in done.stdout
+    as_json = json.loads(run("insights", "--org", "drawn", everyone.id, "--json", **settings).stdout)
+    assert (as_json["count"], len(as_json["dimensions"])) == (40, 15)
+    missing = run("insights", "--org", "drawn", "segment-none", **settings)
+    assert (missing.returncode, "Traceback" in missing.stderr) == (1, False)
+    assert "no living audience" in missing.stderr

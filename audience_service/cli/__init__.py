@@ -1,10 +1,11 @@
-"""The command line: serve, health, demo, token, seed, indexes, and reach and overlap, which ask a server."""
+"""The command line: serve, health, demo, token, seed, indexes; and reach, overlap and insights, which ask a server."""
 
 import click
 
 from audience_service.cli.demo import demo
 from audience_service.cli.health import health
 from audience_service.cli.indexes import indexes
+from audience_service.cli.insights import insights
 from audience_service.cli.overlap import overlap
 from audience_service.cli.reach import reach
 from audience_service.cli.seed import seed
@@ -34,5 +35,5 @@ def main() -> None:
     """
 
 
-for command in (serve, health, demo, token, seed, indexes, reach, overlap):
+for command in (serve, health, demo, token, seed, indexes, reach, overlap, insights):
     main.add_command(command)

@@ -6,10 +6,13 @@ deadline is also the database's: a query that outlives it is stopped there.
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
+from audience_service.domain.breakdown import Breakdown
 from audience_service.domain.caller import Deadline
 from audience_service.domain.contact_list import ContactList as ContactList
+from audience_service.domain.dimensions import Dimension
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.landmarks import Landmarks
@@ -226,3 +229,22 @@ class SliceRepository(Protocol):
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
         """Any one member in the part, or None where there is none."""
+
+
+class InsightRepository(Protocol):
+    """Populations broken down by dimensions."""
+
+    def breakdown(
+        self,
+        org: str,
+        population: Population,
+        dimensions: Sequence[Dimension],
+        moment: datetime,
+        most: int,
+        deadline: Deadline,
+    ) -> Breakdown:
+        """The cells of each dimension, all from one pass, dates as seen from `moment`, which is in whole seconds.
+
+        The `most` frequent values of a dimension are told one by one, the rest in one cell. Cells come the most
+        frequent first, those of bands in the bands' order, empty ones too.
+        """

@@ -4,6 +4,7 @@ Every field has one of three rules. Fields known to be harmless are shown. Field
 way that keeps their shape. All others, custom properties among them, may hold anything, so their values are hidden.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,3 +68,16 @@ MASKS: dict[str, Callable[[Any], str]] = {
     "birthday": _year,
 }
 """Personal fields whose shape says something about the data's quality."""
+
+_PERSONAL_PATHS = frozenset(("pk", "sk", "name", "data.name"))
+_PERSONAL = re.compile(r"e-?mail|phone|mobile|street|birth|(first|last|middle|full|sur|maiden|user)_?-?name", re.I)
+
+
+def is_personal(path: str) -> bool:
+    """Whether a path in the record names what names or reaches a person, by its own name or that of what holds it.
+
+    Names are judged by what they hold, so that `workEmail` is personal too; a field that is known to be harmless
+    (lastEmailOpenedAt) is not.
+    """
+    steps = path.split(".")
+    return path in _PERSONAL_PATHS or any(step not in SHOWN and _PERSONAL.search(step) for step in steps)

@@ -13,6 +13,7 @@ from bson import Decimal128
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from audience_service.domain.breakdown import Breakdown
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
@@ -125,6 +126,14 @@ class EmbeddedPlans(MongoPlans):
     def plan(self, org: str, population: Population, deadline: Deadline, *, run: bool) -> QueryPlan:  # noqa: ARG002
         """Refused. Raises UnsupportedByStore."""
         raise UnsupportedByStore("the embedded store has no query plans; a MongoDB explains this filter")
+
+
+class EmbeddedInsights:
+    """The InsightRepository of a store that cannot rank values or accumulate them. Raises UnsupportedByStore."""
+
+    def breakdown(self, *_: Any) -> Breakdown:
+        """Refused."""
+        raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB answers insights")
 
 
 @contextmanager

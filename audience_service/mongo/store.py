@@ -10,6 +10,7 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.ports import (
+    InsightRepository,
     ListRepository,
     MemberRepository,
     PlanRepository,
@@ -22,6 +23,7 @@ from audience_service.domain.ports import (
 )
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
+    EmbeddedInsights,
     EmbeddedLists,
     EmbeddedMembers,
     EmbeddedPlans,
@@ -30,6 +32,7 @@ from audience_service.mongo.embedded import (
 )
 from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
+from audience_service.mongo.insights import MongoInsights
 from audience_service.mongo.landmarks import LandmarkReader
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
@@ -55,6 +58,7 @@ class Store:
     samples: SampleRepository
     slices: SliceRepository
     landmarks: LandmarkReader
+    insights: InsightRepository
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
@@ -106,6 +110,7 @@ def mongo_store(uri: str, database: str) -> Store:
         samples=MongoSamples(connected),
         slices=MongoSlices(connected, landmarks),
         landmarks=landmarks,
+        insights=MongoInsights(connected),
         database=connected,
     )
 
@@ -127,5 +132,6 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         samples=MongoSamples(database),
         slices=EmbeddedSlices(database, landmarks),
         landmarks=landmarks,
+        insights=EmbeddedInsights(),
         database=database,
     )

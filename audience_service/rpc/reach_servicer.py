@@ -5,21 +5,24 @@ from contextlib import closing
 
 import grpc
 
+from audience_service.domain.insights import Insights
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.reach import Reach
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceServicer
 from audience_service.rpc.call import current_call
-from audience_service.rpc.codec import decode_budget, decode_selection, encode_reach, encode_reach_step
+from audience_service.rpc.codec import decode_budget, decode_selection, decode_size, encode_reach, encode_reach_step
+from audience_service.rpc.insights import encode_insights
 from audience_service.rpc.overlaps import encode_overlap, encode_regions
 
 
 class ReachServicer(ReachServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, reach: Reach, overlaps: Overlaps) -> None:
+    def __init__(self, reach: Reach, overlaps: Overlaps, insights: Insights) -> None:
         self._reach = reach
         self._overlaps = overlaps
+        self._insights = insights
 
     def EstimateReach(
         self, request: pb.EstimateReachRequest, context: grpc.ServicerContext
@@ -44,3 +47,8 @@ class ReachServicer(ReachServiceServicer):
     ) -> pb.GetOverlapRegionsResponse:
         """Count who is in exactly which audiences."""
         return encode_regions(self._overlaps.among(current_call(), request.audience_ids))
+
+    def GetInsights(self, request: pb.GetInsightsRequest, context: grpc.ServicerContext) -> pb.GetInsightsResponse:
+        """Break an audience down."""
+        limit = decode_size(request.bucket_limit, "bucket_limit", default=20, maximum=100)
+        return encode_insights(self._insights.get(current_call(), request.id, request.dimensions, limit))

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import AudienceNotFound, ContactNotFound, VersionNotFound
+from audience_service.domain.dimensions import read_dimensions
+from audience_service.domain.errors import AudienceNotFound, ContactNotFound, UnsupportedByStore, VersionNotFound
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.ports import ContactList, CreateRequest, Population
 from audience_service.domain.segment import Segment, SegmentQuery, SegmentType
 from audience_service.domain.use import AudienceUse, Usage
+from audience_service.mongo.embedded import EmbeddedInsights
 from audience_service.mongo.store import Store
 from tests.conftest import Service
 
@@ -19,6 +21,7 @@ NEVER = Deadline(None)
 LIST = ContactList("segment-shared", "contact")
 EVERYONE = FilterCompiler(["contact"]).compile(Filter("contact", {}))
 REQUEST = CreateRequest("ann", "r1", "digest")
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def segment(name: str) -> Segment:
@@ -109,8 +112,7 @@ def test_versions_of_the_same_id_are_told_apart(orgs: tuple[Store, str, str]) ->
 
 def test_uses_of_the_same_audience_are_told_apart(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
-    new_year = datetime(2026, 1, 1, tzinfo=UTC)
-    use = AudienceUse(LIST.audience_id, "campaign", "spring", subject="ann", create_time=new_year)
+    use = AudienceUse(LIST.audience_id, "campaign", "spring", subject="ann", create_time=NEW_YEAR)
     referring = {"$and": [{"$inAudience": LIST.audience_id}]}
     for name, version in (("noted", 0), ("unnoted", 7)):
         made = Segment(f"segment-{name}", f"{name} {ours}", "", SegmentType.DYNAMIC, Filter("contact", referring))
@@ -173,3 +175,15 @@ def test_regions_count_the_orgs_own_members(orgs: tuple[Store, str, str]) -> Non
             counts = store.members.regions(org, pair, NEVER)
             assert {mask: count for mask, count in counts.items() if count} == {0b11: members}
     assert dict(store.members.regions(ours, [EVERYONE, LIST, of_list], NEVER)) == {0b111: 2}
+
+
+@pytest.mark.parametrize("population", [EVERYONE, LIST], ids=["filter", "list"])
+def test_insights_are_of_the_orgs_own_records(orgs: tuple[Store, str, str], population: Any) -> None:
+    store, ours, theirs = orgs
+    if isinstance(store.insights, EmbeddedInsights):
+        with pytest.raises(UnsupportedByStore):
+            store.insights.breakdown(ours, population, read_dimensions(["state"]), NEW_YEAR, 10, NEVER)
+        return
+    for org, size in ((ours, 2), (theirs, 4)):
+        found = store.insights.breakdown(org, population, read_dimensions(["state"]), NEW_YEAR, 10, NEVER)
+        assert (found.size, [cell.count for cell in found.dimensions[0].cells]) == (size, [size])

@@ -144,6 +144,32 @@ def test_overlap_shows_counts_of_0_and_shares(
     assert half == {"count": 1, "size": 2, "otherSize": 1, **dict(zip(shares, (0.5, 0.5, 1), strict=True))}
 
 
+def test_insights_show_dimensions_with_their_buckets(
+    door: Door, service: Service, insert: Callable[..., list[str]], segment: dict[str, Any]
+) -> None:
+    opened = {"tags": ["vip"], "lastEmailOpenedAt": "2026-04-01T00:00:00.000Z"}
+    insert([{"data": {**opened, "source": "ads"}} for _ in range(5)] + [{"data": {}} for _ in range(5)])
+    answer = door.fetch("GET", f"/segments/{segment['id']}/insights?dimensions=source&dimensions=score&bucketLimit=5")
+    if service.kind == "embedded":
+        assert (answer.status, _reason(answer.body)) == (501, "UNSUPPORTED_BY_STORE")
+        return
+    assert answer.status == 200
+    assert (answer.body["count"], answer.body["baselineCount"], answer.body["minCell"]) == (5, 10, 5)
+    source, score = answer.body["dimensions"]
+    assert source["buckets"][0] == {
+        "kind": "value",
+        "value": "ads",
+        "count": 5,
+        "valueCount": 1,
+        "share": 1,
+        "baselineCount": 5,
+        "baselineShare": 0.5,
+        "index": 200,
+    }
+    assert (score["name"], score["paths"]) == ("score", ["data.score", "data.leadScore"])
+    assert "quantiles" not in score
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code", "reason"),
     [
@@ -155,6 +181,7 @@ def test_overlap_shows_counts_of_0_and_shares(
         ("POST", "/estimate-reach", {"filter": {"datatype": "order", "where": {}}}, 400, 3, "DATATYPE_NOT_ALLOWED"),
         ("GET", "/segments?pageToken=x", None, 400, 3, "INVALID_PAGE_TOKEN"),
         ("GET", "/segments/segment-none", None, 404, 5, "AUDIENCE_NOT_FOUND"),
+        ("GET", "/segments/segment-none/insights", None, 404, 5, "AUDIENCE_NOT_FOUND"),
         ("PUT", "/segments/segment-none", VIP, 404, 5, "AUDIENCE_NOT_FOUND"),
         ("DELETE", "/segments/segment-none", None, 404, 5, "AUDIENCE_NOT_FOUND"),
     ],

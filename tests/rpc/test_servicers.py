@@ -11,9 +11,11 @@ from pydantic import SecretStr
 from audience_service.app import token_rules
 from audience_service.cli.token import mint
 from audience_service.domain.audiences import Audiences
+from audience_service.domain.baselines import Baselines
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
 from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.ports import Population, Record
@@ -70,7 +72,11 @@ class Harness:
             Authenticator(token_rules(SETTINGS)), SERVICES, self.slots, StreamSlots(1, 60), Timeouts(30, 60)
         )
         audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
-        reach = ReachServicer(Reach(members, members, audiences), Overlaps(members, audiences))
+        reach = ReachServicer(
+            Reach(members, members, audiences),
+            Overlaps(members, audiences),
+            Insights(members, audiences, Baselines(0), 0),
+        )
         membership = MembershipServicer(Membership(members, audiences, TokenSealer(b"key")))
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):

@@ -18,7 +18,8 @@ from typing import Any
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 
 _NEVER = "(?!)"
-_SHAPE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-]00:?00)?)?(?!\n)$"
+SHAPE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-]00:?00)?)?(?!\n)$"
+"""Text in storage that is a date, to its end."""
 _LENGTH = len("2026-03-25T00:00:00.000")
 _ENDS = {10: "$", 19: r"(?!\.)", 21: "(?![0-9])", 22: "(?![0-9])"}
 """Where a text may spell out no more, which means zeros, and how that looks: after the day, the seconds, a fraction's
@@ -103,7 +104,7 @@ def ordered(operator: str, value: object) -> list[Condition]:
 def _pattern(operator: str, millis: str) -> str:
     """The pattern of the texts for whose moment the comparison with `millis` (a spelling) holds."""
     decided = _decided(operator, millis[:_LENGTH])
-    return f"^(?={_SHAPE})(?:{_NEVER if decided is None else decided})"
+    return f"^(?={SHAPE})(?:{_NEVER if decided is None else decided})"
 
 
 def _decided(operator: str, text: str) -> str | None:

@@ -499,3 +499,295 @@ class AudienceSubset(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AudienceSubset: _TypeAlias = AudienceSubset  # noqa: Y015
+
+@_typing.final
+class GetInsightsRequest(_message.Message):
+    """GetInsightsRequest asks for GetInsights."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    BUCKET_LIMIT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the audience's."""
+    bucket_limit: _builtins.int
+    """bucket_limit is how many values of a dimension are told one by one, the most frequent ones. Default 20, at most
+    100. Bands are all told.
+    """
+    @_builtins.property
+    def dimensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """dimensions are what to break it down by, 20 at most: names (country, region, city, language, ageBand, gender,
+        company, job, lifecycleStage, lastOpened, lastClicked, created, score, source, tags) or paths in the record
+        (data.plan, or plan where no dimension is named so). Default: all named ones. Personal data (names, email, phone,
+        street, birthday) is refused. docs/insights.md describes each.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        dimensions: _abc.Iterable[_builtins.str] | None = ...,
+        bucket_limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_limit", b"bucket_limit", "dimensions", b"dimensions", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInsightsRequest: _TypeAlias = GetInsightsRequest  # noqa: Y015
+
+@_typing.final
+class GetInsightsResponse(_message.Message):
+    """GetInsightsResponse answers GetInsights."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    BASELINE_COUNT_FIELD_NUMBER: _builtins.int
+    BASELINE_READ_AT_FIELD_NUMBER: _builtins.int
+    MIN_CELL_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """count is how many members there are: as many as EstimateReach counts at that moment."""
+    baseline_count: _builtins.int
+    """baseline_count is how many records of the audience's datatype the org has in use."""
+    min_cell: _builtins.int
+    """min_cell is the fewest records that a bucket tells of; 0 and 1: there is no such limit."""
+    @_builtins.property
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """read_at is the moment that the audience was read, in whole seconds, and that bands of dates are relative to."""
+
+    @_builtins.property
+    def baseline_read_at(self) -> _timestamp_pb2.Timestamp:
+        """baseline_read_at is the moment that the baseline was read, and that its bands of dates are relative to."""
+
+    @_builtins.property
+    def dimensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___DimensionInsights]:
+        """dimensions are in the order asked for."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        read_at: _timestamp_pb2.Timestamp | None = ...,
+        baseline_count: _builtins.int = ...,
+        baseline_read_at: _timestamp_pb2.Timestamp | None = ...,
+        min_cell: _builtins.int = ...,
+        dimensions: _abc.Iterable[Global___DimensionInsights] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_read_at", b"baseline_read_at", "read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_count", b"baseline_count", "baseline_read_at", b"baseline_read_at", "count", b"count", "dimensions", b"dimensions", "min_cell", b"min_cell", "read_at", b"read_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInsightsResponse: _TypeAlias = GetInsightsResponse  # noqa: Y015
+
+@_typing.final
+class DimensionInsights(_message.Message):
+    """DimensionInsights is one dimension of an audience."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    MULTI_VALUED_FIELD_NUMBER: _builtins.int
+    WITH_VALUE_COUNT_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
+    QUANTILES_FIELD_NUMBER: _builtins.int
+    BASELINE_QUANTILES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the dimension's name, or the path in the record."""
+    multi_valued: _builtins.bool
+    """multi_valued says that members, or others of the org, have several values: buckets then count each once for each of
+    its values. Otherwise the buckets' counts add up to the count of members, and their baseline's to the org's.
+    """
+    with_value_count: _builtins.int
+    """with_value_count is how many members have at least one value; those without one add up with them to the count.
+    Absent where it would tell a bucket that is suppressed.
+    """
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """paths are where its values are in the record. A member's value is the first that is not empty."""
+
+    @_builtins.property
+    def buckets(self) -> _containers.RepeatedCompositeFieldContainer[Global___InsightBucket]:
+        """buckets are values, the most frequent first, or bands in their order; then those without a value to name."""
+
+    @_builtins.property
+    def quantiles(self) -> Global___InsightQuantiles:
+        """quantiles are of the members' numbers. Absent where fewer than half of the values are numbers."""
+
+    @_builtins.property
+    def baseline_quantiles(self) -> Global___InsightQuantiles:
+        """baseline_quantiles are of the org's numbers."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+        multi_valued: _builtins.bool = ...,
+        with_value_count: _builtins.int | None = ...,
+        buckets: _abc.Iterable[Global___InsightBucket] | None = ...,
+        quantiles: Global___InsightQuantiles | None = ...,
+        baseline_quantiles: Global___InsightQuantiles | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_with_value_count", b"_with_value_count", "baseline_quantiles", b"baseline_quantiles", "quantiles", b"quantiles", "with_value_count", b"with_value_count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_with_value_count", b"_with_value_count", "baseline_quantiles", b"baseline_quantiles", "buckets", b"buckets", "multi_valued", b"multi_valued", "name", b"name", "paths", b"paths", "quantiles", b"quantiles", "with_value_count", b"with_value_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__with_value_count: _TypeAlias = _typing.Literal["with_value_count"]  # noqa: Y015
+    _WhichOneofArgType__with_value_count: _TypeAlias = _typing.Literal["_with_value_count", b"_with_value_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__with_value_count) -> _WhichOneofReturnType__with_value_count | None: ...
+
+Global___DimensionInsights: _TypeAlias = DimensionInsights  # noqa: Y015
+
+@_typing.final
+class InsightBucket(_message.Message):
+    """InsightBucket is how many members have a value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    VALUE_COUNT_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    BASELINE_COUNT_FIELD_NUMBER: _builtins.int
+    BASELINE_SHARE_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """kind is `value`, or says that there is none to name: `missing` (nothing is there), `invalid` (what is there is
+    nothing that the dimension can be read from), `other` (values past bucket_limit), `suppressed` (values of fewer
+    members than min_cell, and what would give their number away).
+    """
+    value: _builtins.str
+    """value is the value, or the band's name; for the other kinds `(missing)`, `(invalid)`, `(other)`, `(suppressed)`."""
+    count: _builtins.int
+    """count is how many members have it. For `other` and `suppressed` of multi-valued dimensions a member counts once for
+    each value.
+    """
+    value_count: _builtins.int
+    """value_count is how many values the bucket stands for: more than 1 for `other` and `suppressed` alone."""
+    share: _builtins.float
+    """share is count over the count of members."""
+    baseline_count: _builtins.int
+    """baseline_count is how many of the org's records have it. For `other` these are all records whose value has no bucket
+    here. Absent where it is less than min_cell or would give such a one away, and where the value is not among the
+    2,000 most frequent of the org.
+    """
+    baseline_share: _builtins.float
+    """baseline_share is baseline_count over the org's records. Absent with baseline_count."""
+    index: _builtins.float
+    """index is share over baseline_share, times 100: above 100, the value is more frequent than in the org. Absent where
+    the org has none or baseline_count is absent.
+    """
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        value: _builtins.str = ...,
+        count: _builtins.int = ...,
+        value_count: _builtins.int = ...,
+        share: _builtins.float = ...,
+        baseline_count: _builtins.int | None = ...,
+        baseline_share: _builtins.float | None = ...,
+        index: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_count", b"_baseline_count", "_baseline_share", b"_baseline_share", "_index", b"_index", "baseline_count", b"baseline_count", "baseline_share", b"baseline_share", "index", b"index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_count", b"_baseline_count", "_baseline_share", b"_baseline_share", "_index", b"_index", "baseline_count", b"baseline_count", "baseline_share", b"baseline_share", "count", b"count", "index", b"index", "kind", b"kind", "share", b"share", "value", b"value", "value_count", b"value_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__baseline_count: _TypeAlias = _typing.Literal["baseline_count"]  # noqa: Y015
+    _WhichOneofArgType__baseline_count: _TypeAlias = _typing.Literal["_baseline_count", b"_baseline_count"]  # noqa: Y015
+    _WhichOneofReturnType__baseline_share: _TypeAlias = _typing.Literal["baseline_share"]  # noqa: Y015
+    _WhichOneofArgType__baseline_share: _TypeAlias = _typing.Literal["_baseline_share", b"_baseline_share"]  # noqa: Y015
+    _WhichOneofReturnType__index: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
+    _WhichOneofArgType__index: _TypeAlias = _typing.Literal["_index", b"_index"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_count) -> _WhichOneofReturnType__baseline_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_share) -> _WhichOneofReturnType__baseline_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__index) -> _WhichOneofReturnType__index | None: ...
+
+Global___InsightBucket: _TypeAlias = InsightBucket  # noqa: Y015
+
+@_typing.final
+class InsightQuantiles(_message.Message):
+    """InsightQuantiles are numbers by nearest rank: p25 is the least number that at least a quarter of all numbers are at
+    most. Each is absent where fewer than min_cell numbers are at most, or at least, as great.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIN_FIELD_NUMBER: _builtins.int
+    P10_FIELD_NUMBER: _builtins.int
+    P25_FIELD_NUMBER: _builtins.int
+    P50_FIELD_NUMBER: _builtins.int
+    P75_FIELD_NUMBER: _builtins.int
+    P90_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    min: _builtins.float
+    """min is the least number."""
+    p10: _builtins.float
+    """p10 is the number at 10 percent."""
+    p25: _builtins.float
+    """p25 is the number at 25 percent."""
+    p50: _builtins.float
+    """p50 is the median."""
+    p75: _builtins.float
+    """p75 is the number at 75 percent."""
+    p90: _builtins.float
+    """p90 is the number at 90 percent."""
+    max: _builtins.float
+    """max is the greatest number."""
+    def __init__(
+        self,
+        *,
+        min: _builtins.float | None = ...,
+        p10: _builtins.float | None = ...,
+        p25: _builtins.float | None = ...,
+        p50: _builtins.float | None = ...,
+        p75: _builtins.float | None = ...,
+        p90: _builtins.float | None = ...,
+        max: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "_p10", b"_p10", "_p25", b"_p25", "_p50", b"_p50", "_p75", b"_p75", "_p90", b"_p90", "max", b"max", "min", b"min", "p10", b"p10", "p25", b"p25", "p50", b"p50", "p75", b"p75", "p90", b"p90"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max", b"_max", "_min", b"_min", "_p10", b"_p10", "_p25", b"_p25", "_p50", b"_p50", "_p75", b"_p75", "_p90", b"_p90", "max", b"max", "min", b"min", "p10", b"p10", "p25", b"p25", "p50", b"p50", "p75", b"p75", "p90", b"p90"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
+    _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
+    _WhichOneofReturnType__min: _TypeAlias = _typing.Literal["min"]  # noqa: Y015
+    _WhichOneofArgType__min: _TypeAlias = _typing.Literal["_min", b"_min"]  # noqa: Y015
+    _WhichOneofReturnType__p10: _TypeAlias = _typing.Literal["p10"]  # noqa: Y015
+    _WhichOneofArgType__p10: _TypeAlias = _typing.Literal["_p10", b"_p10"]  # noqa: Y015
+    _WhichOneofReturnType__p25: _TypeAlias = _typing.Literal["p25"]  # noqa: Y015
+    _WhichOneofArgType__p25: _TypeAlias = _typing.Literal["_p25", b"_p25"]  # noqa: Y015
+    _WhichOneofReturnType__p50: _TypeAlias = _typing.Literal["p50"]  # noqa: Y015
+    _WhichOneofArgType__p50: _TypeAlias = _typing.Literal["_p50", b"_p50"]  # noqa: Y015
+    _WhichOneofReturnType__p75: _TypeAlias = _typing.Literal["p75"]  # noqa: Y015
+    _WhichOneofArgType__p75: _TypeAlias = _typing.Literal["_p75", b"_p75"]  # noqa: Y015
+    _WhichOneofReturnType__p90: _TypeAlias = _typing.Literal["p90"]  # noqa: Y015
+    _WhichOneofArgType__p90: _TypeAlias = _typing.Literal["_p90", b"_p90"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max) -> _WhichOneofReturnType__max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min) -> _WhichOneofReturnType__min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__p10) -> _WhichOneofReturnType__p10 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__p25) -> _WhichOneofReturnType__p25 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__p50) -> _WhichOneofReturnType__p50 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__p75) -> _WhichOneofReturnType__p75 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__p90) -> _WhichOneofReturnType__p90 | None: ...
+
+Global___InsightQuantiles: _TypeAlias = InsightQuantiles  # noqa: Y015

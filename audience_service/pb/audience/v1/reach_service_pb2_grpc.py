@@ -55,6 +55,11 @@ class ReachServiceStub:
                 request_serializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsResponse.FromString,
                 _registered_method=True)
+        self.GetInsights = channel.unary_unary(
+                '/audience.v1.ReachService/GetInsights',
+                request_serializer=audience_dot_v1_dot_reach__service__pb2.GetInsightsRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_reach__service__pb2.GetInsightsResponse.FromString,
+                _registered_method=True)
 
 
 class ReachServiceServicer:
@@ -100,6 +105,15 @@ class ReachServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetInsights(self, request, context):
+        """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
+        few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
+        side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReachServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -122,6 +136,11 @@ def add_ReachServiceServicer_to_server(servicer, server):
                     servicer.GetOverlapRegions,
                     request_deserializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsRequest.FromString,
                     response_serializer=audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsResponse.SerializeToString,
+            ),
+            'GetInsights': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetInsights,
+                    request_deserializer=audience_dot_v1_dot_reach__service__pb2.GetInsightsRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_reach__service__pb2.GetInsightsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -233,6 +252,33 @@ class ReachService:
             '/audience.v1.ReachService/GetOverlapRegions',
             audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsRequest.SerializeToString,
             audience_dot_v1_dot_reach__service__pb2.GetOverlapRegionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInsights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.ReachService/GetInsights',
+            audience_dot_v1_dot_reach__service__pb2.GetInsightsRequest.SerializeToString,
+            audience_dot_v1_dot_reach__service__pb2.GetInsightsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,11 @@ class ReachServiceStub:
     every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
     AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
     """
+    GetInsights: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetInsightsRequest, _reach_service_pb2.GetInsightsResponse]
+    """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
+    few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
+    side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+    """
 
 @_typing.type_check_only
 class ReachServiceAsyncStub(ReachServiceStub):
@@ -84,6 +89,11 @@ class ReachServiceAsyncStub(ReachServiceStub):
     Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
     every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
     AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
+    GetInsights: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetInsightsRequest, _reach_service_pb2.GetInsightsResponse]  # type: ignore[assignment]
+    """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
+    few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
+    side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
     """
 
 class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -134,6 +144,17 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
         every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
         AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """
+
+    @_abc_1.abstractmethod
+    def GetInsights(
+        self,
+        request: _reach_service_pb2.GetInsightsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reach_service_pb2.GetInsightsResponse, _abc.Awaitable[_reach_service_pb2.GetInsightsResponse]]:
+        """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
+        few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
+        side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
         """
 
 def add_ReachServiceServicer_to_server(servicer: ReachServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

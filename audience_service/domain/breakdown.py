@@ -1,0 +1,69 @@
+"""A population as the database breaks it down: how many records have each value of each dimension."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+PERCENTS = (0, 10, 25, 50, 75, 90, 100)
+"""Of quantiles; 0 and 100 are the least and the greatest."""
+
+
+class CellKind(StrEnum):
+    """What a cell counts: a value of the records, or those of which there is none to name."""
+
+    VALUE = "value"
+    MISSING = "missing"
+    """Nothing is there, null, blank text or an empty list."""
+    INVALID = "invalid"
+    """Something is there that the dimension cannot be read from."""
+    OTHER = "other"
+    """Values past the number that is told one by one."""
+    SUPPRESSED = "suppressed"
+    """Values that few records have, and what would tell how few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """How many records have a value; of `other` and `suppressed` how many have one of `values` values."""
+
+    kind: CellKind
+    label: str
+    count: int
+    values: int = 1
+
+    @property
+    def key(self) -> tuple[CellKind, str]:
+        """What two breakdowns of the same dimension have in common; text may look like a kind's name."""
+        return self.kind, self.label
+
+
+@dataclass(frozen=True, slots=True)
+class Quantile:
+    """A number that some record has, and how many have this or less, and this or more."""
+
+    value: float
+    at_most: int
+    at_least: int
+
+
+@dataclass(frozen=True, slots=True)
+class DimensionCells:
+    """One dimension's cells, and its quantiles by percent where it has numbers.
+
+    `several` is the most values that one record has: above 1, cells do not add up to the records.
+    """
+
+    cells: tuple[Cell, ...]
+    several: int
+    numbers: int
+    quantiles: Mapping[int, Quantile]
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """A population's size and its dimensions, all as of one pass over it."""
+
+    size: int
+    read_at: datetime
+    dimensions: tuple[DimensionCells, ...]

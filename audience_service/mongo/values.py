@@ -1,0 +1,190 @@
+"""What a record's value of a dimension is, as expressions of the database.
+
+A dimension is counted in two steps. Records are grouped by what stands at its paths, as it stands there (`raw_key`),
+which is cheap; what it means is then found out once for each of these groups and not for each record (`to_cells`).
+Dates alone hardly recur, so they are put into their bands at once.
+
+Dates in text are of the shapes that domain/filters/dates.py reads in storage, and compared as text, which for these
+shapes is their order in time to the second.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from audience_service.domain.dimensions import Band, Dimension, Kind
+from audience_service.domain.filters.dates import SHAPE
+
+Expression = Any
+Stages = list[dict[str, Any]]
+
+VALUE, MISSING, INVALID, OTHER = range(4)
+"""The kinds of cells, as `k`; the value is `v`: text, a number, or the number of a band."""
+
+_TEXT_LENGTH = 100
+_BLANKS = " \t\r\n\u00a0"
+_EMPTY: list[Any] = [None, "", [], {}]
+_SCALARS = ("string", "int", "long", "double", "decimal", "bool", "date")
+_EXACT = 2**53
+_DATE_TEXT = f"^{SHAPE}"
+_NO_DATE = "-1"
+_NUMERAL = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?$"
+_PLAIN_NUMERAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,6})?$"
+
+
+def raw_key(dimension: Dimension, moment: datetime) -> Expression:
+    """What records are grouped by first: what stands at each path, dates as the number of their band, in text."""
+    paths = {f"p{number}": f"${path}" for number, path in enumerate(dimension.paths)}
+    if dimension.kind is not Kind.DATE:
+        return paths
+    bands = dimension.bands(moment)
+    first, *rest = paths
+    banded = {name: _band_text(path, bands) for name, path in paths.items()}
+    # What comes after a date does not count, and is not looked at.
+    skipped = {name: _cond({"$eq": [{"$type": paths[first]}, "date"]}, None, banded[name]) for name in rest}
+    return banded | skipped
+
+
+def to_cells(dimension: Dimension, moment: datetime) -> Stages:
+    """From groups to their cells: `c` is {k, v}, or of dimensions of several values the list of these.
+
+    Each step is a stage: an expression that is given a name by $let may be evaluated wherever the name stands.
+    """
+    found = [f"$_id.p{number}" for number in range(len(dimension.paths))]
+    if dimension.kind is Kind.DATE:
+        # Text is a band's number already; in lists dates are still as stored.
+        bands = dimension.bands(moment)
+        found = [_cond({"$isArray": path}, _map(path, _band_text("$$this", bands)), path) for path in found]
+    lists = [_cond({"$isArray": path}, path, [path]) for path in found]
+    candidates = {"$concatArrays": lists} if len(lists) > 1 else lists[0]
+    usable = {"$filter": {"input": "$all", "as": "c", "cond": _is_usable("$$c")}}
+    present = {"$anyElementTrue": [_map("$all", {"$not": [{"$in": ["$$this", _EMPTY]}]})]}
+    nothing: Expression = _cond(present, {"k": INVALID}, {"k": MISSING})
+    trimmed: Stages = [
+        {"$project": {"_id": 0, "n": 1, "all": _map(candidates, _cond(_is_text("$$this"), _trim("$$this"), "$$this"))}}
+    ]
+    if dimension.is_list:
+        some: Expression = {"$setUnion": [_map("$some", _text_cell("$$this", dimension.kind)), []]}
+        return [
+            *trimmed,
+            {"$project": {"n": 1, "all": 1, "some": usable}},
+            {"$project": {"n": 1, "c": _cond({"$eq": ["$some", []]}, [nothing], some)}},
+        ]
+    is_there = {"$ne": [{"$type": "$one"}, "missing"]}
+    return [
+        *trimmed,
+        {"$project": {"n": 1, "all": 1, "one": {"$arrayElemAt": [usable, 0]}}},
+        *([{"$set": {"one": _cond(is_there, _number("$one"), "$one")}}] if dimension.kind is Kind.NUMBER else []),
+        {"$project": {"n": 1, "c": _cond(is_there, _cell("$one", dimension.kind), nothing)}},
+    ]
+
+
+def is_number(value: Expression) -> Expression:
+    """Whether a value is a number, and neither infinite nor NaN (which is less than all others)."""
+    finite = [{"$gt": [value, float("-inf")]}, {"$lt": [value, float("inf")]}]
+    return {"$and": [{"$isNumber": value}, *finite]}
+
+
+def band_number(value: str, bands: Sequence[Band]) -> Expression:
+    """The number of the band that a value is in."""
+    return _switch(value, [band.start for band in bands], list(range(len(bands))))
+
+
+def _band_text(value: str, bands: Sequence[Band]) -> Expression:
+    """The number of a date's band as text, "-1" where text is no date, null for blank text, all else as stored."""
+    starts = [band.start for band in bands]
+    results = [_NO_DATE if band.label is None else str(number) for number, band in enumerate(bands)]
+    shaped = {"$regexMatch": {"input": value, "regex": _DATE_TEXT}}
+    text = _cond(shaped, _switch(value, [_text_of(start) for start in starts], results), _blank_or_no_date(value))
+    branches = [
+        {"case": {"$eq": [{"$type": value}, "date"]}, "then": _switch(value, starts, results)},
+        {"case": {"$eq": [{"$type": value}, "string"]}, "then": text},
+    ]
+    return {"$switch": {"branches": branches, "default": value}}
+
+
+def _text_of(start: datetime | None) -> str | None:
+    """What text that spells the moment, or a later one, is not less than: shorter than all of its spellings."""
+    if start is None:
+        return None
+    return start.strftime("%Y-%m-%d" if (start.hour, start.minute, start.second) == (0, 0, 0) else "%Y-%m-%dT%H:%M:%S")
+
+
+def _blank_or_no_date(value: str) -> Expression:
+    return _cond({"$eq": [_trim(value), ""]}, None, _NO_DATE)
+
+
+def _cell(value: str, kind: Kind) -> Expression:
+    """The cell of one value, which is neither empty nor a list or object."""
+    match kind:
+        case Kind.DATE:
+            is_band = {"$and": [_is_text(value), {"$ne": [value, _NO_DATE]}]}
+            return _cond(is_band, _value({"$toInt": value}), {"k": INVALID})
+        case Kind.NUMBER:
+            return _cond({"$eq": [value, None]}, {"k": INVALID}, _value(value))
+    return _text_cell(value, kind)
+
+
+def _text_cell(value: str, kind: Kind) -> Expression:
+    """The cell of a value that is a bucket of its own; a numeral in text is the number that it spells."""
+    is_numeral = {"$regexMatch": {"input": value, "regex": _PLAIN_NUMERAL}}
+    text = _cond(is_numeral, {"$toDouble": value}, {"$substrCP": [value, 0, _TEXT_LENGTH]})
+    if kind is Kind.ANY:
+        is_date = {"$regexMatch": {"input": value, "regex": _DATE_TEXT}}
+        text = _cond(is_date, {"$substrBytes": [value, 0, 7]}, text)
+    branches = [
+        {"case": _is_text(value), "then": _value(text)},
+        {"case": is_number(value), "then": _value(_plain(value))},
+        {"case": {"$eq": [{"$type": value}, "bool"]}, "then": _value(_cond(value, "true", "false"))},
+        {"case": {"$eq": [{"$type": value}, "date"]}, "then": _value(_month(value))},
+    ]
+    return {"$switch": {"branches": branches, "default": {"k": INVALID}}}
+
+
+def _month(value: str) -> Expression:
+    return {"$dateToString": {"date": value, "format": "%Y-%m"}}
+
+
+def _switch(value: str, starts: Sequence[Any], results: Sequence[Any]) -> Expression:
+    above = zip(starts[:-1], results[:-1], strict=True)
+    branches = [{"case": {"$gte": [value, start]}, "then": result} for start, result in above]
+    return {"$switch": {"branches": branches, "default": results[-1]}}
+
+
+def _number(value: str) -> Expression:
+    """A number, or text that spells one, as a number; else null."""
+    spelt = {"$convert": {"input": value, "to": "double", "onError": None}}
+    read = _cond({"$regexMatch": {"input": value, "regex": _NUMERAL}}, spelt, None)
+    # Guarded by $cond: all of $and may be evaluated, whatever comes first.
+    return _cond(is_number(value), _plain(value), _cond(_is_text(value), read, None))
+
+
+def _plain(number: str) -> Expression:
+    """A number of one type, unless it would lose digits: inside a document 1 and 1.0 may not be taken for equal."""
+    exact = {"$and": [{"$gte": [number, -_EXACT]}, {"$lte": [number, _EXACT]}]}
+    return _cond(exact, {"$toDouble": number}, number)
+
+
+def _is_usable(value: str) -> Expression:
+    return {"$and": [{"$in": [{"$type": value}, list(_SCALARS)]}, {"$ne": [value, ""]}]}
+
+
+def _is_text(value: str) -> Expression:
+    return {"$eq": [{"$type": value}, "string"]}
+
+
+def _trim(value: str) -> Expression:
+    """Text without blanks around it."""
+    return {"$trim": {"input": value, "chars": _BLANKS}}
+
+
+def _value(value: Expression) -> Expression:
+    return {"k": VALUE, "v": value}
+
+
+def _map(values: Expression, to: Expression) -> Expression:
+    return {"$map": {"input": values, "as": "this", "in": to}}
+
+
+def _cond(condition: Expression, then: Expression, otherwise: Expression) -> Expression:
+    return {"$cond": [condition, then, otherwise]}
