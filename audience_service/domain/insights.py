@@ -63,7 +63,7 @@ class Insights:
             return self._repository.breakdown(call.org, those, dimensions, moment, MOST_VALUES, call.deadline)
 
         members = read(population)
-        if population == everyone:
+        if isinstance(population, CompiledFilter) and (population.match, population.joined) == (LIVING, None):
             baseline = self._baselines.keep(key, members)
         else:
             baseline = self._baselines.get(key, lambda: read(everyone), call.deadline)

@@ -20,6 +20,7 @@ from audience_service.domain.errors import AudienceError, InvalidFilter, OutOfTi
 
 # Codes of the server's error table (mongo/base/error_codes.yml).
 _UNREACHABLE = frozenset((6, 7, 89, 91, 189, 11600, 11602, 13435, 13436))
+_CONFLICT = frozenset((24, 112))
 _OUT_OF_TIME = frozenset((50, 202, 262))
 _INVALID_PATTERN = frozenset((2, 8, 51091, 51108, 51156))
 # maxTimeMS is whole milliseconds, in which nothing at all means no limit, and fits 31 bits; some clients send a
@@ -70,6 +71,8 @@ def _known(error: PyMongoError) -> AudienceError | None:
         return OutOfTime("the database did not answer before the deadline")
     if isinstance(error, ConnectionFailure) or code in _UNREACHABLE:
         return StoreUnavailable("the database cannot be reached")
+    if code in _CONFLICT:
+        return StoreUnavailable("the database could not write beside other writes of the same record; try again")
     if isinstance(error, CursorNotFound):
         return StoreUnavailable("the database ended the query; resume the stream from the last cursor received")
     if code in _INVALID_PATTERN and "regular expression" in str(error).lower():

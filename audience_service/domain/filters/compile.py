@@ -1,7 +1,7 @@
 """From a filter to what the database runs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -57,7 +57,7 @@ class CompiledFilter:
     datatype: str
     match: Document
     joined: Node | None = None
-    place: str = "filter"
+    place: str = field(default="filter", compare=False)
     """Where the request has the filter, or names the audience whose filter it is."""
     expressions: bool = False
     """Whether it holds expressions, which fail on values that they cannot take where a condition does not match."""
