@@ -15,7 +15,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from audience_service.mongo.store import Store, mongo_store
+from audience_service.domain.caller import Deadline
+from audience_service.mongo.store import Store, embedded_store, mongo_store
 from tests.client import Refusal
 from tests.conftest import URI, Service, run_service
 from tests.waiting import eventually
@@ -281,3 +282,19 @@ def test_a_deadline_stops_the_query_in_the_database(real_service: Service, refus
     refusal = refused(lambda: real_service.client("slow").call("EstimateReach", {"filter": slow}, timeout=0.5))
     assert refusal.code.name == "DEADLINE_EXCEEDED"
     assert time.monotonic() - begun < 5
+
+
+def test_a_call_that_comes_without_a_deadline_is_held_to_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = embedded_store([], ("contact",))
+    left: list[float | None] = []
+
+    def reach(_: Any, org: str, population: Any, deadline: Deadline) -> tuple[int, None]:
+        left.append(deadline.remaining())
+        return 0, None
+
+    monkeypatch.setattr(type(store.members), "reach", reach)
+    for service in run_service("embedded", store, unary_timeout_seconds=7.0):
+        everyone = {"filter": {"datatype": "contact", "where": {}}}
+        service.client("patient").call("EstimateReach", everyone, timeout=None)
+    assert left[0] is not None
+    assert 0 < left[0] <= 7

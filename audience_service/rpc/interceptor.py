@@ -27,6 +27,9 @@ from audience_service.rpc.call import enter_call
 from audience_service.rpc.errors import abort, code_of
 from audience_service.rpc.slots import StreamSlots
 
+_FOR_EVER_SECONDS = 365 * 86_400.0
+"""A call without a deadline comes with one that lies centuries ahead."""
+
 _log = structlog.get_logger()
 
 
@@ -152,7 +155,9 @@ class CallInterceptor(grpc.ServerInterceptor):
     def _enter(self, method: Method, context: grpc.ServicerContext, timeout: float) -> None:
         caller = self._authenticator.caller(context.invocation_metadata(), method.scope)
         remaining = context.time_remaining()
-        enter_call(Call(caller, Deadline.after(timeout if remaining is None else remaining)))
+        if remaining is None or remaining > _FOR_EVER_SECONDS:
+            remaining = timeout
+        enter_call(Call(caller, Deadline.after(remaining)))
         structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
 
 
