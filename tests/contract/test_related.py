@@ -167,3 +167,15 @@ def test_what_is_about_whole_records_cannot_stand_inside_an_element(
     where: dict[str, Any] = {"address": {"$elemMatch": {"$or": [{operator: {}}]}}}
     refusal = refused(lambda: client.count(filter={"datatype": "contact", "where": where}))
     assert refusal.fields == [f"filter.where.address.$elemMatch.$or[0].{operator}"]
+
+
+def test_a_record_without_the_local_value_has_no_related_records(real_service: Service) -> None:
+    org = f"related{next(real_service.names)}x"
+    values: list[dict[str, Any]] = [{}, {"sku": None}, {"sku": []}, {"sku": [None]}, {"sku": [None, "A"]}, {"sku": "A"}]
+    ids = real_service.insert(org, [{"data": value} for value in values])
+    orders: list[dict[str, Any]] = [{}, {"items": [{"qty": 2}]}, {"items": [{"sku": None}]}, {"items": [{"sku": "A"}]}]
+    real_service.insert(org, [{"data": order} for order in orders], "order")
+    client, on = real_service.client(org), {"local": "sku", "foreign": "items.sku"}
+    for count, expected in (({"$gte": 1}, [4, 5]), (0, [0, 1, 2, 3])):
+        found = client.members(filter={"datatype": "contact", "where": related(count, on=on)})
+        assert sorted(ids.index(member) for member in found) == expected

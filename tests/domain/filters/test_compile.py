@@ -1,6 +1,7 @@
 """The compiler: whatever comes in, it emits what it was asked or refuses with a place."""
 
 import copy
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audience_service.domain.contact_list import ContactList
-from audience_service.domain.errors import AudienceNotFound, InvalidFilter
+from audience_service.domain.errors import AudienceNotFound, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler, parse_text, print_text
 from audience_service.domain.filters.compile import LIVING, intersection, of_list
 from audience_service.domain.filters.dates import ordered
@@ -119,3 +120,31 @@ def test_an_intersection_holds_every_condition_and_every_join() -> None:
     assert intersection(us).match == us.match
     with pytest.raises(ValueError, match="too many"):
         intersection(us, of_list(ContactList("segment-a", "lead")))
+
+
+def test_text_with_a_line_break_behind_a_date_is_no_date() -> None:
+    pattern = ordered("$gte", "2026-03-25")[1]["$regex"]
+    assert re.search(pattern, "2026-03-26")
+    assert not re.search(pattern, "2026-03-26\n")
+
+
+def test_all_patterns_of_a_filter_together_are_bounded() -> None:
+    patterns = [{"a": {"$regex": "x" * 999}} for _ in range(21)]
+    assert compiled({"$or": patterns[:20]})
+    with pytest.raises(FilterTooLarge) as caught:
+        compiled({"$or": patterns})
+    assert caught.value.violations[0].field == "where_json.$or[20].a.$regex"
+
+
+def test_audiences_inside_one_another_nest_no_deeper_than_a_command_may() -> None:
+    nested = {n: Filter("contact", _around({"$inAudience": str(int(n) + 1)})) for n in "012"}
+    nested["3"] = Filter("contact", _around({"a": 1}))
+    assert COMPILER.compile(nested["2"], nested.__getitem__).match
+    with pytest.raises(FilterTooLarge):
+        COMPILER.compile(nested["0"], nested.__getitem__)
+
+
+def _around(inner: dict[str, Any]) -> dict[str, Any]:
+    for _ in range(30):
+        inner = {"$nor": [inner]}
+    return inner
