@@ -178,6 +178,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "EXPRESSION_FAILED", "domain": "audience", "metadata": {}}
     """
+    SNAPSHOT_NOT_FOUND: _ErrorReason.ValueType  # 29
+    """SNAPSHOT_NOT_FOUND: the org has no snapshot of this id, or it was deleted or has expired. NOT_FOUND.
+
+        {"reason": "SNAPSHOT_NOT_FOUND", "domain": "audience", "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT"}}
+    """
+    SNAPSHOT_NOT_READY: _ErrorReason.ValueType  # 30
+    """SNAPSHOT_NOT_READY: the snapshot is still being made, or failed. FAILED_PRECONDITION.
+
+        {"reason": "SNAPSHOT_NOT_READY", "domain": "audience",
+         "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience". Switch on
@@ -339,5 +350,16 @@ EXPRESSION_FAILED: ErrorReason.ValueType  # 28
 the whole query; guard it by $ifNull, $type or $convert. INVALID_ARGUMENT.
 
     {"reason": "EXPRESSION_FAILED", "domain": "audience", "metadata": {}}
+"""
+SNAPSHOT_NOT_FOUND: ErrorReason.ValueType  # 29
+"""SNAPSHOT_NOT_FOUND: the org has no snapshot of this id, or it was deleted or has expired. NOT_FOUND.
+
+    {"reason": "SNAPSHOT_NOT_FOUND", "domain": "audience", "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT"}}
+"""
+SNAPSHOT_NOT_READY: ErrorReason.ValueType  # 30
+"""SNAPSHOT_NOT_READY: the snapshot is still being made, or failed. FAILED_PRECONDITION.
+
+    {"reason": "SNAPSHOT_NOT_READY", "domain": "audience",
+     "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

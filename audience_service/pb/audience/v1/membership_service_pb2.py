@@ -24,26 +24,121 @@ _sym_db = _symbol_database.Default()
 
 from audience_service.pb.audience.v1 import options_pb2 as audience_dot_v1_dot_options__pb2
 from audience_service.pb.audience.v1 import resources_pb2 as audience_dot_v1_dot_resources__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$audience/v1/membership_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x96\x01\n\x14StreamMembersRequest\x12\x15\n\x0b\x61udience_id\x18\x01 \x01(\tH\x00\x12%\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\tB\x0c\n\npopulation\"x\n\x15StreamMembersResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.audience.v1.Member\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12)\n\x06totals\x18\x03 \x01(\x0b\x32\x19.audience.v1.StreamTotals\"=\n\x06Member\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x06\x66ields\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"$\n\x0cStreamTotals\x12\x14\n\x0cmember_count\x18\x01 \x01(\x05\x32\x81\x01\n\x11MembershipService\x12l\n\rStreamMembers\x12!.audience.v1.StreamMembersRequest\x1a\".audience.v1.StreamMembersResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$audience/v1/membership_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x02\n\x14StreamMembersRequest\x12\x15\n\x0b\x61udience_id\x18\x01 \x01(\tH\x00\x12%\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0bsnapshot_id\x18\x06 \x01(\tH\x00\x12\x14\n\x0c\x61udience_ids\x18\x07 \x03(\t\x12\x1c\n\x14\x65xclude_audience_ids\x18\x08 \x03(\t\x12\x0f\n\x07purpose\x18\t \x01(\t\x12)\n\tpartition\x18\n \x01(\x0b\x32\x16.audience.v1.Partition\x12\x0e\n\x06\x66ields\x18\x03 \x03(\t\x12\x12\n\nbatch_size\x18\x04 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\tB\x0c\n\npopulation\"x\n\x15StreamMembersResponse\x12$\n\x07members\x18\x01 \x03(\x0b\x32\x13.audience.v1.Member\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12)\n\x06totals\x18\x03 \x01(\x0b\x32\x19.audience.v1.StreamTotals\")\n\tPartition\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"=\n\x06Member\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x06\x66ields\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"P\n\x0cStreamTotals\x12\x14\n\x0cmember_count\x18\x01 \x01(\x05\x12*\n\nexclusions\x18\x02 \x03(\x0b\x32\x16.audience.v1.Exclusion\"*\n\tExclusion\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"O\n\x16\x43heckMembershipRequest\x12\x1a\n\x0c\x61udience_ids\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63ontact_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"|\n\x17\x43heckMembershipResponse\x12\x34\n\x0bmemberships\x18\x01 \x03(\x0b\x32\x1f.audience.v1.ContactMemberships\x12+\n\x07read_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\x12\x43ontactMemberships\x12\x12\n\ncontact_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61udience_ids\x18\x02 \x03(\t\x12\r\n\x05\x66ound\x18\x03 \x01(\x08\"`\n\x1dListAudiencesOfContactRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xb6\x01\n\x1eListAudiencesOfContactResponse\x12/\n\taudiences\x18\x01 \x03(\x0b\x32\x1c.audience.v1.ContactAudience\x12\x1d\n\x15unusable_audience_ids\x18\x02 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12+\n\x07read_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"9\n\x0f\x43ontactAudience\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\"\x80\x01\n\x18\x45xplainMembershipRequest\x12\x18\n\ncontact_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x12%\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x42\x0c\n\npopulation\"\xcd\x01\n\x19\x45xplainMembershipResponse\x12\x0e\n\x06member\x18\x01 \x01(\x08\x12.\n\tcondition\x18\x02 \x01(\x0b\x32\x1b.audience.v1.ConditionTruth\x12-\n\tflip_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0ctime_unknown\x18\x04 \x01(\x08\x12+\n\x07read_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd2\x01\n\x0e\x43onditionTruth\x12\r\n\x05place\x18\x01 \x01(\t\x12\r\n\x05words\x18\x02 \x01(\t\x12\r\n\x05holds\x18\x03 \x01(\x08\x12/\n\nconditions\x18\x04 \x03(\x0b\x32\x1b.audience.v1.ConditionTruth\x12\x0c\n\x04path\x18\x05 \x01(\t\x12%\n\x05value\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12-\n\tflip_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x01\n\x15\x43reateSnapshotRequest\x12\x15\n\x0b\x61udience_id\x18\x01 \x01(\tH\x00\x12%\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x14\n\x0c\x61udience_ids\x18\x03 \x03(\t\x12\x1c\n\x14\x65xclude_audience_ids\x18\x04 \x03(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x0c\n\x04name\x18\x06 \x01(\t\x12/\n\x0ctime_to_live\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x08 \x01(\tB\x0c\n\npopulation\"\xf0\x03\n\x08Snapshot\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x04 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x05 \x01(\t\x12,\n\x07sources\x18\x06 \x03(\x0b\x32\x1b.audience.v1.SnapshotSource\x12#\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x13.audience.v1.Filter\x12\x35\n\x10\x65xcluded_sources\x18\x08 \x03(\x0b\x32\x1b.audience.v1.SnapshotSource\x12\x0f\n\x07purpose\x18\t \x01(\t\x12\r\n\x05\x63ount\x18\n \x01(\x05\x12\x0e\n\x06\x64igest\x18\x0b \x01(\t\x12*\n\nexclusions\x18\x0c \x03(\x0b\x32\x16.audience.v1.Exclusion\x12+\n\x07read_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bone_instant\x18\x0e \x01(\x08\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61uthor\x18\x11 \x01(\t\"[\n\x0eSnapshotSource\x12\x13\n\x0b\x61udience_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12#\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x13.audience.v1.Filter\"&\n\x12GetSnapshotRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"a\n\x14ListSnapshotsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61udience_id\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\"n\n\x15ListSnapshotsResponse\x12(\n\tsnapshots\x18\x01 \x03(\x0b\x32\x15.audience.v1.Snapshot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\")\n\x15\x44\x65leteSnapshotRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"f\n\x14\x44iffSnapshotsRequest\x12\x15\n\x07\x66rom_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05to_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"y\n\x15\x44iffSnapshotsResponse\x12\x13\n\x0b\x65ntered_ids\x18\x01 \x03(\t\x12\x12\n\nexited_ids\x18\x02 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\'\n\x06totals\x18\x04 \x01(\x0b\x32\x17.audience.v1.DiffTotals\"R\n\nDiffTotals\x12\x15\n\rentered_count\x18\x01 \x01(\x05\x12\x14\n\x0c\x65xited_count\x18\x02 \x01(\x05\x12\x17\n\x0funchanged_count\x18\x03 \x01(\x05\"\xc9\x03\n\x18\x45xportIdentifiersRequest\x12\x15\n\x0b\x61udience_id\x18\x01 \x01(\tH\x00\x12%\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0bsnapshot_id\x18\x03 \x01(\tH\x00\x12\x14\n\x0c\x61udience_ids\x18\x04 \x03(\t\x12\x1c\n\x14\x65xclude_audience_ids\x18\x05 \x03(\t\x12\x16\n\x08platform\x18\x06 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06\x66ields\x18\x07 \x03(\t\x12\x0f\n\x07purpose\x18\x08 \x01(\t\x12\r\n\x05rules\x18\t \x01(\t\x12\x43\n\x07options\x18\n \x03(\x0b\x32\x32.audience.v1.ExportIdentifiersRequest.OptionsEntry\x12\x16\n\x0e\x64\x65\x66\x61ult_region\x18\x0b \x01(\t\x12\x16\n\x0e\x63onsent_fields\x18\x0c \x03(\t\x12\x19\n\x11since_snapshot_id\x18\r \x01(\t\x12\x0e\n\x06\x63ursor\x18\x0e \x01(\t\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\npopulation\"\xb9\x01\n\x19\x45xportIdentifiersResponse\x12\x0f\n\x07\x63olumns\x18\x01 \x03(\t\x12(\n\x04rows\x18\x02 \x03(\x0b\x32\x1a.audience.v1.IdentifierRow\x12\x11\n\toperation\x18\x03 \x01(\t\x12\r\n\x05rules\x18\x04 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x05 \x01(\t\x12/\n\treadiness\x18\x06 \x01(\x0b\x32\x1c.audience.v1.ExportReadiness\"\x1f\n\rIdentifierRow\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xa8\x02\n\x0f\x45xportReadiness\x12\x14\n\x0cmember_count\x18\x01 \x01(\x05\x12*\n\nexclusions\x18\x02 \x03(\x0b\x32\x16.audience.v1.Exclusion\x12\x17\n\x0f\x63onsented_count\x18\x03 \x01(\x05\x12\x18\n\x10identifier_count\x18\x04 \x01(\x05\x12\x13\n\x0bvalid_count\x18\x05 \x01(\x05\x12\x16\n\x0e\x64istinct_count\x18\x06 \x01(\x05\x12\x30\n\x07invalid\x18\x07 \x03(\x0b\x32\x1f.audience.v1.InvalidIdentifiers\x12\x15\n\rminimum_count\x18\x08 \x01(\x05\x12\x13\n\x0bminimum_met\x18\t \x01(\x08\x12\x15\n\rremoved_count\x18\n \x01(\x05\"2\n\x12InvalidIdentifiers\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x32\xe6\x08\n\x11MembershipService\x12l\n\rStreamMembers\x12!.audience.v1.StreamMembersRequest\x1a\".audience.v1.StreamMembersResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read0\x01\x12p\n\x0f\x43heckMembership\x12#.audience.v1.CheckMembershipRequest\x1a$.audience.v1.CheckMembershipResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12\x85\x01\n\x16ListAudiencesOfContact\x12*.audience.v1.ListAudiencesOfContactRequest\x1a+.audience.v1.ListAudiencesOfContactResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12v\n\x11\x45xplainMembership\x12%.audience.v1.ExplainMembershipRequest\x1a&.audience.v1.ExplainMembershipResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12`\n\x0e\x43reateSnapshot\x12\".audience.v1.CreateSnapshotRequest\x1a\x15.audience.v1.Snapshot\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12Y\n\x0bGetSnapshot\x12\x1f.audience.v1.GetSnapshotRequest\x1a\x15.audience.v1.Snapshot\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12j\n\rListSnapshots\x12!.audience.v1.ListSnapshotsRequest\x1a\".audience.v1.ListSnapshotsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12`\n\x0e\x44\x65leteSnapshot\x12\".audience.v1.DeleteSnapshotRequest\x1a\x15.audience.v1.Snapshot\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12l\n\rDiffSnapshots\x12!.audience.v1.DiffSnapshotsRequest\x1a\".audience.v1.DiffSnapshotsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read0\x01\x12x\n\x11\x45xportIdentifiers\x12%.audience.v1.ExportIdentifiersRequest\x1a&.audience.v1.ExportIdentifiersResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'audience.v1.membership_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CHECKMEMBERSHIPREQUEST'].fields_by_name['audience_ids']._loaded_options = None
+  _globals['_CHECKMEMBERSHIPREQUEST'].fields_by_name['audience_ids']._serialized_options = b'\342A\001\002'
+  _globals['_CHECKMEMBERSHIPREQUEST'].fields_by_name['contact_ids']._loaded_options = None
+  _globals['_CHECKMEMBERSHIPREQUEST'].fields_by_name['contact_ids']._serialized_options = b'\342A\001\002'
+  _globals['_LISTAUDIENCESOFCONTACTREQUEST'].fields_by_name['contact_id']._loaded_options = None
+  _globals['_LISTAUDIENCESOFCONTACTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\342A\001\002'
+  _globals['_EXPLAINMEMBERSHIPREQUEST'].fields_by_name['contact_id']._loaded_options = None
+  _globals['_EXPLAINMEMBERSHIPREQUEST'].fields_by_name['contact_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETSNAPSHOTREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_GETSNAPSHOTREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_DELETESNAPSHOTREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_DELETESNAPSHOTREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_DIFFSNAPSHOTSREQUEST'].fields_by_name['from_id']._loaded_options = None
+  _globals['_DIFFSNAPSHOTSREQUEST'].fields_by_name['from_id']._serialized_options = b'\342A\001\002'
+  _globals['_DIFFSNAPSHOTSREQUEST'].fields_by_name['to_id']._loaded_options = None
+  _globals['_DIFFSNAPSHOTSREQUEST'].fields_by_name['to_id']._serialized_options = b'\342A\001\002'
+  _globals['_EXPORTIDENTIFIERSREQUEST_OPTIONSENTRY']._loaded_options = None
+  _globals['_EXPORTIDENTIFIERSREQUEST_OPTIONSENTRY']._serialized_options = b'8\001'
+  _globals['_EXPORTIDENTIFIERSREQUEST'].fields_by_name['platform']._loaded_options = None
+  _globals['_EXPORTIDENTIFIERSREQUEST'].fields_by_name['platform']._serialized_options = b'\342A\001\002'
   _globals['_MEMBERSHIPSERVICE'].methods_by_name['StreamMembers']._loaded_options = None
   _globals['_MEMBERSHIPSERVICE'].methods_by_name['StreamMembers']._serialized_options = b'\312\363\030\016audiences.read'
-  _globals['_STREAMMEMBERSREQUEST']._serialized_start=140
-  _globals['_STREAMMEMBERSREQUEST']._serialized_end=290
-  _globals['_STREAMMEMBERSRESPONSE']._serialized_start=292
-  _globals['_STREAMMEMBERSRESPONSE']._serialized_end=412
-  _globals['_MEMBER']._serialized_start=414
-  _globals['_MEMBER']._serialized_end=475
-  _globals['_STREAMTOTALS']._serialized_start=477
-  _globals['_STREAMTOTALS']._serialized_end=513
-  _globals['_MEMBERSHIPSERVICE']._serialized_start=516
-  _globals['_MEMBERSHIPSERVICE']._serialized_end=645
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['CheckMembership']._loaded_options = None
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['CheckMembership']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['ListAudiencesOfContact']._loaded_options = None
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['ListAudiencesOfContact']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['ExplainMembership']._loaded_options = None
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['ExplainMembership']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['CreateSnapshot']._loaded_options = None
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['CreateSnapshot']._serialized_options = b'\312\363\030\017audiences.write'
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['GetSnapshot']._loaded_options = None
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['GetSnapshot']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['ListSnapshots']._loaded_options = None
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['ListSnapshots']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['DeleteSnapshot']._loaded_options = None
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['DeleteSnapshot']._serialized_options = b'\312\363\030\017audiences.write'
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['DiffSnapshots']._loaded_options = None
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['DiffSnapshots']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['ExportIdentifiers']._loaded_options = None
+  _globals['_MEMBERSHIPSERVICE'].methods_by_name['ExportIdentifiers']._serialized_options = b'\312\363\030\016audiences.read'
+  _globals['_STREAMMEMBERSREQUEST']._serialized_start=238
+  _globals['_STREAMMEMBERSREQUEST']._serialized_end=523
+  _globals['_STREAMMEMBERSRESPONSE']._serialized_start=525
+  _globals['_STREAMMEMBERSRESPONSE']._serialized_end=645
+  _globals['_PARTITION']._serialized_start=647
+  _globals['_PARTITION']._serialized_end=688
+  _globals['_MEMBER']._serialized_start=690
+  _globals['_MEMBER']._serialized_end=751
+  _globals['_STREAMTOTALS']._serialized_start=753
+  _globals['_STREAMTOTALS']._serialized_end=833
+  _globals['_EXCLUSION']._serialized_start=835
+  _globals['_EXCLUSION']._serialized_end=877
+  _globals['_CHECKMEMBERSHIPREQUEST']._serialized_start=879
+  _globals['_CHECKMEMBERSHIPREQUEST']._serialized_end=958
+  _globals['_CHECKMEMBERSHIPRESPONSE']._serialized_start=960
+  _globals['_CHECKMEMBERSHIPRESPONSE']._serialized_end=1084
+  _globals['_CONTACTMEMBERSHIPS']._serialized_start=1086
+  _globals['_CONTACTMEMBERSHIPS']._serialized_end=1163
+  _globals['_LISTAUDIENCESOFCONTACTREQUEST']._serialized_start=1165
+  _globals['_LISTAUDIENCESOFCONTACTREQUEST']._serialized_end=1261
+  _globals['_LISTAUDIENCESOFCONTACTRESPONSE']._serialized_start=1264
+  _globals['_LISTAUDIENCESOFCONTACTRESPONSE']._serialized_end=1446
+  _globals['_CONTACTAUDIENCE']._serialized_start=1448
+  _globals['_CONTACTAUDIENCE']._serialized_end=1505
+  _globals['_EXPLAINMEMBERSHIPREQUEST']._serialized_start=1508
+  _globals['_EXPLAINMEMBERSHIPREQUEST']._serialized_end=1636
+  _globals['_EXPLAINMEMBERSHIPRESPONSE']._serialized_start=1639
+  _globals['_EXPLAINMEMBERSHIPRESPONSE']._serialized_end=1844
+  _globals['_CONDITIONTRUTH']._serialized_start=1847
+  _globals['_CONDITIONTRUTH']._serialized_end=2057
+  _globals['_CREATESNAPSHOTREQUEST']._serialized_start=2060
+  _globals['_CREATESNAPSHOTREQUEST']._serialized_end=2311
+  _globals['_SNAPSHOT']._serialized_start=2314
+  _globals['_SNAPSHOT']._serialized_end=2810
+  _globals['_SNAPSHOTSOURCE']._serialized_start=2812
+  _globals['_SNAPSHOTSOURCE']._serialized_end=2903
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=2905
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=2943
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=2945
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=3042
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=3044
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=3154
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_start=3156
+  _globals['_DELETESNAPSHOTREQUEST']._serialized_end=3197
+  _globals['_DIFFSNAPSHOTSREQUEST']._serialized_start=3199
+  _globals['_DIFFSNAPSHOTSREQUEST']._serialized_end=3301
+  _globals['_DIFFSNAPSHOTSRESPONSE']._serialized_start=3303
+  _globals['_DIFFSNAPSHOTSRESPONSE']._serialized_end=3424
+  _globals['_DIFFTOTALS']._serialized_start=3426
+  _globals['_DIFFTOTALS']._serialized_end=3508
+  _globals['_EXPORTIDENTIFIERSREQUEST']._serialized_start=3511
+  _globals['_EXPORTIDENTIFIERSREQUEST']._serialized_end=3968
+  _globals['_EXPORTIDENTIFIERSREQUEST_OPTIONSENTRY']._serialized_start=3908
+  _globals['_EXPORTIDENTIFIERSREQUEST_OPTIONSENTRY']._serialized_end=3954
+  _globals['_EXPORTIDENTIFIERSRESPONSE']._serialized_start=3971
+  _globals['_EXPORTIDENTIFIERSRESPONSE']._serialized_end=4156
+  _globals['_IDENTIFIERROW']._serialized_start=4158
+  _globals['_IDENTIFIERROW']._serialized_end=4189
+  _globals['_EXPORTREADINESS']._serialized_start=4192
+  _globals['_EXPORTREADINESS']._serialized_end=4488
+  _globals['_INVALIDIDENTIFIERS']._serialized_start=4490
+  _globals['_INVALIDIDENTIFIERS']._serialized_end=4540
+  _globals['_MEMBERSHIPSERVICE']._serialized_start=4543
+  _globals['_MEMBERSHIPSERVICE']._serialized_end=5669
 # @@protoc_insertion_point(module_scope)

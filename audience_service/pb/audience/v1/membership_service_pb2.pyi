@@ -6,8 +6,10 @@ isort:skip_file
 from audience_service.pb.audience.v1 import resources_pb2 as _resources_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -28,11 +30,22 @@ class StreamMembersRequest(_message.Message):
 
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id streams the members of this audience of the org."""
+    snapshot_id: _builtins.str
+    """snapshot_id streams those that the snapshot froze, whatever has become of their records since."""
+    purpose: _builtins.str
+    """purpose is what the members are wanted for, which leaves out those who are not to be reached for it: `email`, `sms`
+    or `ads`. Default none: nobody is left out.
+    """
     batch_size: _builtins.int
     """batch_size is how many members a message holds at most. Default 1,000; at most 10,000, larger ones count as 10,000.
     A batch whose fields would not fit the 4 MiB that clients accept by default comes in several messages.
@@ -46,6 +59,20 @@ class StreamMembersRequest(_message.Message):
         """filter streams those that match it."""
 
     @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids stream the union of several audiences of one datatype, nobody twice. At most 20."""
+
+    @_builtins.property
+    def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """exclude_audience_ids leave out the members of these audiences, or of snapshots. At most 20."""
+
+    @_builtins.property
+    def partition(self) -> Global___Partition:
+        """partition streams one of several parts that are disjoint, hold all members together and are of about one size, for
+        as many workers that read at once. Default all members.
+        """
+
+    @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """fields are the paths of the record to send along with each id, as in a filter: `email`, `data.address.city`,
         `createdate`. Default none, at most 50.
@@ -56,15 +83,20 @@ class StreamMembersRequest(_message.Message):
         *,
         audience_id: _builtins.str = ...,
         filter: _resources_pb2.Filter | None = ...,
+        snapshot_id: _builtins.str = ...,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        exclude_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        purpose: _builtins.str = ...,
+        partition: Global___Partition | None = ...,
         fields: _abc.Iterable[_builtins.str] | None = ...,
         batch_size: _builtins.int = ...,
         cursor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "partition", b"partition", "population", b"population", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "batch_size", b"batch_size", "cursor", b"cursor", "fields", b"fields", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "batch_size", b"batch_size", "cursor", b"cursor", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "partition", b"partition", "population", b"population", "purpose", b"purpose", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter"]  # noqa: Y015
+    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
     _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
 
@@ -105,6 +137,34 @@ class StreamMembersResponse(_message.Message):
 Global___StreamMembersResponse: _TypeAlias = StreamMembersResponse  # noqa: Y015
 
 @_typing.final
+class Partition(_message.Message):
+    """Partition is one of `count` parts. Parts that different workers read fit one another as long as no hour passes in
+    which none of them begins.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """index is which part it is, from 0 on."""
+    count: _builtins.int
+    """count is how many parts there are: 1 to 64."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Partition: _TypeAlias = Partition  # noqa: Y015
+
+@_typing.final
 class Member(_message.Message):
     """Member is a record that is in an audience."""
 
@@ -141,17 +201,1073 @@ class StreamTotals(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBER_COUNT_FIELD_NUMBER: _builtins.int
+    EXCLUSIONS_FIELD_NUMBER: _builtins.int
     member_count: _builtins.int
     """member_count is how many members the stream sent, those before its cursor included."""
+    @_builtins.property
+    def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
+        """exclusions are how many were left out, by reason; each is counted once, by the first reason that holds. Only
+        reasons that the request makes possible are listed, also with 0. Counted when the stream ends, for its partition.
+        """
+
     def __init__(
         self,
         *,
         member_count: _builtins.int = ...,
+        exclusions: _abc.Iterable[Global___Exclusion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["member_count", b"member_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclusions", b"exclusions", "member_count", b"member_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamTotals: _TypeAlias = StreamTotals  # noqa: Y015
+
+@_typing.final
+class Exclusion(_message.Message):
+    """Exclusion is how many of a population were left out for a reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """reason is, in this order: `gone` (of a snapshot, no longer in use), `excluded` (in an audience of
+    exclude_audience_ids), `complained`, `bounced`, `unsubscribed`.
+    """
+    count: _builtins.int
+    """count is how many were left out for it and for none before it."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exclusion: _TypeAlias = Exclusion  # noqa: Y015
+
+@_typing.final
+class CheckMembershipRequest(_message.Message):
+    """CheckMembershipRequest asks for CheckMembership."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    CONTACT_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids are the audiences, of any datatypes. At most 100."""
+
+    @_builtins.property
+    def contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """contact_ids are the records to look for. At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        contact_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_ids", b"audience_ids", "contact_ids", b"contact_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckMembershipRequest: _TypeAlias = CheckMembershipRequest  # noqa: Y015
+
+@_typing.final
+class CheckMembershipResponse(_message.Message):
+    """CheckMembershipResponse answers CheckMembership."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERSHIPS_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def memberships(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContactMemberships]:
+        """memberships are one for each of contact_ids, in their order, each once."""
+
+    @_builtins.property
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """read_at is when the database was asked."""
+
+    def __init__(
+        self,
+        *,
+        memberships: _abc.Iterable[Global___ContactMemberships] | None = ...,
+        read_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memberships", b"memberships", "read_at", b"read_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckMembershipResponse: _TypeAlias = CheckMembershipResponse  # noqa: Y015
+
+@_typing.final
+class ContactMemberships(_message.Message):
+    """ContactMemberships are the audiences that one contact is in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """contact_id is the record's id."""
+    found: _builtins.bool
+    """found is whether there is such a record in the org, in use or not."""
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids are those of the request that the contact is in, in their order."""
+
+    def __init__(
+        self,
+        *,
+        contact_id: _builtins.str = ...,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        found: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_ids", b"audience_ids", "contact_id", b"contact_id", "found", b"found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContactMemberships: _TypeAlias = ContactMemberships  # noqa: Y015
+
+@_typing.final
+class ListAudiencesOfContactRequest(_message.Message):
+    """ListAudiencesOfContactRequest asks for ListAudiencesOfContact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """contact_id is the record's id."""
+    page_size: _builtins.int
+    """page_size is how many segments to look through. Default 200; at most 500, larger ones count as 500. An answer may
+    name none of them and still have a next page.
+    """
+    page_token: _builtins.str
+    """page_token is the last answer's next_page_token. Default the first page."""
+    def __init__(
+        self,
+        *,
+        contact_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAudiencesOfContactRequest: _TypeAlias = ListAudiencesOfContactRequest  # noqa: Y015
+
+@_typing.final
+class ListAudiencesOfContactResponse(_message.Message):
+    """ListAudiencesOfContactResponse is a page of what a contact is in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCES_FIELD_NUMBER: _builtins.int
+    UNUSABLE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token asks for the next page. Empty on the last one."""
+    @_builtins.property
+    def audiences(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContactAudience]:
+        """audiences are those that the contact is in, in the order of their names."""
+
+    @_builtins.property
+    def unusable_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """unusable_audience_ids are segments that cannot be told of, since their filters cannot be run."""
+
+    @_builtins.property
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """read_at is when the database was asked."""
+
+    def __init__(
+        self,
+        *,
+        audiences: _abc.Iterable[Global___ContactAudience] | None = ...,
+        unusable_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        next_page_token: _builtins.str = ...,
+        read_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "next_page_token", b"next_page_token", "read_at", b"read_at", "unusable_audience_ids", b"unusable_audience_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAudiencesOfContactResponse: _TypeAlias = ListAudiencesOfContactResponse  # noqa: Y015
+
+@_typing.final
+class ContactAudience(_message.Message):
+    """ContactAudience is an audience that a contact is in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the audience's id."""
+    name: _builtins.str
+    """name is its name."""
+    type: _builtins.str
+    """type is its type: `dynamic` or `static`."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContactAudience: _TypeAlias = ContactAudience  # noqa: Y015
+
+@_typing.final
+class ExplainMembershipRequest(_message.Message):
+    """ExplainMembershipRequest asks for ExplainMembership."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """contact_id is the record's id."""
+    audience_id: _builtins.str
+    """audience_id explains this audience of the org."""
+    @_builtins.property
+    def filter(self) -> _resources_pb2.Filter:
+        """filter explains an unsaved filter."""
+
+    def __init__(
+        self,
+        *,
+        contact_id: _builtins.str = ...,
+        audience_id: _builtins.str = ...,
+        filter: _resources_pb2.Filter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "contact_id", b"contact_id", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter"]  # noqa: Y015
+    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+
+Global___ExplainMembershipRequest: _TypeAlias = ExplainMembershipRequest  # noqa: Y015
+
+@_typing.final
+class ExplainMembershipResponse(_message.Message):
+    """ExplainMembershipResponse answers ExplainMembership."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    FLIP_TIME_FIELD_NUMBER: _builtins.int
+    TIME_UNKNOWN_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    member: _builtins.bool
+    """member is whether the contact is in, as CheckMembership would say."""
+    time_unknown: _builtins.bool
+    """time_unknown is whether the filter depends on time in a way whose next change is not computed ($$NOW in $expr)."""
+    @_builtins.property
+    def condition(self) -> Global___ConditionTruth:
+        """condition is the whole filter, with what it consists of inside it."""
+
+    @_builtins.property
+    def flip_time(self) -> _timestamp_pb2.Timestamp:
+        """flip_time is when time alone will make a member of one who is not, or the reverse, if the record stays as it is.
+        Absent where that will not happen within ten years, or time_unknown is set.
+        """
+
+    @_builtins.property
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """read_at is when the database was asked."""
+
+    def __init__(
+        self,
+        *,
+        member: _builtins.bool = ...,
+        condition: Global___ConditionTruth | None = ...,
+        flip_time: _timestamp_pb2.Timestamp | None = ...,
+        time_unknown: _builtins.bool = ...,
+        read_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "flip_time", b"flip_time", "read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "flip_time", b"flip_time", "member", b"member", "read_at", b"read_at", "time_unknown", b"time_unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainMembershipResponse: _TypeAlias = ExplainMembershipResponse  # noqa: Y015
+
+@_typing.final
+class ConditionTruth(_message.Message):
+    """ConditionTruth is one condition of a filter and whether it holds for a record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    FLIP_TIME_FIELD_NUMBER: _builtins.int
+    place: _builtins.str
+    """place is where in the filter it stands, as in errors. Empty for what the filter does not say: that records which are
+    archived or deleted are no members.
+    """
+    words: _builtins.str
+    """words say it in plain English."""
+    holds: _builtins.bool
+    """holds is whether it is true for the record."""
+    path: _builtins.str
+    """path is the field that it is on, as written in a filter. Empty where it is on none, or joins others."""
+    @_builtins.property
+    def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConditionTruth]:
+        """conditions are what it consists of, where it joins others."""
+
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """value is what the record has there. Absent where it has nothing, or the condition is on no field."""
+
+    @_builtins.property
+    def flip_time(self) -> _timestamp_pb2.Timestamp:
+        """flip_time is when time alone will change whether it holds, if the record stays as it is. Absent where that will not
+        happen within ten years.
+        """
+
+    def __init__(
+        self,
+        *,
+        place: _builtins.str = ...,
+        words: _builtins.str = ...,
+        holds: _builtins.bool = ...,
+        conditions: _abc.Iterable[Global___ConditionTruth] | None = ...,
+        path: _builtins.str = ...,
+        value: _struct_pb2.Value | None = ...,
+        flip_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flip_time", b"flip_time", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "flip_time", b"flip_time", "holds", b"holds", "path", b"path", "place", b"place", "value", b"value", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConditionTruth: _TypeAlias = ConditionTruth  # noqa: Y015
+
+@_typing.final
+class CreateSnapshotRequest(_message.Message):
+    """CreateSnapshotRequest asks for CreateSnapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id freezes the members of this audience of the org."""
+    purpose: _builtins.str
+    """purpose leaves out those who are not to be reached for it, as in StreamMembers."""
+    name: _builtins.str
+    """name tells people what the snapshot is for. Default empty, at most 200 characters."""
+    request_id: _builtins.str
+    """request_id makes the call safe to repeat, as in CreateSegment. 1 to 64 printable characters, good for as long as
+    the snapshot is kept. Default none: every call makes a snapshot.
+    """
+    @_builtins.property
+    def filter(self) -> _resources_pb2.Filter:
+        """filter freezes those that match it."""
+
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids freeze the union of several audiences of one datatype, nobody twice. At most 20."""
+
+    @_builtins.property
+    def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """exclude_audience_ids leave out the members of these audiences, or of snapshots. At most 20."""
+
+    @_builtins.property
+    def time_to_live(self) -> _duration_pb2.Duration:
+        """time_to_live is how long the snapshot is kept. Default 30 days; from a minute to ten years."""
+
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        filter: _resources_pb2.Filter | None = ...,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        exclude_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        purpose: _builtins.str = ...,
+        name: _builtins.str = ...,
+        time_to_live: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population", "time_to_live", b"time_to_live"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "exclude_audience_ids", b"exclude_audience_ids", "filter", b"filter", "name", b"name", "population", b"population", "purpose", b"purpose", "request_id", b"request_id", "time_to_live", b"time_to_live"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter"]  # noqa: Y015
+    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+
+Global___CreateSnapshotRequest: _TypeAlias = CreateSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class Snapshot(_message.Message):
+    """Snapshot is the manifest of who was in an audience."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    DATATYPE_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    EXCLUDED_SOURCES_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    EXCLUSIONS_FIELD_NUMBER: _builtins.int
+    READ_AT_FIELD_NUMBER: _builtins.int
+    ONE_INSTANT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the snapshot's id, `snapshot-...`. Audience ids take it too: in filters, overlaps and exclusions it stands for
+    those frozen that are still in use.
+    """
+    name: _builtins.str
+    """name is as given."""
+    state: _builtins.str
+    """state is CREATING, READY or FAILED. Members can be read from READY on, and are all there then."""
+    failure: _builtins.str
+    """failure says why it FAILED."""
+    datatype: _builtins.str
+    """datatype is what its members are: `contact`."""
+    purpose: _builtins.str
+    """purpose is as given."""
+    count: _builtins.int
+    """count is how many members it has."""
+    digest: _builtins.str
+    """digest is the same for the same members in any order, and all but surely another for others: 16 hexadecimal digits,
+    to compare with those of other snapshots in the same database.
+    """
+    one_instant: _builtins.bool
+    """one_instant is whether the database gave all of it as of one instant: replica sets and sharded clusters do. Else
+    records that were written while it was being made may be in it as they were before, or after.
+    """
+    author: _builtins.str
+    """author is the subject of the token that asked for it."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotSource]:
+        """sources are the audiences whose members were frozen, as they were."""
+
+    @_builtins.property
+    def filter(self) -> _resources_pb2.Filter:
+        """filter is the unsaved filter whose members were frozen, if it was one."""
+
+    @_builtins.property
+    def excluded_sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotSource]:
+        """excluded_sources are the audiences whose members were left out, as they were."""
+
+    @_builtins.property
+    def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
+        """exclusions are how many were left out, by reason: with count they add up to the population that was frozen."""
+
+    @_builtins.property
+    def read_at(self) -> _timestamp_pb2.Timestamp:
+        """read_at is the moment as of which the members were read."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """create_time is when it was asked for."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """expire_time is when it goes."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        failure: _builtins.str = ...,
+        datatype: _builtins.str = ...,
+        sources: _abc.Iterable[Global___SnapshotSource] | None = ...,
+        filter: _resources_pb2.Filter | None = ...,
+        excluded_sources: _abc.Iterable[Global___SnapshotSource] | None = ...,
+        purpose: _builtins.str = ...,
+        count: _builtins.int = ...,
+        digest: _builtins.str = ...,
+        exclusions: _abc.Iterable[Global___Exclusion] | None = ...,
+        read_at: _timestamp_pb2.Timestamp | None = ...,
+        one_instant: _builtins.bool = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        author: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "filter", b"filter", "read_at", b"read_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "count", b"count", "create_time", b"create_time", "datatype", b"datatype", "digest", b"digest", "excluded_sources", b"excluded_sources", "exclusions", b"exclusions", "expire_time", b"expire_time", "failure", b"failure", "filter", b"filter", "id", b"id", "name", b"name", "one_instant", b"one_instant", "purpose", b"purpose", "read_at", b"read_at", "sources", b"sources", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class SnapshotSource(_message.Message):
+    """SnapshotSource is an audience as it was when a snapshot was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id is the audience's id."""
+    version: _builtins.int
+    """version is the segment's version then."""
+    @_builtins.property
+    def filter(self) -> _resources_pb2.Filter:
+        """filter is the segment's filter then; of static segments and snapshots the datatype alone."""
+
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        filter: _resources_pb2.Filter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotSource: _TypeAlias = SnapshotSource  # noqa: Y015
+
+@_typing.final
+class GetSnapshotRequest(_message.Message):
+    """GetSnapshotRequest asks for GetSnapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the snapshot's id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSnapshotRequest: _TypeAlias = GetSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class ListSnapshotsRequest(_message.Message):
+    """ListSnapshotsRequest asks for ListSnapshots."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """page_size is how many to answer with at most. Default 20; at most 100, larger ones count as 100."""
+    page_token: _builtins.str
+    """page_token is the last answer's next_page_token. Default the first page."""
+    audience_id: _builtins.str
+    """audience_id lists the snapshots of this audience alone."""
+    state: _builtins.str
+    """state lists those in this state alone."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        audience_id: _builtins.str = ...,
+        state: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSnapshotsRequest: _TypeAlias = ListSnapshotsRequest  # noqa: Y015
+
+@_typing.final
+class ListSnapshotsResponse(_message.Message):
+    """ListSnapshotsResponse is a page of snapshots."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token asks for the next page. Empty on the last one."""
+    total_size: _builtins.int
+    """total_size is how many snapshots all pages hold, as of this page."""
+    @_builtins.property
+    def snapshots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Snapshot]:
+        """snapshots are at most page_size snapshots, newest first."""
+
+    def __init__(
+        self,
+        *,
+        snapshots: _abc.Iterable[Global___Snapshot] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "snapshots", b"snapshots", "total_size", b"total_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSnapshotsResponse: _TypeAlias = ListSnapshotsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSnapshotRequest(_message.Message):
+    """DeleteSnapshotRequest asks for DeleteSnapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the snapshot's id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSnapshotRequest: _TypeAlias = DeleteSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class DiffSnapshotsRequest(_message.Message):
+    """DiffSnapshotsRequest asks for DiffSnapshots."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_ID_FIELD_NUMBER: _builtins.int
+    TO_ID_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    from_id: _builtins.str
+    """from_id is the first snapshot."""
+    to_id: _builtins.str
+    """to_id is the second one."""
+    batch_size: _builtins.int
+    """batch_size is how many ids a message holds at most. Default 1,000; at most 10,000, larger ones count as 10,000."""
+    cursor: _builtins.str
+    """cursor resumes the same stream after the batch that carried it. Default the beginning."""
+    def __init__(
+        self,
+        *,
+        from_id: _builtins.str = ...,
+        to_id: _builtins.str = ...,
+        batch_size: _builtins.int = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "cursor", b"cursor", "from_id", b"from_id", "to_id", b"to_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffSnapshotsRequest: _TypeAlias = DiffSnapshotsRequest  # noqa: Y015
+
+@_typing.final
+class DiffSnapshotsResponse(_message.Message):
+    """DiffSnapshotsResponse is one batch of differences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTERED_IDS_FIELD_NUMBER: _builtins.int
+    EXITED_IDS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.str
+    """cursor resumes the stream after this batch."""
+    @_builtins.property
+    def entered_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """entered_ids are in the second snapshot alone."""
+
+    @_builtins.property
+    def exited_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """exited_ids are in the first snapshot alone."""
+
+    @_builtins.property
+    def totals(self) -> Global___DiffTotals:
+        """totals are set in the last message alone."""
+
+    def __init__(
+        self,
+        *,
+        entered_ids: _abc.Iterable[_builtins.str] | None = ...,
+        exited_ids: _abc.Iterable[_builtins.str] | None = ...,
+        cursor: _builtins.str = ...,
+        totals: Global___DiffTotals | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "entered_ids", b"entered_ids", "exited_ids", b"exited_ids", "totals", b"totals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffSnapshotsResponse: _TypeAlias = DiffSnapshotsResponse  # noqa: Y015
+
+@_typing.final
+class DiffTotals(_message.Message):
+    """DiffTotals ends a stream of differences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTERED_COUNT_FIELD_NUMBER: _builtins.int
+    EXITED_COUNT_FIELD_NUMBER: _builtins.int
+    UNCHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    entered_count: _builtins.int
+    """entered_count is how many ids were sent as entered, those before the cursor included."""
+    exited_count: _builtins.int
+    """exited_count is how many were sent as exited, those before the cursor included."""
+    unchanged_count: _builtins.int
+    """unchanged_count is how many are in both."""
+    def __init__(
+        self,
+        *,
+        entered_count: _builtins.int = ...,
+        exited_count: _builtins.int = ...,
+        unchanged_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entered_count", b"entered_count", "exited_count", b"exited_count", "unchanged_count", b"unchanged_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffTotals: _TypeAlias = DiffTotals  # noqa: Y015
+
+@_typing.final
+class ExportIdentifiersRequest(_message.Message):
+    """ExportIdentifiersRequest asks for ExportIdentifiers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DEFAULT_REGION_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELDS_FIELD_NUMBER: _builtins.int
+    SINCE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id exports the members of this audience of the org."""
+    snapshot_id: _builtins.str
+    """snapshot_id exports those that the snapshot froze."""
+    platform: _builtins.str
+    """platform is whose rules are used: `meta`, `google`, `tiktok` or `linkedin`."""
+    purpose: _builtins.str
+    """purpose leaves out those who are not to be reached for it. Default `ads`."""
+    rules: _builtins.str
+    """rules is the version of the platform's rules. Default the newest; the answers say which it was."""
+    default_region: _builtins.str
+    """default_region is the country of phone numbers written without a country code, as two letters: `US`. Default the
+    contact's own country; without either such a number is invalid.
+    """
+    since_snapshot_id: _builtins.str
+    """since_snapshot_id sends the differences since a snapshot alone: who has come in to add, who has gone out to remove."""
+    cursor: _builtins.str
+    """cursor resumes the same stream after the batch that carried it. Default the beginning."""
+    @_builtins.property
+    def filter(self) -> _resources_pb2.Filter:
+        """filter exports those that match it."""
+
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids export the union of several audiences of one datatype, nobody twice. At most 20."""
+
+    @_builtins.property
+    def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """exclude_audience_ids leave out the members of these audiences, or of snapshots. At most 20."""
+
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """fields are the identifiers to send, of those that the platform takes: `email`, `phone`, `first_name`, `last_name`,
+        `country`, `zip`, `city`, `state`, `birth_year`, `birth_month`, `birth_day`, `gender`. Default all of them.
+        """
+
+    @_builtins.property
+    def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """options choose where a platform's own pages conflict, by the names that docs/identifiers.md lists."""
+
+    @_builtins.property
+    def consent_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """consent_fields are fields of the record that must be true, `granted` or `yes` for it to be sent, such as
+        `consent.adUserData`. Default none.
+        """
+
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        filter: _resources_pb2.Filter | None = ...,
+        snapshot_id: _builtins.str = ...,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        exclude_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        platform: _builtins.str = ...,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+        purpose: _builtins.str = ...,
+        rules: _builtins.str = ...,
+        options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        default_region: _builtins.str = ...,
+        consent_fields: _abc.Iterable[_builtins.str] | None = ...,
+        since_snapshot_id: _builtins.str = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "consent_fields", b"consent_fields", "cursor", b"cursor", "default_region", b"default_region", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "options", b"options", "platform", b"platform", "population", b"population", "purpose", b"purpose", "rules", b"rules", "since_snapshot_id", b"since_snapshot_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
+    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+
+Global___ExportIdentifiersRequest: _TypeAlias = ExportIdentifiersRequest  # noqa: Y015
+
+@_typing.final
+class ExportIdentifiersResponse(_message.Message):
+    """ExportIdentifiersResponse is one batch of identifiers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    READINESS_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """operation is what the platform is to do with all of the rows: `add` or `remove`."""
+    rules: _builtins.str
+    """rules is the version of the rules that made the batch, `meta/2026-11`, with the options that were chosen."""
+    cursor: _builtins.str
+    """cursor resumes the stream after this batch."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """columns name the identifiers of each row, in the platform's own words."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentifierRow]:
+        """rows are at most as many as the platform takes in a request."""
+
+    @_builtins.property
+    def readiness(self) -> Global___ExportReadiness:
+        """readiness is set in the last message alone."""
+
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        rows: _abc.Iterable[Global___IdentifierRow] | None = ...,
+        operation: _builtins.str = ...,
+        rules: _builtins.str = ...,
+        cursor: _builtins.str = ...,
+        readiness: Global___ExportReadiness | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["readiness", b"readiness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "cursor", b"cursor", "operation", b"operation", "readiness", b"readiness", "rows", b"rows", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportIdentifiersResponse: _TypeAlias = ExportIdentifiersResponse  # noqa: Y015
+
+@_typing.final
+class IdentifierRow(_message.Message):
+    """IdentifierRow is one member as a platform takes it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """values are one for each column, empty where the member has none that is valid."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IdentifierRow: _TypeAlias = IdentifierRow  # noqa: Y015
+
+@_typing.final
+class ExportReadiness(_message.Message):
+    """ExportReadiness says how much of an audience a platform can use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_COUNT_FIELD_NUMBER: _builtins.int
+    EXCLUSIONS_FIELD_NUMBER: _builtins.int
+    CONSENTED_COUNT_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_COUNT_FIELD_NUMBER: _builtins.int
+    VALID_COUNT_FIELD_NUMBER: _builtins.int
+    DISTINCT_COUNT_FIELD_NUMBER: _builtins.int
+    INVALID_FIELD_NUMBER: _builtins.int
+    MINIMUM_COUNT_FIELD_NUMBER: _builtins.int
+    MINIMUM_MET_FIELD_NUMBER: _builtins.int
+    REMOVED_COUNT_FIELD_NUMBER: _builtins.int
+    member_count: _builtins.int
+    """member_count is how many members there are, those left out included."""
+    consented_count: _builtins.int
+    """consented_count is how many are left."""
+    identifier_count: _builtins.int
+    """identifier_count is how many of those have anything in a field that was asked for."""
+    valid_count: _builtins.int
+    """valid_count is how many have an identifier that is valid by the rules, and were sent."""
+    distinct_count: _builtins.int
+    """distinct_count is how many different rows were sent."""
+    minimum_count: _builtins.int
+    """minimum_count is how many the platform wants a list to have; 0 where no minimum is known."""
+    minimum_met: _builtins.bool
+    """minimum_met is whether distinct_count reaches it."""
+    removed_count: _builtins.int
+    """removed_count is how many rows were sent to remove, of an export of differences."""
+    @_builtins.property
+    def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
+        """exclusions are how many of them were left out, by reason, as in StreamMembers, and `no_consent` for those without
+        the consent_fields.
+        """
+
+    @_builtins.property
+    def invalid(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvalidIdentifiers]:
+        """invalid are how many values of each field were there and not valid."""
+
+    def __init__(
+        self,
+        *,
+        member_count: _builtins.int = ...,
+        exclusions: _abc.Iterable[Global___Exclusion] | None = ...,
+        consented_count: _builtins.int = ...,
+        identifier_count: _builtins.int = ...,
+        valid_count: _builtins.int = ...,
+        distinct_count: _builtins.int = ...,
+        invalid: _abc.Iterable[Global___InvalidIdentifiers] | None = ...,
+        minimum_count: _builtins.int = ...,
+        minimum_met: _builtins.bool = ...,
+        removed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "identifier_count", b"identifier_count", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "removed_count", b"removed_count", "valid_count", b"valid_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportReadiness: _TypeAlias = ExportReadiness  # noqa: Y015
+
+@_typing.final
+class InvalidIdentifiers(_message.Message):
+    """InvalidIdentifiers are values of a field that no platform could use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """field is the field, as asked for."""
+    count: _builtins.int
+    """count is how many members have such a value."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InvalidIdentifiers: _TypeAlias = InvalidIdentifiers  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MembershipServiceStub:
-    """MembershipService says who is in an audience.
+    """MembershipService says who is in an audience, who was, and why.
     """
 
     def __init__(self, channel):
@@ -40,18 +40,141 @@ class MembershipServiceStub:
                 request_serializer=audience_dot_v1_dot_membership__service__pb2.StreamMembersRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_membership__service__pb2.StreamMembersResponse.FromString,
                 _registered_method=True)
+        self.CheckMembership = channel.unary_unary(
+                '/audience.v1.MembershipService/CheckMembership',
+                request_serializer=audience_dot_v1_dot_membership__service__pb2.CheckMembershipRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_membership__service__pb2.CheckMembershipResponse.FromString,
+                _registered_method=True)
+        self.ListAudiencesOfContact = channel.unary_unary(
+                '/audience.v1.MembershipService/ListAudiencesOfContact',
+                request_serializer=audience_dot_v1_dot_membership__service__pb2.ListAudiencesOfContactRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_membership__service__pb2.ListAudiencesOfContactResponse.FromString,
+                _registered_method=True)
+        self.ExplainMembership = channel.unary_unary(
+                '/audience.v1.MembershipService/ExplainMembership',
+                request_serializer=audience_dot_v1_dot_membership__service__pb2.ExplainMembershipRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_membership__service__pb2.ExplainMembershipResponse.FromString,
+                _registered_method=True)
+        self.CreateSnapshot = channel.unary_unary(
+                '/audience.v1.MembershipService/CreateSnapshot',
+                request_serializer=audience_dot_v1_dot_membership__service__pb2.CreateSnapshotRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_membership__service__pb2.Snapshot.FromString,
+                _registered_method=True)
+        self.GetSnapshot = channel.unary_unary(
+                '/audience.v1.MembershipService/GetSnapshot',
+                request_serializer=audience_dot_v1_dot_membership__service__pb2.GetSnapshotRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_membership__service__pb2.Snapshot.FromString,
+                _registered_method=True)
+        self.ListSnapshots = channel.unary_unary(
+                '/audience.v1.MembershipService/ListSnapshots',
+                request_serializer=audience_dot_v1_dot_membership__service__pb2.ListSnapshotsRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_membership__service__pb2.ListSnapshotsResponse.FromString,
+                _registered_method=True)
+        self.DeleteSnapshot = channel.unary_unary(
+                '/audience.v1.MembershipService/DeleteSnapshot',
+                request_serializer=audience_dot_v1_dot_membership__service__pb2.DeleteSnapshotRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_membership__service__pb2.Snapshot.FromString,
+                _registered_method=True)
+        self.DiffSnapshots = channel.unary_stream(
+                '/audience.v1.MembershipService/DiffSnapshots',
+                request_serializer=audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsResponse.FromString,
+                _registered_method=True)
+        self.ExportIdentifiers = channel.unary_stream(
+                '/audience.v1.MembershipService/ExportIdentifiers',
+                request_serializer=audience_dot_v1_dot_membership__service__pb2.ExportIdentifiersRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_membership__service__pb2.ExportIdentifiersResponse.FromString,
+                _registered_method=True)
 
 
 class MembershipServiceServicer:
-    """MembershipService says who is in an audience.
+    """MembershipService says who is in an audience, who was, and why.
     """
 
     def StreamMembers(self, request, context):
         """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
         totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
         a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-        while the stream runs may or may not be in it. Errors, also midway: INVALID_FILTER, AUDIENCE_NOT_FOUND,
-        INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        while the stream runs may or may not be in it; those of a snapshot do neither. Errors, also midway: INVALID_FILTER,
+        AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
+        STORE_UNAVAILABLE, OUT_OF_TIME.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckMembership(self, request, context):
+        """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database.
+        Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAudiencesOfContact(self, request, context):
+        """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Errors:
+        CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainMembership(self, request, context):
+        """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
+        whether it holds, and when time alone will change that. The database judges every condition. Errors:
+        INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateSnapshot(self, request, context):
+        """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
+        that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
+        its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
+        INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSnapshot(self, request, context):
+        """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSnapshots(self, request, context):
+        """ListSnapshots lists the org's snapshots, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSnapshot(self, request, context):
+        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
+        SNAPSHOT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffSnapshots(self, request, context):
+        """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
+        the order of the record's sk. The database computes the differences. The last message carries the totals and
+        nothing follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also
+        midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
+        STORE_UNAVAILABLE, OUT_OF_TIME.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportIdentifiers(self, request, context):
+        """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
+        in batches of its size. The last message carries the readiness counts and nothing follows it; a stream that ends
+        without them was cut: resume it with the last cursor received. Errors, also midway: those of StreamMembers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -65,6 +188,51 @@ def add_MembershipServiceServicer_to_server(servicer, server):
                     request_deserializer=audience_dot_v1_dot_membership__service__pb2.StreamMembersRequest.FromString,
                     response_serializer=audience_dot_v1_dot_membership__service__pb2.StreamMembersResponse.SerializeToString,
             ),
+            'CheckMembership': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckMembership,
+                    request_deserializer=audience_dot_v1_dot_membership__service__pb2.CheckMembershipRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_membership__service__pb2.CheckMembershipResponse.SerializeToString,
+            ),
+            'ListAudiencesOfContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudiencesOfContact,
+                    request_deserializer=audience_dot_v1_dot_membership__service__pb2.ListAudiencesOfContactRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_membership__service__pb2.ListAudiencesOfContactResponse.SerializeToString,
+            ),
+            'ExplainMembership': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainMembership,
+                    request_deserializer=audience_dot_v1_dot_membership__service__pb2.ExplainMembershipRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_membership__service__pb2.ExplainMembershipResponse.SerializeToString,
+            ),
+            'CreateSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateSnapshot,
+                    request_deserializer=audience_dot_v1_dot_membership__service__pb2.CreateSnapshotRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_membership__service__pb2.Snapshot.SerializeToString,
+            ),
+            'GetSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSnapshot,
+                    request_deserializer=audience_dot_v1_dot_membership__service__pb2.GetSnapshotRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_membership__service__pb2.Snapshot.SerializeToString,
+            ),
+            'ListSnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSnapshots,
+                    request_deserializer=audience_dot_v1_dot_membership__service__pb2.ListSnapshotsRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_membership__service__pb2.ListSnapshotsResponse.SerializeToString,
+            ),
+            'DeleteSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSnapshot,
+                    request_deserializer=audience_dot_v1_dot_membership__service__pb2.DeleteSnapshotRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_membership__service__pb2.Snapshot.SerializeToString,
+            ),
+            'DiffSnapshots': grpc.unary_stream_rpc_method_handler(
+                    servicer.DiffSnapshots,
+                    request_deserializer=audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsResponse.SerializeToString,
+            ),
+            'ExportIdentifiers': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportIdentifiers,
+                    request_deserializer=audience_dot_v1_dot_membership__service__pb2.ExportIdentifiersRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_membership__service__pb2.ExportIdentifiersResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'audience.v1.MembershipService', rpc_method_handlers)
@@ -74,7 +242,7 @@ def add_MembershipServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MembershipService:
-    """MembershipService says who is in an audience.
+    """MembershipService says who is in an audience, who was, and why.
     """
 
     @staticmethod
@@ -94,6 +262,249 @@ class MembershipService:
             '/audience.v1.MembershipService/StreamMembers',
             audience_dot_v1_dot_membership__service__pb2.StreamMembersRequest.SerializeToString,
             audience_dot_v1_dot_membership__service__pb2.StreamMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckMembership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.MembershipService/CheckMembership',
+            audience_dot_v1_dot_membership__service__pb2.CheckMembershipRequest.SerializeToString,
+            audience_dot_v1_dot_membership__service__pb2.CheckMembershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudiencesOfContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.MembershipService/ListAudiencesOfContact',
+            audience_dot_v1_dot_membership__service__pb2.ListAudiencesOfContactRequest.SerializeToString,
+            audience_dot_v1_dot_membership__service__pb2.ListAudiencesOfContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainMembership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.MembershipService/ExplainMembership',
+            audience_dot_v1_dot_membership__service__pb2.ExplainMembershipRequest.SerializeToString,
+            audience_dot_v1_dot_membership__service__pb2.ExplainMembershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.MembershipService/CreateSnapshot',
+            audience_dot_v1_dot_membership__service__pb2.CreateSnapshotRequest.SerializeToString,
+            audience_dot_v1_dot_membership__service__pb2.Snapshot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.MembershipService/GetSnapshot',
+            audience_dot_v1_dot_membership__service__pb2.GetSnapshotRequest.SerializeToString,
+            audience_dot_v1_dot_membership__service__pb2.Snapshot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.MembershipService/ListSnapshots',
+            audience_dot_v1_dot_membership__service__pb2.ListSnapshotsRequest.SerializeToString,
+            audience_dot_v1_dot_membership__service__pb2.ListSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.MembershipService/DeleteSnapshot',
+            audience_dot_v1_dot_membership__service__pb2.DeleteSnapshotRequest.SerializeToString,
+            audience_dot_v1_dot_membership__service__pb2.Snapshot.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffSnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/audience.v1.MembershipService/DiffSnapshots',
+            audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsRequest.SerializeToString,
+            audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportIdentifiers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/audience.v1.MembershipService/ExportIdentifiers',
+            audience_dot_v1_dot_membership__service__pb2.ExportIdentifiersRequest.SerializeToString,
+            audience_dot_v1_dot_membership__service__pb2.ExportIdentifiersResponse.FromString,
             options,
             channel_credentials,
             insecure,

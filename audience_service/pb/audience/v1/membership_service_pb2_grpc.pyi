@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MembershipServiceStub:
-    """MembershipService says who is in an audience."""
+    """MembershipService says who is in an audience, who was, and why."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,25 +37,105 @@ class MembershipServiceStub:
     """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
     totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
     a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-    while the stream runs may or may not be in it. Errors, also midway: INVALID_FILTER, AUDIENCE_NOT_FOUND,
-    INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    while the stream runs may or may not be in it; those of a snapshot do neither. Errors, also midway: INVALID_FILTER,
+    AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
+    STORE_UNAVAILABLE, OUT_OF_TIME.
+    """
+    CheckMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]
+    """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database.
+    Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
+    ListAudiencesOfContact: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ListAudiencesOfContactRequest, _membership_service_pb2.ListAudiencesOfContactResponse]
+    """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Errors:
+    CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+    """
+    ExplainMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ExplainMembershipRequest, _membership_service_pb2.ExplainMembershipResponse]
+    """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
+    whether it holds, and when time alone will change that. The database judges every condition. Errors:
+    INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
+    CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]
+    """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
+    that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
+    its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
+    INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+    """
+    GetSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.GetSnapshotRequest, _membership_service_pb2.Snapshot]
+    """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND."""
+    ListSnapshots: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ListSnapshotsRequest, _membership_service_pb2.ListSnapshotsResponse]
+    """ListSnapshots lists the org's snapshots, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
+    DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.DeleteSnapshotRequest, _membership_service_pb2.Snapshot]
+    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
+    SNAPSHOT_NOT_FOUND.
+    """
+    DiffSnapshots: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.DiffSnapshotsRequest, _membership_service_pb2.DiffSnapshotsResponse]
+    """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
+    the order of the record's sk. The database computes the differences. The last message carries the totals and
+    nothing follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also
+    midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
+    STORE_UNAVAILABLE, OUT_OF_TIME.
+    """
+    ExportIdentifiers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]
+    """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
+    in batches of its size. The last message carries the readiness counts and nothing follows it; a stream that ends
+    without them was cut: resume it with the last cursor received. Errors, also midway: those of StreamMembers.
     """
 
 @_typing.type_check_only
 class MembershipServiceAsyncStub(MembershipServiceStub):
-    """MembershipService says who is in an audience."""
+    """MembershipService says who is in an audience, who was, and why."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StreamMembers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.StreamMembersRequest, _membership_service_pb2.StreamMembersResponse]  # type: ignore[assignment]
     """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
     totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
     a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-    while the stream runs may or may not be in it. Errors, also midway: INVALID_FILTER, AUDIENCE_NOT_FOUND,
-    INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    while the stream runs may or may not be in it; those of a snapshot do neither. Errors, also midway: INVALID_FILTER,
+    AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
+    STORE_UNAVAILABLE, OUT_OF_TIME.
+    """
+    CheckMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]  # type: ignore[assignment]
+    """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database.
+    Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
+    ListAudiencesOfContact: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ListAudiencesOfContactRequest, _membership_service_pb2.ListAudiencesOfContactResponse]  # type: ignore[assignment]
+    """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Errors:
+    CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+    """
+    ExplainMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ExplainMembershipRequest, _membership_service_pb2.ExplainMembershipResponse]  # type: ignore[assignment]
+    """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
+    whether it holds, and when time alone will change that. The database judges every condition. Errors:
+    INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """
+    CreateSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
+    """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
+    that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
+    its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
+    INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+    """
+    GetSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.GetSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
+    """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND."""
+    ListSnapshots: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ListSnapshotsRequest, _membership_service_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
+    """ListSnapshots lists the org's snapshots, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
+    DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.DeleteSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
+    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
+    SNAPSHOT_NOT_FOUND.
+    """
+    DiffSnapshots: _aio.UnaryStreamMultiCallable[_membership_service_pb2.DiffSnapshotsRequest, _membership_service_pb2.DiffSnapshotsResponse]  # type: ignore[assignment]
+    """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
+    the order of the record's sk. The database computes the differences. The last message carries the totals and
+    nothing follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also
+    midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
+    STORE_UNAVAILABLE, OUT_OF_TIME.
+    """
+    ExportIdentifiers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]  # type: ignore[assignment]
+    """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
+    in batches of its size. The last message carries the readiness counts and nothing follows it; a stream that ends
+    without them was cut: resume it with the last cursor received. Errors, also midway: those of StreamMembers.
     """
 
 class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
-    """MembershipService says who is in an audience."""
+    """MembershipService says who is in an audience, who was, and why."""
 
     @_abc_1.abstractmethod
     def StreamMembers(
@@ -66,8 +146,102 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
         totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
         a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-        while the stream runs may or may not be in it. Errors, also midway: INVALID_FILTER, AUDIENCE_NOT_FOUND,
-        INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        while the stream runs may or may not be in it; those of a snapshot do neither. Errors, also midway: INVALID_FILTER,
+        AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
+        STORE_UNAVAILABLE, OUT_OF_TIME.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckMembership(
+        self,
+        request: _membership_service_pb2.CheckMembershipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_membership_service_pb2.CheckMembershipResponse, _abc.Awaitable[_membership_service_pb2.CheckMembershipResponse]]:
+        """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database.
+        Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAudiencesOfContact(
+        self,
+        request: _membership_service_pb2.ListAudiencesOfContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_membership_service_pb2.ListAudiencesOfContactResponse, _abc.Awaitable[_membership_service_pb2.ListAudiencesOfContactResponse]]:
+        """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Errors:
+        CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainMembership(
+        self,
+        request: _membership_service_pb2.ExplainMembershipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_membership_service_pb2.ExplainMembershipResponse, _abc.Awaitable[_membership_service_pb2.ExplainMembershipResponse]]:
+        """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
+        whether it holds, and when time alone will change that. The database judges every condition. Errors:
+        INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateSnapshot(
+        self,
+        request: _membership_service_pb2.CreateSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
+        """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
+        that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
+        its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
+        INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSnapshot(
+        self,
+        request: _membership_service_pb2.GetSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
+        """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListSnapshots(
+        self,
+        request: _membership_service_pb2.ListSnapshotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_membership_service_pb2.ListSnapshotsResponse, _abc.Awaitable[_membership_service_pb2.ListSnapshotsResponse]]:
+        """ListSnapshots lists the org's snapshots, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
+
+    @_abc_1.abstractmethod
+    def DeleteSnapshot(
+        self,
+        request: _membership_service_pb2.DeleteSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
+        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
+        SNAPSHOT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def DiffSnapshots(
+        self,
+        request: _membership_service_pb2.DiffSnapshotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.DiffSnapshotsResponse], _abc.AsyncIterator[_membership_service_pb2.DiffSnapshotsResponse]]:
+        """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
+        the order of the record's sk. The database computes the differences. The last message carries the totals and
+        nothing follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also
+        midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
+        STORE_UNAVAILABLE, OUT_OF_TIME.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportIdentifiers(
+        self,
+        request: _membership_service_pb2.ExportIdentifiersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.ExportIdentifiersResponse], _abc.AsyncIterator[_membership_service_pb2.ExportIdentifiersResponse]]:
+        """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
+        in batches of its size. The last message carries the readiness counts and nothing follows it; a stream that ends
+        without them was cut: resume it with the last cursor received. Errors, also midway: those of StreamMembers.
         """
 
 def add_MembershipServiceServicer_to_server(servicer: MembershipServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
