@@ -10,6 +10,7 @@ import structlog
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
+from audience_service.domain.checks import Checks
 from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
@@ -98,7 +99,10 @@ class App:
                     settings.insights_min_cell,
                 ),
             ),
-            membership=MembershipServicer(Membership(store.members, audiences, sealer)),
+            membership=MembershipServicer(
+                Membership(store.members, audiences, sealer),
+                Checks(store.checks, store.segments, audiences, sealer, settings.datatypes),
+            ),
         )
         self._store = store
         self._datatypes = settings.datatypes

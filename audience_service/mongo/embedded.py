@@ -20,7 +20,8 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import emit
 from audience_service.domain.filters.nodes import Related, joins
 from audience_service.domain.plan import QueryPlan
-from audience_service.domain.ports import ContactList, Population, Record
+from audience_service.domain.ports import ContactList, Population, Record, Verdicts
+from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
@@ -86,6 +87,25 @@ class EmbeddedMembers(MongoMembers):
         """As on MongoDB, or refused."""
         with _refused(population):
             yield from super().stream(org, population, paths, batch_size, after, deadline)
+
+
+class EmbeddedChecks(MongoChecks):
+    """MongoChecks that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def judge(
+        self,
+        org: str,
+        datatype: str,
+        populations: Sequence[CompiledFilter],
+        ids: Sequence[str],
+        paths: Sequence[str],
+        deadline: Deadline,
+    ) -> Verdicts:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in populations:
+                checks.enter_context(_refused(population))
+            return super().judge(org, datatype, populations, ids, paths, deadline)
 
 
 class EmbeddedSlices(MongoSlices):

@@ -43,6 +43,8 @@ class Joins:
     org: str
     node: Node | None
     inline: Mapping[str, Sequence[str]]
+    at_hand: bool = False
+    """Whether the records come with the lists that they are on, which a stage before (`list_look`) has looked up."""
 
     @property
     def match(self) -> Document:
@@ -57,7 +59,7 @@ class Joins:
             return []
         lists = sorted({join.contacts.audience_id for join in found if isinstance(join, OnList)})
         related = [join for join in found if isinstance(join, Related)]
-        looks: Stages = [_list_lookup(self.org, lists)] if lists else []
+        looks: Stages = [list_look(self.org, lists)] if lists else []
         for number, join in enumerate(related):
             looks += _related_stages(self.org, join, number)
         brought = [stage["$lookup"]["as"] for stage in looks if "$lookup" in stage]
@@ -66,7 +68,10 @@ class Joins:
     @property
     def _looked_up(self) -> list[Join]:
         found = joins(self.node) if self.node else ()
-        return [join for join in found if isinstance(join, Related) or join.contacts.audience_id not in self.inline]
+        return [join for join in found if isinstance(join, Related) or not self._is_known(join)]
+
+    def _is_known(self, join: OnList) -> bool:
+        return self.at_hand or join.contacts.audience_id in self.inline
 
     def _condition(self, join: Join) -> Document:
         if isinstance(join, OnList):
@@ -156,7 +161,7 @@ def _item_bytes(key: str) -> int:
     return _ITEM_BYTES + len(key.encode())
 
 
-def _list_lookup(org: str, audience_ids: Sequence[str]) -> Document:
+def list_look(org: str, audience_ids: Sequence[str]) -> Document:
     """All lists at once: which of them the record is on."""
     match = scoped(org, {"audience": {"$in": list(audience_ids)}})
     stages: Stages = [{"$match": match}, {"$project": {"_id": 0, "audience": 1}}]

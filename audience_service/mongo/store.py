@@ -10,6 +10,7 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.ports import (
+    CheckRepository,
     InsightRepository,
     ListRepository,
     MemberRepository,
@@ -21,8 +22,10 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
+from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
+    EmbeddedChecks,
     EmbeddedInsights,
     EmbeddedLists,
     EmbeddedMembers,
@@ -54,6 +57,7 @@ class Store:
     uses: UseRepository
     lists: ListRepository
     members: MemberRepository
+    checks: CheckRepository
     plans: PlanRepository
     samples: SampleRepository
     slices: SliceRepository
@@ -106,6 +110,7 @@ def mongo_store(uri: str, database: str) -> Store:
         uses=MongoUses(connected),
         lists=MongoLists(connected),
         members=MongoMembers(connected),
+        checks=MongoChecks(connected),
         plans=MongoPlans(connected),
         samples=MongoSamples(connected),
         slices=MongoSlices(connected, landmarks),
@@ -128,6 +133,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         uses=EmbeddedUses(database, turn),
         lists=EmbeddedLists(database),
         members=EmbeddedMembers(database),
+        checks=EmbeddedChecks(database),
         plans=EmbeddedPlans(database),
         samples=MongoSamples(database),
         slices=EmbeddedSlices(database, landmarks),

@@ -84,6 +84,10 @@ class FilterCompiler:
         self._clock = clock
         self._limits = limits or Limits()
 
+    def at(self, moment: datetime) -> "FilterCompiler":
+        """The same as of a moment, from which dates relative to now are reckoned."""
+        return FilterCompiler(self._datatypes, self._related, self._limits, lambda: moment)
+
     def check_datatype(self, datatype: str) -> str:
         """The datatype, if it is served. Raises InvalidFilter, DatatypeNotAllowed."""
         if not datatype:
@@ -122,19 +126,16 @@ class FilterCompiler:
         datatype = audience_filter.datatype
         node = self.parse(audience_filter)
         resolved = guarded(Resolver(datatype, find, self.parse, self._limits, within).resolve(node), node)
-        plain = [part for part in conjuncts(resolved) if not joins(part)]
-        joined = [part for part in conjuncts(resolved) if joins(part)]
-        match = emit(_all(plain))
         related = [join for join in joins(resolved) if isinstance(join, Related)]
         self._check_joins(related)
-        # Dates take more room once they are spelt out, and audiences once they are put in.
-        spelt_out = [match, emit(_all(joined), lambda _: {}), *(emit(join.query) for join in related)]
         place = "where_json" if audience_filter.exact else "where"
+        compiled = of_node(datatype, resolved, place)
+        # Dates take more room once they are spelt out, and audiences once they are put in.
+        joined = emit(compiled.joined, lambda _: {}) if compiled.joined else {}
+        spelt_out = [compiled.match, joined, *(emit(join.query) for join in related)]
         self._check_size(spelt_out, place)
         self._check_nesting(spelt_out, place)
-        records = (resolved, *(join.query for join in related))
-        expressions = any(isinstance(inner, Expression) for node in records for inner in walk(node))
-        return CompiledFilter(datatype, match, _all(joined) if joined else None, place, expressions, resolved)
+        return compiled
 
     def _check_size(self, where: Any, place: str) -> None:
         try:
@@ -224,6 +225,15 @@ def _any_of(alternatives: list[Document]) -> Document:
 
 LIVING: Document = emit(IN_USE)
 """The guard on records that are no longer in use, as a match."""
+
+
+def of_node(datatype: str, node: Node, place: str = "filter") -> CompiledFilter:
+    """What finds the records for which a node holds, its audiences resolved; whether they are in use is the node's."""
+    plain = [part for part in conjuncts(node) if not joins(part)]
+    joined = [part for part in conjuncts(node) if joins(part)]
+    records = (node, *(join.query for join in joins(node) if isinstance(join, Related)))
+    expressions = any(isinstance(inner, Expression) for found in records for inner in walk(found))
+    return CompiledFilter(datatype, emit(_all(plain)), _all(joined) if joined else None, place, expressions, node)
 
 
 def of_list(contacts: ContactList) -> CompiledFilter:
