@@ -16,6 +16,7 @@ from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.explain import Explain, Repositories
+from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
@@ -102,6 +103,7 @@ class App:
             membership=MembershipServicer(
                 Membership(store.members, audiences, sealer),
                 Checks(store.checks, store.segments, audiences, sealer, settings.datatypes),
+                MembershipExplanations(store.checks, audiences),
             ),
         )
         self._store = store

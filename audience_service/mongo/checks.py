@@ -25,6 +25,7 @@ _COMMAND_BYTES = _ANSWER_BYTES = 12 * 1024 * 1024
 """How much of the 16 MiB that a command, or the document that it answers with, may take is for populations."""
 _ITEM_BYTES = 14
 """What an item of a BSON array takes beside its text."""
+_MOST_FACETS = 1_000
 _RECORDS = "records"
 
 
@@ -94,7 +95,8 @@ class MongoChecks:
 
 def _parts(pipelines: Sequence[Pipeline], ids: Sequence[str]) -> Iterator[Sequence[Pipeline]]:
     """As many pipelines at once as fit a command and an answer; one part at least."""
-    most = max(1, _ANSWER_BYTES // max(1, sum(len(name.encode()) + _ITEM_BYTES for name in ids)))
+    answer = sum(len(name.encode()) + _ITEM_BYTES for name in ids)
+    most = min(max(1, _ANSWER_BYTES // max(1, answer)), _MOST_FACETS)
     part: list[Pipeline] = []
     left = _COMMAND_BYTES
     for pipeline in pipelines:

@@ -46,6 +46,7 @@ def decode_selection(
     message: reach_pb.EstimateReachRequest
     | reach_pb.StreamReachRequest
     | membership_pb.StreamMembersRequest
+    | membership_pb.ExplainMembershipRequest
     | segment_pb.ExplainFilterRequest,
 ) -> Selection:
     """Whose members a caller means. Raises InvalidFilter."""

@@ -13,7 +13,9 @@ from audience_service.cli.token import mint
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
 from audience_service.domain.caller import Deadline
+from audience_service.domain.checks import Checks
 from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
+from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
@@ -77,7 +79,11 @@ class Harness:
             Overlaps(members, audiences),
             Insights(members, audiences, Baselines(0), 0),
         )
-        membership = MembershipServicer(Membership(members, audiences, TokenSealer(b"key")))
+        membership = MembershipServicer(
+            Membership(members, audiences, TokenSealer(b"key")),
+            Checks(members, members, audiences, TokenSealer(b"key"), ["contact"]),
+            MembershipExplanations(members, audiences),
+        )
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):
             handlers: dict[str, Callable[..., Any]] = {}
