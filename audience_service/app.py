@@ -20,6 +20,8 @@ from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
+from audience_service.domain.partitions import Partitions
+from audience_service.domain.populations import Populations
 from audience_service.domain.reach import Reach
 from audience_service.domain.references import References
 from audience_service.domain.segments import Segments
@@ -78,6 +80,8 @@ class App:
         references = References(audiences, writer)
         catalog = FieldCatalog(store.samples, audiences)
         repositories = Repositories(store.plans, store.samples, store.members)
+        populations = Populations(audiences, store.members)
+        partitions = Partitions(store.partitions, store.slices, store.members)
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
@@ -98,7 +102,7 @@ class App:
                     settings.insights_min_cell,
                 ),
             ),
-            membership=MembershipServicer(Membership(store.members, audiences, sealer)),
+            membership=MembershipServicer(Membership(store.members, populations, partitions, sealer)),
         )
         self._store = store
         self._datatypes = settings.datatypes
