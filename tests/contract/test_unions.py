@@ -219,7 +219,7 @@ def test_unions_and_exclusions_are_those_of_sets(
     org = f"sets{seed}{len(kinds)}{len(excluded)}-{dice.random()}-{next(service.names)}"
     client = service.client(org)
     states = ["active", "archived"]
-    records = [
+    records: list[dict[str, Any]] = [
         {"id": f"{n:02}", "state": dice.choices(states, [9, 1])[0], "data": {"k": dice.sample(KEYS, 3)}}
         for n in range(40)
     ]
