@@ -80,8 +80,9 @@ class Joins:
 
     @property
     def _all_looked_up(self) -> list[Join]:
+        """Of the same join in several nodes there is one look."""
         nodes = (*([] if self.node is None else [self.node]), *self.told)
-        return [join for node in nodes for join in self._looked_up(node)]
+        return list({id(join): join for node in nodes for join in self._looked_up(node)}.values())
 
     def _looked_up(self, node: Node) -> list[Join]:
         return [
