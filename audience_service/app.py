@@ -22,6 +22,8 @@ from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
+from audience_service.domain.partitions import Partitions
+from audience_service.domain.populations import Populations
 from audience_service.domain.reach import Reach
 from audience_service.domain.references import References
 from audience_service.domain.segments import Segments
@@ -80,6 +82,8 @@ class App:
         references = References(audiences, writer)
         catalog = FieldCatalog(store.samples, audiences)
         repositories = Repositories(store.plans, store.samples, store.members)
+        populations = Populations(audiences, store.members)
+        partitions = Partitions(store.partitions, store.slices, store.members)
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
@@ -101,7 +105,7 @@ class App:
                 ),
             ),
             membership=MembershipServicer(
-                Membership(store.members, audiences, sealer),
+                Membership(store.members, populations, partitions, sealer),
                 Checks(store.checks, store.segments, audiences, sealer, settings.datatypes),
                 MembershipExplanations(store.checks, audiences),
             ),

@@ -33,15 +33,19 @@ from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Whose members a caller means: an audience of the org or an unsaved filter, exactly one of them.
+    """Whose members a caller means: an audience of the org, an unsaved filter, or a union: exactly one of them.
 
-    The places are where the request has the two.
+    Members of the excluded audiences are left out, and those who must not be reached for the purpose. The places are
+    where the request has the first two.
     """
 
     audience_id: str = ""
     filter: Filter | None = None
     audience_place: str = "audience_id"
     filter_place: str = "filter"
+    audience_ids: Sequence[str] = ()
+    exclude_audience_ids: Sequence[str] = ()
+    purpose: str = ""
 
 
 class Audiences:
@@ -126,6 +130,10 @@ class Audiences:
     def check_datatype(self, datatype: str) -> str:
         """The datatype, if it is served. Raises InvalidFilter, DatatypeNotAllowed."""
         return self._compiler.check_datatype(datatype)
+
+    def check(self, compiled: CompiledFilter) -> None:
+        """Raise FilterTooLarge, at its place, where a filter made of several is too large for the database."""
+        self._compiler.check(compiled)
 
     def get(self, call: Call, audience_id: str) -> Segment:
         """The living audience of the call's org. Raises AudienceNotFound."""

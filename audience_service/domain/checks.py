@@ -9,8 +9,8 @@ from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.errors import ContactNotFound, InvalidArgument, InvalidFilter, UnusableAudience, Violation
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.compile import of_list
-from audience_service.domain.ports import CheckRepository, ContactList, Population, SegmentRepository
+from audience_service.domain.populations import as_filter
+from audience_service.domain.ports import CheckRepository, SegmentRepository
 from audience_service.domain.segment import Order, Segment, SegmentQuery
 from audience_service.domain.tokens import TokenSealer
 
@@ -149,11 +149,6 @@ class Checks:
             if self._checks.find(call.org, datatype, [contact_id], call.deadline):
                 return datatype
         raise contact_not_found("record of the org")
-
-
-def as_filter(population: Population) -> CompiledFilter:
-    """A population as a filter finds it: the members of a list are those on it that are in use."""
-    return of_list(population) if isinstance(population, ContactList) else population
 
 
 def contact_not_found(what: str) -> ContactNotFound:

@@ -8,7 +8,7 @@ from typing import Any
 
 from audience_service.domain.audiences import Audiences, Selection
 from audience_service.domain.caller import Call
-from audience_service.domain.checks import as_filter, contact_not_found
+from audience_service.domain.checks import contact_not_found
 from audience_service.domain.claims import Claim, ClaimReader
 from audience_service.domain.clock import now
 from audience_service.domain.errors import InvalidArgument, InvalidFilter
@@ -18,6 +18,7 @@ from audience_service.domain.filters.compile import of_node
 from audience_service.domain.filters.moments import as_of
 from audience_service.domain.filters.nodes import Node
 from audience_service.domain.flips import Horizon
+from audience_service.domain.populations import as_filter
 from audience_service.domain.ports import CheckRepository, Record
 
 _MOMENTS_AT_ONCE = 8

@@ -18,7 +18,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import emit
-from audience_service.domain.filters.nodes import Related, joins
+from audience_service.domain.filters.nodes import Related, Suppressed, joins
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, Population, Record, Verdicts
 from audience_service.mongo.checks import MongoChecks
@@ -83,10 +83,26 @@ class EmbeddedMembers(MongoMembers):
         batch_size: int,
         after: str,
         deadline: Deadline,
+        until: str = "",
     ) -> Generator[list[Record], None, None]:
         """As on MongoDB, or refused."""
         with _refused(population):
-            yield from super().stream(org, population, paths, batch_size, after, deadline)
+            yield from super().stream(org, population, paths, batch_size, after, deadline, until)
+
+    def exclusions(
+        self,
+        org: str,
+        candidates: Population,
+        reasons: Sequence[CompiledFilter],
+        deadline: Deadline,
+        after: str = "",
+        until: str = "",
+    ) -> Sequence[int]:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in (candidates, *reasons):
+                checks.enter_context(_refused(population))
+            return super().exclusions(org, candidates, reasons, deadline, after, until)
 
 
 class EmbeddedChecks(MongoChecks):
@@ -175,7 +191,7 @@ def _wrong_filters(population: CompiledFilter) -> Iterator[str]:
         yield "does not know the expressions of $expr"
     yield from _wrong_answers(population.match)
     if population.joined:
-        if any(isinstance(join, Related) for join in joins(population.joined)):
+        if any(isinstance(join, Related | Suppressed) for join in joins(population.joined)):
             yield "does not join related records as MongoDB does"
         yield from _wrong_answers(emit(population.joined, lambda _: {}))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from audience_service.mongo.collections import LISTS, SEGMENTS, USES, VERSIONS
+from audience_service.mongo.collections import LISTS, PARTITIONS, SEGMENTS, SUBSCRIBERS, USES, VERSIONS
 
 Keys = tuple[tuple[str, int], ...]
 
@@ -41,6 +41,11 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
         Index(LISTS, (("audience", 1), ("sk", 1)), "a static list in sk order; its length"),
         Index(LISTS, (("sk", 1), ("audience", 1)), "joining long lists into filters"),
         Index(LISTS, (("pk", 1), ("audience", 1)), "taking contacts off a list; the lists of a contact"),
+        Index(SUBSCRIBERS, (("data.email", 1), ("sk", 1)), "who may not be reached by email"),
+        Index(SUBSCRIBERS, (("data.phone", 1), ("sk", 1)), "who may not be reached by phone"),
+        Index(
+            PARTITIONS, (("expire_at", 1),), "parts that nobody reads any more are removed", {"expireAfterSeconds": 0}
+        ),
     ]
 
 
@@ -56,6 +61,7 @@ def missing_indexes(database: Database[dict[str, Any]], datatypes: Sequence[str]
         if not any(
             tuple((name, int(order)) for name, order in info["key"]) == index.keys
             and bool(info.get("unique")) >= bool(index.options.get("unique"))
+            and info.get("expireAfterSeconds") == index.options.get("expireAfterSeconds")
             and "partialFilterExpression" not in info
             for info in present[index.collection]
         )
@@ -72,6 +78,6 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
 
     Under one that ignores case, the range of sk that is org "acme" would hold "ACME" too: they must not be served.
     """
-    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS}
+    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS, PARTITIONS, SUBSCRIBERS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

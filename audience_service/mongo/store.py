@@ -14,6 +14,7 @@ from audience_service.domain.ports import (
     InsightRepository,
     ListRepository,
     MemberRepository,
+    PartitionRepository,
     PlanRepository,
     Record,
     SampleRepository,
@@ -39,6 +40,7 @@ from audience_service.mongo.insights import MongoInsights
 from audience_service.mongo.landmarks import LandmarkReader
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
+from audience_service.mongo.partitions import MongoPartitions
 from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
@@ -58,6 +60,7 @@ class Store:
     lists: ListRepository
     members: MemberRepository
     checks: CheckRepository
+    partitions: PartitionRepository
     plans: PlanRepository
     samples: SampleRepository
     slices: SliceRepository
@@ -111,6 +114,7 @@ def mongo_store(uri: str, database: str) -> Store:
         lists=MongoLists(connected),
         members=MongoMembers(connected),
         checks=MongoChecks(connected),
+        partitions=MongoPartitions(connected),
         plans=MongoPlans(connected),
         samples=MongoSamples(connected),
         slices=MongoSlices(connected, landmarks),
@@ -134,6 +138,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         lists=EmbeddedLists(database),
         members=EmbeddedMembers(database),
         checks=EmbeddedChecks(database),
+        partitions=MongoPartitions(database),
         plans=EmbeddedPlans(database),
         samples=MongoSamples(database),
         slices=EmbeddedSlices(database, landmarks),

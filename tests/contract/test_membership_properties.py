@@ -80,8 +80,8 @@ def org(service: Service) -> Iterator[Org]:
     """An org beside one whose name is longer and whose records have the same ids."""
     dice, name = random.Random(5), f"agree{next(service.names)}"
     made = Org(service, name)
-    for owner in (f"{name}2", name):
-        made.ids = service.insert(owner, [{"id": f"{number:03}", **record(dice)} for number in range(RECORDS)])
+    for each in (f"{name}2", name):
+        made.ids = service.insert(each, [{"id": f"{number:03}", **record(dice)} for number in range(RECORDS)])
     yield made
     for owner in (made, Org(service, f"{name}2")):
         owner.clear("contact", "segment", "audience_member")

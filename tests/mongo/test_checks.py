@@ -66,12 +66,13 @@ def listened(real_service: Service) -> Iterator[tuple[Commands, UseCases, list[s
     yesterday = {0: {"at": datetime.now(UTC) - timedelta(days=1)}}
     ids = real_service.insert(org, [{"data": {"n": number, **yesterday.get(number, {})}} for number in range(1_000)])
     made = [client.create(name="list", type="static", contactIds=ids[:900]).id]
-    for name, where in (
-        ("filter", lambda: {"n": {"$gte": 5}}),
-        ("inner", lambda: {"$or": [{"$inAudience": made[0]}, {"n": 3}]}),
-        ("outer", lambda: {"$inAudience": made[2]}),
-    ):
-        made += [client.create(name=name, filter={"datatype": "contact", "where": where()}).id]
+
+    def save(name: str, where: dict[str, Any]) -> str:
+        return str(client.create(name=name, filter={"datatype": "contact", "where": where}).id)
+
+    made.append(save("filter", {"n": {"$gte": 5}}))
+    made.append(save("inner", {"$or": [{"$inAudience": made[0]}, {"n": 3}]}))
+    made.append(save("outer", {"$inAudience": made[2]}))
     commands = Commands()
     with MongoClient[dict[str, Any]](URI, event_listeners=[commands], tz_aware=True) as connection:
         yield commands, UseCases(connection[real_service.store.database.name], org), ids, made

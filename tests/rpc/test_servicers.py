@@ -20,6 +20,8 @@ from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
+from audience_service.domain.partitions import Partitions
+from audience_service.domain.populations import Populations
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach import Reach
 from audience_service.domain.tokens import TokenSealer
@@ -79,8 +81,10 @@ class Harness:
             Overlaps(members, audiences),
             Insights(members, audiences, Baselines(0), 0),
         )
+        partitions = Partitions(members, members, members)
+        populations = Populations(audiences, members)
         membership = MembershipServicer(
-            Membership(members, audiences, TokenSealer(b"key")),
+            Membership(members, populations, partitions, TokenSealer(b"key")),
             Checks(members, members, audiences, TokenSealer(b"key"), ["contact"]),
             MembershipExplanations(members, audiences),
         )
