@@ -23,6 +23,7 @@ from audience_service.domain.filters.nodes import (
     OnList,
     Or,
     Related,
+    Suppressed,
 )
 from audience_service.domain.filters.resolve import IN_USE, guarded
 from audience_service.domain.filters.words.sentence import in_words
@@ -88,7 +89,7 @@ class ClaimReader:
         return Claim(And((on_list, IN_USE)), in_words(And((on_list, IN_USE)), self._names), place, inner=(said, _GUARD))
 
     def _claim(self, node: Node, prefix: str) -> Claim:
-        if isinstance(node, OnList):
+        if isinstance(node, OnList | Suppressed):
             raise TypeError("a filter as written names audiences, not lists")
         claim = Claim(node, in_words(node, self._names), prefix + node.place)
         match node:
