@@ -10,9 +10,10 @@ from audience_service.domain.clock import now
 from audience_service.domain.errors import ContactNotFound, InvalidArgument, InvalidFilter, UnusableAudience, Violation
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.populations import as_filter
-from audience_service.domain.ports import CheckRepository, SegmentRepository
+from audience_service.domain.ports import SegmentRepository
 from audience_service.domain.segment import Order, Segment, SegmentQuery
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.verdicts import CheckRepository
 
 MOST_AUDIENCES, MOST_CONTACTS = 100, 1_000
 

@@ -19,7 +19,8 @@ from audience_service.domain.filters.moments import as_of
 from audience_service.domain.filters.nodes import Node
 from audience_service.domain.flips import Horizon
 from audience_service.domain.populations import as_filter
-from audience_service.domain.ports import CheckRepository, Record
+from audience_service.domain.ports import Record
+from audience_service.domain.verdicts import CheckRepository
 
 _MOMENTS_AT_ONCE = 8
 """At how many of its moments a condition is judged by one command."""

@@ -20,7 +20,8 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import emit
 from audience_service.domain.filters.nodes import Related, Suppressed, joins
 from audience_service.domain.plan import QueryPlan
-from audience_service.domain.ports import ContactList, Population, Record, Verdicts
+from audience_service.domain.ports import ContactList, Population, Record
+from audience_service.domain.verdicts import Verdicts
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers

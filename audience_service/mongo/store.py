@@ -10,7 +10,6 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.ports import (
-    CheckRepository,
     InsightRepository,
     ListRepository,
     MemberRepository,
@@ -23,6 +22,7 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
+from audience_service.domain.verdicts import CheckRepository
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (

@@ -220,6 +220,20 @@ def test_what_cannot_be_explained_is_refused(
     assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", ["filter.where_json"])
 
 
+def test_a_deep_condition_on_a_deep_value_can_be_read_by_clients(client: Client, insert: Insert) -> None:
+    value: Any = "bottom"
+    for _ in range(60):
+        value = {"level": [value]}
+    [ann] = insert([{"data": {"deep": value}}])
+    where: dict[str, Any] = {"deep": {"$ne": "x"}}
+    for turn in range(28):
+        where = {("$or", "$nor")[turn % 2]: [where, {"deep": "y"}]}
+    answer = explain(client, ann, where)
+    told = [condition for condition in walk(answer.condition) if condition.words == "deep is not x"]
+    assert [condition.holds for condition in told] == [True]
+    assert "bottom" in str(told[0].value)
+
+
 # When time flips what holds
 
 
