@@ -83,6 +83,16 @@ def test_the_sample_profile_masks_personal_data(client: Client, insert: Callable
     }
 
 
+@pytest.mark.parametrize("payload", ["text", 5, ["a"], [{"email": "ann@example.com"}], None])
+def test_a_payload_that_is_no_object_is_counted_and_shows_nothing(
+    client: Client, insert: Callable[..., list[str]], payload: Any
+) -> None:
+    insert([{"data": payload}])
+    for budget in ("20s", "0s"):
+        reach = client.call("EstimateReach", {"filter": {"datatype": "contact", "where": {}}, "budget": budget})
+        assert (reach.count, reach.HasField("sample_profile"), len(reach.sample_profile)) == (1, True, 0)
+
+
 def test_a_population_is_needed(client: Client, refused: Callable[..., Refusal]) -> None:
     assert refused(lambda: client.call("EstimateReach", {})).fields == ["filter"]
     assert refused(lambda: client.call("StreamMembers", {})).fields == ["filter"]
