@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from audience_service.domain.breakdown import Cell, CellKind, Quantile
+from audience_service.domain.breakdown import Cell, CellKind, Quantile, together
 
 
 def to_hide(counts: Sequence[int], least: int) -> set[int]:
@@ -29,11 +29,10 @@ def suppressed(cells: Sequence[Cell], least: int) -> tuple[list[Cell], list[Cell
         return list(cells), []
     hidden = [cell for position, cell in enumerate(cells) if position in hide]
     shown = [cell for position, cell in enumerate(cells) if position not in hide]
-    count, values = sum(cell.count for cell in hidden), sum(cell.values for cell in hidden)
-    return [*shown, Cell(CellKind.SUPPRESSED, "", count, values)], hidden
+    return [*shown, together(CellKind.SUPPRESSED, hidden)], hidden
 
 
-def told(quantiles: Mapping[int, Quantile], least: int) -> dict[int, float]:
+def told_quantiles(quantiles: Mapping[int, Quantile], least: int) -> dict[int, float]:
     """The quantiles that at least `least` records are at or below, and as many at or above."""
     return {
         percent: quantile.value

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.breakdown import Cell, CellKind, Quantile
-from audience_service.domain.suppression import suppressed, to_hide, told
+from audience_service.domain.suppression import suppressed, to_hide, told_quantiles
 
 COUNTS = st.lists(st.integers(0, 30) | st.integers(0, 1_000_000), max_size=20)
 
@@ -41,5 +41,5 @@ def test_the_cells_still_add_up(counts: list[int], least: int) -> None:
 
 def test_a_quantile_needs_enough_on_either_side() -> None:
     quantiles = {0: Quantile(1, 4, 100), 50: Quantile(5, 50, 60), 100: Quantile(9, 100, 5)}
-    assert told(quantiles, 5) == {50: 5, 100: 9}
-    assert told(quantiles, 0) == {0: 1, 50: 5, 100: 9}
+    assert told_quantiles(quantiles, 5) == {50: 5, 100: 9}
+    assert told_quantiles(quantiles, 0) == {0: 1, 50: 5, 100: 9}
