@@ -48,6 +48,28 @@ def test_estimates_narrow_reads_never_fall_and_the_end_is_exact(total: int) -> N
     assert all(step.record is None for step in steps[:-1])
 
 
+def test_no_estimate_contradicts_what_has_been_counted() -> None:
+    """A sample may miss, most of all where records have come since the landmarks were read: here all members have."""
+
+    class Counting(FakeSlices):
+        found = 0
+
+        def count_between(self, *args: Any) -> int:
+            found = super().count_between(*args)
+            self.found += found
+            return found
+
+    slices = Counting(60_000, lambda n: n % 4 == 1 and n not in ranks)
+    ranks = frozenset(slices.marks.ranks)
+    missed = 0
+    for step in narrowing(slices).steps():
+        assert slices.found <= step.estimate.upper
+        assert step.estimate.lower <= step.estimate.count <= step.estimate.upper
+        missed += not holds(step, slices.count)
+    assert missed, "or else this is no test"
+    assert step.estimate == Estimate.of(slices.count)
+
+
 def test_few_records_are_counted_by_one_query() -> None:
     slices = FakeSlices(1_000, lambda n: n % 2 == 0)
     [step] = narrowing(slices).steps()
