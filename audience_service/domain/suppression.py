@@ -8,15 +8,15 @@ from audience_service.domain.breakdown import Cell, CellKind, Quantile, together
 def to_hide(counts: Sequence[int], least: int) -> set[int]:
     """The positions of the counts of 1 to `least` - 1, and of as many of the next greater as it takes to hide them.
 
-    A single one could be computed from the total, and so could all of them if they came to less than `least`: at least
-    two are hidden, which come to that much together, or all.
+    A single one could be computed from the total, and so could all of them if they came to less than `least`: they come
+    to that much together, for which it takes two at least, or all are hidden.
     """
     hidden = [position for position, count in enumerate(counts) if 0 < count < least]
     if not hidden:
         return set()
     rest = sorted((count, position) for position, count in enumerate(counts) if count >= least)
     for _, position in rest:
-        if len(hidden) > 1 and sum(counts[position] for position in hidden) >= least:
+        if sum(counts[position] for position in hidden) >= least:
             break
         hidden.append(position)
     return set(hidden)
