@@ -172,7 +172,8 @@ def _answering(path: str, context: grpc.ServicerContext) -> Iterator[threading.E
     begun = time.monotonic()
     code = "CANCELLED"
     gone = threading.Event()
-    context.add_callback(lambda: gone.set() if code == "CANCELLED" else None)
+    if not context.add_callback(lambda: gone.set() if code == "CANCELLED" else None):
+        gone.set()  # before it was begun
     try:
         yield gone
         code = "OK"

@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.breakdown import Cell, CellKind, DimensionCells
+from audience_service.domain.breakdown import Cell, CellKind, DimensionCells, Quantile
 from audience_service.domain.comparison import DimensionInsights, compare
 from audience_service.domain.dimensions import DIMENSIONS
 
@@ -152,3 +152,26 @@ def _rank(rows: list[list[int]]) -> int:
             if row is not pivot
         ]
     return rank
+
+
+def test_nobody_has_a_share_of_0_and_nobody_with_a_value_is_told() -> None:
+    nobody = compared(cells(), cells(Cell(VALUE, "a", 9)))
+    assert [(bucket.share, bucket.index) for bucket in nobody.buckets] == [(0.0, 0.0)]
+    without = cells(Cell(MISSING, "", 9))
+    assert compared(without, without, least=5).with_value == 0
+
+
+def test_several_values_of_a_member_or_of_another_of_the_org_are_said() -> None:
+    one, two = cells(Cell(VALUE, "a", 9)), cells(Cell(VALUE, "a", 9), several=2)
+    assert [compared(*both).multi_valued for both in ((one, one), (two, one), (one, two))] == [False, True, True]
+    assert compare(DIMENSIONS["tags"], one, one, 9, 9, 10, 0).multi_valued, "tags are a list always"
+
+
+def test_quantiles_are_told_where_half_of_the_values_at_least_are_numbers() -> None:
+    def of(numbers: int) -> DimensionCells:
+        found = Cell(VALUE, "a", 4), Cell(CellKind.INVALID, "", 2), Cell(MISSING, "", 10)
+        return DimensionCells(found, 1, numbers, {50: Quantile(7.0, 3, 3)})
+
+    both = compared(of(3), of(2))
+    assert (both.quantiles, both.baseline_quantiles) == ({50: 7.0}, {})
+    assert compared(of(3), of(3), least=4).quantiles == {}

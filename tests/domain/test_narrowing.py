@@ -151,3 +151,18 @@ def test_what_has_been_counted_takes_the_place_of_the_sample() -> None:
     behind = sample.estimate(counted=2, upto=2)
     assert (behind.lower, behind.upper) == (3, 6), "of the five left one is a member and one is none"
     assert sample.estimate(counted=2, upto=4) == Estimate(2, 2, 3), "nothing of what is left has been drawn"
+
+
+def test_an_estimate_is_the_share_of_the_sample_and_half_where_there_is_none() -> None:
+    marks = Landmarks([FakeSlices.key(n) for n in range(100)], range(100), 1_000)
+    sample = Draws(marks).with_more(range(40), [FakeSlices.key(n) for n in range(10)])
+    assert (sample.estimate().count, sample.estimate(7, 40).count) == (250, 7 + 960 // 2)
+
+
+def test_of_two_intervals_the_narrower_one_is_kept_as_far_as_it_is_still_possible() -> None:
+    earlier, now = Estimate(50, 40, 60), Estimate(70, 60, 90)
+    assert now.unless_narrower(earlier.within(0, 100)) == earlier
+    assert now.unless_narrower(earlier.within(55, 58)) == Estimate(55, 55, 58)
+    assert now.unless_narrower(earlier.within(61, 100)) == now, "more have been counted than it has room for"
+    assert Estimate(5, 1, 9).unless_narrower(earlier) == Estimate(5, 1, 9)
+    assert Estimate(50, 45, 65).unless_narrower(earlier) == Estimate(50, 45, 65), "of two as wide the later one"
