@@ -265,7 +265,7 @@ def crowd(service: Service) -> Iterator[tuple[Client, list[str]]]:
     """
     from audience_service.samples import sample_contacts
 
-    org = "crowd"
+    org = "overlapping"
     service.store.insert(list(sample_contacts(org, CROWD[service.kind])))
     client = service.client(org)
 
