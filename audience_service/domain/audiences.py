@@ -1,7 +1,7 @@
 """From an audience's id, or an unsaved filter, to the population behind it."""
 
 import json
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,21 +17,56 @@ from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 class Selection:
     """Whose members a caller means: an audience of the org or an unsaved filter, exactly one of them.
 
-    The places are where the request has the two.
+    The places are where the request has the two. `snapshot_id` means all that a snapshot froze instead, where that can
+    be asked for.
     """
 
     audience_id: str = ""
     filter: Filter | None = None
     audience_place: str = "audience_id"
     filter_place: str = "filter"
+    snapshot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedAudience:
+    """What an id stands for: the audience as it is now, and its members.
+
+    `filter` holds the datatype alone, where the audience is a list. Kinds without versions are at 0.
+    """
+
+    id: str
+    name: str
+    version: int
+    filter: Filter
+    population: Population
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAudience:
+    """An audience that is a list and no segment."""
+
+    id: str
+    name: str
+    contacts: ContactList
+
+
+FindListed = Callable[[Call, str], ListedAudience]
+"""The audience of an id. Raises AudienceNotFound, UnusableAudience."""
 
 
 class Audiences:
-    """Finds what an id or a filter stands for, within the call's org."""
+    """Finds what an id or a filter stands for, within the call's org.
 
-    def __init__(self, segments: SegmentRepository, compiler: FilterCompiler) -> None:
+    Ids begin with their kind. Segments are known here; other kinds are lists, each found by its prefix in `listed`.
+    """
+
+    def __init__(
+        self, segments: SegmentRepository, compiler: FilterCompiler, listed: Mapping[str, FindListed] | None = None
+    ) -> None:
         self._segments = segments
         self._compiler = compiler
+        self._listed = dict(listed or {})
 
     def population(self, call: Call, selection: Selection) -> Population:
         """The population that a caller means. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
@@ -49,11 +84,25 @@ class Audiences:
             return population, json.dumps(identity(selection.filter), sort_keys=True)
         if not selection.audience_id:
             raise InvalidArgument.at("filter", "is missing; give a filter or an audience_id")
-        segment = self.get(call, selection.audience_id)
-        members = self.of_segment(call, segment)
+        found = self.named(call, selection.audience_id)
+        members = found.population
         if not isinstance(members, ContactList):
             members = replace(members, place=selection.audience_place)
-        return members, (segment.id, segment.version)
+        return members, (found.id, found.version)
+
+    def named(self, call: Call, audience_id: str) -> NamedAudience:
+        """The audience of an id. Raises AudienceNotFound, UnusableAudience."""
+        if find := self._find_listed(audience_id):
+            listed = find(call, audience_id)
+            return NamedAudience(listed.id, listed.name, 0, Filter(listed.contacts.datatype, None), listed.contacts)
+        segment = self.get(call, audience_id)
+        members = self.of_segment(call, segment)
+        return NamedAudience(segment.id, segment.name, segment.version, segment.filter, members)
+
+    def name(self, call: Call, audience_id: str) -> str:
+        """The name of an audience, whether its filter can be run or not. Raises AudienceNotFound."""
+        find = self._find_listed(audience_id)
+        return find(call, audience_id).name if find else self.get(call, audience_id).name
 
     def compile(self, call: Call, written: Filter, within: str = "") -> CompiledFilter:
         """What finds a filter's records, the audiences in it looked up; `within` is the audience whose filter it is.
@@ -78,7 +127,7 @@ class Audiences:
         return self._compiler.check_datatype(datatype)
 
     def get(self, call: Call, audience_id: str) -> Segment:
-        """The living audience of the call's org. Raises AudienceNotFound."""
+        """The living segment of the call's org. Raises AudienceNotFound, also for audiences of other kinds."""
         if not audience_id.startswith(ID_PREFIX):
             raise AudienceNotFound.of(audience_id)
         return self._segments.get(call.org, audience_id, call.deadline)
@@ -97,8 +146,13 @@ class Audiences:
 
     def _find(self, call: Call, audience_id: str) -> Filter | ContactList:
         """What an audience inside a filter stands for."""
+        if find := self._find_listed(audience_id):
+            return find(call, audience_id).contacts
         segment = self.get(call, audience_id)
         return self.list_of(segment) if segment.type is SegmentType.STATIC else segment.filter
+
+    def _find_listed(self, audience_id: str) -> FindListed | None:
+        return next((find for prefix, find in self._listed.items() if audience_id.startswith(prefix)), None)
 
 
 def _as_shown(stored: Filter) -> Filter:

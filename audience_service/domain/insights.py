@@ -54,7 +54,7 @@ class Insights:
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, OutOfTime.
         """
         dimensions = read_dimensions(wanted)
-        population = self._audiences.of_segment(call, self._audiences.get(call, audience_id))
+        population = self._audiences.named(call, audience_id).population
         everyone = CompiledFilter(population.datatype, LIVING)
         key = (call.org, population.datatype, tuple(dimension.name for dimension in dimensions))
 

@@ -10,6 +10,7 @@ from audience_service.domain.caller import Call
 from audience_service.domain.fields import Fields
 from audience_service.domain.filters import identity
 from audience_service.domain.ports import MemberRepository, Record
+from audience_service.domain.snapshots import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 
 
@@ -29,11 +30,14 @@ class MemberBatch:
 
 
 class Membership:
-    """Streams the members of audiences and unsaved filters."""
+    """Streams the members of audiences, unsaved filters and snapshots."""
 
-    def __init__(self, members: MemberRepository, audiences: Audiences, sealer: TokenSealer) -> None:
+    def __init__(
+        self, members: MemberRepository, audiences: Audiences, snapshots: ReadySnapshots, sealer: TokenSealer
+    ) -> None:
         self._members = members
         self._audiences = audiences
+        self._snapshots = snapshots
         self._sealer = sealer
 
     def stream(
@@ -41,18 +45,22 @@ class Membership:
     ) -> Generator[MemberBatch, None, None]:
         """The members after `cursor` in sk order, then the total.
 
-        Raises InvalidArgument, AudienceNotFound, UnusableAudience, InvalidPageToken at the first batch;
-        StoreUnavailable, OutOfTime at any.
+        Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
+        batch; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
         wanted = Fields.read(fields)
-        binding = ("members", call.org, selection.audience_id, identity(selection.filter), sorted(wanted.paths))
+        frozen = self._snapshots.ready(call, selection.snapshot_id) if selection.snapshot_id else None
+        audience_id = frozen.rows_id if frozen else selection.audience_id
+        binding = ("members", call.org, audience_id, identity(selection.filter), sorted(wanted.paths))
         after, sent = self._sealer.open(cursor, binding, "cursor") if cursor else ("", 0)
-        population = self._audiences.population(call, selection)
+        population = frozen.rows if frozen else self._audiences.population(call, selection)
         batches = self._members.stream(call.org, population, wanted.record_paths, batch_size, after, call.deadline)
         with closing(batches):
             for records in batches:
                 yield self._batch(binding, records, wanted, sent)
                 after, sent = records[-1]["sk"], sent + len(records)
+        if frozen:
+            self._snapshots.check_whole(call, frozen, sent)
         yield MemberBatch((), wanted, self._sealer.seal(binding, [after, sent]), sent)
 
     def _batch(self, binding: tuple[Any, ...], records: Sequence[Record], fields: Fields, sent: int) -> MemberBatch:

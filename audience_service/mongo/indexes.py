@@ -6,9 +6,12 @@ from typing import Any
 
 from pymongo.database import Database
 
-from audience_service.mongo.collections import LISTS, SEGMENTS, USES, VERSIONS
+from audience_service.mongo.collections import LISTS, SEGMENTS, SNAPSHOTS, USES, VERSIONS
 
 Keys = tuple[tuple[str, int], ...]
+
+_EXPIRING = {"expireAfterSeconds": 0}
+"""The database deletes a document at the time that stands in its field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,12 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
         Index(LISTS, (("audience", 1), ("sk", 1)), "a static list in sk order; its length"),
         Index(LISTS, (("sk", 1), ("audience", 1)), "joining long lists into filters"),
         Index(LISTS, (("pk", 1), ("audience", 1)), "taking contacts off a list; the lists of a contact"),
+        Index(LISTS, (("expire_at", 1),), "members of snapshots that have expired go", {**_EXPIRING, "sparse": True}),
+        Index(SNAPSHOTS, (("sk", 1),), "the tenant scope"),
+        Index(SNAPSHOTS, (("expire_at", 1),), "snapshots that have expired go", _EXPIRING),
+        Index(SNAPSHOTS, (("data.unique.request", 1),), "one snapshot for a request_id", unique_if_set),
+        Index(SNAPSHOTS, (("state", 1), ("lease_until", 1)), "snapshots whose maker has died"),
+        Index(SNAPSHOTS, (("leftovers.after", 1),), "rows that nothing refers to", {"sparse": True}),
     ]
 
 
@@ -56,6 +65,7 @@ def missing_indexes(database: Database[dict[str, Any]], datatypes: Sequence[str]
         if not any(
             tuple((name, int(order)) for name, order in info["key"]) == index.keys
             and bool(info.get("unique")) >= bool(index.options.get("unique"))
+            and info.get("expireAfterSeconds") == index.options.get("expireAfterSeconds")
             and "partialFilterExpression" not in info
             for info in present[index.collection]
         )
@@ -72,6 +82,6 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
 
     Under one that ignores case, the range of sk that is org "acme" would hold "ACME" too: they must not be served.
     """
-    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS}
+    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS, SNAPSHOTS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

@@ -51,10 +51,10 @@ class MongoMembers:
     ) -> Generator[list[Record], None, None]:
         """One cursor in sk order; closed with the generator."""
         pipeline = read_pipeline(self._database, org, population, deadline)
-        project = {"$project": {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(_outermost(paths), 1)}}
+        shown = pipeline.shown_stages(_outermost(paths))
         with running(self._database, pipeline, deadline) as collection:
             cursor = collection.aggregate(
-                [*pipeline.stages(after=after, ordered=True), project],
+                [*pipeline.stages(after=after, ordered=True), *shown],
                 batchSize=max(batch_size, _CURSOR_BATCH),
                 allowDiskUse=True,
             )

@@ -21,8 +21,10 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
+from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
+    EmbeddedFrozen,
     EmbeddedInsights,
     EmbeddedLists,
     EmbeddedMembers,
@@ -40,7 +42,11 @@ from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.slices import MongoSlices
-from audience_service.mongo.turns import EmbeddedSegments, EmbeddedUses, EmbeddedVersions
+from audience_service.mongo.snapshot_diff import MongoDifferences
+from audience_service.mongo.snapshot_rows import MongoFrozen
+from audience_service.mongo.snapshot_sweep import SnapshotSweeper
+from audience_service.mongo.snapshots import MongoSnapshots
+from audience_service.mongo.turns import EmbeddedSegments, EmbeddedSnapshots, EmbeddedUses, EmbeddedVersions
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
 
@@ -59,6 +65,10 @@ class Store:
     slices: SliceRepository
     landmarks: LandmarkReader
     insights: InsightRepository
+    snapshots: SnapshotRepository
+    frozen: FrozenRepository
+    differences: DifferenceRepository
+    sweeper: SnapshotSweeper
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
@@ -100,6 +110,7 @@ def mongo_store(uri: str, database: str) -> Store:
     """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
     connected = connect(uri, database)
     landmarks = LandmarkReader(connected)
+    frozen = MongoFrozen(connected)
     return Store(
         segments=MongoSegments(connected),
         versions=MongoVersions(connected),
@@ -111,6 +122,10 @@ def mongo_store(uri: str, database: str) -> Store:
         slices=MongoSlices(connected, landmarks),
         landmarks=landmarks,
         insights=MongoInsights(connected),
+        snapshots=MongoSnapshots(connected, frozen),
+        frozen=frozen,
+        differences=MongoDifferences(connected),
+        sweeper=SnapshotSweeper(connected, frozen),
         database=connected,
     )
 
@@ -122,6 +137,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         create_index(database, index)
     turn = threading.RLock()
     landmarks = LandmarkReader(database, background=False)
+    frozen = EmbeddedFrozen(database)
     return Store(
         segments=EmbeddedSegments(database, turn),
         versions=EmbeddedVersions(database, turn),
@@ -133,5 +149,9 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         slices=EmbeddedSlices(database, landmarks),
         landmarks=landmarks,
         insights=EmbeddedInsights(),
+        snapshots=EmbeddedSnapshots(database, frozen, turn),
+        frozen=frozen,
+        differences=MongoDifferences(database),
+        sweeper=SnapshotSweeper(database, frozen),
         database=database,
     )

@@ -50,7 +50,8 @@ def decode_selection(
 ) -> Selection:
     """Whose members a caller means. Raises InvalidFilter."""
     written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
-    return Selection(message.audience_id, written)
+    snapshot_id = message.snapshot_id if isinstance(message, membership_pb.StreamMembersRequest) else ""
+    return Selection(message.audience_id, written, snapshot_id=snapshot_id)
 
 
 def decode_budget(message: reach_pb.EstimateReachRequest) -> float | None:

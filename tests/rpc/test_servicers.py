@@ -20,6 +20,7 @@ from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach import Reach
+from audience_service.domain.snapshots import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.auth import Authenticator
@@ -77,7 +78,11 @@ class Harness:
             Overlaps(members, audiences),
             Insights(members, audiences, Baselines(0), 0),
         )
-        membership = MembershipServicer(Membership(members, audiences, TokenSealer(b"key")))
+        membership = MembershipServicer(
+            Membership(members, audiences, ReadySnapshots(None), TokenSealer(b"key")),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+        )
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):
             handlers: dict[str, Callable[..., Any]] = {}
@@ -220,6 +225,8 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "ReleaseUse",
         "AddSegmentContacts",
         "RemoveSegmentContacts",
+        "CreateSnapshot",
+        "DeleteSnapshot",
     }
 
 
