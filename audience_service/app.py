@@ -21,13 +21,16 @@ from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
+from audience_service.domain.partitions import Partitions
+from audience_service.domain.populations import Populations
 from audience_service.domain.reach import Reach
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.references import References
 from audience_service.domain.segments import Segments
 from audience_service.domain.snapshot import SNAPSHOT_PREFIX
 from audience_service.domain.snapshot_diff import SnapshotDifferences
 from audience_service.domain.snapshot_maker import MakingRules, SnapshotMaker
-from audience_service.domain.snapshots import ReadySnapshots, Snapshots
+from audience_service.domain.snapshots import Snapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
@@ -85,6 +88,8 @@ class App:
         catalog = FieldCatalog(store.samples, audiences)
         repositories = Repositories(store.plans, store.samples, store.members)
         self._maker = SnapshotMaker(store.snapshots, store.frozen, _making_rules(settings))
+        populations = Populations(audiences, store.members, ready)
+        partitions = Partitions(store.partitions, store.slices, store.members)
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
@@ -106,8 +111,8 @@ class App:
                 ),
             ),
             membership=MembershipServicer(
-                Membership(store.members, audiences, ready, sealer),
-                Snapshots(store.snapshots, ready, audiences, self._maker, sealer),
+                Membership(store.members, populations, partitions, sealer),
+                Snapshots(store.snapshots, ready, populations, self._maker, sealer),
                 SnapshotDifferences(store.differences, ready, sealer),
             ),
         )

@@ -1,7 +1,7 @@
 """From an audience's id, or an unsaved filter, to the population behind it."""
 
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,10 +15,11 @@ from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Whose members a caller means: an audience of the org or an unsaved filter, exactly one of them.
+    """Whose members a caller means: an audience of the org, an unsaved filter, or a union: exactly one of them.
 
-    The places are where the request has the two. `snapshot_id` means all that a snapshot froze instead, where that can
-    be asked for.
+    Members of the excluded audiences are left out, and those who must not be reached for the purpose. The places are
+    where the request has the first two. `snapshot_id` means all that a snapshot froze instead, where that can be asked
+    for.
     """
 
     audience_id: str = ""
@@ -26,6 +27,9 @@ class Selection:
     audience_place: str = "audience_id"
     filter_place: str = "filter"
     snapshot_id: str = ""
+    audience_ids: Sequence[str] = ()
+    exclude_audience_ids: Sequence[str] = ()
+    purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,10 @@ class Audiences:
     def check_datatype(self, datatype: str) -> str:
         """The datatype, if it is served. Raises InvalidFilter, DatatypeNotAllowed."""
         return self._compiler.check_datatype(datatype)
+
+    def check(self, compiled: CompiledFilter) -> None:
+        """Raise FilterTooLarge, at its place, where a filter made of several is too large for the database."""
+        self._compiler.check(compiled)
 
     def get(self, call: Call, audience_id: str) -> Segment:
         """The living segment of the call's org. Raises AudienceNotFound, also for audiences of other kinds."""

@@ -149,8 +149,8 @@ class ListRepository(Protocol):
 class MemberRepository(Protocol):
     """The members of populations."""
 
-    def count(self, org: str, population: Population, deadline: Deadline) -> int:
-        """How many members there are: as many as `stream` yields."""
+    def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
+        """How many members there are behind the sk `after` up to `until`: as many as `stream` yields."""
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """The count, and any one member, or None where there is none."""
@@ -162,6 +162,20 @@ class MemberRepository(Protocol):
         count. Memory does not grow with the populations.
         """
 
+    def exclusions(
+        self,
+        org: str,
+        candidates: Population,
+        reasons: Sequence[CompiledFilter],
+        deadline: Deadline,
+        after: str = "",
+        until: str = "",
+    ) -> Sequence[int]:
+        """For how many of the candidates each reason is the first that holds, all counted by one command.
+
+        In the part behind the sk `after` up to and including `until`; "" is no bound.
+        """
+
     def stream(
         self,
         org: str,
@@ -170,8 +184,9 @@ class MemberRepository(Protocol):
         batch_size: int,
         after: str,
         deadline: Deadline,
+        until: str = "",
     ) -> Generator[list[Record], None, None]:
-        """The members behind the sk `after`, in sk order, in batches of up to `batch_size`, never an empty one.
+        """The members behind the sk `after`, up to `until`, in sk order, in batches of `batch_size`, none empty.
 
         Each record has pk, sk and `paths`. Memory holds one batch. Whoever stops early closes the generator, which
         closes the database's cursor.
@@ -229,6 +244,16 @@ class SliceRepository(Protocol):
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
         """Any one member in the part, or None where there is none."""
+
+
+class PartitionRepository(Protocol):
+    """Where populations are cut into parts, agreed on by all who read them at about the same time."""
+
+    def find(self, org: str, name: str, deadline: Deadline) -> Sequence[str] | None:
+        """The keys that were agreed on under a name and used within the hour; this counts as a use."""
+
+    def agree(self, org: str, name: str, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
+        """The keys that hold: those that somebody else has agreed on meanwhile, else these."""
 
 
 class InsightRepository(Protocol):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.snapshot import Snapshot
 from audience_service.domain.snapshot_ports import Difference, DifferenceRepository
-from audience_service.domain.snapshots import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 
 

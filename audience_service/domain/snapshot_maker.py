@@ -17,7 +17,7 @@ import structlog
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.errors import AudienceError, OutOfTime
-from audience_service.domain.ports import Population
+from audience_service.domain.populations import Choice
 from audience_service.domain.snapshot import Snapshot, SnapshotState
 from audience_service.domain.snapshot_ports import FrozenRepository, Lease, SnapshotRepository
 
@@ -67,13 +67,13 @@ class SnapshotMaker:
         """When the commands that make snapshots now will have ended, here or in another process."""
         return now() + timedelta(seconds=self._rules.timeout_seconds)
 
-    def start(self, org: str, snapshot: Snapshot, population: Population) -> None:
+    def start(self, org: str, snapshot: Snapshot, choice: Choice) -> None:
         """Make an attempt that is stored with a lease of this maker. Returns at once."""
         with self._lock:
             if self._heart is None:
                 self._heart = threading.Thread(target=self._beat, name="snapshot-leases", daemon=True)
                 self._heart.start()
-            done = self._pool.submit(self._make, org, snapshot, population)
+            done = self._pool.submit(self._make, org, snapshot, choice)
             self._makings[snapshot.rows_id] = _Making(org, snapshot, done)
         done.add_done_callback(lambda _: self._makings.pop(snapshot.rows_id, None))
 
@@ -95,11 +95,13 @@ class SnapshotMaker:
             with suppress(AudienceError):
                 self._snapshots.fail(making.org, failed, self.busy_until(), Deadline.after(_BEAT_SECONDS))
 
-    def _make(self, org: str, snapshot: Snapshot, population: Population) -> None:
+    def _make(self, org: str, snapshot: Snapshot, choice: Choice) -> None:
         try:
             if not self._snapshots.renew(org, snapshot, self.lease(), Deadline.after(_WRITE_SECONDS)):
                 return  # it has waited for its turn too long, and is somebody else's
-            frozen = self._rows.freeze(org, snapshot, population, Deadline.after(self._rules.timeout_seconds))
+            frozen = self._rows.freeze(
+                org, snapshot, choice.candidates, choice.reasons, Deadline.after(self._rules.timeout_seconds)
+            )
             made = replace(
                 snapshot,
                 state=SnapshotState.READY,

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.ports import CreateRequest, Population
 from audience_service.domain.snapshot import Snapshot, SnapshotPage, SnapshotQuery
 
@@ -91,8 +92,19 @@ class SnapshotRepository(Protocol):
 class FrozenRepository(Protocol):
     """The rows of snapshots, a document for each record in one."""
 
-    def freeze(self, org: str, snapshot: Snapshot, population: Population, deadline: Deadline) -> Frozen:
-        """Write the rows of an attempt, inside the database and by one command."""
+    def freeze(
+        self,
+        org: str,
+        snapshot: Snapshot,
+        candidates: Population,
+        reasons: Mapping[str, CompiledFilter],
+        deadline: Deadline,
+    ) -> Frozen:
+        """Write the rows of an attempt, inside the database and by one command.
+
+        A candidate for whom reasons hold is left out by the first of them, so that the count and the exclusions add up
+        to the candidates, whatever is written meanwhile.
+        """
 
     def drop(self, org: str, rows_id: str, deadline: Deadline) -> None:
         """Delete all rows of an attempt."""

@@ -1,24 +1,21 @@
-"""The use cases on snapshots: create, get, list, delete; and snapshots as audiences."""
+"""The use cases on snapshots: create, get, list, delete."""
 
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from audience_service.domain.audiences import Audiences, ListedAudience, Selection
+from audience_service.domain.audiences import NamedAudience, Selection
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.creation import create_request, new_id
-from audience_service.domain.errors import (
-    AudienceNotFound,
-    RequestIdReused,
-    SnapshotNotFound,
-    SnapshotNotReady,
-    UnusableAudience,
-)
-from audience_service.domain.filters import identity
-from audience_service.domain.ports import CreateRequest, Population
+from audience_service.domain.errors import RequestIdReused
+from audience_service.domain.filters import Filter
+from audience_service.domain.populations import Populations, selection_identity
+from audience_service.domain.ports import ContactList, CreateRequest
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.snapshot import (
     SNAPSHOT_PREFIX,
     Snapshot,
@@ -57,56 +54,6 @@ class ListedSnapshots:
     total: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Chosen:
-    population: Population
-    sources: tuple[SnapshotSource, ...] = ()
-
-
-class ReadySnapshots:
-    """Snapshots to read members of."""
-
-    def __init__(self, snapshots: SnapshotRepository) -> None:
-        self._snapshots = snapshots
-
-    def get(self, call: Call, snapshot_id: str) -> Snapshot:
-        """The snapshot, whatever its state. Raises SnapshotNotFound."""
-        if not snapshot_id.startswith(SNAPSHOT_PREFIX):
-            raise SnapshotNotFound.of(snapshot_id)
-        return self._snapshots.get(call.org, snapshot_id, call.deadline)
-
-    def ready(self, call: Call, snapshot_id: str) -> Snapshot:
-        """The snapshot, which is READY. Raises SnapshotNotFound, SnapshotNotReady."""
-        snapshot = self.get(call, snapshot_id)
-        if snapshot.state is not SnapshotState.READY:
-            raise SnapshotNotReady(
-                f"the snapshot is {snapshot.state}", metadata={"id": snapshot.id, "state": snapshot.state.value}
-            )
-        return snapshot
-
-    def check_whole(self, call: Call, snapshot: Snapshot, count: int) -> None:
-        """Raise where not all members were read: SnapshotNotFound where the snapshot has been deleted meanwhile.
-
-        Asked after they were read: what is deleted loses its manifest first.
-        """
-        self.ready(call, snapshot.id)
-        if count != snapshot.count:
-            raise RuntimeError(f"{count:,} of the {snapshot.count:,} members of {snapshot.id} were read")
-
-    def as_audience(self, call: Call, snapshot_id: str) -> ListedAudience:
-        """The snapshot as an audience: those frozen that are still in use.
-
-        Raises AudienceNotFound, UnusableAudience.
-        """
-        try:
-            snapshot = self.ready(call, snapshot_id)
-        except SnapshotNotFound:
-            raise AudienceNotFound.of(snapshot_id) from None
-        except SnapshotNotReady as error:
-            raise UnusableAudience(error.message, metadata=error.metadata) from None
-        return ListedAudience(snapshot.id, snapshot.name, snapshot.living)
-
-
 class Snapshots:
     """What an org does with its snapshots."""
 
@@ -114,13 +61,13 @@ class Snapshots:
         self,
         snapshots: SnapshotRepository,
         ready: ReadySnapshots,
-        audiences: Audiences,
+        populations: Populations,
         maker: SnapshotMaker,
         sealer: TokenSealer,
     ) -> None:
         self._snapshots = snapshots
         self._ready = ready
-        self._audiences = audiences
+        self._populations = populations
         self._maker = maker
         self._sealer = sealer
 
@@ -169,18 +116,20 @@ class Snapshots:
         self, call: Call, draft: SnapshotDraft, name: str, kept: timedelta, request: CreateRequest | None
     ) -> Snapshot:
         """A new snapshot, which is being made; the one that the same request made at the same moment, if it did."""
-        chosen = self._chosen(call, draft.selection)
+        choice = self._populations.choose(call, draft.selection)
         created = now()
         snapshot = Snapshot(
             id=new_id(SNAPSHOT_PREFIX),
             name=name,
             state=SnapshotState.CREATING,
-            datatype=chosen.population.datatype,
+            datatype=choice.population.datatype,
             create_time=created,
             expire_time=created + kept,
             author=call.caller.subject,
-            sources=chosen.sources,
+            sources=_sources(choice.sources),
             filter=draft.selection.filter,
+            excluded_sources=_sources(choice.excluded_sources),
+            purpose=draft.selection.purpose,
         )
         try:
             self._snapshots.insert(call.org, snapshot, self._maker.lease(), request, call.deadline)
@@ -188,25 +137,26 @@ class Snapshots:
             if made := self._made_by(call, request):
                 return made
             raise
-        self._maker.start(call.org, snapshot, chosen.population)
+        self._maker.start(call.org, snapshot, choice)
         return snapshot
 
     def _begun_again(self, call: Call, draft: SnapshotDraft, name: str, kept: timedelta, made: Snapshot) -> Snapshot:
         """The snapshot, of which another attempt has begun where the last one failed or was given up."""
-        chosen = self._chosen(call, draft.selection)
+        choice = self._populations.choose(call, draft.selection)
         again = dataclasses.replace(
             made,
             name=name,
             state=SnapshotState.CREATING,
-            datatype=chosen.population.datatype,
+            datatype=choice.population.datatype,
             expire_time=now() + kept,
-            sources=chosen.sources,
+            sources=_sources(choice.sources),
+            excluded_sources=_sources(choice.excluded_sources),
             attempt=made.attempt + 1,
             failure="",
         )
         if not self._snapshots.take_over(call.org, again, self._maker.lease(), self._maker.busy_until(), call.deadline):
             return made
-        self._maker.start(call.org, again, chosen.population)
+        self._maker.start(call.org, again, choice)
         return again
 
     def _awaited(self, call: Call, snapshot: Snapshot) -> Snapshot:
@@ -222,13 +172,17 @@ class Snapshots:
             snapshot = self._snapshots.get(call.org, snapshot.id, call.deadline)
         return snapshot
 
-    def _chosen(self, call: Call, selection: Selection) -> _Chosen:
-        if selection.filter is not None or not selection.audience_id:
-            return _Chosen(self._audiences.population(call, selection))
-        found = self._audiences.named(call, selection.audience_id)
-        return _Chosen(found.population, (SnapshotSource(found.id, found.version, found.filter),))
+
+def _sources(named: Sequence[NamedAudience]) -> tuple[SnapshotSource, ...]:
+    return tuple(SnapshotSource(found.id, found.version, _as_it_was(found)) for found in named)
+
+
+def _as_it_was(found: NamedAudience) -> Filter:
+    """The filter of an audience; of a list the datatype, since what a static segment was frozen from is history."""
+    is_list = isinstance(found.population, ContactList)
+    return Filter(found.filter.datatype, None) if is_list else found.filter
 
 
 def _asked(draft: SnapshotDraft) -> list[Any]:
     kept = None if draft.time_to_live is None else draft.time_to_live.total_seconds()
-    return [draft.selection.audience_id, identity(draft.selection.filter), draft.name, kept]
+    return [*selection_identity(draft.selection), draft.name, kept]

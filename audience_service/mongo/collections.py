@@ -26,6 +26,13 @@ USES = "audience_use"
 """Registered uses: {_id: sk, sk: "<org>/audience_use/<audience>/<kind>/<user>", audience, kind, user, description,
 author, createdate, calls}; `calls` is how often it was registered."""
 
+PARTITIONS = "audience_partition"
+"""Where populations are cut into parts: {_id: sk, sk: "<org>/audience_partition/<digest>/<count>", keys, used_at,
+expire_at}; a part ends with a key, up to the last, which has no end."""
+
+SUBSCRIBERS = "subscriber"
+"""The platform's records of who may be reached: {data: {email, phone, channel, status}}."""
+
 _SERVER_SELECTION_MS = 3_000
 _MAX_IDLE_MS = 300_000
 

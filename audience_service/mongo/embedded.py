@@ -19,7 +19,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import emit
-from audience_service.domain.filters.nodes import Related, joins
+from audience_service.domain.filters.nodes import Related, Suppressed, joins
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, Population, Record
 from audience_service.domain.snapshot import Snapshot
@@ -63,10 +63,10 @@ def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
 class EmbeddedMembers(MongoMembers):
     """MongoMembers that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
 
-    def count(self, org: str, population: Population, deadline: Deadline) -> int:
+    def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
         """As on MongoDB, or refused."""
         with _refused(population):
-            return super().count(org, population, deadline)
+            return super().count(org, population, deadline, after, until)
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """As on MongoDB, or refused."""
@@ -88,10 +88,26 @@ class EmbeddedMembers(MongoMembers):
         batch_size: int,
         after: str,
         deadline: Deadline,
+        until: str = "",
     ) -> Generator[list[Record], None, None]:
         """As on MongoDB, or refused."""
         with _refused(population):
-            yield from super().stream(org, population, paths, batch_size, after, deadline)
+            yield from super().stream(org, population, paths, batch_size, after, deadline, until)
+
+    def exclusions(
+        self,
+        org: str,
+        candidates: Population,
+        reasons: Sequence[CompiledFilter],
+        deadline: Deadline,
+        after: str = "",
+        until: str = "",
+    ) -> Sequence[int]:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in (candidates, *reasons):
+                checks.enter_context(_refused(population))
+            return super().exclusions(org, candidates, reasons, deadline, after, until)
 
 
 class EmbeddedSlices(MongoSlices):
@@ -129,10 +145,19 @@ class EmbeddedLists(MongoLists):
 class EmbeddedFrozen(MongoFrozen):
     """MongoFrozen that freezes nothing that the embedded store would get wrong. Raises UnsupportedByStore besides."""
 
-    def freeze(self, org: str, snapshot: Snapshot, population: Population, deadline: Deadline) -> Frozen:
+    def freeze(
+        self,
+        org: str,
+        snapshot: Snapshot,
+        candidates: Population,
+        reasons: Mapping[str, CompiledFilter],
+        deadline: Deadline,
+    ) -> Frozen:
         """As on MongoDB, or refused."""
-        with _refused(population):
-            return super().freeze(org, snapshot, population, deadline)
+        with ExitStack() as checks:
+            for population in (candidates, *reasons.values()):
+                checks.enter_context(_refused(population))
+            return super().freeze(org, snapshot, candidates, reasons, deadline)
 
     def _has_instants(self) -> bool:
         return False
@@ -186,7 +211,7 @@ def _wrong_filters(population: CompiledFilter) -> Iterator[str]:
         yield "does not know the expressions of $expr"
     yield from _wrong_answers(population.match)
     if population.joined:
-        if any(isinstance(join, Related) for join in joins(population.joined)):
+        if any(isinstance(join, Related | Suppressed) for join in joins(population.joined)):
             yield "does not join related records as MongoDB does"
         yield from _wrong_answers(emit(population.joined, lambda _: {}))
 

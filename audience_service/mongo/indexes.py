@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from audience_service.mongo.collections import LISTS, SEGMENTS, SNAPSHOTS, USES, VERSIONS
+from audience_service.mongo.collections import LISTS, PARTITIONS, SEGMENTS, SNAPSHOTS, SUBSCRIBERS, USES, VERSIONS
 
 Keys = tuple[tuple[str, int], ...]
 
@@ -50,6 +50,9 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
         Index(SNAPSHOTS, (("data.unique.request", 1),), "one snapshot for a request_id", unique_if_set),
         Index(SNAPSHOTS, (("state", 1), ("lease_until", 1)), "snapshots whose maker has died"),
         Index(SNAPSHOTS, (("leftovers.after", 1),), "rows that nothing refers to", {"sparse": True}),
+        Index(SUBSCRIBERS, (("data.email", 1), ("sk", 1)), "who may not be reached by email"),
+        Index(SUBSCRIBERS, (("data.phone", 1), ("sk", 1)), "who may not be reached by phone"),
+        Index(PARTITIONS, (("expire_at", 1),), "parts that nobody reads any more are removed", _EXPIRING),
     ]
 
 
@@ -82,6 +85,6 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
 
     Under one that ignores case, the range of sk that is org "acme" would hold "ACME" too: they must not be served.
     """
-    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS, SNAPSHOTS}
+    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, SUBSCRIBERS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

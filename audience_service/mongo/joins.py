@@ -15,13 +15,14 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import NOTHING, emit
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.filters.nodes import Join, Node, OnList, Related, joins
+from audience_service.domain.filters.nodes import Join, Node, OnList, Related, Suppressed, joins
 from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
+from audience_service.mongo.lookups import looked_up_by, values_at
 from audience_service.mongo.scope import scoped
+from audience_service.mongo.subscribers import found_subscribers, subscriber_stages
 
 Stages = list[Document]
 
@@ -43,30 +44,50 @@ class Joins:
     org: str
     node: Node | None
     inline: Mapping[str, Sequence[str]]
+    told: Sequence[Node] = ()
+    """Further nodes that are to be told of the records found: what they join is looked up as well."""
 
     @property
     def match(self) -> Document:
-        """What joins into the first match, where nothing is to be looked up; else nothing."""
-        return {} if self.node is None or self._looked_up else emit(self.node, self._condition)
+        """What joins into the first match, where the node needs nothing to be looked up; else nothing."""
+        return {} if self.node is None or self._looked_up(self.node) else self.condition(self.node)
 
     @property
     def stages(self) -> Stages:
         """The looks, the match on what they bring, and what removes it again."""
-        found = self._looked_up
-        if self.node is None or not found:
-            return []
-        lists = sorted({join.contacts.audience_id for join in found if isinstance(join, OnList)})
-        related = [join for join in found if isinstance(join, Related)]
-        looks: Stages = [_list_lookup(self.org, lists)] if lists else []
-        for number, join in enumerate(related):
-            looks += _related_stages(self.org, join, number)
+        looks = self.looks
         brought = [stage["$lookup"]["as"] for stage in looks if "$lookup" in stage]
-        return [*looks, {"$match": emit(self.node, self._condition)}, {"$unset": brought}]
+        return [*looks, {"$unset": brought}] if brought else []
 
     @property
-    def _looked_up(self) -> list[Join]:
-        found = joins(self.node) if self.node else ()
-        return [join for join in found if isinstance(join, Related) or join.contacts.audience_id not in self.inline]
+    def looks(self) -> Stages:
+        """The same without the removal, for what comes next to test its own nodes by."""
+        found = self._all_looked_up
+        lists = sorted({join.contacts.audience_id for join in found if isinstance(join, OnList)})
+        looks: Stages = [_list_lookup(self.org, lists)] if lists else []
+        for number, join in enumerate(join for join in found if isinstance(join, Related)):
+            looks += _related_stages(self.org, join, number)
+        suppressed = [join for join in found if isinstance(join, Suppressed)]
+        for channel in sorted({join.channel for join in suppressed}):
+            statuses = sorted({join.status for join in suppressed if join.channel == channel})
+            looks += subscriber_stages(self.org, channel, statuses)
+        tested = self.node is not None and bool(self._looked_up(self.node))
+        return [*looks, {"$match": self.condition(self.node)}] if self.node is not None and tested else looks
+
+    def condition(self, node: Node) -> Document:
+        """A match of a node behind the looks."""
+        return emit(node, self._condition)
+
+    @property
+    def _all_looked_up(self) -> list[Join]:
+        """Of the same join in several nodes there is one look."""
+        nodes = (*([] if self.node is None else [self.node]), *self.told)
+        return list({id(join): join for node in nodes for join in self._looked_up(node)}.values())
+
+    def _looked_up(self, node: Node) -> list[Join]:
+        return [
+            join for join in joins(node) if not (isinstance(join, OnList) and join.contacts.audience_id in self.inline)
+        ]
 
     def _condition(self, join: Join) -> Document:
         if isinstance(join, OnList):
@@ -74,7 +95,9 @@ class Joins:
             if audience_id in self.inline:
                 return {"sk": {"$in": self.inline[audience_id]}}
             return {f"{_ON_LISTS}.audience": {"$eq": audience_id}}
-        related = [found for found in self._looked_up if isinstance(found, Related)]
+        if isinstance(join, Suppressed):
+            return {f"{found_subscribers(join.channel)}.status": {"$eq": join.status}}
+        related = [found for found in self._all_looked_up if isinstance(found, Related)]
         name = f"{_RELATED}{next(number for number, found in enumerate(related) if found is join)}"
         if join.most is not None and join.most < join.least:
             return NOTHING
@@ -87,18 +110,20 @@ class Joins:
 def read_joins(
     database: Database[dict[str, Any]],
     org: str,
-    population: CompiledFilter,
+    joined: Node | None,
     deadline: Deadline,
     part: Document | None = None,
     *,
     share: int = 1,
+    told: Sequence[Node] = (),
 ) -> Joins:
-    """The joins of a filter, its lists read as long as they fit into it, the shortest first, each whole or not.
+    """The joins of a filter's node, the lists in it read as long as they fit, the shortest first, each whole or not.
 
-    For the part of the records whose sk meets a condition, lists are that part of them. They fit into one of `share`
-    parts of the room that a command has.
+    `told` are further nodes that are to be told of the records found. For the part of the records whose sk meets a
+    condition, lists are that part of them. They fit into one of `share` parts of the room that a command has.
     """
-    found = joins(population.joined) if population.joined else ()
+    nodes = (*([] if joined is None else [joined]), *told)
+    found = [join for node in nodes for join in joins(node)]
     uses = Counter(join.contacts.audience_id for join in found if isinstance(join, OnList))
     inline: dict[str, list[str]] = {}
     left = _INLINE_BYTES // share
@@ -111,7 +136,7 @@ def read_joins(
             break
         left -= uses[audience_id] * sum(map(_item_bytes, keys))
         inline[audience_id] = keys
-    return Joins(org, population.joined, inline)
+    return Joins(org, joined, inline, told)
 
 
 def list_sizes(
@@ -164,11 +189,7 @@ def _list_lookup(org: str, audience_ids: Sequence[str]) -> Document:
 
 
 def _related_stages(org: str, related: Related, number: int) -> Stages:
-    """As many related records as it takes to decide.
-
-    $lookup takes a missing value for null, and finds records without the foreign field by it; the record's values are
-    therefore put into a list without nulls first, of which an empty one finds nothing.
-    """
+    """As many related records as it takes to decide."""
     name, values = f"{_RELATED}{number}", f"{_LOCAL}{number}"
     enough = max(related.least, 0 if related.most is None else related.most + 1, 1)
     lookup = {
@@ -182,26 +203,4 @@ def _related_stages(org: str, related: Related, number: int) -> Stages:
         ],
         "as": name,
     }
-    nobody = {"$eq": [f"${values}", []]}
-    return [
-        {"$set": {values: _values(f"${related.local}")}},
-        {"$lookup": lookup},
-        {"$set": {name: {"$cond": [nobody, [], f"${name}"]}}},
-        {"$unset": values},
-    ]
-
-
-def _values(path: str) -> Document:
-    """The values at a path as a flat list without nulls: of a path through a list of objects, those of each."""
-
-    def listed(value: str) -> Document:
-        return {"$cond": [{"$isArray": value}, value, [value]]}
-
-    flat = {
-        "$reduce": {
-            "input": listed(path),
-            "initialValue": [],
-            "in": {"$concatArrays": ["$$value", listed("$$this")]},
-        }
-    }
-    return {"$filter": {"input": flat, "cond": {"$gt": ["$$this", None]}}}
+    return looked_up_by(values, values_at(f"${related.local}"), lookup)

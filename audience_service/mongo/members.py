@@ -3,13 +3,16 @@
 import itertools
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.nodes import And, Nor
 from audience_service.domain.ports import Population, Record
-from audience_service.mongo.pipeline import Pipeline, read_pipeline, running
+from audience_service.mongo.pipeline import Pipeline, part_between, read_pipeline, running
 from audience_service.mongo.regions import count_regions
 
 _CURSOR_BATCH = 10_000
@@ -22,9 +25,10 @@ class MongoMembers:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
 
-    def count(self, org: str, population: Population, deadline: Deadline) -> int:
+    def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
         """By the same stages as stream, so that the two agree."""
-        return self._count(read_pipeline(self._database, org, population, deadline), deadline)
+        part = part_between(after, until)
+        return self._count(read_pipeline(self._database, org, population, deadline, part), deadline)
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """The count, and the first member that the database comes upon."""
@@ -40,6 +44,32 @@ class MongoMembers:
         """By the same stages as stream, all in one command."""
         return count_regions(self._database, org, populations, deadline)
 
+    def exclusions(
+        self,
+        org: str,
+        candidates: Population,
+        reasons: Sequence[CompiledFilter],
+        deadline: Deadline,
+        after: str = "",
+        until: str = "",
+    ) -> Sequence[int]:
+        """A $facet behind the stages that stream has; each candidate is looked up once for all reasons."""
+        nodes = [reason.node for reason in reasons]
+        firsts = [And((node, *([Nor(tuple(nodes[:number]))] if number else []))) for number, node in enumerate(nodes)]
+        part = part_between(after, until)
+        pipeline = read_pipeline(self._database, org, candidates, deadline, part, told=firsts)
+        facets: dict[str, Any] = {
+            f"r{number}": [{"$match": pipeline.joins.condition(first)}, {"$count": "n"}]
+            for number, first in enumerate(firsts)
+        }
+        stages = [*pipeline.stages(looks=True), {"$facet": facets}]
+        risky = next(
+            (reason for reason in reasons if reason.expressions and not pipeline.may_fail), pipeline.population
+        )
+        with running(self._database, replace(pipeline, population=risky), deadline):
+            [answer] = self._database[pipeline.collection].aggregate(stages, allowDiskUse=True)
+        return [int(answer[name][0]["n"]) if answer[name] else 0 for name in facets]
+
     def stream(
         self,
         org: str,
@@ -48,9 +78,10 @@ class MongoMembers:
         batch_size: int,
         after: str,
         deadline: Deadline,
+        until: str = "",
     ) -> Generator[list[Record], None, None]:
         """One cursor in sk order; closed with the generator."""
-        pipeline = read_pipeline(self._database, org, population, deadline)
+        pipeline = read_pipeline(self._database, org, population, deadline, part_between("", until))
         shown = pipeline.shown_stages(_outermost(paths))
         with running(self._database, pipeline, deadline) as collection:
             cursor = collection.aggregate(

@@ -14,6 +14,7 @@ from audience_service.domain.errors import ExpressionFailed, FilterTooLarge, Inv
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.nodes import Node
 from audience_service.domain.ports import ContactList, Population
 from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
@@ -51,8 +52,8 @@ class Pipeline:
         conditions = [part for part in (self.population.match, self.joins.match) if part]
         return {"$and": conditions} if len(conditions) > 1 else dict(*conditions)
 
-    def stages(self, *, after: str = "", ordered: bool = False) -> Stages:
-        """The stages that yield the records behind the sk `after`.
+    def stages(self, *, after: str = "", ordered: bool = False, looks: bool = False) -> Stages:
+        """The stages that yield the records behind the sk `after`; with `looks` they keep what was looked up.
 
         A compiled filter says itself whether archived records count; a list yields living ones alone, a frozen one its
         rows: pk and sk. Sorting comes before any join, on the index that the records, or the list, are read by.
@@ -62,10 +63,12 @@ class Pipeline:
         match self.population:
             case CompiledFilter(_, match):
                 conditions = (self.part, behind, match, self.joins.match)
-                return [{"$match": scoped(self.org, *conditions)}, *sort, *self.joins.stages]
+                joined = self.joins.looks if looks else self.joins.stages
+                return [{"$match": scoped(self.org, *conditions)}, *sort, *joined]
             case ContactList(audience_id, datatype):
                 on_list = {"$match": scoped(self.org, {"audience": audience_id}, self.part, behind)}
-                return [on_list, *sort, *([] if self.population.frozen else _records(datatype))]
+                records = [] if self.population.frozen else _records(datatype)
+                return [on_list, *sort, *records, *(self.joins.looks if looks else [])]
 
     def shown_stages(self, paths: Sequence[str]) -> Stages:
         """The stages behind those that leave pk, sk and the paths of each record, none of them inside another.
@@ -93,15 +96,24 @@ def read_pipeline(
     part: Document | None = None,
     *,
     share: int = 1,
+    told: Sequence[Node] = (),
 ) -> Pipeline:
     """The pipeline of a population, or of the part of it whose sk meets a condition.
 
     Reads the lists that go into a filter: of each no more than what lies in the part. They have one of `share` parts of
-    the room, where several filters stand in one command.
+    the room, where several filters stand in one command. `told` are nodes to tell of each record found.
     """
-    if isinstance(population, ContactList):
-        return Pipeline(org, population, Joins(org, None, {}), part or {})
-    return Pipeline(org, population, read_joins(database, org, population, deadline, part, share=share), part or {})
+    node = population.joined if isinstance(population, CompiledFilter) else None
+    joins = read_joins(database, org, node, deadline, part, share=share, told=told)
+    return Pipeline(org, population, joins, part or {})
+
+
+def part_between(after: str, until: str) -> Document:
+    """The condition on sk of the part behind `after` up to and including `until`; "" is no bound."""
+    bounds = {"$gt": after} if after else {}
+    if until:
+        bounds["$lte"] = until
+    return {"sk": bounds} if bounds else {}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from audience_service.domain.landmarks import Landmarks
 from audience_service.domain.ports import Population, Record
 from audience_service.mongo.joins import Stages
 from audience_service.mongo.landmarks import LandmarkReader
-from audience_service.mongo.pipeline import read_pipeline, running
+from audience_service.mongo.pipeline import part_between, read_pipeline, running
 
 
 class MongoSlices:
@@ -32,14 +32,14 @@ class MongoSlices:
 
     def count_between(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
         """By the same stages as the whole count."""
-        answer = self._run(org, population, _part(after, until), [{"$count": "n"}], deadline)
+        answer = self._run(org, population, part_between(after, until), [{"$count": "n"}], deadline)
         return int(answer[0]["n"]) if answer else 0
 
     def first_between(
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
         """The first that the database comes upon."""
-        found = self._run(org, population, _part(after, until), [{"$limit": 1}], deadline)
+        found = self._run(org, population, part_between(after, until), [{"$limit": 1}], deadline)
         return found[0] if found else None
 
     def _run(
@@ -48,10 +48,3 @@ class MongoSlices:
         pipeline = read_pipeline(self._database, org, population, deadline, part)
         with running(self._database, pipeline, deadline) as collection:
             return list(collection.aggregate([*pipeline.stages(), *last]))
-
-
-def _part(after: str, until: str) -> Document:
-    bounds = {"$gt": after} if after else {}
-    if until:
-        bounds["$lte"] = until
-    return {"sk": bounds} if bounds else {}

@@ -4,7 +4,7 @@ The digest of some rows is the sum of hashes of their sk, which is the same in a
 indexes, of which two remainders are summed up: each sum is exact for two billion rows, together they hold 64 bits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,9 @@ from pymongo.errors import OperationFailure
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.errors import StoreUnavailable
+from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.sets import as_filter, intersection
 from audience_service.domain.ports import Population
 from audience_service.domain.snapshot import Snapshot
 from audience_service.domain.snapshot_ports import Frozen
@@ -22,7 +24,7 @@ from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
 from audience_service.mongo.instants import has_instants, instant_of
 from audience_service.mongo.joins import Stages
-from audience_service.mongo.pipeline import read_pipeline, running
+from audience_service.mongo.pipeline import Pipeline, read_pipeline, running
 from audience_service.mongo.scope import scoped
 
 _OUTLIVE = timedelta(hours=1)
@@ -43,21 +45,46 @@ class MongoFrozen:
         self._database = database
         self._collection = database[LISTS]
 
-    def freeze(self, org: str, snapshot: Snapshot, population: Population, deadline: Deadline) -> Frozen:
+    def freeze(
+        self,
+        org: str,
+        snapshot: Snapshot,
+        candidates: Population,
+        reasons: Mapping[str, CompiledFilter],
+        deadline: Deadline,
+    ) -> Frozen:
         """One pipeline that ends in $merge: no record leaves the database."""
-        pipeline = read_pipeline(self._database, org, population, deadline)
-        stages = [*pipeline.stages(), _row(snapshot, {"$literal": snapshot.rows_id}), _MERGE]
-        with running(self._database, pipeline, deadline):
+        pipelines = self._pipelines(org, candidates, reasons, deadline)
+        pipeline = pipelines[0]
+        names = [f"{snapshot.rows_id}!{reason}" for reason in reasons]
+        found = _told_apart(pipelines, [*names, snapshot.rows_id]) if reasons else pipeline.stages()
+        stages = [*found, _row(snapshot, "$audience" if reasons else {"$literal": snapshot.rows_id}), _MERGE]
+        riskiest = next((found for found in pipelines if found.may_fail), pipeline)
+        with running(self._database, riskiest, deadline):
             at_once = self._has_instants()
             read_at, answer = now(), self._write(pipeline.collection, stages, at_once=at_once)
         counted = self._measure(org, snapshot.rows_id, deadline)
         count, digest = counted.pop(snapshot.rows_id, (0, digest_of(0, 0)))
-        return Frozen(count, digest, {}, instant_of(answer) or read_at, at_once and not pipeline.joins.inline)
+        exclusions = {reason: counted.get(name, (0, ""))[0] for reason, name in zip(reasons, names, strict=True)}
+        # Lists that went into the command were read before it.
+        whole = at_once and not any(found.joins.inline for found in pipelines)
+        return Frozen(count, digest, exclusions, instant_of(answer) or read_at, whole)
 
     def drop(self, org: str, rows_id: str, deadline: Deadline) -> None:
         """By the index on the audience."""
         with limited(self._database, deadline):
             self._collection.delete_many(scoped(org, rows_of(rows_id)))
+
+    def _pipelines(
+        self, org: str, candidates: Population, reasons: Mapping[str, CompiledFilter], deadline: Deadline
+    ) -> list[Pipeline]:
+        """Those of the candidates, and of the candidates for whom each reason holds."""
+        kept = as_filter(candidates)
+        populations = [candidates, *(intersection(kept, reason) for reason in reasons.values())]
+        # A command that holds several filters has room for half the usual lists.
+        holding = sum(1 for found in populations if isinstance(found, CompiledFilter) and found.joined)
+        share = max(2 * holding, 1) if reasons else 1
+        return [read_pipeline(self._database, org, found, deadline, share=share) for found in populations]
 
     def _has_instants(self) -> bool:
         return has_instants(self._database.client.topology_description)
@@ -102,7 +129,29 @@ _MERGE: Document = {"$merge": {"into": LISTS, "on": "_id", "whenMatched": "fail"
 """An attempt's rows are new: to insert them is all there is to do, which costs the database less than to look first."""
 
 
-def _row(snapshot: Snapshot, audience: Document) -> Document:
+def _told_apart(pipelines: Sequence[Pipeline], names: Sequence[str]) -> Stages:
+    """The candidates as pk, sk and `audience`: the name of the first reason that holds, the last name where none does.
+
+    Records come from each pipeline with the place of its name, and are grouped: one that changes meanwhile is a
+    candidate once, with one name.
+    """
+    stages: Stages = []
+    none = len(names) - 1
+    for place, pipeline in zip((none, *range(none)), pipelines, strict=True):
+        marks = {"place": {"$literal": place}, "candidate": {"$literal": int(place == none)}}
+        marked = [*pipeline.stages(), {"$project": {"_id": 0, "pk": 1, "sk": 1, **marks}}]
+        stages += [{"$unionWith": {"coll": pipeline.collection, "pipeline": marked}}] if stages else marked
+    first = {"pk": {"$first": "$pk"}, "place": {"$min": "$place"}, "candidate": {"$max": "$candidate"}}
+    audience = {"$arrayElemAt": [{"$literal": list(names)}, "$place"]}
+    return [
+        *stages,
+        {"$group": {"_id": "$sk", **first}},
+        {"$match": {"candidate": 1}},
+        {"$project": {"_id": 0, "pk": 1, "sk": "$_id", "audience": audience}},
+    ]
+
+
+def _row(snapshot: Snapshot, audience: Document | str) -> Document:
     """A record as a row of a snapshot."""
     project = {
         "_id": {"$concat": [audience, "/", "$sk"]},

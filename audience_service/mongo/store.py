@@ -13,6 +13,7 @@ from audience_service.domain.ports import (
     InsightRepository,
     ListRepository,
     MemberRepository,
+    PartitionRepository,
     PlanRepository,
     Record,
     SampleRepository,
@@ -38,6 +39,7 @@ from audience_service.mongo.insights import MongoInsights
 from audience_service.mongo.landmarks import LandmarkReader
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
+from audience_service.mongo.partitions import MongoPartitions
 from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
@@ -60,6 +62,7 @@ class Store:
     uses: UseRepository
     lists: ListRepository
     members: MemberRepository
+    partitions: PartitionRepository
     plans: PlanRepository
     samples: SampleRepository
     slices: SliceRepository
@@ -117,6 +120,7 @@ def mongo_store(uri: str, database: str) -> Store:
         uses=MongoUses(connected),
         lists=MongoLists(connected),
         members=MongoMembers(connected),
+        partitions=MongoPartitions(connected),
         plans=MongoPlans(connected),
         samples=MongoSamples(connected),
         slices=MongoSlices(connected, landmarks),
@@ -144,6 +148,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         uses=EmbeddedUses(database, turn),
         lists=EmbeddedLists(database),
         members=EmbeddedMembers(database),
+        partitions=MongoPartitions(database),
         plans=EmbeddedPlans(database),
         samples=MongoSamples(database),
         slices=EmbeddedSlices(database, landmarks),

@@ -6,6 +6,8 @@ from audience_service.domain.audiences import Selection
 from audience_service.domain.errors import InvalidArgument, located
 from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
 from audience_service.domain.membership import MemberBatch
+from audience_service.domain.partitions import Partition
+from audience_service.domain.populations import Exclusion
 from audience_service.domain.reach import ReachEstimate, ReachStep
 from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type
 from audience_service.domain.use import AudienceUse, Usage
@@ -43,15 +45,31 @@ def encode_filter(value: Filter) -> pb.Filter:
 
 
 def decode_selection(
-    message: reach_pb.EstimateReachRequest
-    | reach_pb.StreamReachRequest
-    | membership_pb.StreamMembersRequest
-    | segment_pb.ExplainFilterRequest,
+    message: reach_pb.EstimateReachRequest | reach_pb.StreamReachRequest | segment_pb.ExplainFilterRequest,
 ) -> Selection:
     """Whose members a caller means. Raises InvalidFilter."""
     written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
-    snapshot_id = message.snapshot_id if isinstance(message, membership_pb.StreamMembersRequest) else ""
-    return Selection(message.audience_id, written, snapshot_id=snapshot_id)
+    return Selection(message.audience_id, written)
+
+
+def decode_members(message: membership_pb.StreamMembersRequest | membership_pb.CreateSnapshotRequest) -> Selection:
+    """Whose members a caller means, and who is to be left out. Raises InvalidFilter."""
+    written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
+    return Selection(
+        message.audience_id,
+        written,
+        audience_ids=tuple(message.audience_ids),
+        exclude_audience_ids=tuple(message.exclude_audience_ids),
+        purpose=message.purpose,
+        snapshot_id="" if isinstance(message, membership_pb.CreateSnapshotRequest) else message.snapshot_id,
+    )
+
+
+def decode_partition(message: membership_pb.StreamMembersRequest) -> Partition | None:
+    """The part that is wanted, None for all."""
+    if not message.HasField("partition"):
+        return None
+    return Partition(message.partition.index, message.partition.count)
 
 
 def decode_budget(message: reach_pb.EstimateReachRequest) -> float | None:
@@ -203,6 +221,11 @@ def encode_usage(value: Usage) -> segment_pb.GetSegmentUsageResponse:
     )
 
 
+def encode_exclusions(values: Iterable[Exclusion]) -> list[membership_pb.Exclusion]:
+    """Who was left out, by reason."""
+    return [membership_pb.Exclusion(reason=value.reason, count=value.count) for value in values]
+
+
 def encode_batches(value: MemberBatch) -> Iterator[membership_pb.StreamMembersResponse]:
     """The batch in one message, or in as many as it takes for each to be one that clients accept by default."""
     message = _encode_batch(value)
@@ -215,8 +238,9 @@ def encode_batches(value: MemberBatch) -> Iterator[membership_pb.StreamMembersRe
 
 def _encode_batch(value: MemberBatch) -> membership_pb.StreamMembersResponse:
     message = membership_pb.StreamMembersResponse(cursor=value.cursor)
-    if value.total is not None:
-        message.totals.member_count = value.total
+    if value.totals is not None:
+        message.totals.member_count = value.totals.members
+        message.totals.exclusions.extend(encode_exclusions(value.totals.exclusions))
     # Filled in place, and fields left out where none were asked for: this runs for every member of every stream.
     add = message.members.add
     if not value.fields.paths:

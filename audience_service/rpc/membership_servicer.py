@@ -11,7 +11,7 @@ from audience_service.domain.snapshots import Snapshots
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
 from audience_service.rpc.call import current_call
-from audience_service.rpc.codec import decode_selection, decode_size, encode_batches
+from audience_service.rpc.codec import decode_members, decode_partition, decode_size, encode_batches
 from audience_service.rpc.snapshot_codec import (
     decode_snapshot_draft,
     decode_snapshot_query,
@@ -35,7 +35,7 @@ class MembershipServicer(MembershipServiceServicer):
         """Send the members in batches."""
         size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
         batches = self._membership.stream(
-            current_call(), decode_selection(request), request.fields, size, request.cursor
+            current_call(), decode_members(request), request.fields, size, request.cursor, decode_partition(request)
         )
         with closing(batches):
             for batch in batches:

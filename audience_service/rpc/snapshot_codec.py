@@ -1,19 +1,17 @@
 """Between messages and the domain's snapshots."""
 
-from audience_service.domain.audiences import Selection
 from audience_service.domain.snapshot import Snapshot, SnapshotQuery, SnapshotSource
 from audience_service.domain.snapshot_diff import DiffBatch
 from audience_service.domain.snapshots import ListedSnapshots, SnapshotDraft
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
-from audience_service.rpc.codec import decode_filter, encode_filter
+from audience_service.rpc.codec import decode_members, encode_filter
 from audience_service.rpc.structs import encode_moment
 
 
 def decode_snapshot_draft(message: pb.CreateSnapshotRequest) -> SnapshotDraft:
     """What to freeze. Raises InvalidFilter."""
-    written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
     kept = message.time_to_live.ToTimedelta() if message.HasField("time_to_live") else None
-    return SnapshotDraft(Selection(message.audience_id, written), message.name, kept)
+    return SnapshotDraft(decode_members(message), message.name, kept)
 
 
 def decode_snapshot_query(message: pb.ListSnapshotsRequest) -> SnapshotQuery:

@@ -286,3 +286,68 @@ def test_a_call_that_ends_early_does_not_end_the_making(
     go_on.set()
     eventually(lambda: client.call("GetSnapshot", {"id": early.id}).state == "READY")
     assert client.members(snapshotId=early.id) == sorted(ids)
+
+
+def test_a_union_less_exclusions_adds_up(real_service: Service) -> None:
+    org = "frozen-union"
+    client = real_service.client(org)
+    tags = [["vip"], ["vip", "mql"], ["mql"], ["vip", "out"], ["mql", "out"], ["vip"], ["vip", "out"], []]
+    status = [None, None, None, None, None, "unsubscribed", "complained", None]
+    ids = real_service.insert(
+        org,
+        [
+            {"data": {"tags": tag, **({"status": state} if state else {})}}
+            for tag, state in zip(tags, status, strict=True)
+        ],
+    )
+    vip, mql, out = (
+        client.create(name=tag, filter={"datatype": "contact", "where": {"tags": tag}}).id
+        for tag in ("vip", "mql", "out")
+    )
+    asked = {"audienceIds": [vip, mql], "excludeAudienceIds": [out], "purpose": "email"}
+    made = client.snapshot(**asked)
+    assert client.members(snapshotId=made.id) == sorted(ids[:3]) == client.members(**asked)
+    told = {item.reason: item.count for item in made.exclusions}
+    assert told == {"excluded": 3, "complained": 0, "bounced": 0, "unsubscribed": 1}
+    assert made.count == 3
+    assert [source.audience_id for source in made.sources] == [vip, mql]
+    assert [source.audience_id for source in made.excluded_sources] == [out]
+    assert made.purpose == "email"
+    assert made.digest == client.snapshot(**asked).digest
+    assert rows(real_service, org) == 14, "those left out are kept beside the members"
+    client.call("DeleteSnapshot", {"id": made.id})
+    assert rows(real_service, org) == 7
+
+
+def test_those_gone_of_a_snapshot_are_left_out_where_others_are(
+    client: Client, service: Service, insert: Insert
+) -> None:
+    ids = sorted(insert([{"data": {"tags": ["out"] if n == 3 else []}} for n in range(6)]))
+    out = client.create(name="out", filter={"datatype": "contact", "where": {"tags": "out"}}).id
+    made = client.snapshot(filter=EVERYONE)
+    [out_id] = client.members(audienceId=out)
+    gone = [found for found in ids if found != out_id][:2]
+    service.store.database["contact"].delete_one({"pk": gone[0]})
+    service.store.database["contact"].update_one({"pk": gone[1]}, {"$set": {"state": "archived"}})
+    assert client.members(snapshotId=made.id) == ids
+    asked = {"snapshotId": made.id, "excludeAudienceIds": [out]}
+    assert client.members(**asked) == [found for found in ids if found not in (*gone, out_id)]
+    *_, last = client.call("StreamMembers", asked)
+    assert [(item.reason, item.count) for item in last.totals.exclusions] == [("gone", 2), ("excluded", 1)]
+
+
+def test_a_snapshot_is_left_out_of_others(client: Client, insert: Insert) -> None:
+    insert([{} for _ in range(3)])
+    reached = client.snapshot(filter=EVERYONE)
+    fresh = insert([{}, {}])
+    asked = {"filter": EVERYONE, "excludeAudienceIds": [reached.id]}
+    assert client.members(**asked) == sorted(fresh)
+    made = client.snapshot(**asked)
+    assert (made.count, [(item.reason, item.count) for item in made.exclusions]) == (2, [("excluded", 3)])
+
+
+def test_parts_of_a_snapshot_make_it_up(client: Client, insert: Insert) -> None:
+    ids = sorted(insert([{} for _ in range(20)]))
+    made = client.snapshot(filter=EVERYONE)
+    parts = [client.members(snapshotId=made.id, partition={"index": n, "count": 3}) for n in range(3)]
+    assert [found for part in parts for found in part] == ids

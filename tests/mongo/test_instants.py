@@ -72,7 +72,7 @@ class Database:
 
 
 def freeze(database: Any, population: CompiledFilter | ContactList) -> Any:
-    return MongoFrozen(database).freeze("acme", SNAPSHOT, population, Deadline.after(10))
+    return MongoFrozen(database).freeze("acme", SNAPSHOT, population, {}, Deadline.after(10))
 
 
 EVERYONE = CompiledFilter("contact", {"state": {"$ne": "deleted"}})

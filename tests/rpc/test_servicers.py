@@ -18,9 +18,11 @@ from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
+from audience_service.domain.partitions import Partitions
+from audience_service.domain.populations import Populations
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach import Reach
-from audience_service.domain.snapshots import ReadySnapshots
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.auth import Authenticator
@@ -78,8 +80,10 @@ class Harness:
             Overlaps(members, audiences),
             Insights(members, audiences, Baselines(0), 0),
         )
+        partitions = Partitions(members, members, members)
+        populations = Populations(audiences, members, ReadySnapshots(None))  # type: ignore[arg-type]
         membership = MembershipServicer(
-            Membership(members, audiences, ReadySnapshots(None), TokenSealer(b"key")),  # type: ignore[arg-type]
+            Membership(members, populations, partitions, TokenSealer(b"key")),
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
         )

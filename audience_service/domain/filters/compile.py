@@ -27,6 +27,7 @@ from audience_service.domain.filters.nodes import (
     OnList,
     Or,
     Related,
+    Suppressed,
     conjuncts,
     joins,
     walk,
@@ -122,19 +123,20 @@ class FilterCompiler:
         datatype = audience_filter.datatype
         node = self.parse(audience_filter)
         resolved = guarded(Resolver(datatype, find, self.parse, self._limits, within).resolve(node), node)
-        plain = [part for part in conjuncts(resolved) if not joins(part)]
-        joined = [part for part in conjuncts(resolved) if joins(part)]
-        match = emit(_all(plain))
-        related = [join for join in joins(resolved) if isinstance(join, Related)]
-        self._check_joins(related)
-        # Dates take more room once they are spelt out, and audiences once they are put in.
-        spelt_out = [match, emit(_all(joined), lambda _: {}), *(emit(join.query) for join in related)]
-        place = "where_json" if audience_filter.exact else "where"
-        self._check_size(spelt_out, place)
-        self._check_nesting(spelt_out, place)
-        records = (resolved, *(join.query for join in related))
-        expressions = any(isinstance(inner, Expression) for node in records for inner in walk(node))
-        return CompiledFilter(datatype, match, _all(joined) if joined else None, place, expressions, resolved)
+        self._check_joins(_related(resolved))
+        compiled = of_node(datatype, resolved, "where_json" if audience_filter.exact else "where")
+        self.check(compiled)
+        return compiled
+
+    def check(self, compiled: CompiledFilter) -> None:
+        """Raise FilterTooLarge, at its place, where what is sent to the database for a filter is too large.
+
+        Dates take more room once they are spelt out, and audiences once they are put in.
+        """
+        joined = emit(compiled.joined, lambda _: {}) if compiled.joined else {}
+        spelt_out = [compiled.match, joined, *(emit(join.query) for join in _related(compiled.node))]
+        self._check_size(spelt_out, compiled.place)
+        self._check_nesting(spelt_out, compiled.place)
 
     def _check_size(self, where: Any, place: str) -> None:
         try:
@@ -174,6 +176,19 @@ class FilterCompiler:
             )
 
 
+def of_node(datatype: str, node: Node, place: str = "filter") -> CompiledFilter:
+    """What finds the records for which a node holds that has no audience left to resolve."""
+    plain = [part for part in conjuncts(node) if not joins(part)]
+    joined = [part for part in conjuncts(node) if joins(part)]
+    records = (node, *(join.query for join in _related(node)))
+    expressions = any(isinstance(inner, Expression) for each in records for inner in walk(each))
+    return CompiledFilter(datatype, emit(_all(plain)), _all(joined) if joined else None, place, expressions, node)
+
+
+def _related(node: Node) -> list[Related]:
+    return [join for join in joins(node) if isinstance(join, Related)]
+
+
 def _no_join(join: Join) -> Document:
     raise ValueError(f"{join} takes a look into another collection")
 
@@ -204,7 +219,7 @@ def emit(node: Node, joined: JoinCondition = _no_join) -> Document:
                 return _any_of([{path: alternative} for alternative in operator.emit(operand)])
             case Expression(document):
                 return {"$expr": document}
-            case OnList() | Related():
+            case OnList() | Related() | Suppressed():
                 return joined(node)
             case InAudience():
                 raise ValueError("an audience has not been resolved")
@@ -224,20 +239,3 @@ def _any_of(alternatives: list[Document]) -> Document:
 
 LIVING: Document = emit(IN_USE)
 """The guard on records that are no longer in use, as a match."""
-
-
-def of_list(contacts: ContactList) -> CompiledFilter:
-    """The members of a list as a filter finds them: those on it that are in use."""
-    on_list = OnList(contacts)
-    return CompiledFilter(contacts.datatype, LIVING, on_list, node=And((on_list, IN_USE)))
-
-
-def intersection(*filters: CompiledFilter) -> CompiledFilter:
-    """What finds the records that all of the filters find, which are of one datatype. Raises ValueError otherwise."""
-    [datatype] = {compiled.datatype for compiled in filters}
-    matches = [compiled.match for compiled in filters if compiled.match]
-    joined = [compiled.joined for compiled in filters if compiled.joined]
-    match = {"$and": matches} if len(matches) > 1 else dict(*matches)
-    expressions = any(compiled.expressions for compiled in filters)
-    node = _all([compiled.node for compiled in filters])
-    return CompiledFilter(datatype, match, _all(joined) if joined else None, expressions=expressions, node=node)

@@ -10,7 +10,8 @@ Node
 ├── InAudience        membership of an audience ($inAudience), until it has been resolved
 └── Join              what only a look at another collection tells
     ├── OnList        the record is on the list of an audience
-    └── Related       so many related records match a node ($related)
+    ├── Related       so many related records match a node ($related)
+    └── Suppressed    the record's address may not be reached: never written in a filter, only anded to it
 
 The `place` of a node is where in the request the filter says so. Nodes are equal by what they mean, wherever they
 stand.
@@ -125,7 +126,16 @@ class Related:
     place: str = field(default="", compare=False)
 
 
-Join = OnList | Related
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """A subscriber record in use gives the record's address on a channel the status."""
+
+    channel: str
+    """`email` or `sms`, whose addresses are phone numbers."""
+    status: str
+
+
+Join = OnList | Related | Suppressed
 Node = And | Or | Nor | Not | Condition | ElementMatch | ElementIs | Expression | InAudience | Join
 
 
@@ -157,7 +167,7 @@ def conjuncts(node: Node) -> Iterator[Node]:
 
 def joins(node: Node) -> tuple[Join, ...]:
     """What only a look at other collections tells, in order."""
-    return tuple(found for found in walk(node) if isinstance(found, OnList | Related))
+    return tuple(found for found in walk(node) if isinstance(found, OnList | Related | Suppressed))
 
 
 def names_field(node: Node, path: str) -> bool:

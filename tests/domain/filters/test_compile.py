@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audience_service.domain.contact_list import ContactList
 from audience_service.domain.errors import AudienceNotFound, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler, parse_text, print_text
-from audience_service.domain.filters.compile import LIVING, intersection, of_list
+from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.filters.dates import ordered
 from audience_service.domain.filters.operators import OPERATORS
 
@@ -109,17 +108,6 @@ def test_an_iso_date_is_looked_for_in_every_spelling() -> None:
 )
 def test_what_is_no_iso_date_stays_text(text: str) -> None:
     assert compiled({"state": text}) == {"state": {"$eq": text}}
-
-
-def test_an_intersection_holds_every_condition_and_every_join() -> None:
-    us, open_ = (COMPILER.compile(Filter("contact", {name: 1, "state": "new"})) for name in ("us", "open"))
-    listed = of_list(ContactList("segment-a", "contact"))
-    both = intersection(us, listed, open_)
-    assert both.match == {"$and": [us.match, LIVING, open_.match]}
-    assert both.joined == listed.joined
-    assert intersection(us).match == us.match
-    with pytest.raises(ValueError, match="too many"):
-        intersection(us, of_list(ContactList("segment-a", "lead")))
 
 
 def test_text_with_a_line_break_behind_a_date_is_no_date() -> None:

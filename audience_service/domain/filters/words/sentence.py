@@ -24,6 +24,7 @@ from audience_service.domain.filters.nodes import (
     OnList,
     Or,
     Related,
+    Suppressed,
     children,
 )
 from audience_service.domain.filters.words.expressions import expression_words, is_compound
@@ -110,6 +111,8 @@ class _Writer:
                 return self._leaf("", f"is in the audience {self._audience(contacts.audience_id)}")
             case Related():
                 return self._related(node)
+            case Suppressed(channel, status):
+                return self._leaf("", f"is {status} on the channel {channel}")
 
     def _leaf(self, subject: str, predicate: str, *, is_open: bool = False) -> _Phrase | None:
         if self._left <= 0:

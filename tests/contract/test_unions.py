@@ -1,0 +1,263 @@
+"""StreamMembers of several audiences, less those who are left out, on every store."""
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from audience_service.mongo import joins
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+Insert = Callable[..., list[str]]
+Refused = Callable[..., Refusal]
+
+
+def contact_filter(**where: Any) -> dict[str, Any]:
+    return {"datatype": "contact", "where": where}
+
+
+def exclusions(client: Client, **request: Any) -> dict[str, int]:
+    """What the totals say of who was left out."""
+    *_, last = client.call("StreamMembers", request)
+    return {found.reason: found.count for found in last.totals.exclusions}
+
+
+@pytest.fixture
+def three(client: Client, insert: Insert) -> tuple[list[str], dict[str, str]]:
+    """Nine contacts, n of each in `a`, and three audiences: the even ones, those from 5 on, and a list of 0, 1, 8."""
+    ids = insert([{"id": f"{n}", "data": {"n": n, "even": n % 2 == 0}} for n in range(9)])
+    audiences = {
+        "even": client.create(name="even", filter=contact_filter(even={"$ne": False})).id,
+        "high": client.create(name="high", filter=contact_filter(n={"$gte": 5})).id,
+        "listed": client.create(name="listed", type="static", contactIds=[ids[0], ids[1], ids[8]]).id,
+    }
+    return ids, audiences
+
+
+def numbers(ids: list[str]) -> str:
+    return "".join(contact_id[-1] for contact_id in ids)
+
+
+def test_a_union_has_everybody_once_in_order(client: Client, three: tuple[list[str], dict[str, str]]) -> None:
+    _, audiences = three
+    both = client.members(audienceIds=[audiences["high"], audiences["listed"]])
+    assert numbers(both) == "015678"
+    assert client.members(audienceIds=[audiences["listed"]]) == client.members(audienceId=audiences["listed"])
+
+
+def test_members_of_excluded_audiences_are_left_out_and_counted(
+    client: Client, three: tuple[list[str], dict[str, str]]
+) -> None:
+    _, audiences = three
+    request = {"audienceId": audiences["high"], "excludeAudienceIds": [audiences["listed"]]}
+    assert numbers(client.members(**request)) == "567"
+    assert exclusions(client, **request) == {"excluded": 1}
+    listed = {"audienceId": audiences["listed"], "excludeAudienceIds": [audiences["high"]]}
+    assert numbers(client.members(**listed)) == "01"
+    assert exclusions(client, **listed) == {"excluded": 1}
+    nobody = {"audienceId": audiences["high"], "excludeAudienceIds": [audiences["high"]]}
+    assert (client.members(**nobody), exclusions(client, **nobody)) == ([], {"excluded": 4})
+
+
+def test_a_union_resumes_behind_its_cursor_and_only_its_own(
+    client: Client, three: tuple[list[str], dict[str, str]], refused: Refused
+) -> None:
+    _, audiences = three
+    request = {"audienceIds": [audiences["high"], audiences["listed"]], "batchSize": 2}
+    first = next(iter(client.call("StreamMembers", request)))
+    rest = list(client.call("StreamMembers", {**request, "cursor": first.cursor}))
+    assert numbers([member.id for message in [first, *rest] for member in message.members]) == "015678"
+    assert rest[-1].totals.member_count == 6
+    for other in ({"excludeAudienceIds": [audiences["even"]]}, {"partition": {"index": 0, "count": 1}}):
+        wrong = {**request, **other, "cursor": first.cursor}
+        assert refused(lambda wrong=wrong: client.call("StreamMembers", wrong)).info.reason == "INVALID_PAGE_TOKEN"
+
+
+def test_what_cannot_be_combined_is_named_by_its_place(
+    service: Service, client: Client, three: tuple[list[str], dict[str, str]], refused: Refused
+) -> None:
+    _, audiences = three
+    lead = client.create(name="leads", filter={"datatype": "lead", "where": {}}).id
+    even, high = audiences["even"], audiences["high"]
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({}, "filter"),
+        ({"audienceIds": [even, even]}, "audience_ids[1]"),
+        ({"audienceIds": [even, ""]}, "audience_ids[1]"),
+        ({"audienceIds": [even, lead]}, "audience_ids[1]"),
+        ({"audienceIds": [even], "filter": contact_filter()}, "audience_ids"),
+        ({"audienceIds": [even], "audienceId": high}, "audience_ids"),
+        ({"audienceIds": [f"segment-{n}" for n in range(21)]}, "audience_ids"),
+        ({"audienceId": even, "excludeAudienceIds": [high, lead]}, "exclude_audience_ids[1]"),
+        ({"audienceId": even, "excludeAudienceIds": [f"segment-{n}" for n in range(21)]}, "exclude_audience_ids"),
+        ({"audienceId": even, "purpose": "fax"}, "purpose"),
+        ({"audienceId": even, "partition": {"index": 0, "count": 0}}, "partition.count"),
+        ({"audienceId": even, "partition": {"index": 0, "count": 65}}, "partition.count"),
+        ({"audienceId": even, "partition": {"index": 2, "count": 2}}, "partition.index"),
+        ({"audienceId": even, "partition": {"index": -1, "count": 2}}, "partition.index"),
+    ]
+    for request, place in wrong:
+        refusal = refused(lambda request=request: client.call("StreamMembers", request))
+        assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [place])
+
+
+def test_another_orgs_audience_is_neither_joined_nor_left_out(
+    service: Service, client: Client, three: tuple[list[str], dict[str, str]], refused: Refused
+) -> None:
+    _, audiences = three
+    theirs = service.client("strangers").create(name="theirs", filter=contact_filter()).id
+    for request in ({"audienceIds": [theirs]}, {"audienceId": audiences["even"], "excludeAudienceIds": [theirs]}):
+        refusal = refused(lambda request=request: client.call("StreamMembers", request))
+        assert refusal.info.reason == "AUDIENCE_NOT_FOUND"
+
+
+def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
+    service: Service, org: str, client: Client, insert: Insert, refused: Refused
+) -> None:
+    insert(
+        [
+            {"id": "fine", "data": {"email": "fine@example.com", "phone": "+14155550100", "status": "active"}},
+            {"id": "gone", "data": {"status": "unsubscribed"}},
+            {"id": "back", "data": {"email": "back@example.com", "status": "bounced"}},
+            {"id": "case", "data": {"email": " Case@Example.com "}},
+            {"id": "both", "data": {"email": "both@example.com", "status": "unsubscribed"}},
+            {"id": "text", "data": {"phone": "+1 (415) 555-0101", "email": "text@example.com"}},
+            {"id": "wait", "data": {"email": "wait@example.com"}},
+            {"id": "away", "state": "archived", "data": {"status": "bounced"}},
+        ]
+    )
+    subscribers = [
+        {"email": "case@example.com", "channel": "email", "status": "bounced"},
+        {"email": "both@example.com", "channel": "email", "status": "complained"},
+        {"email": "both@example.com", "channel": "email", "status": "unsubscribed"},
+        {"phone": "+14155550101", "channel": "sms", "status": "unsubscribed"},
+        {"email": "text@example.com", "channel": "email", "status": "active"},
+        {"email": "wait@example.com", "channel": "email", "status": "pending"},
+        {"channel": "email", "status": "unsubscribed"},
+    ]
+    service.insert(org, [{"data": data} for data in subscribers], "subscriber")
+    service.insert(org, [{"state": "deleted", "data": {**subscribers[0], "email": "fine@example.com"}}], "subscriber")
+    service.insert(f"{org}2", [{"data": {**subscribers[0], "email": "fine@example.com"}}], "subscriber")
+    if service.kind == "embedded":
+        refusal = refused(lambda: client.call("StreamMembers", {"filter": contact_filter(), "purpose": "email"}))
+        assert refusal.info.reason == "UNSUPPORTED_BY_STORE"
+        return
+    expected: dict[str, tuple[set[str], dict[str, int]]] = {
+        "email": ({"fine", "text", "wait"}, {"complained": 1, "bounced": 2, "unsubscribed": 1}),
+        "sms": ({"fine", "back", "case", "wait"}, {"complained": 0, "bounced": 0, "unsubscribed": 3}),
+        "ads": ({"fine", "back", "case", "wait"}, {"complained": 1, "unsubscribed": 2}),
+    }
+    for purpose, (members, left_out) in expected.items():
+        request = {"filter": contact_filter(), "purpose": purpose}
+        assert {found.removeprefix("contact-") for found in client.members(**request)} == members
+        assert exclusions(client, **request) == left_out
+        assert len(members) + sum(left_out.values()) == len(client.members(filter=contact_filter()))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 64])
+def test_parts_are_disjoint_complete_and_in_balance(client: Client, insert: Insert, count: int) -> None:
+    insert([{"id": f"{n:04}", "data": {"n": n}} for n in range(300)])
+    request: dict[str, Any] = {"filter": contact_filter(n={"$lt": 200})}
+    parts = [client.members(**request, partition={"index": index, "count": count}) for index in range(count)]
+    assert list(itertools.chain(*parts)) == client.members(**request)
+    assert max(map(len, parts)) <= 200 // count + 1
+
+
+def test_parts_of_few_members_or_none_are_complete_too(client: Client, insert: Insert) -> None:
+    ids = insert([{"id": f"{n}", "data": {"n": n}} for n in range(3, 6)])
+    for where, expected in (({}, ids), ({"n": 4}, ids[1:2]), ({"n": 9}, [])):
+        request = {"filter": contact_filter(**where)}
+        parts = [client.members(**request, partition={"index": index, "count": 5}) for index in range(5)]
+        assert list(itertools.chain(*parts)) == expected
+
+
+def test_parts_read_at_other_times_fit_though_members_came_meanwhile(client: Client, insert: Insert) -> None:
+    before = insert([{"id": f"b{n:02}"} for n in range(20)])
+    request: dict[str, Any] = {"filter": contact_filter()}
+    first = client.members(**request, partition={"index": 0, "count": 2})
+    more = insert([{"id": f"{place}{n:02}"} for place in "ac" for n in range(20)])
+    second = client.members(**request, partition={"index": 1, "count": 2})
+    assert not set(first) & set(second)
+    assert set(before) <= {*first, *second}
+    assert set(second) - set(before) <= set(more)
+
+
+def test_a_part_resumes_within_its_bounds_and_counts_who_was_left_out_of_it(client: Client, insert: Insert) -> None:
+    insert([{"id": f"{n:02}", "data": {"n": n}} for n in range(10, 50)])
+    out = client.create(name="out", filter=contact_filter(n={"$in": [10, 11, 49]})).id
+    left_out = 0
+    for index in range(2):
+        request: dict[str, Any] = {"filter": contact_filter(), "excludeAudienceIds": [out], "batchSize": 5}
+        request["partition"] = {"index": index, "count": 2}
+        first, *others = client.call("StreamMembers", request)
+        again = list(client.call("StreamMembers", {**request, "cursor": first.cursor}))
+        assert [m.id for message in again for m in message.members] == [m.id for o in others for m in o.members]
+        assert again[-1].totals == others[-1].totals
+        left_out += again[-1].totals.exclusions[0].count
+    assert left_out == 3
+
+
+KEYS = range(2, 10)
+KINDS = st.sampled_from(["field", "list", "nested", "negated"])
+
+
+@pytest.mark.parametrize("how", ["inline", "looked up"])
+@settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(kinds=st.lists(KINDS, min_size=1, max_size=4), excluded=st.lists(KINDS, max_size=3), seed=st.integers(0, 999))
+def test_unions_and_exclusions_are_those_of_sets(
+    service: Service,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    kinds: list[str],
+    excluded: list[str],
+    seed: int,
+) -> None:
+    if how == "looked up":
+        monkeypatch.setattr(joins, "_INLINE_BYTES", 10)
+    dice = random.Random(seed)
+    org = f"sets{seed}{len(kinds)}{len(excluded)}-{dice.random()}-{next(service.names)}"
+    client = service.client(org)
+    states = ["active", "archived"]
+    records: list[dict[str, Any]] = [
+        {"id": f"{n:02}", "state": dice.choices(states, [9, 1])[0], "data": {"k": dice.sample(KEYS, 3)}}
+        for n in range(40)
+    ]
+    ids = service.insert(org, records)
+    living = {pk for pk, record in zip(ids, records, strict=True) if record["state"] == "active"}
+    having = {k: {pk for pk, r in zip(ids, records, strict=True) if k in r["data"]["k"]} & living for k in KEYS}
+
+    def audience(kind: str) -> tuple[str, set[str]]:
+        name, key = f"{kind} {next(service.names)}", dice.choice(KEYS)
+        match kind:
+            case "list":
+                listed = dice.sample(sorted(living), 10)
+                return client.create(name=name, type="static", contactIds=listed).id, set(listed)
+            case "nested":
+                inner, members = audience("list" if dice.random() < 0.5 else "field")
+                where = {"$and": [{"$inAudience": inner}, {"k": key}]}
+                return client.create(name=name, filter=contact_filter(**where)).id, members & having[key]
+            case "negated":
+                where = {"$nor": [{"k": key}]}
+                return client.create(name=name, filter=contact_filter(**where)).id, living - having[key]
+        return client.create(name=name, filter=contact_filter(k=key)).id, having[key]
+
+    joined, out = [audience(kind) for kind in kinds], [audience(kind) for kind in excluded]
+    request = {"audienceIds": [found for found, _ in joined], "excludeAudienceIds": [found for found, _ in out]}
+    candidates = set().union(*(members for _, members in joined))
+    expected = candidates - set().union(*(members for _, members in out))
+    assert client.members(**request) == sorted(expected)
+    parts = [client.members(**request, partition={"index": index, "count": 3}) for index in range(3)]
+    assert list(itertools.chain(*parts)) == sorted(expected)
+    left_out = exclusions(client, **request)
+    assert left_out == ({"excluded": len(candidates) - len(expected)} if out else {})
