@@ -77,7 +77,7 @@ class SnapshotMaker:
             self._makings[snapshot.rows_id] = _Making(org, snapshot, done)
         done.add_done_callback(lambda _: self._makings.pop(snapshot.rows_id, None))
 
-    def wait(self, snapshot: Snapshot, seconds: float | None) -> bool:
+    def wait(self, snapshot: Snapshot, seconds: float) -> bool:
         """Wait for an attempt that is made here to end; answers with whether it is made here."""
         making = self._makings.get(snapshot.rows_id)
         if making:

@@ -34,6 +34,8 @@ _RESERVE_SECONDS, _RESERVE_SHARE = 1.0, 0.2
 """What of the deadline is kept for the answer: the lesser of the two."""
 _LOOK_SECONDS = 0.25
 """How often a snapshot that another process makes is looked at."""
+_OWN_LOOK_SECONDS = 1.0
+"""How often one is looked at that is made here, whose end is noticed at once: it may have been given up or deleted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -155,7 +157,8 @@ class Snapshots:
             failure="",
         )
         if not self._snapshots.take_over(call.org, again, self._maker.lease(), self._maker.busy_until(), call.deadline):
-            return made
+            # It is being made, or somebody else was first; what is stored now says which attempt that is.
+            return self._snapshots.get(call.org, made.id, call.deadline)
         self._maker.start(call.org, again, choice)
         return again
 
@@ -167,7 +170,7 @@ class Snapshots:
             patience = until - time.monotonic()
             if patience <= 0:
                 break
-            if not self._maker.wait(snapshot, None if math.isinf(patience) else patience):
+            if not self._maker.wait(snapshot, min(_OWN_LOOK_SECONDS, patience)):
                 time.sleep(min(_LOOK_SECONDS, patience))
             snapshot = self._snapshots.get(call.org, snapshot.id, call.deadline)
         return snapshot
