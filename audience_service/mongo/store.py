@@ -52,6 +52,9 @@ from audience_service.mongo.turns import EmbeddedSegments, EmbeddedSnapshots, Em
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
 
+_LOOK_SECONDS = 10.0
+"""What a look at the database's indexes and collections may take: a connection that swallows answers ends no watch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Store:
@@ -84,8 +87,8 @@ class Store:
         return True
 
     def missing_indexes(self, datatypes: Sequence[str]) -> list[Index]:
-        """The required indexes that are not there. Raises StoreUnavailable."""
-        with translated():
+        """The required indexes that are not there. Raises StoreUnavailable, OutOfTime."""
+        with limited(self.database, Deadline.after(_LOOK_SECONDS)):
             return missing_indexes(self.database, datatypes)
 
     def create_index(self, index: Index) -> None:
@@ -94,8 +97,8 @@ class Store:
             create_index(self.database, index)
 
     def collated_collections(self, datatypes: Sequence[str]) -> list[str]:
-        """The collections whose default collation would break the tenant scope. Raises StoreUnavailable."""
-        with translated():
+        """The collections whose default collation would break the tenant scope. Raises StoreUnavailable, OutOfTime."""
+        with limited(self.database, Deadline.after(_LOOK_SECONDS)):
             return collated_collections(self.database, datatypes)
 
     def insert(self, records: Sequence[Record]) -> None:
