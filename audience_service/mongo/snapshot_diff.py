@@ -55,6 +55,8 @@ class MongoDifferences:
 
     def _end(self, org: str, snapshot: Snapshot, after: str, deadline: Deadline) -> str:
         """The sk of the last row of a whole slice of one snapshot; empty where it has no more than that."""
+        if snapshot.count <= _SLICE:
+            return ""
         match = scoped(org, {"audience": snapshot.rows_id}, _part(after, ""))
         with limited(self._database, deadline):
             rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=_SLICE - 1, limit=1)
