@@ -1,14 +1,33 @@
 """From an audience's id, or an unsaved filter, to the population behind it."""
 
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 
 from audience_service.domain.caller import Call
-from audience_service.domain.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience, located
-from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning, fits_struct, identity
+from audience_service.domain.errors import (
+    AudienceError,
+    AudienceNotFound,
+    InvalidArgument,
+    InvalidFilter,
+    UnusableAudience,
+    Violation,
+    located,
+)
+from audience_service.domain.filters import (
+    CompiledFilter,
+    Filter,
+    FilterCompiler,
+    FilterWarning,
+    Limits,
+    fits_struct,
+    identity,
+)
+from audience_service.domain.filters.nodes import Node
+from audience_service.domain.filters.references import audience_references
 from audience_service.domain.ports import ContactList, Population, SegmentRepository
 from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 
@@ -53,7 +72,15 @@ class ListedAudience:
     id: str
     name: str
     contacts: ContactList
+    version: int = 0
 
+    @property
+    def filter(self) -> Filter:
+        """The datatype alone: the list decides."""
+        return Filter(self.contacts.datatype, None)
+
+
+Audience = Segment | ListedAudience
 
 FindListed = Callable[[Call, str], ListedAudience]
 """The audience of an id. Raises AudienceNotFound, UnusableAudience."""
@@ -66,11 +93,45 @@ class Audiences:
     """
 
     def __init__(
-        self, segments: SegmentRepository, compiler: FilterCompiler, listed: Mapping[str, FindListed] | None = None
+        self,
+        segments: SegmentRepository,
+        compiler: FilterCompiler,
+        listed: Mapping[str, FindListed] | None = None,
+        known: Mapping[str, Audience] | None = None,
     ) -> None:
         self._segments = segments
         self._compiler = compiler
         self._listed = dict(listed or {})
+        self._known = known or {}
+
+    def at(self, moment: datetime) -> "Audiences":
+        """The same, their filters compiled as of a moment."""
+        return Audiences(self._segments, self._compiler.at(moment), self._listed, self._known)
+
+    def knowing(self, call: Call, audiences: Iterable[Audience], filters: Iterable[Filter] = ()) -> "Audiences":
+        """The same, which need not ask again for these audiences, nor for those in their filters and in others.
+
+        They are read level by level, as audiences stand inside one another, each level by one query, and one for each
+        that is no segment.
+        """
+        known = {audience.id: audience for audience in audiences}
+        level = [*(_filter_of(audience) for audience in known.values()), *filters]
+        for _ in range(Limits().audience_depth):
+            inside = frozenset().union(*(audience_references(written.where) for written in level))
+            if not (wanted := sorted(inside - known.keys())):
+                break
+            # One that cannot be used is told of where it stands, by whoever looks for it there.
+            found = self._read(call, wanted, AudienceNotFound, UnusableAudience)
+            known.update(found)
+            level = [_filter_of(audience) for audience in found.values()]
+        return Audiences(self._segments, self._compiler, self._listed, known)
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """The names of the audiences that are known, by id, and by what the rows of their lists carry."""
+        known = self._known.values()
+        listed = {found.contacts.audience_id: found.name for found in known if isinstance(found, ListedAudience)}
+        return {**listed, **{audience.id: audience.name for audience in known}}
 
     def population(self, call: Call, selection: Selection) -> Population:
         """The population that a caller means. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
@@ -96,24 +157,26 @@ class Audiences:
 
     def named(self, call: Call, audience_id: str) -> NamedAudience:
         """The audience of an id. Raises AudienceNotFound, UnusableAudience."""
-        if find := self._find_listed(audience_id):
-            listed = find(call, audience_id)
-            return NamedAudience(listed.id, listed.name, 0, Filter(listed.contacts.datatype, None), listed.contacts)
-        segment = self.get(call, audience_id)
-        members = self.of_segment(call, segment)
-        return NamedAudience(segment.id, segment.name, segment.version, segment.filter, members)
+        found = self.find(call, audience_id)
+        return NamedAudience(found.id, found.name, found.version, _filter_of(found), self.members_of(call, found))
 
-    def name(self, call: Call, audience_id: str) -> str:
-        """The name of an audience, whether its filter can be run or not. Raises AudienceNotFound."""
-        find = self._find_listed(audience_id)
-        return find(call, audience_id).name if find else self.get(call, audience_id).name
+    def find(self, call: Call, audience_id: str) -> Audience:
+        """The audience of an id, as it is stored. Raises AudienceNotFound, UnusableAudience."""
+        if found := self._known.get(audience_id):
+            return found
+        find = self._finder(audience_id)
+        return find(call, audience_id) if find else self.get(call, audience_id)
 
     def compile(self, call: Call, written: Filter, within: str = "") -> CompiledFilter:
         """What finds a filter's records, the audiences in it looked up; `within` is the audience whose filter it is.
 
         Raises InvalidFilter and its kin, and AudienceNotFound, with places from `where` on.
         """
-        return self._compiler.compile(written, partial(self._find, call), (within,) if within else ())
+        return self._compiler.compile(written, partial(self.source, call), (within,) if within else ())
+
+    def parse(self, written: Filter) -> Node:
+        """The nodes of a filter as it is written. Raises as `compile` does for what the filter alone shows."""
+        return self._compiler.parse(written)
 
     def warnings(self, segment: Segment) -> list[FilterWarning]:
         """What its filter is warned about, with places in the segment as it is shown; none where it cannot be run."""
@@ -121,7 +184,7 @@ class Audiences:
         if segment.type is SegmentType.STATIC or where is None:
             return []
         try:
-            found = self._compiler.warnings(_as_shown(segment.filter))
+            found = self._compiler.warnings(as_shown(segment.filter))
         except InvalidFilter:
             return []
         return [replace(warning, place=f"filter.{warning.place}") for warning in found]
@@ -136,36 +199,77 @@ class Audiences:
 
     def get(self, call: Call, audience_id: str) -> Segment:
         """The living segment of the call's org. Raises AudienceNotFound, also for audiences of other kinds."""
+        if isinstance(found := self._known.get(audience_id), Segment):
+            return found
         if not audience_id.startswith(ID_PREFIX):
             raise AudienceNotFound.of(audience_id)
         return self._segments.get(call.org, audience_id, call.deadline)
+
+    def get_many(self, call: Call, named: Mapping[str, str]) -> Sequence[Audience]:
+        """The living audiences by the places in the request that name them, in order; all segments by one query.
+
+        Raises InvalidArgument at the first place that is empty, AudienceNotFound at the first whose audience is not
+        there, UnusableAudience.
+        """
+        for place, audience_id in named.items():
+            if not audience_id:
+                raise InvalidArgument.at(place, "is missing; name an audience")
+        found = self._read(call, list(dict.fromkeys(named.values())), AudienceNotFound)
+        for place, audience_id in named.items():
+            if audience_id not in found:
+                error = AudienceNotFound.of(audience_id)
+                error.violations = (Violation(place, "names no living audience of the org"),)
+                raise error
+        return [found[audience_id] for audience_id in named.values()]
+
+    def members_of(self, call: Call, audience: Audience) -> Population:
+        """The members of an audience. Raises UnusableAudience where its filter cannot be run."""
+        return audience.contacts if isinstance(audience, ListedAudience) else self.of_segment(call, audience)
 
     def of_segment(self, call: Call, segment: Segment) -> Population:
         """The members of a stored segment. Raises UnusableAudience where its filter cannot be run."""
         if segment.type is SegmentType.STATIC:
             return self.list_of(segment)
         with _usable(segment):
-            return self.compile(call, _as_shown(segment.filter), segment.id)
+            return self.compile(call, as_shown(segment.filter), segment.id)
 
     def list_of(self, segment: Segment) -> ContactList:
         """The list of a stored static segment. Raises UnusableAudience where its datatype is not served."""
         with _usable(segment):
             return ContactList(segment.id, self._compiler.check_datatype(segment.filter.datatype), segment.version)
 
-    def _find(self, call: Call, audience_id: str) -> Filter | ContactList:
-        """What an audience inside a filter stands for."""
-        if find := self._find_listed(audience_id):
-            return find(call, audience_id).contacts
-        segment = self.get(call, audience_id)
-        return self.list_of(segment) if segment.type is SegmentType.STATIC else segment.filter
+    def source(self, call: Call, audience_id: str) -> Filter | ContactList:
+        """What an audience inside a filter stands for. Raises AudienceNotFound, UnusableAudience."""
+        found = self.find(call, audience_id)
+        if isinstance(found, ListedAudience):
+            return found.contacts
+        return self.list_of(found) if found.type is SegmentType.STATIC else found.filter
 
-    def _find_listed(self, audience_id: str) -> FindListed | None:
+    def _finder(self, audience_id: str) -> FindListed | None:
         return next((find for prefix, find in self._listed.items() if audience_id.startswith(prefix)), None)
 
+    def _read(self, call: Call, audience_ids: Sequence[str], *passed_over: type[AudienceError]) -> dict[str, Audience]:
+        """The audiences, without those for which such an error would be raised."""
+        finders = {audience_id: self._finder(audience_id) for audience_id in audience_ids}
+        found: dict[str, Audience] = {}
+        if segments := [audience_id for audience_id, find in finders.items() if find is None]:
+            found.update(self._segments.get_many(call.org, segments, call.deadline))
+        for audience_id, find in finders.items():
+            if find:
+                with suppress(*passed_over):
+                    found[audience_id] = find(call, audience_id)
+        return found
 
-def _as_shown(stored: Filter) -> Filter:
+
+def as_shown(stored: Filter) -> Filter:
     """A stored filter with places in the form in which callers are shown it."""
     return replace(stored, exact=not fits_struct(stored.where or {}))
+
+
+def _filter_of(audience: Audience) -> Filter:
+    """What decides who is in an audience: of a list the datatype alone, since a static segment's filter is history."""
+    static = isinstance(audience, Segment) and audience.type is SegmentType.STATIC
+    return Filter(audience.filter.datatype, None) if static else audience.filter
 
 
 @contextmanager

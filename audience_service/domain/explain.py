@@ -103,7 +103,9 @@ class Explain:
         return [replace(warning, place=f"filter.{warning.place}") for warning in found]
 
     def _names(self, call: Call, audience_ids: Sequence[str]) -> Mapping[str, str]:
-        return {audience_id: self._audiences.name(call, audience_id) for audience_id in dict.fromkeys(audience_ids)}
+        return {
+            audience_id: self._audiences.find(call, audience_id).name for audience_id in dict.fromkeys(audience_ids)
+        }
 
     def _evidence(self, call: Call, population: CompiledFilter, plan: QueryPlan, sampled: SampledFields) -> Evidence:
         plans, datatype = self._repositories.plans, population.datatype

@@ -144,7 +144,9 @@ class Segments:
         """The segment of a plan, without an id, once all that it rests on has been found."""
         segment_filter = plan.filter
         if plan.freeze and plan.freeze.audience_id:
-            segment_filter = self._audiences.named(call, plan.freeze.audience_id).filter
+            source = self._audiences.find(call, plan.freeze.audience_id)
+            self._audiences.members_of(call, source)
+            segment_filter = source.filter
             if plan.filter.datatype not in ("", segment_filter.datatype):
                 raise InvalidArgument.at(
                     "segment.filter.datatype", f"is not the source's, which is {segment_filter.datatype}"

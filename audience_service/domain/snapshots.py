@@ -12,9 +12,8 @@ from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.creation import create_request, new_id
 from audience_service.domain.errors import RequestIdReused
-from audience_service.domain.filters import Filter
 from audience_service.domain.populations import Populations, selection_identity
-from audience_service.domain.ports import ContactList, CreateRequest
+from audience_service.domain.ports import CreateRequest
 from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.snapshot import (
     SNAPSHOT_PREFIX,
@@ -177,13 +176,7 @@ class Snapshots:
 
 
 def _sources(named: Sequence[NamedAudience]) -> tuple[SnapshotSource, ...]:
-    return tuple(SnapshotSource(found.id, found.version, _as_it_was(found)) for found in named)
-
-
-def _as_it_was(found: NamedAudience) -> Filter:
-    """The filter of an audience; of a list the datatype, since what a static segment was frozen from is history."""
-    is_list = isinstance(found.population, ContactList)
-    return Filter(found.filter.datatype, None) if is_list else found.filter
+    return tuple(SnapshotSource(found.id, found.version, found.filter) for found in named)
 
 
 def _asked(draft: SnapshotDraft) -> list[Any]:

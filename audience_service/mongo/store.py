@@ -23,8 +23,11 @@ from audience_service.domain.ports import (
     VersionRepository,
 )
 from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
+from audience_service.domain.verdicts import CheckRepository
+from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
+    EmbeddedChecks,
     EmbeddedFrozen,
     EmbeddedInsights,
     EmbeddedLists,
@@ -65,6 +68,7 @@ class Store:
     uses: UseRepository
     lists: ListRepository
     members: MemberRepository
+    checks: CheckRepository
     partitions: PartitionRepository
     plans: PlanRepository
     samples: SampleRepository
@@ -123,6 +127,7 @@ def mongo_store(uri: str, database: str) -> Store:
         uses=MongoUses(connected),
         lists=MongoLists(connected),
         members=MongoMembers(connected),
+        checks=MongoChecks(connected),
         partitions=MongoPartitions(connected),
         plans=MongoPlans(connected),
         samples=MongoSamples(connected),
@@ -151,6 +156,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         uses=EmbeddedUses(database, turn),
         lists=EmbeddedLists(database),
         members=EmbeddedMembers(database),
+        checks=EmbeddedChecks(database),
         partitions=MongoPartitions(database),
         plans=EmbeddedPlans(database),
         samples=MongoSamples(database),

@@ -94,3 +94,29 @@ def test_it_is_no_segment(client: Client, frozen: tuple[Any, list[str]], refused
     ):
         refusal = refused(lambda rpc=rpc, request=request: client.call(rpc, request))
         assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
+
+
+def test_who_is_in_it_is_checked_and_explained(client: Client, frozen: tuple[Any, list[str]]) -> None:
+    made, _ = frozen
+    segment = client.create(name="saved", filter={"datatype": "contact", "where": {"$inAudience": made.id}})
+    asked = {"audienceIds": [made.id, segment.id], "contactIds": ["contact-0", "contact-1", "contact-later"]}
+    answer = client.call("CheckMembership", asked)
+    assert [list(one.audience_ids) for one in answer.memberships] == [[], [made.id, segment.id], []]
+    assert all(one.found for one in answer.memberships)
+    for audience_id in (made.id, segment.id):
+        told = client.call("ExplainMembership", {"audienceId": audience_id, "contactId": "contact-1"})
+        assert told.member
+        assert "launch" in str(told.condition)
+        assert not client.call("ExplainMembership", {"audienceId": audience_id, "contactId": "contact-0"}).member
+
+
+def test_a_segment_on_one_that_is_not_ready_is_told_as_unusable(
+    client: Client, service: Service, frozen: tuple[Any, list[str]], refused: Refused
+) -> None:
+    made, _ = frozen
+    segment = client.create(name="saved", filter={"datatype": "contact", "where": {"$inAudience": made.id}})
+    service.store.database["audience_snapshot"].update_one({"pk": made.id}, {"$set": {"state": "CREATING"}})
+    page = client.call("ListAudiencesOfContact", {"contactId": "contact-1"})
+    assert list(page.unusable_audience_ids) == [segment.id]
+    asked = {"audienceIds": [made.id], "contactIds": ["contact-1"]}
+    assert refused(lambda: client.call("CheckMembership", asked)).info.reason == "UNUSABLE_AUDIENCE"

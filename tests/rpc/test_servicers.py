@@ -13,7 +13,9 @@ from audience_service.cli.token import mint
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
 from audience_service.domain.caller import Deadline
+from audience_service.domain.checks import Checks
 from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
+from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
@@ -84,6 +86,8 @@ class Harness:
         populations = Populations(audiences, members, ReadySnapshots(None))  # type: ignore[arg-type]
         membership = MembershipServicer(
             Membership(members, populations, partitions, TokenSealer(b"key")),
+            Checks(members, members, audiences, TokenSealer(b"key"), ["contact"]),
+            MembershipExplanations(members, audiences),
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
         )
