@@ -115,8 +115,8 @@ class SnapshotMaker:
                 # Given up, taken over or deleted meanwhile: nothing refers to these rows.
                 self._rows.drop(org, snapshot.rows_id, Deadline.after(_DROP_SECONDS))
         except OutOfTime:
-            seconds = f"{self._rules.timeout_seconds:,.0f}"
-            self._fail(org, snapshot, f"it took longer than the {seconds} seconds that a snapshot may take")
+            limit = self._rules.timeout_seconds
+            self._fail(org, snapshot, f"it took longer than the {limit:g} seconds that a snapshot may take")
         except AudienceError as error:
             self._fail(org, snapshot, str(error))
         except Exception as error:

@@ -1,6 +1,7 @@
 """Snapshots whose making is cut short: never read as whole, finished by their request, cleared away."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -209,3 +210,14 @@ def test_a_service_that_stops_gives_up_what_it_makes(
     assert (told.state, told.failure) == ("FAILED", "the service that made it was stopped")
     go_on.set()
     assert client.snapshot(**request).id == early.id
+
+
+def test_one_that_takes_too_long_is_stopped_in_the_database_and_failed(real_service: Service) -> None:
+    org = "frozen-slowly"
+    real_service.insert(org, [{"data": {"text": "a" * 60 + str(n)}} for n in range(2_000)])
+    slow = {"datatype": "contact", "where": {"$or": [{"text": {"$regex": f".*a.*b.*c.*={n}"}} for n in range(500)]}}
+    with beside(real_service, snapshot_timeout_seconds=0.5) as other:
+        begun = time.monotonic()
+        failed = other.client(org).call("CreateSnapshot", {"filter": slow})
+    assert (failed.state, time.monotonic() - begun < 5) == ("FAILED", True)
+    assert failed.failure == "it took longer than the 0.5 seconds that a snapshot may take"

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -351,3 +352,29 @@ def test_parts_of_a_snapshot_make_it_up(client: Client, insert: Insert) -> None:
     made = client.snapshot(filter=EVERYONE)
     parts = [client.members(snapshotId=made.id, partition={"index": n, "count": 3}) for n in range(3)]
     assert [found for part in parts for found in part] == ids
+
+
+def test_the_count_is_that_of_the_members_while_records_change(real_service: Service) -> None:
+    org = "frozen-busy"
+    real_service.insert(org, [{"id": f"{n:04}", "data": {"tags": ["vip"]}} for n in range(1_000)])
+    client, contacts = real_service.client(org), real_service.store.database["contact"]
+    out = client.create(name="out", filter={"datatype": "contact", "where": {"tags": "out"}}).id
+    stop = threading.Event()
+
+    def write() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            change = {"$set": {"data.tags": ["vip", "out"] if turn % 2 else ["vip"]}}
+            contacts.update_many({"sk": {"$gte": f"{org}/contact/0{turn % 10}", "$lt": f"{org}0"}}, change)
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        try:
+            for _ in range(5):
+                made = client.snapshot(filter=EVERYONE, excludeAudienceIds=[out])
+                assert len(client.members(snapshotId=made.id)) == made.count
+                assert made.count + made.exclusions[0].count == 1_000
+        finally:
+            stop.set()
+        writer.result()
