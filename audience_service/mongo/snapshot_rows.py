@@ -58,10 +58,11 @@ class MongoFrozen:
         pipeline = pipelines[0]
         names = [f"{snapshot.rows_id}!{reason}" for reason in reasons]
         found = _told_apart(pipelines, [*names, snapshot.rows_id]) if reasons else pipeline.stages()
-        stages = [*found, _row(snapshot, "$audience" if reasons else {"$literal": snapshot.rows_id}), _MERGE]
+        row = _row(snapshot, "$audience" if reasons else {"$literal": snapshot.rows_id})
         riskiest = next((found for found in pipelines if found.may_fail), pipeline)
         with running(self._database, riskiest, deadline):
             at_once = self._has_instants()
+            stages = [*found, row, _merge(at_once=at_once)]
             read_at, answer = now(), self._write(pipeline.collection, stages, at_once=at_once)
         counted = self._measure(org, snapshot.rows_id, deadline)
         count, digest = counted.pop(snapshot.rows_id, (0, digest_of(0, 0)))
@@ -125,8 +126,13 @@ def digest_of(first: int, second: int) -> str:
     return f"{(int(first) & _32_BITS) << 32 | int(second) & _32_BITS:016x}"
 
 
-_MERGE: Document = {"$merge": {"into": LISTS, "on": "_id", "whenMatched": "fail", "whenNotMatched": "insert"}}
-"""An attempt's rows are new: to insert them is all there is to do, which costs the database less than to look first."""
+def _merge(*, at_once: bool) -> Document:
+    """What writes the rows. They are new: as of one instant it takes no more than inserts, which cost MongoDB less.
+
+    Without one, a scan may meet a record twice that is written to meanwhile.
+    """
+    matched = "fail" if at_once else "keepExisting"
+    return {"$merge": {"into": LISTS, "on": "_id", "whenMatched": matched, "whenNotMatched": "insert"}}
 
 
 def _told_apart(pipelines: Sequence[Pipeline], names: Sequence[str]) -> Stages:

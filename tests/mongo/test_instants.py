@@ -85,6 +85,7 @@ def test_a_replica_set_is_asked_for_one_instant() -> None:
     [command] = database.commands
     assert command["readConcern"] == {"level": "snapshot"}
     assert command["writeConcern"] == {"w": "majority"}
+    assert command["pipeline"][-1]["$merge"]["whenMatched"] == "fail"
     assert (frozen.one_instant, frozen.read_at) == (True, MOMENT)
     assert (frozen.count, frozen.digest) == (2, "00000001ffffffff")
 
@@ -93,6 +94,7 @@ def test_a_standalone_is_not() -> None:
     database = Database("Standalone", {"cursor": {}})
     frozen = freeze(database, EVERYONE)
     assert database.commands[0]["readConcern"] == {"level": "majority"}
+    assert database.commands[0]["pipeline"][-1]["$merge"]["whenMatched"] == "keepExisting"
     assert not frozen.one_instant
 
 
