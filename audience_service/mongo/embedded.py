@@ -17,13 +17,15 @@ from audience_service.domain.breakdown import Breakdown
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.compile import emit
-from audience_service.domain.filters.nodes import Related, Suppressed, joins
+from audience_service.domain.filters.compile import emit, of_node
+from audience_service.domain.filters.nodes import And, Node, Nor, Not, Or, Related, Suppressed, joins
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, Population, Record
+from audience_service.mongo.collections import SUBSCRIBERS
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
+from audience_service.mongo.scope import scoped
 from audience_service.mongo.slices import MongoSlices
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
@@ -85,8 +87,9 @@ class EmbeddedMembers(MongoMembers):
         until: str = "",
     ) -> Generator[list[Record], None, None]:
         """As on MongoDB, or refused."""
-        with _refused(population):
-            yield from super().stream(org, population, paths, batch_size, after, deadline, until)
+        found = population if isinstance(population, ContactList) else self._without_lookups(org, population)
+        with _refused(found):
+            yield from super().stream(org, found, paths, batch_size, after, deadline, until)
 
     def exclusions(
         self,
@@ -98,10 +101,17 @@ class EmbeddedMembers(MongoMembers):
         until: str = "",
     ) -> Sequence[int]:
         """As on MongoDB, or refused."""
+        told = [self._without_lookups(org, reason) for reason in reasons]
         with ExitStack() as checks:
-            for population in (candidates, *reasons):
+            for population in (candidates, *told):
                 checks.enter_context(_refused(population))
-            return super().exclusions(org, candidates, reasons, deadline, after, until)
+            return super().exclusions(org, candidates, told, deadline, after, until)
+
+    def _without_lookups(self, org: str, compiled: CompiledFilter) -> CompiledFilter:
+        """The filter without lookups of subscriber records, where the org has none that they could find."""
+        if compiled.joined is None or self._database[SUBSCRIBERS].find_one(scoped(org)):
+            return compiled
+        return of_node(compiled.datatype, _without_suppressed(compiled.node), compiled.place)
 
 
 class EmbeddedSlices(MongoSlices):
@@ -164,6 +174,19 @@ def _refused(population: Population) -> Iterator[None]:
     except Exception as error:
         # It fails in many ways on values that it does not know (decimals, say), none of them MongoDB's.
         raise UnsupportedByStore(f"the embedded store cannot evaluate this filter: {error}") from error
+
+
+def _without_suppressed(node: Node) -> Node:
+    """The node as it is where nobody is suppressed."""
+    match node:
+        case Suppressed():
+            return Nor((And(()),))
+        case And(nodes) | Or(nodes) | Nor(nodes):
+            return type(node)(tuple(_without_suppressed(child) for child in nodes))
+        case Not(child):
+            return Not(_without_suppressed(child))
+        case _:
+            return node
 
 
 def _wrong_filters(population: CompiledFilter) -> Iterator[str]:
