@@ -15,6 +15,7 @@ from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.explain import Explain, Repositories
+from audience_service.domain.exports import Exports
 from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
@@ -102,7 +103,10 @@ class App:
                     settings.insights_min_cell,
                 ),
             ),
-            membership=MembershipServicer(Membership(store.members, populations, partitions, sealer)),
+            membership=MembershipServicer(
+                Membership(store.members, populations, partitions, sealer),
+                Exports(store.members, populations, sealer),
+            ),
         )
         self._store = store
         self._datatypes = settings.datatypes

@@ -210,7 +210,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         return done.stdout
 
     methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 21
+    assert len(methods) == 30
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
@@ -234,6 +234,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "StreamReach": everyone,
         "GetInsights": {"id": static.id},
         "StreamMembers": everyone,
+        "ExportIdentifiers": {**everyone, "platform": "meta"},
         "GetOverlap": {"id": static.id, "otherId": static.id},
         "GetOverlapRegions": {"audienceIds": [static.id, client.create(name="other", **everyone).id]},
         "DeleteSegment": {"id": static.id},

@@ -5,18 +5,21 @@ from contextlib import closing
 
 import grpc
 
+from audience_service.domain.exports import Exports
 from audience_service.domain.membership import Membership
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
 from audience_service.rpc.call import current_call
 from audience_service.rpc.codec import decode_members, decode_partition, decode_size, encode_batches
+from audience_service.rpc.export_codec import decode_export, encode_export
 
 
 class MembershipServicer(MembershipServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, exports: Exports) -> None:
         self._membership = membership
+        self._exports = exports
 
     def StreamMembers(
         self, request: pb.StreamMembersRequest, context: grpc.ServicerContext
@@ -29,3 +32,12 @@ class MembershipServicer(MembershipServiceServicer):
         with closing(batches):
             for batch in batches:
                 yield from encode_batches(batch)
+
+    def ExportIdentifiers(
+        self, request: pb.ExportIdentifiersRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportIdentifiersResponse]:
+        """Send the members' identifiers in batches of the platform's size."""
+        parts = self._exports.stream(current_call(), decode_export(request))
+        with closing(parts):
+            for part in parts:
+                yield encode_export(part)

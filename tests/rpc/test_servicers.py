@@ -14,6 +14,7 @@ from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
+from audience_service.domain.exports import Exports
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
@@ -81,7 +82,10 @@ class Harness:
         )
         partitions = Partitions(members, members, members)
         populations = Populations(audiences, members)
-        membership = MembershipServicer(Membership(members, populations, partitions, TokenSealer(b"key")))
+        sealer = TokenSealer(b"key")
+        membership = MembershipServicer(
+            Membership(members, populations, partitions, sealer), Exports(members, populations, sealer)
+        )
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):
             handlers: dict[str, Callable[..., Any]] = {}
