@@ -17,6 +17,15 @@ Row = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
+class Removals:
+    """Of those who have gone out: rows sent, people known by what somebody who stays has too, and nothing to hash."""
+
+    removed: int
+    retained: int
+    unremovable: int
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """How many there are of whom the platform can use how many; `distinct` is None past ten million rows."""
 
@@ -29,6 +38,7 @@ class Readiness:
     invalid: Mapping[str, int]
     minimum: int
     minimum_met: bool
+    removals: Removals | None
 
 
 class ReadinessCounter:
@@ -51,7 +61,9 @@ class ReadinessCounter:
             self._rows.add(identified.row)
         return identified.row
 
-    def readiness(self, exclusions: Sequence[Exclusion], rules: PlatformRules) -> Readiness:
+    def readiness(
+        self, exclusions: Sequence[Exclusion], rules: PlatformRules, removals: Removals | None = None
+    ) -> Readiness:
         """What has been counted; the exclusions are of those who have not been read."""
         consented = self._counts["consented"]
         distinct = len(self._rows)
@@ -65,4 +77,5 @@ class ReadinessCounter:
             invalid={rule.field: self._invalid[rule.field] for rule in rules.fields if self._invalid[rule.field]},
             minimum=rules.minimum,
             minimum_met=distinct >= rules.minimum,
+            removals=removals,
         )

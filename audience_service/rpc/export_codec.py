@@ -1,7 +1,8 @@
 """Exports as messages."""
 
-from audience_service.domain.exports import ExportPart, ExportRequest
-from audience_service.domain.readiness import Readiness
+from audience_service.domain.export_batches import ExportPart
+from audience_service.domain.exports import ExportRequest
+from audience_service.domain.readiness import Readiness, Removals
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.rpc.codec import decode_members, encode_exclusions
 
@@ -16,6 +17,7 @@ def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
         options=dict(message.options),
         default_region=message.default_region,
         consent_fields=tuple(message.consent_fields),
+        since_snapshot_id=message.since_snapshot_id,
         cursor=message.cursor,
     )
 
@@ -39,6 +41,7 @@ def encode_export(value: ExportPart) -> pb.ExportIdentifiersResponse:
 
 
 def _readiness(value: Readiness) -> pb.ExportReadiness:
+    removals = value.removals or Removals(0, 0, 0)
     return pb.ExportReadiness(
         member_count=value.members,
         exclusions=encode_exclusions(value.exclusions),
@@ -49,4 +52,7 @@ def _readiness(value: Readiness) -> pb.ExportReadiness:
         invalid=[pb.InvalidIdentifiers(field=name, count=count) for name, count in value.invalid.items()],
         minimum_count=value.minimum,
         minimum_met=value.minimum_met,
+        removed_count=removals.removed,
+        retained_count=removals.retained,
+        unremovable_count=removals.unremovable,
     )

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audience_service.domain import export_batches
 from audience_service.domain import exports as exports_module
 from audience_service.domain.audiences import Audiences, Selection
 from audience_service.domain.caller import Call, Caller, Deadline, Scope
 from audience_service.domain.errors import OutOfTime
-from audience_service.domain.exports import ExportPart, ExportRequest, Exports
+from audience_service.domain.export_batches import ExportPart
+from audience_service.domain.exports import ExportRequest, Exports
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.identifiers import choose_rules
 from audience_service.domain.populations import Populations
@@ -88,7 +90,7 @@ def test_a_cut_stream_goes_on_as_it_would_have(count: int, size: int, in_part: i
     email_alone = choose_rules("linkedin", "", {}, ["email"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exports_module, "choose_rules", lambda *_: replace(email_alone, batch_size=size))
-        patch.setattr(exports_module, "_MAX_PART_BYTES", email_alone.row_bytes * in_part)
+        patch.setattr(export_batches, "_MAX_PART_BYTES", email_alone.row_bytes * in_part)
         whole = parts(contacts(count))
         for number, part in enumerate(whole, 1):
             again = parts(contacts(count), cursor=part.cursor)

@@ -48,7 +48,8 @@ class Identifier:
         self._country = _COUNTRY if any(rule.field in _DEPENDENT for rule in rules.fields) else ()
         self._region = default_region or None
         at = {rule.field: index for index, rule in enumerate(rules.fields)}
-        self._keys = [[at[name] for name in key] for key in rules.keys if key <= at.keys()]
+        self.keys = [sorted(at[name] for name in key) for key in rules.keys if key <= at.keys()]
+        """Where in a row those values are, alone or together, that tell who somebody is."""
         self._whole = [at[name] for name in rules.whole if name in at]
 
     @property
@@ -79,7 +80,7 @@ class Identifier:
         if self._whole and not all(values[index] for index in self._whole):
             for index in self._whole:
                 values[index] = ""
-        known = any(all(values[index] for index in key) for key in self._keys)
+        known = any(all(values[index] for index in key) for key in self.keys)
         return Identified(tuple(values) if known else None, present, invalid)
 
 

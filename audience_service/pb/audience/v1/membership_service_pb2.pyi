@@ -1051,7 +1051,11 @@ class ExportIdentifiersRequest(_message.Message):
     contact's own country; without either such a number is invalid.
     """
     since_snapshot_id: _builtins.str
-    """since_snapshot_id sends the differences since a snapshot alone: who has come in to add, who has gone out to remove."""
+    """since_snapshot_id sends the differences since a snapshot of the same datatype alone: rows to add of who has come in,
+    then rows to remove of who has gone out, is left out now, or has withdrawn consent. A row to remove is without
+    identifiers that members who stay have too. Records are known by their ids: who was in then and is now is not sent,
+    also where the identifiers have changed, or consent was given since. The readiness counts are of all members.
+    """
     cursor: _builtins.str
     """cursor resumes the same stream after the message that carried it. What lies before it is read again, though not
     sent, so that the readiness counts are those of a stream that was never cut. Default the beginning.
@@ -1242,6 +1246,8 @@ class ExportReadiness(_message.Message):
     MINIMUM_COUNT_FIELD_NUMBER: _builtins.int
     MINIMUM_MET_FIELD_NUMBER: _builtins.int
     REMOVED_COUNT_FIELD_NUMBER: _builtins.int
+    RETAINED_COUNT_FIELD_NUMBER: _builtins.int
+    UNREMOVABLE_COUNT_FIELD_NUMBER: _builtins.int
     member_count: _builtins.int
     """member_count is how many members there are, those left out included: consented_count and all exclusions."""
     consented_count: _builtins.int
@@ -1260,6 +1266,14 @@ class ExportReadiness(_message.Message):
     """minimum_met is whether distinct_count reaches it. How many of them the platform knows, it alone can tell."""
     removed_count: _builtins.int
     """removed_count is how many rows were sent to remove, of an export of differences."""
+    retained_count: _builtins.int
+    """retained_count is how many have gone out and are not removed, since members who stay have the same identifiers:
+    removing these would take the members off the list.
+    """
+    unremovable_count: _builtins.int
+    """unremovable_count is how many have gone out and cannot be removed, since their records are gone, or have nothing
+    valid any more that tells who they are.
+    """
     @_builtins.property
     def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
         """exclusions are how many of them were left out, by reason, as in StreamMembers, and `no_consent` for those without
@@ -1283,10 +1297,12 @@ class ExportReadiness(_message.Message):
         minimum_count: _builtins.int = ...,
         minimum_met: _builtins.bool = ...,
         removed_count: _builtins.int = ...,
+        retained_count: _builtins.int = ...,
+        unremovable_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "distinct_count", b"distinct_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "identifier_count", b"identifier_count", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "removed_count", b"removed_count", "valid_count", b"valid_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "identifier_count", b"identifier_count", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "removed_count", b"removed_count", "retained_count", b"retained_count", "unremovable_count", b"unremovable_count", "valid_count", b"valid_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__distinct_count: _TypeAlias = _typing.Literal["distinct_count"]  # noqa: Y015
     _WhichOneofArgType__distinct_count: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count"]  # noqa: Y015
