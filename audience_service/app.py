@@ -10,11 +10,13 @@ import structlog
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
+from audience_service.domain.checks import Checks
 from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.explain import Explain, Repositories
+from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.exports import Exports
 from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
@@ -105,6 +107,8 @@ class App:
             ),
             membership=MembershipServicer(
                 Membership(store.members, populations, partitions, sealer),
+                Checks(store.checks, store.segments, audiences, sealer, settings.datatypes),
+                MembershipExplanations(store.checks, audiences),
                 Exports(store.members, populations, sealer),
             ),
         )

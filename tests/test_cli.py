@@ -214,13 +214,14 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
+    [contact] = service.insert("curl", [{}])
     everyone = {"filter": {"datatype": "contact", "where": {}}}
     requests: dict[str, dict[str, Any]] = {
         "CreateSegment": {"segment": {"name": "curled", **everyone}},
         "GetSegment": {"id": static.id},
         "ListSegments": {},
         "UpdateSegment": {"segment": {"id": static.id, "name": "renamed"}, "updateMask": "name"},
-        "AddSegmentContacts": {"id": static.id, "contactIds": service.insert("curl", [{}])},
+        "AddSegmentContacts": {"id": static.id, "contactIds": [contact]},
         "RemoveSegmentContacts": {"id": static.id, "contactIds": ["contact-1"]},
         "ListSegmentContacts": {"id": static.id},
         "ListSegmentVersions": {"id": static.id},
@@ -234,6 +235,9 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "StreamReach": everyone,
         "GetInsights": {"id": static.id},
         "StreamMembers": everyone,
+        "CheckMembership": {"audienceIds": [static.id], "contactIds": ["contact-1"]},
+        "ListAudiencesOfContact": {"contactId": contact},
+        "ExplainMembership": {"contactId": contact, **everyone},
         "ExportIdentifiers": {**everyone, "platform": "meta"},
         "GetOverlap": {"id": static.id, "otherId": static.id},
         "GetOverlapRegions": {"audienceIds": [static.id, client.create(name="other", **everyone).id]},

@@ -9,9 +9,8 @@ from audience_service.domain.caller import Call
 from audience_service.domain.export_batches import ADD, REMOVE
 from audience_service.domain.filters.compile import of_node
 from audience_service.domain.filters.nodes import OnList
-from audience_service.domain.filters.sets import difference
+from audience_service.domain.filters.sets import as_filter, difference
 from audience_service.domain.identifiers import Identifier
-from audience_service.domain.populations import as_filter
 from audience_service.domain.ports import MemberRepository, Population, Record
 from audience_service.domain.readiness import ReadinessCounter, Removals, Row
 from audience_service.domain.removals import Staying

@@ -21,6 +21,8 @@ from audience_service.domain.filters.compile import emit, of_node
 from audience_service.domain.filters.nodes import And, Node, Nor, Not, Or, Related, Suppressed, joins
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, Population, Record
+from audience_service.domain.verdicts import Verdicts
+from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import SUBSCRIBERS
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
@@ -112,6 +114,25 @@ class EmbeddedMembers(MongoMembers):
         if compiled.joined is None or self._database[SUBSCRIBERS].find_one(scoped(org)):
             return compiled
         return of_node(compiled.datatype, _without_suppressed(compiled.node), compiled.place)
+
+
+class EmbeddedChecks(MongoChecks):
+    """MongoChecks that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def judge(
+        self,
+        org: str,
+        datatype: str,
+        populations: Sequence[CompiledFilter],
+        ids: Sequence[str],
+        paths: Sequence[str],
+        deadline: Deadline,
+    ) -> Verdicts:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in populations:
+                checks.enter_context(_refused(population))
+            return super().judge(org, datatype, populations, ids, paths, deadline)
 
 
 class EmbeddedSlices(MongoSlices):

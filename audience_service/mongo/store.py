@@ -22,8 +22,11 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
+from audience_service.domain.verdicts import CheckRepository
+from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
+    EmbeddedChecks,
     EmbeddedInsights,
     EmbeddedLists,
     EmbeddedMembers,
@@ -56,6 +59,7 @@ class Store:
     uses: UseRepository
     lists: ListRepository
     members: MemberRepository
+    checks: CheckRepository
     partitions: PartitionRepository
     plans: PlanRepository
     samples: SampleRepository
@@ -109,6 +113,7 @@ def mongo_store(uri: str, database: str) -> Store:
         uses=MongoUses(connected),
         lists=MongoLists(connected),
         members=MongoMembers(connected),
+        checks=MongoChecks(connected),
         partitions=MongoPartitions(connected),
         plans=MongoPlans(connected),
         samples=MongoSamples(connected),
@@ -132,6 +137,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         uses=EmbeddedUses(database, turn),
         lists=EmbeddedLists(database),
         members=EmbeddedMembers(database),
+        checks=EmbeddedChecks(database),
         partitions=MongoPartitions(database),
         plans=EmbeddedPlans(database),
         samples=MongoSamples(database),

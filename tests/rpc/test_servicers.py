@@ -13,7 +13,9 @@ from audience_service.cli.token import mint
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
 from audience_service.domain.caller import Deadline
+from audience_service.domain.checks import Checks
 from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
+from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.exports import Exports
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
@@ -82,9 +84,11 @@ class Harness:
         )
         partitions = Partitions(members, members, members)
         populations = Populations(audiences, members)
-        sealer = TokenSealer(b"key")
         membership = MembershipServicer(
-            Membership(members, populations, partitions, sealer), Exports(members, populations, sealer)
+            Membership(members, populations, partitions, TokenSealer(b"key")),
+            Checks(members, members, audiences, TokenSealer(b"key"), ["contact"]),
+            MembershipExplanations(members, audiences),
+            Exports(members, populations, TokenSealer(b"key")),
         )
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):
