@@ -1036,7 +1036,6 @@ class ExportIdentifiersRequest(_message.Message):
 
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
-    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     EXCLUDE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
@@ -1046,12 +1045,9 @@ class ExportIdentifiersRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DEFAULT_REGION_FIELD_NUMBER: _builtins.int
     CONSENT_FIELDS_FIELD_NUMBER: _builtins.int
-    SINCE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id exports the members of this audience of the org."""
-    snapshot_id: _builtins.str
-    """snapshot_id exports those that the snapshot froze."""
     platform: _builtins.str
     """platform is whose rules are used: `meta`, `google`, `tiktok` or `linkedin`."""
     purpose: _builtins.str
@@ -1062,8 +1058,6 @@ class ExportIdentifiersRequest(_message.Message):
     """default_region is the country of phone numbers written without a country code, as two letters: `US`. Default the
     contact's own country; without either such a number is invalid.
     """
-    since_snapshot_id: _builtins.str
-    """since_snapshot_id sends the differences since a snapshot alone: who has come in to add, who has gone out to remove."""
     cursor: _builtins.str
     """cursor resumes the same stream after the message that carried it. What lies before it is read again, though not
     sent, so that the readiness counts are those of a stream that was never cut. Default the beginning.
@@ -1078,7 +1072,7 @@ class ExportIdentifiersRequest(_message.Message):
 
     @_builtins.property
     def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """exclude_audience_ids leave out the members of these audiences, or of snapshots. At most 20."""
+        """exclude_audience_ids leave out the members of these audiences. At most 20."""
 
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1103,7 +1097,6 @@ class ExportIdentifiersRequest(_message.Message):
         *,
         audience_id: _builtins.str = ...,
         filter: _resources_pb2.Filter | None = ...,
-        snapshot_id: _builtins.str = ...,
         audience_ids: _abc.Iterable[_builtins.str] | None = ...,
         exclude_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
         platform: _builtins.str = ...,
@@ -1113,14 +1106,13 @@ class ExportIdentifiersRequest(_message.Message):
         options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         default_region: _builtins.str = ...,
         consent_fields: _abc.Iterable[_builtins.str] | None = ...,
-        since_snapshot_id: _builtins.str = ...,
         cursor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "consent_fields", b"consent_fields", "cursor", b"cursor", "default_region", b"default_region", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "options", b"options", "platform", b"platform", "population", b"population", "purpose", b"purpose", "rules", b"rules", "since_snapshot_id", b"since_snapshot_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "consent_fields", b"consent_fields", "cursor", b"cursor", "default_region", b"default_region", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "options", b"options", "platform", b"platform", "population", b"population", "purpose", b"purpose", "rules", b"rules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
+    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter"]  # noqa: Y015
     _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
 
@@ -1164,14 +1156,14 @@ class ExportIdentifiersResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     READINESS_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
-    """operation is what the platform is to do with all of the rows: `add` or `remove`."""
+    """operation is what the platform is to do with all of the rows: `add`."""
     rules: _builtins.str
     """rules is the version of the rules that made the rows: `meta/2026-11`."""
     batch: _builtins.int
     """batch is which request to the platform the rows are for, from 0 on."""
     batch_end: _builtins.bool
-    """batch_end is whether no more rows of the batch follow: it is to be sent then. Every batch but the last one of an
-    operation has as many rows as the platform takes.
+    """batch_end is whether no more rows of the batch follow: it is to be sent then. Every batch but the last one has as
+    many rows as the platform takes.
     """
     cursor: _builtins.str
     """cursor resumes the stream after this message."""
@@ -1253,7 +1245,6 @@ class ExportReadiness(_message.Message):
     INVALID_FIELD_NUMBER: _builtins.int
     MINIMUM_COUNT_FIELD_NUMBER: _builtins.int
     MINIMUM_MET_FIELD_NUMBER: _builtins.int
-    REMOVED_COUNT_FIELD_NUMBER: _builtins.int
     member_count: _builtins.int
     """member_count is how many members there are, those left out included: consented_count and all exclusions."""
     consented_count: _builtins.int
@@ -1270,8 +1261,6 @@ class ExportReadiness(_message.Message):
     """minimum_count is how many people the platform wants a list to have; 0 where no minimum is known."""
     minimum_met: _builtins.bool
     """minimum_met is whether distinct_count reaches it. How many of them the platform knows, it alone can tell."""
-    removed_count: _builtins.int
-    """removed_count is how many rows were sent to remove, of an export of differences."""
     @_builtins.property
     def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
         """exclusions are how many of them were left out, by reason, as in StreamMembers, and `no_consent` for those without
@@ -1294,11 +1283,10 @@ class ExportReadiness(_message.Message):
         invalid: _abc.Iterable[Global___InvalidIdentifiers] | None = ...,
         minimum_count: _builtins.int = ...,
         minimum_met: _builtins.bool = ...,
-        removed_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "distinct_count", b"distinct_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "identifier_count", b"identifier_count", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "removed_count", b"removed_count", "valid_count", b"valid_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "identifier_count", b"identifier_count", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "valid_count", b"valid_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__distinct_count: _TypeAlias = _typing.Literal["distinct_count"]  # noqa: Y015
     _WhichOneofArgType__distinct_count: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count"]  # noqa: Y015
