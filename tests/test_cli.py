@@ -15,6 +15,7 @@ import grpc
 import jwt
 import pytest
 
+from audience_service.domain.dimensions import DIMENSIONS
 from tests.client import Client
 from tests.conftest import KEY, URI, Service
 
@@ -264,7 +265,7 @@ def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:
     assert "40 members" in done.stdout
     assert "median 50" in done.stdout
     as_json = json.loads(run("insights", "--org", "drawn", everyone.id, "--json", **settings).stdout)
-    assert (as_json["count"], len(as_json["dimensions"])) == (40, 15)
+    assert (as_json["count"], len(as_json["dimensions"])) == (40, len(DIMENSIONS))
     missing = run("insights", "--org", "drawn", "segment-none", **settings)
     assert (missing.returncode, "Traceback" in missing.stderr) == (1, False)
     assert "no living audience" in missing.stderr
