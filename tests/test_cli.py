@@ -217,6 +217,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
     static = client.create(name="static", type="static")
     [contact] = service.insert("curl", [{}])
     everyone = {"filter": {"datatype": "contact", "where": {}}}
+    snapshot = client.snapshot(**everyone)
     requests: dict[str, dict[str, Any]] = {
         "CreateSegment": {"segment": {"name": "curled", **everyone}},
         "GetSegment": {"id": static.id},
@@ -243,6 +244,11 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "GetOverlap": {"id": static.id, "otherId": static.id},
         "GetOverlapRegions": {"audienceIds": [static.id, client.create(name="other", **everyone).id]},
         "DeleteSegment": {"id": static.id},
+        "CreateSnapshot": everyone,
+        "GetSnapshot": {"id": snapshot.id},
+        "ListSnapshots": {},
+        "DiffSnapshots": {"fromId": snapshot.id, "toId": snapshot.id},
+        "DeleteSnapshot": {"id": snapshot.id},
     }
     assert {name.rpartition("/")[2] for name in methods} == set(requests)
     paths = {name.rpartition("/")[2]: name for name in methods}

@@ -69,6 +69,7 @@ class Exports:
             with closing(rows):
                 position = yield from batches.parts(rows, operation, position)
         removals, exclusions = source.removals(), self._populations.exclusions(call, choice)
+        self._populations.check_whole(call, choice, None)
         if since:
             # Rows of a snapshot that was deleted meanwhile are missing, as if nobody had been on it.
             self._snapshots.ready(call, since.id)

@@ -54,7 +54,7 @@ class Insights:
         Raises InvalidArgument, InvalidFilter, AudienceNotFound, UnusableAudience, OutOfTime.
         """
         dimensions = read_dimensions(wanted)
-        population = self._audiences.of_segment(call, self._audiences.get(call, audience_id))
+        population = self._audiences.named(call, audience_id).population
         if isinstance(population, CompiledFilter):
             population = replace(population, place="id")
         everyone = CompiledFilter(population.datatype, LIVING)

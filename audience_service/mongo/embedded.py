@@ -4,6 +4,7 @@ It is mongomock-ng, which gets some filters wrong. What it is known to get wrong
 the reason) rather than answered; tests/contract holds the rest to what a real engine answers.
 """
 
+import hashlib
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,14 +22,18 @@ from audience_service.domain.filters.compile import emit, of_node
 from audience_service.domain.filters.nodes import And, Node, Nor, Not, Or, Related, Suppressed, joins
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, Population, Record
+from audience_service.domain.snapshot import Snapshot
+from audience_service.domain.snapshot_ports import Frozen
 from audience_service.domain.verdicts import Verdicts
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import SUBSCRIBERS
+from audience_service.mongo.joins import Stages
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.scope import scoped
 from audience_service.mongo.slices import MongoSlices
+from audience_service.mongo.snapshot_rows import MongoFrozen, digest_of, rows_of
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
 _EQUALITIES = frozenset(("$eq", "$ne", "$in", "$nin", "$all"))
@@ -61,10 +66,10 @@ def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
 class EmbeddedMembers(MongoMembers):
     """MongoMembers that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
 
-    def count(self, org: str, population: Population, deadline: Deadline) -> int:
+    def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
         """As on MongoDB, or refused."""
         with _refused(population):
-            return super().count(org, population, deadline)
+            return super().count(org, population, deadline, after, until)
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """As on MongoDB, or refused."""
@@ -165,6 +170,40 @@ class EmbeddedLists(MongoLists):
         """As on MongoDB, or refused."""
         with _refused(population):
             super().freeze(org, contacts, population, deadline)
+
+
+class EmbeddedFrozen(MongoFrozen):
+    """MongoFrozen that freezes nothing that the embedded store would get wrong. Raises UnsupportedByStore besides."""
+
+    def freeze(
+        self,
+        org: str,
+        snapshot: Snapshot,
+        candidates: Population,
+        reasons: Mapping[str, CompiledFilter],
+        deadline: Deadline,
+    ) -> Frozen:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in (candidates, *reasons.values()):
+                checks.enter_context(_refused(population))
+            return super().freeze(org, snapshot, candidates, reasons, deadline)
+
+    def _has_instants(self) -> bool:
+        return False
+
+    def _write(self, collection: str, stages: Stages, *, at_once: bool) -> Mapping[str, Any]:  # noqa: ARG002
+        self._database[collection].aggregate(stages)
+        return {}
+
+    def _measure(self, org: str, rows_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
+        """With another hash, since it does not know the database's."""
+        sums: dict[str, tuple[int, int]] = {}
+        for row in self._collection.find(scoped(org, rows_of(rows_id)), {"audience": 1, "sk": 1}):
+            count, total = sums.get(row["audience"], (0, 0))
+            hashed = hashlib.sha256(row["sk"].encode()).digest()
+            sums[row["audience"]] = count + 1, total + int.from_bytes(hashed[:8])
+        return {audience: (count, digest_of(total >> 32, total)) for audience, (count, total) in sums.items()}
 
 
 class EmbeddedPlans(MongoPlans):

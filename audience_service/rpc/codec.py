@@ -56,7 +56,9 @@ def decode_selection(
 
 
 def decode_members(
-    message: membership_pb.StreamMembersRequest | membership_pb.ExportIdentifiersRequest,
+    message: membership_pb.StreamMembersRequest
+    | membership_pb.CreateSnapshotRequest
+    | membership_pb.ExportIdentifiersRequest,
 ) -> Selection:
     """Whose members a caller means, and who is to be left out. Raises InvalidFilter."""
     written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
@@ -66,6 +68,7 @@ def decode_members(
         audience_ids=tuple(message.audience_ids),
         exclude_audience_ids=tuple(message.exclude_audience_ids),
         purpose=message.purpose,
+        snapshot_id="" if isinstance(message, membership_pb.CreateSnapshotRequest) else message.snapshot_id,
     )
 
 

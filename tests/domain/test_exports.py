@@ -19,6 +19,7 @@ from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.identifiers import choose_rules
 from audience_service.domain.populations import Populations
 from audience_service.domain.ports import Record
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 
 EVERYONE = Selection(filter=Filter("contact", {}))
@@ -57,7 +58,8 @@ def call(until: float | None = None) -> Call:
 
 def exports(members: Any) -> Exports:
     audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
-    return Exports(members, Populations(audiences, members), TokenSealer(b"key"))
+    ready = ReadySnapshots(None)  # type: ignore[arg-type]
+    return Exports(members, Populations(audiences, members, ready), ready, TokenSealer(b"key"))
 
 
 def parts(records: Sequence[Record], **request: Any) -> list[ExportPart]:
