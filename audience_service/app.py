@@ -18,6 +18,7 @@ from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.explain import Explain, Repositories
 from audience_service.domain.explanation import MembershipExplanations
+from audience_service.domain.exports import Exports
 from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
@@ -118,6 +119,7 @@ class App:
                 MembershipExplanations(store.checks, audiences),
                 Snapshots(store.snapshots, ready, populations, self._maker, sealer),
                 SnapshotDifferences(store.differences, ready, sealer),
+                Exports(store.members, populations, ready, sealer),
             ),
         )
         self._store = store

@@ -240,6 +240,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "CheckMembership": {"audienceIds": [static.id], "contactIds": ["contact-1"]},
         "ListAudiencesOfContact": {"contactId": contact},
         "ExplainMembership": {"contactId": contact, **everyone},
+        "ExportIdentifiers": {**everyone, "platform": "meta"},
         "GetOverlap": {"id": static.id, "otherId": static.id},
         "GetOverlapRegions": {"audienceIds": [static.id, client.create(name="other", **everyone).id]},
         "DeleteSegment": {"id": static.id},

@@ -88,6 +88,12 @@ class Populations:
             whole = choice.snapshot.count if choice.reasons or count is None else count
             self._snapshots.check_whole(call, choice.snapshot, whole)
 
+    def less(self, choice: Choice, reason: str, left_out: CompiledFilter) -> Choice:
+        """The choice, less those whom a filter finds, for a reason that counts last. Raises FilterTooLarge."""
+        population = difference(as_filter(choice.population), left_out)
+        self._audiences.check(population)
+        return replace(choice, population=population, reasons={**choice.reasons, reason: left_out})
+
     def exclusions(self, call: Call, choice: Choice, after: str = "", until: str = "") -> list[Exclusion]:
         """How many were left out, by reason, in the part behind the sk `after` up to `until`; "" is no bound."""
         if not choice.reasons:

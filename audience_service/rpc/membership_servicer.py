@@ -7,6 +7,7 @@ import grpc
 
 from audience_service.domain.checks import Checks
 from audience_service.domain.explanation import MembershipExplanations
+from audience_service.domain.exports import Exports
 from audience_service.domain.membership import Membership
 from audience_service.domain.snapshot_diff import SnapshotDifferences
 from audience_service.domain.snapshots import Snapshots
@@ -21,6 +22,7 @@ from audience_service.rpc.codec import (
     decode_size,
     encode_batches,
 )
+from audience_service.rpc.export_codec import decode_export, encode_export
 from audience_service.rpc.snapshot_codec import (
     decode_snapshot_draft,
     decode_snapshot_query,
@@ -40,12 +42,14 @@ class MembershipServicer(MembershipServiceServicer):
         explanations: MembershipExplanations,
         snapshots: Snapshots,
         differences: SnapshotDifferences,
+        exports: Exports,
     ) -> None:
         self._membership = membership
         self._checks = checks
         self._explanations = explanations
         self._snapshots = snapshots
         self._differences = differences
+        self._exports = exports
 
     def StreamMembers(
         self, request: pb.StreamMembersRequest, context: grpc.ServicerContext
@@ -110,3 +114,12 @@ class MembershipServicer(MembershipServiceServicer):
         with closing(batches):
             for batch in batches:
                 yield encode_differences(batch)
+
+    def ExportIdentifiers(
+        self, request: pb.ExportIdentifiersRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportIdentifiersResponse]:
+        """Send the members' identifiers in batches of the platform's size."""
+        parts = self._exports.stream(current_call(), decode_export(request))
+        with closing(parts):
+            for part in parts:
+                yield encode_export(part)
