@@ -22,11 +22,13 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
+from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
 from audience_service.domain.verdicts import CheckRepository
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
     EmbeddedChecks,
+    EmbeddedFrozen,
     EmbeddedInsights,
     EmbeddedLists,
     EmbeddedMembers,
@@ -45,9 +47,16 @@ from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.slices import MongoSlices
-from audience_service.mongo.turns import EmbeddedSegments, EmbeddedUses, EmbeddedVersions
+from audience_service.mongo.snapshot_diff import MongoDifferences
+from audience_service.mongo.snapshot_rows import MongoFrozen
+from audience_service.mongo.snapshot_sweep import SnapshotSweeper
+from audience_service.mongo.snapshots import MongoSnapshots
+from audience_service.mongo.turns import EmbeddedSegments, EmbeddedSnapshots, EmbeddedUses, EmbeddedVersions
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
+
+_LOOK_SECONDS = 10.0
+"""What a look at the database's indexes and collections may take: a connection that swallows answers ends no watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,10 @@ class Store:
     slices: SliceRepository
     landmarks: LandmarkReader
     insights: InsightRepository
+    snapshots: SnapshotRepository
+    frozen: FrozenRepository
+    differences: DifferenceRepository
+    sweeper: SnapshotSweeper
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
@@ -78,8 +91,8 @@ class Store:
         return True
 
     def missing_indexes(self, datatypes: Sequence[str]) -> list[Index]:
-        """The required indexes that are not there. Raises StoreUnavailable."""
-        with translated():
+        """The required indexes that are not there. Raises StoreUnavailable, OutOfTime."""
+        with limited(self.database, Deadline.after(_LOOK_SECONDS)):
             return missing_indexes(self.database, datatypes)
 
     def create_index(self, index: Index) -> None:
@@ -88,8 +101,8 @@ class Store:
             create_index(self.database, index)
 
     def collated_collections(self, datatypes: Sequence[str]) -> list[str]:
-        """The collections whose default collation would break the tenant scope. Raises StoreUnavailable."""
-        with translated():
+        """The collections whose default collation would break the tenant scope. Raises StoreUnavailable, OutOfTime."""
+        with limited(self.database, Deadline.after(_LOOK_SECONDS)):
             return collated_collections(self.database, datatypes)
 
     def insert(self, records: Sequence[Record]) -> None:
@@ -107,6 +120,7 @@ def mongo_store(uri: str, database: str) -> Store:
     """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
     connected = connect(uri, database)
     landmarks = LandmarkReader(connected)
+    frozen = MongoFrozen(connected)
     return Store(
         segments=MongoSegments(connected),
         versions=MongoVersions(connected),
@@ -120,6 +134,10 @@ def mongo_store(uri: str, database: str) -> Store:
         slices=MongoSlices(connected, landmarks),
         landmarks=landmarks,
         insights=MongoInsights(connected),
+        snapshots=MongoSnapshots(connected, frozen),
+        frozen=frozen,
+        differences=MongoDifferences(connected),
+        sweeper=SnapshotSweeper(connected, frozen),
         database=connected,
     )
 
@@ -131,6 +149,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         create_index(database, index)
     turn = threading.RLock()
     landmarks = LandmarkReader(database, background=False)
+    frozen = EmbeddedFrozen(database)
     return Store(
         segments=EmbeddedSegments(database, turn),
         versions=EmbeddedVersions(database, turn),
@@ -144,5 +163,9 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         slices=EmbeddedSlices(database, landmarks),
         landmarks=landmarks,
         insights=EmbeddedInsights(),
+        snapshots=EmbeddedSnapshots(database, frozen, turn),
+        frozen=frozen,
+        differences=MongoDifferences(database),
+        sweeper=SnapshotSweeper(database, frozen),
         database=database,
     )

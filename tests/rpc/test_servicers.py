@@ -24,6 +24,7 @@ from audience_service.domain.partitions import Partitions
 from audience_service.domain.populations import Populations
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach import Reach
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.auth import Authenticator
@@ -82,11 +83,14 @@ class Harness:
             Insights(members, audiences, Baselines(0), 0),
         )
         partitions = Partitions(members, members, members)
-        populations = Populations(audiences, members)
+        populations = Populations(audiences, members, ReadySnapshots(None))  # type: ignore[arg-type]
         membership = MembershipServicer(
             Membership(members, populations, partitions, TokenSealer(b"key")),
             Checks(members, members, audiences, TokenSealer(b"key"), ["contact"]),
             MembershipExplanations(members, audiences),
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
         )
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):
@@ -230,6 +234,8 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "ReleaseUse",
         "AddSegmentContacts",
         "RemoveSegmentContacts",
+        "CreateSnapshot",
+        "DeleteSnapshot",
     }
 
 
