@@ -114,6 +114,18 @@ def test_an_explanation_is_one_command_and_one_for_the_moments_to_come(listened:
     assert commands.of(lambda: cases.explanations.explain(cases.call, timed, ids[1])) == [JUDGED]
 
 
+def test_of_many_moments_twice_as_many_are_judged_by_each_further_command(listened: Any, real_service: Service) -> None:
+    commands, cases, _, _ = listened
+    visits = [datetime.now(UTC) + timedelta(days=day) for day in range(100)]
+    [often] = real_service.insert(cases.call.org, [{"data": {"visits": visits}}])
+    recent = {"$gte": {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}}
+    timed = Selection(filter=Filter("contact", {"visits": recent}))
+    sent = commands.of(lambda: cases.explanations.explain(cases.call, timed, often))
+    assert sent == [JUDGED] * 6
+    flip = cases.explanations.explain(cases.call, timed, often).truth.flip_time
+    assert timedelta(0) < flip - (visits[-1] + timedelta(days=30)) <= timedelta(milliseconds=1)
+
+
 def test_an_overlap_reads_all_its_audiences_by_one_command(listened: Any) -> None:
     commands, cases, _, made = listened
     sent = commands.of(lambda: cases.overlaps.among(cases.call, made[:2]))
