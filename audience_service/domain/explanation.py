@@ -99,7 +99,7 @@ class MembershipExplanations:
             raise contact_not_found(f"{whole.datatype} of the org")
         if isinstance(judged.members[0], InvalidFilter):
             raise judged.members[0]
-        horizon = Horizon(read_at)
+        horizon = Horizon(read_at, call.deadline)
         outlooks = [horizon.outlook(inner.node, record) for inner in claims]
         moments = {
             index: outlook.moments
