@@ -13,8 +13,8 @@ def looked_up_by(name: str, values: Document, lookup: Document) -> Stages:
     """A $lookup whose local field is a list of values, computed into the field `name` and removed again.
 
     $lookup takes a missing value for null, and finds records without the foreign field by it; the record's values are
-    therefore put into a list without nulls first. An empty one finds nothing, but some engines read all of those to find
-    it, for every record that has no values: in its place stands a value that is nowhere.
+    therefore put into a list without nulls first. By an empty one nothing is found, but some engines read all of those
+    records for it, and again for each record that has no values: in its place stands a value that is nowhere.
     """
     nobody = {"$eq": [f"${name}", _NOWHERE]}
     return [
