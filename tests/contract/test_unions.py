@@ -80,7 +80,12 @@ def test_a_union_resumes_behind_its_cursor_and_only_its_own(
     rest = list(client.call("StreamMembers", {**request, "cursor": first.cursor}))
     assert numbers([member.id for message in [first, *rest] for member in message.members]) == "015678"
     assert rest[-1].totals.member_count == 6
-    for other in ({"excludeAudienceIds": [audiences["even"]]}, {"partition": {"index": 0, "count": 1}}):
+    others: list[dict[str, Any]] = [
+        {"excludeAudienceIds": [audiences["even"]]},
+        {"partition": {"index": 0, "count": 1}},
+        {"purpose": "ads"},
+    ]
+    for other in others:
         wrong = {**request, **other, "cursor": first.cursor}
         assert refused(lambda wrong=wrong: client.call("StreamMembers", wrong)).info.reason == "INVALID_PAGE_TOKEN"
 
@@ -110,6 +115,21 @@ def test_what_cannot_be_combined_is_named_by_its_place(
     for request, place in wrong:
         refusal = refused(lambda request=request: client.call("StreamMembers", request))
         assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [place])
+
+
+def test_what_is_too_large_together_is_refused_with_its_place(client: Client, refused: Refused) -> None:
+    large = [
+        client.create(
+            name=f"large {n}", filter=contact_filter(n={"$nin": [f"{n}{'x' * 900}{k}" for k in range(600)]})
+        ).id
+        for n in range(2)
+    ]
+    for request, place in (
+        ({"audienceIds": large}, "audience_ids"),
+        ({"audienceId": large[0], "excludeAudienceIds": large[1:]}, "audience_id"),
+    ):
+        refusal = refused(lambda request=request: client.call("StreamMembers", request))
+        assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", [place])
 
 
 def test_another_orgs_audience_is_neither_joined_nor_left_out(
@@ -170,6 +190,7 @@ def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
             {"id": "gone", "data": {"status": "unsubscribed"}},
             {"id": "back", "data": {"email": "back@example.com", "status": "bounced"}},
             {"id": "case", "data": {"email": " Case@Example.com "}},
+            {"id": "asis", "data": {"email": ["x@example.com", "As@It.Is"]}},
             {"id": "both", "data": {"email": "both@example.com", "status": "unsubscribed"}},
             {"id": "text", "data": {"phone": "+1 (415) 555-0101", "email": "text@example.com"}},
             {"id": "wait", "data": {"email": "wait@example.com"}},
@@ -178,6 +199,7 @@ def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
     )
     subscribers = [
         {"email": "case@example.com", "channel": "email", "status": "bounced"},
+        {"email": "As@It.Is", "channel": "email", "status": "bounced"},
         {"email": "both@example.com", "channel": "email", "status": "complained"},
         {"email": "both@example.com", "channel": "email", "status": "unsubscribed"},
         {"phone": "+14155550101", "channel": "sms", "status": "unsubscribed"},
@@ -193,9 +215,9 @@ def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
         assert refusal.info.reason == "UNSUPPORTED_BY_STORE"
         return
     expected: dict[str, tuple[set[str], dict[str, int]]] = {
-        "email": ({"fine", "text", "wait"}, {"complained": 1, "bounced": 2, "unsubscribed": 1}),
-        "sms": ({"fine", "back", "case", "wait"}, {"complained": 0, "bounced": 0, "unsubscribed": 3}),
-        "ads": ({"fine", "back", "case", "wait"}, {"complained": 1, "unsubscribed": 2}),
+        "email": ({"fine", "text", "wait"}, {"complained": 1, "bounced": 3, "unsubscribed": 1}),
+        "sms": ({"fine", "back", "case", "asis", "wait"}, {"complained": 0, "bounced": 0, "unsubscribed": 3}),
+        "ads": ({"fine", "back", "case", "asis", "wait"}, {"complained": 1, "unsubscribed": 2}),
     }
     for purpose, (members, left_out) in expected.items():
         request = {"filter": contact_filter(), "purpose": purpose}
@@ -211,6 +233,15 @@ def test_parts_are_disjoint_complete_and_in_balance(client: Client, insert: Inse
     parts = [client.members(**request, partition={"index": index, "count": count}) for index in range(count)]
     assert list(itertools.chain(*parts)) == client.members(**request)
     assert max(map(len, parts)) <= 200 // count + 1
+
+
+def test_parts_of_one_audience_in_other_numbers_are_cut_anew(client: Client, insert: Insert) -> None:
+    ids = insert([{"id": f"{n:02}"} for n in range(30)])
+    for count in (2, 3, 2):
+        partitions = [{"index": index, "count": count} for index in range(count)]
+        parts = [client.members(filter=contact_filter(), partition=partition) for partition in partitions]
+        assert list(itertools.chain(*parts)) == ids
+        assert {len(part) for part in parts} == {30 // count}
 
 
 def test_parts_of_few_members_or_none_are_complete_too(client: Client, insert: Insert) -> None:
