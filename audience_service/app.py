@@ -83,7 +83,7 @@ class App:
         key = settings.key()
         compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
         sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
-        ready = ReadySnapshots(store.snapshots)
+        ready = ReadySnapshots(store.snapshots, store.members)
         audiences = Audiences(store.segments, compiler, {SNAPSHOT_PREFIX: ready.as_audience})
         drafts = DraftReader(audiences)
         writer = SegmentWriter(store.segments, store.lists, audiences)

@@ -27,8 +27,8 @@ from audience_service.mongo.joins import Stages
 from audience_service.mongo.pipeline import Pipeline, read_pipeline, running
 from audience_service.mongo.scope import scoped
 
-_OUTLIVE = timedelta(hours=1)
-"""Rows go so much later than their manifest, so that a stream that began before it went can end."""
+OUTLIVE = timedelta(hours=1)
+"""Rows go so much later than their manifest, so that what began to read them before it went reads all of them."""
 
 _HISTORY_GONE = frozenset((239, 246))
 """SnapshotTooOld, SnapshotUnavailable."""
@@ -164,7 +164,7 @@ def _row(snapshot: Snapshot, audience: Document | str) -> Document:
         "audience": audience,
         "pk": 1,
         "sk": 1,
-        "expire_at": {"$literal": snapshot.expire_time + _OUTLIVE},
+        "expire_at": {"$literal": snapshot.expire_time + OUTLIVE},
     }
     return {"$project": project}
 

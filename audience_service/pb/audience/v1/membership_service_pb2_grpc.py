@@ -155,8 +155,8 @@ class MembershipServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSnapshot(self, request, context):
-        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
-        SNAPSHOT_NOT_FOUND.
+        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
+        had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -67,8 +67,8 @@ class MembershipServiceStub:
     ListSnapshots: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ListSnapshotsRequest, _membership_service_pb2.ListSnapshotsResponse]
     """ListSnapshots lists the org's snapshots, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.DeleteSnapshotRequest, _membership_service_pb2.Snapshot]
-    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
-    SNAPSHOT_NOT_FOUND.
+    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
+    had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
     """
     DiffSnapshots: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.DiffSnapshotsRequest, _membership_service_pb2.DiffSnapshotsResponse]
     """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
@@ -123,8 +123,8 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     ListSnapshots: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ListSnapshotsRequest, _membership_service_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
     """ListSnapshots lists the org's snapshots, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.DeleteSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
-    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
-    SNAPSHOT_NOT_FOUND.
+    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
+    had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
     """
     DiffSnapshots: _aio.UnaryStreamMultiCallable[_membership_service_pb2.DiffSnapshotsRequest, _membership_service_pb2.DiffSnapshotsResponse]  # type: ignore[assignment]
     """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
@@ -224,8 +224,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.DeleteSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
-        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
-        SNAPSHOT_NOT_FOUND.
+        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
+        had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
