@@ -16,7 +16,7 @@ import structlog
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
-from audience_service.domain.errors import AudienceError, OutOfTime
+from audience_service.domain.errors import AudienceError, OutOfTime, TooManySnapshots
 from audience_service.domain.populations import Choice
 from audience_service.domain.snapshot import Snapshot, SnapshotState
 from audience_service.domain.snapshot_ports import FrozenRepository, Lease, SnapshotRepository
@@ -25,6 +25,7 @@ _WRITE_SECONDS = 30.0
 _BEAT_SECONDS = 3.0
 _DROP_SECONDS = 300.0
 _BEATS_PER_LEASE = 4
+_TURNS = 16
 
 _log = structlog.get_logger()
 
@@ -36,6 +37,11 @@ class MakingRules:
     at_once: int = 4
     timeout_seconds: float = 3600.0
     lease_seconds: float = 30.0
+
+    @property
+    def most(self) -> int:
+        """How many may be made or wait for their turn in one process: their leases are renewed one after another."""
+        return self.at_once * _TURNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,12 @@ class SnapshotMaker:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._heart: threading.Thread | None = None
+
+    def check_room(self) -> None:
+        """Raise TooManySnapshots where as many are made here, or wait for their turn, as may."""
+        if len(self._makings) >= self._rules.most:
+            most = self._rules.most
+            raise TooManySnapshots(f"{most} snapshots are being made already", metadata={"limit": str(most)})
 
     def lease(self) -> Lease:
         """A lease from now on, for an attempt that will be started here."""
@@ -87,8 +99,9 @@ class SnapshotMaker:
     def close(self) -> None:
         """Give up all that is being made, so that others can take it over at once."""
         self._closed.set()
+        given_up = tuple(self._makings.values())
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for making in tuple(self._makings.values()):
+        for making in given_up:
             failed = replace(
                 making.snapshot, state=SnapshotState.FAILED, failure="the service that made it was stopped"
             )
@@ -133,5 +146,9 @@ class SnapshotMaker:
     def _beat(self) -> None:
         while not self._closed.wait(self._rules.lease_seconds / _BEATS_PER_LEASE):
             for making in tuple(self._makings.values()):
-                with suppress(AudienceError):  # the next beat will do
+                try:
                     self._snapshots.renew(making.org, making.snapshot, self.lease(), Deadline.after(_BEAT_SECONDS))
+                except AudienceError:
+                    pass  # the next beat will do
+                except Exception as error:  # one lease must not end the others'
+                    _log.error("a lease was not renewed", snapshot=making.snapshot.id, exc_info=error)

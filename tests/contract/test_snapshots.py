@@ -150,6 +150,38 @@ def test_an_expired_one_is_not_there_even_before_it_is_swept(
     assert client.snapshot(**request).id != made.id
 
 
+@pytest.mark.parametrize("other_is", ["about to insert", "done"])
+def test_a_request_repeated_twice_at_once_after_its_snapshot_expired_makes_one(
+    client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, other_is: str
+) -> None:
+    insert([{}])
+    request = {"filter": EVERYONE, "requestId": "r"}
+    expired = client.snapshot(**request)
+    collection = service.store.database["audience_snapshot"]
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    collection.update_one({"pk": expired.id}, {"$set": {"expire_at": past}})
+    made_by_other: list[Any] = []
+
+    class Beside:
+        """The collection, where another process has just deleted the expired one."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(collection, name)
+
+        def delete_one(self, match: Any) -> Any:
+            monkeypatch.undo()
+            collection.delete_one(match)
+            if other_is == "done":
+                made_by_other.append(client.snapshot(**request))
+            return collection.delete_one(match)
+
+    monkeypatch.setattr(service.store.snapshots, "_collection", Beside())
+    made = client.snapshot(**request)
+    assert made.id != expired.id
+    assert made_by_other in ([], [made])
+    assert client.call("ListSnapshots").total_size == 1
+
+
 def test_the_rows_outlive_the_manifest_by_an_hour(client: Client, service: Service, org: str, insert: Insert) -> None:
     insert([{}])
     made = client.snapshot(filter=EVERYONE, timeToLive="60s")

@@ -132,9 +132,10 @@ class MembershipServiceServicer:
 
     def CreateSnapshot(self, request, context):
         """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-        that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
-        its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+        that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
+        GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
+        failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+        TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

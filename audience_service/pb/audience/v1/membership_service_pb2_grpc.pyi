@@ -58,9 +58,10 @@ class MembershipServiceStub:
     """
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]
     """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-    that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
-    its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+    that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
+    GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
+    failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+    TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
     """
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.GetSnapshotRequest, _membership_service_pb2.Snapshot]
     """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND."""
@@ -114,9 +115,10 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     """
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
     """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-    that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
-    its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+    that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
+    GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
+    failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+    TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
     """
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.GetSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
     """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND."""
@@ -197,9 +199,10 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
         """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-        that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
-        its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+        that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
+        GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
+        failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+        TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
