@@ -6,28 +6,34 @@ lease runs out, and the attempt can be taken over or is marked FAILED (mongo/sna
 
 import secrets
 import threading
+import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
-from audience_service.domain.errors import AudienceError, OutOfTime, TooManySnapshots
+from audience_service.domain.errors import AudienceError, OutOfTime, StoreUnavailable, TooManySnapshots
 from audience_service.domain.populations import Choice
 from audience_service.domain.snapshot import Snapshot, SnapshotState
 from audience_service.domain.snapshot_ports import FrozenRepository, Lease, SnapshotRepository
 
 _WRITE_SECONDS = 30.0
 _BEAT_SECONDS = 3.0
+_PAUSE_SECONDS = 0.5
 _DROP_SECONDS = 300.0
 _BEATS_PER_LEASE = 4
 _TURNS = 16
 
 _log = structlog.get_logger()
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ class SnapshotMaker:
 
     def _make(self, org: str, snapshot: Snapshot, choice: Choice) -> None:
         try:
-            if not self._snapshots.renew(org, snapshot, self.lease(), Deadline.after(_WRITE_SECONDS)):
+            if not self._written(lambda until: self._snapshots.renew(org, snapshot, self.lease(), until)):
                 return  # it has waited for its turn too long, and is somebody else's
             frozen = self._rows.freeze(
                 org, snapshot, choice.candidates, choice.reasons, Deadline.after(self._rules.timeout_seconds)
@@ -124,7 +130,7 @@ class SnapshotMaker:
                 read_at=frozen.read_at,
                 one_instant=frozen.one_instant,
             )
-            if not self._snapshots.finish(org, made, Deadline.after(_WRITE_SECONDS)):
+            if not self._written(lambda until: self._snapshots.finish(org, made, until)):
                 # Given up, taken over or deleted meanwhile: nothing refers to these rows.
                 self._rows.drop(org, snapshot.rows_id, Deadline.after(_DROP_SECONDS))
         except OutOfTime:
@@ -141,7 +147,20 @@ class SnapshotMaker:
         """Say so, if the database can be reached; else the lease runs out."""
         failed = replace(snapshot, state=SnapshotState.FAILED, failure=why)
         with suppress(AudienceError):
-            self._snapshots.fail(org, failed, self.busy_until(), Deadline.after(_WRITE_SECONDS))
+            self._written(lambda until: self._snapshots.fail(org, failed, self.busy_until(), until))
+
+    def _written(self, write: Callable[[Deadline], Answer]) -> Answer:
+        """What a write to the manifest answers, tried again for as long as a lease lasts while the database is away.
+
+        What has been frozen is not to be lost by an election. Each write can be done twice.
+        """
+        last = time.monotonic() + self._rules.lease_seconds
+        while True:
+            try:
+                return write(Deadline.after(_WRITE_SECONDS))
+            except StoreUnavailable:
+                if time.monotonic() > last or self._closed.wait(_PAUSE_SECONDS):
+                    raise
 
     def _beat(self) -> None:
         while not self._closed.wait(self._rules.lease_seconds / _BEATS_PER_LEASE):

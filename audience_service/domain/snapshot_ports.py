@@ -80,7 +80,7 @@ class SnapshotRepository(Protocol):
         """
 
     def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
-        """Make an attempt READY; answers with whether it was still the one to be made."""
+        """Make an attempt READY; answers with whether it was still the one to be made, or is READY already."""
 
     def fail(self, org: str, snapshot: Snapshot, busy_until: datetime, deadline: Deadline) -> None:
         """Make an attempt FAILED, if it was still the one to be made, and leave its rows to be swept."""

@@ -115,9 +115,10 @@ class MongoSnapshots:
             return self._collection.replace_one(scoped(org, same, free), changed).matched_count > 0
 
     def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
-        """Compare-and-set, the last thing that is written of a snapshot."""
+        """Compare-and-set, the last thing that is written of a snapshot; done already where its answer was lost."""
         changes = {"$set": {**results(snapshot), "modifydate": now()}, "$unset": {"lease": "", "lease_until": ""}}
-        return self._set(org, snapshot, changes, deadline)
+        made_or_not = {"state": {"$in": [SnapshotState.CREATING.value, SnapshotState.READY.value]}}
+        return self._set(org, snapshot, changes, deadline, made_or_not)
 
     def fail(self, org: str, snapshot: Snapshot, busy_until: datetime, deadline: Deadline) -> None:
         """Compare-and-set."""
@@ -143,7 +144,7 @@ class MongoSnapshots:
     def _set(
         self, org: str, snapshot: Snapshot, changes: Document, deadline: Deadline, held: Document | None = None
     ) -> bool:
-        """Change an attempt that is being made; answers with whether it was."""
+        """Change an attempt that is being made, or for which `held` holds; answers with whether it was."""
         same = {"_id": snapshot_sk(org, snapshot.id), "version": snapshot.attempt, **_CREATING, **(held or {})}
         with limited(self._database, deadline):
             return self._collection.update_one(scoped(org, same), changes).matched_count > 0

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from audience_service.domain import snapshot_maker
+from audience_service.domain.errors import StoreUnavailable
 from tests.client import Client, Refusal
 from tests.conftest import Service, run_service
 from tests.waiting import eventually
@@ -207,6 +208,30 @@ def test_a_lease_that_cannot_be_renewed_once_is_renewed_by_the_next_beat(
         eventually(lambda: service.store.database["audience_snapshot"].count_documents(found) == 1)
         go_on.set()
         eventually(lambda: other.client(org).call("GetSnapshot", {"id": early.id}).state == "READY")
+
+
+@pytest.mark.parametrize("write", ["renew", "finish"])
+@pytest.mark.parametrize("arrives", [False, True])
+def test_a_database_that_is_away_for_a_moment_costs_no_snapshot(
+    client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, write: str, arrives: bool
+) -> None:
+    ids = insert([{}, {}])
+    snapshots = type(service.store.snapshots)
+    original, times = getattr(snapshots, write), []
+
+    def away(*arguments: Any) -> Any:
+        times.append(write)
+        if len(times) < 3:
+            if arrives:
+                original(*arguments)
+            raise StoreUnavailable("the answer was lost")
+        return original(*arguments)
+
+    monkeypatch.setattr(snapshots, write, away)
+    monkeypatch.setattr(snapshot_maker, "_PAUSE_SECONDS", 0.01)
+    made = client.snapshot(filter=EVERYONE)
+    assert len(times) == 3
+    assert client.members(snapshotId=made.id) == sorted(ids)
 
 
 def test_calls_that_wait_leave_threads_for_others(
