@@ -31,6 +31,7 @@
     ├── UnusableAudience
     ├── SnapshotNotReady
     ├── TooManyStreams             retry later
+    ├── TooManySnapshots           retry later
     ├── StoreUnavailable           retry later
     ├── OutOfTime
     └── UnsupportedByStore
@@ -268,6 +269,13 @@ class TooManyStreams(AudienceError):
     """The server holds as many streams as it is set to."""
 
     reason = "TOO_MANY_STREAMS"
+    retry_after_seconds = 5.0
+
+
+class TooManySnapshots(AudienceError):
+    """The process makes as many snapshots, or has as many waiting, as it may."""
+
+    reason = "TOO_MANY_SNAPSHOTS"
     retry_after_seconds = 5.0
 
 

@@ -26,6 +26,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.UnusableAudience: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SnapshotNotReady: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManySnapshots: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.UnsupportedByStore: grpc.StatusCode.UNIMPLEMENTED,

@@ -16,7 +16,7 @@ from audience_service.domain.filters import CompiledFilter, FilterCompiler
 from audience_service.domain.filters.nodes import Or
 from audience_service.domain.populations import Populations
 from audience_service.domain.ready_snapshots import ReadySnapshots
-from audience_service.mongo import joins
+from audience_service.mongo import joins, subscribers
 from tests.client import Client, Refusal
 from tests.conftest import Service
 
@@ -181,9 +181,18 @@ def test_all_audiences_of_a_request_are_as_of_one_moment(
     assert choice.reasons["excluded"].node == Or((candidates.node,))
 
 
+@pytest.mark.parametrize("how", ["read", "looked up"])
 def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
-    service: Service, org: str, client: Client, insert: Insert, refused: Refused
+    service: Service,
+    org: str,
+    client: Client,
+    insert: Insert,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
+    if how == "looked up":
+        monkeypatch.setattr(subscribers, "_MOST_ADDRESSES", 0)
     insert(
         [
             {"id": "fine", "data": {"email": "fine@example.com", "phone": "+14155550100", "status": "active"}},
@@ -197,7 +206,7 @@ def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
             {"id": "away", "state": "archived", "data": {"status": "bounced"}},
         ]
     )
-    subscribers = [
+    records = [
         {"email": "case@example.com", "channel": "email", "status": "bounced"},
         {"email": "As@It.Is", "channel": "email", "status": "bounced"},
         {"email": "both@example.com", "channel": "email", "status": "complained"},
@@ -207,9 +216,9 @@ def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
         {"email": "wait@example.com", "channel": "email", "status": "pending"},
         {"channel": "email", "status": "unsubscribed"},
     ]
-    service.insert(org, [{"data": data} for data in subscribers], "subscriber")
-    service.insert(org, [{"state": "deleted", "data": {**subscribers[0], "email": "fine@example.com"}}], "subscriber")
-    service.insert(f"{org}2", [{"data": {**subscribers[0], "email": "fine@example.com"}}], "subscriber")
+    service.insert(org, [{"data": data} for data in records], "subscriber")
+    service.insert(org, [{"state": "deleted", "data": {**records[0], "email": "fine@example.com"}}], "subscriber")
+    service.insert(f"{org}2", [{"data": {**records[0], "email": "fine@example.com"}}], "subscriber")
     if service.kind == "embedded":
         refusal = refused(lambda: client.call("StreamMembers", {"filter": contact_filter(), "purpose": "email"}))
         assert refusal.info.reason == "UNSUPPORTED_BY_STORE"
@@ -224,6 +233,39 @@ def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
         assert {found.removeprefix("contact-") for found in client.members(**request)} == members
         assert exclusions(client, **request) == left_out
         assert len(members) + sum(left_out.values()) == len(client.members(filter=contact_filter()))
+
+
+ADDRESSES: list[Any] = ["a@b.c", " A@B.C\t", "x@y.z", "", " ", None, 7, 7.0, True, ["a@b.c", 7], [["x@y.z"]], {}]
+ADDRESSES += [[], [None], {"of": "a@b.c"}, [{"of": 1}], "+1 (415) 555", "+1415555", "a" * 2_000, "a\0b", "/a@b.c/"]
+
+
+@pytest.mark.parametrize("texts_alone", [True, False])
+def test_addresses_read_leave_out_whom_a_look_leaves_out(
+    real_service: Service, monkeypatch: pytest.MonkeyPatch, texts_alone: bool
+) -> None:
+    org = f"addresses{texts_alone}"
+    client = real_service.client(org)
+    ids = real_service.insert(org, [{"data": {"email": value, "phone": value}} for value in ADDRESSES] + [{}])
+    texts = [value for value in ADDRESSES if isinstance(value, str | None)]
+    for number, value in enumerate(texts if texts_alone else ADDRESSES):
+        channel, path = [("email", "email"), ("sms", "phone")][number % 2]
+        status = ["complained", "unsubscribed", "active"][number % 3]
+        record = {"data": {path: value, "channel": channel, "status": status}}
+        real_service.insert(org, [record], "subscriber")
+    request = {"filter": contact_filter(), "purpose": "ads"}
+    read = client.members(**request), exclusions(client, **request)
+    monkeypatch.setattr(subscribers, "_MOST_ADDRESSES", 0)
+    assert read == (client.members(**request), exclusions(client, **request))
+    assert 0 < len(read[0]) < len(ids)
+
+
+def test_addresses_that_take_long_to_find_are_looked_up(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = real_service.client("hurried")
+    real_service.insert("hurried", [{"data": {"email": "a@b.c"}}, {"data": {"email": "x@y.z"}}])
+    data = {"email": "a@b.c", "channel": "email", "status": "unsubscribed"}
+    real_service.insert("hurried", [{"data": data}], "subscriber")
+    monkeypatch.setattr(subscribers, "_READ_SECONDS", 0)
+    assert len(client.members(filter=contact_filter(), purpose="ads")) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 64])

@@ -83,7 +83,7 @@ class Harness:
             Insights(members, audiences, Baselines(0), 0),
         )
         partitions = Partitions(members, members, members)
-        populations = Populations(audiences, members, ReadySnapshots(None))  # type: ignore[arg-type]
+        populations = Populations(audiences, members, ReadySnapshots(None, members))  # type: ignore[arg-type]
         membership = MembershipServicer(
             Membership(members, populations, partitions, TokenSealer(b"key")),
             Checks(members, members, audiences, TokenSealer(b"key"), ["contact"]),

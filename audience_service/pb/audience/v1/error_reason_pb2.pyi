@@ -190,6 +190,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "SNAPSHOT_NOT_READY", "domain": "audience",
          "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
     """
+    TOO_MANY_SNAPSHOTS: _ErrorReason.ValueType  # 31
+    """TOO_MANY_SNAPSHOTS: the server makes as many snapshots, or has as many waiting for their turn, as it may; retry
+    after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+        {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience", "metadata": {"limit": "64"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience". Switch on
@@ -363,5 +369,11 @@ SNAPSHOT_NOT_READY: ErrorReason.ValueType  # 30
 
     {"reason": "SNAPSHOT_NOT_READY", "domain": "audience",
      "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
+"""
+TOO_MANY_SNAPSHOTS: ErrorReason.ValueType  # 31
+"""TOO_MANY_SNAPSHOTS: the server makes as many snapshots, or has as many waiting for their turn, as it may; retry
+after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+    {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience", "metadata": {"limit": "64"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
