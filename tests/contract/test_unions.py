@@ -173,7 +173,9 @@ def test_all_audiences_of_a_request_are_as_of_one_moment(
     days = itertools.count(1)
     compiler = FilterCompiler(["contact"], clock=lambda: datetime(2026, 1, next(days), tzinfo=UTC))
     store = service.store
-    populations = Populations(Audiences(store.segments, compiler), store.members, ReadySnapshots(store.snapshots))
+    populations = Populations(
+        Audiences(store.segments, compiler), store.members, ReadySnapshots(store.snapshots, store.members)
+    )
     call = Call(Caller("tester", org, frozenset()), Deadline.after(20))
     choice = populations.choose(call, Selection(name, exclude_audience_ids=[name]))
     candidates = choice.candidates
