@@ -40,8 +40,7 @@ Each leaf has a `reason`, a value of audience.v1.ErrorReason. rpc/errors.py hold
 to status codes; nothing else knows of them.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -179,16 +178,19 @@ class MissingScope(PermissionDenied):
 class NotFound(AudienceError):
     """The org has no such thing; the same answer where another org has it."""
 
+    kind = "record"
+
+    @classmethod
+    def of(cls, record_id: str) -> Self:
+        """The error for this id, which is cut in the metadata where it is absurdly long."""
+        return cls(f"the org has no {cls.kind} with this id", metadata={"id": record_id[:100]})
+
 
 class AudienceNotFound(NotFound):
     """The org has no living audience with this id."""
 
     reason = "AUDIENCE_NOT_FOUND"
-
-    @classmethod
-    def of(cls, audience_id: str) -> Self:
-        """The error for this id, which is cut in the metadata where it is absurdly long."""
-        return cls("the org has no living audience with this id", metadata={"id": audience_id[:100]})
+    kind = "living audience"
 
 
 class ContactNotFound(NotFound):
@@ -207,11 +209,7 @@ class SnapshotNotFound(NotFound):
     """The org has no snapshot with this id, or it was deleted or has expired."""
 
     reason = "SNAPSHOT_NOT_FOUND"
-
-    @classmethod
-    def of(cls, snapshot_id: str) -> Self:
-        """The error for this id, which is cut in the metadata where it is absurdly long."""
-        return cls("the org has no snapshot with this id", metadata={"id": snapshot_id[:100]})
+    kind = "snapshot"
 
 
 class AlreadyExists(AudienceError):
@@ -296,13 +294,3 @@ class UnsupportedByStore(AudienceError):
     """The embedded store is known to get this wrong; the message says what."""
 
     reason = "UNSUPPORTED_BY_STORE"
-
-
-@contextmanager
-def located(prefix: str) -> Iterator[None]:
-    """Put `prefix.` before the places that an error raised inside names, so that they read from the request."""
-    try:
-        yield
-    except AudienceError as error:
-        error.violations = tuple(Violation(f"{prefix}.{v.field}", v.description) for v in error.violations)
-        raise

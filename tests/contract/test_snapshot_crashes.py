@@ -5,13 +5,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from audience_service.domain import snapshot_maker
+from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import StoreUnavailable
+from audience_service.domain.snapshot import SnapshotState
+from audience_service.domain.snapshot_ports import Lease
 from tests.client import Client, Refusal
 from tests.conftest import Service, run_service
 from tests.waiting import eventually
@@ -142,6 +146,22 @@ def test_two_repeated_requests_at_once_begin_one_attempt(
         answers = [call.result() for call in calls]
     assert all(answer == answers[0] for answer in answers)
     assert [rows_of(service, f"{snapshot_id}.{attempt}") for attempt in (1, 2, 3)] == [2, 2, 0]
+    later = datetime.now(UTC) + timedelta(days=1)
+    service.store.sweeper.sweep(later, later)
+    assert [rows_of(service, f"{snapshot_id}.{attempt}") for attempt in (1, 2)] == [0, 2]
+
+
+def test_an_attempt_is_begun_once_though_it_has_failed_meanwhile(
+    client: Client, service: Service, org: str, insert: Insert
+) -> None:
+    insert([{}])
+    made = client.snapshot(filter=EVERYONE)
+    service.store.database["audience_snapshot"].update_one({"pk": made.id}, {"$set": {"state": "FAILED"}})
+    snapshots, until, deadline = service.store.snapshots, datetime.now(UTC) + timedelta(hours=1), Deadline.after(20)
+    second = replace(snapshots.get(org, made.id, deadline), state=SnapshotState.CREATING, attempt=2)
+    assert snapshots.take_over(org, second, Lease("a", until), until, deadline)
+    snapshots.fail(org, second, until, deadline)
+    assert not snapshots.take_over(org, second, Lease("b", until), until, deadline)
 
 
 def test_one_deleted_while_it_is_made_does_not_come_back(
