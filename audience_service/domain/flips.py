@@ -6,7 +6,7 @@ question, and at each the database can be asked: whatever holds between two of t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from audience_service.domain.caller import Deadline
@@ -72,7 +72,7 @@ def _dates(value: Any) -> Iterator[datetime]:
     """All dates in a value, stored as such or as text, which may lie between two."""
     match value:
         case datetime():
-            yield value if value.tzinfo else value.replace(tzinfo=UTC)
+            yield value
         case str():
             yield from neighbours(value)
         case dict() | list():

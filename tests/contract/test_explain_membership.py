@@ -159,6 +159,11 @@ def test_an_audience_in_a_filter_is_told_with_its_own_conditions(client: Client,
         ),
     ]
     assert explain(client, bob, audience_id=outer).member
+    stated = client.create(name="Stated", filter=contacts({"state": None})).id
+    [told, _] = explain(client, ann, {"$inAudience": stated}).condition.conditions
+    place = "filter.where_json.$inAudience"
+    inner_place = f"{place}.filter.where.state"
+    assert tree(told) == (place, "is in the audience 'Stated'", True, [(inner_place, "state is null or missing", True)])
     on_list = tree(explain(client, bob, audience_id=listed).condition)
     words = "is on the list of the audience 'Listed'"
     assert on_list == (
@@ -337,6 +342,9 @@ def test_of_several_dates_each_can_flip_and_some_cancel_out(timeline: Timeline) 
     assert timeline.flip({"opens": {"$lt": ago(30)}}, data) == old + end + MILLISECOND
     one = {"visits": {"$elemMatch": {"n": 1, "at": {"$gte": ago(30)}}}}
     assert timeline.flip(one, data) == old + end + MILLISECOND
+    assert timeline.flip({"opens.0": {"$gte": ago(30)}}, data) == old + end + MILLISECOND
+    assert timeline.flip({"opens.0": {"$gte": ago(30)}}, {"opens": [5, {"0": new}]}) == new + end + MILLISECOND
+    assert timeline.flip({"visits.1.at": {"$gte": ago(30)}}, data) == new + end + MILLISECOND
     exactly = {"$nor": [{"visits.at": {"$lt": ago(30)}}, {"visits.at": {"$gte": ago(19)}}]}
     assert timeline.flip(exactly, data) is None
     assert timeline.flip({"opens": {"$elemMatch": {"$gte": ago(30), "$lt": ago(10)}}}, data) is not None
@@ -361,6 +369,23 @@ def test_members_to_come_are_told_when(timeline: Timeline) -> None:
     assert timeline.flip({"renewal": soon}, {"renewal": far}) is None
     both = {"renewal": {**soon, "$gte": ago(0)}}
     assert timeline.flip(both, {"renewal": due}) == due - timedelta(days=7)
+
+
+def test_what_cannot_be_judged_at_a_moment_is_no_flip(timeline: Timeline) -> None:
+    year = datetime.now(UTC).year + 3
+    last_days = datetime(9999, 12, 25, tzinfo=UTC)
+    soon = {"$lte": {"$dateAdd": {"startDate": "$$NOW", "unit": "year", "amount": 9999 - year}}}  # until the year ends
+    assert timeline.flip({"at": soon}, {"at": last_days}) == last_days.replace(year=year)
+    due = from_now(days=2_000)  # when the other date has left the calendar
+    client = timeline.service.client(timeline.org)
+    [bob] = timeline.service.insert(timeline.org, [{"data": {"at": last_days.replace(year=9_000), "due": due}}])
+    answer = explain(client, bob, {"at": soon, "due": {"$lte": ago(0)}})
+    assert (answer.member, answer.HasField("flip_time")) == (False, False)
+    assert answer.condition.conditions[1].flip_time.ToDatetime(UTC) == due
+    fails_later = {"$nor": [{"at": {"$gte": ago(30)}}, {"$expr": {"$eq": [{"$divide": ["$n", 2]}, 2]}}]}
+    [ann] = timeline.service.insert(timeline.org, [{"data": {"at": from_now(days=-5), "n": "four"}}])
+    answer = explain(client, ann, fails_later)
+    assert (answer.member, answer.HasField("flip_time"), answer.time_unknown) == (False, False, False)
 
 
 def test_each_condition_has_its_own_flip_time(timeline: Timeline) -> None:
@@ -391,5 +416,7 @@ def test_a_filter_that_reads_now_in_an_expression_says_that_its_time_is_unknown(
     assert (date.HasField("flip_time"), told.HasField("flip_time")) == (True, False)
     recent = {"where": {"at": {"$gte": ago(30)}}}
     related = {"$related": {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}, **recent}}
+    assert explain(client, ann, {"$nor": [related]}).time_unknown
+    related["$related"]["where"] = expression
     assert explain(client, ann, {"$nor": [related]}).time_unknown
     assert not explain(client, ann, {"at": {"$gte": ago(30)}}).time_unknown
