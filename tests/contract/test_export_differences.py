@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -130,6 +131,27 @@ def test_a_snapshot_exports_those_frozen_and_counts_who_is_gone(client: Client, 
     assert told(messages) == [("add", 0, ["stays", "leaves"])]
     assert {found.reason: found.count for found in messages[-1].readiness.exclusions}["gone"] == 1
     assert messages[-1].readiness.member_count == 3
+
+
+@pytest.mark.parametrize("asked", ["sinceSnapshotId", "snapshotId"])
+def test_a_snapshot_whose_rows_go_midway_ends_it_without_readiness(
+    service: Service, client: Client, people: str, refused: Refused, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    members = type(service.store.members)
+    original = members.stream
+
+    def stream(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        client.call("DeleteSnapshot", {"id": people})
+        later = datetime.now(UTC) + timedelta(hours=2)
+        service.store.sweeper.sweep(later, later)
+        return original(*arguments)
+
+    monkeypatch.setattr(members, "stream", stream)
+    request = {"platform": "meta", "fields": ["email"], asked: people}
+    request |= {} if asked == "snapshotId" else {"filter": IN}
+    refusal = refused(lambda: client.call("ExportIdentifiers", request))
+    assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "SNAPSHOT_NOT_FOUND")
 
 
 def test_a_snapshot_that_is_not_the_orgs_or_of_another_datatype_is_refused(
