@@ -148,7 +148,7 @@ def test_a_snapshot_whose_rows_go_midway_ends_it_without_readiness(
         return original(*arguments)
 
     monkeypatch.setattr(members, "stream", stream)
-    request = {"platform": "meta", "fields": ["email"], asked: people}
+    request: dict[str, Any] = {"platform": "meta", "fields": ["email"], asked: people}
     request |= {} if asked == "snapshotId" else {"filter": IN}
     refusal = refused(lambda: client.call("ExportIdentifiers", request))
     assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "SNAPSHOT_NOT_FOUND")

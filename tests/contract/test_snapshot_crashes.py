@@ -220,10 +220,10 @@ def test_a_lease_that_cannot_be_renewed_once_is_renewed_by_the_next_beat(
         return renew(*arguments)
 
     monkeypatch.setattr(snapshots, "renew", fails_once)
-    with beside(service, snapshot_lease_seconds=0.4) as other:
+    with beside(service, snapshot_lease_seconds=4) as other:
         early = other.client(org).call("CreateSnapshot", {"filter": EVERYONE}, timeout=0.3)
         assert failed.wait(20)
-        far = datetime.now(UTC) + timedelta(seconds=1)
+        far = datetime.now(UTC) + timedelta(seconds=4)
         found = {"pk": early.id, "lease_until": {"$gt": far}}
         eventually(lambda: service.store.database["audience_snapshot"].count_documents(found) == 1)
         go_on.set()
