@@ -5,6 +5,7 @@ import hashlib
 import os
 import signal
 import threading
+from datetime import timedelta
 
 import structlog
 
@@ -28,6 +29,11 @@ from audience_service.domain.segments import Segments
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
+from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.rounds import Rounds
+from audience_service.domain.watches.tracker import Tracker
+from audience_service.domain.watches.watching import Keeping, Watching
+from audience_service.domain.watches.workers import Workers
 from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
@@ -82,6 +88,11 @@ class App:
         repositories = Repositories(store.plans, store.samples, store.members)
         populations = Populations(audiences, store.members)
         partitions = Partitions(store.partitions, store.slices, store.members)
+        asked, told = Bell(), Bell()
+        keeping = Keeping(timedelta(seconds=settings.watch_retention_seconds), settings.watch_checkpoint_seconds)
+        watching = Watching(store.watches, store.ledger, audiences, sealer, keeping, asked, told)
+        rounds = Rounds(store.watches, store.ledger, audiences, told)
+        self._workers = Workers(Tracker(store.watches, rounds, settings.watch_poll_seconds), asked)
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
@@ -102,7 +113,7 @@ class App:
                     settings.insights_min_cell,
                 ),
             ),
-            membership=MembershipServicer(Membership(store.members, populations, partitions, sealer)),
+            membership=MembershipServicer(Membership(store.members, populations, partitions, sealer), watching),
         )
         self._store = store
         self._datatypes = settings.datatypes
@@ -120,12 +131,14 @@ class App:
         """Serve, whether the database answers or not; health follows it."""
         self.server.start()
         self._watcher.start()
+        self._workers.start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Drain and close."""
         self._watch.set()
         self.server.stop(grace_seconds)
         self._watcher.join()
+        self._workers.stop()
         self._store.close()
 
     def _watch_store(self) -> None:

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     stream_idle_seconds: float = Field(60.0, gt=0, description="how long a client may leave a message before it is cut")
     insights_min_cell: int = Field(5, ge=0, description="the fewest contacts that a bucket of insights may tell of")
     insights_baseline_seconds: float = Field(300.0, ge=0, description="how long an org's baseline is kept for insights")
+    watch_poll_seconds: float = Field(2.0, gt=0, description="how often a watched audience is looked at for changes")
+    watch_checkpoint_seconds: float = Field(10.0, gt=0, description="how often a watcher is sent a sign at least")
+    watch_retention_seconds: float = Field(
+        604_800.0, ge=3_600, description="how long events are kept, and an audience tracked that nobody watches"
+    )
     reflection: bool = Field(True, description="whether clients may list the services")
     log_format: Literal["text", "json"] = Field("text", description="how log lines look")
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 
 from audience_service.domain.caller import Call
@@ -11,6 +12,7 @@ from audience_service.domain.errors import AudienceNotFound, InvalidArgument, In
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning, fits_struct, identity
 from audience_service.domain.ports import ContactList, Population, SegmentRepository
 from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
+from audience_service.domain.tokens import digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,29 @@ class Selection:
     purpose: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Defined:
+    """The members of an audience, and by what they are.
+
+    `definition` is a digest of its filter and those of the audiences in it; `versions` are those of the segments that
+    were read for it, lists included.
+    """
+
+    members: Population
+    definition: str
+    versions: Hashable
+
+
 class Audiences:
     """Finds what an id or a filter stands for, within the call's org."""
 
     def __init__(self, segments: SegmentRepository, compiler: FilterCompiler) -> None:
         self._segments = segments
         self._compiler = compiler
+
+    def at(self, moment: datetime) -> "Audiences":
+        """The same, with dates relative to now as they are at a moment."""
+        return Audiences(self._segments, self._compiler.at(moment))
 
     def population(self, call: Call, selection: Selection) -> Population:
         """The population that a caller means. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
@@ -98,6 +117,24 @@ class Audiences:
         with _usable(segment):
             return self.compile(call, _as_shown(segment.filter), segment.id)
 
+    def defined(self, call: Call, audience_id: str) -> Defined:
+        """The members of an audience, and by what they are. Raises AudienceNotFound, UnusableAudience."""
+        read: dict[str, Segment] = {}
+
+        def found(segment: Segment) -> Filter | ContactList:
+            read[segment.id] = segment
+            return self._standing_for(segment)
+
+        segment = self.get(call, audience_id)
+        members: Population | Filter = found(segment)
+        if isinstance(members, Filter):
+            with _usable(segment):
+                members = self._compiler.compile(
+                    _as_shown(members), lambda inner: found(self.get(call, inner)), (segment.id,)
+                )
+        filters = {name: identity(each.filter) for name, each in read.items() if each.type is SegmentType.DYNAMIC}
+        return Defined(members, digest(filters), tuple((name, each.version) for name, each in read.items()))
+
     def list_of(self, segment: Segment) -> ContactList:
         """The list of a stored static segment. Raises UnusableAudience where its datatype is not served."""
         with _usable(segment):
@@ -105,7 +142,9 @@ class Audiences:
 
     def _find(self, call: Call, audience_id: str) -> Filter | ContactList:
         """What an audience inside a filter stands for."""
-        segment = self.get(call, audience_id)
+        return self._standing_for(self.get(call, audience_id))
+
+    def _standing_for(self, segment: Segment) -> Filter | ContactList:
         return self.list_of(segment) if segment.type is SegmentType.STATIC else segment.filter
 
 

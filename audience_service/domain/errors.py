@@ -28,6 +28,7 @@
     ├── NotStatic
     ├── AudienceInUse
     ├── UnusableAudience
+    ├── WatchTokenExpired
     ├── TooManyStreams             retry later
     ├── StoreUnavailable           retry later
     ├── OutOfTime
@@ -243,6 +244,18 @@ class UnusableAudience(AudienceError):
     """The audience's saved filter is not one that this service can run."""
 
     reason = "UNUSABLE_AUDIENCE"
+
+
+class WatchTokenExpired(AudienceError):
+    """The events behind a resume token are not there any more."""
+
+    reason = "WATCH_TOKEN_EXPIRED"
+
+    @classmethod
+    def since(cls, why: str) -> Self:
+        """The error, and why they are not."""
+        message = f"{why}; watch again without the token, and read who is in anew"
+        return cls(message, metadata={"why": why})
 
 
 class TooManyStreams(AudienceError):

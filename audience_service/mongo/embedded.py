@@ -21,6 +21,8 @@ from audience_service.domain.filters.compile import emit
 from audience_service.domain.filters.nodes import Related, Suppressed, joins
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, Population, Record
+from audience_service.domain.watches.watch import Flip
+from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
@@ -134,6 +136,29 @@ class EmbeddedLists(MongoLists):
         """As on MongoDB, or refused."""
         with _refused(population):
             super().freeze(org, contacts, population, deadline)
+
+
+class EmbeddedLedger(MongoLedger):
+    """MongoLedger that refuses what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def record(self, org: str, generation: str, population: Population, deadline: Deadline) -> None:
+        """As on MongoDB, or refused."""
+        with _refused(population):
+            super().record(org, generation, population, deadline)
+
+    def differences(
+        self, org: str, generation: str, population: Population, deadline: Deadline
+    ) -> Generator[list[str], None, None]:
+        """As on MongoDB, or refused."""
+        with _refused(population):
+            yield from super().differences(org, generation, population, deadline)
+
+    def judge(
+        self, org: str, generation: str, population: Population, keys: Sequence[str], deadline: Deadline
+    ) -> list[Flip]:
+        """As on MongoDB, or refused."""
+        with _refused(population):
+            return super().judge(org, generation, population, keys, deadline)
 
 
 class EmbeddedPlans(MongoPlans):

@@ -6,7 +6,17 @@ from typing import Any
 
 from pymongo.database import Database
 
-from audience_service.mongo.collections import LISTS, PARTITIONS, SEGMENTS, SUBSCRIBERS, USES, VERSIONS
+from audience_service.mongo.collections import (
+    LEDGER,
+    LISTS,
+    PARTITIONS,
+    SEGMENTS,
+    SUBSCRIBERS,
+    TRACKED,
+    USES,
+    VERSIONS,
+    WATCHES,
+)
 
 Keys = tuple[tuple[str, int], ...]
 
@@ -43,6 +53,7 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
         Index(LISTS, (("pk", 1), ("audience", 1)), "taking contacts off a list; the lists of a contact"),
         Index(SUBSCRIBERS, (("data.email", 1), ("sk", 1)), "who may not be reached by email"),
         Index(SUBSCRIBERS, (("data.phone", 1), ("sk", 1)), "who may not be reached by phone"),
+        Index(WATCHES, (("lease_until", 1),), "watched audiences that no process tracks"),
         Index(
             PARTITIONS, (("expire_at", 1),), "parts that nobody reads any more are removed", {"expireAfterSeconds": 0}
         ),
@@ -78,6 +89,6 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
 
     Under one that ignores case, the range of sk that is org "acme" would hold "ACME" too: they must not be served.
     """
-    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS, PARTITIONS, SUBSCRIBERS}
+    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS, PARTITIONS, WATCHES, LEDGER, TRACKED, SUBSCRIBERS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

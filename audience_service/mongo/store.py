@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pymongo import ReadPreference
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
@@ -22,9 +23,11 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
+from audience_service.domain.watches.ports import LedgerRepository, WatchRepository
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
     EmbeddedInsights,
+    EmbeddedLedger,
     EmbeddedLists,
     EmbeddedMembers,
     EmbeddedPlans,
@@ -35,6 +38,7 @@ from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.insights import MongoInsights
 from audience_service.mongo.landmarks import LandmarkReader
+from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.partitions import MongoPartitions
@@ -45,6 +49,7 @@ from audience_service.mongo.slices import MongoSlices
 from audience_service.mongo.turns import EmbeddedSegments, EmbeddedUses, EmbeddedVersions
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
+from audience_service.mongo.watches import MongoWatches
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Store:
     slices: SliceRepository
     landmarks: LandmarkReader
     insights: InsightRepository
+    watches: WatchRepository
+    ledger: LedgerRepository
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
@@ -103,6 +110,8 @@ def mongo_store(uri: str, database: str) -> Store:
     """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
     connected = connect(uri, database)
     landmarks = LandmarkReader(connected)
+    # Whatever the URI says of reads: one that is behind would find changes that are none.
+    primary = connected.with_options(read_preference=ReadPreference.PRIMARY)
     return Store(
         segments=MongoSegments(connected),
         versions=MongoVersions(connected),
@@ -115,6 +124,8 @@ def mongo_store(uri: str, database: str) -> Store:
         slices=MongoSlices(connected, landmarks),
         landmarks=landmarks,
         insights=MongoInsights(connected),
+        watches=MongoWatches(primary),
+        ledger=MongoLedger(primary),
         database=connected,
     )
 
@@ -138,5 +149,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         slices=EmbeddedSlices(database, landmarks),
         landmarks=landmarks,
         insights=EmbeddedInsights(),
+        watches=MongoWatches(database),
+        ledger=EmbeddedLedger(database),
         database=database,
     )

@@ -1,22 +1,26 @@
 """MembershipService on the wire."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
 import grpc
 
 from audience_service.domain.membership import Membership
+from audience_service.domain.watches.watching import Watching
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
 from audience_service.rpc.call import current_call
 from audience_service.rpc.codec import decode_members, decode_partition, decode_size, encode_batches
+from audience_service.rpc.watch_codec import encode_watch
 
 
 class MembershipServicer(MembershipServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, watching: Watching) -> None:
         self._membership = membership
+        self._watching = watching
 
     def StreamMembers(
         self, request: pb.StreamMembersRequest, context: grpc.ServicerContext
@@ -29,3 +33,14 @@ class MembershipServicer(MembershipServiceServicer):
         with closing(batches):
             for batch in batches:
                 yield from encode_batches(batch)
+
+    def WatchMembership(
+        self, request: pb.WatchMembershipRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchMembershipResponse]:
+        """Send who enters and exits."""
+        gone = threading.Event()
+        context.add_callback(gone.set)
+        batches = self._watching.watch(current_call(), request.audience_id, request.resume_token, gone.is_set)
+        with closing(batches):
+            for batch in batches:
+                yield encode_watch(batch)

@@ -1,6 +1,7 @@
 """Servicers behind the interceptor, by grpc's own test server: decoding, errors midway, slots, deadlines."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, cast
 
 import grpc
@@ -23,6 +24,8 @@ from audience_service.domain.populations import Populations
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach import Reach
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.watching import Keeping, Watching
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.interceptor import CallInterceptor, Method, Timeouts
@@ -81,7 +84,9 @@ class Harness:
         )
         partitions = Partitions(members, members, members)
         populations = Populations(audiences, members)
-        membership = MembershipServicer(Membership(members, populations, partitions, TokenSealer(b"key")))
+        sealer = TokenSealer(b"key")
+        watching = Watching(members, members, audiences, sealer, Keeping(timedelta(days=1), 10), Bell(), Bell())
+        membership = MembershipServicer(Membership(members, populations, partitions, sealer), watching)
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):
             handlers: dict[str, Callable[..., Any]] = {}

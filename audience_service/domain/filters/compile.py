@@ -85,6 +85,10 @@ class FilterCompiler:
         self._clock = clock
         self._limits = limits or Limits()
 
+    def at(self, moment: datetime) -> "FilterCompiler":
+        """The same compiler, to which it is always that moment."""
+        return FilterCompiler(self._datatypes, self._related, self._limits, lambda: moment)
+
     def check_datatype(self, datatype: str) -> str:
         """The datatype, if it is served. Raises InvalidFilter, DatatypeNotAllowed."""
         if not datatype:

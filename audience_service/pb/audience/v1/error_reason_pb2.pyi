@@ -189,6 +189,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "SNAPSHOT_NOT_READY", "domain": "audience",
          "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
     """
+    WATCH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 31
+    """WATCH_TOKEN_EXPIRED: the events behind a resume token are not there any more; watch again without it, and read who
+    is in anew. The metadata says why they are not. OUT_OF_RANGE.
+
+        {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
+         "metadata": {"why": "the next events are older than they are kept"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience". Switch on
@@ -361,5 +368,12 @@ SNAPSHOT_NOT_READY: ErrorReason.ValueType  # 30
 
     {"reason": "SNAPSHOT_NOT_READY", "domain": "audience",
      "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
+"""
+WATCH_TOKEN_EXPIRED: ErrorReason.ValueType  # 31
+"""WATCH_TOKEN_EXPIRED: the events behind a resume token are not there any more; watch again without it, and read who
+is in anew. The metadata says why they are not. OUT_OF_RANGE.
+
+    {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
+     "metadata": {"why": "the next events are older than they are kept"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,132 @@
+"""One process's share of the tracking: it claims watches, and lets their rounds run when they are due."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.clock import now
+from audience_service.domain.errors import AudienceError
+from audience_service.domain.watches.ports import Overtaken, WatchRepository
+from audience_service.domain.watches.rounds import Rounds
+
+_LEASE = timedelta(seconds=15)
+"""How long a watch whose process has died stands still."""
+_LEASE_ROUNDS = 3
+"""A lease lasts for as many rounds as took the last one's time, or a slow round would never end as its owner's."""
+_REST = 9
+"""Rounds of one audience take a tenth of the time at most."""
+_CLAIM_SECONDS = 1.0
+_CALL_SECONDS = 10.0
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A leased watch, and when its next round is due on the monotonic clock."""
+
+    org: str
+    audience_id: str
+    lease: str
+    due: float = 0.0
+    took: float = 0.0
+    busy: bool = False
+
+
+class Tracker:
+    """Any number of threads may call `step`; each runs the round of another watch."""
+
+    def __init__(
+        self,
+        watches: WatchRepository,
+        rounds: Rounds,
+        poll_seconds: float,
+        clock: Callable[[], datetime] = now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watches = watches
+        self._rounds = rounds
+        self._poll_seconds = poll_seconds
+        self._clock = clock
+        self._monotonic = monotonic
+        self._held: list[_Held] = []
+        self._lock = threading.Lock()
+        self._claim_at = 0.0
+
+    def step(self) -> float:
+        """Run the round that is due for longest, if any is; answers with the seconds until something may be due."""
+        self._claim()
+        held = self._next()
+        if held is None:
+            return self._idle_seconds()
+        begun = self._monotonic()
+        try:
+            self._run(held)
+        finally:
+            ended = self._monotonic()
+            with self._lock:
+                held.took = ended - begun
+                held.due = ended + max(self._poll_seconds, _REST * held.took)
+                held.busy = False
+        return self._idle_seconds()
+
+    def look(self) -> None:
+        """There is something new to claim: do not wait to look for it."""
+        self._claim_at = 0.0
+
+    def release(self) -> None:
+        """Give all watches up, for others to go on with at once. To be called when nobody calls `step` any more."""
+        while self._held:
+            held = self._held.pop()
+            self._watches.release(held.org, held.audience_id, held.lease, Deadline.after(_CALL_SECONDS))
+
+    def _claim(self) -> None:
+        """Take one free watch at a time, so that processes that start together share them."""
+        with self._lock:
+            if self._monotonic() < self._claim_at:
+                return
+            self._claim_at = self._monotonic() + _CLAIM_SECONDS
+        moment, lease = self._clock(), uuid.uuid4().hex
+        found = self._watches.claim(lease, moment, moment + _LEASE, Deadline.after(_CALL_SECONDS))
+        if found:
+            with self._lock:
+                self._held.append(_Held(*found, lease))
+                self._claim_at = 0.0
+
+    def _next(self) -> _Held | None:
+        with self._lock:
+            moment = self._monotonic()
+            due = [held for held in self._held if not held.busy and held.due <= moment]
+            if not due:
+                return None
+            chosen = min(due, key=lambda held: held.due)
+            chosen.busy = True
+            return chosen
+
+    def _idle_seconds(self) -> float:
+        with self._lock:
+            moments = [held.due for held in self._held if not held.busy]
+            return max(min([self._claim_at, *moments]) - self._monotonic(), 0.0)
+
+    def _run(self, held: _Held) -> None:
+        until = self._clock() + max(_LEASE, timedelta(seconds=_LEASE_ROUNDS * held.took))
+        try:
+            watch = self._watches.renew(held.org, held.audience_id, held.lease, until, Deadline.after(_CALL_SECONDS))
+            if watch is None:
+                self._drop(held)
+                return
+            self._rounds.run(watch, held.lease)
+        except Overtaken:
+            _log.info("overtaken", org=held.org, audience=held.audience_id)
+        except AudienceError as error:
+            _log.warning("round failed", org=held.org, audience=held.audience_id, reason=error.reason)
+
+    def _drop(self, held: _Held) -> None:
+        with self._lock:
+            self._held.remove(held)

@@ -1,0 +1,211 @@
+"""Rounds of tracking run step by step, on every store: what happens in the midst of one, and at its end."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.segment import Segment, SegmentType
+from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.ports import Overtaken
+from audience_service.domain.watches.rounds import Rounds
+from audience_service.domain.watches.watch import Watch
+from tests.conftest import Service
+from tests.midst import Midst
+
+NEVER = Deadline(None)
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LATELY = {"lastOpened": {"$gte": {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}}}
+
+
+class Tracked:
+    """An audience of an org that is tracked by whoever says so."""
+
+    def __init__(self, service: Service, org: str, where: dict[str, Any]) -> None:
+        self.service, self.store, self.org = service, service.store, org
+        self.audience = f"segment-{org}"
+        segment = Segment(self.audience, org, "", SegmentType.DYNAMIC, Filter("contact", where))
+        self.store.segments.insert(org, segment, None, NEVER)
+        # Leased to the test for good, so that the service's own tracker leaves it alone.
+        self.lease = "the test's"
+        self.store.watches.want(org, self.audience, NOON + timedelta(days=1_000), NEVER)
+        self.claim(self.lease)
+
+    def claim(self, lease: str) -> None:
+        """Lease it, whoever holds it."""
+        forever = {"lease": lease, "lease_until": datetime(2999, 1, 1, tzinfo=UTC)}
+        self.store.database["audience_watch"].update_one({"audience": self.audience}, {"$set": forever})
+
+    def watch(self) -> Watch:
+        """How far it is tracked."""
+        watch = self.store.watches.get(self.org, self.audience, NEVER)
+        assert watch is not None
+        return watch
+
+    def round(self, moment: datetime = NOON, *, lease: str = "", **replaced: Any) -> None:
+        """Run a round at a moment, with some repositories replaced."""
+        parts = {"watches": self.store.watches, "ledger": self.store.ledger, **replaced}
+        audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
+        rounds = Rounds(parts["watches"], parts["ledger"], audiences, Bell(), lambda: moment)
+        rounds.run(self.watch(), lease or self.lease)
+
+    def events(self) -> list[tuple[str, str]]:
+        """What the ledger has."""
+        events = self.store.ledger.read(self.org, self.watch().generation, 0, None, 1_000, NEVER)
+        return [(event.flip.change.value, event.flip.pk) for event in events]
+
+    def update(self, key: str, **fields: Any) -> None:
+        """Change fields of a contact."""
+        sk = f"{self.org}/contact/{key}"
+        self.store.database["contact"].update_one({"sk": sk}, {"$set": fields})
+
+    def define(self, where: dict[str, Any]) -> None:
+        """Edit the segment."""
+        change = {"$set": {"data.filter.where": where}, "$inc": {"version": 1}}
+        self.store.database["segment"].update_one({"pk": self.audience}, change)
+
+
+@pytest.fixture
+def tracked(service: Service, org: str) -> Callable[[dict[str, Any]], Tracked]:
+    """An audience of the test's org, by its filter."""
+    return lambda where: Tracked(service, org, where)
+
+
+def test_nobody_is_judged_by_a_filter_that_was_no_more(service: Service, org: str, tracked: Any) -> None:
+    service.insert(org, [{"id": "a", "data": {"plan": "free", "score": 1}}])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+
+    def edit_and_pay() -> None:
+        audience.define({"score": {"$gte": 5}})
+        audience.update("a", **{"data.plan": "paid"})
+
+    service.insert(org, [{"id": "b", "data": {"plan": "paid"}}])
+    with pytest.raises(Overtaken):
+        audience.round(ledger=Midst(service.store.ledger, "judge", before=edit_and_pay))
+    audience.round()
+    assert audience.events() == []
+
+
+def test_a_process_whose_clock_is_behind_takes_nothing_back(service: Service, org: str, tracked: Any) -> None:
+    service.insert(org, [{"id": "a", "data": {"lastOpened": NOON - timedelta(days=30)}}])
+    audience = tracked(LATELY)
+    audience.round()
+    audience.round(NOON + timedelta(seconds=2))
+    assert audience.events() == [("exited", "contact-a")]
+    audience.round(NOON - timedelta(hours=1))
+    assert audience.events() == [("exited", "contact-a")]
+    assert audience.watch().as_of == NOON + timedelta(seconds=2)
+
+
+def test_what_a_process_recorded_that_died_meanwhile_is_removed(service: Service, org: str, tracked: Any) -> None:
+    service.insert(org, [{"id": "a", "data": {"plan": "paid"}}])
+    audience = tracked({"plan": "paid"})
+
+    def die() -> None:
+        raise RuntimeError("dies")
+
+    with pytest.raises(RuntimeError):
+        audience.round(ledger=Midst(service.store.ledger, "record", after=die))
+    [left_behind] = audience.watch().garbage
+    assert (audience.watch().generation, rows(service, left_behind)) == ("", 1)
+    audience.round()
+    assert (rows(service, left_behind), rows(service, audience.watch().generation)) == (0, 1)
+    assert audience.watch().garbage == ()
+
+
+def test_a_generation_that_somebody_else_began_meanwhile_stands(service: Service, org: str, tracked: Any) -> None:
+    service.insert(org, [{"id": "a", "data": {"plan": "paid"}}])
+    audience = tracked({"plan": "paid"})
+
+    def take_over() -> None:
+        audience.claim("theirs")
+        audience.round(lease="theirs")
+
+    with pytest.raises(Overtaken):
+        audience.round(ledger=Midst(service.store.ledger, "record", after=take_over))
+    begun = audience.watch().generation
+    audience.claim(audience.lease)
+    audience.round()
+    assert audience.watch().generation == begun
+    assert audience.events() == []
+
+
+def test_a_generation_that_somebody_else_removed_meanwhile_does_not_begin(
+    service: Service, org: str, tracked: Any
+) -> None:
+    audience = tracked({"plan": "paid"})
+
+    def die() -> None:
+        raise RuntimeError("dies")
+
+    def take_over_and_die() -> None:
+        audience.claim("theirs")
+        with pytest.raises(RuntimeError):
+            audience.round(lease="theirs", ledger=Midst(service.store.ledger, "record", before=die))
+
+    with pytest.raises(Overtaken):
+        audience.round(ledger=Midst(service.store.ledger, "record", after=take_over_and_die))
+    assert audience.watch().generation == ""
+
+
+def test_events_that_were_appended_and_not_applied_are_applied_first(service: Service, org: str, tracked: Any) -> None:
+    service.insert(org, [{"id": "a"}])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    audience.update("a", **{"data.plan": "paid"})
+
+    def die() -> None:
+        raise RuntimeError("dies")
+
+    with pytest.raises(RuntimeError):
+        audience.round(ledger=Midst(service.store.ledger, "append", after=die))
+    assert (audience.watch().seq, audience.events()) == (0, [("entered", "contact-a")])
+    audience.update("a", **{"data.plan": "free"})
+    audience.round(NOON + timedelta(seconds=1))
+    assert audience.events() == [("entered", "contact-a"), ("exited", "contact-a")]
+    assert audience.watch().seq == 2
+
+
+def test_who_has_lost_the_lease_appends_nothing_behind_what_others_did(
+    service: Service, org: str, tracked: Any
+) -> None:
+    service.insert(org, [{"id": "a"}, {"id": "b"}])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    audience.update("a", **{"data.plan": "paid"})
+    audience.update("b", **{"data.plan": "paid"})
+
+    def take_over() -> None:
+        audience.claim("theirs")
+        audience.update("b", **{"data.plan": "free"})
+        audience.round(lease="theirs")
+
+    with pytest.raises(Overtaken):
+        audience.round(ledger=Midst(service.store.ledger, "append", before=take_over))
+    assert audience.events() == [("entered", "contact-a")]
+
+
+def test_a_filter_that_fails_is_told_and_mended_by_the_next_round(service: Service, org: str, tracked: Any) -> None:
+    service.insert(org, [{"id": "a", "data": {"plan": "paid"}}])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    audience.define({"plan": {"$near": 1}})
+    audience.round()
+    failure = audience.watch().failure
+    assert failure is not None
+    assert failure.reason == "UNUSABLE_AUDIENCE"
+    audience.define({"plan": "free"})
+    audience.round()
+    assert audience.watch().failure is None
+    assert audience.events() == [("exited", "contact-a")]
+
+
+def rows(service: Service, generation: str) -> int:
+    """How many members are recorded for a generation."""
+    found = service.store.database["audience_tracked"].find({}, {"_id": 1})
+    return sum(row["_id"].startswith(f"{generation}/") for row in found)
