@@ -11,11 +11,13 @@ import structlog
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
+from audience_service.domain.checks import Checks
 from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.explain import Explain, Repositories
+from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
@@ -113,7 +115,12 @@ class App:
                     settings.insights_min_cell,
                 ),
             ),
-            membership=MembershipServicer(Membership(store.members, populations, partitions, sealer), watching),
+            membership=MembershipServicer(
+                Membership(store.members, populations, partitions, sealer),
+                Checks(store.checks, store.segments, audiences, sealer, settings.datatypes),
+                MembershipExplanations(store.checks, audiences),
+                watching,
+            ),
         )
         self._store = store
         self._datatypes = settings.datatypes

@@ -1,5 +1,6 @@
 """The rows of the table. A new RPC gets a line here and, beside it, its reference in reference.py."""
 
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from bench.processes import KEY, Server, bare_server
 
 FIELDS = ["email", "country", "tags", "score", "lastEmailOpenedAt"]
 _BUCKETS = 100
+_CHECKED = 1_000
 _COUNTED = ("country", "region", "city", "gender", "language", "company", "job", "lifecycleStage", "source",
             "lastOpened", "lastClicked", "created", "ageBand", "score", "tags")  # fmt: skip
 """The dimensions in the reference's order."""
@@ -125,6 +127,7 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
     )
     yield from _overlap_rows(client, database)
     yield from _insight_rows(client, database)
+    yield _check_row(client, database)
     yield Row(
         "StreamMembers, ids",
         "find_raw_batches, undecoded",
@@ -219,6 +222,28 @@ def _save(client: Client, name: str, where: dict[str, Any]) -> Any:
     """A new dynamic segment."""
     create = segments.CreateSegmentRequest(segment=resources.Segment(name=name, filter=_filter(where)))
     return client.unary("SegmentService/CreateSegment", create, resources.Segment)
+
+
+def _check_row(client: Client, database: reference.Contacts) -> Row:
+    """A thousand contacts from all over the org, and ten filters on them."""
+    scores = range(5, 100, 10)
+    ids = [_save(client, f"score {score}", {"score": {"$gte": score}}).id for score in scores]
+    by_hand = [{"data.score": {"$gte": score}} for score in scores]
+    every = max(1, database["contact"].count_documents(reference.in_org(LARGE, {})) // _CHECKED)
+    found = database["contact"].find(reference.in_org(LARGE, {}), {"pk": 1}, sort=[("sk", 1)])
+    contacts = [record["pk"] for record in itertools.islice(found, 0, every * _CHECKED, every)]
+    request = membership.CheckMembershipRequest(audience_ids=ids, contact_ids=contacts)
+
+    def check() -> dict[str, list[int]]:
+        answer = client.unary("MembershipService/CheckMembership", request, membership.CheckMembershipResponse)
+        return {one.contact_id: [ids.index(name) for name in one.audience_ids] for one in answer.memberships}
+
+    return Row(
+        "CheckMembership, 1,000 contacts, 10 audiences",
+        "ten finds by $in of pk",
+        check,
+        lambda: reference.memberships(database, LARGE, by_hand, contacts),
+    )
 
 
 def _insight_rows(client: Client, database: reference.Contacts) -> Iterator[Row]:

@@ -12,11 +12,15 @@ from google.protobuf.message import Message
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2, segment_service_pb2
 
 _CREATE = segment_service_pb2.CreateSegmentRequest
+_EXPLAIN = membership_service_pb2.ExplainMembershipRequest
 _RPCS: list[tuple[str, str, type[Message]]] = [
     ("unary_unary", "SegmentService/CreateSegment", _CREATE),
     ("unary_unary", "ReachService/EstimateReach", reach_service_pb2.EstimateReachRequest),
     ("unary_stream", "MembershipService/StreamMembers", membership_service_pb2.StreamMembersRequest),
+    ("unary_unary", "MembershipService/ExplainMembership", _EXPLAIN),
 ]
+FUZZED_CONTACT = "contact-fuzzed"
+"""The contact that is asked about."""
 _VALIDATE_ONLY = b"\x20\x01"
 """CreateSegmentRequest.validate_only in bytes, put before and behind whatever becomes of the others: none is saved."""
 
@@ -37,7 +41,7 @@ class Fuzzer:
     def requests(self, number: int) -> Iterator[tuple[str, str, bytes]]:
         """The kind of call, its method and the request."""
         for _ in range(number):
-            [(kind, path, message)] = self._dice.choices(_RPCS, (3, 3, 1))
+            [(kind, path, message)] = self._dice.choices(_RPCS, (3, 3, 1, 1))
             raw = self._bytes(message)
             yield kind, path, _VALIDATE_ONLY + raw + _VALIDATE_ONLY if message is _CREATE else raw
 
@@ -56,7 +60,8 @@ class Fuzzer:
             written = {"datatype": "contact", "where": self._object(3)}
         if kind is _CREATE:
             return ParseDict({"segment": {"name": self._word(), "type": "dynamic", "filter": written}}, kind())
-        return ParseDict({"filter": written}, kind())
+        contact = {"contactId": FUZZED_CONTACT} if kind is _EXPLAIN else {}
+        return ParseDict({"filter": written, **contact}, kind())
 
     def _text(self) -> str:
         text = self._dice.choice(self._texts)

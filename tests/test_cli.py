@@ -210,17 +210,18 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         return done.stdout
 
     methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 21
+    assert len(methods) == 30
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
+    [contact] = service.insert("curl", [{}])
     everyone = {"filter": {"datatype": "contact", "where": {}}}
     requests: dict[str, dict[str, Any]] = {
         "CreateSegment": {"segment": {"name": "curled", **everyone}},
         "GetSegment": {"id": static.id},
         "ListSegments": {},
         "UpdateSegment": {"segment": {"id": static.id, "name": "renamed"}, "updateMask": "name"},
-        "AddSegmentContacts": {"id": static.id, "contactIds": service.insert("curl", [{}])},
+        "AddSegmentContacts": {"id": static.id, "contactIds": [contact]},
         "RemoveSegmentContacts": {"id": static.id, "contactIds": ["contact-1"]},
         "ListSegmentContacts": {"id": static.id},
         "ListSegmentVersions": {"id": static.id},
@@ -234,15 +235,23 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "StreamReach": everyone,
         "GetInsights": {"id": static.id},
         "StreamMembers": everyone,
+        "CheckMembership": {"audienceIds": [static.id], "contactIds": ["contact-1"]},
+        "ListAudiencesOfContact": {"contactId": contact},
+        "ExplainMembership": {"contactId": contact, **everyone},
         "GetOverlap": {"id": static.id, "otherId": static.id},
         "GetOverlapRegions": {"audienceIds": [static.id, client.create(name="other", **everyone).id]},
         "DeleteSegment": {"id": static.id},
     }
-    assert {name.rpartition("/")[2] for name in methods} == set(requests)
+    assert {name.rpartition("/")[2] for name in methods} == {*requests, "WatchMembership"}
     paths = {name.rpartition("/")[2]: name for name in methods}
     if service.kind == "embedded":
         del requests["ExplainFilter"]  # it has no plans
         del requests["GetInsights"]  # it refuses that one
+    endless = [*curl, *headers, "-d", json.dumps({"audienceId": static.id}), f"{address}/{paths['WatchMembership']}"]
+    with subprocess.Popen(endless, stdout=subprocess.PIPE) as watching:  # noqa: S603
+        assert watching.stdout
+        assert watching.stdout.read(1) == b"{"
+        watching.terminate()
     for rpc, request in requests.items():
         assert buf(*headers, "-d", json.dumps(request), f"{address}/{paths[rpc]}").startswith("{"), rpc
 

@@ -102,6 +102,9 @@ def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> 
         for rpc, request in (
             ("EstimateReach", {"filter": EVERYONE}),
             ("StreamMembers", {"filter": EVERYONE}),
+            ("CheckMembership", {"audienceIds": ["segment-1"], "contactIds": ["contact-1"]}),
+            ("ListAudiencesOfContact", {"contactId": "contact-1"}),
+            ("ExplainMembership", {"filter": EVERYONE, "contactId": "contact-1"}),
             ("GetSegment", {"id": "segment-1"}),
             ("CreateSegment", {"segment": {"name": "x", "filter": EVERYONE}}),
         ):

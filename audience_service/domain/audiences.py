@@ -1,15 +1,32 @@
 """From an audience's id, or an unsaved filter, to the population behind it."""
 
 import json
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from audience_service.domain.caller import Call
-from audience_service.domain.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience, located
-from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning, fits_struct, identity
+from audience_service.domain.errors import (
+    AudienceNotFound,
+    InvalidArgument,
+    InvalidFilter,
+    UnusableAudience,
+    Violation,
+    located,
+)
+from audience_service.domain.filters import (
+    CompiledFilter,
+    Filter,
+    FilterCompiler,
+    FilterWarning,
+    Limits,
+    fits_struct,
+    identity,
+)
+from audience_service.domain.filters.nodes import Node
+from audience_service.domain.filters.references import audience_references
 from audience_service.domain.ports import ContactList, Population, SegmentRepository
 from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 from audience_service.domain.tokens import digest
@@ -48,13 +65,37 @@ class Defined:
 class Audiences:
     """Finds what an id or a filter stands for, within the call's org."""
 
-    def __init__(self, segments: SegmentRepository, compiler: FilterCompiler) -> None:
+    def __init__(
+        self, segments: SegmentRepository, compiler: FilterCompiler, known: Mapping[str, Segment] | None = None
+    ) -> None:
         self._segments = segments
         self._compiler = compiler
+        self._known = known or {}
 
     def at(self, moment: datetime) -> "Audiences":
-        """The same, with dates relative to now as they are at a moment."""
-        return Audiences(self._segments, self._compiler.at(moment))
+        """The same, their filters compiled as of a moment."""
+        return Audiences(self._segments, self._compiler.at(moment), self._known)
+
+    def knowing(self, call: Call, segments: Iterable[Segment], filters: Iterable[Filter] = ()) -> "Audiences":
+        """The same, which need not ask again for these segments, nor for the audiences in their filters and in others.
+
+        They are read level by level, as audiences stand inside one another, each level by one query.
+        """
+        known = {segment.id: segment for segment in segments}
+        level = [*(_filter_of(segment) for segment in known.values()), *filters]
+        for _ in range(Limits().audience_depth):
+            inside = frozenset().union(*(audience_references(written.where) for written in level))
+            if not (wanted := sorted(inside - known.keys())):
+                break
+            found = self._segments.get_many(call.org, wanted, call.deadline)
+            known.update(found)
+            level = [_filter_of(segment) for segment in found.values()]
+        return Audiences(self._segments, self._compiler, known)
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """The names of the audiences that are known, by id."""
+        return {segment.id: segment.name for segment in self._known.values()}
 
     def population(self, call: Call, selection: Selection) -> Population:
         """The population that a caller means. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
@@ -83,7 +124,11 @@ class Audiences:
 
         Raises InvalidFilter and its kin, and AudienceNotFound, with places from `where` on.
         """
-        return self._compiler.compile(written, partial(self._find, call), (within,) if within else ())
+        return self._compiler.compile(written, partial(self.source, call), (within,) if within else ())
+
+    def parse(self, written: Filter) -> Node:
+        """The nodes of a filter as it is written. Raises as `compile` does for what the filter alone shows."""
+        return self._compiler.parse(written)
 
     def warnings(self, segment: Segment) -> list[FilterWarning]:
         """What its filter is warned about, with places in the segment as it is shown; none where it cannot be run."""
@@ -91,7 +136,7 @@ class Audiences:
         if segment.type is SegmentType.STATIC or where is None:
             return []
         try:
-            found = self._compiler.warnings(_as_shown(segment.filter))
+            found = self._compiler.warnings(as_shown(segment.filter))
         except InvalidFilter:
             return []
         return [replace(warning, place=f"filter.{warning.place}") for warning in found]
@@ -106,16 +151,35 @@ class Audiences:
 
     def get(self, call: Call, audience_id: str) -> Segment:
         """The living audience of the call's org. Raises AudienceNotFound."""
+        if found := self._known.get(audience_id):
+            return found
         if not audience_id.startswith(ID_PREFIX):
             raise AudienceNotFound.of(audience_id)
         return self._segments.get(call.org, audience_id, call.deadline)
+
+    def get_many(self, call: Call, named: Mapping[str, str]) -> Sequence[Segment]:
+        """The living audiences by the places in the request that name them, in order, all by one query.
+
+        Raises InvalidArgument at the first place that is empty, AudienceNotFound at the first whose audience is not
+        there.
+        """
+        for place, audience_id in named.items():
+            if not audience_id:
+                raise InvalidArgument.at(place, "is missing; name an audience")
+        found = self._segments.get_many(call.org, list(dict.fromkeys(named.values())), call.deadline)
+        for place, audience_id in named.items():
+            if audience_id not in found:
+                error = AudienceNotFound.of(audience_id)
+                error.violations = (Violation(place, "names no living audience of the org"),)
+                raise error
+        return [found[audience_id] for audience_id in named.values()]
 
     def of_segment(self, call: Call, segment: Segment) -> Population:
         """The members of a stored segment. Raises UnusableAudience where its filter cannot be run."""
         if segment.type is SegmentType.STATIC:
             return self.list_of(segment)
         with _usable(segment):
-            return self.compile(call, _as_shown(segment.filter), segment.id)
+            return self.compile(call, as_shown(segment.filter), segment.id)
 
     def defined(self, call: Call, audience_id: str) -> Defined:
         """The members of an audience, and by what they are. Raises AudienceNotFound, UnusableAudience."""
@@ -130,7 +194,7 @@ class Audiences:
         if isinstance(members, Filter):
             with _usable(segment):
                 members = self._compiler.compile(
-                    _as_shown(members), lambda inner: found(self.get(call, inner)), (segment.id,)
+                    as_shown(members), lambda inner: found(self.get(call, inner)), (segment.id,)
                 )
         filters = {name: identity(each.filter) for name, each in read.items() if each.type is SegmentType.DYNAMIC}
         return Defined(members, digest(filters), tuple((name, each.version) for name, each in read.items()))
@@ -140,17 +204,22 @@ class Audiences:
         with _usable(segment):
             return ContactList(segment.id, self._compiler.check_datatype(segment.filter.datatype), segment.version)
 
-    def _find(self, call: Call, audience_id: str) -> Filter | ContactList:
-        """What an audience inside a filter stands for."""
+    def source(self, call: Call, audience_id: str) -> Filter | ContactList:
+        """What an audience inside a filter stands for. Raises AudienceNotFound, UnusableAudience."""
         return self._standing_for(self.get(call, audience_id))
 
     def _standing_for(self, segment: Segment) -> Filter | ContactList:
         return self.list_of(segment) if segment.type is SegmentType.STATIC else segment.filter
 
 
-def _as_shown(stored: Filter) -> Filter:
+def as_shown(stored: Filter) -> Filter:
     """A stored filter with places in the form in which callers are shown it."""
     return replace(stored, exact=not fits_struct(stored.where or {}))
+
+
+def _filter_of(segment: Segment) -> Filter:
+    """What decides who is in a segment: of a list none of its filter, which is history."""
+    return segment.filter if segment.type is SegmentType.DYNAMIC else Filter(segment.filter.datatype, None)
 
 
 @contextmanager

@@ -190,7 +190,7 @@ class AudienceNotFound(NotFound):
 
 
 class ContactNotFound(NotFound):
-    """Ids for a static list name no living record of the org."""
+    """Ids for a static list name no living record of the org, or the one that is asked about none at all."""
 
     reason = "CONTACT_NOT_FOUND"
 

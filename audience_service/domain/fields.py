@@ -9,7 +9,8 @@ from audience_service.domain.filters.fields import record_path
 
 MAX_FIELDS = 50
 
-_MISSING = object()
+MISSING = object()
+"""What `dig` answers with where there is nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class Fields:
     def values(self, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """What the record has of them, keyed as asked; what it does not have is left out."""
         for field, steps in self.paths.items():
-            value = _dig(record, steps)
-            if value is not _MISSING:
+            value = dig(record, steps)
+            if value is not MISSING:
                 yield field, value
 
 
@@ -47,14 +48,19 @@ def _steps(field: str, place: str) -> tuple[str, ...]:
         raise InvalidArgument("invalid request", violations=error.violations) from None
 
 
-def _dig(value: Any, steps: Sequence[str]) -> Any:
-    """The value at the end of the steps; through a list, the list of what its elements have there."""
+def dig(value: Any, steps: Sequence[str]) -> Any:
+    """The value at the end of the steps; through a list, the list of what its elements have there.
+
+    A number leads to that place in a list, if the list is so long.
+    """
     for position, step in enumerate(steps):
         if isinstance(value, dict):
-            value = value.get(step, _MISSING)
+            value = value.get(step, MISSING)
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
         elif isinstance(value, list):
-            found = [_dig(item, steps[position:]) for item in value]
-            return [item for item in found if item is not _MISSING]
+            found = [dig(item, steps[position:]) for item in value]
+            return [item for item in found if item is not MISSING]
         else:
-            return _MISSING
+            return MISSING
     return value

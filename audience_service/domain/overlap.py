@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.errors import ExpressionFailed, InvalidArgument, InvalidFilter, UnusableAudience
@@ -45,11 +45,11 @@ class Overlaps:
 
     def _count(self, call: Call, named: dict[str, str]) -> Regions:
         """The regions of the audiences by the places in the request that name them."""
+        segments = self._audiences.get_many(call, named)
+        audiences = self._audiences.knowing(call, segments)
         populations: list[Population] = []
-        for place, audience_id in named.items():
-            if not audience_id:
-                raise InvalidArgument.at(place, "is missing; name an audience")
-            population = self._audiences.population(call, Selection(audience_id))
+        for place, segment in zip(named, segments, strict=True):
+            population = audiences.of_segment(call, segment)
             if populations and population.datatype != populations[0].datatype:
                 raise InvalidArgument.at(
                     place, f"is an audience of {population.datatype}, the first one of {populations[0].datatype}"

@@ -21,7 +21,9 @@ from audience_service.domain.filters.compile import emit
 from audience_service.domain.filters.nodes import Related, Suppressed, joins
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, Population, Record
+from audience_service.domain.verdicts import Verdicts
 from audience_service.domain.watches.watch import Flip
+from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
@@ -104,6 +106,25 @@ class EmbeddedMembers(MongoMembers):
             for population in (candidates, *reasons):
                 checks.enter_context(_refused(population))
             return super().exclusions(org, candidates, reasons, deadline, after, until)
+
+
+class EmbeddedChecks(MongoChecks):
+    """MongoChecks that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def judge(
+        self,
+        org: str,
+        datatype: str,
+        populations: Sequence[CompiledFilter],
+        ids: Sequence[str],
+        paths: Sequence[str],
+        deadline: Deadline,
+    ) -> Verdicts:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in populations:
+                checks.enter_context(_refused(population))
+            return super().judge(org, datatype, populations, ids, paths, deadline)
 
 
 class EmbeddedSlices(MongoSlices):

@@ -46,6 +46,8 @@ class Joins:
     inline: Mapping[str, Sequence[str]]
     told: Sequence[Node] = ()
     """Further nodes that are to be told of the records found: what they join is looked up as well."""
+    at_hand: bool = False
+    """Whether the records come with the lists that they are on, which a stage before (`list_look`) has looked up."""
 
     @property
     def match(self) -> Document:
@@ -64,7 +66,7 @@ class Joins:
         """The same without the removal, for what comes next to test its own nodes by."""
         found = self._all_looked_up
         lists = sorted({join.contacts.audience_id for join in found if isinstance(join, OnList)})
-        looks: Stages = [_list_lookup(self.org, lists)] if lists else []
+        looks: Stages = [list_look(self.org, lists)] if lists else []
         for number, join in enumerate(join for join in found if isinstance(join, Related)):
             looks += _related_stages(self.org, join, number)
         suppressed = [join for join in found if isinstance(join, Suppressed)]
@@ -80,13 +82,15 @@ class Joins:
 
     @property
     def _all_looked_up(self) -> list[Join]:
+        """Of the same join in several nodes there is one look."""
         nodes = (*([] if self.node is None else [self.node]), *self.told)
-        return [join for node in nodes for join in self._looked_up(node)]
+        return list({id(join): join for node in nodes for join in self._looked_up(node)}.values())
 
     def _looked_up(self, node: Node) -> list[Join]:
-        return [
-            join for join in joins(node) if not (isinstance(join, OnList) and join.contacts.audience_id in self.inline)
-        ]
+        return [join for join in joins(node) if not (isinstance(join, OnList) and self._is_known(join))]
+
+    def _is_known(self, join: OnList) -> bool:
+        return self.at_hand or join.contacts.audience_id in self.inline
 
     def _condition(self, join: Join) -> Document:
         if isinstance(join, OnList):
@@ -180,7 +184,7 @@ def _item_bytes(key: str) -> int:
     return _ITEM_BYTES + len(key.encode())
 
 
-def _list_lookup(org: str, audience_ids: Sequence[str]) -> Document:
+def list_look(org: str, audience_ids: Sequence[str]) -> Document:
     """All lists at once: which of them the record is on."""
     match = scoped(org, {"audience": {"$in": list(audience_ids)}})
     stages: Stages = [{"$match": match}, {"$project": {"_id": 0, "audience": 1}}]

@@ -53,13 +53,14 @@ class MongoMembers:
         until: str = "",
     ) -> Sequence[int]:
         """A $facet behind the stages that stream has; each candidate is looked up once for all reasons."""
+        nodes = [reason.node for reason in reasons]
+        firsts = [And((node, *([Nor(tuple(nodes[:number]))] if number else []))) for number, node in enumerate(nodes)]
         part = part_between(after, until)
-        told = [reason.node for reason in reasons]
-        pipeline = read_pipeline(self._database, org, candidates, deadline, part, told=told)
-        facets: dict[str, Any] = {}
-        for number, reason in enumerate(told):
-            first = And((reason, *([Nor(tuple(told[:number]))] if number else [])))
-            facets[f"r{number}"] = [{"$match": pipeline.joins.condition(first)}, {"$count": "n"}]
+        pipeline = read_pipeline(self._database, org, candidates, deadline, part, told=firsts)
+        facets: dict[str, Any] = {
+            f"r{number}": [{"$match": pipeline.joins.condition(first)}, {"$count": "n"}]
+            for number, first in enumerate(firsts)
+        }
         stages = [*pipeline.stages(looks=True), {"$facet": facets}]
         risky = next(
             (reason for reason in reasons if reason.expressions and not pipeline.may_fail), pipeline.population

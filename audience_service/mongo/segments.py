@@ -1,7 +1,7 @@
 """The segments of an org, in the platform's `segment` collection."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from audience_service.domain.errors import (
 )
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
-from audience_service.domain.segment import Order, Segment, SegmentPage, SegmentQuery, SegmentType
+from audience_service.domain.segment import ID_PREFIX, Order, Segment, SegmentPage, SegmentQuery, SegmentType
 from audience_service.mongo.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.documents import (
     LAST_VERSION,
@@ -83,6 +83,14 @@ class MongoSegments:
     def get(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
         """The living segment."""
         return read_segment(self._record(org, segment_id, _NOT_DELETED, deadline))
+
+    def get_many(self, org: str, ids: Sequence[str], deadline: Deadline) -> Mapping[str, Segment]:
+        """The living ones among them."""
+        if not (wanted := [segment_id for segment_id in ids if segment_id.startswith(ID_PREFIX)]):
+            return {}
+        with limited(self._database, deadline):
+            records = self._collection.find(scoped(org, {"pk": {"$in": wanted}, **_NOT_DELETED}))
+            return {segment.id: segment for segment in map(read_segment, records)}
 
     def find(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
         """The segment, deleted or not."""

@@ -23,9 +23,12 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
+from audience_service.domain.verdicts import CheckRepository
 from audience_service.domain.watches.ports import LedgerRepository, WatchRepository
+from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
+    EmbeddedChecks,
     EmbeddedInsights,
     EmbeddedLedger,
     EmbeddedLists,
@@ -61,6 +64,7 @@ class Store:
     uses: UseRepository
     lists: ListRepository
     members: MemberRepository
+    checks: CheckRepository
     partitions: PartitionRepository
     plans: PlanRepository
     samples: SampleRepository
@@ -118,6 +122,7 @@ def mongo_store(uri: str, database: str) -> Store:
         uses=MongoUses(connected),
         lists=MongoLists(connected),
         members=MongoMembers(connected),
+        checks=MongoChecks(connected),
         partitions=MongoPartitions(connected),
         plans=MongoPlans(connected),
         samples=MongoSamples(connected),
@@ -143,6 +148,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         uses=EmbeddedUses(database, turn),
         lists=EmbeddedLists(database),
         members=EmbeddedMembers(database),
+        checks=EmbeddedChecks(database),
         partitions=MongoPartitions(database),
         plans=EmbeddedPlans(database),
         samples=MongoSamples(database),

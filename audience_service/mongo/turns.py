@@ -4,6 +4,7 @@ To the embedded store a replacement is not one step, and a reader may find the r
 reads or writes segments shares one lock.
 """
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -55,6 +56,11 @@ class EmbeddedSegments(MongoSegments):
         """As on MongoDB."""
         with self._turn:
             return super().page(org, query, size, after, deadline)
+
+    def get_many(self, org: str, ids: Sequence[str], deadline: Deadline) -> Mapping[str, Segment]:
+        """As on MongoDB."""
+        with self._turn:
+            return super().get_many(org, ids, deadline)
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
         with self._turn:

@@ -45,7 +45,10 @@ def encode_filter(value: Filter) -> pb.Filter:
 
 
 def decode_selection(
-    message: reach_pb.EstimateReachRequest | reach_pb.StreamReachRequest | segment_pb.ExplainFilterRequest,
+    message: reach_pb.EstimateReachRequest
+    | reach_pb.StreamReachRequest
+    | membership_pb.ExplainMembershipRequest
+    | segment_pb.ExplainFilterRequest,
 ) -> Selection:
     """Whose members a caller means. Raises InvalidFilter."""
     written = decode_filter(message.filter, "filter") if message.HasField("filter") else None

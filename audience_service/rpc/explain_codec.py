@@ -1,16 +1,12 @@
 """Explanations and fields as messages."""
 
-from typing import Any
-
-from google.protobuf.struct_pb2 import Value
-
 from audience_service.domain.explain import Explanation
 from audience_service.domain.field_catalog import Field, FieldList
 from audience_service.domain.index_advice import IndexAdvice
 from audience_service.domain.plan import PlanKind, QueryPlan
 from audience_service.pb.audience.v1 import resources_pb2 as pb
 from audience_service.pb.audience.v1 import segment_service_pb2 as segment_pb
-from audience_service.rpc.structs import write_struct
+from audience_service.rpc.structs import encode_value
 
 _KINDS = {PlanKind.INDEX: segment_pb.PLAN_KIND_INDEX, PlanKind.SCAN: segment_pb.PLAN_KIND_SCAN}
 
@@ -66,10 +62,6 @@ def _encode_field(value: Field) -> segment_pb.Field:
         path=value.path,
         types=[segment_pb.FieldType(name=name, share=share) for name, share in profile.types.items()],
         filled_share=profile.filled,
-        top_values=[segment_pb.FieldValue(value=_encode_value(top), share=share) for top, share in profile.top_values],
+        top_values=[segment_pb.FieldValue(value=encode_value(top), share=share) for top, share in profile.top_values],
         operators=value.operators,
     )
-
-
-def _encode_value(value: Any) -> Value:
-    return write_struct({"value": value}).fields["value"]

@@ -6,20 +6,33 @@ from contextlib import closing
 
 import grpc
 
+from audience_service.domain.checks import Checks
+from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.membership import Membership
 from audience_service.domain.watches.watching import Watching
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
 from audience_service.rpc.call import current_call
-from audience_service.rpc.codec import decode_members, decode_partition, decode_size, encode_batches
+from audience_service.rpc.check_codec import encode_audiences, encode_check, encode_membership
+from audience_service.rpc.codec import (
+    decode_members,
+    decode_partition,
+    decode_selection,
+    decode_size,
+    encode_batches,
+)
 from audience_service.rpc.watch_codec import encode_watch
 
 
 class MembershipServicer(MembershipServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, membership: Membership, watching: Watching) -> None:
+    def __init__(
+        self, membership: Membership, checks: Checks, explanations: MembershipExplanations, watching: Watching
+    ) -> None:
         self._membership = membership
+        self._checks = checks
+        self._explanations = explanations
         self._watching = watching
 
     def StreamMembers(
@@ -44,3 +57,24 @@ class MembershipServicer(MembershipServiceServicer):
         with closing(batches):
             for batch in batches:
                 yield encode_watch(batch)
+
+    def CheckMembership(
+        self, request: pb.CheckMembershipRequest, context: grpc.ServicerContext
+    ) -> pb.CheckMembershipResponse:
+        """Say which contacts are in which audiences."""
+        return encode_check(self._checks.check(current_call(), request.audience_ids, request.contact_ids))
+
+    def ListAudiencesOfContact(
+        self, request: pb.ListAudiencesOfContactRequest, context: grpc.ServicerContext
+    ) -> pb.ListAudiencesOfContactResponse:
+        """Page through the segments for those that a contact is in."""
+        size = decode_size(request.page_size, "page_size", default=200, maximum=500)
+        return encode_audiences(self._checks.audiences_of(current_call(), request.contact_id, size, request.page_token))
+
+    def ExplainMembership(
+        self, request: pb.ExplainMembershipRequest, context: grpc.ServicerContext
+    ) -> pb.ExplainMembershipResponse:
+        """Say why a contact is a member or is not."""
+        return encode_membership(
+            self._explanations.explain(current_call(), decode_selection(request), request.contact_id)
+        )

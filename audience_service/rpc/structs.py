@@ -43,6 +43,13 @@ def fill_struct(message: Struct, items: Iterable[tuple[str, Any]]) -> None:
     _fill(message, items, _OUTERMOST)
 
 
+def encode_value(value: Any, depth: int = _OUTERMOST) -> Value:
+    """A value as it stands in a Struct; `depth` is how many messages deep it stands in the answer."""
+    message = Value()
+    _set(message, value, depth)
+    return message
+
+
 def _read_value(value: Value) -> Any:
     match value.WhichOneof("kind"):
         case "number_value":

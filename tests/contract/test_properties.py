@@ -98,7 +98,9 @@ def test_no_input_is_answered_with_internal(bare_service: Service, monkeypatch: 
     service = bare_service
     monkeypatch.setattr(interceptor, "_log", structlog.wrap_logger(structlog.ReturnLogger(), processors=[]))
     org = f"fuzzed{next(service.names)}"
-    service.insert(org, [{"data": {"country": "US", "tags": ["a"], "score": 5, "at": "2026-03-25T00:00:00.000Z"}}])
+    service.insert(
+        org, [{"id": "fuzzed", "data": {"country": "US", "tags": ["a"], "score": 5, "at": "2026-03-25T00:00:00.000Z"}}]
+    )
     metadata = service.client(org).metadata
     inputs = list(Fuzzer(TEXTS, random.Random(20260325)).requests(FUZZED // len(STORES)))
 

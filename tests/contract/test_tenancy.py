@@ -10,6 +10,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.dimensions import read_dimensions
 from audience_service.domain.errors import AudienceNotFound, ContactNotFound, UnsupportedByStore, VersionNotFound
 from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.filters.sets import of_list
 from audience_service.domain.ports import ContactList, CreateRequest, Population
 from audience_service.domain.segment import Segment, SegmentQuery, SegmentType
 from audience_service.domain.use import AudienceUse, Usage
@@ -187,3 +188,22 @@ def test_insights_are_of_the_orgs_own_records(orgs: tuple[Store, str, str], popu
     for org, size in ((ours, 2), (theirs, 4)):
         found = store.insights.breakdown(org, population, read_dimensions(["state"]), NEW_YEAR, 10, NEVER)
         assert (found.size, [cell.count for cell in found.dimensions[0].cells]) == (size, [size])
+
+
+def test_checks_see_the_orgs_own_records_segments_and_lists(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    ids = [f"contact-{key}" for key in "abcd"]
+    populations = [EVERYONE, of_list(LIST)]
+    for org, members in ((ours, ids[:2]), (theirs, ids)):
+        assert store.checks.find(org, "contact", ids, NEVER) == set(members)
+        judged = store.checks.judge(org, "contact", populations, ids, ["sk"], NEVER)
+        assert list(judged.members) == [frozenset(members)] * 2
+        assert {record["sk"] for record in judged.records.values()} == {f"{org}/contact/{name[-1]}" for name in members}
+        assert {found.name for found in store.segments.get_many(org, [LIST.audience_id], NEVER).values()} == {
+            f"of {org}"
+        }
+    store.lists.remove(ours, LIST, ids, NEVER)
+    assert list(store.checks.judge(ours, "contact", populations, ids, [], NEVER).members) == [
+        frozenset(ids[:2]),
+        frozenset(),
+    ]

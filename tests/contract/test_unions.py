@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from audience_service.mongo import joins
 from tests.client import Client, Refusal
 from tests.conftest import Service
 
@@ -204,8 +205,9 @@ KEYS = range(2, 10)
 KINDS = st.sampled_from(["field", "list", "nested", "negated"])
 
 
+@pytest.mark.parametrize("how", ["inline", "looked up"])
 @settings(
-    max_examples=20,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     database=None,
@@ -213,8 +215,16 @@ KINDS = st.sampled_from(["field", "list", "nested", "negated"])
 )
 @given(kinds=st.lists(KINDS, min_size=1, max_size=4), excluded=st.lists(KINDS, max_size=3), seed=st.integers(0, 999))
 def test_unions_and_exclusions_are_those_of_sets(
-    service: Service, client: Client, kinds: list[str], excluded: list[str], seed: int
+    service: Service,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    kinds: list[str],
+    excluded: list[str],
+    seed: int,
 ) -> None:
+    if how == "looked up":
+        monkeypatch.setattr(joins, "_INLINE_BYTES", 10)
     dice = random.Random(seed)
     org = f"sets{seed}{len(kinds)}{len(excluded)}-{dice.random()}-{next(service.names)}"
     client = service.client(org)

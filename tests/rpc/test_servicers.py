@@ -14,7 +14,9 @@ from audience_service.cli.token import mint
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
 from audience_service.domain.caller import Deadline
+from audience_service.domain.checks import Checks
 from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
+from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
@@ -85,8 +87,12 @@ class Harness:
         partitions = Partitions(members, members, members)
         populations = Populations(audiences, members)
         sealer = TokenSealer(b"key")
-        watching = Watching(members, members, audiences, sealer, Keeping(timedelta(days=1), 10), Bell(), Bell())
-        membership = MembershipServicer(Membership(members, populations, partitions, sealer), watching)
+        membership = MembershipServicer(
+            Membership(members, populations, partitions, sealer),
+            Checks(members, members, audiences, sealer, ["contact"]),
+            MembershipExplanations(members, audiences),
+            Watching(members, members, audiences, sealer, Keeping(timedelta(days=1), 10), Bell(), Bell()),
+        )
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):
             handlers: dict[str, Callable[..., Any]] = {}

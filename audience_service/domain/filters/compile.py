@@ -86,7 +86,7 @@ class FilterCompiler:
         self._limits = limits or Limits()
 
     def at(self, moment: datetime) -> "FilterCompiler":
-        """The same compiler, to which it is always that moment."""
+        """The same as of a moment, from which dates relative to now are reckoned."""
         return FilterCompiler(self._datatypes, self._related, self._limits, lambda: moment)
 
     def check_datatype(self, datatype: str) -> str:

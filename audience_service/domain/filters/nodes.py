@@ -55,6 +55,7 @@ class Not:
     """The child does not hold; matches records without the field, as MongoDB's $not does."""
 
     child: "Node"
+    place: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ class _Parser:
         if not isinstance(operand, Mapping) or not operand:
             raise InvalidFilter.at(place, 'takes an object of operators, like {"$gte": 50}')
         nodes = tuple(self._operators(path, operand, place, depth + 1))
-        return Not(nodes[0] if len(nodes) == 1 else And(nodes, place))
+        return Not(nodes[0] if len(nodes) == 1 else And(nodes, place), place)
 
     def _element(self, path: str, operand: Any, place: str, depth: int) -> Node:
         self._check_depth(depth + 1, place)

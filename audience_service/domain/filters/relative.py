@@ -25,10 +25,10 @@ from audience_service.domain.filters.filter import at_key
 NOW = "$$NOW"
 EXPRESSIONS = ("$dateAdd", "$dateSubtract", "$dateTrunc")
 
-_MONTHS = {"month": 1, "quarter": 3, "year": 12}
-_DAYS = {"day": 1, "week": 7}
+MONTHLY = {"month": 1, "quarter": 3, "year": 12}
+OF_DAYS = {"day": 1, "week": 7}
 _MILLIS = {"millisecond": 1, "second": 1_000, "minute": 60_000, "hour": 3_600_000}
-UNITS = (*_MILLIS, *_DAYS, *_MONTHS)
+UNITS = (*_MILLIS, *OF_DAYS, *MONTHLY)
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MAX_NESTING, _MAX_AMOUNT = 8, 10**12
 _OFFSET = re.compile(r"([+-])(\d\d)(?::?(\d\d))?", re.ASCII)
@@ -92,7 +92,7 @@ def _folded(operand: Mapping[str, Any], place: str, now: datetime, depth: int) -
             day = one_of(weekday(arguments.get("startOfWeek", "sunday")), WEEKDAYS, at_key(here, "startOfWeek"))
             return _truncated(moment, unit, size, zone, day)
         amount = _number(arguments["amount"], at_key(here, "amount"), least=-_MAX_AMOUNT)
-        return _added(moment, unit, amount if name == "$dateAdd" else -amount, zone)
+        return shifted(moment, unit, amount if name == "$dateAdd" else -amount, zone)
     except (OverflowError, ValueError):
         raise InvalidFilter.at(here, "leads out of the years 1 to 9999") from None
 
@@ -161,13 +161,14 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones()) - {"localtime", "Factory"}
 
 
-def _added(moment: datetime, unit: str, amount: int, zone: tzinfo) -> datetime:
+def shifted(moment: datetime, unit: str, amount: int, zone: tzinfo) -> datetime:
+    """The moment so many units later, in UTC. Raises OverflowError, ValueError where that leads out of the calendar."""
     if unit in _MILLIS:
         return moment + timedelta(milliseconds=amount * _MILLIS[unit])
     local = moment.astimezone(zone).replace(tzinfo=None)
-    if unit in _DAYS:
-        return _utc(local + timedelta(days=amount * _DAYS[unit]), zone)
-    month = local.year * 12 + local.month - 1 + amount * _MONTHS[unit]
+    if unit in OF_DAYS:
+        return _utc(local + timedelta(days=amount * OF_DAYS[unit]), zone)
+    month = local.year * 12 + local.month - 1 + amount * MONTHLY[unit]
     year, month = month // 12, month % 12 + 1
     return _utc(local.replace(year=year, month=month, day=min(local.day, monthrange(year, month)[1])), zone)
 
@@ -178,15 +179,15 @@ def _truncated(moment: datetime, unit: str, size: int, zone: tzinfo, first_day: 
         step = timedelta(milliseconds=size * _MILLIS[unit])
         return since + (moment - since) // step * step
     local = moment.astimezone(zone).replace(tzinfo=None)
-    if unit in _MONTHS:
-        step_months = size * _MONTHS[unit]
+    if unit in MONTHLY:
+        step_months = size * MONTHLY[unit]
         months = (local.year - _REFERENCE.year) * 12 + local.month - 1
         month = months // step_months * step_months + _REFERENCE.year * 12
         return _utc(datetime(month // 12, month % 12 + 1, 1), zone)
     since = _REFERENCE
     if unit == "week":
         since += timedelta(days=(WEEKDAYS.index(first_day) - _REFERENCE.weekday()) % 7)
-    step = timedelta(days=size * _DAYS[unit])
+    step = timedelta(days=size * OF_DAYS[unit])
     return _utc(since + (local - since) // step * step, zone)
 
 

@@ -81,7 +81,7 @@ def test_a_sentence_reads_one_way_only(where: dict[str, Any]) -> None:
 def test_what_is_resolved_has_words_too() -> None:
     both = And((OnList(ContactList("segment-vip", "contact")), parsed({"a": 1})))
     assert in_words(guarded(both, both), AUDIENCES) == (
-        "is in the audience 'VIPs' and a is 1 and state is none of archived, deleted"
+        "is on the list of the audience 'VIPs' and a is 1 and state is none of archived, deleted"
     )
 
 

@@ -108,7 +108,7 @@ class _Writer:
             case InAudience(audience_id):
                 return self._leaf("", f"is in the audience {self._audience(audience_id)}")
             case OnList(contacts):
-                return self._leaf("", f"is in the audience {self._audience(contacts.audience_id)}")
+                return self._leaf("", f"is on the list of the audience {self._audience(contacts.audience_id)}")
             case Related():
                 return self._related(node)
             case Suppressed(channel, status):

@@ -101,7 +101,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     CONTACT_NOT_FOUND: _ErrorReason.ValueType  # 15
     """CONTACT_NOT_FOUND: ids that a static list should hold name no living record of the org. Nothing was written;
-    BadRequest names the places of the first 20, the metadata how many there are. NOT_FOUND.
+    BadRequest names the places of the first 20, the metadata how many there are. Or the one contact that is asked
+    about is no record of the org, in use or not; then there is no count. NOT_FOUND.
 
         {"reason": "CONTACT_NOT_FOUND", "domain": "audience", "metadata": {"count": "2"}}
     """
@@ -281,7 +282,8 @@ only. NOT_FOUND.
 """
 CONTACT_NOT_FOUND: ErrorReason.ValueType  # 15
 """CONTACT_NOT_FOUND: ids that a static list should hold name no living record of the org. Nothing was written;
-BadRequest names the places of the first 20, the metadata how many there are. NOT_FOUND.
+BadRequest names the places of the first 20, the metadata how many there are. Or the one contact that is asked
+about is no record of the org, in use or not; then there is no count. NOT_FOUND.
 
     {"reason": "CONTACT_NOT_FOUND", "domain": "audience", "metadata": {"count": "2"}}
 """

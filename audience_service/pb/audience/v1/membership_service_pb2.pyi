@@ -324,10 +324,10 @@ class ContactMemberships(_message.Message):
     contact_id: _builtins.str
     """contact_id is the record's id."""
     found: _builtins.bool
-    """found is whether there is such a record in the org, in use or not."""
+    """found is whether there is such a record in the org, in use or not, of any datatype that is served."""
     @_builtins.property
     def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """audience_ids are those of the request that the contact is in, in their order."""
+        """audience_ids are those of the request that the contact is in, in their order, each once."""
 
     def __init__(
         self,
@@ -394,7 +394,9 @@ class ListAudiencesOfContactResponse(_message.Message):
 
     @_builtins.property
     def unusable_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """unusable_audience_ids are segments that cannot be told of, since their filters cannot be run."""
+        """unusable_audience_ids are segments that cannot be told of, since their filters cannot be run, or fail on this
+        contact.
+        """
 
     @_builtins.property
     def read_at(self) -> _timestamp_pb2.Timestamp:
@@ -494,7 +496,9 @@ class ExplainMembershipResponse(_message.Message):
     member: _builtins.bool
     """member is whether the contact is in, as CheckMembership would say."""
     time_unknown: _builtins.bool
-    """time_unknown is whether the filter depends on time in a way whose next change is not computed ($$NOW in $expr)."""
+    """time_unknown is whether the filter depends on time in a way whose next change is not computed: $$NOW in $expr, and
+    what is relative to now in the conditions on related records.
+    """
     @_builtins.property
     def condition(self) -> Global___ConditionTruth:
         """condition is the whole filter, with what it consists of inside it."""
@@ -539,9 +543,12 @@ class ConditionTruth(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     FLIP_TIME_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     place: _builtins.str
-    """place is where in the filter it stands, as in errors. Empty for what the filter does not say: that records which are
-    archived or deleted are no members.
+    """place is where in the filter it stands, as in errors: in the request's, or in the audience's as GetSegment shows it.
+    Of a condition of an audience in the filter it is that of the $inAudience, then `.filter.` and where it stands in
+    the filter of that audience. Empty for what no filter says: that records which are archived or deleted are no
+    members.
     """
     words: _builtins.str
     """words say it in plain English."""
@@ -549,9 +556,13 @@ class ConditionTruth(_message.Message):
     """holds is whether it is true for the record."""
     path: _builtins.str
     """path is the field that it is on, as written in a filter. Empty where it is on none, or joins others."""
+    failure: _builtins.str
+    """failure says why it cannot be judged by itself, and `holds` is false: an expression that fails on this record, from
+    which the conditions beside it keep the whole. Empty for all others.
+    """
     @_builtins.property
     def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConditionTruth]:
-        """conditions are what it consists of, where it joins others."""
+        """conditions are what it consists of, where it joins others, or is an audience."""
 
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
@@ -560,7 +571,7 @@ class ConditionTruth(_message.Message):
     @_builtins.property
     def flip_time(self) -> _timestamp_pb2.Timestamp:
         """flip_time is when time alone will change whether it holds, if the record stays as it is. Absent where that will not
-        happen within ten years.
+        happen within ten years, or is not computed, as time_unknown says of the whole.
         """
 
     def __init__(
@@ -573,10 +584,11 @@ class ConditionTruth(_message.Message):
         path: _builtins.str = ...,
         value: _struct_pb2.Value | None = ...,
         flip_time: _timestamp_pb2.Timestamp | None = ...,
+        failure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["flip_time", b"flip_time", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "flip_time", b"flip_time", "holds", b"holds", "path", b"path", "place", b"place", "value", b"value", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "failure", b"failure", "flip_time", b"flip_time", "holds", b"holds", "path", b"path", "place", b"place", "value", b"value", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

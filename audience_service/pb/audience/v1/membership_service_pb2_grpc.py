@@ -109,16 +109,17 @@ class MembershipServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckMembership(self, request, context):
-        """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database.
-        Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database for
+        each datatype, or of several where filters of many megabytes do not fit one. Errors: INVALID_FIELD,
+        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAudiencesOfContact(self, request, context):
-        """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Errors:
-        CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+        """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Those of other
+        datatypes than the contact's are passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,7 +128,8 @@ class MembershipServiceServicer:
     def ExplainMembership(self, request, context):
         """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
         whether it holds, and when time alone will change that. The database judges every condition. Errors:
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another datatype), UNUSABLE_AUDIENCE,
+        EXPRESSION_FAILED, FILTER_TOO_LARGE (the answer would be), OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,17 +42,19 @@ class MembershipServiceStub:
     STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     CheckMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]
-    """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database.
-    Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database for
+    each datatype, or of several where filters of many megabytes do not fit one. Errors: INVALID_FIELD,
+    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
     """
     ListAudiencesOfContact: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ListAudiencesOfContactRequest, _membership_service_pb2.ListAudiencesOfContactResponse]
-    """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Errors:
-    CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+    """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Those of other
+    datatypes than the contact's are passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
     """
     ExplainMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ExplainMembershipRequest, _membership_service_pb2.ExplainMembershipResponse]
     """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
     whether it holds, and when time alone will change that. The database judges every condition. Errors:
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another datatype), UNUSABLE_AUDIENCE,
+    EXPRESSION_FAILED, FILTER_TOO_LARGE (the answer would be), OUT_OF_TIME.
     """
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]
     """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
@@ -103,17 +105,19 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     CheckMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]  # type: ignore[assignment]
-    """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database.
-    Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database for
+    each datatype, or of several where filters of many megabytes do not fit one. Errors: INVALID_FIELD,
+    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
     """
     ListAudiencesOfContact: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ListAudiencesOfContactRequest, _membership_service_pb2.ListAudiencesOfContactResponse]  # type: ignore[assignment]
-    """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Errors:
-    CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+    """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Those of other
+    datatypes than the contact's are passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
     """
     ExplainMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ExplainMembershipRequest, _membership_service_pb2.ExplainMembershipResponse]  # type: ignore[assignment]
     """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
     whether it holds, and when time alone will change that. The database judges every condition. Errors:
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another datatype), UNUSABLE_AUDIENCE,
+    EXPRESSION_FAILED, FILTER_TOO_LARGE (the answer would be), OUT_OF_TIME.
     """
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
     """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
@@ -173,8 +177,9 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.CheckMembershipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.CheckMembershipResponse, _abc.Awaitable[_membership_service_pb2.CheckMembershipResponse]]:
-        """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database.
-        Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database for
+        each datatype, or of several where filters of many megabytes do not fit one. Errors: INVALID_FIELD,
+        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -183,8 +188,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.ListAudiencesOfContactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.ListAudiencesOfContactResponse, _abc.Awaitable[_membership_service_pb2.ListAudiencesOfContactResponse]]:
-        """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Errors:
-        CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+        """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Those of other
+        datatypes than the contact's are passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -195,7 +200,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_membership_service_pb2.ExplainMembershipResponse, _abc.Awaitable[_membership_service_pb2.ExplainMembershipResponse]]:
         """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
         whether it holds, and when time alone will change that. The database judges every condition. Errors:
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another datatype), UNUSABLE_AUDIENCE,
+        EXPRESSION_FAILED, FILTER_TOO_LARGE (the answer would be), OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,140 @@
+"""Which of some records are members of which populations: all judged by one command.
+
+The records are found by id and brought with the lists that they are on, and every population judges them in a $facet:
+its match, its joins, the ids that are left. So all is told of one state of the records and the lists.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import bson
+from pymongo.database import Database
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.nodes import OnList, joins
+from audience_service.domain.ports import Record
+from audience_service.domain.verdicts import Verdicts
+from audience_service.mongo.failures import limited
+from audience_service.mongo.joins import Joins, Stages, list_look
+from audience_service.mongo.pipeline import Pipeline, running
+from audience_service.mongo.scope import scoped
+
+_COMMAND_BYTES = _ANSWER_BYTES = 12 * 1024 * 1024
+"""How much of the 16 MiB that a command, or the document that it answers with, may take is for populations."""
+_ITEM_BYTES = 14
+"""What an item of a BSON array takes beside its text."""
+_MOST_FACETS = 1_000
+_RECORDS = "records"
+
+
+class MongoChecks:
+    """The CheckRepository on MongoDB; domain/verdicts.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+
+    def find(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> frozenset[str]:
+        """By the index on pk and sk."""
+        match = scoped(org, {"pk": {"$in": list(ids)}})
+        with limited(self._database, deadline):
+            return frozenset(row["pk"] for row in self._database[datatype].find(match, {"_id": 0, "pk": 1}))
+
+    def judge(
+        self,
+        org: str,
+        datatype: str,
+        populations: Sequence[CompiledFilter],
+        ids: Sequence[str],
+        paths: Sequence[str],
+        deadline: Deadline,
+    ) -> Verdicts:
+        """One command; several where the filters, or the ids that they may find, do not fit one."""
+        pipelines = [Pipeline(org, found, Joins(org, found.joined, {}, at_hand=True)) for found in populations]
+        records: dict[str, Record] = {}
+        members: list[frozenset[str] | InvalidFilter] = []
+        for part in _parts(pipelines, ids):
+            found = self._judged(org, datatype, part, ids, paths, deadline)
+            records.update(found.records)
+            members += found.members
+        return Verdicts(records, members)
+
+    def _judged(
+        self,
+        org: str,
+        datatype: str,
+        pipelines: Sequence[Pipeline],
+        ids: Sequence[str],
+        paths: Sequence[str],
+        deadline: Deadline,
+    ) -> Verdicts:
+        """What can be judged by one command; where that fails, by halves, until what fails stands alone."""
+        stages = _stages(org, pipelines, ids, paths)
+        try:
+            if not pipelines:
+                with limited(self._database, deadline):
+                    [answer] = self._database[datatype].aggregate(stages)
+            else:
+                riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
+                with running(self._database, riskiest, deadline) as collection:
+                    [answer] = collection.aggregate(stages)
+        except InvalidFilter as error:
+            if len(pipelines) == 1:
+                return Verdicts(self._judged(org, datatype, (), ids, paths, deadline).records, [error])
+            middle = len(pipelines) // 2
+            first = self._judged(org, datatype, pipelines[:middle], ids, paths, deadline)
+            second = self._judged(org, datatype, pipelines[middle:], ids, paths, deadline)
+            return Verdicts({**first.records, **second.records}, [*first.members, *second.members])
+        rows = [answer[_name(number)] for number in range(len(pipelines))]
+        return Verdicts(
+            {record["pk"]: record for record in answer[_RECORDS]},
+            [frozenset(row[0]["ids"]) if row else frozenset() for row in rows],
+        )
+
+
+def _parts(pipelines: Sequence[Pipeline], ids: Sequence[str]) -> Iterator[Sequence[Pipeline]]:
+    """As many pipelines at once as fit a command and an answer; one part at least."""
+    answer = sum(len(name.encode()) + _ITEM_BYTES for name in ids)
+    most = min(max(1, _ANSWER_BYTES // max(1, answer)), _MOST_FACETS)
+    part: list[Pipeline] = []
+    left = _COMMAND_BYTES
+    for pipeline in pipelines:
+        size = len(bson.encode({"stages": _facet(pipeline)}))
+        if part and (size > left or len(part) == most):
+            yield part
+            part, left = [], _COMMAND_BYTES
+        part.append(pipeline)
+        left -= size
+    yield part
+
+
+def _stages(org: str, pipelines: Sequence[Pipeline], ids: Sequence[str], paths: Sequence[str]) -> Stages:
+    found = [join for pipeline in pipelines if pipeline.joins.node for join in joins(pipeline.joins.node)]
+    lists = sorted({join.contacts.audience_id for join in found if isinstance(join, OnList)})
+    facets = {_name(number): _facet(pipeline) for number, pipeline in enumerate(pipelines)}
+    return [
+        {"$match": scoped(org, {"pk": {"$in": list(ids)}})},
+        # No filter reads _id. Some engines would find the records anew for every facet but for a stage like this.
+        {"$unset": "_id"},
+        *([list_look(org, lists)] if lists else []),
+        {"$facet": {_RECORDS: [{"$project": _projection(paths)}], **facets}},
+    ]
+
+
+def _facet(pipeline: Pipeline) -> Stages:
+    return [*pipeline.stages(), {"$group": {"_id": None, "ids": {"$push": "$pk"}}}]
+
+
+def _name(number: int) -> str:
+    return f"p{number}"
+
+
+def _projection(paths: Sequence[str]) -> Document:
+    """What holds the paths: the fields of the payload, or of the envelope, that they begin with.
+
+    A projection of the paths themselves would miss those through a place in a list, like `tags.0`.
+    """
+    steps = [path.split(".") for path in paths]
+    return {"_id": 0, "pk": 1, **{".".join(way[: 2 if way[0] == "data" else 1]): 1 for way in steps}}

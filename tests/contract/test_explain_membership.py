@@ -1,0 +1,384 @@
+"""What ExplainMembership promises, on every store; when time flips what holds is decided on the real engine."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.rpc import check_codec
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+Insert = Callable[..., list[str]]
+Refused = Callable[..., Refusal]
+MILLISECOND = timedelta(milliseconds=1)
+IN_USE = ("", "state is none of archived, deleted", True)
+
+
+def contacts(where: dict[str, Any]) -> dict[str, Any]:
+    return {"datatype": "contact", "where": where}
+
+
+def tree(condition: Any) -> Any:
+    """A condition as its place, words and truth, with those inside it, if any."""
+    told = (condition.place, condition.words, condition.holds)
+    return (*told, [tree(inner) for inner in condition.conditions]) if condition.conditions else told
+
+
+def walk(condition: Any) -> Iterator[Any]:
+    yield condition
+    for inner in condition.conditions:
+        yield from walk(inner)
+
+
+def explain(client: Client, contact_id: str, where: dict[str, Any] | None = None, audience_id: str = "") -> Any:
+    exact = {"datatype": "contact", "whereJson": json.dumps(where)}  # keeps the order of keys
+    population = {"audienceId": audience_id} if where is None else {"filter": exact}
+    return client.call("ExplainMembership", {"contactId": contact_id, **population})
+
+
+def test_every_condition_is_told_with_its_place_its_words_and_whether_it_holds(client: Client, insert: Insert) -> None:
+    [ann] = insert([{"data": {"country": "US", "score": 40, "tags": ["vip", "new"]}}])
+    where = {
+        "country": "US",
+        "$or": [{"score": {"$gte": 50, "$lt": 90}}, {"tags": {"$not": {"$in": ["lead"]}}}],
+        "$nor": [{"tags": "vip"}],
+    }
+    answer = explain(client, ann, where)
+    score = "score is at least 50 and score is less than 90"
+    either = f"({score}) or tags is not one of lead"
+    assert tree(answer.condition) == (
+        "filter.where_json",
+        f"country is US and ({either}) and tags is not vip and state is none of archived, deleted",
+        False,
+        [
+            ("filter.where_json.country", "country is US", True),
+            (
+                "filter.where_json.$or",
+                either,
+                True,
+                [
+                    (
+                        "filter.where_json.$or[0]",
+                        score,
+                        False,
+                        [
+                            ("filter.where_json.$or[0].score.$gte", "score is at least 50", False),
+                            ("filter.where_json.$or[0].score.$lt", "score is less than 90", True),
+                        ],
+                    ),
+                    (
+                        "filter.where_json.$or[1].tags.$not",
+                        "tags is not one of lead",
+                        True,
+                        [("filter.where_json.$or[1].tags.$not.$in", "tags is one of lead", False)],
+                    ),
+                ],
+            ),
+            (
+                "filter.where_json.$nor",
+                "tags is not vip",
+                False,
+                [("filter.where_json.$nor[0].tags", "tags is vip", True)],
+            ),
+            IN_USE,
+        ],
+    )
+    assert not answer.member
+    assert not answer.time_unknown
+    assert answer.read_at.seconds
+    assert not any(inner.HasField("flip_time") or inner.failure for inner in walk(answer.condition))
+
+
+def test_the_values_that_conditions_met_are_told_as_a_stream_tells_fields(client: Client, insert: Insert) -> None:
+    record = {"at": datetime(2026, 1, 2, tzinfo=UTC), "address": [{"city": "Lyon"}, {"city": "Nice"}], "none": None}
+    [ann] = insert([{"name": "Ann", "data": record}])
+    where = {name: {"$ne": "x"} for name in ("at", "address.city", "none", "data.name", "name", "missing")}
+    told = explain(client, ann, where).condition.conditions
+    assert {c.path: MessageToDict(c)["value"] for c in told if c.HasField("value")} == {
+        "at": "2026-01-02T00:00:00.000Z",
+        "address.city": ["Lyon", "Nice"],
+        "none": None,
+        "name": "Ann",
+    }
+    assert [c.path for c in told if not c.HasField("value")] == ["data.name", "missing", "state"]
+
+
+def test_a_path_through_a_place_in_a_list_tells_what_is_there(real_service: Service) -> None:
+    [ann] = real_service.insert("places", [{"data": {"a": [{"b": 1}, {"b": 2}], "c": {"0": "x"}}}])
+    where = {"a.1.b": 2, "c.0": "x", "a.5.b": {"$exists": False}}
+    told = explain(real_service.client("places"), ann, where).condition.conditions
+    assert [(c.path, MessageToDict(c).get("value"), c.holds) for c in told[:3]] == [
+        ("a.1.b", 2, True),
+        ("c.0", "x", True),
+        ("a.5.b", [], True),
+    ]
+
+
+@pytest.mark.parametrize("state", ["archived", "deleted", "active"])
+def test_the_guard_on_records_in_use_is_a_condition_of_its_own(client: Client, insert: Insert, state: str) -> None:
+    [ann] = insert([{"state": state, "data": {"n": 5}}])
+    guard = (*IN_USE[:2], state == "active")
+    words = "n is 5 and state is none of archived, deleted"
+    answer = explain(client, ann, {"n": 5})
+    assert tree(answer.condition) == (
+        "filter.where_json",
+        words,
+        guard[2],
+        [("filter.where_json.n", "n is 5", True), guard],
+    )
+    assert (answer.condition.conditions[1].path, answer.condition.conditions[1].value.string_value) == ("state", state)
+    assert tree(explain(client, ann, {}).condition) == ("filter.where_json", IN_USE[1], guard[2], [guard])
+    named = tree(explain(client, ann, {"state": "archived"}).condition)
+    assert named == ("filter.where_json.state", "state is archived", state == "archived")
+
+
+def test_an_audience_in_a_filter_is_told_with_its_own_conditions(client: Client, insert: Insert) -> None:
+    ann, bob = insert([{"data": {"n": 5}}, {"data": {"n": 6}}])
+    inner = client.create(name="Ones", filter=contacts({"n": 5})).id
+    listed = client.create(name="Listed", type="static", contactIds=[bob]).id
+    where = {"$or": [{"$inAudience": inner}, {"$inAudience": listed}]}
+    outer = client.create(name="outer", filter=contacts(where)).id
+    first, second = "filter.where.$or[0].$inAudience", "filter.where.$or[1].$inAudience"
+    [either, guard] = tree(explain(client, ann, audience_id=outer).condition)[3]
+    assert guard == IN_USE
+    assert either[3] == [
+        (first, "is in the audience 'Ones'", True, [(f"{first}.filter.where.n", "n is 5", True), IN_USE]),
+        (
+            second,
+            "is in the audience 'Listed'",
+            False,
+            [(second, "is on the list of the audience 'Listed'", False), IN_USE],
+        ),
+    ]
+    assert explain(client, bob, audience_id=outer).member
+    on_list = tree(explain(client, bob, audience_id=listed).condition)
+    words = "is on the list of the audience 'Listed'"
+    assert on_list == (
+        "audience_id",
+        f"{words} and state is none of archived, deleted",
+        True,
+        [("audience_id", words, True), IN_USE],
+    )
+
+
+def test_related_records_are_looked_for_by_the_database(real_service: Service) -> None:
+    client = real_service.client("relatives")
+    ids = real_service.insert("relatives", [{}, {}])
+    real_service.insert("relatives", [{"data": {"contactId": ids[0]}}], "order")
+    buys = {"$related": {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}}
+    for contact_id, buyer in zip(ids, (True, False), strict=True):
+        answer = explain(client, contact_id, {"$nor": [buys]})
+        assert answer.member is not buyer
+        [told] = answer.condition.conditions[0].conditions
+        assert (told.place, told.words, told.holds) == (
+            "filter.where_json.$nor[0].$related",
+            "has at least 1 order record",
+            buyer,
+        )
+
+
+def test_an_expression_that_fails_by_itself_is_told_and_does_not_decide(
+    real_service: Service, refused: Refused
+) -> None:
+    client = real_service.client("guards")
+    [ann] = real_service.insert("guards", [{"data": {"n": "four"}}])
+    half = {"$expr": {"$eq": [{"$divide": ["$n", 2]}, 2]}}
+    answer = explain(client, ann, {"$or": [{"n": "four"}, half]})
+    [text, expression] = answer.condition.conditions[0].conditions
+    assert (answer.member, text.holds, text.failure, expression.holds) == (True, True, "", False)
+    assert "fails on a record" in expression.failure
+    assert (expression.path, expression.value.string_value) == ("n", "four")
+    refusal = refused(lambda: explain(client, ann, half))
+    assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", ["filter.where_json"])
+
+
+def test_what_cannot_be_explained_is_refused(
+    service: Service, client: Client, insert: Insert, refused: Refused, org: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [ann], [lead] = insert([{"data": {"n": 1}}]), insert([{}], "lead")
+    theirs = service.client(f"{org}2").create(name="theirs", filter=contacts({})).id
+    strangers = ["contact-nobody", lead, *service.insert(f"{org}2", [{}])]
+    for reason, field, request in (
+        ("INVALID_FIELD", "contact_id", {"filter": contacts({})}),
+        ("INVALID_FIELD", "filter", {"contactId": ann}),
+        ("INVALID_FILTER", "filter.where.n.$where", {"contactId": ann, "filter": contacts({"n": {"$where": "1"}})}),
+        ("AUDIENCE_NOT_FOUND", "", {"contactId": ann, "audienceId": theirs}),
+        *(("CONTACT_NOT_FOUND", "contact_id", {"contactId": name, "filter": contacts({})}) for name in strangers),
+    ):
+        refusal = refused(lambda request=request: client.call("ExplainMembership", request))
+        assert (refusal.info.reason, "".join(refusal.fields)) == (reason, field)
+    monkeypatch.setattr(check_codec, "_MAX_MESSAGE_BYTES", 100)
+    refusal = refused(lambda: explain(client, ann, {"n": 5}))
+    assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", ["filter.where_json"])
+
+
+def test_a_deep_condition_on_a_deep_value_can_be_read_by_clients(client: Client, insert: Insert) -> None:
+    value: Any = "bottom"
+    for _ in range(60):
+        value = {"level": [value]}
+    [ann] = insert([{"data": {"deep": value}}])
+    where: dict[str, Any] = {"deep": {"$ne": "x"}}
+    for turn in range(28):
+        where = {("$or", "$nor")[turn % 2]: [where, {"deep": "y"}]}
+    answer = explain(client, ann, where)
+    told = [condition for condition in walk(answer.condition) if condition.words == "deep is not x"]
+    assert [condition.holds for condition in told] == [True]
+    assert "bottom" in str(told[0].value)
+
+
+# When time flips what holds
+
+
+def ago(amount: int, unit: str = "day", **more: Any) -> dict[str, Any]:
+    return {"$dateSubtract": {"startDate": "$$NOW", "unit": unit, "amount": amount, **more}}
+
+
+def whole(date: Any, unit: str, **more: Any) -> dict[str, Any]:
+    return {"$dateTrunc": {"date": date, "unit": unit, **more}}
+
+
+def from_now(**length: int) -> datetime:
+    moment = datetime.now(UTC) + timedelta(**length)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Timeline:
+    """One record, and what the database judges of filters on it as of any moment."""
+
+    service: Service
+    org: str
+
+    def holds(self, where: dict[str, Any], moments: Sequence[datetime], contact_id: str) -> list[bool]:
+        """Whether the record is a member as of the moments."""
+        compiler = FilterCompiler(["contact"])
+        populations = [compiler.at(moment).compile(Filter("contact", where)) for moment in moments]
+        deadline = Deadline.after(20)
+        judged = self.service.store.checks.judge(self.org, "contact", populations, [contact_id], (), deadline)
+        members = [found for found in judged.members if not isinstance(found, InvalidFilter)]
+        assert len(members) == len(moments)
+        return [contact_id in found for found in members]
+
+    def flip(self, where: dict[str, Any], data: dict[str, Any]) -> datetime | None:
+        """When the whole flips; the database agrees about the moments before it and at it."""
+        [contact_id] = self.service.insert(self.org, [{"data": data}])
+        answer = explain(self.service.client(self.org), contact_id, where)
+        read_at = answer.read_at.ToDatetime(UTC)
+        flips = answer.HasField("flip_time")
+        end = answer.flip_time.ToDatetime(UTC) if flips else read_at + timedelta(days=3_653)
+        between = [read_at + (end - read_at) * part / 40 for part in range(40)]
+        assert self.holds(where, [*between, end - MILLISECOND], contact_id) == [answer.member] * 41
+        if flips:
+            assert self.holds(where, [end], contact_id) == [not answer.member]
+        return end if flips else None
+
+
+@pytest.fixture
+def timeline(real_service: Service) -> Timeline:
+    return Timeline(real_service, f"time{next(real_service.names)}")
+
+
+@pytest.mark.parametrize("spelt", [lambda moment: moment, text])
+def test_a_window_ends_a_millisecond_after_it_is_full(timeline: Timeline, spelt: Callable[[datetime], Any]) -> None:
+    opened = from_now(days=-5)
+    data = {"at": spelt(opened), "n": 1}
+    month = timedelta(days=30)
+    assert timeline.flip({"at": {"$gte": ago(30)}}, data) == opened + month + MILLISECOND
+    assert timeline.flip({"at": {"$gt": ago(30)}}, data) == opened + month
+    assert timeline.flip({"at": {"$lt": ago(30)}}, data) == opened + month + MILLISECOND
+    assert timeline.flip({"at": {"$lte": ago(30)}}, data) == opened + month
+    assert timeline.flip({"at": {"$not": {"$gte": ago(30)}}}, data) == opened + month + MILLISECOND
+    assert timeline.flip({"at": {"$gte": ago(30)}, "n": 2}, data) is None
+    assert timeline.flip({"$or": [{"at": {"$gte": ago(30)}}, {"n": 1}]}, data) is None
+    assert timeline.flip({"at": {"$gte": ago(4)}}, data) is None
+    assert timeline.flip({"at": {"$in": [ago(30)]}}, data) == opened + month
+    assert timeline.flip({"at": {"$gte": ago(30)}}, {"at": 5}) is None
+
+
+def test_a_window_of_whole_days_ends_at_midnight_where_the_filter_says(timeline: Timeline) -> None:
+    opened = from_now(days=-5)
+    midnight = opened.replace(hour=0, minute=0, second=0, microsecond=0)
+    past = [opened.replace(hour=12, minute=0, second=0, microsecond=0)]
+    assert timeline.flip({"at": {"$gte": whole(ago(30), "day")}}, {"at": past}) == midnight + timedelta(days=31)
+    kolkata = {"$gte": whole(ago(30), "day", timezone="Asia/Kolkata")}
+    later = timedelta(days=31) - timedelta(hours=5, minutes=30)
+    assert timeline.flip({"at": kolkata}, {"at": past}) == midnight + later
+
+
+def test_months_flip_where_their_last_days_meet(timeline: Timeline) -> None:
+    year = datetime.now(UTC).year + 1
+    # A month before the 29th to 31st of March is the 28th of February, or the 29th: back into the window at midnight.
+    last = datetime(year, 3, 1, tzinfo=UTC) - timedelta(days=1)
+    at = last + timedelta(hours=18)
+    ahead = {"at": {"$gte": ago(1, "month")}}
+    assert timeline.flip(ahead, {"at": at}) == at.replace(month=3) + MILLISECOND
+    window = {"at": {"$gte": ago(1, "month"), "$lte": whole({"$dateAdd": {
+        "startDate": "$$NOW", "unit": "month", "amount": 6}}, "month")}}  # fmt: skip
+    assert timeline.flip(window, {"at": at}) is not None
+
+
+def test_of_several_dates_each_can_flip_and_some_cancel_out(timeline: Timeline) -> None:
+    old, new = from_now(days=-20), from_now(days=-2)
+    data = {"opens": [old, {"at": new}, text(new)], "visits": [{"at": old, "n": 1}, {"at": new, "n": 2}]}
+    end = timedelta(days=30)
+    assert timeline.flip({"opens": {"$gte": ago(30)}}, data) == new + end + MILLISECOND
+    assert timeline.flip({"opens": {"$lt": ago(30)}}, data) == old + end + MILLISECOND
+    one = {"visits": {"$elemMatch": {"n": 1, "at": {"$gte": ago(30)}}}}
+    assert timeline.flip(one, data) == old + end + MILLISECOND
+    exactly = {"$nor": [{"visits.at": {"$lt": ago(30)}}, {"visits.at": {"$gte": ago(19)}}]}
+    assert timeline.flip(exactly, data) is None
+    assert timeline.flip({"opens": {"$elemMatch": {"$gte": ago(30), "$lt": ago(10)}}}, data) is not None
+
+
+def test_members_to_come_are_told_when(timeline: Timeline) -> None:
+    due = from_now(days=400)
+    soon = {"$lte": {"$dateAdd": {"startDate": "$$NOW", "unit": "week", "amount": 1}}}
+    assert timeline.flip({"renewal": soon}, {"renewal": due}) == due - timedelta(days=7)
+    far = from_now(days=5_000)
+    assert timeline.flip({"renewal": soon}, {"renewal": far}) is None
+    both = {"renewal": {**soon, "$gte": ago(0)}}
+    assert timeline.flip(both, {"renewal": due}) == due - timedelta(days=7)
+
+
+def test_each_condition_has_its_own_flip_time(timeline: Timeline) -> None:
+    client, opened = timeline.service.client(timeline.org), from_now(days=-5)
+    [ann] = timeline.service.insert(timeline.org, [{"data": {"at": opened, "n": 1}}])
+    inner = client.create(name="recent", filter=contacts({"at": {"$gte": ago(30)}})).id
+    where = {"$or": [{"$inAudience": inner}, {"at": {"$gte": ago(60)}}], "n": {"$gte": 1}}
+    told = {c.words: c for c in walk(explain(client, ann, where).condition)}
+    flips = {words: c.flip_time.ToDatetime(UTC) - opened for words, c in told.items() if c.HasField("flip_time")}
+    short, long = timedelta(days=30) + MILLISECOND, timedelta(days=60) + MILLISECOND
+    either = "is in the audience 'recent' or at is in the last 60 days or later"
+    assert flips == {
+        "is in the audience 'recent'": short,
+        "at is in the last 30 days or later": short,
+        "at is in the last 60 days or later": long,
+        either: long,
+        f"({either}) and n is at least 1 and state is none of archived, deleted": long,
+    }
+
+
+def test_a_filter_that_reads_now_in_an_expression_says_that_its_time_is_unknown(timeline: Timeline) -> None:
+    client, opened = timeline.service.client(timeline.org), from_now(days=-5)
+    [ann] = timeline.service.insert(timeline.org, [{"data": {"at": opened}}])
+    expression = {"$expr": {"$gte": ["$at", {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}]}}
+    answer = explain(client, ann, {"at": {"$gte": ago(30)}, **expression})
+    assert (answer.member, answer.time_unknown, answer.HasField("flip_time")) == (True, True, False)
+    [date, told, _] = answer.condition.conditions
+    assert (date.HasField("flip_time"), told.HasField("flip_time")) == (True, False)
+    recent = {"where": {"at": {"$gte": ago(30)}}}
+    related = {"$related": {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}, **recent}}
+    assert explain(client, ann, {"$nor": [related]}).time_unknown
+    assert not explain(client, ann, {"at": {"$gte": ago(30)}}).time_unknown

@@ -1,0 +1,206 @@
+"""However one asks who is in what, the answer is the same: for any audiences and any records, on every store."""
+
+import random
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.checks import Checks
+from audience_service.domain.claims import ClaimReader
+from audience_service.domain.errors import InvalidFilter, UnsupportedByStore
+from audience_service.domain.explanation import MembershipExplanations, Truth
+from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.filters.nodes import And, Nor, Not, Or
+from audience_service.domain.filters.relative import UNITS
+from audience_service.domain.segment import Segment, SegmentType
+from audience_service.domain.tokens import TokenSealer
+from tests.conftest import Service
+from tests.strategies import filters, record
+
+RECORDS = 30
+EXAMPLES = settings(
+    max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@dataclass
+class Org:
+    """An org of random records, its audiences, and the use cases."""
+
+    service: Service
+    name: str
+    ids: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        store = self.service.store
+        self.audiences = Audiences(store.segments, FilterCompiler(["contact"]))
+        self.checks = Checks(store.checks, store.segments, self.audiences, TokenSealer(b"key"), ["contact"])
+        self.explanations = MembershipExplanations(store.checks, self.audiences)
+
+    @property
+    def call(self) -> Call:
+        return Call(Caller("tester", self.name, frozenset()), Deadline.after(20))
+
+    def save(self, where: dict[str, Any] | None, contact_ids: list[str] | None = None) -> str:
+        """A new audience: a filter, or a list."""
+        kind = SegmentType.DYNAMIC if contact_ids is None else SegmentType.STATIC
+        made = Segment(f"segment-{uuid.uuid4().hex}", uuid.uuid4().hex, "", kind, Filter("contact", where))
+        self.service.store.segments.insert(self.name, made, None, Deadline.after(20))
+        self.service.store.lists.add(self.name, self.audiences.list_of(made), contact_ids or [], Deadline.after(20))
+        return made.id
+
+    def members(self, audience_id: str) -> set[str]:
+        """As they are streamed."""
+        population = self.audiences.population(self.call, Selection(audience_id))
+        stream = self.service.store.members.stream(self.name, population, (), 1_000, "", Deadline.after(20))
+        return {found["pk"] for batch in stream for found in batch}
+
+    def holds(self, where: Filter, moments: list[datetime], contact_id: str) -> list[bool]:
+        """Whether a contact is a member of a filter as of some moments."""
+        populations = [FilterCompiler(["contact"]).at(moment).compile(where) for moment in moments]
+        checks = self.service.store.checks
+        judged = checks.judge(self.name, "contact", populations, [contact_id], (), Deadline.after(20))
+        return [not isinstance(found, InvalidFilter) and contact_id in found for found in judged.members]
+
+    def clear(self, *collections: str) -> None:
+        for collection in collections:
+            self.service.store.database[collection].delete_many({"sk": {"$regex": f"^{self.name}/"}})
+
+
+@pytest.fixture(scope="module")
+def org(service: Service) -> Iterator[Org]:
+    """An org beside one whose name is longer and whose records have the same ids."""
+    dice, name = random.Random(5), f"agree{next(service.names)}"
+    made = Org(service, name)
+    for each in (f"{name}2", name):
+        made.ids = service.insert(each, [{"id": f"{number:03}", **record(dice)} for number in range(RECORDS)])
+    yield made
+    for owner in (made, Org(service, f"{name}2")):
+        owner.clear("contact", "segment", "audience_member")
+
+
+nested = st.sampled_from(
+    [
+        lambda first, second: {"$or": [{"$inAudience": first}, {"$inAudience": second}]},
+        lambda first, second: {"$nor": [{"$inAudience": first}], "$inAudience": second},
+        lambda first, second: {"$and": [{"$nor": [{"$inAudience": first}, {"$inAudience": second}]}]},
+        lambda first, second: {"$nor": [{"$and": [{"$inAudience": first}, {"$inAudience": second}]}], "state": None},
+    ]
+)
+
+
+@EXAMPLES
+@given(where=filters, combine=nested, seed=st.integers(0, 2**32))
+def test_checks_streams_and_explanations_agree(org: Org, where: dict[str, Any], combine: Any, seed: int) -> None:
+    dice = random.Random(seed)
+    living = [name for name in org.ids if name in _living(org)]
+    try:
+        dynamic, static = org.save(where), org.save(None, dice.sample(living, 8))
+        inner = org.save(combine(dynamic, static))
+        outer = org.save(combine(inner, static))
+        asked = [dynamic, static, inner, outer]
+        streamed = {name: org.members(name) for name in asked}
+        found = org.checks.check(org.call, asked, [*org.ids, "contact-nobody"]).memberships
+        assert [told.found for told in found] == [*(True for _ in org.ids), False]
+        for told in found:
+            assert list(told.audience_ids) == [name for name in asked if told.contact_id in streamed[name]]
+        for contact_id in dice.sample(org.ids, 3):
+            listed = org.checks.audiences_of(org.call, contact_id, 500, "")
+            assert not listed.unusable_ids
+            assert {segment.id for segment in listed.segments} == {
+                name for name in asked if contact_id in streamed[name]
+            }
+            for name in asked:
+                truth = org.explanations.explain(org.call, Selection(name), contact_id).truth
+                assert truth.holds is (contact_id in streamed[name])
+                assert _follows(truth)
+    except UnsupportedByStore:
+        assert org.service.kind == "embedded"
+    finally:
+        org.clear("segment", "audience_member")
+
+
+@EXAMPLES
+@given(where=filters, combine=nested)
+def test_the_conditions_explained_are_those_that_are_compiled(org: Org, where: dict[str, Any], combine: Any) -> None:
+    first = org.save(where)
+    second = org.save({"$inAudience": first})
+    try:
+        call, written = org.call, Filter("contact", combine(first, second))
+        compiled = org.audiences.compile(call, written)
+        reader = ClaimReader(org.audiences.parse, lambda name: org.audiences.source(call, name), {})
+        assert reader.whole(written, "filter").node == compiled.node
+    finally:
+        org.clear("segment")
+
+
+def _living(org: Org) -> set[str]:
+    stored = org.service.store.database["contact"].find({"sk": {"$regex": f"^{org.name}/"}})
+    return {found["pk"] for found in stored if found.get("state") not in ("archived", "deleted")}
+
+
+def _follows(truth: Truth) -> bool:
+    """Whether what holds of a condition follows from what holds of those that it joins, all the way down."""
+    inner = [part.holds for part in truth.inner]
+    if not all(map(_follows, truth.inner)):
+        return False
+    if not inner or (len(inner) == 1 and truth.inner[0].claim.node == truth.claim.node):
+        return not inner or truth.holds is inner[0]
+    match truth.claim.node:
+        case And():
+            return truth.holds is all(inner)
+        case Or():
+            return truth.holds is any(inner)
+        case Nor() | Not():
+            return truth.holds is not any(inner)
+    return False
+
+
+_ZONES = ("UTC", "America/New_York", "Australia/Lord_Howe")
+
+
+def _relative(dice: random.Random, depth: int) -> dict[str, Any]:
+    start = _relative(dice, depth - 1) if depth > 1 else "$$NOW"
+    unit, zone = dice.choice(UNITS), dice.choice(_ZONES)
+    if dice.random() < 0.4:
+        return {"$dateTrunc": {"date": start, "unit": unit, "timezone": zone}}
+    amount = dice.randrange(-20, 20)
+    return {"$dateSubtract": {"startDate": start, "unit": unit, "amount": amount, "timezone": zone}}
+
+
+def _timed(dice: random.Random, depth: int) -> dict[str, Any]:
+    """A random filter on the dates at `a` and `b`."""
+    if depth and dice.random() < 0.6:
+        parts = [_timed(dice, depth - 1) for _ in range(dice.randrange(1, 4))]
+        return {dice.choice(("$and", "$or", "$nor")): parts}
+    order = {dice.choice(("$gt", "$gte", "$lt", "$lte")): _relative(dice, dice.randrange(1, 3))}
+    form = dice.choice(({}, {"$not": order}, {"$elemMatch": order}))
+    return {dice.choice("ab"): form or order}
+
+
+def test_nothing_flips_before_its_flip_time(real_service: Service) -> None:
+    dice, org = random.Random(9), Org(real_service, f"flips{next(real_service.names)}")
+    flips = 0
+    for _ in range(80):
+        moments = [datetime.now(UTC) + timedelta(days=dice.gauss(0, 300)) for _ in range(3)]
+        values = [moment.replace(microsecond=moment.microsecond // 1000 * 1000) for moment in moments]
+        text = values[2].isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        [contact_id] = real_service.insert(org.name, [{"data": {"a": dice.choice((values[0], text)), "b": values}}])
+        where = Filter("contact", _timed(dice, 2))
+        told = org.explanations.explain(org.call, Selection(filter=where), contact_id)
+        flip, holds = told.truth.flip_time, told.truth.holds
+        end = flip or told.read_at + timedelta(days=3_653)
+        before = [told.read_at + (end - told.read_at) * dice.random() for _ in range(30)]
+        assert org.holds(where, [*before, end - timedelta(milliseconds=1)], contact_id) == [holds] * 31
+        if flip:
+            assert org.holds(where, [flip], contact_id) == [not holds]
+            flips += 1
+    assert flips > 20
