@@ -390,6 +390,6 @@ def test_no_event_is_lost_doubled_or_invented(
         model.end()
         assert len(model.world.ledger) > STEPS / 20
         assert sum(server.baton.kills for server in model.servers) > STEPS / 100
-        assert model.world.causes == {"data", "definition"}
+        assert model.world.causes == {"data", "definition", "time"}
     finally:
         database.client.drop_database(database.name)

@@ -29,10 +29,11 @@ class Outlook:
 
 
 class Horizon:
-    """The ten years from a moment on. Keeps how the relative dates in them move, of however many nodes and records."""
+    """The years from a moment on. Keeps how the relative dates in them move, of however many nodes and records."""
 
-    def __init__(self, since: datetime) -> None:
+    def __init__(self, since: datetime, ahead: timedelta = HORIZON) -> None:
         self._since = since
+        self._until = since + ahead
         self._moving: dict[str, MovingDate] = {}
 
     def outlook(self, node: Node, record: Record) -> Outlook:
@@ -48,7 +49,7 @@ class Horizon:
     def _passing(self, written: Any, value: datetime) -> tuple[datetime, ...]:
         key = repr(written)
         if key not in self._moving:
-            self._moving[key] = MovingDate(written, self._since, self._since + HORIZON)
+            self._moving[key] = MovingDate(written, self._since, self._until)
         return self._moving[key].passing(value)
 
 

@@ -13,14 +13,16 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import Population
+from audience_service.domain.ports import Population, Record
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.watch import Cause, Change, Event, Flip
 from audience_service.mongo.collections import LEDGER, TRACKED
 from audience_service.mongo.failures import limited
 from audience_service.mongo.joins import Stages
-from audience_service.mongo.pipeline import read_pipeline, running
+from audience_service.mongo.members import outermost
+from audience_service.mongo.pipeline import Pipeline, read_pipeline, running
 from audience_service.mongo.scope import scoped
 
 _JUDGED = 1_000
@@ -65,15 +67,31 @@ class MongoLedger:
             {"$sort": {"_id": 1}},
             {"$project": {"_id": 1}},
         ]
-        with running(self._database, pipeline, deadline) as collection:
-            cursor = collection.aggregate(stages, allowDiskUse=True)
-        with closing(cursor):
-            while True:
-                with running(self._database, pipeline, deadline):
-                    batch = [row["_id"] for row in itertools.islice(cursor, _JUDGED)]
-                if not batch:
-                    return
-                yield batch
+        return self._keys(pipeline, stages, deadline)
+
+    def passing(
+        self, org: str, datatype: str, conditions: Sequence[Document], deadline: Deadline
+    ) -> Generator[list[str], None, None]:
+        """Grouped, since a scan may come upon a record twice that is written meanwhile."""
+        found = CompiledFilter(datatype, {"$or": list(conditions)})
+        pipeline = read_pipeline(self._database, org, found, deadline)
+        stages: Stages = [*pipeline.stages(), {"$group": {"_id": "$sk"}}, {"$sort": {"_id": 1}}]
+        return self._keys(pipeline, stages, deadline)
+
+    def dated(
+        self,
+        org: str,
+        datatype: str,
+        conditions: Sequence[Document],
+        paths: Sequence[str],
+        limit: int,
+        deadline: Deadline,
+    ) -> list[Record]:
+        """By the index on the field, if there is one."""
+        shown = {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(outermost(paths), 1)}
+        with limited(self._database, deadline):
+            found = self._database[datatype].find(scoped(org, {"$or": list(conditions)}), shown, limit=limit)
+            return list(found)
 
     def judge(
         self, org: str, generation: str, population: Population, keys: Sequence[str], deadline: Deadline
@@ -133,6 +151,18 @@ class MongoLedger:
         with limited(self._database, deadline):
             self._ledger.delete_many(scoped(org, _rows(generation)))
             self._tracked.delete_many(scoped(org, _rows(generation)))
+
+    def _keys(self, pipeline: Pipeline, stages: Stages, deadline: Deadline) -> Generator[list[str], None, None]:
+        """What the stages yield as `_id`, in batches."""
+        with running(self._database, pipeline, deadline) as collection:
+            cursor = collection.aggregate(stages, allowDiskUse=True)
+        with closing(cursor):
+            while True:
+                with running(self._database, pipeline, deadline):
+                    batch = [row["_id"] for row in itertools.islice(cursor, _JUDGED)]
+                if not batch:
+                    return
+                yield batch
 
     def _members(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> dict[str, str]:
         pipeline = read_pipeline(self._database, org, population, deadline, {"sk": {"$in": list(keys)}})

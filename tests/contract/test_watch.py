@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from audience_service.domain.caller import Deadline
 from tests.client import Client, Refusal
-from tests.conftest import Service
+from tests.conftest import Service, mongo_database, run_service
 from tests.waiting import eventually
 
 VIPS: dict[str, Any] = {"datatype": "contact", "where": {"tags": "vip"}}
@@ -131,6 +131,21 @@ def test_an_edit_of_an_audience_inside_the_filter_is_one_of_the_definition(clien
     with watching(client, outer.id) as watcher:
         client.call("UpdateSegment", {"segment": {"id": inner.id, "filter": VIPS}, "updateMask": "filter"})
         assert watcher.events(1) == [("entered", "contact-a", "definition")]
+
+
+def test_a_contact_leaves_within_a_second_of_the_moment_with_nothing_written_and_nothing_polled(
+    real_service: Service,
+) -> None:
+    with mongo_database() as store:
+        for service in run_service("mongodb", store, watch_poll_seconds=3_600):
+            client = service.client("clock")
+            moment = datetime.now(UTC) + timedelta(seconds=1.5)
+            service.insert("clock", [{"id": "a", "data": {"lastOpened": moment - timedelta(days=30)}}])
+            month_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
+            lately = {"datatype": "contact", "where": {"lastOpened": {"$gte": month_ago}}}
+            with watching(client, client.create(name="lately", filter=lately).id) as watcher:
+                assert watcher.events(1) == [("exited", "contact-a", "time")]
+                assert timedelta() <= datetime.now(UTC) - moment < timedelta(seconds=1)
 
 
 def test_a_static_segment_is_watched_like_any_other(

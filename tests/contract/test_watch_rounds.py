@@ -13,7 +13,7 @@ from audience_service.domain.segment import Segment, SegmentType
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.rounds import Rounds
-from audience_service.domain.watches.watch import Watch
+from audience_service.domain.watches.watch import EVERYTHING, Event, Look, Outlook, Watch
 from tests.conftest import Service
 from tests.midst import Midst
 
@@ -46,17 +46,24 @@ class Tracked:
         assert watch is not None
         return watch
 
-    def round(self, moment: datetime = NOON, *, lease: str = "", **replaced: Any) -> None:
+    def round(self, moment: datetime = NOON, look: Look = EVERYTHING, *, lease: str = "", **replaced: Any) -> Outlook:
         """Run a round at a moment, with some repositories replaced."""
         parts = {"watches": self.store.watches, "ledger": self.store.ledger, **replaced}
         audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
         rounds = Rounds(parts["watches"], parts["ledger"], audiences, Bell(), lambda: moment)
-        rounds.run(self.watch(), lease or self.lease)
+        return rounds.run(self.watch(), lease or self.lease, look)
 
     def events(self) -> list[tuple[str, str]]:
         """What the ledger has."""
-        events = self.store.ledger.read(self.org, self.watch().generation, 0, None, 1_000, NEVER)
-        return [(event.flip.change.value, event.flip.pk) for event in events]
+        return [(event.flip.change.value, event.flip.pk) for event in self.ledger()]
+
+    def causes(self) -> list[str]:
+        """By what."""
+        return [event.cause.value for event in self.ledger()]
+
+    def ledger(self) -> list[Event]:
+        """The events."""
+        return self.store.ledger.read(self.org, self.watch().generation, 0, None, 1_000, NEVER)
 
     def update(self, key: str, **fields: Any) -> None:
         """Change fields of a contact."""
@@ -209,3 +216,79 @@ def rows(service: Service, generation: str) -> int:
     """How many members are recorded for a generation."""
     found = service.store.database["audience_tracked"].find({}, {"_id": 1})
     return sum(row["_id"].startswith(f"{generation}/") for row in found)
+
+
+def opened(moment: datetime) -> dict[str, Any]:
+    """A contact's payload that opened a mail at a moment, as the platform writes it."""
+    return {"data": {"lastOpened": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")}}
+
+
+def test_the_next_moment_at_which_time_moves_anybody_is_told(service: Service, org: str, tracked: Any) -> None:
+    month = timedelta(days=30)
+    service.insert(org, [{"id": "late", **opened(NOON - month + timedelta(hours=3))}])
+    service.insert(org, [{"id": "soon", "data": {"lastOpened": NOON - month + timedelta(seconds=90.5)}}])
+    service.insert(org, [{"id": "out", **opened(NOON - month - timedelta(seconds=1))}])
+    audience = tracked(LATELY)
+    passages = [audience.round().next_passage]
+    for _ in range(2):
+        passages.append(audience.round(passages[-1], Look(since=NOON)).next_passage)
+    millisecond = timedelta(milliseconds=1)
+    soon, late = NOON + timedelta(seconds=90.5), NOON + timedelta(hours=3)
+    assert passages == [soon, soon + millisecond, late]
+    assert audience.events() == [("exited", "contact-soon")]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"$nor": [LATELY]},
+        {"visits": {"$elemMatch": {"at": LATELY["lastOpened"]}}},
+        {"opens": {"$elemMatch": LATELY["lastOpened"]}},
+        {"opens.0": LATELY["lastOpened"]},
+        {"score": 1, "$or": [{"plan": "paid"}, LATELY]},
+    ],
+)
+def test_whom_time_has_moved_is_found_without_a_look_at_the_rest(real_service: Service, where: dict[str, Any]) -> None:
+    org = f"clockwork{next(real_service.names)}"
+    then = NOON - timedelta(days=30) + timedelta(minutes=1)
+    aging = {"lastOpened": then, "score": 1, "visits": [{"at": then}], "opens": [then]}
+    real_service.insert(org, [{"id": "aging", "data": aging}, {"id": "other"}])
+    audience = Tracked(real_service, org, where)
+    outlook = audience.round()
+    assert outlook.next_passage == NOON + timedelta(minutes=1)
+    later = NOON + timedelta(minutes=2)
+    # One that only a look at everything would find.
+    real_service.insert(org, [{"id": "new", "data": {**aging, "lastOpened": NOON, "opens": [NOON]}}])
+    ledger = Midst(real_service.store.ledger, "differences", before=lambda: pytest.fail("everything is compared"))
+    audience.round(later, Look(since=outlook.looked_at), ledger=ledger)
+    assert [pk for _, pk in audience.events()] == ["contact-aging"]
+    assert audience.causes() == ["time"]
+    assert audience.watch().as_of == NOON
+
+
+def test_a_flip_is_of_time_only_where_data_would_not_have_made_it(service: Service, org: str, tracked: Any) -> None:
+    month = timedelta(days=30)
+    service.insert(org, [{"id": "a", **opened(NOON - month)}, {"id": "b", **opened(NOON)}])
+    audience = tracked(LATELY)
+    audience.round()
+    audience.update("b", **opened(NOON - month - timedelta(hours=1)))
+    service.insert(org, [{"id": "c", **opened(NOON)}])
+    audience.round(NOON + timedelta(minutes=1))
+    assert audience.events() == [("exited", "contact-a"), ("exited", "contact-b"), ("entered", "contact-c")]
+    assert audience.causes() == ["time", "data", "data"]
+
+
+def test_where_flips_are_dense_the_next_look_is_a_second_away(real_service: Service) -> None:
+    org = f"dense{next(real_service.names)}"
+    first = NOON - timedelta(days=30)
+    contacts = [{"data": {"lastOpened": first + timedelta(milliseconds=number)}} for number in range(900)]
+    real_service.insert(org, contacts)
+    outlook = Tracked(real_service, org, LATELY).round()
+    assert outlook.next_passage == NOON + timedelta(seconds=1)
+
+
+def test_expressions_over_now_are_told_to_be_unforeseen(real_service: Service) -> None:
+    org = f"unforeseen{next(real_service.names)}"
+    where = {"$expr": {"$gt": ["$data.renewsAt", "$$NOW"]}}
+    assert Tracked(real_service, org, where).round().unforeseen
+    assert not Tracked(real_service, f"{org}2", LATELY).round().unforeseen

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.ports import Population
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import Population, Record
 from audience_service.domain.watches.watch import Event, Failure, Flip, Watch
 
 
@@ -82,6 +83,22 @@ class LedgerRepository(Protocol):
         The database compares; only differences leave it. They are candidates: a record that is written meanwhile may
         be among them wrongly.
         """
+
+    def passing(
+        self, org: str, datatype: str, conditions: Sequence[Document], deadline: Deadline
+    ) -> Generator[list[str], None, None]:
+        """The sks of the records of a datatype that meet any of the conditions, each once."""
+
+    def dated(
+        self,
+        org: str,
+        datatype: str,
+        conditions: Sequence[Document],
+        paths: Sequence[str],
+        limit: int,
+        deadline: Deadline,
+    ) -> list[Record]:
+        """Up to `limit` of these records, with what they have at the paths."""
 
     def judge(
         self, org: str, generation: str, population: Population, keys: Sequence[str], deadline: Deadline

@@ -33,20 +33,36 @@ arriving after a generation's events have been kept for their time.
 
 import secrets
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences import Audiences, Defined
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.errors import AudienceError, OutOfTime, StoreUnavailable
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import Population, Record
 from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.clockwork import LOOKED_AT, at_moment, next_passage, passages, ticks, ticks_unseen
 from audience_service.domain.watches.ports import LedgerRepository, Overtaken, WatchRepository
-from audience_service.domain.watches.watch import Cause, Event, Failure, Watch
+from audience_service.domain.watches.watch import EVERYTHING, Cause, Event, Failure, Look, Outlook, Watch
 
 _ROUND_SECONDS = 600.0
 _PAGE = 1_000
 _ALPHABET = string.ascii_letters + string.digits
+
+
+@dataclass(slots=True)
+class _Round:
+    """A round in progress: how many events it has appended; causes are told by dates as of `since`."""
+
+    call: Call
+    watch: Watch
+    at: datetime
+    defined: Defined
+    since: datetime
+    appended: int = 0
 
 
 class Rounds:
@@ -66,61 +82,91 @@ class Rounds:
         self._told = told
         self._clock = clock
 
-    def run(self, watch: Watch, lease: str) -> None:
+    def run(self, watch: Watch, lease: str, look: Look = EVERYTHING) -> Outlook:
         """One round of a watch that has just been read under the lease. Raises Overtaken, and what storage raises."""
-        deadline = Deadline.after(_ROUND_SECONDS)
+        call = Call(Caller("audience-service", watch.org, frozenset()), Deadline.after(_ROUND_SECONDS))
         for generation in watch.garbage:
-            self._ledger.remove(watch.org, generation, deadline)
-            self._watches.cleaned(watch, lease, generation, deadline)
+            self._ledger.remove(watch.org, generation, call.deadline)
+            self._watches.cleaned(watch, lease, generation, call.deadline)
         moment = self._clock()
         if watch.wanted_until <= moment:
-            self._watches.end(watch, lease, moment, deadline)
-            return
-        call = Call(Caller("audience-service", watch.org, frozenset()), deadline)
+            self._watches.end(watch, lease, moment, call.deadline)
+            return Outlook(moment)
         try:
             if watch.generation:
-                self._compare(call, watch, lease, moment)
-            else:
-                self._begin(call, watch, lease, moment)
+                return self._look(call, watch, lease, moment, look)
+            return self._begin(call, watch, lease, moment)
         except (StoreUnavailable, OutOfTime):
             raise
         except AudienceError as error:
-            self._watches.fail(watch, lease, Failure(error.reason, str(error)), deadline)
-        self._told.ring()
+            self._watches.fail(watch, lease, Failure(error.reason, str(error)), call.deadline)
+            return Outlook(moment)
+        finally:
+            self._told.ring()
 
-    def _begin(self, call: Call, watch: Watch, lease: str, moment: datetime) -> None:
+    def _begin(self, call: Call, watch: Watch, lease: str, moment: datetime) -> Outlook:
         defined = self._audiences.at(moment).defined(call, watch.audience_id)
         generation = "watch-" + "".join(secrets.choice(_ALPHABET) for _ in range(21))
         self._watches.prepare(watch, lease, generation, call.deadline)
         self._ledger.record(watch.org, generation, defined.members, call.deadline)
         self._watches.begin(watch, lease, generation, moment, defined.definition, call.deadline)
+        return self._outlook(call, defined.members, moment)
 
-    def _compare(self, call: Call, watch: Watch, lease: str, moment: datetime) -> None:
-        org, generation, deadline = watch.org, watch.generation, call.deadline
-        seq = self._settle(watch, watch.seq, deadline)
+    def _look(self, call: Call, watch: Watch, lease: str, moment: datetime, look: Look) -> Outlook:
+        seq = self._settle(call, watch, watch.seq)
         # Time never goes back in a ledger, though clocks differ: contacts would enter again whom time has made exit.
-        last = self._ledger.read(org, generation, seq - 1, seq, 1, deadline)
+        last = self._ledger.read(watch.org, watch.generation, seq - 1, seq, 1, call.deadline)
         at = max([moment, *filter(None, [watch.as_of]), *(event.at for event in last)])
         audiences = self._audiences.at(at)
         defined = audiences.defined(call, watch.audience_id)
-        cause = Cause.DATA if defined.definition == watch.definition else Cause.DEFINITION
-        appended = seq
-        for keys in self._ledger.differences(org, generation, defined.members, deadline):
-            flips = self._ledger.judge(org, generation, defined.members, keys, deadline)
-            if not flips:
-                continue
-            if audiences.defined(call, watch.audience_id).versions != defined.versions:
-                raise Overtaken
-            events = [Event(appended + n, flip, cause, at) for n, flip in enumerate(flips, 1)]
-            self._ledger.append(org, generation, events, deadline)
-            appended += len(events)
-        settled = self._settle(watch, seq, deadline)
-        self._watches.finish(watch, lease, settled, at, defined.definition, deadline)
+        members, since = defined.members, look.since
+        if defined.definition != watch.definition:
+            since = None
+        found = _Round(call, watch, at, defined, since or watch.as_of or at)
+        for keys in self._candidates(call, watch, members, since, at):
+            if events := self._events(found, keys, seq + found.appended):
+                if audiences.defined(call, watch.audience_id).versions != defined.versions:
+                    raise Overtaken
+                self._ledger.append(watch.org, watch.generation, events, call.deadline)
+                found.appended += len(events)
+        seq = self._settle(call, watch, seq)
+        if since is None:
+            self._watches.finish(watch, lease, seq, at, defined.definition, call.deadline)
+        return self._outlook(call, members, at)
 
-    def _settle(self, watch: Watch, seq: int, deadline: Deadline) -> int:
+    def _candidates(
+        self, call: Call, watch: Watch, members: Population, since: datetime | None, at: datetime
+    ) -> Generator[list[str], None, None]:
+        """The sks of those who may have entered or exited, each once."""
+        if since is None:
+            yield from self._ledger.differences(call.org, watch.generation, members, call.deadline)
+        elif passed := passages(members, since, at):
+            yield from self._ledger.passing(call.org, members.datatype, passed, call.deadline)
+
+    def _events(self, found: "_Round", keys: Sequence[str], last: int) -> list[Event]:
+        """The events of those of the candidates who have entered or exited."""
+        org, generation, deadline = found.call.org, found.watch.generation, found.call.deadline
+        members = found.defined.members
+        flips = self._ledger.judge(org, generation, members, keys, deadline)
+        causes = dict.fromkeys(flips, Cause.DATA)
+        if found.defined.definition != found.watch.definition:
+            causes = dict.fromkeys(flips, Cause.DEFINITION)
+        elif flips and ticks(members):
+            flipped = [flip.sk for flip in flips]
+            without_time = self._ledger.judge(org, generation, at_moment(members, found.since), flipped, deadline)
+            causes = {flip: Cause.DATA if flip in without_time else Cause.TIME for flip in flips}
+        return [Event(last + n, flip, causes[flip], found.at) for n, flip in enumerate(flips, 1)]
+
+    def _outlook(self, call: Call, members: Population, at: datetime) -> Outlook:
+        def dated(conditions: Sequence[Document], paths: Sequence[str]) -> list[Record]:
+            return self._ledger.dated(call.org, members.datatype, conditions, paths, LOOKED_AT, call.deadline)
+
+        return Outlook(at, next_passage(members, at, dated), ticks_unseen(members))
+
+    def _settle(self, call: Call, watch: Watch, seq: int) -> int:
         """Apply what the ledger has beyond an event, whoever appended it; answers with the last event."""
-        while events := self._ledger.read(watch.org, watch.generation, seq, None, _PAGE, deadline):
-            self._ledger.apply(watch.org, watch.generation, events, deadline)
+        while events := self._ledger.read(watch.org, watch.generation, seq, None, _PAGE, call.deadline):
+            self._ledger.apply(watch.org, watch.generation, events, call.deadline)
             seq = events[-1].seq
-            self._watches.advance(watch, seq, deadline)
+            self._watches.advance(watch, seq, call.deadline)
         return seq

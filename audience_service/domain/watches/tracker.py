@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
 
 import structlog
 
@@ -14,6 +15,7 @@ from audience_service.domain.clock import now
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.watches.ports import Overtaken, WatchRepository
 from audience_service.domain.watches.rounds import Rounds
+from audience_service.domain.watches.watch import EVERYTHING, Look, Outlook
 
 _LEASE = timedelta(seconds=15)
 """How long a watch whose process has died stands still."""
@@ -29,13 +31,14 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True, eq=False)
 class _Held:
-    """A leased watch, and when its next round is due on the monotonic clock."""
+    """A leased watch, and when its next round is due on the monotonic clock, and when time may next move somebody."""
 
     org: str
     audience_id: str
     lease: str
     due: float = 0.0
     took: float = 0.0
+    outlook: Outlook | None = None
     busy: bool = False
 
 
@@ -62,18 +65,20 @@ class Tracker:
     def step(self) -> float:
         """Run the round that is due for longest, if any is; answers with the seconds until something may be due."""
         self._claim()
-        held = self._next()
-        if held is None:
+        found = self._next()
+        if found is None:
             return self._idle_seconds()
+        held, look = found
         begun = self._monotonic()
         try:
-            self._run(held)
+            self._run(held, look)
         finally:
             ended = self._monotonic()
             with self._lock:
-                held.took = ended - begun
-                held.due = ended + max(self._poll_seconds, _REST * held.took)
                 held.busy = False
+                held.took = ended - begun if look == EVERYTHING else held.took
+                if look == EVERYTHING or held.outlook is None:
+                    held.due = ended + max(self._poll_seconds, _REST * held.took)
         return self._idle_seconds()
 
     def look(self) -> None:
@@ -99,29 +104,40 @@ class Tracker:
                 self._held.append(_Held(*found, lease))
                 self._claim_at = 0.0
 
-    def _next(self) -> _Held | None:
+    def _next(self) -> tuple[_Held, Look] | None:
+        """What is due, everything of a watch before what time has moved."""
         with self._lock:
             moment = self._monotonic()
-            due = [held for held in self._held if not held.busy and held.due <= moment]
-            if not due:
+            free = [held for held in self._held if not held.busy]
+            if due := [held for held in free if held.due <= moment]:
+                chosen, look = min(due, key=lambda held: held.due), EVERYTHING
+            elif passing := [held for held in free if self._seconds_to_passage(held) <= 0]:
+                chosen = min(passing, key=self._seconds_to_passage)
+                look = Look(chosen.outlook.looked_at if chosen.outlook else None)
+            else:
                 return None
-            chosen = min(due, key=lambda held: held.due)
             chosen.busy = True
-            return chosen
+            return chosen, look
+
+    def _seconds_to_passage(self, held: _Held) -> float:
+        passage = held.outlook and held.outlook.next_passage
+        return (passage - self._clock()).total_seconds() if passage else inf
 
     def _idle_seconds(self) -> float:
         with self._lock:
-            moments = [held.due for held in self._held if not held.busy]
-            return max(min([self._claim_at, *moments]) - self._monotonic(), 0.0)
+            free = [held for held in self._held if not held.busy]
+            pauses = [moment - self._monotonic() for moment in [self._claim_at, *(held.due for held in free)]]
+            return max(min([*pauses, *map(self._seconds_to_passage, free)]), 0.0)
 
-    def _run(self, held: _Held) -> None:
+    def _run(self, held: _Held, look: Look) -> None:
         until = self._clock() + max(_LEASE, timedelta(seconds=_LEASE_ROUNDS * held.took))
+        held.outlook = None
         try:
             watch = self._watches.renew(held.org, held.audience_id, held.lease, until, Deadline.after(_CALL_SECONDS))
             if watch is None:
                 self._drop(held)
                 return
-            self._rounds.run(watch, held.lease)
+            held.outlook = self._rounds.run(watch, held.lease, look)
         except Overtaken:
             _log.info("overtaken", org=held.org, audience=held.audience_id)
         except AudienceError as error:

@@ -16,6 +16,8 @@ class Cause(StrEnum):
     """Why it happened, as told by the round that found it."""
 
     DATA = "data"
+    TIME = "time"
+    """Time alone: with the record as it is, and dates as of the round before, it would not have happened."""
     DEFINITION = "definition"
     """The audience's filter, or that of an audience in it, was another one than in the round before."""
 
@@ -48,6 +50,29 @@ class Watch:
     wanted_until: datetime
     failure: Failure | None
     garbage: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a round looks at: everything, or those alone whom time may have moved `since` a moment."""
+
+    since: datetime | None = None
+
+
+EVERYTHING = Look()
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """When a watch is to be looked at again, if nothing else calls for it.
+
+    Up to `looked_at` whatever time has moved has been found. At `next_passage` time may next move somebody; None where
+    it moves nobody. `unforeseen` is whether time may move people at moments that cannot be told in advance.
+    """
+
+    looked_at: datetime
+    next_passage: datetime | None = None
+    unforeseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1088,7 +1088,7 @@ class MembershipEvent(_message.Message):
     """change is `entered` or `exited`; of one record they alternate."""
     cause: _builtins.str
     """cause is `definition` where the audience's filter, or that of an audience in it, was changed since what was found
-    before, and else `data`.
+    before; `time` where it would not have happened without the passing of time, the record being as it is; else `data`.
     """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
