@@ -92,9 +92,10 @@ class App:
         partitions = Partitions(store.partitions, store.slices, store.members)
         asked, told = Bell(), Bell()
         keeping = Keeping(timedelta(seconds=settings.watch_retention_seconds), settings.watch_checkpoint_seconds)
-        watching = Watching(store.watches, store.ledger, audiences, sealer, keeping, asked, told)
         rounds = Rounds(store.watches, store.ledger, audiences, told)
-        self._workers = Workers(Tracker(store.watches, rounds, settings.watch_poll_seconds), asked)
+        self._feed = store.changes(asked.ring)
+        self._workers = Workers(Tracker(store.watches, rounds, self._feed, settings.watch_poll_seconds), asked)
+        watching = Watching(store.watches, store.ledger, audiences, sealer, keeping, self._workers.ask, told)
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
@@ -146,6 +147,7 @@ class App:
         self.server.stop(grace_seconds)
         self._watcher.join()
         self._workers.stop()
+        self._feed.close()
         self._store.close()
 
     def _watch_store(self) -> None:

@@ -5,7 +5,7 @@ the reason) rather than answered; tests/contract holds the rest to what a real e
 """
 
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -180,6 +180,19 @@ class EmbeddedLedger(MongoLedger):
         """As on MongoDB, or refused."""
         with _refused(population):
             return super().judge(org, generation, population, keys, deadline)
+
+
+class EmbeddedChanges:
+    """The change feed of a store that tells of none."""
+
+    def __init__(self, _: Callable[[], None]) -> None:
+        """Nothing will ever ring."""
+
+    def subscribe(self, org: str, datatype: str) -> None:
+        """Nobody is told of anything."""
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 class EmbeddedPlans(MongoPlans):

@@ -1,8 +1,9 @@
 """The store: every repository on one database, and the chores around them."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pymongo import ReadPreference
@@ -24,10 +25,12 @@ from audience_service.domain.ports import (
     VersionRepository,
 )
 from audience_service.domain.verdicts import CheckRepository
-from audience_service.domain.watches.ports import LedgerRepository, WatchRepository
+from audience_service.domain.watches.ports import ChangeFeed, LedgerRepository, WatchRepository
+from audience_service.mongo.changes import MongoChanges
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
+    EmbeddedChanges,
     EmbeddedChecks,
     EmbeddedInsights,
     EmbeddedLedger,
@@ -73,6 +76,8 @@ class Store:
     insights: InsightRepository
     watches: WatchRepository
     ledger: LedgerRepository
+    changes: Callable[[Callable[[], None]], ChangeFeed]
+    """Makes a process's feed of changes, which calls what it is given when there are any."""
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
@@ -131,6 +136,7 @@ def mongo_store(uri: str, database: str) -> Store:
         insights=MongoInsights(connected),
         watches=MongoWatches(primary),
         ledger=MongoLedger(primary),
+        changes=partial(MongoChanges, primary),
         database=connected,
     )
 
@@ -157,5 +163,6 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         insights=EmbeddedInsights(),
         watches=MongoWatches(database),
         ledger=EmbeddedLedger(database),
+        changes=EmbeddedChanges,
         database=database,
     )

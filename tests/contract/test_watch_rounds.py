@@ -13,7 +13,7 @@ from audience_service.domain.segment import Segment, SegmentType
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.rounds import Rounds
-from audience_service.domain.watches.watch import EVERYTHING, Event, Look, Outlook, Watch
+from audience_service.domain.watches.watch import EVERYTHING, Changes, Event, Look, Outlook, Watch
 from tests.conftest import Service
 from tests.midst import Midst
 
@@ -49,7 +49,7 @@ class Tracked:
     def round(self, moment: datetime = NOON, look: Look = EVERYTHING, *, lease: str = "", **replaced: Any) -> Outlook:
         """Run a round at a moment, with some repositories replaced."""
         parts = {"watches": self.store.watches, "ledger": self.store.ledger, **replaced}
-        audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
+        audiences = Audiences(self.store.segments, FilterCompiler(["contact"], ["order"]))
         rounds = Rounds(parts["watches"], parts["ledger"], audiences, Bell(), lambda: moment)
         return rounds.run(self.watch(), lease or self.lease, look)
 
@@ -229,9 +229,11 @@ def test_the_next_moment_at_which_time_moves_anybody_is_told(service: Service, o
     service.insert(org, [{"id": "soon", "data": {"lastOpened": NOON - month + timedelta(seconds=90.5)}}])
     service.insert(org, [{"id": "out", **opened(NOON - month - timedelta(seconds=1))}])
     audience = tracked(LATELY)
-    passages = [audience.round().next_passage]
+    outlook = audience.round()
+    passages = [outlook.next_passage]
     for _ in range(2):
-        passages.append(audience.round(passages[-1], Look(since=NOON)).next_passage)
+        outlook = audience.round(outlook.next_passage, Look(last=outlook))
+        passages.append(outlook.next_passage)
     millisecond = timedelta(milliseconds=1)
     soon, late = NOON + timedelta(seconds=90.5), NOON + timedelta(hours=3)
     assert passages == [soon, soon + millisecond, late]
@@ -260,7 +262,7 @@ def test_whom_time_has_moved_is_found_without_a_look_at_the_rest(real_service: S
     # One that only a look at everything would find.
     real_service.insert(org, [{"id": "new", "data": {**aging, "lastOpened": NOON, "opens": [NOON]}}])
     ledger = Midst(real_service.store.ledger, "differences", before=lambda: pytest.fail("everything is compared"))
-    audience.round(later, Look(since=outlook.looked_at), ledger=ledger)
+    audience.round(later, Look(last=outlook), ledger=ledger)
     assert [pk for _, pk in audience.events()] == ["contact-aging"]
     assert audience.causes() == ["time"]
     assert audience.watch().as_of == NOON
@@ -292,3 +294,57 @@ def test_expressions_over_now_are_told_to_be_unforeseen(real_service: Service) -
     where = {"$expr": {"$gt": ["$data.renewsAt", "$$NOW"]}}
     assert Tracked(real_service, org, where).round().unforeseen
     assert not Tracked(real_service, f"{org}2", LATELY).round().unforeseen
+
+
+def test_what_changed_is_looked_at_alone(service: Service, org: str, tracked: Any) -> None:
+    service.insert(org, [{"id": "a"}, {"id": "b"}, {"id": "c", "data": {"plan": "paid"}}])
+    audience = tracked({"plan": "paid"})
+    outlook = audience.round()
+    assert (outlook.follows, outlook.next_passage) == ("contact", None)
+    for key, plan in (("a", "paid"), ("b", "paid"), ("c", "free")):
+        audience.update(key, **{"data.plan": plan})
+    changed = Changes(frozenset(f"{org}/contact/{key}" for key in "ac"), complete=True, complete_at=NOON)
+    ledger = Midst(service.store.ledger, "differences", before=lambda: pytest.fail("everything is compared"))
+    audience.round(NOON + timedelta(seconds=5), Look(changed, outlook), ledger=ledger)
+    assert audience.events() == [("entered", "contact-a"), ("exited", "contact-c")]
+    assert audience.watch().as_of == NOON
+
+
+def test_an_edit_is_looked_at_in_everything_whatever_the_round_was_for(
+    service: Service, org: str, tracked: Any
+) -> None:
+    service.insert(org, [{"id": "a", "data": {"plan": "free"}}])
+    audience = tracked({"plan": "paid"})
+    outlook = audience.round()
+    audience.define({"plan": "free"})
+    audience.round(look=Look(Changes(complete=True, complete_at=NOON), outlook))
+    assert (audience.events(), audience.causes()) == ([("entered", "contact-a")], ["definition"])
+
+
+def test_what_changed_may_bring_the_next_moment_nearer_and_nothing_else_is_asked(
+    service: Service, org: str, tracked: Any
+) -> None:
+    month = timedelta(days=30)
+    service.insert(org, [{"id": "a", **opened(NOON - month + timedelta(hours=2))}])
+    audience = tracked(LATELY)
+    outlook = audience.round()
+    service.insert(org, [{"id": key, **opened(NOON - month + timedelta(hours=1))} for key in "bc"])
+    later = NOON + timedelta(minutes=1)
+    nothing = Midst(service.store.ledger, "dated", before=lambda: pytest.fail("the dates of all are asked for"))
+    assert audience.round(later, Look(last=outlook), ledger=nothing).next_passage == NOON + timedelta(hours=2)
+    changed = Changes(frozenset((f"{org}/contact/b",)), complete=True)
+    assert audience.round(later, Look(changed, outlook)).next_passage == NOON + timedelta(hours=1)
+
+
+@pytest.mark.parametrize("where", [{"$inAudience": "list"}, {"$related": "order"}])
+def test_filters_that_look_into_other_collections_follow_no_changes(real_service: Service, where: Any) -> None:
+    org = f"joined{next(real_service.names)}"
+    client = real_service.client(org)
+    if "$inAudience" in where:
+        where = {"$inAudience": client.create(name="list", type="static").id}
+    else:
+        real_service.insert(org, [{}], "order")
+        where = {"$related": {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}}
+    audience = Tracked(real_service, org, where)
+    assert audience.round().follows == ""
+    assert audience.watch().failure is None

@@ -91,7 +91,7 @@ class Harness:
             Membership(members, populations, partitions, sealer),
             Checks(members, members, audiences, sealer, ["contact"]),
             MembershipExplanations(members, audiences),
-            Watching(members, members, audiences, sealer, Keeping(timedelta(days=1), 10), Bell(), Bell()),
+            Watching(members, members, audiences, sealer, Keeping(timedelta(days=1), 10), lambda: None, Bell()),
         )
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):

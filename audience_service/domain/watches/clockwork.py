@@ -42,6 +42,11 @@ def ticks_unseen(population: Population) -> bool:
     return isinstance(population, CompiledFilter) and depends_on_more(population.node)
 
 
+def follows(population: Population) -> str:
+    """The datatype whose records alone tell who is in, "" where a look into other collections does."""
+    return population.datatype if isinstance(population, CompiledFilter) and not population.joined else ""
+
+
 def at_moment(population: Population, moment: datetime) -> Population:
     """The population with its relative dates as they are at a moment. Raises InvalidFilter."""
     if not isinstance(population, CompiledFilter):

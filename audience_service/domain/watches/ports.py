@@ -10,7 +10,7 @@ from typing import Protocol
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Population, Record
-from audience_service.domain.watches.watch import Event, Failure, Flip, Watch
+from audience_service.domain.watches.watch import Changes, Event, Failure, Flip, Watch
 
 
 class WatchRepository(Protocol):
@@ -121,6 +121,42 @@ class LedgerRepository(Protocol):
 
     def remove(self, org: str, generation: str, deadline: Deadline) -> None:
         """Remove all there is of a generation."""
+
+
+class Subscription(Protocol):
+    """What changes among an org's records of a datatype."""
+
+    @property
+    def datatype(self) -> str:
+        """The datatype."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether changes are being told of now."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there are changes to be told of, or some that cannot be told."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that has changed since the last call of `take` can be told."""
+
+    def take(self) -> Changes:
+        """What has changed since the last call; the first ones tell of no more than what changes from then on."""
+
+    def close(self) -> None:
+        """Ask no more."""
+
+
+class ChangeFeed(Protocol):
+    """Tells of changes as they are made, where the deployment does."""
+
+    def subscribe(self, org: str, datatype: str) -> Subscription | None:
+        """Be told of the changes among an org's records from about now on; None where nobody ever is."""
+
+    def close(self) -> None:
+        """End all of it."""
 
 
 class Overtaken(Exception):

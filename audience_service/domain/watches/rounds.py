@@ -44,7 +44,15 @@ from audience_service.domain.errors import AudienceError, OutOfTime, StoreUnavai
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.watches.bell import Bell
-from audience_service.domain.watches.clockwork import LOOKED_AT, at_moment, next_passage, passages, ticks, ticks_unseen
+from audience_service.domain.watches.clockwork import (
+    LOOKED_AT,
+    at_moment,
+    follows,
+    next_passage,
+    passages,
+    ticks,
+    ticks_unseen,
+)
 from audience_service.domain.watches.ports import LedgerRepository, Overtaken, WatchRepository
 from audience_service.domain.watches.watch import EVERYTHING, Cause, Event, Failure, Look, Outlook, Watch
 
@@ -119,31 +127,34 @@ class Rounds:
         at = max([moment, *filter(None, [watch.as_of]), *(event.at for event in last)])
         audiences = self._audiences.at(at)
         defined = audiences.defined(call, watch.audience_id)
-        members, since = defined.members, look.since
         if defined.definition != watch.definition:
-            since = None
-        found = _Round(call, watch, at, defined, since or watch.as_of or at)
-        for keys in self._candidates(call, watch, members, since, at):
+            look = EVERYTHING
+        found = _Round(call, watch, at, defined, look.last.looked_at if look.last else watch.as_of or at)
+        for keys in self._candidates(found, look):
             if events := self._events(found, keys, seq + found.appended):
                 if audiences.defined(call, watch.audience_id).versions != defined.versions:
                     raise Overtaken
                 self._ledger.append(watch.org, watch.generation, events, call.deadline)
                 found.appended += len(events)
         seq = self._settle(call, watch, seq)
-        if since is None:
-            self._watches.finish(watch, lease, seq, at, defined.definition, call.deadline)
-        return self._outlook(call, members, at)
+        if complete_at := at if look.last is None else look.changes.complete_at:
+            self._watches.finish(watch, lease, seq, min(at, complete_at), defined.definition, call.deadline)
+        return self._outlook(call, defined.members, at, look)
 
-    def _candidates(
-        self, call: Call, watch: Watch, members: Population, since: datetime | None, at: datetime
-    ) -> Generator[list[str], None, None]:
+    def _candidates(self, found: _Round, look: Look) -> Generator[list[str], None, None]:
         """The sks of those who may have entered or exited, each once."""
-        if since is None:
-            yield from self._ledger.differences(call.org, watch.generation, members, call.deadline)
-        elif passed := passages(members, since, at):
-            yield from self._ledger.passing(call.org, members.datatype, passed, call.deadline)
+        call, members = found.call, found.defined.members
+        if look.last is None:
+            yield from self._ledger.differences(call.org, found.watch.generation, members, call.deadline)
+            return
+        changed = sorted(look.changes.keys)
+        for start in range(0, len(changed), _PAGE):
+            yield changed[start : start + _PAGE]
+        if passed := passages(members, look.last.looked_at, found.at):
+            for keys in self._ledger.passing(call.org, members.datatype, passed, call.deadline):
+                yield [key for key in keys if key not in look.changes.keys]
 
-    def _events(self, found: "_Round", keys: Sequence[str], last: int) -> list[Event]:
+    def _events(self, found: _Round, keys: Sequence[str], last: int) -> list[Event]:
         """The events of those of the candidates who have entered or exited."""
         org, generation, deadline = found.call.org, found.watch.generation, found.call.deadline
         members = found.defined.members
@@ -157,11 +168,21 @@ class Rounds:
             causes = {flip: Cause.DATA if flip in without_time else Cause.TIME for flip in flips}
         return [Event(last + n, flip, causes[flip], found.at) for n, flip in enumerate(flips, 1)]
 
-    def _outlook(self, call: Call, members: Population, at: datetime) -> Outlook:
-        def dated(conditions: Sequence[Document], paths: Sequence[str]) -> list[Record]:
-            return self._ledger.dated(call.org, members.datatype, conditions, paths, LOOKED_AT, call.deadline)
+    def _outlook(self, call: Call, members: Population, at: datetime, look: Look = EVERYTHING) -> Outlook:
+        """What comes next. Until the moment has come that was foreseen, only what changed can bring an earlier one."""
+        foreseen = look.last.next_passage if look.last else None
+        among: Document = {}
+        if foreseen and foreseen > at:
+            among = {"sk": {"$in": sorted(look.changes.keys)}}
 
-        return Outlook(at, next_passage(members, at, dated), ticks_unseen(members))
+        def dated(conditions: Sequence[Document], paths: Sequence[str]) -> list[Record]:
+            within = [{**condition, **among} for condition in conditions]
+            return self._ledger.dated(call.org, members.datatype, within, paths, LOOKED_AT, call.deadline)
+
+        passage = foreseen if among and not look.changes.keys else next_passage(members, at, dated)
+        if among and foreseen and passage:
+            passage = min(foreseen, passage)
+        return Outlook(at, passage, ticks_unseen(members), follows(members))
 
     def _settle(self, call: Call, watch: Watch, seq: int) -> int:
         """Apply what the ledger has beyond an event, whoever appended it; answers with the last event."""

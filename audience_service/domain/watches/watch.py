@@ -53,13 +53,15 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What a round looks at: everything, or those alone whom time may have moved `since` a moment."""
+class Changes:
+    """The sks of records that have been written since the last time that somebody asked.
 
-    since: datetime | None = None
+    `complete` is whether there were no others; then up to `complete_at`, if that is known, there are none to come.
+    """
 
-
-EVERYTHING = Look()
+    keys: frozenset[str] = frozenset()
+    complete: bool = False
+    complete_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,26 @@ class Outlook:
     """When a watch is to be looked at again, if nothing else calls for it.
 
     Up to `looked_at` whatever time has moved has been found. At `next_passage` time may next move somebody; None where
-    it moves nobody. `unforeseen` is whether time may move people at moments that cannot be told in advance.
+    it moves nobody. `unforeseen` is whether time may move people at moments that cannot be told in advance. `follows`
+    is the datatype whose changes alone move people; "" where others do, too.
     """
 
     looked_at: datetime
     next_passage: datetime | None = None
     unforeseen: bool = False
+    follows: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a round looks at: everything, or the records that changed, and those whom time may have moved since."""
+
+    changes: Changes = Changes()
+    last: Outlook | None = None
+    """What came of the look before, None to look at everything."""
+
+
+EVERYTHING = Look()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Keeping:
 
 
 class Watching:
-    """Follows ledgers. `asked` is rung when something new is watched, `told` when a round has ended."""
+    """Follows ledgers. `ask` is called when something new is watched, `told` is rung when a round has ended."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Watching:
         audiences: Audiences,
         sealer: TokenSealer,
         keeping: Keeping,
-        asked: Bell,
+        ask: Callable[[], None],
         told: Bell,
         clock: Callable[[], datetime] = now,
     ) -> None:
@@ -58,7 +58,7 @@ class Watching:
         self._audiences = audiences
         self._sealer = sealer
         self._keeping = keeping
-        self._asked = asked
+        self._ask = ask
         self._told = told
         self._clock = clock
 
@@ -105,7 +105,7 @@ class Watching:
             until = self._clock() + self._keeping.wanted
             watch = self._watches.want(call.org, audience_id, until, call.deadline)
             if not watch.generation:
-                self._asked.ring()
+                self._ask()
         return watch
 
     def _behind(self, call: Call, watch: Watch, generation: str, seq: int) -> list[Event]:

@@ -17,7 +17,7 @@ _log = structlog.get_logger()
 
 
 class Workers:
-    """Let a tracker step whenever something is due, or the bell is rung."""
+    """Let a tracker step whenever something is due, or the bell is rung: somebody asks, or something has changed."""
 
     def __init__(self, tracker: Tracker, asked: Bell) -> None:
         self._tracker = tracker
@@ -31,6 +31,11 @@ class Workers:
         """Begin to track."""
         for thread in self._threads:
             thread.start()
+
+    def ask(self) -> None:
+        """There is something new to track."""
+        self._tracker.look()
+        self._asked.ring()
 
     def stop(self) -> None:
         """End after the rounds under way, or in the midst of them where they take long, and leave all to others."""
@@ -53,7 +58,4 @@ class Workers:
                 if not failing:
                     _log.warning("tracking failed", exc_info=None if isinstance(error, AudienceError) else error)
                 pause, failing = _RETRY_SECONDS, True
-            rung = self._asked.wait(heard, pause)
-            if rung != heard:
-                heard = rung
-                self._tracker.look()
+            heard = self._asked.wait(heard, pause)
