@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench bench-indexes bench-sampling bench-parts lock clean
+.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench bench-indexes bench-sampling bench-parts bench-cancel bench-traffic lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,8 +67,14 @@ bench-indexes: install ## Ten segments before and after the indexes they are adv
 bench-sampling: install ## Measure how often sampled intervals hold: make bench-sampling URI=mongodb://...
 	$(BIN)/python -m bench.sampling --uri "$(URI)"
 
+bench-traffic: install ## Count the bytes between service and database: make bench-traffic URI=mongodb://... [CONTACTS=...]
+	$(BIN)/python -m bench.traffic --uri "$(URI)" --contacts "$(CONTACTS)"
+
 bench-parts: install ## Measure the balance of parts that four workers read: make bench-parts URI=mongodb://...
 	$(BIN)/python -m bench.parts --uri "$(URI)"
+
+bench-cancel: install ## Measure what a cancelled StreamReach still costs the database: make bench-cancel URI=mongodb://...
+	$(BIN)/python -m bench.cancel --uri "$(URI)"
 
 breaking: install ## Check that protos/ breaks no client of the last tag; while there is none, of main
 	@base=$$(git describe --tags --abbrev=0 2>/dev/null || git rev-parse --verify --quiet origin/main || echo main); \

@@ -12,12 +12,14 @@ import structlog
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
 from audience_service.domain.checks import Checks
+from audience_service.domain.clock import now
 from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.explain import Explain, Repositories
 from audience_service.domain.explanation import MembershipExplanations
+from audience_service.domain.exports import Exports
 from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
@@ -26,8 +28,13 @@ from audience_service.domain.overlap import Overlaps
 from audience_service.domain.partitions import Partitions
 from audience_service.domain.populations import Populations
 from audience_service.domain.reach import Reach
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.references import References
 from audience_service.domain.segments import Segments
+from audience_service.domain.snapshot import SNAPSHOT_PREFIX
+from audience_service.domain.snapshot_diff import SnapshotDifferences
+from audience_service.domain.snapshot_maker import MakingRules, SnapshotMaker
+from audience_service.domain.snapshots import Snapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
@@ -82,13 +89,15 @@ class App:
         key = settings.key()
         compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
         sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
-        audiences = Audiences(store.segments, compiler)
+        ready = ReadySnapshots(store.snapshots)
+        audiences = Audiences(store.segments, compiler, {SNAPSHOT_PREFIX: ready.as_audience})
         drafts = DraftReader(audiences)
         writer = SegmentWriter(store.segments, store.lists, audiences)
         references = References(audiences, writer)
         catalog = FieldCatalog(store.samples, audiences)
         repositories = Repositories(store.plans, store.samples, store.members)
-        populations = Populations(audiences, store.members)
+        self._maker = SnapshotMaker(store.snapshots, store.frozen, _making_rules(settings))
+        populations = Populations(audiences, store.members, ready)
         partitions = Partitions(store.partitions, store.slices, store.members)
         asked, told = Bell(), Bell()
         keeping = Keeping(timedelta(seconds=settings.watch_retention_seconds), settings.watch_checkpoint_seconds)
@@ -120,6 +129,9 @@ class App:
                 Membership(store.members, populations, partitions, sealer),
                 Checks(store.checks, store.segments, audiences, sealer, settings.datatypes),
                 MembershipExplanations(store.checks, audiences),
+                Snapshots(store.snapshots, ready, populations, self._maker, sealer),
+                SnapshotDifferences(store.differences, ready, sealer),
+                Exports(store.members, populations, ready, sealer),
                 watching,
             ),
         )
@@ -128,6 +140,8 @@ class App:
         self._collections = settings.collections
         self._watch = threading.Event()
         self._watcher = threading.Thread(target=self._watch_store, name="health", daemon=True)
+        self._sweep_seconds = settings.snapshot_lease_seconds
+        self._sweeper = threading.Thread(target=self._sweep, name="snapshot-sweeper", daemon=True)
         self.server = RpcServer(servicers, _authenticator(settings), _options(settings))
 
     @property
@@ -139,12 +153,14 @@ class App:
         """Serve, whether the database answers or not; health follows it."""
         self.server.start()
         self._watcher.start()
+        self._sweeper.start()
         self._workers.start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Drain and close."""
         self._watch.set()
         self.server.stop(grace_seconds)
+        self._maker.close()
         self._watcher.join()
         self._workers.stop()
         self._feed.close()
@@ -162,6 +178,19 @@ class App:
                 healthy = reachable
             self.server.cut_idle_streams()
             self._watch.wait(_HEALTH_SECONDS)
+
+    def _sweep(self) -> None:
+        """Clear away what is left of snapshots, at once and then every so often."""
+        while True:
+            try:
+                self._store.sweeper.sweep(now(), self._maker.busy_until())
+            except AudienceError:
+                pass  # the next time will do
+            except Exception as error:
+                if not self._watch.is_set():
+                    _log.error("the sweep of snapshots failed", exc_info=error)
+            if self._watch.wait(self._sweep_seconds):
+                return
 
     def _check_database(self) -> None:
         """Say what the database lacks. An unsafe one is not served at all: the process ends."""
@@ -196,6 +225,10 @@ def _authenticator(settings: Settings) -> Authenticator:
         return Authenticator(token_rules(settings))
     except ValueError as error:
         raise SettingsError(f"AUDIENCE_JWT_KEY: {error}") from None
+
+
+def _making_rules(settings: Settings) -> MakingRules:
+    return MakingRules(settings.snapshots_at_once, settings.snapshot_timeout_seconds, settings.snapshot_lease_seconds)
 
 
 def _options(settings: Settings) -> ServerOptions:

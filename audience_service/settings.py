@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     stream_idle_seconds: float = Field(60.0, gt=0, description="how long a client may leave a message before it is cut")
     insights_min_cell: int = Field(5, ge=0, description="the fewest contacts that a bucket of insights may tell of")
     insights_baseline_seconds: float = Field(300.0, ge=0, description="how long an org's baseline is kept for insights")
+    snapshots_at_once: int = Field(4, ge=1, le=64, description="snapshots that a process makes at once; others wait")
+    snapshot_timeout_seconds: float = Field(3600.0, gt=0, description="how long making a snapshot may take")
+    snapshot_lease_seconds: float = Field(
+        30.0, gt=0, description="how long after its process was last heard of a snapshot that is being made is given up"
+    )
     watch_poll_seconds: float = Field(2.0, gt=0, description="how often a watched audience is looked at for changes")
     watch_checkpoint_seconds: float = Field(10.0, gt=0, description="how often a watcher is sent a sign at least")
     watch_retention_seconds: float = Field(

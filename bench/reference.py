@@ -3,9 +3,10 @@
 Nothing of the service is imported here. What a filter means (which records count, where a field is) is written out.
 """
 
+import uuid
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo.database import Database
@@ -91,6 +92,64 @@ def memberships(
         for record in database["contact"].find(where, {"_id": 0, "pk": 1}):
             found[record["pk"]].append(number)
     return found
+
+
+_FROZEN = "bench_member"
+"""Rows written by hand, in a collection with the indexes that the service's have."""
+
+
+def prepare_frozen(database: Contacts) -> None:
+    """An empty collection with its indexes."""
+    database.drop_collection(_FROZEN)
+    for info in database["audience_member"].index_information().values():
+        options = {name: info[name] for name in ("expireAfterSeconds", "sparse") if name in info}
+        if info["key"] != [("_id", 1)]:
+            database[_FROZEN].create_index(info["key"], **options)
+
+
+def clear_frozen(database: Contacts) -> None:
+    """Take its rows away, and leave behind what the service leaves behind when it does so."""
+    database[_FROZEN].delete_many({})
+
+
+def drop_frozen(database: Contacts) -> None:
+    """Remove it."""
+    database.drop_collection(_FROZEN)
+
+
+def freeze(database: Contacts, org: str) -> int:
+    """All contacts of an org as rows of a list, by one command that ends in $merge; and how many there are."""
+    audience = f"by-hand-{uuid.uuid4().hex}.1"
+    row = {
+        "_id": {"$concat": [f"{audience}/", "$sk"]},
+        "audience": {"$literal": audience},
+        "pk": 1,
+        "sk": 1,
+        "expire_at": {"$literal": datetime.now(UTC) + timedelta(days=30)},
+    }
+    merge = {"into": _FROZEN, "on": "_id", "whenMatched": "fail", "whenNotMatched": "insert"}
+    database["contact"].aggregate([{"$match": in_org(org, {})}, {"$project": row}, {"$merge": merge}])
+    return database[_FROZEN].count_documents({"audience": audience})
+
+
+def differences(database: Contacts, org: str, first: str, second: str) -> tuple[int, int]:
+    """How many are in the second of two lists alone, and in the first alone, with their ids in sk order."""
+    scope = {"$gte": f"{org}/", "$lt": f"{org}0"}
+
+    def marked(audience: str, bit: int) -> list[Document]:
+        keys = {"_id": 0, "pk": 1, "sk": 1, "bit": {"$literal": bit}}
+        return [{"$match": {"audience": audience, "sk": scope}}, {"$project": keys}]
+
+    stages: list[Document] = [
+        *marked(first, 1),
+        {"$unionWith": {"coll": "audience_member", "pipeline": marked(second, 2)}},
+        {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "bits": {"$sum": "$bit"}}},
+        {"$match": {"bits": {"$in": [1, 2]}}},
+        {"$sort": {"_id": 1}},
+    ]
+    rows = database["audience_member"].aggregate(stages, allowDiskUse=True, batchSize=_BATCH)
+    found = Counter((row["bits"], bool(row["pk"])) for row in rows)
+    return found[2, True], found[1, True]
 
 
 def ids_raw(database: Contacts, org: str, where: Document) -> int:

@@ -25,6 +25,7 @@ from bench import reference
 from bench.dataset import LARGE
 from bench.measure import Row
 from bench.processes import KEY, Server, bare_server
+from bench.snapshots import snapshot_rows
 
 FIELDS = ["email", "country", "tags", "score", "lastEmailOpenedAt"]
 _BUCKETS = 100
@@ -60,16 +61,20 @@ class Client:
             )
         return self._calls[path](request, metadata=self._metadata, timeout=timeout)
 
-    def members(self, where: dict[str, Any], fields: list[str]) -> int:
-        """How many members a stream sends, as its last message says."""
+    def last(self, path: str, request: Message) -> bytes:
+        """The last message of a stream."""
         call: Any = self._channel.unary_stream(
-            "/audience.v1.MembershipService/StreamMembers",
-            request_serializer=membership.StreamMembersRequest.SerializeToString,
+            f"/audience.v1.{path}", request_serializer=type(request).SerializeToString
         )
-        request = membership.StreamMembersRequest(filter=_filter(where), fields=fields)
         last = b""
         for message in call(request, metadata=self._metadata):
             last = message
+        return last
+
+    def members(self, where: dict[str, Any], fields: list[str]) -> int:
+        """How many members a stream sends, as its last message says."""
+        request = membership.StreamMembersRequest(filter=_filter(where), fields=fields)
+        last = self.last("MembershipService/StreamMembers", request)
         return membership.StreamMembersResponse.FromString(last).totals.member_count
 
     def reach_stream(self, where: dict[str, Any], *, first: bool) -> reach.StreamReachResponse:
@@ -128,6 +133,7 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
     yield from _overlap_rows(client, database)
     yield from _insight_rows(client, database)
     yield _check_row(client, database)
+    yield from snapshot_rows(client, database, _filter(EVERYONE), _filter({"score": {"$gte": 10}}))
     yield Row(
         "StreamMembers, ids",
         "find_raw_batches, undecoded",

@@ -45,6 +45,12 @@ class Client:
         """The reach of a filter or an audienceId."""
         return int(self.call("EstimateReach", population).count)
 
+    def snapshot(self, **request: Any) -> Any:
+        """A new snapshot, which is ready."""
+        made = self.call("CreateSnapshot", request)
+        assert made.state == "READY", made
+        return made
+
     def members(self, **request: Any) -> list[str]:
         """The ids that a stream sends; the total that it states must agree."""
         ids: list[str] = []

@@ -22,6 +22,8 @@ from tests.client import Client, Refusal
 KEY = "a key of the tests, longer than thirty-two bytes"
 URI = os.environ.get("AUDIENCE_TEST_MONGODB_URI", "")
 STORES = ["embedded", "mongodb"] if URI else ["embedded"]
+DURABLE = os.environ.get("AUDIENCE_TEST_DURABLE_MONGODB", "")
+"""A program that starts, kills and removes a MongoDB of the tests' own: `start`, `kill`, `stop`."""
 HAS_ENVOY = importlib.util.find_spec("envoy") is not None
 
 
@@ -146,10 +148,12 @@ def refused() -> Callable[..., Refusal]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests that need a real engine, or Envoy, where there is none; the header says so."""
+    """Leave out the tests that need a real engine, one to kill, or Envoy, where there is none; the header says so."""
     kept = items
     if not URI:
         kept = [item for item in kept if "real_service" not in getattr(item, "fixturenames", ())]
+    if not DURABLE:
+        kept = [item for item in kept if "durable" not in getattr(item, "fixturenames", ())]
     if not HAS_ENVOY:
         kept = [item for item in kept if "http" not in item.path.parts]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -159,4 +163,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_report_header() -> str:
     """Say what the store tests run on."""
     stores = f"stores: {', '.join(STORES)}" + ("" if URI else " (set AUDIENCE_TEST_MONGODB_URI for a real engine)")
+    stores += "" if DURABLE else "; none is killed (set AUDIENCE_TEST_DURABLE_MONGODB)"
     return stores + ("" if HAS_ENVOY else "; no HTTP tests: this machine has no Envoy")

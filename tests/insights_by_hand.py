@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import Decimal128
+from bson.datetime_ms import DatetimeMS
 
 PATHS: dict[str, list[str]] = {
     "country": ["data.country", "data.address.country"],
@@ -27,7 +28,7 @@ PATHS: dict[str, list[str]] = {
     "tags": ["data.tags"],
 }
 DATES = ("lastOpened", "lastClicked", "created")
-ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|[+-]00:?00)?)?", re.ASCII)
+ISO = re.compile(r"(?!0000)(\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|[+-]00:?00)?)?", re.ASCII)
 NOTHING = object()
 
 
@@ -68,22 +69,30 @@ def number_of(value: Any) -> float | None:
         return None
     if isinstance(value, str):
         spelt = re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", trimmed(value), re.ASCII)
-        return float(trimmed(value)) if spelt else None
+        return float(trimmed(value)) + 0.0 if spelt else None
     if isinstance(value, Decimal128):
         value = value.to_decimal()
-    if isinstance(value, datetime):
+    if isinstance(value, datetime | DatetimeMS):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) + 0.0 if math.isfinite(float(value)) else None
 
 
 def second_of(value: Any) -> datetime | None:
     """The second that a date is in, or text spells."""
     if isinstance(value, datetime):
         return value.replace(microsecond=0)
-    if isinstance(value, str) and (found := ISO.fullmatch(value)):
+    if isinstance(value, DatetimeMS):  # beyond what Python has: as good as its ends
+        return (datetime.max if int(value) > 0 else datetime.min).replace(tzinfo=UTC)
+    if is_date_text(value) and (found := ISO.fullmatch(value)):
         year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
         return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     return None
+
+
+def is_date_text(value: Any) -> bool:
+    """Whether it is text that spells a date."""
+    found = ISO.fullmatch(value) if isinstance(value, str) else None
+    return bool(found and 1 <= int(found[2]) <= 12 and 1 <= int(found[3]) <= 31)
 
 
 def recency(value: datetime, now: datetime) -> str:
@@ -131,9 +140,11 @@ def text_label(value: Any, *, dated: bool) -> str | None:
         return str(value).lower()
     if isinstance(value, datetime):
         return f"{value:%Y-%m}"
+    if isinstance(value, DatetimeMS):
+        return None
     if isinstance(value, str):
         text = trimmed(value)
-        if dated and ISO.fullmatch(text):
+        if dated and is_date_text(text):
             return text[:7]
         if re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?", text, re.ASCII):
             return number_label(float(text))
@@ -150,7 +161,7 @@ def labels(name: str, record: dict[str, Any], now: datetime) -> list[str]:
         return ["\0invalid" if found else "\0missing"]
     if name == "tags" or name not in PATHS:
         every = [text_label(value, dated=name not in PATHS) for value in scalars]
-        return sorted({"\0invalid" if label is None else label for label in every})
+        return sorted({label for label in every if label is not None}) or ["\0invalid"]
     first = scalars[0]
     label: str | None
     if name == "score":

@@ -15,6 +15,7 @@ import grpc
 import jwt
 import pytest
 
+from audience_service.domain.dimensions import DIMENSIONS
 from tests.client import Client
 from tests.conftest import KEY, URI, Service
 
@@ -216,6 +217,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
     static = client.create(name="static", type="static")
     [contact] = service.insert("curl", [{}])
     everyone = {"filter": {"datatype": "contact", "where": {}}}
+    snapshot = client.snapshot(**everyone)
     requests: dict[str, dict[str, Any]] = {
         "CreateSegment": {"segment": {"name": "curled", **everyone}},
         "GetSegment": {"id": static.id},
@@ -238,9 +240,15 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "CheckMembership": {"audienceIds": [static.id], "contactIds": ["contact-1"]},
         "ListAudiencesOfContact": {"contactId": contact},
         "ExplainMembership": {"contactId": contact, **everyone},
+        "ExportIdentifiers": {**everyone, "platform": "meta"},
         "GetOverlap": {"id": static.id, "otherId": static.id},
         "GetOverlapRegions": {"audienceIds": [static.id, client.create(name="other", **everyone).id]},
         "DeleteSegment": {"id": static.id},
+        "CreateSnapshot": everyone,
+        "GetSnapshot": {"id": snapshot.id},
+        "ListSnapshots": {},
+        "DiffSnapshots": {"fromId": snapshot.id, "toId": snapshot.id},
+        "DeleteSnapshot": {"id": snapshot.id},
     }
     assert {name.rpartition("/")[2] for name in methods} == {*requests, "WatchMembership"}
     paths = {name.rpartition("/")[2]: name for name in methods}
@@ -268,7 +276,7 @@ def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:
     assert "40 members" in done.stdout
     assert "median 50" in done.stdout
     as_json = json.loads(run("insights", "--org", "drawn", everyone.id, "--json", **settings).stdout)
-    assert (as_json["count"], len(as_json["dimensions"])) == (40, 15)
+    assert (as_json["count"], len(as_json["dimensions"])) == (40, len(DIMENSIONS))
     missing = run("insights", "--org", "drawn", "segment-none", **settings)
     assert (missing.returncode, "Traceback" in missing.stderr) == (1, False)
     assert "no living audience" in missing.stderr

@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+from audience_service.cli.insights import drawn
+from audience_service.domain.draws import Estimate
+from audience_service.domain.errors import OutOfTime
+from audience_service.domain.narrowing import Narrowing, Step
+from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from tests.client import Client
 from tests.conftest import KEY, Service
 from tests.test_cli import run
@@ -68,6 +73,39 @@ def test_overlap_shows_sizes_regions_and_who_is_in_whom(
     assert answer["unionCount"] == 4
     assert answer["regions"][0] == {"audienceIds": [everyone, of_us, listed], "count": 3}
     assert answer["duplicates"] == [{"audienceIds": [of_us, listed]}]
+
+
+def test_a_total_that_is_an_estimate_says_so(
+    asked: Any, client: Client, ids: list[str], service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: Any) -> Any:
+        raise OutOfTime("the count was stopped")
+
+    monkeypatch.setattr(service.store.members, "reach", late)
+    monkeypatch.setattr(Narrowing, "sampled", lambda *_: Step(Estimate(3, 1, 4), 2, 4))
+    done = asked("reach", "--where", "{}")
+    assert "of about 3 in use" in done.stdout
+    assert "estimated from a sample: 1 to 4 in 95 of 100 cases" in done.stdout
+    answer = json.loads(asked("reach", "--where", "{}", "--json").stdout)
+    assert (answer["exact"], answer["totalExact"]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("ours", "orgs", "said"),
+    [
+        ({"p50": 1234567.5}, {"p50": 3}, "median 1,234,567.5, in the org 3"),
+        ({"p50": 42}, {"max": 9}, "median 42"),
+        ({"max": 9}, {"p50": 3}, None),
+        ({}, {"p50": 3}, None),
+    ],
+)
+def test_a_median_that_is_not_told_is_not_shown(
+    ours: dict[str, float], orgs: dict[str, float], said: str | None
+) -> None:
+    dimension = pb.DimensionInsights(
+        name="score", quantiles=pb.InsightQuantiles(**ours), baseline_quantiles=pb.InsightQuantiles(**orgs)
+    )
+    assert drawn(dimension).caption == said
 
 
 def test_what_is_refused_is_said_with_its_place(asked: Any, client: Client) -> None:

@@ -39,9 +39,13 @@ class Proxy:
         while True:
             try:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()
+                continue
             self._sockets += [near, far]
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
@@ -102,6 +106,9 @@ def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> 
         for rpc, request in (
             ("EstimateReach", {"filter": EVERYONE}),
             ("StreamMembers", {"filter": EVERYONE}),
+            ("CreateSnapshot", {"filter": EVERYONE}),
+            ("GetSnapshot", {"id": "snapshot-1"}),
+            ("DiffSnapshots", {"fromId": "snapshot-1", "toId": "snapshot-2"}),
             ("CheckMembership", {"audienceIds": ["segment-1"], "contactIds": ["contact-1"]}),
             ("ListAudiencesOfContact", {"contactId": "contact-1"}),
             ("ExplainMembership", {"filter": EVERYONE, "contactId": "contact-1"}),

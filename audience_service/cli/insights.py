@@ -36,10 +36,10 @@ def insights(
     console = Console(highlight=False)
     console.print(f"{answer.count:,} members of {answer.baseline_count:,}; index 100: as in the org\n")
     for dimension in answer.dimensions:
-        console.print(_drawn(dimension))
+        console.print(drawn(dimension))
 
 
-def _drawn(dimension: pb.DimensionInsights) -> Table:
+def drawn(dimension: pb.DimensionInsights) -> Table:
     """A bar a bucket, as long as its share; the index in green where it is high and in red where it is low."""
     title = printable(dimension.name).append(" (members may have several)" if dimension.multi_valued else "")
     table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 1))
@@ -50,8 +50,10 @@ def _drawn(dimension: pb.DimensionInsights) -> Table:
     for bucket in dimension.buckets:
         bar = Bar(size=1, begin=0, end=min(bucket.share, 1), width=_BAR_WIDTH, color="cyan")
         table.add_row(printable(bucket.value), bar, f"{bucket.count:,}", f"{bucket.share:.1%}", _index(bucket))
-    if dimension.HasField("quantiles") and dimension.quantiles.HasField("p50"):
-        table.caption = f"median {dimension.quantiles.p50:g}, in the org {dimension.baseline_quantiles.p50:g}"
+    if dimension.quantiles.HasField("p50"):
+        of_org = dimension.baseline_quantiles
+        beside = f", in the org {of_org.p50:,.12g}" if of_org.HasField("p50") else ""
+        table.caption = f"median {dimension.quantiles.p50:,.12g}{beside}"
     return table
 
 

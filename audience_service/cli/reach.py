@@ -31,13 +31,16 @@ def reach(*, audience_id: str, datatype: str, where: str, org: str, token: str, 
             request = pb.EstimateReachRequest(audience_id=audience_id)
         estimate = client.call(client.reach.EstimateReach, request)
         everyone = pb.EstimateReachRequest(filter=resources.Filter(datatype=datatype, where_json="{}"))
-        total = client.call(client.reach.EstimateReach, everyone).count
+        whole = client.call(client.reach.EstimateReach, everyone)
+    total = whole.count
     if as_json:
-        click.echo(json.dumps({**as_dict(estimate), "total": total}, ensure_ascii=False))
+        also = {"total": total, "totalExact": whole.exact}
+        click.echo(json.dumps({**as_dict(estimate), **also}, ensure_ascii=False))
         return
     console = Console(highlight=False)
     console.print(bars(f"{datatype} of {org}", [(printable(name), estimate.count)], total))
-    console.print(f"of {total:,} in use, as of {estimate.read_at.ToJsonString()}")
+    about = "" if whole.exact else "about "
+    console.print(f"of {about}{total:,} in use, as of {estimate.read_at.ToJsonString()}")
     if not estimate.exact:
         console.print(f"estimated from a sample: {estimate.lower:,} to {estimate.upper:,} in 95 of 100 cases")
     if estimate.HasField("sample_profile"):

@@ -1,14 +1,15 @@
 """From an audience's id, or an unsaved filter, to the population behind it."""
 
 import json
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import (
+    AudienceError,
     AudienceNotFound,
     InvalidArgument,
     InvalidFilter,
@@ -37,23 +38,60 @@ class Selection:
     """Whose members a caller means: an audience of the org, an unsaved filter, or a union: exactly one of them.
 
     Members of the excluded audiences are left out, and those who must not be reached for the purpose. The places are
-    where the request has the first two.
+    where the request has the first two. `snapshot_id` means all that a snapshot froze instead, where that can be asked
+    for.
     """
 
     audience_id: str = ""
     filter: Filter | None = None
     audience_place: str = "audience_id"
     filter_place: str = "filter"
+    snapshot_id: str = ""
     audience_ids: Sequence[str] = ()
     exclude_audience_ids: Sequence[str] = ()
     purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True)
+class NamedAudience:
+    """What an id stands for: the audience as it is now, and its members.
+
+    `filter` holds the datatype alone, where the audience is a list. Kinds without versions are at 0.
+    """
+
+    id: str
+    name: str
+    version: int
+    filter: Filter
+    population: Population
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAudience:
+    """An audience that is a list and no segment."""
+
+    id: str
+    name: str
+    contacts: ContactList
+    version: int = 0
+
+    @property
+    def filter(self) -> Filter:
+        """The datatype alone: the list decides."""
+        return Filter(self.contacts.datatype, None)
+
+
+Audience = Segment | ListedAudience
+
+FindListed = Callable[[Call, str], ListedAudience]
+"""The audience of an id. Raises AudienceNotFound, UnusableAudience."""
+
+
+@dataclass(frozen=True, slots=True)
 class Defined:
     """The members of an audience, and by what they are.
 
-    `definition` is a digest of its filter and those of the audiences in it; `versions` are those of the segments that
+    `definition` is a digest of its filter and those of the audiences in it; `versions` are those of the audiences that
     were read for it, lists included.
     """
 
@@ -63,39 +101,51 @@ class Defined:
 
 
 class Audiences:
-    """Finds what an id or a filter stands for, within the call's org."""
+    """Finds what an id or a filter stands for, within the call's org.
+
+    Ids begin with their kind. Segments are known here; other kinds are lists, each found by its prefix in `listed`.
+    """
 
     def __init__(
-        self, segments: SegmentRepository, compiler: FilterCompiler, known: Mapping[str, Segment] | None = None
+        self,
+        segments: SegmentRepository,
+        compiler: FilterCompiler,
+        listed: Mapping[str, FindListed] | None = None,
+        known: Mapping[str, Audience] | None = None,
     ) -> None:
         self._segments = segments
         self._compiler = compiler
+        self._listed = dict(listed or {})
         self._known = known or {}
 
     def at(self, moment: datetime) -> "Audiences":
         """The same, their filters compiled as of a moment."""
-        return Audiences(self._segments, self._compiler.at(moment), self._known)
+        return Audiences(self._segments, self._compiler.at(moment), self._listed, self._known)
 
-    def knowing(self, call: Call, segments: Iterable[Segment], filters: Iterable[Filter] = ()) -> "Audiences":
-        """The same, which need not ask again for these segments, nor for the audiences in their filters and in others.
+    def knowing(self, call: Call, audiences: Iterable[Audience], filters: Iterable[Filter] = ()) -> "Audiences":
+        """The same, which need not ask again for these audiences, nor for those in their filters and in others.
 
-        They are read level by level, as audiences stand inside one another, each level by one query.
+        They are read level by level, as audiences stand inside one another, each level by one query, and one for each
+        that is no segment.
         """
-        known = {segment.id: segment for segment in segments}
-        level = [*(_filter_of(segment) for segment in known.values()), *filters]
+        known = {audience.id: audience for audience in audiences}
+        level = [*(_filter_of(audience) for audience in known.values()), *filters]
         for _ in range(Limits().audience_depth):
             inside = frozenset().union(*(audience_references(written.where) for written in level))
             if not (wanted := sorted(inside - known.keys())):
                 break
-            found = self._segments.get_many(call.org, wanted, call.deadline)
+            # One that cannot be used is told of where it stands, by whoever looks for it there.
+            found = self._read(call, wanted, AudienceNotFound, UnusableAudience)
             known.update(found)
-            level = [_filter_of(segment) for segment in found.values()]
-        return Audiences(self._segments, self._compiler, known)
+            level = [_filter_of(audience) for audience in found.values()]
+        return Audiences(self._segments, self._compiler, self._listed, known)
 
     @property
     def names(self) -> Mapping[str, str]:
-        """The names of the audiences that are known, by id."""
-        return {segment.id: segment.name for segment in self._known.values()}
+        """The names of the audiences that are known, by id, and by what the rows of their lists carry."""
+        known = self._known.values()
+        listed = {found.contacts.audience_id: found.name for found in known if isinstance(found, ListedAudience)}
+        return {**listed, **{audience.id: audience.name for audience in known}}
 
     def population(self, call: Call, selection: Selection) -> Population:
         """The population that a caller means. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
@@ -113,11 +163,23 @@ class Audiences:
             return population, json.dumps(identity(selection.filter), sort_keys=True)
         if not selection.audience_id:
             raise InvalidArgument.at("filter", "is missing; give a filter or an audience_id")
-        segment = self.get(call, selection.audience_id)
-        members = self.of_segment(call, segment)
+        found = self.named(call, selection.audience_id)
+        members = found.population
         if not isinstance(members, ContactList):
             members = replace(members, place=selection.audience_place)
-        return members, (segment.id, segment.version)
+        return members, (found.id, found.version)
+
+    def named(self, call: Call, audience_id: str) -> NamedAudience:
+        """The audience of an id. Raises AudienceNotFound, UnusableAudience."""
+        found = self.find(call, audience_id)
+        return NamedAudience(found.id, found.name, found.version, _filter_of(found), self.members_of(call, found))
+
+    def find(self, call: Call, audience_id: str) -> Audience:
+        """The audience of an id, as it is stored. Raises AudienceNotFound, UnusableAudience."""
+        if found := self._known.get(audience_id):
+            return found
+        find = self._finder(audience_id)
+        return find(call, audience_id) if find else self.get(call, audience_id)
 
     def compile(self, call: Call, written: Filter, within: str = "") -> CompiledFilter:
         """What finds a filter's records, the audiences in it looked up; `within` is the audience whose filter it is.
@@ -150,29 +212,33 @@ class Audiences:
         self._compiler.check(compiled)
 
     def get(self, call: Call, audience_id: str) -> Segment:
-        """The living audience of the call's org. Raises AudienceNotFound."""
-        if found := self._known.get(audience_id):
+        """The living segment of the call's org. Raises AudienceNotFound, also for audiences of other kinds."""
+        if isinstance(found := self._known.get(audience_id), Segment):
             return found
         if not audience_id.startswith(ID_PREFIX):
             raise AudienceNotFound.of(audience_id)
         return self._segments.get(call.org, audience_id, call.deadline)
 
-    def get_many(self, call: Call, named: Mapping[str, str]) -> Sequence[Segment]:
-        """The living audiences by the places in the request that name them, in order, all by one query.
+    def get_many(self, call: Call, named: Mapping[str, str]) -> Sequence[Audience]:
+        """The living audiences by the places in the request that name them, in order; all segments by one query.
 
         Raises InvalidArgument at the first place that is empty, AudienceNotFound at the first whose audience is not
-        there.
+        there, UnusableAudience.
         """
         for place, audience_id in named.items():
             if not audience_id:
                 raise InvalidArgument.at(place, "is missing; name an audience")
-        found = self._segments.get_many(call.org, list(dict.fromkeys(named.values())), call.deadline)
+        found = self._read(call, list(dict.fromkeys(named.values())), AudienceNotFound)
         for place, audience_id in named.items():
             if audience_id not in found:
                 error = AudienceNotFound.of(audience_id)
                 error.violations = (Violation(place, "names no living audience of the org"),)
                 raise error
         return [found[audience_id] for audience_id in named.values()]
+
+    def members_of(self, call: Call, audience: Audience) -> Population:
+        """The members of an audience. Raises UnusableAudience where its filter cannot be run."""
+        return audience.contacts if isinstance(audience, ListedAudience) else self.of_segment(call, audience)
 
     def of_segment(self, call: Call, segment: Segment) -> Population:
         """The members of a stored segment. Raises UnusableAudience where its filter cannot be run."""
@@ -183,20 +249,20 @@ class Audiences:
 
     def defined(self, call: Call, audience_id: str) -> Defined:
         """The members of an audience, and by what they are. Raises AudienceNotFound, UnusableAudience."""
-        read: dict[str, Segment] = {}
+        read: dict[str, Audience] = {}
 
-        def found(segment: Segment) -> Filter | ContactList:
-            read[segment.id] = segment
-            return self._standing_for(segment)
+        def source(inner: str) -> Filter | ContactList:
+            read[inner] = self.find(call, inner)
+            return self._standing_for(read[inner])
 
-        segment = self.get(call, audience_id)
-        members: Population | Filter = found(segment)
-        if isinstance(members, Filter):
-            with _usable(segment):
-                members = self._compiler.compile(
-                    as_shown(members), lambda inner: found(self.get(call, inner)), (segment.id,)
-                )
-        filters = {name: identity(each.filter) for name, each in read.items() if each.type is SegmentType.DYNAMIC}
+        standing, audience = source(audience_id), read[audience_id]
+        members: Population
+        if isinstance(audience, Segment) and isinstance(standing, Filter):
+            with _usable(audience):
+                members = self._compiler.compile(as_shown(standing), source, (audience_id,))
+        else:
+            members = self.members_of(call, audience)
+        filters = {name: identity(_filter_of(each)) for name, each in read.items()}
         return Defined(members, digest(filters), tuple((name, each.version) for name, each in read.items()))
 
     def list_of(self, segment: Segment) -> ContactList:
@@ -206,10 +272,27 @@ class Audiences:
 
     def source(self, call: Call, audience_id: str) -> Filter | ContactList:
         """What an audience inside a filter stands for. Raises AudienceNotFound, UnusableAudience."""
-        return self._standing_for(self.get(call, audience_id))
+        return self._standing_for(self.find(call, audience_id))
 
-    def _standing_for(self, segment: Segment) -> Filter | ContactList:
-        return self.list_of(segment) if segment.type is SegmentType.STATIC else segment.filter
+    def _standing_for(self, audience: Audience) -> Filter | ContactList:
+        if isinstance(audience, ListedAudience):
+            return audience.contacts
+        return self.list_of(audience) if audience.type is SegmentType.STATIC else audience.filter
+
+    def _finder(self, audience_id: str) -> FindListed | None:
+        return next((find for prefix, find in self._listed.items() if audience_id.startswith(prefix)), None)
+
+    def _read(self, call: Call, audience_ids: Sequence[str], *passed_over: type[AudienceError]) -> dict[str, Audience]:
+        """The audiences, without those for which such an error would be raised."""
+        finders = {audience_id: self._finder(audience_id) for audience_id in audience_ids}
+        found: dict[str, Audience] = {}
+        if segments := [audience_id for audience_id, find in finders.items() if find is None]:
+            found.update(self._segments.get_many(call.org, segments, call.deadline))
+        for audience_id, find in finders.items():
+            if find:
+                with suppress(*passed_over):
+                    found[audience_id] = find(call, audience_id)
+        return found
 
 
 def as_shown(stored: Filter) -> Filter:
@@ -217,9 +300,10 @@ def as_shown(stored: Filter) -> Filter:
     return replace(stored, exact=not fits_struct(stored.where or {}))
 
 
-def _filter_of(segment: Segment) -> Filter:
-    """What decides who is in a segment: of a list none of its filter, which is history."""
-    return segment.filter if segment.type is SegmentType.DYNAMIC else Filter(segment.filter.datatype, None)
+def _filter_of(audience: Audience) -> Filter:
+    """What decides who is in an audience: of a list the datatype alone, since a static segment's filter is history."""
+    static = isinstance(audience, Segment) and audience.type is SegmentType.STATIC
+    return Filter(audience.filter.datatype, None) if static else audience.filter
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A population as the database breaks it down: how many records have each value of each dimension."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -36,6 +36,12 @@ class Cell:
     def key(self) -> tuple[CellKind, str]:
         """What two breakdowns of the same dimension have in common; text may look like a kind's name."""
         return self.kind, self.label
+
+
+def together(kind: CellKind, cells: Iterable[Cell]) -> Cell:
+    """Several cells as one."""
+    counts = [(cell.count, cell.values) for cell in cells]
+    return Cell(kind, "", sum(count for count, _ in counts), sum(values for _, values in counts))
 
 
 @dataclass(frozen=True, slots=True)

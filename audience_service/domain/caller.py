@@ -1,5 +1,6 @@
 """Who asks, for which org, with which scopes, and until when."""
 
+import threading
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,17 +40,28 @@ _MOST_SECONDS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment, on the monotonic clock in seconds, at which the answer is worthless; None for never."""
+    """The moment, on the monotonic clock in seconds, at which the answer is worthless; None for never.
+
+    It is worthless as well once the caller has `gone`, which whoever has the connection sets, from any thread.
+    """
 
     at: float | None
+    gone: threading.Event | None = None
 
     @classmethod
-    def after(cls, seconds: float | None) -> "Deadline":
+    def after(cls, seconds: float | None, gone: threading.Event | None = None) -> "Deadline":
         """The deadline that many seconds from now."""
-        return cls(None if seconds is None else time.monotonic() + seconds)
+        return cls(None if seconds is None else time.monotonic() + seconds, gone)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the caller has gone."""
+        return self.gone is not None and self.gone.is_set()
 
     def remaining(self) -> float | None:
         """Seconds left, some decades at most; None for no limit. Raises OutOfTime when there are none."""
+        if self.is_cancelled:
+            raise OutOfTime("the caller has cancelled the call")
         if self.at is None:
             return None
         left = self.at - time.monotonic()
@@ -60,7 +72,7 @@ class Deadline:
     def within(self, seconds: float) -> "Deadline":
         """The sooner of this deadline and that many seconds from now."""
         soon = time.monotonic() + seconds
-        return Deadline(soon if self.at is None else min(self.at, soon))
+        return Deadline(soon if self.at is None else min(self.at, soon), self.gone)
 
     def check(self) -> None:
         """Raise OutOfTime when there is no time left."""

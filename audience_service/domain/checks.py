@@ -9,7 +9,7 @@ from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.errors import ContactNotFound, InvalidArgument, InvalidFilter, UnusableAudience, Violation
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.populations import as_filter
+from audience_service.domain.filters.sets import as_filter
 from audience_service.domain.ports import SegmentRepository
 from audience_service.domain.segment import Order, Segment, SegmentQuery
 from audience_service.domain.tokens import TokenSealer
@@ -75,13 +75,13 @@ class Checks:
         """
         named = _distinct(audience_ids, "audience_ids", MOST_AUDIENCES)
         contacts = list(_distinct(contact_ids, "contact_ids", MOST_CONTACTS).values())
-        segments = self._audiences.get_many(call, named)
+        wanted = self._audiences.get_many(call, named)
         read_at = now()
-        audiences = self._audiences.knowing(call, segments).at(read_at)
+        audiences = self._audiences.knowing(call, wanted).at(read_at)
         by_datatype: dict[str, dict[str, CompiledFilter]] = {}
-        for place, segment in zip(named, segments, strict=True):
-            population = replace(as_filter(audiences.of_segment(call, segment)), place=place)
-            by_datatype.setdefault(population.datatype, {})[segment.id] = population
+        for place, audience in zip(named, wanted, strict=True):
+            population = replace(as_filter(audiences.members_of(call, audience)), place=place)
+            by_datatype.setdefault(population.datatype, {})[audience.id] = population
         found: set[str] = set()
         members: dict[str, frozenset[str]] = {}
         for datatype, populations in by_datatype.items():
@@ -92,7 +92,7 @@ class Checks:
         return MembershipCheck(
             [
                 ContactMemberships(
-                    name, [segment.id for segment in segments if name in members[segment.id]], name in found
+                    name, [audience.id for audience in wanted if name in members[audience.id]], name in found
                 )
                 for name in contacts
             ],

@@ -1,11 +1,16 @@
 """One dimension of an audience beside the org's: shares, the baseline's, and their index."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from audience_service.domain.breakdown import Cell, CellKind, DimensionCells
+from audience_service.domain.breakdown import Cell, CellKind, DimensionCells, together
 from audience_service.domain.dimensions import Dimension, Kind
-from audience_service.domain.suppression import suppressed, to_hide, told
+from audience_service.domain.suppression import suppressed, to_hide, told_quantiles
+
+Key: TypeAlias = tuple[CellKind, str]
+_Group: TypeAlias = tuple[Cell, Sequence[Cell]]
+"""A bucket, and the cells that it is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +52,15 @@ def compare(
     limit: int,
     least: int,
 ) -> DimensionInsights:
-    """An audience's cells beside the org's: `limit` values one by one, none of fewer records than `least`."""
-    cells, hidden = suppressed(_cut(ours.cells, len(ours.cells) if dimension.is_banded else limit), least)
-    counted = _beside(cells, hidden, theirs)
-    untold = to_hide([count or 0 for _, count in counted], least)
+    """An audience's cells beside the org's: `limit` values one by one, none of fewer records than `least`.
+
+    What is hidden does not depend on the limit: two answers of different limits would tell it by what differs.
+    """
+    cells, hidden = suppressed(ours.cells, least)
+    groups = _groups(cells, hidden, len(cells) if dimension.is_banded else limit)
     buckets = [
-        _bucket(cell, None if position in untold else count, size, baseline_size)
-        for position, (cell, count) in enumerate(counted)
+        _bucket(cell, count, size, baseline_size)
+        for cell, count in _beside(groups, theirs, least)
         if cell.count or count != 0
     ]
     return DimensionInsights(
@@ -66,48 +73,55 @@ def compare(
     )
 
 
-def _cut(cells: Sequence[Cell], limit: int) -> list[Cell]:
-    """The first `limit` values, all others as one, then what has no value."""
+def _groups(cells: Sequence[Cell], hidden: Sequence[Cell], limit: int) -> list[_Group]:
+    """The first `limit` values, all others as one, what has no value, and what is hidden."""
     values = [cell for cell in cells if cell.kind is CellKind.VALUE]
-    nameless = [cell for cell in cells if cell.kind in (CellKind.INVALID, CellKind.MISSING)]
     others = [*values[limit:], *(cell for cell in cells if cell.kind is CellKind.OTHER)]
-    count, number = sum(cell.count for cell in others), sum(cell.values for cell in others)
-    return [*values[:limit], *([Cell(CellKind.OTHER, "", count, number)] if others else []), *nameless]
+    nameless = [cell for cell in cells if cell.kind in (CellKind.INVALID, CellKind.MISSING)]
+    return [
+        *((cell, [cell]) for cell in values[:limit]),
+        *([(together(CellKind.OTHER, others), others)] if others else []),
+        *((cell, [cell]) for cell in nameless),
+        *((cell, hidden) for cell in cells if cell.kind is CellKind.SUPPRESSED),
+    ]
 
 
-def _beside(cells: Sequence[Cell], hidden: Sequence[Cell], theirs: DimensionCells) -> list[tuple[Cell, int | None]]:
-    """Each cell with the org's count, None where that is not known.
+def _beside(groups: list[_Group], theirs: DimensionCells, least: int) -> list[tuple[Cell, int | None]]:
+    """Each bucket with the org's count, None where that is not known or not told.
 
-    Among the others are all values of the org that are not named here, so that the org's counts add up too.
+    All values of the org that are not named here are among the others, so that the org's counts add up too.
     """
     known = {cell.key: cell.count for cell in theirs.cells}
-    total = sum(known.values())
+    secret = {theirs.cells[position].key for position in to_hide([cell.count for cell in theirs.cells], least)}
     is_whole = not any(cell.kind is CellKind.OTHER for cell in theirs.cells)
+    open_ended = [any(cell.kind is CellKind.OTHER for cell in sources) for _, sources in groups]
+    if not any(open_ended):
+        open_ended = [cell.kind is CellKind.OTHER for cell, _ in groups]
+    if not any(open_ended):
+        groups, open_ended = [*groups, (Cell(CellKind.OTHER, "", 0, 0), [])], [*open_ended, True]
 
     def count(cell: Cell) -> int | None:
         return known.get(cell.key, 0 if is_whole or cell.kind is not CellKind.VALUE else None)
 
-    composed = (CellKind.OTHER, CellKind.SUPPRESSED)
-    told_apart = {cell: count(cell) for cell in cells if cell.kind not in composed}
-    rest = _difference(total, list(told_apart.values()))
-    suppressed_count: int | None = None
-    if any(cell.kind is CellKind.OTHER for cell in hidden):
-        suppressed_count, rest = rest, 0
-    elif hidden:
-        folded = [count(cell) for cell in hidden]
-        suppressed_count = None if None in folded else sum(number or 0 for number in folded)
-        rest = _difference(rest, folded)
-    of_composed = {CellKind.OTHER: rest, CellKind.SUPPRESSED: suppressed_count}
-    counted = [(cell, of_composed[cell.kind] if cell.kind in composed else told_apart[cell]) for cell in cells]
-    if rest != 0 and not any(cell.kind is CellKind.OTHER for cell in cells):
-        counted.append((Cell(CellKind.OTHER, "", 0, 0), rest))
-    return counted
+    def told(keys: Set[Key], total: int | None) -> int | None:
+        """Small counts are told all together or not at all."""
+        return total if not keys & secret or secret <= keys else None
+
+    named = [{cell.key for cell in sources} for _, sources in groups]
+    totals = [_sum([count(cell) for cell in sources]) for _, sources in groups]
+    elsewhere = [place for place, is_rest in enumerate(open_ended) if not is_rest]
+    rest = known.keys() - set[Key]().union(*(named[place] for place in elsewhere))
+    apart = _sum([totals[place] for place in elsewhere])
+    of_rest = told(rest, None if apart is None else sum(known.values()) - apart)
+    return [
+        (cell, of_rest if open_ended[place] else told(named[place], totals[place]))
+        for place, (cell, _) in enumerate(groups)
+    ]
 
 
-def _difference(total: int | None, parts: Sequence[int | None]) -> int | None:
-    if total is None or None in parts:
-        return None
-    return total - sum(part or 0 for part in parts)
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _bucket(cell: Cell, baseline_count: int | None, size: int, baseline_size: int) -> Bucket:
@@ -128,4 +142,4 @@ def _with_value(ours: DimensionCells, hidden: Sequence[Cell], size: int, least: 
 
 def _quantiles(cells: DimensionCells, size: int, least: int) -> dict[int, float]:
     missing = sum(cell.count for cell in cells.cells if cell.kind is CellKind.MISSING)
-    return told(cells.quantiles, least) if cells.numbers * 2 >= size - missing else {}
+    return told_quantiles(cells.quantiles, least) if cells.numbers * 2 >= size - missing else {}

@@ -27,6 +27,16 @@ class Estimate:
         """An exact count."""
         return cls(count, count, count, exact=True)
 
+    def within(self, least: int, most: int) -> "Estimate | None":
+        """What is left of it where the count is known to lie between the two; None where nothing is."""
+        lower, upper = max(self.lower, least), min(self.upper, most)
+        return Estimate(min(max(self.count, lower), upper), lower, upper) if lower <= upper else None
+
+    def unless_narrower(self, earlier: "Estimate | None") -> "Estimate":
+        """The one of the two with the narrower interval; this one where there is no other."""
+        is_narrower = earlier is not None and earlier.upper - earlier.lower < self.upper - self.lower
+        return earlier if earlier and is_narrower else self
+
 
 @dataclass(frozen=True, slots=True)
 class Draws:

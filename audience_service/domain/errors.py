@@ -20,7 +20,8 @@
     ├── NotFound
     │   ├── AudienceNotFound
     │   ├── ContactNotFound
-    │   └── VersionNotFound
+    │   ├── VersionNotFound
+    │   └── SnapshotNotFound
     ├── AlreadyExists
     │   ├── NameTaken
     │   └── RequestIdReused
@@ -28,6 +29,7 @@
     ├── NotStatic
     ├── AudienceInUse
     ├── UnusableAudience
+    ├── SnapshotNotReady
     ├── WatchTokenExpired
     ├── TooManyStreams             retry later
     ├── StoreUnavailable           retry later
@@ -201,6 +203,17 @@ class VersionNotFound(NotFound):
     reason = "VERSION_NOT_FOUND"
 
 
+class SnapshotNotFound(NotFound):
+    """The org has no snapshot with this id, or it was deleted or has expired."""
+
+    reason = "SNAPSHOT_NOT_FOUND"
+
+    @classmethod
+    def of(cls, snapshot_id: str) -> Self:
+        """The error for this id, which is cut in the metadata where it is absurdly long."""
+        return cls("the org has no snapshot with this id", metadata={"id": snapshot_id[:100]})
+
+
 class AlreadyExists(AudienceError):
     """What should be made is there already."""
 
@@ -244,6 +257,12 @@ class UnusableAudience(AudienceError):
     """The audience's saved filter is not one that this service can run."""
 
     reason = "UNUSABLE_AUDIENCE"
+
+
+class SnapshotNotReady(AudienceError):
+    """The snapshot is still being made, or failed."""
+
+    reason = "SNAPSHOT_NOT_READY"
 
 
 class WatchTokenExpired(AudienceError):

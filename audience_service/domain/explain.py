@@ -63,7 +63,7 @@ class Explain:
         population = self._audiences.population(call, selection)
         plan = self._plan(call, population, run=run)
         if not isinstance(population, CompiledFilter):
-            audience_id = population.audience_id
+            audience_id = selection.audience_id
             words = in_words(InAudience(audience_id, "audience_id"), self._names(call, [audience_id]))
             why = "a static list is read through its own index, and its records by their sk"
             return Explanation(words, (), plan, IndexAdvice(population.datatype, (), helps=False, why=why), ())
@@ -103,7 +103,9 @@ class Explain:
         return [replace(warning, place=f"filter.{warning.place}") for warning in found]
 
     def _names(self, call: Call, audience_ids: Sequence[str]) -> Mapping[str, str]:
-        return {audience_id: self._audiences.get(call, audience_id).name for audience_id in dict.fromkeys(audience_ids)}
+        return {
+            audience_id: self._audiences.find(call, audience_id).name for audience_id in dict.fromkeys(audience_ids)
+        }
 
     def _evidence(self, call: Call, population: CompiledFilter, plan: QueryPlan, sampled: SampledFields) -> Evidence:
         plans, datatype = self._repositories.plans, population.datatype

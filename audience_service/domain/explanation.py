@@ -17,8 +17,8 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import of_node
 from audience_service.domain.filters.moments import as_of
 from audience_service.domain.filters.nodes import Node
+from audience_service.domain.filters.sets import as_filter
 from audience_service.domain.flips import Horizon
-from audience_service.domain.populations import as_filter
 from audience_service.domain.ports import Record
 from audience_service.domain.verdicts import CheckRepository
 
@@ -84,7 +84,7 @@ class MembershipExplanations:
         if selection.filter is not None:
             return self._audiences.knowing(call, (), [selection.filter])
         if selection.audience_id:
-            return self._audiences.knowing(call, [self._audiences.get(call, selection.audience_id)])
+            return self._audiences.knowing(call, [self._audiences.find(call, selection.audience_id)])
         return self._audiences
 
     def _judge(

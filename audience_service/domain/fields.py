@@ -20,11 +20,11 @@ class Fields:
     paths: Mapping[str, tuple[str, ...]]
 
     @classmethod
-    def read(cls, fields: Sequence[str]) -> "Fields":
-        """The fields of a request. Raises InvalidArgument at `fields[i]`."""
+    def read(cls, fields: Sequence[str], place: str = "fields") -> "Fields":
+        """The fields that a request has at `place`. Raises InvalidArgument there, or at `place[i]`."""
         if len(fields) > MAX_FIELDS:
-            raise InvalidArgument.at("fields", f"names {len(fields)} fields, more than {MAX_FIELDS}")
-        return cls({field: _steps(field, f"fields[{index}]") for index, field in enumerate(fields)})
+            raise InvalidArgument.at(place, f"names {len(fields)} fields, more than {MAX_FIELDS}")
+        return cls({field: _steps(field, f"{place}[{index}]") for index, field in enumerate(fields)})
 
     @property
     def record_paths(self) -> list[str]:

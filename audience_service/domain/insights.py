@@ -1,7 +1,7 @@
 """The use case on insights: what an audience consists of, beside the org that it is part of."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from audience_service.domain.audiences import Audiences
@@ -51,10 +51,12 @@ class Insights:
     def get(self, call: Call, audience_id: str, wanted: Sequence[str], limit: int) -> AudienceInsights:
         """An audience by dimensions, `limit` values of each told one by one.
 
-        Raises InvalidArgument, AudienceNotFound, UnusableAudience, OutOfTime.
+        Raises InvalidArgument, InvalidFilter, AudienceNotFound, UnusableAudience, OutOfTime.
         """
         dimensions = read_dimensions(wanted)
-        population = self._audiences.of_segment(call, self._audiences.get(call, audience_id))
+        population = self._audiences.named(call, audience_id).population
+        if isinstance(population, CompiledFilter):
+            population = replace(population, place="id")
         everyone = CompiledFilter(population.datatype, LIVING)
         key = (call.org, population.datatype, tuple(dimension.name for dimension in dimensions))
 

@@ -38,7 +38,7 @@ class MemberTotals:
 
 
 class Membership:
-    """Streams the members of audiences and unsaved filters."""
+    """Streams the members of audiences, unsaved filters and snapshots."""
 
     def __init__(
         self, members: MemberRepository, populations: Populations, partitions: Partitions, sealer: TokenSealer
@@ -59,8 +59,8 @@ class Membership:
     ) -> Generator[MemberBatch, None, None]:
         """The members after `cursor` in sk order, of a part or all of them, then the totals.
 
-        Raises InvalidArgument, AudienceNotFound, UnusableAudience, InvalidPageToken at the first batch;
-        StoreUnavailable, OutOfTime at any.
+        Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
+        batch; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
         wanted = Fields.read(fields)
         choice = self._populations.choose(call, selection)
@@ -80,6 +80,7 @@ class Membership:
             for records in batches:
                 yield stream.batch(records, sent)
                 after, sent = records[-1]["sk"], sent + len(records)
+        self._populations.check_whole(call, choice, None if partition else sent)
         exclusions = self._populations.exclusions(call, choice, part.after, part.until)
         yield stream.end(after, MemberTotals(sent, exclusions))
 

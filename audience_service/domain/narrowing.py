@@ -106,7 +106,8 @@ class Narrowing:
                 upto = end
                 if upto > len(sample.landmarks.keys):
                     break
-            estimate = min(sample.estimate(counted, upto), estimate, key=lambda each: each.upper - each.lower)
+            known = estimate.within(counted, counted + sample.left(upto))
+            estimate = sample.estimate(counted, upto).unless_narrower(known)
             yield Step(estimate, sample.read(upto), total)
         record = self._first(*self._found) if self._found else None
         yield Step(Estimate.of(counted), total, total, record)

@@ -45,11 +45,11 @@ class Overlaps:
 
     def _count(self, call: Call, named: dict[str, str]) -> Regions:
         """The regions of the audiences by the places in the request that name them."""
-        segments = self._audiences.get_many(call, named)
-        audiences = self._audiences.knowing(call, segments)
+        found = self._audiences.get_many(call, named)
+        audiences = self._audiences.knowing(call, found)
         populations: list[Population] = []
-        for place, segment in zip(named, segments, strict=True):
-            population = audiences.of_segment(call, segment)
+        for place, audience in zip(named, found, strict=True):
+            population = audiences.members_of(call, audience)
             if populations and population.datatype != populations[0].datatype:
                 raise InvalidArgument.at(
                     place, f"is an audience of {population.datatype}, the first one of {populations[0].datatype}"

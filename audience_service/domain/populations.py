@@ -4,17 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.audiences import Audiences, NamedAudience, Selection
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import CompiledFilter, identity
-from audience_service.domain.filters.sets import difference, of_list, union
+from audience_service.domain.filters.sets import as_filter, difference, union
 from audience_service.domain.ports import ContactList, MemberRepository, Population
 from audience_service.domain.purposes import suppressed
-from audience_service.domain.segment import Segment
+from audience_service.domain.ready_snapshots import ReadySnapshots
+from audience_service.domain.snapshot import Snapshot
 
 MAX_AUDIENCES = 20
 """Audiences of a union, and audiences to leave out."""
+
+GONE = "gone"
+"""The reason of those whom a snapshot froze and who are no longer in use."""
 
 EXCLUDED = "excluded"
 """The reason of those who are members of an audience that is left out."""
@@ -33,8 +37,10 @@ class Choice:
     identity: Sequence[Any]
     reasons: Mapping[str, CompiledFilter] = field(default_factory=dict)
     """Who is left out, by reason, in the order in which reasons count."""
-    sources: tuple[Segment, ...] = ()
-    excluded_sources: tuple[Segment, ...] = ()
+    sources: tuple[NamedAudience, ...] = ()
+    excluded_sources: tuple[NamedAudience, ...] = ()
+    snapshot: Snapshot | None = None
+    """Whose rows the candidates are, where they are a snapshot's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +54,18 @@ class Exclusion:
 class Populations:
     """Finds what selections come to, within the call's org."""
 
-    def __init__(self, audiences: Audiences, members: MemberRepository) -> None:
+    def __init__(self, audiences: Audiences, members: MemberRepository, snapshots: ReadySnapshots) -> None:
         self._audiences = audiences
         self._members = members
+        self._snapshots = snapshots
 
     def choose(self, call: Call, selection: Selection) -> Choice:
         """The population of a selection.
 
-        Raises InvalidArgument, FilterTooLarge, AudienceNotFound, UnusableAudience.
+        Raises InvalidArgument, FilterTooLarge, AudienceNotFound, UnusableAudience, SnapshotNotFound, SnapshotNotReady.
         """
-        candidates, sources = self._candidates(call, selection)
+        snapshot = self._snapshots.ready(call, selection.snapshot_id) if selection.snapshot_id else None
+        candidates, sources = self._candidates(call, selection, snapshot)
         excluded, excluded_sources = self._several(call, selection.exclude_audience_ids, "exclude_audience_ids")
         for index, found in enumerate(excluded):
             _check_datatype(found, candidates, f"exclude_audience_ids[{index}]")
@@ -67,23 +75,52 @@ class Populations:
         if reasons:
             population = difference(as_filter(candidates), *reasons.values())
             self._audiences.check(population)
-        return Choice(population, candidates, _identity(selection), reasons, sources, excluded_sources)
+        return Choice(
+            population, candidates, selection_identity(selection), reasons, sources, excluded_sources, snapshot
+        )
+
+    def check_whole(self, call: Call, choice: Choice, count: int | None) -> None:
+        """Raise where rows of the choice's snapshot went while they were read; `count` is how many were, where all.
+
+        Raises SnapshotNotFound.
+        """
+        if choice.snapshot:
+            whole = choice.snapshot.count if choice.reasons or count is None else count
+            self._snapshots.check_whole(call, choice.snapshot, whole)
+
+    def less(self, choice: Choice, reason: str, left_out: CompiledFilter) -> Choice:
+        """The choice, less those whom a filter finds, for a reason that counts last. Raises FilterTooLarge."""
+        population = difference(as_filter(choice.population), left_out)
+        self._audiences.check(population)
+        return replace(choice, population=population, reasons={**choice.reasons, reason: left_out})
 
     def exclusions(self, call: Call, choice: Choice, after: str = "", until: str = "") -> list[Exclusion]:
         """How many were left out, by reason, in the part behind the sk `after` up to `until`; "" is no bound."""
         if not choice.reasons:
             return []
         reasons = list(choice.reasons.values())
-        counts = self._members.exclusions(call.org, choice.candidates, reasons, call.deadline, after, until)
-        return [Exclusion(reason, count) for reason, count in zip(choice.reasons, counts, strict=True)]
+        candidates, gone = choice.candidates, []
+        if choice.snapshot:
+            candidates = choice.snapshot.living
+            frozen, living = (
+                self._members.count(call.org, found, call.deadline, after, until)
+                for found in (choice.candidates, candidates)
+            )
+            gone = [Exclusion(GONE, frozen - living)]
+        counts = self._members.exclusions(call.org, candidates, reasons, call.deadline, after, until)
+        return [*gone, *(Exclusion(reason, count) for reason, count in zip(choice.reasons, counts, strict=True))]
 
-    def _candidates(self, call: Call, selection: Selection) -> tuple[Population, tuple[Segment, ...]]:
+    def _candidates(
+        self, call: Call, selection: Selection, snapshot: Snapshot | None
+    ) -> tuple[Population, tuple[NamedAudience, ...]]:
         if not selection.audience_ids:
+            if snapshot:
+                return snapshot.rows, ()
             if selection.filter is not None or not selection.audience_id:
                 return self._audiences.population(call, selection), ()
-            segment = self._audiences.get(call, selection.audience_id)
-            return self._members_of(call, segment, selection.audience_place), (segment,)
-        if selection.filter is not None or selection.audience_id:
+            named = self._audiences.named(call, selection.audience_id)
+            return _placed(named.population, selection.audience_place), (named,)
+        if selection.filter is not None or selection.audience_id or snapshot:
             raise InvalidArgument.at("audience_ids", "is one population too many; give these or another one")
         populations, sources = self._several(call, selection.audience_ids, "audience_ids")
         for index, found in enumerate(populations[1:], 1):
@@ -96,24 +133,18 @@ class Populations:
 
     def _several(
         self, call: Call, audience_ids: Sequence[str], place: str
-    ) -> tuple[list[Population], tuple[Segment, ...]]:
+    ) -> tuple[list[Population], tuple[NamedAudience, ...]]:
         if len(audience_ids) > MAX_AUDIENCES:
             raise InvalidArgument.at(place, f"names {len(audience_ids)} audiences, more than {MAX_AUDIENCES}")
         for index, audience_id in enumerate(audience_ids):
             if not audience_id or audience_id in audience_ids[:index]:
                 raise InvalidArgument.at(f"{place}[{index}]", "is there already" if audience_id else "is empty")
-        segments = [self._audiences.get(call, audience_id) for audience_id in audience_ids]
-        populations = [self._members_of(call, segment, f"{place}[{index}]") for index, segment in enumerate(segments)]
-        return populations, tuple(segments)
-
-    def _members_of(self, call: Call, segment: Segment, place: str) -> Population:
-        found = self._audiences.of_segment(call, segment)
-        return found if isinstance(found, ContactList) else replace(found, place=place)
+        named = tuple(self._audiences.named(call, audience_id) for audience_id in audience_ids)
+        return [_placed(found.population, f"{place}[{index}]") for index, found in enumerate(named)], named
 
 
-def as_filter(population: Population) -> CompiledFilter:
-    """A population as what finds its members among all records."""
-    return of_list(population) if isinstance(population, ContactList) else population
+def _placed(population: Population, place: str) -> Population:
+    return population if isinstance(population, ContactList) else replace(population, place=place)
 
 
 def _check_datatype(population: Population, first: Population, place: str) -> None:
@@ -121,8 +152,11 @@ def _check_datatype(population: Population, first: Population, place: str) -> No
         raise InvalidArgument.at(place, f"is an audience of {population.datatype}, not of {first.datatype}")
 
 
-def _identity(selection: Selection) -> list[Any]:
-    """What was there before unions and exclusions stays as it was, so that older cursors go on."""
-    plain = [selection.audience_id, identity(selection.filter)]
+def selection_identity(selection: Selection) -> list[Any]:
+    """What tells a selection from others, in JSON values.
+
+    What was there before unions and exclusions stays as it was, so that older cursors go on.
+    """
+    plain = [selection.audience_id or selection.snapshot_id, identity(selection.filter)]
     further = [sorted(selection.audience_ids), sorted(selection.exclude_audience_ids), selection.purpose]
     return [*plain, *(further if any(further) else [])]

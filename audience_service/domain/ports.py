@@ -152,8 +152,8 @@ class ListRepository(Protocol):
 class MemberRepository(Protocol):
     """The members of populations."""
 
-    def count(self, org: str, population: Population, deadline: Deadline) -> int:
-        """How many members there are: as many as `stream` yields."""
+    def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
+        """How many members there are behind the sk `after` up to `until`: as many as `stream` yields."""
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """The count, and any one member, or None where there is none."""

@@ -125,4 +125,6 @@ def _as_patient(other: float | None, own: float | None) -> bool:
 
 
 def _profile(record: Record | None) -> Mapping[str, Any] | None:
-    return masked_profile(record.get("data") or {}) if record else None
+    """What is shown of a record; nothing of one whose payload is no object."""
+    data = record.get("data") if record else None
+    return masked_profile(data if isinstance(data, Mapping) else {}) if record else None

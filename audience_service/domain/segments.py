@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import secrets
-import string
 from collections.abc import Iterable, Sequence
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.counts import with_counts
+from audience_service.domain.creation import create_request, new_id
 from audience_service.domain.drafts import DraftReader, SegmentPlan
 from audience_service.domain.errors import (
     AlreadyExists,
@@ -29,11 +28,8 @@ from audience_service.domain.segment import (
     SegmentType,
     Source,
 )
-from audience_service.domain.tokens import TokenSealer, digest
+from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.writes import SegmentWriter
-
-_MAX_REQUEST_ID_LENGTH = 64
-_ID_ALPHABET = string.ascii_letters + string.digits
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,7 +75,7 @@ class Segments:
             segment = self._planned(call, plan)
             if validate_only:
                 return segment
-            segment = dataclasses.replace(segment, id=_new_id())
+            segment = dataclasses.replace(segment, id=new_id(ID_PREFIX))
             self._fill(call, segment, plan)
             self._insert(call, segment, request)
             self._references.check_created(call, segment)
@@ -148,8 +144,8 @@ class Segments:
         """The segment of a plan, without an id, once all that it rests on has been found."""
         segment_filter = plan.filter
         if plan.freeze and plan.freeze.audience_id:
-            source = self._audiences.get(call, plan.freeze.audience_id)
-            self._audiences.of_segment(call, source)
+            source = self._audiences.find(call, plan.freeze.audience_id)
+            self._audiences.members_of(call, source)
             segment_filter = source.filter
             if plan.filter.datatype not in ("", segment_filter.datatype):
                 raise InvalidArgument.at(
@@ -203,16 +199,7 @@ class Segments:
         return with_counts(self._lists, call, segments)
 
 
-def _new_id() -> str:
-    """As the platform makes ids: the datatype and 21 characters, of which 125 bits are chance."""
-    return ID_PREFIX + "".join(secrets.choice(_ID_ALPHABET) for _ in range(21))
-
-
 def _create_request(call: Call, draft: SegmentDraft, source: Source | None, request_id: str) -> CreateRequest | None:
-    if not request_id:
-        return None
-    if len(request_id) > _MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
-        raise InvalidArgument.at("request_id", f"has at most {_MAX_REQUEST_ID_LENGTH} printable characters")
     asked_source = [identity(source.filter), source.audience_id] if source else None
     asked = [draft.name, draft.description, draft.type, identity(draft.filter), draft.contact_ids, asked_source]
-    return CreateRequest(call.caller.subject, request_id, digest(asked))
+    return create_request(call, request_id, asked)

@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 
-from audience_service.domain.breakdown import Cell, CellKind, Quantile
+from audience_service.domain.breakdown import Cell, CellKind, Quantile, together
 
 
 def to_hide(counts: Sequence[int], least: int) -> set[int]:
     """The positions of the counts of 1 to `least` - 1, and of as many of the next greater as it takes to hide them.
 
-    A single one could be computed from the total, and so could all of them if they came to less than `least`: at least
-    two are hidden, which come to that much together, or all.
+    A single one could be computed from the total, and so could all of them if they came to less than `least`: they come
+    to that much together, for which it takes two at least, or all are hidden.
     """
     hidden = [position for position, count in enumerate(counts) if 0 < count < least]
     if not hidden:
         return set()
     rest = sorted((count, position) for position, count in enumerate(counts) if count >= least)
     for _, position in rest:
-        if len(hidden) > 1 and sum(counts[position] for position in hidden) >= least:
+        if sum(counts[position] for position in hidden) >= least:
             break
         hidden.append(position)
     return set(hidden)
@@ -29,11 +29,10 @@ def suppressed(cells: Sequence[Cell], least: int) -> tuple[list[Cell], list[Cell
         return list(cells), []
     hidden = [cell for position, cell in enumerate(cells) if position in hide]
     shown = [cell for position, cell in enumerate(cells) if position not in hide]
-    count, values = sum(cell.count for cell in hidden), sum(cell.values for cell in hidden)
-    return [*shown, Cell(CellKind.SUPPRESSED, "", count, values)], hidden
+    return [*shown, together(CellKind.SUPPRESSED, hidden)], hidden
 
 
-def told(quantiles: Mapping[int, Quantile], least: int) -> dict[int, float]:
+def told_quantiles(quantiles: Mapping[int, Quantile], least: int) -> dict[int, float]:
     """The quantiles that at least `least` records are at or below, and as many at or above."""
     return {
         percent: quantile.value

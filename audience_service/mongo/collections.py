@@ -12,7 +12,11 @@ SEGMENTS = "segment"
 
 LISTS = "audience_member"
 """Static lists: {_id: "<audience>/<sk>", audience, pk, sk} for each record on one; pk and sk are the record's own, so
-that the tenant scope, the order and the join with the record rest on sk here too."""
+that the tenant scope, the order and the join with the record rest on sk here too. Snapshots likewise, with expire_at:
+their `audience` is "<snapshot>.<attempt>", with "!<reason>" behind it for those that were left out."""
+
+SNAPSHOTS = "audience_snapshot"
+"""Manifests of snapshots in the platform's envelope, {_id: sk, ...}; mongo/snapshot_documents.py shows the rest."""
 
 VERSIONS = "segment_version"
 """Segments as they were: each record before it was written over, to the letter but for `_id`, "<sk>/<version>", and

@@ -4,34 +4,37 @@ It is mongomock-ng, which gets some filters wrong. What it is known to get wrong
 the reason) rather than answered; tests/contract holds the rest to what a real engine answers.
 """
 
+import hashlib
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from bson import Decimal128
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
 from audience_service.domain.breakdown import Breakdown
 from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import AudienceError, UnsupportedByStore
+from audience_service.domain.errors import UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.compile import emit
-from audience_service.domain.filters.nodes import Related, Suppressed, joins
+from audience_service.domain.filters.compile import of_node
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, Population, Record
+from audience_service.domain.snapshot import Snapshot
+from audience_service.domain.snapshot_ports import Frozen
 from audience_service.domain.verdicts import Verdicts
 from audience_service.domain.watches.watch import Flip
 from audience_service.mongo.checks import MongoChecks
+from audience_service.mongo.collections import SUBSCRIBERS
+from audience_service.mongo.embedded_refusals import refused, without_suppressed
+from audience_service.mongo.joins import Stages
 from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
+from audience_service.mongo.scope import scoped
 from audience_service.mongo.slices import MongoSlices
-
-_LOGICAL = frozenset(("$and", "$or", "$nor"))
-_EQUALITIES = frozenset(("$eq", "$ne", "$in", "$nin", "$all"))
+from audience_service.mongo.snapshot_rows import MongoFrozen, digest_of, rows_of
 
 
 def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
@@ -61,21 +64,21 @@ def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
 class EmbeddedMembers(MongoMembers):
     """MongoMembers that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
 
-    def count(self, org: str, population: Population, deadline: Deadline) -> int:
+    def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
         """As on MongoDB, or refused."""
-        with _refused(population):
-            return super().count(org, population, deadline)
+        with refused(population):
+            return super().count(org, population, deadline, after, until)
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """As on MongoDB, or refused."""
-        with _refused(population):
+        with refused(population):
             return super().reach(org, population, deadline)
 
     def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
         """As on MongoDB, or refused."""
         with ExitStack() as checks:
             for population in populations:
-                checks.enter_context(_refused(population))
+                checks.enter_context(refused(population))
             return super().regions(org, populations, deadline)
 
     def stream(
@@ -89,8 +92,9 @@ class EmbeddedMembers(MongoMembers):
         until: str = "",
     ) -> Generator[list[Record], None, None]:
         """As on MongoDB, or refused."""
-        with _refused(population):
-            yield from super().stream(org, population, paths, batch_size, after, deadline, until)
+        found = population if isinstance(population, ContactList) else self._without_lookups(org, population)
+        with refused(found):
+            yield from super().stream(org, found, paths, batch_size, after, deadline, until)
 
     def exclusions(
         self,
@@ -102,10 +106,17 @@ class EmbeddedMembers(MongoMembers):
         until: str = "",
     ) -> Sequence[int]:
         """As on MongoDB, or refused."""
+        told = [self._without_lookups(org, reason) for reason in reasons]
         with ExitStack() as checks:
-            for population in (candidates, *reasons):
-                checks.enter_context(_refused(population))
-            return super().exclusions(org, candidates, reasons, deadline, after, until)
+            for population in (candidates, *told):
+                checks.enter_context(refused(population))
+            return super().exclusions(org, candidates, told, deadline, after, until)
+
+    def _without_lookups(self, org: str, compiled: CompiledFilter) -> CompiledFilter:
+        """The filter without lookups of subscriber records, where the org has none that they could find."""
+        if compiled.joined is None or self._database[SUBSCRIBERS].find_one(scoped(org)):
+            return compiled
+        return of_node(compiled.datatype, without_suppressed(compiled.node), compiled.place)
 
 
 class EmbeddedChecks(MongoChecks):
@@ -123,7 +134,7 @@ class EmbeddedChecks(MongoChecks):
         """As on MongoDB, or refused."""
         with ExitStack() as checks:
             for population in populations:
-                checks.enter_context(_refused(population))
+                checks.enter_context(refused(population))
             return super().judge(org, datatype, populations, ids, paths, deadline)
 
 
@@ -133,20 +144,20 @@ class EmbeddedSlices(MongoSlices):
     def among(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """As on MongoDB, or refused; all members are read, since $in compares every record with every key there."""
         wanted = frozenset(keys)
-        with _refused(population):
+        with refused(population):
             members = self._run(org, population, {}, [{"$project": {"_id": 0, "sk": 1}}], deadline)
             return [member["sk"] for member in members if member["sk"] in wanted]
 
     def count_between(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
         """As on MongoDB, or refused."""
-        with _refused(population):
+        with refused(population):
             return super().count_between(org, population, after, until, deadline)
 
     def first_between(
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
         """As on MongoDB, or refused."""
-        with _refused(population):
+        with refused(population):
             return super().first_between(org, population, after, until, deadline)
 
 
@@ -155,7 +166,7 @@ class EmbeddedLists(MongoLists):
 
     def freeze(self, org: str, contacts: ContactList, population: Population, deadline: Deadline) -> None:
         """As on MongoDB, or refused."""
-        with _refused(population):
+        with refused(population):
             super().freeze(org, contacts, population, deadline)
 
 
@@ -164,21 +175,21 @@ class EmbeddedLedger(MongoLedger):
 
     def record(self, org: str, generation: str, population: Population, deadline: Deadline) -> None:
         """As on MongoDB, or refused."""
-        with _refused(population):
+        with refused(population):
             super().record(org, generation, population, deadline)
 
     def differences(
         self, org: str, generation: str, population: Population, deadline: Deadline
     ) -> Generator[list[str], None, None]:
         """As on MongoDB, or refused."""
-        with _refused(population):
+        with refused(population):
             yield from super().differences(org, generation, population, deadline)
 
     def judge(
         self, org: str, generation: str, population: Population, keys: Sequence[str], deadline: Deadline
     ) -> list[Flip]:
         """As on MongoDB, or refused."""
-        with _refused(population):
+        with refused(population):
             return super().judge(org, generation, population, keys, deadline)
 
 
@@ -195,6 +206,40 @@ class EmbeddedChanges:
         """Nothing to end."""
 
 
+class EmbeddedFrozen(MongoFrozen):
+    """MongoFrozen that freezes nothing that the embedded store would get wrong. Raises UnsupportedByStore besides."""
+
+    def freeze(
+        self,
+        org: str,
+        snapshot: Snapshot,
+        candidates: Population,
+        reasons: Mapping[str, CompiledFilter],
+        deadline: Deadline,
+    ) -> Frozen:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in (candidates, *reasons.values()):
+                checks.enter_context(refused(population))
+            return super().freeze(org, snapshot, candidates, reasons, deadline)
+
+    def _has_instants(self) -> bool:
+        return False
+
+    def _write(self, collection: str, stages: Stages, *, at_once: bool) -> Mapping[str, Any]:  # noqa: ARG002
+        self._database[collection].aggregate(stages)
+        return {}
+
+    def _measure(self, org: str, rows_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
+        """With another hash, since it does not know the database's."""
+        sums: dict[str, tuple[int, int]] = {}
+        for row in self._collection.find(scoped(org, rows_of(rows_id)), {"audience": 1, "sk": 1}):
+            count, total = sums.get(row["audience"], (0, 0))
+            hashed = hashlib.sha256(row["sk"].encode()).digest()
+            sums[row["audience"]] = count + 1, total + int.from_bytes(hashed[:8])
+        return {audience: (count, digest_of(total >> 32, total)) for audience, (count, total) in sums.items()}
+
+
 class EmbeddedPlans(MongoPlans):
     """No plans: the embedded store has no indexes to choose from, and makes its explain up."""
 
@@ -209,86 +254,6 @@ class EmbeddedInsights:
     def breakdown(self, *_: Any) -> Breakdown:
         """Refused."""
         raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB answers insights")
-
-
-@contextmanager
-def _refused(population: Population) -> Iterator[None]:
-    if isinstance(population, CompiledFilter):
-        for reason in _wrong_filters(population):
-            raise UnsupportedByStore(f"the embedded store {reason}; a MongoDB answers this filter")
-    try:
-        yield
-    except (AudienceError, PyMongoError):
-        raise
-    except Exception as error:
-        # It fails in many ways on values that it does not know (decimals, say), none of them MongoDB's.
-        raise UnsupportedByStore(f"the embedded store cannot evaluate this filter: {error}") from error
-
-
-def _wrong_filters(population: CompiledFilter) -> Iterator[str]:
-    if population.expressions:
-        yield "does not know the expressions of $expr"
-    yield from _wrong_answers(population.match)
-    if population.joined:
-        if any(isinstance(join, Related | Suppressed) for join in joins(population.joined)):
-            yield "does not join related records as MongoDB does"
-        yield from _wrong_answers(emit(population.joined, lambda _: {}))
-
-
-def _wrong_answers(match: Mapping[str, Any]) -> Iterator[str]:
-    """Why the store would answer a match wrongly, as differential tests against a real engine have shown."""
-    for key, value in match.items():
-        if key in _LOGICAL:
-            for item in value:
-                yield from _wrong_answers(item)
-        else:
-            yield from _wrong_conditions(key, value)
-
-
-def _wrong_conditions(path: str, operators: Mapping[str, Any]) -> Iterator[str]:
-    nested = "." in path.removeprefix("data.")
-    if path.rpartition(".")[2].isdigit():
-        yield "looks into the lists that stand at an index of a list"
-    for name, operand in operators.items():
-        if name == "$size":
-            yield "counts objects and texts in $size"
-        if name == "$mod" or name.startswith("$bits"):
-            yield f"does not know {name}"
-        if name == "$type":
-            yield "mistakes types in $type"
-        if name == "$exists" and nested:
-            yield "looks for $exists in arrays wrongly"
-        if name == "$all" and not operand:
-            yield "finds everything with an empty $all"
-        if name in ("$gt", "$gte", "$lt", "$lte"):
-            yield from _wrong_order(operand)
-        if name in _EQUALITIES:
-            for value in [operand] if name in ("$eq", "$ne") else operand:
-                yield from _wrong_equality(value, nested)
-        if name == "$not":
-            yield from _wrong_conditions(path, operand)
-        if name == "$elemMatch":
-            yield "looks for elements of $elemMatch in lists of lists too"
-
-
-def _wrong_order(operand: Any) -> Iterator[str]:
-    if operand is None:
-        yield "finds nothing that is at least, or at most, null"
-    if isinstance(operand, Decimal128):
-        yield "mistakes decimals"
-    if operand != operand:
-        yield "finds no NaN"
-
-
-def _wrong_equality(value: Any, nested: bool) -> Iterator[str]:
-    if isinstance(value, bool | int | float) and value in (0, 1):
-        yield "takes true for 1 and false for 0"
-    if isinstance(value, list | Mapping):
-        yield "compares lists and objects wrongly"
-    if isinstance(value, Decimal128):
-        yield "mistakes decimals"
-    if value is None and nested:
-        yield "looks for null in arrays wrongly"
 
 
 def _has_decimal(value: Any) -> bool:

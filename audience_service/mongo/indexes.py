@@ -11,6 +11,7 @@ from audience_service.mongo.collections import (
     LISTS,
     PARTITIONS,
     SEGMENTS,
+    SNAPSHOTS,
     SUBSCRIBERS,
     TRACKED,
     USES,
@@ -19,6 +20,9 @@ from audience_service.mongo.collections import (
 )
 
 Keys = tuple[tuple[str, int], ...]
+
+_EXPIRING = {"expireAfterSeconds": 0}
+"""The database deletes a document at the time that stands in its field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,16 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
         Index(LISTS, (("audience", 1), ("sk", 1)), "a static list in sk order; its length"),
         Index(LISTS, (("sk", 1), ("audience", 1)), "joining long lists into filters"),
         Index(LISTS, (("pk", 1), ("audience", 1)), "taking contacts off a list; the lists of a contact"),
+        Index(LISTS, (("expire_at", 1),), "members of snapshots that have expired go", {**_EXPIRING, "sparse": True}),
+        Index(SNAPSHOTS, (("sk", 1),), "the tenant scope"),
+        Index(SNAPSHOTS, (("expire_at", 1),), "snapshots that have expired go", _EXPIRING),
+        Index(SNAPSHOTS, (("data.unique.request", 1),), "one snapshot for a request_id", unique_if_set),
+        Index(SNAPSHOTS, (("state", 1), ("lease_until", 1)), "snapshots whose maker has died"),
+        Index(SNAPSHOTS, (("leftovers.after", 1),), "rows that nothing refers to", {"sparse": True}),
         Index(SUBSCRIBERS, (("data.email", 1), ("sk", 1)), "who may not be reached by email"),
         Index(SUBSCRIBERS, (("data.phone", 1), ("sk", 1)), "who may not be reached by phone"),
         Index(WATCHES, (("lease_until", 1),), "watched audiences that no process tracks"),
-        Index(
-            PARTITIONS, (("expire_at", 1),), "parts that nobody reads any more are removed", {"expireAfterSeconds": 0}
-        ),
+        Index(PARTITIONS, (("expire_at", 1),), "parts that nobody reads any more are removed", _EXPIRING),
     ]
 
 
@@ -89,6 +97,7 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
 
     Under one that ignores case, the range of sk that is org "acme" would hold "ACME" too: they must not be served.
     """
-    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS, PARTITIONS, WATCHES, LEDGER, TRACKED, SUBSCRIBERS}
+    own = {SEGMENTS, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, WATCHES, LEDGER, TRACKED}
+    used = {*datatypes, *own, SUBSCRIBERS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

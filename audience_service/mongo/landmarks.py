@@ -13,7 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotInTime
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from pymongo.database import Database
@@ -36,7 +37,10 @@ _FEW_PAGES = 5
 _FRESH_SECONDS, _USABLE_SECONDS = 60.0, 600.0
 """After the former, landmarks are read anew in the background; after the latter, calls wait until they have been."""
 _PAGE_SECONDS = 10.0
+_NOTICE_SECONDS = 0.1
+"""How soon a call that waits for a reading notices that its caller has gone."""
 _WALKS = 2
+_MOST_STOPPED = 16
 _MOST_KEPT = 131_072
 """Landmarks of all orgs together: 15 MB. Those that have not been asked for longest are dropped."""
 
@@ -101,9 +105,19 @@ class _Kept:
     at: float
 
 
+@dataclass(slots=True)
+class _Reading:
+    """A walk in the background, and the deadlines of the calls that have asked for it."""
+
+    walk: Walk
+    calls: list[Deadline] = field(default_factory=list)
+    done: "Future[Landmarks | None]" = field(default_factory=Future)
+
+
 class LandmarkReader:
     """The landmarks of orgs, for all threads of a process.
 
+    What is read in the background stops once all calls that have asked for it are cancelled; the next one goes on.
     Without `background` everything is read in the caller's own time, and nothing kept.
     """
 
@@ -119,7 +133,8 @@ class LandmarkReader:
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()
-        self._walking: dict[Key, Future[Landmarks]] = {}
+        self._walking: dict[Key, _Reading] = {}
+        self._stopped: OrderedDict[Key, tuple[float, Walk]] = OrderedDict()
         self._walkers = ThreadPoolExecutor(_WALKS, thread_name_prefix="landmarks")
         self._closed = threading.Event()
 
@@ -136,7 +151,7 @@ class LandmarkReader:
         age = self._clock() - kept.at if kept else _USABLE_SECONDS
         if kept and age < _USABLE_SECONDS:
             if age >= _FRESH_SECONDS:
-                self._begin(key, Walk(self._database, org, population))
+                self._begin(key, Walk(self._database, org, population), deadline)
             return kept.landmarks
         return self._read(key, Walk(self._database, org, population), deadline)
 
@@ -146,37 +161,68 @@ class LandmarkReader:
         self._walkers.shutdown(wait=True, cancel_futures=True)
 
     def _read(self, key: Key, walk: Walk, deadline: Deadline) -> Landmarks:
-        walking = self._walking.get(key)
-        if walking is None:
-            pages = 0
-            while pages < _FEW_PAGES or not self._background:
-                if walk.step(deadline):
-                    return walk.landmarks()
-                pages += 1
-            walking = self._begin(key, walk)
-        try:
-            return walking.result(deadline.remaining())
-        except NotInTime:
-            raise OutOfTime("the deadline passed while the org's records were looked over for the first time") from None
+        pages = 0
+        while not self._is_begun(key) and (pages < _FEW_PAGES or not self._background):
+            if walk.step(deadline):
+                return walk.landmarks()
+            pages += 1
+        done = self._begin(key, walk, deadline)
+        while not done.done():
+            try:
+                left = deadline.remaining()
+            except OutOfTime as error:
+                raise OutOfTime(
+                    f"{error.message} while the org's records were looked over for the first time"
+                ) from None
+            with suppress(NotInTime):
+                done.result(_NOTICE_SECONDS if left is None else min(left, _NOTICE_SECONDS))
+        if found := done.result():
+            return found
+        raise OutOfTime("the caller has cancelled the call")
 
-    def _begin(self, key: Key, walk: Walk) -> "Future[Landmarks]":
-        """Read in the background, unless that is under way."""
+    def _is_begun(self, key: Key) -> bool:
         with self._lock:
-            if key not in self._walking:
-                self._walking[key] = self._walkers.submit(self._finish, key, walk)
-            return self._walking[key]
+            return key in self._walking or key in self._stopped
 
-    def _finish(self, key: Key, walk: Walk) -> Landmarks:
+    def _begin(self, key: Key, walk: Walk, deadline: Deadline) -> "Future[Landmarks | None]":
+        """Read in the background, unless that is under way, or go on where it was stopped lately."""
+        with self._lock:
+            reading = self._walking.get(key)
+            if reading is None:
+                stopped_at, stopped = self._stopped.pop(key, (0.0, walk))
+                reading = _Reading(stopped if self._clock() - stopped_at < _FRESH_SECONDS else walk)
+                reading.calls.append(deadline)
+                self._walking[key] = reading
+                reading.done = self._walkers.submit(self._finish, key, reading)
+            else:
+                reading.calls.append(deadline)
+            return reading.done
+
+    def _finish(self, key: Key, reading: _Reading) -> Landmarks | None:
         try:
-            while not walk.step(Deadline.after(_PAGE_SECONDS)):
+            while not reading.walk.step(Deadline.after(_PAGE_SECONDS)):
                 if self._closed.is_set():
                     raise StoreUnavailable("the service is stopping")
-            landmarks = walk.landmarks()
+                if self._is_stopped(key, reading):
+                    return None
+            landmarks = reading.walk.landmarks()
             self._keep(key, landmarks)
             return landmarks
         finally:
             with self._lock:
-                del self._walking[key]
+                if self._walking.get(key) is reading:
+                    del self._walking[key]
+
+    def _is_stopped(self, key: Key, reading: _Reading) -> bool:
+        """Whether nobody is left who wants it; if so, it is put aside."""
+        with self._lock:
+            if not all(call.is_cancelled for call in reading.calls):
+                return False
+            del self._walking[key]
+            self._stopped[key] = self._clock(), reading.walk
+            while len(self._stopped) > _MOST_STOPPED:
+                self._stopped.popitem(last=False)
+            return True
 
     def _keep(self, key: Key, landmarks: Landmarks) -> None:
         with self._lock:

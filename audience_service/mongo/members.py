@@ -25,9 +25,10 @@ class MongoMembers:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
 
-    def count(self, org: str, population: Population, deadline: Deadline) -> int:
+    def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
         """By the same stages as stream, so that the two agree."""
-        return self._count(read_pipeline(self._database, org, population, deadline), deadline)
+        part = part_between(after, until)
+        return self._count(read_pipeline(self._database, org, population, deadline, part), deadline)
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """The count, and the first member that the database comes upon."""
@@ -81,10 +82,10 @@ class MongoMembers:
     ) -> Generator[list[Record], None, None]:
         """One cursor in sk order; closed with the generator."""
         pipeline = read_pipeline(self._database, org, population, deadline, part_between("", until))
-        project = {"$project": {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(outermost(paths), 1)}}
+        shown = pipeline.shown_stages(outermost(paths))
         with running(self._database, pipeline, deadline) as collection:
             cursor = collection.aggregate(
-                [*pipeline.stages(after=after, ordered=True), project],
+                [*pipeline.stages(after=after, ordered=True), *shown],
                 batchSize=max(batch_size, _CURSOR_BATCH),
                 allowDiskUse=True,
             )

@@ -55,8 +55,8 @@ class Pipeline:
     def stages(self, *, after: str = "", ordered: bool = False, looks: bool = False) -> Stages:
         """The stages that yield the records behind the sk `after`; with `looks` they keep what was looked up.
 
-        A compiled filter says itself whether archived records count; a list yields living ones alone. Sorting comes
-        before any join, on the index that the records, or the list, are read by.
+        A compiled filter says itself whether archived records count; a list yields living ones alone, a frozen one its
+        rows: pk and sk. Sorting comes before any join, on the index that the records, or the list, are read by.
         """
         behind: Document = {"sk": {"$gt": after}} if after else {}
         sort: Stages = [{"$sort": {"sk": 1}}] if ordered else []
@@ -67,7 +67,20 @@ class Pipeline:
                 return [{"$match": scoped(self.org, *conditions)}, *sort, *joined]
             case ContactList(audience_id, datatype):
                 on_list = {"$match": scoped(self.org, {"audience": audience_id}, self.part, behind)}
-                return [on_list, *sort, *_records(datatype), *(self.joins.looks if looks else [])]
+                records = [] if self.population.frozen else _records(datatype)
+                return [on_list, *sort, *records, *(self.joins.looks if looks else [])]
+
+    def shown_stages(self, paths: Sequence[str]) -> Stages:
+        """The stages behind those that leave pk, sk and the paths of each record, none of them inside another.
+
+        Of a frozen list those of the records as they are now; of one that is gone, pk and sk.
+        """
+        shown = {"$project": {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(paths, 1)}}
+        if not (isinstance(self.population, ContactList) and self.population.frozen and paths):
+            return [shown]
+        record = {"from": self.population.datatype, "localField": "sk", "foreignField": "sk", "as": "record"}
+        both = {"$mergeObjects": [{"$arrayElemAt": ["$record", 0]}, {"pk": "$pk", "sk": "$sk"}]}
+        return [{"$lookup": record}, {"$replaceRoot": {"newRoot": both}}, shown]
 
     def count_stages(self) -> Stages:
         """The stages that count the records, in the field `n` of one document; none comes where there are none."""

@@ -2,10 +2,11 @@
 
 Two filters that records alone decide are read in one go, each record judged by both: half the time of three counts, and
 less than grouping takes. From three on there are more combinations than it pays to judge, and a list is read from its
-rows: then each population's records are brought as keys and bits, and grouped (docs/performance.md). In both ways the
+rows: then each population's records are brought as keys and digits, and grouped (docs/performance.md). In both ways the
 regions of a population add up to it, though the database may write between two reads of a command.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ from audience_service.domain.ports import Population
 from audience_service.mongo.joins import Stages
 from audience_service.mongo.pipeline import Pipeline, read_pipeline, running
 from audience_service.mongo.scope import scoped
+
+_PLACE = 64
+"""What a population's digit is counted in. A scan may come upon a record twice, where a write moves it in the index
+that is read: were a digit one bit, the record would be carried into a population that it is not in."""
 
 
 def count_regions(
@@ -36,8 +41,10 @@ def count_regions(
             case [dict() as first, dict() as second]:
                 [found] = collection.aggregate(_reading_once(org, first, second))
                 return _regions_of_two(found)
-        rows = collection.aggregate(_grouping(pipelines), allowDiskUse=True)
-        return {int(row["_id"]): int(row["n"]) for row in rows}
+        counts: Counter[int] = Counter()
+        for row in collection.aggregate(_grouping(pipelines), allowDiskUse=True):
+            counts[_mask(int(row["_id"]), len(pipelines))] += int(row["n"])
+        return counts
 
 
 def _reading_once(org: str, first: Document, second: Document) -> Stages:
@@ -53,13 +60,18 @@ def _regions_of_two(found: Mapping[str, list[Document]]) -> dict[int, int]:
 
 
 def _grouping(pipelines: Sequence[Pipeline]) -> Stages:
-    """Every record of every population as its sk and the population's bit, summed up by sk and counted by the sums."""
+    """Every record of every population as its sk and the population's digit, summed by sk and counted by the sums."""
     stages: Stages = []
     for index, pipeline in enumerate(pipelines):
-        marked = [*pipeline.stages(), {"$project": {"_id": 0, "sk": 1, "bit": {"$literal": 1 << index}}}]
+        marked = [*pipeline.stages(), {"$project": {"_id": 0, "sk": 1, "digit": {"$literal": _PLACE**index}}}]
         stages += [{"$unionWith": {"coll": pipeline.collection, "pipeline": marked}}] if index else marked
     return [
         *stages,
-        {"$group": {"_id": "$sk", "mask": {"$sum": "$bit"}}},
-        {"$group": {"_id": "$mask", "n": {"$sum": 1}}},
+        {"$group": {"_id": "$sk", "digits": {"$sum": "$digit"}}},
+        {"$group": {"_id": "$digits", "n": {"$sum": 1}}},
     ]
+
+
+def _mask(digits: int, populations: int) -> int:
+    """The populations whose digit is not 0."""
+    return sum(1 << index for index in range(populations) if digits // _PLACE**index % _PLACE)

@@ -24,6 +24,7 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
+from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
 from audience_service.domain.verdicts import CheckRepository
 from audience_service.domain.watches.ports import ChangeFeed, LedgerRepository, WatchRepository
 from audience_service.mongo.changes import MongoChanges
@@ -32,6 +33,7 @@ from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
     EmbeddedChanges,
     EmbeddedChecks,
+    EmbeddedFrozen,
     EmbeddedInsights,
     EmbeddedLedger,
     EmbeddedLists,
@@ -52,10 +54,17 @@ from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.slices import MongoSlices
-from audience_service.mongo.turns import EmbeddedSegments, EmbeddedUses, EmbeddedVersions
+from audience_service.mongo.snapshot_diff import MongoDifferences
+from audience_service.mongo.snapshot_rows import MongoFrozen
+from audience_service.mongo.snapshot_sweep import SnapshotSweeper
+from audience_service.mongo.snapshots import MongoSnapshots
+from audience_service.mongo.turns import EmbeddedSegments, EmbeddedSnapshots, EmbeddedUses, EmbeddedVersions
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
 from audience_service.mongo.watches import MongoWatches
+
+_LOOK_SECONDS = 10.0
+"""What a look at the database's indexes and collections may take: a connection that swallows answers ends no watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,10 @@ class Store:
     slices: SliceRepository
     landmarks: LandmarkReader
     insights: InsightRepository
+    snapshots: SnapshotRepository
+    frozen: FrozenRepository
+    differences: DifferenceRepository
+    sweeper: SnapshotSweeper
     watches: WatchRepository
     ledger: LedgerRepository
     changes: Callable[[Callable[[], None]], ChangeFeed]
@@ -90,8 +103,8 @@ class Store:
         return True
 
     def missing_indexes(self, datatypes: Sequence[str]) -> list[Index]:
-        """The required indexes that are not there. Raises StoreUnavailable."""
-        with translated():
+        """The required indexes that are not there. Raises StoreUnavailable, OutOfTime."""
+        with limited(self.database, Deadline.after(_LOOK_SECONDS)):
             return missing_indexes(self.database, datatypes)
 
     def create_index(self, index: Index) -> None:
@@ -100,8 +113,8 @@ class Store:
             create_index(self.database, index)
 
     def collated_collections(self, datatypes: Sequence[str]) -> list[str]:
-        """The collections whose default collation would break the tenant scope. Raises StoreUnavailable."""
-        with translated():
+        """The collections whose default collation would break the tenant scope. Raises StoreUnavailable, OutOfTime."""
+        with limited(self.database, Deadline.after(_LOOK_SECONDS)):
             return collated_collections(self.database, datatypes)
 
     def insert(self, records: Sequence[Record]) -> None:
@@ -119,6 +132,7 @@ def mongo_store(uri: str, database: str) -> Store:
     """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
     connected = connect(uri, database)
     landmarks = LandmarkReader(connected)
+    frozen = MongoFrozen(connected)
     # Whatever the URI says of reads: one that is behind would find changes that are none.
     primary = connected.with_options(read_preference=ReadPreference.PRIMARY)
     return Store(
@@ -134,6 +148,10 @@ def mongo_store(uri: str, database: str) -> Store:
         slices=MongoSlices(connected, landmarks),
         landmarks=landmarks,
         insights=MongoInsights(connected),
+        snapshots=MongoSnapshots(connected, frozen),
+        frozen=frozen,
+        differences=MongoDifferences(connected),
+        sweeper=SnapshotSweeper(connected, frozen),
         watches=MongoWatches(primary),
         ledger=MongoLedger(primary),
         changes=partial(MongoChanges, primary),
@@ -148,6 +166,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         create_index(database, index)
     turn = threading.RLock()
     landmarks = LandmarkReader(database, background=False)
+    frozen = EmbeddedFrozen(database)
     return Store(
         segments=EmbeddedSegments(database, turn),
         versions=EmbeddedVersions(database, turn),
@@ -161,6 +180,10 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         slices=EmbeddedSlices(database, landmarks),
         landmarks=landmarks,
         insights=EmbeddedInsights(),
+        snapshots=EmbeddedSnapshots(database, frozen, turn),
+        frozen=frozen,
+        differences=MongoDifferences(database),
+        sweeper=SnapshotSweeper(database, frozen),
         watches=MongoWatches(database),
         ledger=EmbeddedLedger(database),
         changes=EmbeddedChanges,

@@ -6,6 +6,7 @@ reads or writes segments shares one lock.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any
 
 from pymongo.database import Database
@@ -14,9 +15,13 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
 from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
+from audience_service.domain.snapshot import Snapshot, SnapshotPage, SnapshotQuery
+from audience_service.domain.snapshot_ports import Lease
 from audience_service.domain.use import AudienceUse, Usage
 from audience_service.domain.version import VersionPage
 from audience_service.mongo.segments import MongoSegments
+from audience_service.mongo.snapshot_rows import MongoFrozen
+from audience_service.mongo.snapshots import MongoSnapshots
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
 
@@ -111,3 +116,45 @@ class EmbeddedUses(MongoUses):
         """As on MongoDB."""
         with self._turn:
             return super().usage(org, audience_id, limit, deadline)
+
+
+class EmbeddedSnapshots(MongoSnapshots):
+    """MongoSnapshots, one call at a time."""
+
+    def __init__(self, database: Database[dict[str, Any]], rows: MongoFrozen, turn: Turn) -> None:
+        super().__init__(database, rows)
+        self._turn = turn
+
+    def insert(
+        self, org: str, snapshot: Snapshot, lease: Lease, request: CreateRequest | None, deadline: Deadline
+    ) -> None:
+        """As on MongoDB."""
+        with self._turn:
+            super().insert(org, snapshot, lease, request, deadline)
+
+    def take_over(self, org: str, snapshot: Snapshot, lease: Lease, busy_until: datetime, deadline: Deadline) -> bool:
+        """As on MongoDB."""
+        with self._turn:
+            return super().take_over(org, snapshot, lease, busy_until, deadline)
+
+    def page(
+        self, org: str, query: SnapshotQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
+    ) -> SnapshotPage:
+        """As on MongoDB."""
+        with self._turn:
+            return super().page(org, query, size, after, deadline)
+
+    def remove(self, org: str, snapshot_id: str, busy_until: datetime, deadline: Deadline) -> Snapshot:
+        """As on MongoDB."""
+        with self._turn:
+            return super().remove(org, snapshot_id, busy_until, deadline)
+
+    def _set(
+        self, org: str, snapshot: Snapshot, changes: Document, deadline: Deadline, held: Document | None = None
+    ) -> bool:
+        with self._turn:
+            return super()._set(org, snapshot, changes, deadline, held)
+
+    def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
+        with self._turn:
+            return super()._find(org, condition, deadline)

@@ -8,8 +8,9 @@ Dates in text are of the shapes that domain/filters/dates.py reads in storage, a
 shapes is their order in time to the second.
 """
 
+import sys
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from audience_service.domain.dimensions import Band, Dimension, Kind
@@ -26,7 +27,11 @@ _BLANKS = " \t\r\n\u00a0"
 _EMPTY: list[Any] = [None, "", [], {}]
 _SCALARS = ("string", "int", "long", "double", "decimal", "bool", "date")
 _EXACT = 2**53
-_DATE_TEXT = f"^{SHAPE}"
+_LARGEST = sys.float_info.max
+_DATE_TEXT = "^(?!0000)(?=.{5}(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))" + SHAPE
+"""The shapes of dates with a month and a day in them: some stores write 0000-00-00 for none."""
+_FIRST_DATE, _LAST_DATE = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""What $dateToString can spell; it fails on all others, which are times in other units as a rule."""
 _NO_DATE = "-1"
 _NUMERAL = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?$"
 _PLAIN_NUMERAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,6})?$"
@@ -64,11 +69,15 @@ def to_cells(dimension: Dimension, moment: datetime) -> Stages:
         {"$project": {"_id": 0, "n": 1, "all": _map(candidates, _cond(_is_text("$$this"), _trim("$$this"), "$$this"))}}
     ]
     if dimension.is_list:
-        some: Expression = {"$setUnion": [_map("$some", _text_cell("$$this", dimension.kind)), []]}
+        cells = {"$setUnion": [_map("$some", _text_cell("$$this", dimension.kind)), []]}
+        values = {"$filter": {"input": "$some", "as": "c", "cond": {"$eq": ["$$c.k", VALUE]}}}
+        # One with a value has one, whatever else stands beside it.
         return [
             *trimmed,
             {"$project": {"n": 1, "all": 1, "some": usable}},
-            {"$project": {"n": 1, "c": _cond({"$eq": ["$some", []]}, [nothing], some)}},
+            {"$project": {"n": 1, "all": 1, "some": cells}},
+            {"$project": {"n": 1, "all": 1, "some": values}},
+            {"$project": {"n": 1, "c": _cond({"$eq": ["$some", []]}, [nothing], "$some")}},
         ]
     is_there = {"$ne": [{"$type": "$one"}, "missing"]}
     return [
@@ -80,8 +89,8 @@ def to_cells(dimension: Dimension, moment: datetime) -> Stages:
 
 
 def is_number(value: Expression) -> Expression:
-    """Whether a value is a number, and neither infinite nor NaN (which is less than all others)."""
-    finite = [{"$gt": [value, float("-inf")]}, {"$lt": [value, float("inf")]}]
+    """Whether a value is a number that a double can hold, and neither infinite nor NaN (which is less than all)."""
+    finite = [{"$gte": [value, -_LARGEST]}, {"$lte": [value, _LARGEST]}]
     return {"$and": [{"$isNumber": value}, *finite]}
 
 
@@ -128,7 +137,7 @@ def _cell(value: str, kind: Kind) -> Expression:
 def _text_cell(value: str, kind: Kind) -> Expression:
     """The cell of a value that is a bucket of its own; a numeral in text is the number that it spells."""
     is_numeral = {"$regexMatch": {"input": value, "regex": _PLAIN_NUMERAL}}
-    text = _cond(is_numeral, {"$toDouble": value}, {"$substrCP": [value, 0, _TEXT_LENGTH]})
+    text = _cond(is_numeral, _unsigned_zero({"$toDouble": value}), {"$substrCP": [value, 0, _TEXT_LENGTH]})
     if kind is Kind.ANY:
         is_date = {"$regexMatch": {"input": value, "regex": _DATE_TEXT}}
         text = _cond(is_date, {"$substrBytes": [value, 0, 7]}, text)
@@ -136,13 +145,21 @@ def _text_cell(value: str, kind: Kind) -> Expression:
         {"case": _is_text(value), "then": _value(text)},
         {"case": is_number(value), "then": _value(_plain(value))},
         {"case": {"$eq": [{"$type": value}, "bool"]}, "then": _value(_cond(value, "true", "false"))},
-        {"case": {"$eq": [{"$type": value}, "date"]}, "then": _value(_month(value))},
+        {"case": _has_month(value), "then": _value(_month(value))},
     ]
     return {"$switch": {"branches": branches, "default": {"k": INVALID}}}
 
 
 def _month(value: str) -> Expression:
     return {"$dateToString": {"date": value, "format": "%Y-%m"}}
+
+
+def _has_month(value: str) -> Expression:
+    return _cond(
+        {"$eq": [{"$type": value}, "date"]},
+        {"$and": [{"$gte": [value, _FIRST_DATE]}, {"$lte": [value, _LAST_DATE]}]},
+        False,
+    )
 
 
 def _switch(value: str, starts: Sequence[Any], results: Sequence[Any]) -> Expression:
@@ -156,13 +173,19 @@ def _number(value: str) -> Expression:
     spelt = {"$convert": {"input": value, "to": "double", "onError": None}}
     read = _cond({"$regexMatch": {"input": value, "regex": _NUMERAL}}, spelt, None)
     # Guarded by $cond: all of $and may be evaluated, whatever comes first.
-    return _cond(is_number(value), _plain(value), _cond(_is_text(value), read, None))
+    return _cond(is_number(value), _plain(value), _cond(_is_text(value), _unsigned_zero(read), None))
 
 
 def _plain(number: str) -> Expression:
     """A number of one type, unless it would lose digits: inside a document 1 and 1.0 may not be taken for equal."""
     exact = {"$and": [{"$gte": [number, -_EXACT]}, {"$lte": [number, _EXACT]}]}
-    return _cond(exact, {"$toDouble": number}, number)
+    # A decimal may be too small for a double.
+    return _cond(exact, _unsigned_zero({"$convert": {"input": number, "to": "double", "onError": 0.0}}), number)
+
+
+def _unsigned_zero(number: Expression) -> Expression:
+    """A double of which 0 and -0, which are equal and not the same, are one."""
+    return {"$add": [number, 0.0]}
 
 
 def _is_usable(value: str) -> Expression:

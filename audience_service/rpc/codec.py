@@ -55,7 +55,11 @@ def decode_selection(
     return Selection(message.audience_id, written)
 
 
-def decode_members(message: membership_pb.StreamMembersRequest) -> Selection:
+def decode_members(
+    message: membership_pb.StreamMembersRequest
+    | membership_pb.CreateSnapshotRequest
+    | membership_pb.ExportIdentifiersRequest,
+) -> Selection:
     """Whose members a caller means, and who is to be left out. Raises InvalidFilter."""
     written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
     return Selection(
@@ -64,6 +68,7 @@ def decode_members(message: membership_pb.StreamMembersRequest) -> Selection:
         audience_ids=tuple(message.audience_ids),
         exclude_audience_ids=tuple(message.exclude_audience_ids),
         purpose=message.purpose,
+        snapshot_id="" if isinstance(message, membership_pb.CreateSnapshotRequest) else message.snapshot_id,
     )
 
 

@@ -7,6 +7,7 @@ that are no message.
 
 from __future__ import annotations  # grpc's handler types are generic to the type checker only
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -122,16 +123,16 @@ class CallInterceptor(grpc.ServerInterceptor):
 
     def _unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def answer(raw: bytes, context: grpc.ServicerContext) -> Any:
-            with _answering(method.path, context):
-                self._enter(method, context, self._timeouts.unary_seconds)
+            with _answering(method.path, context) as gone:
+                self._enter(method, context, self._timeouts.unary_seconds, gone)
                 return behavior(method.decode(raw), context)
 
         return answer
 
     def _streaming(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def answer(raw: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _answering(method.path, context):
-                self._enter(method, context, self._timeouts.stream_seconds)
+            with _answering(method.path, context) as gone:
+                self._enter(method, context, self._timeouts.stream_seconds, gone)
                 request = method.decode(raw)
                 with self._slots.slot(context) as slot, closing(behavior(request, context)) as responses:
                     for response in responses:
@@ -152,23 +153,29 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
-    def _enter(self, method: Method, context: grpc.ServicerContext, timeout: float) -> None:
+    def _enter(self, method: Method, context: grpc.ServicerContext, timeout: float, gone: threading.Event) -> None:
         caller = self._authenticator.caller(context.invocation_metadata(), method.scope)
         remaining = context.time_remaining()
         if remaining is None or remaining > _FOR_EVER_SECONDS:
             remaining = timeout
-        enter_call(Call(caller, Deadline.after(remaining)))
+        enter_call(Call(caller, Deadline.after(remaining, gone)))
         structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
 
 
 @contextmanager
-def _answering(path: str, context: grpc.ServicerContext) -> Iterator[None]:
-    """Turn what is raised into the RPC's status, and log a line per call. A client that goes away is CANCELLED."""
+def _answering(path: str, context: grpc.ServicerContext) -> Iterator[threading.Event]:
+    """Turn what is raised into the RPC's status, and log a line per call. A client that goes away is CANCELLED.
+
+    The event is set when it goes before it has been answered.
+    """
     structlog.contextvars.clear_contextvars()
     begun = time.monotonic()
     code = "CANCELLED"
+    gone = threading.Event()
+    if not context.add_callback(lambda: gone.set() if code == "CANCELLED" else None):
+        gone.set()  # before it was begun
     try:
-        yield
+        yield gone
         code = "OK"
     except Exception as error:
         code = code_of(error).name if isinstance(error, AudienceError) else "INTERNAL"

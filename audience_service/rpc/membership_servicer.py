@@ -8,7 +8,10 @@ import grpc
 
 from audience_service.domain.checks import Checks
 from audience_service.domain.explanation import MembershipExplanations
+from audience_service.domain.exports import Exports
 from audience_service.domain.membership import Membership
+from audience_service.domain.snapshot_diff import SnapshotDifferences
+from audience_service.domain.snapshots import Snapshots
 from audience_service.domain.watches.watching import Watching
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
@@ -21,6 +24,14 @@ from audience_service.rpc.codec import (
     decode_size,
     encode_batches,
 )
+from audience_service.rpc.export_codec import decode_export, encode_export
+from audience_service.rpc.snapshot_codec import (
+    decode_snapshot_draft,
+    decode_snapshot_query,
+    encode_differences,
+    encode_snapshot,
+    encode_snapshots,
+)
 from audience_service.rpc.watch_codec import encode_watch
 
 
@@ -28,11 +39,21 @@ class MembershipServicer(MembershipServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
     def __init__(
-        self, membership: Membership, checks: Checks, explanations: MembershipExplanations, watching: Watching
+        self,
+        membership: Membership,
+        checks: Checks,
+        explanations: MembershipExplanations,
+        snapshots: Snapshots,
+        differences: SnapshotDifferences,
+        exports: Exports,
+        watching: Watching,
     ) -> None:
         self._membership = membership
         self._checks = checks
         self._explanations = explanations
+        self._snapshots = snapshots
+        self._differences = differences
+        self._exports = exports
         self._watching = watching
 
     def StreamMembers(
@@ -78,3 +99,43 @@ class MembershipServicer(MembershipServiceServicer):
         return encode_membership(
             self._explanations.explain(current_call(), decode_selection(request), request.contact_id)
         )
+
+    def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
+        """Freeze who is in."""
+        made = self._snapshots.create(current_call(), decode_snapshot_draft(request), request.request_id)
+        return encode_snapshot(made)
+
+    def GetSnapshot(self, request: pb.GetSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
+        """One snapshot."""
+        return encode_snapshot(self._snapshots.get(current_call(), request.id))
+
+    def ListSnapshots(
+        self, request: pb.ListSnapshotsRequest, context: grpc.ServicerContext
+    ) -> pb.ListSnapshotsResponse:
+        """A page of snapshots."""
+        size = decode_size(request.page_size, "page_size", default=20, maximum=100)
+        query = decode_snapshot_query(request)
+        return encode_snapshots(self._snapshots.list(current_call(), query, size, request.page_token))
+
+    def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
+        """Delete one."""
+        return encode_snapshot(self._snapshots.delete(current_call(), request.id))
+
+    def DiffSnapshots(
+        self, request: pb.DiffSnapshotsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.DiffSnapshotsResponse]:
+        """Send who has come in and who has gone out, in batches."""
+        size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
+        batches = self._differences.stream(current_call(), request.from_id, request.to_id, size, request.cursor)
+        with closing(batches):
+            for batch in batches:
+                yield encode_differences(batch)
+
+    def ExportIdentifiers(
+        self, request: pb.ExportIdentifiersRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportIdentifiersResponse]:
+        """Send the members' identifiers in batches of the platform's size."""
+        parts = self._exports.stream(current_call(), decode_export(request))
+        with closing(parts):
+            for part in parts:
+                yield encode_export(part)

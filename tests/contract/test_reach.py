@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict, Parse
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from audience_service.pb.audience.v1.reach_service_pb2 import EstimateReachRequest
 from audience_service.samples import sample_contacts
@@ -83,6 +85,16 @@ def test_the_sample_profile_masks_personal_data(client: Client, insert: Callable
     }
 
 
+@pytest.mark.parametrize("payload", ["text", 5, ["a"], [{"email": "ann@example.com"}], None])
+def test_a_payload_that_is_no_object_is_counted_and_shows_nothing(
+    client: Client, insert: Callable[..., list[str]], payload: Any
+) -> None:
+    insert([{"data": payload}])
+    for budget in ("20s", "0s"):
+        reach = client.call("EstimateReach", {"filter": {"datatype": "contact", "where": {}}, "budget": budget})
+        assert (reach.count, reach.HasField("sample_profile"), len(reach.sample_profile)) == (1, True, 0)
+
+
 def test_a_population_is_needed(client: Client, refused: Callable[..., Refusal]) -> None:
     assert refused(lambda: client.call("EstimateReach", {})).fields == ["filter"]
     assert refused(lambda: client.call("StreamMembers", {})).fields == ["filter"]
@@ -103,6 +115,65 @@ def test_archived_and_deleted_records_come_in_only_when_the_top_level_asks(
     assert count({"$and": [{"pk": {"$regex": "^contact-"}}, {"$and": [{"state": {"$ne": "deleted"}}]}]}) == 3
     assert count({"$or": [{"state": "archived"}, {"state": "deleted"}]}) == 0
     assert count({"$nor": [{"state": "active"}]}) == 1
+
+
+CROWD = {"embedded": 250, "mongodb": 5_000}
+Meets = Callable[[dict[str, Any]], bool]
+Choice = tuple[dict[str, Any], Meets]
+
+
+def field(name: str, condition: Any, meets: Callable[[Any], bool]) -> Choice:
+    return {name: condition}, lambda data: name in data and meets(data[name])
+
+
+def joined(name: str, parts: list[Choice]) -> Choice:
+    def meets(data: dict[str, Any]) -> bool:
+        met = [part(data) for _, part in parts]
+        return all(met) if name == "$and" else any(met) != (name == "$nor")
+
+    return {name: [where for where, _ in parts]}, meets
+
+
+FIELDS: st.SearchStrategy[Choice] = st.one_of(
+    st.sampled_from(["US", "DE", "nowhere"]).map(lambda one: field("country", one, lambda own: own == one)),
+    st.lists(st.sampled_from(["US", "GB", "JP"])).map(lambda some: field("country", {"$in": some}, some.__contains__)),
+    st.integers(-1, 101).map(lambda least: field("score", {"$gte": least}, lambda own: own >= least)),
+    st.sampled_from(["vip", "lead", "none"]).map(lambda tag: field("tags", tag, lambda own: tag in own)),
+    st.datetimes(datetime(2025, 1, 1), datetime(2026, 5, 1), timezones=st.just(UTC)).map(
+        lambda since: field(
+            "lastEmailOpenedAt",
+            {"$gte": f"{since:%Y-%m-%dT%H:%M:%S}Z"},
+            lambda own: own >= since.replace(microsecond=0),
+        )
+    ),
+)
+CHOICES = st.recursive(
+    FIELDS,
+    lambda inner: st.builds(joined, st.sampled_from(["$and", "$or", "$nor"]), st.lists(inner, min_size=1, max_size=3)),
+    max_leaves=5,
+)
+
+
+@pytest.mark.timeout(120)
+def test_any_filter_reaches_as_many_of_a_crowd_as_are_counted_one_by_one(service: Service, org: str) -> None:
+    records = list(sample_contacts(org, CROWD[service.kind]))
+    service.store.insert([dict(record) for record in records])
+    client = service.client(org)
+    living = [record["data"] for record in records if record.get("state") not in ("archived", "deleted")]
+
+    @settings(max_examples=30 if service.kind == "mongodb" else 10, deadline=None)
+    @given(CHOICES)
+    def agree(choice: Choice) -> None:
+        where, meets = choice
+        expected = sum(meets(data) for data in living)
+        asked = {"filter": {"datatype": "contact", "where": where}}
+        reach = client.call("EstimateReach", asked)
+        assert (reach.count, reach.exact, reach.HasField("sample_profile")) == (expected, True, expected > 0)
+        last = list(client.call("StreamReach", asked))[-1]
+        assert (last.count, last.exact) == (expected, True)
+        assert len(client.members(**asked)) == expected
+
+    agree()
 
 
 def test_an_org_whose_name_begins_like_anothers_is_another(client: Client, service: Service, org: str) -> None:

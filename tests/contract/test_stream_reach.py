@@ -1,5 +1,7 @@
 """What StreamReach promises, and EstimateReach past its budget, on every store."""
 
+import itertools
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,9 +11,12 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import OutOfTime
 from audience_service.samples import sample_contacts
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.waiting import eventually
 
 CROWD = 4_100
 """Contacts of an org that is too large to be counted where a sample is asked for."""
@@ -50,8 +55,9 @@ def streamed(client: Client, request: dict[str, Any]) -> list[Any]:
     assert not any(message.HasField("sample_profile") for message in messages[:-1])
     reads = [message.read_count for message in messages]
     assert reads == sorted(reads)
-    widths = [message.upper - message.lower for message in messages]
-    assert widths == sorted(widths, reverse=True)
+    for before, after in itertools.pairwise(messages):
+        is_narrower = after.upper - after.lower <= before.upper - before.lower
+        assert is_narrower or not before.lower <= last.count <= before.upper, "one that misses may be given up"
     assert all(0 <= message.lower <= message.count <= message.upper <= CROWD for message in messages)
     assert len({message.read_at.ToNanoseconds() for message in messages}) == 1
     return messages
@@ -168,6 +174,37 @@ def test_a_budget_stops_the_count_in_the_database_and_the_sample_takes_its_place
     assert not reach.exact
     assert reach.count == reach.lower == 0 < reach.upper
     assert time.monotonic() - begun < 15
+
+
+def test_a_call_that_is_cancelled_has_no_time_left(
+    crowd: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadlines: list[Deadline] = []
+    ended = threading.Event()
+
+    def waits(_org: str, _population: Any, deadline: Deadline) -> Any:
+        deadlines.append(deadline)
+        with pytest.raises(OutOfTime):
+            eventually(lambda: deadline.remaining() == 0)
+        ended.set()
+        deadline.check()
+
+    def counted(org: str, population: Any, deadline: Deadline) -> Any:
+        finished.append(deadline)
+        return count(org, population, deadline)
+
+    finished: list[Deadline] = []
+    count = service.store.members.reach
+    monkeypatch.setattr(service.store.members, "reach", counted)
+    crowd.count(filter=contacts(NOBODY))
+    monkeypatch.setattr(service.store.slices, "landmarks", waits)
+    call = crowd.call("StreamReach", {"filter": contacts(EVERYONE)})
+    eventually(lambda: bool(deadlines))
+    assert not deadlines[0].is_cancelled
+    call.cancel()
+    assert ended.wait(10)
+    assert deadlines[0].within(5).is_cancelled, "and so has a part of its time"
+    assert not finished[0].is_cancelled, "a call that has been answered was not cancelled"
 
 
 def test_a_stream_is_refused_while_all_slots_are_held(service: Service, refused: Callable[..., Refusal]) -> None:

@@ -1,6 +1,7 @@
 """Every repository method keeps to its org, even where two orgs use the very same ids."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,8 @@ from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.filters.sets import of_list
 from audience_service.domain.ports import ContactList, CreateRequest, Population
 from audience_service.domain.segment import Segment, SegmentQuery, SegmentType
+from audience_service.domain.snapshot import Snapshot, SnapshotQuery, SnapshotState
+from audience_service.domain.snapshot_ports import Lease
 from audience_service.domain.use import AudienceUse, Usage
 from audience_service.mongo.embedded import EmbeddedInsights
 from audience_service.mongo.store import Store
@@ -23,6 +26,7 @@ LIST = ContactList("segment-shared", "contact")
 EVERYONE = FilterCompiler(["contact"]).compile(Filter("contact", {}))
 REQUEST = CreateRequest("ann", "r1", "digest")
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def segment(name: str) -> Segment:
@@ -40,7 +44,7 @@ def orgs(service: Service) -> Iterator[tuple[Store, str, str]]:
         service.store.segments.insert(org, segment(f"of {org}"), None, NEVER)
         service.store.lists.add(org, LIST, [f"contact-{key}" for key in keys], NEVER)
     yield service.store, ours, theirs
-    for name in ("contact", "segment", "segment_version", "audience_use", "audience_member"):
+    for name in ("contact", "segment", "segment_version", "audience_use", "audience_member", "audience_snapshot"):
         service.store.database[name].delete_many({"sk": {"$regex": f"^{ours}2?/"}})
 
 
@@ -207,3 +211,29 @@ def test_checks_see_the_orgs_own_records_segments_and_lists(orgs: tuple[Store, s
         frozenset(ids[:2]),
         frozenset(),
     ]
+
+
+def test_snapshots_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    made = Snapshot("snapshot-shared", "", SnapshotState.CREATING, "contact", LATER, LATER, "ann")
+    lease = Lease("somebody", LATER)
+    frozen = {}
+    for org in (ours, theirs):
+        store.snapshots.insert(org, made, lease, REQUEST, NEVER)
+        frozen[org] = store.frozen.freeze(org, made, EVERYONE, {}, NEVER)
+    assert (frozen[ours].count, frozen[theirs].count) == (2, 4)
+    assert store.snapshots.finish(ours, replace(made, state=SnapshotState.READY, count=2), NEVER)
+    assert store.snapshots.get(theirs, made.id, NEVER).state is SnapshotState.CREATING
+    streamed = [r["sk"] for batch in store.members.stream(ours, made.rows, [], 10, "", NEVER) for r in batch]
+    assert streamed == [f"{ours}/contact/a", f"{ours}/contact/b"]
+    nothing = replace(made, attempt=2)
+    differing = [d.sk for batch in store.differences.stream(ours, nothing, made, 10, "", NEVER) for d in batch]
+    assert differing == streamed
+    assert store.snapshots.page(ours, SnapshotQuery(), 10, None, NEVER).total == 1
+    assert store.snapshots.find_request(f"{ours}x", REQUEST, NEVER) is None
+    store.snapshots.fail(ours, replace(made, failure="none of theirs"), LATER, NEVER)
+    assert store.snapshots.remove(ours, made.id, LATER, NEVER).count == 2
+    assert store.snapshots.get(theirs, made.id, NEVER).failure == ""
+    assert store.members.count(theirs, made.rows, NEVER) == 4
+    store.frozen.drop(ours, made.rows_id, NEVER)
+    assert store.members.count(theirs, made.rows, NEVER) == 4

@@ -69,4 +69,5 @@ def test_the_one_used_longest_ago_makes_room() -> None:
     for number in range(65):
         baselines.get(number, lambda n=number: breakdown(n), NEVER)  # type: ignore[misc]
     assert baselines.get(64, lambda: breakdown(-1), NEVER).size == 64
+    assert baselines.get(1, lambda: breakdown(-1), NEVER).size == 1, "no more of them than it takes"
     assert baselines.get(0, lambda: breakdown(-1), NEVER).size == -1

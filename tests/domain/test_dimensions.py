@@ -16,7 +16,7 @@ NOW = datetime(2028, 2, 29, 12, 30, tzinfo=UTC)
 BANDED = [dimension for dimension in DIMENSIONS.values() if dimension.is_banded]
 
 
-def test_the_table_is_what_the_issue_asks_for() -> None:
+def test_the_table_is_the_one_that_is_counted_by_hand() -> None:
     assert {name: list(dimension.paths) for name, dimension in DIMENSIONS.items()} == PATHS
 
 

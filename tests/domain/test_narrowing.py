@@ -48,6 +48,28 @@ def test_estimates_narrow_reads_never_fall_and_the_end_is_exact(total: int) -> N
     assert all(step.record is None for step in steps[:-1])
 
 
+def test_no_estimate_contradicts_what_has_been_counted() -> None:
+    """A sample may miss, most of all where records have come since the landmarks were read: here all members have."""
+
+    class Counting(FakeSlices):
+        found = 0
+
+        def count_between(self, *args: Any) -> int:
+            found = super().count_between(*args)
+            self.found += found
+            return found
+
+    slices = Counting(60_000, lambda n: n % 4 == 1 and n not in ranks)
+    ranks = frozenset(slices.marks.ranks)
+    missed = 0
+    for step in narrowing(slices).steps():
+        assert slices.found <= step.estimate.upper
+        assert step.estimate.lower <= step.estimate.count <= step.estimate.upper
+        missed += not holds(step, slices.count)
+    assert missed, "or else this is no test"
+    assert step.estimate == Estimate.of(slices.count)
+
+
 def test_few_records_are_counted_by_one_query() -> None:
     slices = FakeSlices(1_000, lambda n: n % 2 == 0)
     [step] = narrowing(slices).steps()
@@ -129,3 +151,18 @@ def test_what_has_been_counted_takes_the_place_of_the_sample() -> None:
     behind = sample.estimate(counted=2, upto=2)
     assert (behind.lower, behind.upper) == (3, 6), "of the five left one is a member and one is none"
     assert sample.estimate(counted=2, upto=4) == Estimate(2, 2, 3), "nothing of what is left has been drawn"
+
+
+def test_an_estimate_is_the_share_of_the_sample_and_half_where_there_is_none() -> None:
+    marks = Landmarks([FakeSlices.key(n) for n in range(100)], range(100), 1_000)
+    sample = Draws(marks).with_more(range(40), [FakeSlices.key(n) for n in range(10)])
+    assert (sample.estimate().count, sample.estimate(7, 40).count) == (250, 7 + 960 // 2)
+
+
+def test_of_two_intervals_the_narrower_one_is_kept_as_far_as_it_is_still_possible() -> None:
+    earlier, now = Estimate(50, 40, 60), Estimate(70, 60, 90)
+    assert now.unless_narrower(earlier.within(0, 100)) == earlier
+    assert now.unless_narrower(earlier.within(55, 58)) == Estimate(55, 55, 58)
+    assert now.unless_narrower(earlier.within(61, 100)) == now, "more have been counted than it has room for"
+    assert Estimate(5, 1, 9).unless_narrower(earlier) == Estimate(5, 1, 9)
+    assert Estimate(50, 45, 65).unless_narrower(earlier) == Estimate(50, 45, 65), "of two as wide the later one"

@@ -94,6 +94,7 @@ def test_without_a_budget_some_of_the_deadline_is_kept_for_the_sample() -> None:
     assert not reach(members).estimate(call(5), EVERYONE).estimate.exact
     assert reach(members).estimate(call(6), EVERYONE).estimate.exact
     assert reach(members).estimate(call(None), EVERYONE).estimate.exact
+    assert reach(Members(seconds=0.4)).estimate(call(1), EVERYONE).estimate.exact, "of a short one a share is kept"
 
 
 def test_a_deadline_that_has_passed_gets_no_estimate() -> None:

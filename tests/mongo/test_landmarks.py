@@ -188,6 +188,45 @@ def test_calls_at_once_read_no_more_than_once_in_the_background(org: str, keys: 
     assert database.finds["contact"] <= 8 * 2 + 7, "two pages each at most, and what is behind them once"
 
 
+def test_a_reading_stops_when_all_who_asked_for_it_are_gone_and_the_next_call_goes_on(
+    org: str, keys: list[str], reader: Reader
+) -> None:
+    landmarks, clock, database = reader
+    gone, also_gone = threading.Event(), threading.Event()
+    database.free = 3
+    database.open.clear()
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(landmarks.get, org, EVERYONE, Deadline.after(20, gone))]
+        eventually(lambda: bool(landmarks._walking))
+        calls.append(pool.submit(landmarks.get, org, EVERYONE, Deadline.after(20, also_gone)))
+        [reading] = landmarks._walking.values()
+        eventually(lambda: len(reading.calls) == 2)
+        gone.set()
+        with pytest.raises(OutOfTime):
+            calls[0].result()
+        assert landmarks._walking, "the other one still waits"
+        also_gone.set()
+        with pytest.raises(OutOfTime):
+            calls[1].result()
+    finds = database.finds["contact"]
+    database.open.set()
+    eventually(lambda: not landmarks._walking)
+    assert database.finds["contact"] == finds, "not a page more than the one that was being read"
+    assert landmarks.get(org, EVERYONE, NEVER).total == 100
+    assert database.finds["contact"] == 7, "as many pages as there are, in the two readings together"
+    clock.now += 61
+    gone.clear()
+    database.free = 7
+    database.open.clear()
+    landmarks.get(org, EVERYONE, Deadline.after(20, gone))
+    gone.set()
+    database.open.set()
+    eventually(lambda: not landmarks._walking)
+    clock.now += 61  # what was stopped longer ago is begun anew
+    landmarks.get(org, EVERYONE, NEVER)
+    eventually(lambda: database.finds["contact"] == 8 + 7)
+
+
 def test_an_error_is_told_and_the_next_call_reads_anew(org: str, keys: list[str], reader: Reader) -> None:
     landmarks, _, database = reader
     database.away = True

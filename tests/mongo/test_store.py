@@ -28,6 +28,17 @@ def test_a_database_lacks_indexes_until_they_are_made(service: Service) -> None:
     )
 
 
+def test_an_index_that_deletes_nothing_does_not_do_where_rows_must_expire(service: Service) -> None:
+    rows = service.store.database["audience_member"]
+    rows.drop_index("expire_at_1")
+    rows.create_index("expire_at", sparse=True)
+    [missing] = service.store.missing_indexes(("contact",))
+    assert str(missing) == "audience_member(expire_at)"
+    rows.drop_index("expire_at_1")
+    service.store.create_index(missing)
+    assert service.store.missing_indexes(("contact",)) == []
+
+
 def test_a_collection_with_a_collation_is_named(service: Service) -> None:
     class Collated:
         def list_collections(self, **_: Any) -> list[dict[str, Any]]:

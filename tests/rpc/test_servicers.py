@@ -25,6 +25,7 @@ from audience_service.domain.partitions import Partitions
 from audience_service.domain.populations import Populations
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach import Reach
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.watching import Keeping, Watching
@@ -85,12 +86,15 @@ class Harness:
             Insights(members, audiences, Baselines(0), 0),
         )
         partitions = Partitions(members, members, members)
-        populations = Populations(audiences, members)
+        populations = Populations(audiences, members, ReadySnapshots(None))  # type: ignore[arg-type]
         sealer = TokenSealer(b"key")
         membership = MembershipServicer(
             Membership(members, populations, partitions, sealer),
             Checks(members, members, audiences, sealer, ["contact"]),
             MembershipExplanations(members, audiences),
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
             Watching(members, members, audiences, sealer, Keeping(timedelta(days=1), 10), lambda: None, Bell()),
         )
         wrapped: dict[Any, Any] = {}
@@ -235,6 +239,8 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "ReleaseUse",
         "AddSegmentContacts",
         "RemoveSegmentContacts",
+        "CreateSnapshot",
+        "DeleteSnapshot",
     }
 
 

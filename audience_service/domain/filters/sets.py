@@ -1,5 +1,7 @@
 """Filters of filters: who is in several, in any, or in one and no other."""
 
+from dataclasses import replace
+
 from audience_service.domain.contact_list import ContactList
 from audience_service.domain.filters.compile import CompiledFilter, of_node
 from audience_service.domain.filters.nodes import And, Node, Nor, OnList, Or
@@ -9,6 +11,11 @@ from audience_service.domain.filters.resolve import IN_USE
 def of_list(contacts: ContactList) -> CompiledFilter:
     """The members of a list as a filter finds them: those on it that are in use."""
     return of_node(contacts.datatype, And((OnList(contacts), IN_USE)))
+
+
+def as_filter(population: CompiledFilter | ContactList) -> CompiledFilter:
+    """A population as what finds its members among all records; of a frozen list those that are still in use."""
+    return of_list(replace(population, frozen=False)) if isinstance(population, ContactList) else population
 
 
 def intersection(*filters: CompiledFilter) -> CompiledFilter:

@@ -69,7 +69,7 @@ class Watching:
 
         Raises AudienceNotFound, UnusableAudience, InvalidPageToken, WatchTokenExpired; StoreUnavailable, OutOfTime.
         """
-        self._audiences.of_segment(call, self._audiences.get(call, audience_id))
+        self._audiences.named(call, audience_id)
         position = self._opened(call, audience_id, resume_token) if resume_token else None
         heard, checkpoint_at, want_at = self._told.rung, 0.0, 0.0
         while not gone():
@@ -123,7 +123,7 @@ class Watching:
 
     def _check(self, call: Call, audience_id: str, failure: Failure) -> None:
         """Raise what keeps the audience from being tracked, unless it has been put right since."""
-        self._audiences.of_segment(call, self._audiences.get(call, audience_id))
+        self._audiences.named(call, audience_id)
         if failure.reason == UnsupportedByStore.reason:
             raise UnsupportedByStore(failure.message)
         if failure.reason not in (UnusableAudience.reason, "AUDIENCE_NOT_FOUND"):

@@ -1157,17 +1157,23 @@ class ExportIdentifiersRequest(_message.Message):
     platform: _builtins.str
     """platform is whose rules are used: `meta`, `google`, `tiktok` or `linkedin`."""
     purpose: _builtins.str
-    """purpose leaves out those who are not to be reached for it. Default `ads`."""
+    """purpose leaves out those who are not to be reached for it, as in StreamMembers. Default `ads`."""
     rules: _builtins.str
-    """rules is the version of the platform's rules. Default the newest; the answers say which it was."""
+    """rules is the version of the platform's rules: `meta/2026-11`. Default the newest; the answers say which it was."""
     default_region: _builtins.str
     """default_region is the country of phone numbers written without a country code, as two letters: `US`. Default the
     contact's own country; without either such a number is invalid.
     """
     since_snapshot_id: _builtins.str
-    """since_snapshot_id sends the differences since a snapshot alone: who has come in to add, who has gone out to remove."""
+    """since_snapshot_id sends the differences since a snapshot of the same datatype alone: rows to add of who has come in,
+    then rows to remove of who has gone out, is left out now, or has withdrawn consent. A row to remove is without
+    identifiers that members who stay have too. Records are known by their ids: who was in then and is now is not sent,
+    also where the identifiers have changed, or consent was given since. The readiness counts are of all members.
+    """
     cursor: _builtins.str
-    """cursor resumes the same stream after the batch that carried it. Default the beginning."""
+    """cursor resumes the same stream after the message that carried it. What lies before it is read again, though not
+    sent, so that the readiness counts are those of a stream that was never cut. Default the beginning.
+    """
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
         """filter exports those that match it."""
@@ -1183,7 +1189,8 @@ class ExportIdentifiersRequest(_message.Message):
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """fields are the identifiers to send, of those that the platform takes: `email`, `phone`, `first_name`, `last_name`,
-        `country`, `zip`, `city`, `state`, `birth_year`, `birth_month`, `birth_day`, `gender`. Default all of them.
+        `country`, `zip`, `city`, `state`, `birth_year`, `birth_month`, `birth_day`, `gender`. Some of them must tell who
+        somebody is: an email, a phone number or the names (for Google with country and zip). Default all of them.
         """
 
     @_builtins.property
@@ -1192,8 +1199,9 @@ class ExportIdentifiersRequest(_message.Message):
 
     @_builtins.property
     def consent_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """consent_fields are fields of the record that must be true, `granted` or `yes` for it to be sent, such as
-        `consent.adUserData`. Default none.
+        """consent_fields are paths of the record, as in a filter, such as `consent.adUserData`. A record is sent only where
+        each of them is true, or text that says `granted`, `yes` or `true`, also `Granted` or `GRANTED`; a list is none of
+        these. Default none, at most 50.
         """
 
     def __init__(
@@ -1226,29 +1234,66 @@ Global___ExportIdentifiersRequest: _TypeAlias = ExportIdentifiersRequest  # noqa
 
 @_typing.final
 class ExportIdentifiersResponse(_message.Message):
-    """ExportIdentifiersResponse is one batch of identifiers."""
+    """ExportIdentifiersResponse is one batch of identifiers, or a part of one that would not fit the 4 MiB that clients
+    accept by default.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     COLUMNS_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    BATCH_END_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     READINESS_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """operation is what the platform is to do with all of the rows: `add` or `remove`."""
     rules: _builtins.str
-    """rules is the version of the rules that made the batch, `meta/2026-11`, with the options that were chosen."""
+    """rules is the version of the rules that made the rows: `meta/2026-11`."""
+    batch: _builtins.int
+    """batch is which request to the platform the rows are for, from 0 on."""
+    batch_end: _builtins.bool
+    """batch_end is whether no more rows of the batch follow: it is to be sent then. Every batch but the last one of an
+    operation has as many rows as the platform takes.
+    """
     cursor: _builtins.str
-    """cursor resumes the stream after this batch."""
+    """cursor resumes the stream after this message."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """columns name the identifiers of each row, in the platform's own words."""
 
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentifierRow]:
-        """rows are at most as many as the platform takes in a request."""
+        """rows are at most as many as the platform takes in a request, over all messages of the batch. Empty in the last
+        message of the stream.
+        """
+
+    @_builtins.property
+    def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """options are those of the rules, as chosen or by default."""
 
     @_builtins.property
     def readiness(self) -> Global___ExportReadiness:
@@ -1261,12 +1306,15 @@ class ExportIdentifiersResponse(_message.Message):
         rows: _abc.Iterable[Global___IdentifierRow] | None = ...,
         operation: _builtins.str = ...,
         rules: _builtins.str = ...,
+        options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        batch: _builtins.int = ...,
+        batch_end: _builtins.bool = ...,
         cursor: _builtins.str = ...,
         readiness: Global___ExportReadiness | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["readiness", b"readiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "cursor", b"cursor", "operation", b"operation", "readiness", b"readiness", "rows", b"rows", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "batch_end", b"batch_end", "columns", b"columns", "cursor", b"cursor", "operation", b"operation", "options", b"options", "readiness", b"readiness", "rows", b"rows", "rules", b"rules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1298,7 +1346,7 @@ Global___IdentifierRow: _TypeAlias = IdentifierRow  # noqa: Y015
 
 @_typing.final
 class ExportReadiness(_message.Message):
-    """ExportReadiness says how much of an audience a platform can use."""
+    """ExportReadiness says how much of an audience a platform can use, as the stream that ends with it has read it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1312,22 +1360,34 @@ class ExportReadiness(_message.Message):
     MINIMUM_COUNT_FIELD_NUMBER: _builtins.int
     MINIMUM_MET_FIELD_NUMBER: _builtins.int
     REMOVED_COUNT_FIELD_NUMBER: _builtins.int
+    RETAINED_COUNT_FIELD_NUMBER: _builtins.int
+    UNREMOVABLE_COUNT_FIELD_NUMBER: _builtins.int
     member_count: _builtins.int
-    """member_count is how many members there are, those left out included."""
+    """member_count is how many members there are, those left out included: consented_count and all exclusions."""
     consented_count: _builtins.int
     """consented_count is how many are left."""
     identifier_count: _builtins.int
     """identifier_count is how many of those have anything in a field that was asked for."""
     valid_count: _builtins.int
-    """valid_count is how many have an identifier that is valid by the rules, and were sent."""
+    """valid_count is how many have a row: what is valid of their identifiers tells who they are."""
     distinct_count: _builtins.int
-    """distinct_count is how many different rows were sent."""
+    """distinct_count is how many different rows there are: records with the same identifiers each have a row, and
+    platforms take equal rows for one. Absent where valid_count is past 10,000,000.
+    """
     minimum_count: _builtins.int
-    """minimum_count is how many the platform wants a list to have; 0 where no minimum is known."""
+    """minimum_count is how many people the platform wants a list to have; 0 where no minimum is known."""
     minimum_met: _builtins.bool
-    """minimum_met is whether distinct_count reaches it."""
+    """minimum_met is whether distinct_count reaches it. How many of them the platform knows, it alone can tell."""
     removed_count: _builtins.int
     """removed_count is how many rows were sent to remove, of an export of differences."""
+    retained_count: _builtins.int
+    """retained_count is how many have gone out and are not removed, since members who stay have the same identifiers:
+    removing these would take the members off the list.
+    """
+    unremovable_count: _builtins.int
+    """unremovable_count is how many have gone out and cannot be removed, since their records are gone, or have nothing
+    valid any more that tells who they are.
+    """
     @_builtins.property
     def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
         """exclusions are how many of them were left out, by reason, as in StreamMembers, and `no_consent` for those without
@@ -1336,7 +1396,7 @@ class ExportReadiness(_message.Message):
 
     @_builtins.property
     def invalid(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvalidIdentifiers]:
-        """invalid are how many values of each field were there and not valid."""
+        """invalid are how many values of each field were there and not valid; fields without any are left out."""
 
     def __init__(
         self,
@@ -1346,17 +1406,21 @@ class ExportReadiness(_message.Message):
         consented_count: _builtins.int = ...,
         identifier_count: _builtins.int = ...,
         valid_count: _builtins.int = ...,
-        distinct_count: _builtins.int = ...,
+        distinct_count: _builtins.int | None = ...,
         invalid: _abc.Iterable[Global___InvalidIdentifiers] | None = ...,
         minimum_count: _builtins.int = ...,
         minimum_met: _builtins.bool = ...,
         removed_count: _builtins.int = ...,
+        retained_count: _builtins.int = ...,
+        unremovable_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "distinct_count", b"distinct_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "identifier_count", b"identifier_count", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "removed_count", b"removed_count", "valid_count", b"valid_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "identifier_count", b"identifier_count", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "removed_count", b"removed_count", "retained_count", b"retained_count", "unremovable_count", b"unremovable_count", "valid_count", b"valid_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__distinct_count: _TypeAlias = _typing.Literal["distinct_count"]  # noqa: Y015
+    _WhichOneofArgType__distinct_count: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__distinct_count) -> _WhichOneofReturnType__distinct_count | None: ...
 
 Global___ExportReadiness: _TypeAlias = ExportReadiness  # noqa: Y015
 

@@ -192,8 +192,9 @@ class MembershipServiceServicer:
 
     def ExportIdentifiers(self, request, context):
         """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
-        in batches of its size. The last message carries the readiness counts and nothing follows it; a stream that ends
-        without them was cut: resume it with the last cursor received. Errors, also midway: those of StreamMembers.
+        in batches of its size, in the order of the record's sk. The last message carries the readiness counts and nothing
+        follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also midway:
+        those of StreamMembers, and INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

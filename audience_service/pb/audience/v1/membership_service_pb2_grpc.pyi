@@ -87,8 +87,9 @@ class MembershipServiceStub:
     """
     ExportIdentifiers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]
     """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
-    in batches of its size. The last message carries the readiness counts and nothing follows it; a stream that ends
-    without them was cut: resume it with the last cursor received. Errors, also midway: those of StreamMembers.
+    in batches of its size, in the order of the record's sk. The last message carries the readiness counts and nothing
+    follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also midway:
+    those of StreamMembers, and INVALID_FIELD.
     """
 
 @_typing.type_check_only
@@ -150,8 +151,9 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     """
     ExportIdentifiers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]  # type: ignore[assignment]
     """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
-    in batches of its size. The last message carries the readiness counts and nothing follows it; a stream that ends
-    without them was cut: resume it with the last cursor received. Errors, also midway: those of StreamMembers.
+    in batches of its size, in the order of the record's sk. The last message carries the readiness counts and nothing
+    follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also midway:
+    those of StreamMembers, and INVALID_FIELD.
     """
 
 class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -276,8 +278,9 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.ExportIdentifiersResponse], _abc.AsyncIterator[_membership_service_pb2.ExportIdentifiersResponse]]:
         """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
-        in batches of its size. The last message carries the readiness counts and nothing follows it; a stream that ends
-        without them was cut: resume it with the last cursor received. Errors, also midway: those of StreamMembers.
+        in batches of its size, in the order of the record's sk. The last message carries the readiness counts and nothing
+        follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also midway:
+        those of StreamMembers, and INVALID_FIELD.
         """
 
 def add_MembershipServiceServicer_to_server(servicer: MembershipServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

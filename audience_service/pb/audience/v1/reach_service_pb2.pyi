@@ -663,7 +663,7 @@ class InsightBucket(_message.Message):
     kind: _builtins.str
     """kind is `value`, or says that there is none to name: `missing` (nothing is there), `invalid` (what is there is
     nothing that the dimension can be read from), `other` (values past bucket_limit), `suppressed` (values of fewer
-    members than min_cell, and what would give their number away).
+    members than min_cell, and what would give their number away; the same ones whatever bucket_limit is).
     """
     value: _builtins.str
     """value is the value, or the band's name; for the other kinds `(missing)`, `(invalid)`, `(other)`, `(suppressed)`."""
@@ -677,8 +677,8 @@ class InsightBucket(_message.Message):
     """share is count over the count of members."""
     baseline_count: _builtins.int
     """baseline_count is how many of the org's records have it. For `other` these are all records whose value has no bucket
-    here. Absent where it is less than min_cell or would give such a one away, and where the value is not among the
-    2,000 most frequent of the org.
+    here. Absent where it is less than min_cell or would give such a one away, in this answer or beside one of another
+    bucket_limit, and where the value is not among the 2,000 most frequent of the org.
     """
     baseline_share: _builtins.float
     """baseline_share is baseline_count over the org's records. Absent with baseline_count."""

@@ -59,7 +59,8 @@ class ReachServiceStub:
     GetInsights: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetInsightsRequest, _reach_service_pb2.GetInsightsResponse]
     """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
     few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-    side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+    side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+    EXPRESSION_FAILED, OUT_OF_TIME.
     """
 
 @_typing.type_check_only
@@ -93,7 +94,8 @@ class ReachServiceAsyncStub(ReachServiceStub):
     GetInsights: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetInsightsRequest, _reach_service_pb2.GetInsightsResponse]  # type: ignore[assignment]
     """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
     few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-    side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+    side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+    EXPRESSION_FAILED, OUT_OF_TIME.
     """
 
 class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -154,7 +156,8 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reach_service_pb2.GetInsightsResponse, _abc.Awaitable[_reach_service_pb2.GetInsightsResponse]]:
         """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
         few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-        side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, OUT_OF_TIME.
+        side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+        EXPRESSION_FAILED, OUT_OF_TIME.
         """
 
 def add_ReachServiceServicer_to_server(servicer: ReachServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,30 @@
+"""What creations share: new ids, and requests that are safe to repeat."""
+
+import secrets
+import string
+from typing import Any
+
+from audience_service.domain.caller import Call
+from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.ports import CreateRequest
+from audience_service.domain.tokens import digest
+
+_MAX_REQUEST_ID_LENGTH = 64
+_ID_ALPHABET = string.ascii_letters + string.digits
+
+
+def new_id(prefix: str) -> str:
+    """As the platform makes ids: the datatype and 21 characters, of which 125 bits are chance."""
+    return prefix + "".join(secrets.choice(_ID_ALPHABET) for _ in range(21))
+
+
+def create_request(call: Call, request_id: str, asked: list[Any]) -> CreateRequest | None:
+    """The request that a creation can be told by, None without a request_id; `asked` is all that it asks for.
+
+    Raises InvalidArgument.
+    """
+    if not request_id:
+        return None
+    if len(request_id) > _MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
+        raise InvalidArgument.at("request_id", f"has at most {_MAX_REQUEST_ID_LENGTH} printable characters")
+    return CreateRequest(call.caller.subject, request_id, digest(asked))

@@ -1,0 +1,145 @@
+"""The platforms' rules, a row for each version; docs/identifiers.md has the sources. A newcomer is one more row."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
+
+from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.filters.filter import at_index, at_key
+from audience_service.domain.identifiers import emails, people, phones, places
+from audience_service.domain.identifiers.rules import FieldRule, Option, PlatformRules
+
+_NAME = frozenset(("first_name", "last_name"))
+_EMAIL, _PHONE = frozenset(("email",)), frozenset(("phone",))
+_ADDRESS = _NAME | {"country", "zip"}
+_EMAIL_SPACES = Option("email_spaces", {"trim": {}, "remove": {"email": {"normalise": emails.unspaced}}})
+
+PLATFORM_RULES = (
+    PlatformRules(
+        "meta/2026-11",
+        (
+            FieldRule("email", "EMAIL", emails.trimmed),
+            FieldRule("phone", "PHONE", phones.digits),
+            FieldRule("first_name", "FN", people.bare_name),
+            FieldRule("last_name", "LN", people.bare_name),
+            FieldRule("country", "COUNTRY", places.lower_country),
+            FieldRule("zip", "ZIP", places.compact_zip),
+            FieldRule("city", "CT", places.letters),
+            FieldRule("state", "ST", places.state),
+            FieldRule("birth_year", "DOBY", people.birth_year),
+            FieldRule("birth_month", "DOBM", people.birth_month),
+            FieldRule("birth_day", "DOBD", people.birth_day),
+            FieldRule("gender", "GEN", people.gender),
+        ),
+        keys=(_EMAIL, _PHONE, _NAME),
+        batch_size=10_000,
+        minimum=100,
+    ),
+    PlatformRules(
+        "google/2026-11",
+        (
+            FieldRule("email", "hashed_email", emails.google),
+            FieldRule("phone", "hashed_phone_number", phones.e164),
+            FieldRule("first_name", "address_info.hashed_first_name", people.whole_name),
+            FieldRule("last_name", "address_info.hashed_last_name", people.whole_name),
+            FieldRule("country", "address_info.country_code", places.iso_country, hashed=False, longest=2),
+            FieldRule("zip", "address_info.postal_code", places.trimmed_zip, hashed=False, longest=20),
+        ),
+        keys=(_EMAIL, _PHONE, _ADDRESS),
+        batch_size=10_000,
+        minimum=100,
+        whole=_ADDRESS,
+        options=(
+            Option(
+                "api",
+                {
+                    "google_ads": {},
+                    "data_manager": {
+                        "email": {"column": "email_address"},
+                        "phone": {"column": "phone_number"},
+                        "first_name": {"column": "address.given_name"},
+                        "last_name": {"column": "address.family_name"},
+                        "country": {"column": "address.region_code"},
+                        "zip": {"column": "address.postal_code"},
+                    },
+                },
+            ),
+            Option(
+                "name_punctuation",
+                {"keep": {}, "drop": {name: {"normalise": people.bare_name} for name in _NAME}},
+            ),
+        ),
+    ),
+    PlatformRules(
+        "tiktok/2026-11",
+        (
+            FieldRule("email", "EMAIL_SHA256", emails.trimmed),
+            FieldRule("phone", "PHONE_SHA256", phones.e164),
+        ),
+        keys=(_EMAIL, _PHONE),
+        batch_size=10_000,
+        minimum=100,
+        options=(
+            Option("phone_plus", {"yes": {}, "no": {"phone": {"normalise": phones.digits}}}),
+            Option("email_alias", {"keep": {}, "drop": {"email": {"normalise": emails.without_alias}}}),
+        ),
+    ),
+    PlatformRules(
+        "linkedin/2026-11",
+        (
+            FieldRule("email", "SHA256_EMAIL", emails.trimmed),
+            FieldRule("first_name", "firstName", people.plain_name, hashed=False, longest=140),
+            FieldRule("last_name", "lastName", people.plain_name, hashed=False, longest=140),
+            FieldRule("country", "country", places.iso_country, hashed=False, longest=2),
+        ),
+        keys=(_EMAIL, _NAME),
+        batch_size=5_000,
+        minimum=300,
+        options=(_EMAIL_SPACES,),
+    ),
+)
+"""All versions, a platform's newest one first."""
+
+PLATFORMS = tuple(dict.fromkeys(rules.version.partition("/")[0] for rules in PLATFORM_RULES))
+
+
+def choose_rules(platform: str, version: str, options: Mapping[str, str], fields: Sequence[str]) -> PlatformRules:
+    """The rules of a request: of a platform, in its newest or the named version, for some of its fields or all.
+
+    Raises InvalidArgument at `platform`, `rules`, `options.<name>` and `fields[i]`.
+    """
+    if not platform:
+        raise InvalidArgument.at("platform", f"is missing; name one of {', '.join(PLATFORMS)}")
+    if platform not in PLATFORMS:
+        _refuse("platform", platform, PLATFORMS)
+    versions = [rules for rules in PLATFORM_RULES if rules.version.startswith(f"{platform}/")]
+    named = [rules for rules in versions if version in ("", rules.version)]
+    if not named:
+        _refuse("rules", version, [rules.version for rules in versions])
+    [rules, *_] = named
+    known = {option.name: option for option in rules.options}
+    for name, choice in options.items():
+        if name not in known:
+            _refuse(at_key("options", name), name, known)
+        if choice not in known[name].choices:
+            _refuse(at_key("options", name), choice, known[name].choices)
+    return _of_fields(rules.choosing(options), fields)
+
+
+def _of_fields(rules: PlatformRules, fields: Sequence[str]) -> PlatformRules:
+    known = [rule.field for rule in rules.fields]
+    for index, name in enumerate(fields):
+        if name not in known:
+            _refuse(at_index("fields", index), name, known)
+    wanted = tuple(dict.fromkeys(fields)) or tuple(known)
+    if not any(key <= set(wanted) for key in rules.keys):
+        keys = ", or ".join(" with ".join(name for name in known if name in key) for key in rules.keys)
+        raise InvalidArgument.at("fields", f"tell nobody from others; name {keys}")
+    if rules.whole & set(wanted) and not rules.whole <= set(wanted):
+        together = ", ".join(name for name in known if name in rules.whole)
+        raise InvalidArgument.at("fields", f"name a part of {together}, which the platform takes together")
+    return rules.only(wanted)
+
+
+def _refuse(place: str, given: str, allowed: Iterable[str]) -> NoReturn:
+    known = ", ".join(allowed)
+    raise InvalidArgument.at(place, f"{given[:50]!r} is none of those there are: {known or 'none'}")

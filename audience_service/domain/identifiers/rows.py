@@ -1,0 +1,113 @@
+"""From a record to a row of identifiers."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from audience_service.domain.identifiers.home import Home
+from audience_service.domain.identifiers.places import iso_country
+from audience_service.domain.identifiers.rules import FieldRule, PlatformRules
+
+_COUNTRY = (("country",), ("address", "country"))
+
+SOURCES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "email": (("email",),),
+    "phone": (("phone",),),
+    "first_name": (("firstName",),),
+    "last_name": (("lastName",),),
+    "country": _COUNTRY,
+    "zip": (("zip",), ("address", "zip")),
+    "city": (("city",), ("address", "city")),
+    "state": (("region",), ("address", "region")),
+    "birth_year": (("birthday",),),
+    "birth_month": (("birthday",),),
+    "birth_day": (("birthday",),),
+    "gender": (("sex",), ("gender",)),
+}
+"""Where each field is in a record's `data`: the first place that is not empty, of a list its elements in turn."""
+
+_DEPENDENT = frozenset(("phone", "zip", "state"))
+"""Fields whose rules depend on where the contact is at home."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """What a record has: its row, if it tells who it is; whether it has anything at all; which fields are not valid."""
+
+    row: tuple[str, ...] | None
+    present: bool
+    invalid: Sequence[str]
+
+
+class Identifier:
+    """Makes rows of records by a platform's rules."""
+
+    def __init__(self, rules: PlatformRules, default_region: str = "") -> None:
+        self._rules = rules.fields
+        self._country = _COUNTRY if any(rule.field in _DEPENDENT for rule in rules.fields) else ()
+        self._region = default_region or None
+        at = {rule.field: index for index, rule in enumerate(rules.fields)}
+        self.keys = [sorted(at[name] for name in key) for key in rules.keys if key <= at.keys()]
+        """Where in a row those values are, alone or together, that tell who somebody is."""
+        self._whole = [at[name] for name in rules.whole if name in at]
+
+    @property
+    def columns(self) -> list[str]:
+        """The platform's names of a row's values."""
+        return [rule.column for rule in self._rules]
+
+    @property
+    def record_paths(self) -> list[str]:
+        """What is read of a record, as the database names places."""
+        steps = dict.fromkeys(path for rule in self._rules for path in (*SOURCES[rule.field], *self._country))
+        return [".".join(("data", *path)) for path in steps]
+
+    def identify(self, record: Mapping[str, Any]) -> Identified:
+        """The row of a record, whatever it holds."""
+        data = record.get("data")
+        country = iso_country(_first(data, self._country))
+        home = Home(country, self._region or country)
+        values, present, invalid = [], False, []
+        for rule in self._rules:
+            found = _first(data, SOURCES[rule.field])
+            value = "" if found is None else _sent(rule, found, home)
+            if found is not None:
+                present = True
+                if not value:
+                    invalid.append(rule.field)
+            values.append(value)
+        if self._whole and not all(values[index] for index in self._whole):
+            for index in self._whole:
+                values[index] = ""
+        known = any(all(values[index] for index in key) for key in self.keys)
+        return Identified(tuple(values) if known else None, present, invalid)
+
+
+def _sent(rule: FieldRule, found: Any, home: Home) -> str:
+    """The value as it goes out, empty where it is not valid."""
+    value = rule.normalise(found, home)
+    if not value:
+        return ""
+    try:
+        encoded = value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair is no text
+        return ""
+    return hashlib.sha256(encoded).hexdigest() if rule.hashed else value
+
+
+def _first(data: Any, paths: Sequence[Sequence[str]]) -> Any:
+    """The first value at the paths that is not empty, or None."""
+    for path in paths:
+        found = _at(data, path)
+        if found is not None:
+            return found
+    return None
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    if isinstance(value, list):
+        return next((found for item in value if (found := _at(item, path)) is not None), None)
+    if path:
+        return _at(value.get(path[0]), path[1:]) if isinstance(value, dict) else None
+    return None if value in ("", {}) or (isinstance(value, str) and not value.strip()) else value

@@ -1,0 +1,51 @@
+"""Snapshots to read members of, and snapshots as audiences."""
+
+from audience_service.domain.audiences import ListedAudience
+from audience_service.domain.caller import Call
+from audience_service.domain.errors import AudienceNotFound, SnapshotNotFound, SnapshotNotReady, UnusableAudience
+from audience_service.domain.snapshot import SNAPSHOT_PREFIX, Snapshot, SnapshotState
+from audience_service.domain.snapshot_ports import SnapshotRepository
+
+
+class ReadySnapshots:
+    """Finds snapshots by id, within the call's org."""
+
+    def __init__(self, snapshots: SnapshotRepository) -> None:
+        self._snapshots = snapshots
+
+    def get(self, call: Call, snapshot_id: str) -> Snapshot:
+        """The snapshot, whatever its state. Raises SnapshotNotFound."""
+        if not snapshot_id.startswith(SNAPSHOT_PREFIX):
+            raise SnapshotNotFound.of(snapshot_id)
+        return self._snapshots.get(call.org, snapshot_id, call.deadline)
+
+    def ready(self, call: Call, snapshot_id: str) -> Snapshot:
+        """The snapshot, which is READY. Raises SnapshotNotFound, SnapshotNotReady."""
+        snapshot = self.get(call, snapshot_id)
+        if snapshot.state is not SnapshotState.READY:
+            raise SnapshotNotReady(
+                f"the snapshot is {snapshot.state}", metadata={"id": snapshot.id, "state": snapshot.state.value}
+            )
+        return snapshot
+
+    def check_whole(self, call: Call, snapshot: Snapshot, count: int) -> None:
+        """Raise where not all members were read: SnapshotNotFound where the snapshot has been deleted meanwhile.
+
+        Asked after they were read: what is deleted loses its manifest first.
+        """
+        self.ready(call, snapshot.id)
+        if count != snapshot.count:
+            raise RuntimeError(f"{count:,} of the {snapshot.count:,} members of {snapshot.id} were read")
+
+    def as_audience(self, call: Call, snapshot_id: str) -> ListedAudience:
+        """The snapshot as an audience: those frozen that are still in use.
+
+        Raises AudienceNotFound, UnusableAudience.
+        """
+        try:
+            snapshot = self.ready(call, snapshot_id)
+        except SnapshotNotFound:
+            raise AudienceNotFound.of(snapshot_id) from None
+        except SnapshotNotReady as error:
+            raise UnusableAudience(error.message, metadata=error.metadata) from None
+        return ListedAudience(snapshot.id, snapshot.name, snapshot.living)

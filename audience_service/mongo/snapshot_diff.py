@@ -1,0 +1,88 @@
+"""What two snapshots have not in common, computed by the database in slices of sk.
+
+One command over all rows would have to group all of them before it answers; a slice is grouped within the database's
+memory, the first answer comes soon, and a stream that resumes pays for the slice that it stopped in alone.
+"""
+
+import itertools
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import Any
+
+from pymongo.database import Database
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.snapshot import Snapshot
+from audience_service.domain.snapshot_ports import Difference
+from audience_service.mongo.collections import LISTS
+from audience_service.mongo.failures import limited
+from audience_service.mongo.joins import Stages
+from audience_service.mongo.scope import scoped
+
+_SLICE = 100_000
+"""How many rows of each snapshot a command groups at most: some tens of MB, of the 100 that it may take."""
+
+_CURSOR_BATCH = 10_000
+
+
+class MongoDifferences:
+    """The DifferenceRepository on MongoDB; domain/snapshot_ports.py states what it promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection = database[LISTS]
+
+    def stream(
+        self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline
+    ) -> Generator[list[Difference], None, None]:
+        """Two queries for the end of each slice, and a command for what is in it."""
+        while True:
+            ends = [self._end(org, snapshot, after, deadline) for snapshot in (first, second)]
+            until = min((end for end in ends if end), default="")
+            with limited(self._database, deadline):
+                rows = self._collection.aggregate(
+                    _differing(org, first, second, _part(after, until)),
+                    batchSize=max(batch_size, _CURSOR_BATCH),
+                    allowDiskUse=True,
+                )
+            with closing(rows):
+                while batch := self._batch(rows, batch_size, deadline):
+                    yield batch
+            if not until:
+                return
+            after = until
+
+    def _end(self, org: str, snapshot: Snapshot, after: str, deadline: Deadline) -> str:
+        """The sk of the last row of a whole slice of one snapshot; empty where it has no more than that."""
+        if snapshot.count <= _SLICE:
+            return ""
+        match = scoped(org, {"audience": snapshot.rows_id}, _part(after, ""))
+        with limited(self._database, deadline):
+            rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=_SLICE - 1, limit=1)
+            return next((str(row["sk"]) for row in rows), "")
+
+    def _batch(self, rows: Iterator[dict[str, Any]], size: int, deadline: Deadline) -> list[Difference]:
+        with limited(self._database, deadline):
+            return [Difference(row["pk"], row["_id"], entered=row["bits"] == 2) for row in itertools.islice(rows, size)]
+
+
+def _differing(org: str, first: Snapshot, second: Snapshot, part: Document) -> Stages:
+    """Each row as a bit, summed up by sk: 1 is in the first alone, 2 in the second, and 3 in both."""
+    return [
+        *_marked(org, first, part, 1),
+        {"$unionWith": {"coll": LISTS, "pipeline": _marked(org, second, part, 2)}},
+        {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "bits": {"$sum": "$bit"}}},
+        {"$match": {"bits": {"$in": [1, 2]}}},
+        {"$sort": {"_id": 1}},
+    ]
+
+
+def _part(after: str, until: str) -> Document:
+    bounds = {**({"$gt": after} if after else {}), **({"$lte": until} if until else {})}
+    return {"sk": bounds} if bounds else {}
+
+
+def _marked(org: str, snapshot: Snapshot, part: Document, bit: int) -> Stages:
+    match = scoped(org, {"audience": snapshot.rows_id}, part)
+    return [{"$match": match}, {"$project": {"_id": 0, "pk": 1, "sk": 1, "bit": {"$literal": bit}}}]

@@ -1,0 +1,58 @@
+"""Exports as messages."""
+
+from audience_service.domain.export_batches import ExportPart
+from audience_service.domain.exports import ExportRequest
+from audience_service.domain.readiness import Readiness, Removals
+from audience_service.pb.audience.v1 import membership_service_pb2 as pb
+from audience_service.rpc.codec import decode_members, encode_exclusions
+
+
+def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
+    """What a caller wants. Raises InvalidFilter."""
+    return ExportRequest(
+        selection=decode_members(message),
+        platform=message.platform,
+        fields=tuple(message.fields),
+        rules=message.rules,
+        options=dict(message.options),
+        default_region=message.default_region,
+        consent_fields=tuple(message.consent_fields),
+        since_snapshot_id=message.since_snapshot_id,
+        cursor=message.cursor,
+    )
+
+
+def encode_export(value: ExportPart) -> pb.ExportIdentifiersResponse:
+    """A batch, a part of one, or the readiness, as callers see it."""
+    message = pb.ExportIdentifiersResponse(
+        columns=value.columns,
+        operation=value.operation,
+        rules=value.rules.version,
+        options=value.rules.chosen,
+        batch=value.batch,
+        batch_end=value.ends_batch,
+        cursor=value.cursor,
+        readiness=None if value.readiness is None else _readiness(value.readiness),
+    )
+    add = message.rows.add
+    for row in value.rows:
+        add().values.extend(row)
+    return message
+
+
+def _readiness(value: Readiness) -> pb.ExportReadiness:
+    removals = value.removals or Removals(0, 0, 0)
+    return pb.ExportReadiness(
+        member_count=value.members,
+        exclusions=encode_exclusions(value.exclusions),
+        consented_count=value.consented,
+        identifier_count=value.with_identifiers,
+        valid_count=value.valid,
+        distinct_count=value.distinct,
+        invalid=[pb.InvalidIdentifiers(field=name, count=count) for name, count in value.invalid.items()],
+        minimum_count=value.minimum,
+        minimum_met=value.minimum_met,
+        removed_count=removals.removed,
+        retained_count=removals.retained,
+        unremovable_count=removals.unremovable,
+    )

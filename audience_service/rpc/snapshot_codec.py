@@ -1,0 +1,69 @@
+"""Between messages and the domain's snapshots."""
+
+from audience_service.domain.snapshot import Snapshot, SnapshotQuery, SnapshotSource
+from audience_service.domain.snapshot_diff import DiffBatch
+from audience_service.domain.snapshots import ListedSnapshots, SnapshotDraft
+from audience_service.pb.audience.v1 import membership_service_pb2 as pb
+from audience_service.rpc.codec import decode_members, encode_filter
+from audience_service.rpc.structs import encode_moment
+
+
+def decode_snapshot_draft(message: pb.CreateSnapshotRequest) -> SnapshotDraft:
+    """What to freeze. Raises InvalidFilter."""
+    kept = message.time_to_live.ToTimedelta() if message.HasField("time_to_live") else None
+    return SnapshotDraft(decode_members(message), message.name, kept)
+
+
+def decode_snapshot_query(message: pb.ListSnapshotsRequest) -> SnapshotQuery:
+    """Which snapshots to list."""
+    return SnapshotQuery(message.audience_id, message.state)
+
+
+def encode_snapshot(value: Snapshot) -> pb.Snapshot:
+    """The manifest as callers see it."""
+    return pb.Snapshot(
+        id=value.id,
+        name=value.name,
+        state=value.state,
+        failure=value.failure,
+        datatype=value.datatype,
+        sources=[_encode_source(source) for source in value.sources],
+        filter=None if value.filter is None else encode_filter(value.filter),
+        excluded_sources=[_encode_source(source) for source in value.excluded_sources],
+        purpose=value.purpose,
+        count=value.count,
+        digest=value.digest,
+        exclusions=[pb.Exclusion(reason=reason, count=count) for reason, count in value.exclusions.items()],
+        read_at=encode_moment(value.read_at),
+        one_instant=value.one_instant,
+        create_time=encode_moment(value.create_time),
+        expire_time=encode_moment(value.expire_time),
+        author=value.author,
+    )
+
+
+def encode_snapshots(value: ListedSnapshots) -> pb.ListSnapshotsResponse:
+    """A page of manifests."""
+    return pb.ListSnapshotsResponse(
+        snapshots=[encode_snapshot(snapshot) for snapshot in value.snapshots],
+        next_page_token=value.next_page_token,
+        total_size=value.total,
+    )
+
+
+def encode_differences(value: DiffBatch) -> pb.DiffSnapshotsResponse:
+    """A batch of differences, or the totals."""
+    message = pb.DiffSnapshotsResponse(
+        entered_ids=[found.pk for found in value.differences if found.entered],
+        exited_ids=[found.pk for found in value.differences if not found.entered],
+        cursor=value.cursor,
+    )
+    if value.totals:
+        message.totals.entered_count = value.totals.entered
+        message.totals.exited_count = value.totals.exited
+        message.totals.unchanged_count = value.totals.unchanged
+    return message
+
+
+def _encode_source(value: SnapshotSource) -> pb.SnapshotSource:
+    return pb.SnapshotSource(audience_id=value.audience_id, version=value.version, filter=encode_filter(value.filter))

@@ -1,0 +1,81 @@
+"""The rows on snapshots: freezing who is in, and what two snapshots have not in common."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+
+from audience_service.pb.audience.v1 import membership_service_pb2 as membership
+from audience_service.pb.audience.v1 import resources_pb2 as resources
+from bench import reference
+from bench.dataset import LARGE
+from bench.measure import Row
+
+_PAIRS = 10
+"""Each leaves an org's members to delete."""
+
+
+class Caller(Protocol):
+    """Calls the service as an org."""
+
+    def unary(self, path: str, request: Message, answer: type[Message], timeout: float | None = None) -> Any:
+        """The answer of an RPC."""
+
+    def last(self, path: str, request: Message) -> bytes:
+        """The last message of a stream."""
+
+
+def create(client: Caller, selected: resources.Filter) -> membership.Snapshot:
+    """A new snapshot, which is ready. Raises RuntimeError where it failed."""
+    request = membership.CreateSnapshotRequest(filter=selected)
+    made: membership.Snapshot = client.unary(
+        "MembershipService/CreateSnapshot", request, membership.Snapshot, timeout=600
+    )
+    if made.state != "READY":
+        raise RuntimeError(f"a snapshot is {made.state}: {made.failure}")
+    return made
+
+
+def delete(client: Caller, snapshot_id: str) -> None:
+    """Delete a snapshot and its rows."""
+    request = membership.DeleteSnapshotRequest(id=snapshot_id)
+    client.unary("MembershipService/DeleteSnapshot", request, membership.Snapshot, timeout=600)
+
+
+def differences(client: Caller, first: str, second: str) -> tuple[int, int]:
+    """How many came in and how many went out, as the stream of them says at its end."""
+    request = membership.DiffSnapshotsRequest(from_id=first, to_id=second, batch_size=10_000)
+    totals = membership.DiffSnapshotsResponse.FromString(client.last("MembershipService/DiffSnapshots", request)).totals
+    return totals.entered_count, totals.exited_count
+
+
+def snapshot_rows(
+    client: Caller, database: reference.Contacts, everyone: resources.Filter, some: resources.Filter
+) -> Iterator[Row]:
+    """Everyone frozen, and everyone beside those whom a filter finds."""
+    made: list[str] = []
+
+    def freeze() -> int:
+        snapshot = create(client, everyone)
+        made.append(snapshot.id)
+        return snapshot.count
+
+    def clear() -> None:
+        reference.clear_frozen(database)
+        while made:
+            delete(client, made.pop())
+
+    by_hand = partial(reference.freeze, database, LARGE)
+    reference.prepare_frozen(database)
+    yield Row("CreateSnapshot, everyone", "aggregate that ends in $merge", freeze, by_hand, _PAIRS, clear)
+    first, second = create(client, everyone), create(client, some)
+    yield Row(
+        "DiffSnapshots, everyone and some",
+        "$unionWith and $group",
+        partial(differences, client, first.id, second.id),
+        partial(reference.differences, database, LARGE, f"{first.id}.1", f"{second.id}.1"),
+    )
+    for snapshot in (first, second):
+        delete(client, snapshot.id)
+    reference.drop_frozen(database)

@@ -1,0 +1,98 @@
+"""`python -m bench.traffic --uri URI`: the bytes between the service and its database while snapshots are made.
+
+Counted on the way, by a proxy that the service reaches its database through. What does not grow with the members is
+done inside the database.
+"""
+
+import socket
+import threading
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import click
+import grpc
+from google.protobuf.json_format import ParseDict
+from rich.console import Console
+from rich.table import Table
+
+from audience_service.pb.audience.v1 import resources_pb2 as resources
+from bench.dataset import LARGE, prepare
+from bench.processes import audience_service
+from bench.reference import Document
+from bench.rows import Client
+from bench.snapshots import create, delete, differences
+
+
+class CountingProxy:
+    """A way to the database that counts what goes through it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._lock = threading.Lock()
+        self._bytes = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def uri(self) -> str:
+        """The database through the proxy."""
+        return f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def taken(self) -> int:
+        """How many bytes went through in both directions since this was asked last."""
+        with self._lock:
+            found, self._bytes = self._bytes, 0
+        return found
+
+    def _accept(self) -> None:
+        while True:
+            near, _ = self._listener.accept()
+            far = socket.create_connection(self._target)
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 20):
+                with self._lock:
+                    self._bytes += len(data)
+                sink.sendall(data)
+        sink.close()
+
+
+@click.command()
+@click.option("--uri", required=True, help="The MongoDB to measure on; databases bench_<contacts> are kept there.")
+@click.option("--contacts", default="10000,100000", show_default=True, help="How many, parted by commas.")
+def main(*, uri: str, contacts: str) -> None:
+    """Count the bytes of a snapshot, and of the differences between two."""
+    console = Console()
+    table = Table("contacts", "members", "CreateSnapshot", "differing", "DiffSnapshots")
+    at = urlsplit(uri)
+    for size in (int(part) for part in contacts.split(",")):
+        name = prepare(uri, size, console)
+        proxy = CountingProxy(at.hostname or "127.0.0.1", at.port or 27017)
+        with (
+            audience_service(proxy.uri, name) as server,
+            grpc.insecure_channel(server.address) as channel,
+        ):
+            client = Client(channel, LARGE)
+            some = create(client, _filter({"score": {"$gte": 10}}))
+            proxy.taken()
+            everyone = create(client, _filter({}))
+            made = proxy.taken()
+            entered, exited = differences(client, everyone.id, some.id)
+            compared = proxy.taken()
+            for snapshot in (everyone, some):
+                delete(client, snapshot.id)
+        counts = (size, everyone.count, made, entered + exited, compared)
+        table.add_row(*(f"{count:,}" for count in counts))
+    console.print("bytes between the service and its database, health checks of the meantime included")
+    console.print(table)
+
+
+def _filter(where: Document) -> resources.Filter:
+    return ParseDict({"datatype": "contact", "where": where}, resources.Filter())
+
+
+if __name__ == "__main__":
+    main()

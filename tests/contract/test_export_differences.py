@@ -1,0 +1,144 @@
+"""What ExportIdentifiers promises of differences since a snapshot, on every store."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+Insert = Callable[..., list[str]]
+Refused = Callable[..., Refusal]
+
+
+def contact_filter(**where: Any) -> dict[str, Any]:
+    return {"datatype": "contact", "where": where}
+
+
+IN: dict[str, Any] = contact_filter(source="in")
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.fixture
+def people(service: Service, org: str, client: Client) -> str:
+    """Four people of whom 0 to 2 were in, and then 3 came, 1 left and 2 was deleted; answers with the snapshot's id."""
+    emails = ["stays", "leaves", "deleted", "comes"]
+    service.insert(
+        org,
+        [
+            {"id": f"{n}", "data": {"email": f"{name}@example.com", "source": "in" if n < 3 else "out"}}
+            for n, name in enumerate(emails)
+        ],
+    )
+    snapshot = client.call("CreateSnapshot", {"filter": IN})
+    assert snapshot.count == 3
+    contacts = service.store.database["contact"]
+    contacts.update_one({"sk": f"{org}/contact/1"}, {"$set": {"data.source": "out"}})
+    contacts.update_one({"sk": f"{org}/contact/2"}, {"$set": {"state": "deleted"}})
+    contacts.update_one({"sk": f"{org}/contact/3"}, {"$set": {"data.source": "in"}})
+    return str(snapshot.id)
+
+
+def export(client: Client, snapshot_id: str, **request: Any) -> list[Any]:
+    asked = {
+        "filter": IN,
+        "platform": "meta",
+        "fields": ["email"],
+        "sinceSnapshotId": snapshot_id,
+    }
+    return list(client.call("ExportIdentifiers", {**asked, **request}))
+
+
+def told(messages: list[Any]) -> list[tuple[str, int, list[str]]]:
+    """Operation, batch and emails of each message with rows."""
+    known = {sha256(f"{name}@example.com"): name for name in ("stays", "leaves", "deleted", "comes", "late")}
+    return [
+        (message.operation, message.batch, [known[row.values[0]] for row in message.rows]) for message in messages[:-1]
+    ]
+
+
+def test_who_came_is_added_and_who_went_is_removed(client: Client, people: str) -> None:
+    messages = export(client, people)
+    assert told(messages) == [("add", 0, ["comes"]), ("remove", 1, ["leaves", "deleted"])]
+    assert all(message.batch_end for message in messages[:-1])
+    ready = messages[-1].readiness
+    assert (ready.member_count, ready.valid_count, ready.distinct_count) == (2, 2, 2)
+    assert (ready.removed_count, ready.retained_count, ready.unremovable_count) == (2, 0, 0)
+
+
+def test_records_that_are_gone_cannot_be_removed_and_are_counted(
+    service: Service, org: str, client: Client, people: str
+) -> None:
+    contacts = service.store.database["contact"]
+    contacts.delete_one({"sk": f"{org}/contact/1"})
+    contacts.update_one({"sk": f"{org}/contact/2"}, {"$set": {"data.email": ""}})
+    messages = export(client, people)
+    assert told(messages) == [("add", 0, ["comes"])]
+    assert (messages[-1].readiness.removed_count, messages[-1].readiness.unremovable_count) == (0, 2)
+
+
+def test_what_a_member_who_stays_has_too_is_not_removed(
+    service: Service, org: str, client: Client, people: str
+) -> None:
+    contacts = service.store.database["contact"]
+    contacts.update_one({"sk": f"{org}/contact/1"}, {"$set": {"data.email": " STAYS@example.com"}})
+    contacts.update_one({"sk": f"{org}/contact/2"}, {"$set": {"data.phone": "+18005550100"}})
+    contacts.update_one({"sk": f"{org}/contact/3"}, {"$set": {"data.email": "deleted@example.com"}})
+    messages = export(client, people, fields=["email", "phone"])
+    removed = [list(row.values) for message in messages if message.operation == "remove" for row in message.rows]
+    assert removed == [["", "92cfdc5fbcd4a20fbe5d3857af6c1aba31762105bba7f21a17155e920653046c"]]
+    ready = messages[-1].readiness
+    assert (ready.removed_count, ready.retained_count, ready.unremovable_count) == (1, 1, 0)
+
+
+def test_who_is_left_out_now_is_removed(service: Service, org: str, client: Client, people: str) -> None:
+    contacts = service.store.database["contact"]
+    contacts.update_one({"sk": f"{org}/contact/0"}, {"$set": {"data.status": "unsubscribed"}})
+    assert told(export(client, people))[1] == ("remove", 1, ["stays", "leaves", "deleted"])
+
+
+def test_who_has_withdrawn_consent_is_removed(real_service: Service) -> None:
+    client = real_service.client("withdrawn")
+    real_service.insert("withdrawn", [{"id": "0", "data": {"email": "stays@example.com", "ads": "no"}}])
+    snapshot = client.call("CreateSnapshot", {"filter": contact_filter()})
+    messages = export(client, snapshot.id, filter=contact_filter(), consentFields=["ads"])
+    assert told(messages) == [("remove", 0, ["stays"])]
+
+
+def test_a_stream_of_differences_resumes_behind_any_cursor(client: Client, people: str) -> None:
+    messages = export(client, people)
+    for number, message in enumerate(messages, 1):
+        again = export(client, people, cursor=message.cursor)
+        assert told(again) == told(messages)[number:]
+        assert again[-1].readiness == messages[-1].readiness
+
+
+def test_since_now_nothing_has_changed(client: Client, people: str) -> None:
+    now = client.call("CreateSnapshot", {"filter": IN})
+    [last] = export(client, now.id)
+    assert (last.readiness.valid_count, last.readiness.removed_count, last.readiness.unremovable_count) == (2, 0, 0)
+
+
+def test_a_snapshot_exports_those_frozen_and_counts_who_is_gone(client: Client, people: str) -> None:
+    request = {"snapshotId": people, "platform": "meta", "fields": ["email"]}
+    messages = list(client.call("ExportIdentifiers", request))
+    assert told(messages) == [("add", 0, ["stays", "leaves"])]
+    assert {found.reason: found.count for found in messages[-1].readiness.exclusions}["gone"] == 1
+    assert messages[-1].readiness.member_count == 3
+
+
+def test_a_snapshot_that_is_not_the_orgs_or_of_another_datatype_is_refused(
+    service: Service, client: Client, people: str, refused: Refused
+) -> None:
+    theirs = service.client("snapshooters").call("CreateSnapshot", {"filter": contact_filter()})
+    for snapshot_id in (theirs.id, "snapshot-none", "segment-none"):
+        refusal = refused(lambda snapshot_id=snapshot_id: export(client, snapshot_id))
+        assert refusal.info.reason == "SNAPSHOT_NOT_FOUND"
+    leads = client.call("CreateSnapshot", {"filter": {"datatype": "lead", "where": {}}})
+    refusal = refused(lambda: export(client, leads.id))
+    assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", ["since_snapshot_id"])

@@ -1,0 +1,141 @@
+"""What DiffSnapshots promises, on every store."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+Insert = Callable[..., list[str]]
+Refused = Callable[..., Refusal]
+
+
+def tagged(tag: str) -> dict[str, Any]:
+    """The filter for those with a tag."""
+    return {"datatype": "contact", "where": {"tags": tag}}
+
+
+@pytest.fixture
+def two(client: Client, insert: Insert) -> tuple[str, str, list[str], list[str]]:
+    """Two snapshots that lie across one another, and who came in and went out between them."""
+    tags = [tag for tag in ("old", "both", "new") for _ in range(7)]
+    ids = insert(
+        [
+            {"id": f"{n * 8 % 21:02}", "data": {"tags": [tag] if tag != "both" else ["old", "new"]}}
+            for n, tag in enumerate(tags)
+        ]
+    )
+    first, second = (client.snapshot(filter=tagged(tag)).id for tag in ("old", "new"))
+    return first, second, sorted(ids[14:]), sorted(ids[:7])
+
+
+def diff(client: Client, **request: Any) -> tuple[list[str], list[str], tuple[int, int, int]]:
+    """Who came in, who went out, and the totals, after which nothing follows."""
+    *batches, last = client.call("DiffSnapshots", request)
+    assert not any(batch.HasField("totals") for batch in batches)
+    assert last.HasField("totals")
+    assert not last.entered_ids
+    assert not last.exited_ids
+    totals = last.totals
+    return (
+        [found for batch in batches for found in batch.entered_ids],
+        [found for batch in batches for found in batch.exited_ids],
+        (totals.entered_count, totals.exited_count, totals.unchanged_count),
+    )
+
+
+@pytest.mark.parametrize("slice_size", [1, 2, 5, 100])
+@pytest.mark.parametrize("batch_size", [0, 1, 3])
+def test_it_sends_who_came_in_and_who_went_out_in_order(
+    client: Client,
+    two: tuple[str, str, list[str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    slice_size: int,
+    batch_size: int,
+) -> None:
+    monkeypatch.setattr("audience_service.mongo.snapshot_diff._SLICE", slice_size)
+    first, second, entered, exited = two
+    forth = diff(client, fromId=first, toId=second, batchSize=batch_size)
+    assert forth == (entered, exited, (7, 7, 7))
+    assert diff(client, fromId=second, toId=first, batchSize=batch_size) == (exited, entered, (7, 7, 7))
+    assert diff(client, fromId=first, toId=first) == ([], [], (0, 0, 14))
+
+
+def test_it_tells_of_what_was_frozen_whatever_became_of_the_records(
+    client: Client, service: Service, two: tuple[str, str, list[str], list[str]]
+) -> None:
+    first, second, entered, exited = two
+    service.store.database["contact"].delete_many({"pk": {"$in": [entered[0], exited[0]]}})
+    assert diff(client, fromId=first, toId=second) == (entered, exited, (7, 7, 7))
+
+
+def test_it_resumes_behind_any_cursor(
+    client: Client, two: tuple[str, str, list[str], list[str]], monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.setattr("audience_service.mongo.snapshot_diff._SLICE", 4)
+    first, second, entered, exited = two
+    seen: list[str] = []
+    batches = list(client.call("DiffSnapshots", {"fromId": first, "toId": second, "batchSize": 2}))
+    for batch in batches:
+        seen += [*batch.entered_ids, *batch.exited_ids]
+        came, went, totals = diff(client, fromId=first, toId=second, cursor=batch.cursor)
+        assert sorted([*seen, *came, *went]) == sorted([*entered, *exited])
+        assert totals == (7, 7, 7)
+    wrong = {"fromId": second, "toId": first, "cursor": batches[0].cursor}
+    assert refused(lambda: client.call("DiffSnapshots", wrong)).info.reason == "INVALID_PAGE_TOKEN"
+
+
+def test_rows_that_are_missing_end_it_without_totals(
+    client: Client, service: Service, two: tuple[str, str, list[str], list[str]], refused: Refused
+) -> None:
+    first, second, _, exited = two
+    service.store.database["audience_member"].delete_one({"pk": exited[0], "audience": {"$regex": f"^{first}"}})
+    assert refused(lambda: client.call("DiffSnapshots", {"fromId": first, "toId": second})).code.name == "INTERNAL"
+
+
+def test_two_that_are_deleted_in_the_midst_are_not_told_to_be_the_same(
+    client: Client,
+    service: Service,
+    two: tuple[str, str, list[str], list[str]],
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second, _, _ = two
+    differences = type(service.store.differences)
+    original = differences.stream
+
+    def delayed(*arguments: Any) -> Any:
+        for snapshot in (first, second):
+            client.call("DeleteSnapshot", {"id": snapshot})
+        yield from original(*arguments)
+
+    monkeypatch.setattr(differences, "stream", delayed)
+    refusal = refused(lambda: client.call("DiffSnapshots", {"fromId": first, "toId": second}))
+    assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "SNAPSHOT_NOT_FOUND")
+
+
+def test_what_cannot_be_compared_is_refused_with_its_place(
+    client: Client, service: Service, org: str, insert: Insert, refused: Refused
+) -> None:
+    insert([{}])
+    service.insert(org, [{}], "lead")
+    contacts = client.snapshot(filter={"datatype": "contact", "where": {}}).id
+    leads = client.snapshot(filter={"datatype": "lead", "where": {}}).id
+    for request, reason, fields in (
+        ({"fromId": contacts}, "INVALID_FIELD", ["to_id"]),
+        ({"toId": contacts}, "INVALID_FIELD", ["from_id"]),
+        ({"fromId": contacts, "toId": leads}, "INVALID_FIELD", ["to_id"]),
+        ({"fromId": contacts, "toId": contacts, "batchSize": -1}, "INVALID_FIELD", ["batch_size"]),
+        ({"fromId": contacts, "toId": "snapshot-none"}, "SNAPSHOT_NOT_FOUND", []),
+        ({"fromId": contacts, "toId": "segment-none"}, "SNAPSHOT_NOT_FOUND", []),
+    ):
+        refusal = refused(lambda request=request: client.call("DiffSnapshots", request))
+        assert (refusal.info.reason, refusal.fields) == (reason, fields)
+    other = service.client(f"{org}2")
+    refusal = refused(lambda: other.call("DiffSnapshots", {"fromId": contacts, "toId": contacts}))
+    assert refusal.info.reason == "SNAPSHOT_NOT_FOUND"
+    service.store.database["audience_snapshot"].update_one({"pk": leads}, {"$set": {"state": "CREATING"}})
+    refusal = refused(lambda: client.call("DiffSnapshots", {"fromId": contacts, "toId": leads}))
+    assert refusal.info.reason == "SNAPSHOT_NOT_READY"

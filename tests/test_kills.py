@@ -1,0 +1,228 @@
+"""kill -9 of the server, and of the database, in the midst: the client goes on and ends with exactly the right members.
+
+Each test starts its own victim; a second server takes over. "The midst" is a message that has come, or a command that
+the database has been sent, never a time.
+"""
+
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from audience_service.cli.token import mint
+from audience_service.mongo.store import Store, mongo_store
+from tests import conftest
+from tests.client import Client
+from tests.conftest import DURABLE, KEY, URI, Service, envelope, mongo_database, run_service
+from tests.test_cli import serving
+from tests.test_outage import Proxy, health
+from tests.waiting import eventually
+
+ORG = "killed"
+COUNT = 20_000
+EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+ODD: dict[str, Any] = {"datatype": "contact", "where": {"odd": True}}
+EVEN: dict[str, Any] = {"datatype": "contact", "where": {"odd": False}}
+LEASE = {"snapshot_lease_seconds": 0.5, "snapshot_timeout_seconds": 20}
+
+
+class Watched(Proxy):
+    """A way to the database that says when a command has been sent, and lets no answer to it through."""
+
+    def __init__(self, host: str, port: int, command: bytes) -> None:
+        self.sent = threading.Event()
+        self._command = command
+        super().__init__(host, port)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if not self.sent.is_set():
+                    sink.sendall(data)
+                if self._command in data:
+                    self.sent.set()
+        sink.close()
+
+
+def fill(store: Store) -> list[str]:
+    """Contacts, and their ids in order."""
+    contacts = [envelope(ORG, {"id": f"{n:06}", "data": {"odd": n % 2 == 1, "pad": "x" * 200}}) for n in range(COUNT)]
+    store.database["contact"].insert_many(contacts)
+    return [contact["pk"] for contact in contacts]
+
+
+@contextmanager
+def victim(uri: str, database: str) -> Iterator[tuple[Client, subprocess.Popen[str]]]:
+    """A server process to kill, and a client of it."""
+    settings = {
+        "AUDIENCE_MONGODB_URI": uri,
+        "AUDIENCE_DATABASE": database,
+        "AUDIENCE_JWT_KEY": KEY,
+        "AUDIENCE_SNAPSHOT_LEASE_SECONDS": "0.5",
+    }
+    bearer = mint(conftest.test_settings(), org=ORG, subject="tester")
+    with serving(**settings) as (process, address, _), grpc.insecure_channel(address) as channel:
+        yield Client(channel, (("authorization", f"Bearer {bearer}"), ("orgid", ORG))), process
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End a process as the operating system does when memory is short."""
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def cut(stream: Any, first: Any) -> list[Any]:
+    """The messages of a stream up to its cut."""
+    messages = [first]
+    with pytest.raises(grpc.RpcError):
+        messages.extend(stream)
+    assert not any(message.HasField("totals") for message in messages)
+    return messages
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[tuple[Service, list[str]]]:
+    """A database of contacts, and the server that takes over."""
+    with mongo_database() as store:
+        ids = fill(store)
+        for service in run_service("mongodb", store, **LEASE):
+            yield service, ids
+
+
+@pytest.fixture
+def survivor(real_service: Service, filled: tuple[Service, list[str]]) -> tuple[Service, list[str]]:
+    """The same, for tests that are collected only with a real engine."""
+    return filled
+
+
+def test_a_stream_whose_server_is_killed_goes_on_at_another(survivor: tuple[Service, list[str]]) -> None:
+    service, ids = survivor
+    request = {"filter": EVERYONE, "batchSize": 100, "fields": ["pad"]}
+    with victim(URI, service.store.database.name) as (client, process):
+        stream = client.call("StreamMembers", request)
+        first = next(stream)
+        kill(process)
+        messages = cut(stream, first)
+    rest = list(service.client(ORG).call("StreamMembers", {**request, "cursor": messages[-1].cursor}))
+    assert [member.id for message in [*messages, *rest] for member in message.members] == ids
+    assert rest[-1].totals.member_count == COUNT
+
+
+def test_a_diff_whose_server_is_killed_goes_on_at_another(survivor: tuple[Service, list[str]]) -> None:
+    service, ids = survivor
+    client = service.client(ORG)
+    odd, even = (client.snapshot(filter=found).id for found in (ODD, EVEN))
+    request = {"fromId": odd, "toId": even, "batchSize": 10}
+    with victim(URI, service.store.database.name) as (other, process):
+        stream = other.call("DiffSnapshots", request)
+        first = next(stream)
+        kill(process)
+        messages = cut(stream, first)
+    rest = list(client.call("DiffSnapshots", {**request, "batchSize": 1_000, "cursor": messages[-1].cursor}))
+    assert [found for message in [*messages, *rest] for found in message.entered_ids] == ids[0::2]
+    assert [found for message in [*messages, *rest] for found in message.exited_ids] == ids[1::2]
+    totals = rest[-1].totals
+    assert (totals.entered_count, totals.exited_count, totals.unchanged_count) == (COUNT // 2, COUNT // 2, 0)
+
+
+def test_a_snapshot_whose_server_is_killed_is_failed_by_another_and_finished_by_its_request(
+    survivor: tuple[Service, list[str]],
+) -> None:
+    service, ids = survivor
+    client = service.client(ORG)
+    rows, manifests = (service.store.database[name] for name in ("audience_member", "audience_snapshot"))
+    at = urlsplit(URI)
+    way = Watched(at.hostname or "127.0.0.1", at.port or 27017, b"whenNotMatched")
+    request = {"filter": EVERYONE, "requestId": "killed"}
+    with victim(f"mongodb://127.0.0.1:{way.port}/", service.store.database.name) as (other, process):
+        pool = ThreadPoolExecutor(1)
+        call = pool.submit(other.call, "CreateSnapshot", request)
+        assert way.sent.wait(20)
+        kill(process)
+        assert isinstance(call.exception(), grpc.RpcError)
+        pool.shutdown()
+    way.cut()
+    [manifest] = manifests.find({"sk": {"$regex": f"^{ORG}/"}, "data.unique.request": {"$regex": "killed"}})
+    half = manifest["pk"]
+    # Whatever the database makes of the command of a server that is dead, nobody takes it for a snapshot.
+    eventually(lambda: client.call("GetSnapshot", {"id": half}).state == "FAILED")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(client.call("StreamMembers", {"snapshotId": half}))
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    made = client.snapshot(**request)
+    assert (made.id, made.count) == (half, COUNT)
+    assert client.members(snapshotId=half, batchSize=10_000) == ids
+    assert rows.count_documents({"audience": f"{half}.2"}) == COUNT
+
+
+@pytest.fixture(scope="module")
+def durable() -> Iterator[str]:
+    """The URI of a database that may be killed."""
+    try:
+        yield _database("start")
+    finally:
+        _database("stop")
+
+
+def _database(command: str) -> str:
+    done = subprocess.run([DURABLE, command], capture_output=True, text=True, timeout=300, check=True)  # noqa: S603
+    return (done.stdout.split() or [""])[-1]
+
+
+def test_a_database_that_is_killed_loses_nothing_and_everything_goes_on(
+    durable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("members", "snapshot_diff"):  # cursors that go back to the database every few records
+        monkeypatch.setattr(f"audience_service.mongo.{module}._CURSOR_BATCH", 10)
+    with ExitStack() as stack:
+        store = mongo_store(durable, "audience_killed")
+        for index in store.missing_indexes(("contact", "lead", "customer")):
+            store.create_index(index)
+        ids = fill(store)
+        client = stack.enter_context(_running(store)).client(ORG)
+        odd, even = (client.snapshot(filter=found) for found in (ODD, EVEN))
+        streamed = {"snapshotId": odd.id, "batchSize": 10}
+        compared = {"fromId": odd.id, "toId": even.id, "batchSize": 10}
+        streams = [client.call("StreamMembers", streamed), client.call("DiffSnapshots", compared)]
+        firsts = [next(stream) for stream in streams]
+        at = urlsplit(durable)
+        way = Watched(at.hostname or "127.0.0.1", at.port or 27017, b"whenNotMatched")
+        stack.callback(way.cut)
+        other_store = mongo_store(f"mongodb://127.0.0.1:{way.port}/", "audience_killed")
+        beside = stack.enter_context(_running(other_store))
+        eventually(lambda: health(beside) == health_pb2.HealthCheckResponse.SERVING)
+        other = beside.client(ORG)
+        request = {"filter": EVERYONE, "requestId": "killed"}
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(other.call, "CreateSnapshot", request, timeout=5)
+            assert way.sent.wait(20)
+            _database("kill")
+            way.cut()
+            received = [cut(stream, first) for stream, first in zip(streams, firsts, strict=True)]
+            assert call.exception() is None or isinstance(call.exception(), grpc.RpcError)
+        assert _database("start") == durable
+        eventually(store.is_reachable, seconds=30)
+        assert client.call("GetSnapshot", {"id": odd.id}) == odd
+        streamed, compared = ({**request, "batchSize": 10_000} for request in (streamed, compared))
+        rest = list(client.call("StreamMembers", {**streamed, "cursor": received[0][-1].cursor}))
+        assert [member.id for message in [*received[0], *rest] for member in message.members] == ids[1::2]
+        rest = list(client.call("DiffSnapshots", {**compared, "cursor": received[1][-1].cursor}))
+        assert [found for message in [*received[1], *rest] for found in message.entered_ids] == ids[0::2]
+        eventually(lambda: client.call("CreateSnapshot", request).state == "READY", seconds=30)
+        made = client.snapshot(**request)
+        assert made.count == COUNT
+        assert client.members(snapshotId=made.id, batchSize=10_000) == ids
+
+
+@contextmanager
+def _running(store: Store) -> Iterator[Service]:
+    yield from run_service("mongodb", store, **LEASE)
