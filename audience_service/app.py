@@ -39,6 +39,7 @@ from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
 from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.tracker import Tracker
 from audience_service.domain.watches.watching import Keeping, Watching
@@ -103,7 +104,8 @@ class App:
         keeping = Keeping(timedelta(seconds=settings.watch_retention_seconds), settings.watch_checkpoint_seconds)
         rounds = Rounds(store.watches, store.ledger, audiences, told)
         self._feed = store.changes(asked.ring)
-        self._workers = Workers(Tracker(store.watches, rounds, self._feed, settings.watch_poll_seconds), asked)
+        pace = Pace(settings.watch_poll_seconds, settings.watch_lease_seconds)
+        self._workers = Workers(Tracker(store.watches, rounds, self._feed, pace), asked)
         watching = Watching(store.watches, store.ledger, audiences, sealer, keeping, self._workers.ask, told)
         servicers = Servicers(
             segment=SegmentServicer(

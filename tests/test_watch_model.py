@@ -26,6 +26,7 @@ from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches import rounds as rounds_module
 from audience_service.domain.watches import watching as watching_module
 from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.tracker import Tracker
 from audience_service.domain.watches.watch import Changes
@@ -331,7 +332,7 @@ class Server:
         rounds = Rounds(watches, ledger, audiences, Bell(), lambda: self._world.clock)
         ticks = iter(range(0, 10**9, 2))  # every look at the watch takes two seconds, so that all is due soon
         clock = lambda: self._world.clock  # noqa: E731
-        return Tracker(watches, rounds, self._world.feed, 0, clock, lambda: float(next(ticks)))
+        return Tracker(watches, rounds, self._world.feed, Pace(0), clock, lambda: float(next(ticks)))
 
 
 class Listener:

@@ -35,6 +35,10 @@ class Watcher:
         self._told += message.events
         return message
 
+    def told(self) -> list[tuple[str, str, str]]:
+        """What has been told that has not been asked for."""
+        return self.events(len(self._told))
+
     def events(self, count: int) -> list[tuple[str, str, str]]:
         """The next so many events."""
         while len(self._told) < count:

@@ -17,9 +17,13 @@ _UNFORESEEN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often everything is looked at, where changes are not told of; and what defines a watch, where they are."""
+    """How often everything is looked at, where changes are not told of, and what defines a watch, where they are.
+
+    And for how long a watch is leased, which is how long it stands still when its process has died.
+    """
 
     poll_seconds: float
+    lease_seconds: float = 15.0
 
 
 @dataclass(slots=True, eq=False)

@@ -16,8 +16,6 @@ from audience_service.domain.watches.ports import ChangeFeed, Overtaken, WatchRe
 from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.watch import Look
 
-_LEASE = timedelta(seconds=15)
-"""How long a watch whose process has died stands still."""
 _LEASE_ROUNDS = 3
 """A lease lasts for as many rounds as took the last one's time, or a slow round would never end as its owner's."""
 _CLAIM_SECONDS = 1.0
@@ -34,7 +32,7 @@ class Tracker:
         watches: WatchRepository,
         rounds: Rounds,
         feed: ChangeFeed,
-        poll_seconds: float,
+        pace: Pace,
         clock: Callable[[], datetime] = now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -43,7 +41,7 @@ class Tracker:
         self._feed = feed
         self._clock = clock
         self._monotonic = monotonic
-        self._pace = Pace(poll_seconds)
+        self._pace = pace
         self._held: list[Held] = []
         self._lock = threading.Lock()
         self._claim_at = 0.0
@@ -81,7 +79,7 @@ class Tracker:
                 return
             self._claim_at = self._monotonic() + _CLAIM_SECONDS
         moment, lease = self._clock(), uuid.uuid4().hex
-        found = self._watches.claim(lease, moment, moment + _LEASE, Deadline.after(_CALL_SECONDS))
+        found = self._watches.claim(lease, moment, moment + self._lease(), Deadline.after(_CALL_SECONDS))
         if found:
             with self._lock:
                 self._held.append(Held(*found, lease))
@@ -107,7 +105,7 @@ class Tracker:
 
     def _run(self, held: Held, look: Look) -> None:
         held.outlook = None
-        until = self._clock() + max(_LEASE, timedelta(seconds=_LEASE_ROUNDS * held.took))
+        until = self._clock() + self._lease(held.took)
         try:
             watch = self._watches.renew(held.org, held.audience_id, held.lease, until, Deadline.after(_CALL_SECONDS))
             if watch is None:
@@ -119,6 +117,9 @@ class Tracker:
             _log.info("overtaken", org=held.org, audience=held.audience_id)
         except AudienceError as error:
             _log.warning("round failed", org=held.org, audience=held.audience_id, reason=error.reason)
+
+    def _lease(self, took: float = 0.0) -> timedelta:
+        return timedelta(seconds=max(self._pace.lease_seconds, _LEASE_ROUNDS * took))
 
     def _drop(self, held: Held) -> None:
         held.unsubscribe()
