@@ -329,7 +329,7 @@ class Server:
     def _tracker(self) -> Tracker:
         watches, ledger = MongoWatches(self._database), MongoLedger(self._database)
         audiences = Audiences(MongoSegments(self._database), FilterCompiler(["contact"]))
-        rounds = Rounds(watches, ledger, audiences, Bell(), lambda: self._world.clock)
+        rounds = Rounds(watches, ledger, audiences, Bell(), timedelta(days=100_000), lambda: self._world.clock)
         ticks = iter(range(0, 10**9, 2))  # every look at the watch takes two seconds, so that all is due soon
         clock = lambda: self._world.clock  # noqa: E731
         return Tracker(watches, rounds, self._world.feed, Pace(0), clock, lambda: float(next(ticks)))

@@ -6,6 +6,7 @@ What holds however many processes write at once, and what it rests on, domain/wa
 import itertools
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 from typing import Any
 
 from pymongo import UpdateOne
@@ -145,6 +146,19 @@ class MongoLedger:
         with limited(self._database, deadline):
             rows = list(self._ledger.find(scoped(org, {"_id": keys}), sort=[("_id", 1)], limit=limit))
         return [_read(row) for seq, row in enumerate(rows, max(after, 0) + 1) if row["seq"] == seq]
+
+    def forget(self, org: str, generation: str, before: datetime, until: int, deadline: Deadline) -> None:
+        """Up to a key at a time, so that what is left has no gap: times never fall from one event to the next."""
+        last = {"$gte": _event_key(generation, 0), "$lte": _event_key(generation, until)}
+        while True:
+            with limited(self._database, deadline):
+                oldest = list(
+                    self._ledger.find(scoped(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=_JUDGED)
+                )
+                old = [row["_id"] for row in oldest if row["at"] < before]
+                if not old:
+                    return
+                self._ledger.delete_many(scoped(org, {"_id": {**last, "$lte": old[-1]}}))
 
     def remove(self, org: str, generation: str, deadline: Deadline) -> None:
         """By key."""

@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 
 from audience_service.domain.audiences import Audiences
-from audience_service.domain.caller import Deadline
+from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.errors import WatchTokenExpired
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.segment import Segment, SegmentType
+from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.watch import EVERYTHING, Changes, Event, Look, Outlook, Watch
+from audience_service.domain.watches.watching import Keeping, Watching
 from tests.conftest import Service
 from tests.midst import Midst
 
@@ -50,7 +53,7 @@ class Tracked:
         """Run a round at a moment, with some repositories replaced."""
         parts = {"watches": self.store.watches, "ledger": self.store.ledger, **replaced}
         audiences = Audiences(self.store.segments, FilterCompiler(["contact"], ["order"]))
-        rounds = Rounds(parts["watches"], parts["ledger"], audiences, Bell(), lambda: moment)
+        rounds = Rounds(parts["watches"], parts["ledger"], audiences, Bell(), timedelta(days=7), lambda: moment)
         return rounds.run(self.watch(), lease or self.lease, look)
 
     def events(self) -> list[tuple[str, str]]:
@@ -64,6 +67,16 @@ class Tracked:
     def ledger(self) -> list[Event]:
         """The events."""
         return self.store.ledger.read(self.org, self.watch().generation, 0, None, 1_000, NEVER)
+
+    def listen(self, seq: int) -> Any:
+        """Watch from behind an event on."""
+        sealer = TokenSealer(b"key")
+        audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
+        keeping = Keeping(timedelta(days=7), 10)
+        watching = Watching(self.store.watches, self.store.ledger, audiences, sealer, keeping, lambda: None, Bell())
+        call = Call(Caller("test", self.org, frozenset()), NEVER)
+        token = sealer.seal(("watch", self.org, self.audience), [self.watch().generation, seq])
+        return watching.watch(call, self.audience, token)
 
     def update(self, key: str, **fields: Any) -> None:
         """Change fields of a contact."""
@@ -348,3 +361,31 @@ def test_filters_that_look_into_other_collections_follow_no_changes(real_service
     audience = Tracked(real_service, org, where)
     assert audience.round().follows == ""
     assert audience.watch().failure is None
+
+
+def test_events_go_when_they_have_been_kept_for_their_time_and_tokens_with_them(
+    service: Service, org: str, tracked: Any
+) -> None:
+    service.insert(org, [{"id": "a"}])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    for day, plan in enumerate(["paid", "free", "paid", "free"]):
+        audience.update("a", **{"data.plan": plan})
+        audience.round(NOON + timedelta(days=day))
+    later = NOON + timedelta(days=8, hours=1)
+    audience.round(later)
+    read = service.store.ledger.read
+    generation = audience.watch().generation
+    assert [event.seq for event in read(org, generation, 2, None, 10, NEVER)] == [3, 4]
+    assert read(org, generation, 1, None, 10, NEVER) == []
+    for position, why in ((2, ""), (1, "older than they are kept")):
+        stream = audience.listen(position)
+        if why:
+            with pytest.raises(WatchTokenExpired, match=why):
+                next(stream)
+        else:
+            assert [event.seq for event in next(stream).events] == [3, 4]
+        stream.close()
+    audience.update("a", **{"data.plan": "paid"})
+    audience.round(later)
+    assert audience.watch().seq == 5

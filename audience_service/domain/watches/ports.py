@@ -119,6 +119,9 @@ class LedgerRepository(Protocol):
         None where the next one is not there, whatever comes behind it.
         """
 
+    def forget(self, org: str, generation: str, before: datetime, until: int, deadline: Deadline) -> None:
+        """Remove the events from before a moment, the oldest first, none behind the number `until`."""
+
     def remove(self, org: str, generation: str, deadline: Deadline) -> None:
         """Remove all there is of a generation."""
 

@@ -35,7 +35,7 @@ import secrets
 import string
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from audience_service.domain.audiences import Audiences, Defined
 from audience_service.domain.caller import Call, Caller, Deadline
@@ -58,6 +58,9 @@ from audience_service.domain.watches.watch import EVERYTHING, Cause, Event, Fail
 
 _ROUND_SECONDS = 600.0
 _PAGE = 1_000
+_FORGOTTEN_IN = 100
+"""Events go in a hundredth of the time that they are kept for."""
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -82,13 +85,16 @@ class Rounds:
         ledger: LedgerRepository,
         audiences: Audiences,
         told: Bell,
+        retention: timedelta,
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._watches = watches
         self._ledger = ledger
         self._audiences = audiences
         self._told = told
+        self._retention = retention
         self._clock = clock
+        self._forgotten: dict[str, datetime] = {}
 
     def run(self, watch: Watch, lease: str, look: Look = EVERYTHING) -> Outlook:
         """One round of a watch that has just been read under the lease. Raises Overtaken, and what storage raises."""
@@ -139,6 +145,7 @@ class Rounds:
         seq = self._settle(call, watch, seq)
         if complete_at := at if look.last is None else look.changes.complete_at:
             self._watches.finish(watch, lease, seq, min(at, complete_at), defined.definition, call.deadline)
+        self._forget(call, watch, seq, moment)
         return self._outlook(call, defined.members, at, look)
 
     def _candidates(self, found: _Round, look: Look) -> Generator[list[str], None, None]:
@@ -183,6 +190,13 @@ class Rounds:
         if among and foreseen and passage:
             passage = min(foreseen, passage)
         return Outlook(at, passage, ticks_unseen(members), follows(members))
+
+    def _forget(self, call: Call, watch: Watch, seq: int, moment: datetime) -> None:
+        """Remove, now and then, the events that have been kept for their time."""
+        before = moment - self._retention
+        if before - self._forgotten.get(watch.generation, _LONG_AGO) > self._retention / _FORGOTTEN_IN:
+            self._ledger.forget(call.org, watch.generation, before, seq, call.deadline)
+            self._forgotten[watch.generation] = before
 
     def _settle(self, call: Call, watch: Watch, seq: int) -> int:
         """Apply what the ledger has beyond an event, whoever appended it; answers with the last event."""
