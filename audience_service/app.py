@@ -41,6 +41,7 @@ from audience_service.domain.versions import SegmentVersions
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.rounds import Rounds
+from audience_service.domain.watches.starts import Starts
 from audience_service.domain.watches.tracker import Tracker
 from audience_service.domain.watches.watching import Keeping, Watching
 from audience_service.domain.watches.workers import Workers
@@ -107,7 +108,16 @@ class App:
         self._feed = store.changes(asked.ring)
         pace = Pace(settings.watch_poll_seconds, settings.watch_lease_seconds)
         self._workers = Workers(Tracker(store.watches, rounds, self._feed, pace), asked)
-        watching = Watching(store.watches, store.ledger, audiences, sealer, keeping, self._workers.ask, told)
+        watching = Watching(
+            store.watches,
+            store.ledger,
+            Starts(store.starts, ready),
+            audiences,
+            sealer,
+            keeping,
+            self._workers.ask,
+            told,
+        )
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),

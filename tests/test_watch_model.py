@@ -22,18 +22,21 @@ from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.errors import StoreUnavailable
 from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches import rounds as rounds_module
 from audience_service.domain.watches import watching as watching_module
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.rounds import Rounds
+from audience_service.domain.watches.starts import Starts
 from audience_service.domain.watches.tracker import Tracker
 from audience_service.domain.watches.watch import Changes
 from audience_service.domain.watches.watching import Keeping, Watching
 from audience_service.mongo import ledger as ledger_module
 from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.segments import MongoSegments
+from audience_service.mongo.starts import MongoStarts
 from audience_service.mongo.watches import MongoWatches
 from tests.conftest import Service, envelope
 
@@ -346,8 +349,9 @@ class Listener:
         keeping = Keeping(timedelta(days=100_000), 1e9)
         bell: Any = self
         sealer = TokenSealer(b"model")
+        starts = Starts(MongoStarts(world.database), ReadySnapshots(None))  # type: ignore[arg-type]
         self._watching = Watching(
-            watches, ledger, audiences, sealer, keeping, lambda: None, bell, lambda: self._world.clock
+            watches, ledger, starts, audiences, sealer, keeping, lambda: None, bell, lambda: self._world.clock
         )
         self.token = ""
         self.begun_at: int | None = None
@@ -363,7 +367,7 @@ class Listener:
     def listen(self, most: int) -> None:
         """Take up to so many messages."""
         self._idle = False
-        stream = self._watching.watch(CALL, AUDIENCE, self.token, lambda: self._idle)
+        stream = self._watching.watch(CALL, AUDIENCE, self.token, gone=lambda: self._idle)
         for _, batch in zip(range(most), stream, strict=False):
             self.told += [(event.flip.change.value, event.flip.sk) for event in batch.events]
             self.token = batch.resume_token

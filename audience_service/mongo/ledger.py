@@ -55,7 +55,7 @@ class MongoLedger:
         """One command brings both sides as keys, and groups them: those found on one side only differ."""
         pipeline = read_pipeline(self._database, org, population, deadline, share=2)
         recorded: Stages = [
-            {"$match": scoped(org, _rows(generation), {"member": True})},
+            {"$match": scoped(org, generation_rows(generation), {"member": True})},
             {"$project": {"_id": 0, "sk": 1, "recorded": {"$literal": 1}}},
         ]
         stages: Stages = [
@@ -140,16 +140,16 @@ class MongoLedger:
         self, org: str, generation: str, after: int, until: int | None, limit: int, deadline: Deadline
     ) -> list[Event]:
         """In key order, up to the first gap: on shards a later event may be seen before an earlier one."""
-        keys = {"$gt": _event_key(generation, max(after, 0)), "$lt": f"{generation}0"}
+        keys = {"$gt": event_key(generation, max(after, 0)), "$lt": f"{generation}0"}
         if until is not None:
-            keys |= {"$lte": _event_key(generation, until)}
+            keys |= {"$lte": event_key(generation, until)}
         with limited(self._database, deadline):
             rows = list(self._ledger.find(scoped(org, {"_id": keys}), sort=[("_id", 1)], limit=limit))
         return [_read(row) for seq, row in enumerate(rows, max(after, 0) + 1) if row["seq"] == seq]
 
     def forget(self, org: str, generation: str, before: datetime, until: int, deadline: Deadline) -> None:
         """Up to a key at a time, so that what is left has no gap: times never fall from one event to the next."""
-        last = {"$gte": _event_key(generation, 0), "$lte": _event_key(generation, until)}
+        last = {"$gte": event_key(generation, 0), "$lte": event_key(generation, until)}
         while True:
             with limited(self._database, deadline):
                 oldest = list(
@@ -163,8 +163,8 @@ class MongoLedger:
     def remove(self, org: str, generation: str, deadline: Deadline) -> None:
         """By key."""
         with limited(self._database, deadline):
-            self._ledger.delete_many(scoped(org, _rows(generation)))
-            self._tracked.delete_many(scoped(org, _rows(generation)))
+            self._ledger.delete_many(scoped(org, generation_rows(generation)))
+            self._tracked.delete_many(scoped(org, generation_rows(generation)))
 
     def _keys(self, pipeline: Pipeline, stages: Stages, deadline: Deadline) -> Generator[list[str], None, None]:
         """What the stages yield as `_id`, in batches."""
@@ -190,12 +190,13 @@ class MongoLedger:
             return {row["sk"]: row["pk"] for row in self._tracked.find(match, {"_id": 0, "pk": 1, "sk": 1})}
 
 
-def _rows(generation: str) -> Document:
+def generation_rows(generation: str) -> Document:
     """The rows of a generation, in either collection; "0" is the character after "/"."""
     return {"_id": {"$gte": f"{generation}/", "$lt": f"{generation}0"}}
 
 
-def _event_key(generation: str, seq: int) -> str:
+def event_key(generation: str, seq: int) -> str:
+    """The key of an event."""
     return f"{generation}/{seq:0{_SEQ_DIGITS}d}"
 
 
@@ -211,7 +212,7 @@ def _all_taken(error: BulkWriteError) -> bool:
 
 def _row(generation: str, event: Event) -> dict[str, Any]:
     return {
-        "_id": _event_key(generation, event.seq),
+        "_id": event_key(generation, event.seq),
         "seq": event.seq,
         "pk": event.flip.pk,
         "sk": event.flip.sk,

@@ -26,7 +26,7 @@ from audience_service.domain.ports import (
 )
 from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
 from audience_service.domain.verdicts import CheckRepository
-from audience_service.domain.watches.ports import ChangeFeed, LedgerRepository, WatchRepository
+from audience_service.domain.watches.ports import ChangeFeed, LedgerRepository, StartRepository, WatchRepository
 from audience_service.mongo.changes import MongoChanges
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
@@ -58,6 +58,7 @@ from audience_service.mongo.snapshot_diff import MongoDifferences
 from audience_service.mongo.snapshot_rows import MongoFrozen
 from audience_service.mongo.snapshot_sweep import SnapshotSweeper
 from audience_service.mongo.snapshots import MongoSnapshots
+from audience_service.mongo.starts import MongoStarts
 from audience_service.mongo.turns import EmbeddedSegments, EmbeddedSnapshots, EmbeddedUses, EmbeddedVersions
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
@@ -89,6 +90,7 @@ class Store:
     sweeper: SnapshotSweeper
     watches: WatchRepository
     ledger: LedgerRepository
+    starts: StartRepository
     changes: Callable[[Callable[[], None]], ChangeFeed]
     """Makes a process's feed of changes, which calls what it is given when there are any."""
     database: Database[dict[str, Any]]
@@ -154,6 +156,7 @@ def mongo_store(uri: str, database: str) -> Store:
         sweeper=SnapshotSweeper(connected, frozen),
         watches=MongoWatches(primary),
         ledger=MongoLedger(primary),
+        starts=MongoStarts(primary),
         changes=partial(MongoChanges, primary),
         database=connected,
     )
@@ -186,6 +189,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         sweeper=SnapshotSweeper(database, frozen),
         watches=MongoWatches(database),
         ledger=EmbeddedLedger(database),
+        starts=MongoStarts(database),
         changes=EmbeddedChanges,
         database=database,
     )

@@ -74,7 +74,9 @@ class MembershipServicer(MembershipServiceServicer):
         """Send who enters and exits."""
         gone = threading.Event()
         context.add_callback(gone.set)
-        batches = self._watching.watch(current_call(), request.audience_id, request.resume_token, gone.is_set)
+        batches = self._watching.watch(
+            current_call(), request.audience_id, request.resume_token, request.snapshot_id, gone.is_set
+        )
         with closing(batches):
             for batch in batches:
                 yield encode_watch(batch)

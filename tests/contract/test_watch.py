@@ -256,3 +256,41 @@ def test_watchers_beyond_the_cap_are_refused(service: Service, client: Client, r
             listening.enter_context(watching(client, segment.id))
         refusal = refused(lambda: client.call("WatchMembership", {"audienceId": segment.id}))
         assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS")
+
+
+def test_a_watch_that_begins_from_a_snapshot_tells_what_has_happened_since(
+    client: Client, insert: Insert, update: Callable[..., None]
+) -> None:
+    insert([{"id": "stays", "data": {"tags": "vip"}}, {"id": "leaves", "data": {"tags": "vip"}}, {"id": "comes"}])
+    segment = client.create(name="vips", filter=VIPS)
+    snapshot = client.snapshot(audienceId=segment.id)
+    with watching(client, segment.id) as watcher:
+        update("comes", **{"data.tags": "vip"})
+        assert watcher.events(1) == [("entered", "contact-comes", "data")]
+        update("leaves", **{"data.tags": "lead"})
+        assert watcher.events(1) == [("exited", "contact-leaves", "data")]
+    stream = client.call("WatchMembership", {"audienceId": segment.id, "snapshotId": snapshot.id})
+    told: list[tuple[str, str, str]] = []
+    while len(told) < 2:
+        message = next(stream)
+        told += [(event.change, event.id, event.cause) for event in message.events]
+    stream.cancel()
+    assert told == [("entered", "contact-comes", "snapshot"), ("exited", "contact-leaves", "snapshot")]
+    with watching(client, segment.id, message.resume_token) as watcher:
+        update("leaves", **{"data.tags": "vip"})
+        assert watcher.events(1) == [("entered", "contact-leaves", "data")]
+        assert watcher.is_told_nothing()
+
+
+def test_what_a_watch_may_begin_from(client: Client, refused: Callable[..., Refusal]) -> None:
+    segment = client.create(name="vips", filter=VIPS)
+    leads = client.snapshot(filter={"datatype": "lead", "where": {}})
+    with watching(client, segment.id) as watcher:
+        token = watcher.token
+    for request, reason in (
+        ({"snapshotId": "snapshot-none"}, "SNAPSHOT_NOT_FOUND"),
+        ({"snapshotId": leads.id}, "INVALID_FIELD"),
+        ({"snapshotId": leads.id, "resumeToken": token}, "INVALID_FIELD"),
+    ):
+        refusal = refused(lambda request=request: client.call("WatchMembership", {"audienceId": segment.id, **request}))
+        assert refusal.info.reason == reason

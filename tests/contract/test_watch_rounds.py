@@ -1,5 +1,6 @@
 """Rounds of tracking run step by step, on every store: what happens in the midst of one, and at its end."""
 
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,11 +11,14 @@ from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.errors import WatchTokenExpired
 from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.segment import Segment, SegmentType
+from audience_service.domain.snapshot import Snapshot, SnapshotState
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.rounds import Rounds
+from audience_service.domain.watches.starts import Starts
 from audience_service.domain.watches.watch import EVERYTHING, Changes, Event, Look, Outlook, Watch
 from audience_service.domain.watches.watching import Keeping, Watching
 from tests.conftest import Service
@@ -73,7 +77,10 @@ class Tracked:
         sealer = TokenSealer(b"key")
         audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
         keeping = Keeping(timedelta(days=7), 10)
-        watching = Watching(self.store.watches, self.store.ledger, audiences, sealer, keeping, lambda: None, Bell())
+        starts = Starts(self.store.starts, ReadySnapshots(self.store.snapshots))
+        watching = Watching(
+            self.store.watches, self.store.ledger, starts, audiences, sealer, keeping, lambda: None, Bell()
+        )
         call = Call(Caller("test", self.org, frozenset()), NEVER)
         token = sealer.seal(("watch", self.org, self.audience), [self.watch().generation, seq])
         return watching.watch(call, self.audience, token)
@@ -389,3 +396,35 @@ def test_events_go_when_they_have_been_kept_for_their_time_and_tokens_with_them(
     audience.update("a", **{"data.plan": "paid"})
     audience.round(later)
     assert audience.watch().seq == 5
+
+
+def test_who_was_in_by_an_event_is_told_though_later_events_have_been_applied(
+    service: Service, org: str, tracked: Any
+) -> None:
+    """From a snapshot to every event of a random ledger, against a plain fold of it."""
+    chance = random.Random(3)
+    keys = "abcdefgh"
+    service.insert(org, [{"id": key, "data": {"plan": chance.choice(["paid", "free"])}} for key in keys])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    contacts = service.store.database["contact"]
+    states = [{row["pk"] for row in contacts.find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}, "data.plan": "paid"})}]
+    snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
+    frozen = {f"contact-{key}" for key in chance.sample(keys, 4)}
+    rows = [{"audience": snapshot.rows_id, "pk": pk, "sk": f"{org}/contact/{pk[-1]}"} for pk in frozen]
+    service.store.database["audience_member"].insert_many(rows)
+    for _ in range(12):
+        for key in chance.sample(keys, 3):
+            audience.update(key, **{"data.plan": chance.choice(["paid", "free"])})
+        audience.round()
+    states += [states[0].copy() for _ in audience.ledger()]
+    for seq, event in enumerate(audience.ledger(), 1):
+        states[seq] = states[seq - 1] ^ {event.flip.pk}
+    assert len(states) > 10
+    for seq, members in enumerate(states):
+        expected = {("entered", pk) for pk in members - frozen} | {("exited", pk) for pk in frozen - members}
+        for after in ("", f"{org}/contact/d"):
+            batches = service.store.starts.differences(org, audience.watch().generation, seq, snapshot, after, NEVER)
+            told = [(flip.change.value, flip.pk) for flips, _ in batches for flip in flips]
+            behind = {(change, pk) for change, pk in expected if f"{org}/contact/{pk[-1]}" > after}
+            assert (set(told), len(told)) == (behind, len(behind))

@@ -95,7 +95,9 @@ class Harness:
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
-            Watching(members, members, audiences, sealer, Keeping(timedelta(days=1), 10), lambda: None, Bell()),
+            Watching(
+                members, members, members, audiences, sealer, Keeping(timedelta(days=1), 10), lambda: None, Bell()
+            ),
         )
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):

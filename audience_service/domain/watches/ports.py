@@ -10,6 +10,7 @@ from typing import Protocol
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Population, Record
+from audience_service.domain.snapshot import Snapshot
 from audience_service.domain.watches.watch import Changes, Event, Failure, Flip, Watch
 
 
@@ -124,6 +125,18 @@ class LedgerRepository(Protocol):
 
     def remove(self, org: str, generation: str, deadline: Deadline) -> None:
         """Remove all there is of a generation."""
+
+
+class StartRepository(Protocol):
+    """Where watches begin."""
+
+    def differences(
+        self, org: str, generation: str, seq: int, snapshot: Snapshot, after: str, deadline: Deadline
+    ) -> Generator[tuple[list[Flip], str], None, None]:
+        """From a snapshot to who was in by the event `seq`, which has been applied: behind the sk `after`, in sk order.
+
+        In batches, each with the sk that it reaches. Raises Overtaken where events behind `seq` have gone.
+        """
 
 
 class Subscription(Protocol):

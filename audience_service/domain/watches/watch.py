@@ -18,6 +18,8 @@ class Cause(StrEnum):
     DATA = "data"
     TIME = "time"
     """Time alone: with the record as it is, and dates as of the round before, it would not have happened."""
+    SNAPSHOT = "snapshot"
+    """It happened at some time since the snapshot that a watch began from."""
     DEFINITION = "definition"
     """The audience's filter, or that of an audience in it, was another one than in the round before."""
 

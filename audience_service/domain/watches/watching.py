@@ -12,6 +12,7 @@ from audience_service.domain.errors import UnsupportedByStore, UnusableAudience,
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.ports import LedgerRepository, WatchRepository
+from audience_service.domain.watches.starts import Position, Starts
 from audience_service.domain.watches.watch import Event, Failure, Watch
 
 _BATCH = 1_000
@@ -46,6 +47,7 @@ class Watching:
         self,
         watches: WatchRepository,
         ledger: LedgerRepository,
+        starts: Starts,
         audiences: Audiences,
         sealer: TokenSealer,
         keeping: Keeping,
@@ -55,6 +57,7 @@ class Watching:
     ) -> None:
         self._watches = watches
         self._ledger = ledger
+        self._starts = starts
         self._audiences = audiences
         self._sealer = sealer
         self._keeping = keeping
@@ -63,13 +66,20 @@ class Watching:
         self._clock = clock
 
     def watch(
-        self, call: Call, audience_id: str, resume_token: str, gone: Callable[[], bool] = lambda: False
+        self,
+        call: Call,
+        audience_id: str,
+        resume_token: str,
+        snapshot_id: str = "",
+        gone: Callable[[], bool] = lambda: False,
     ) -> Generator[WatchBatch, None, None]:
-        """Who enters and exits behind the token, or from now on; ends when the watcher is `gone`, or with an error.
+        """Who enters and exits behind the token; since a snapshot; or from now on.
 
-        Raises AudienceNotFound, UnusableAudience, InvalidPageToken, WatchTokenExpired; StoreUnavailable, OutOfTime.
+        Ends when the watcher is `gone`, or with an error. Raises AudienceNotFound, UnusableAudience, InvalidArgument,
+        SnapshotNotFound, SnapshotNotReady, InvalidPageToken, WatchTokenExpired; StoreUnavailable, OutOfTime.
         """
-        self._audiences.named(call, audience_id)
+        audience = self._audiences.named(call, audience_id)
+        self._starts.check(call, audience.population.datatype, snapshot_id, resume_token)
         position = self._opened(call, audience_id, resume_token) if resume_token else None
         heard, checkpoint_at, want_at = self._told.rung, 0.0, 0.0
         while not gone():
@@ -77,26 +87,34 @@ class Watching:
             watch = self._wanted(call, audience_id, again=again)
             want_at = time.monotonic() + self._keeping.checkpoint_seconds if again else want_at
             if position is None and watch.generation:
-                position = (watch.generation, watch.seq)
+                position = Position(watch.generation, watch.seq, snapshot_id)
             if position is not None:
-                generation, seq = position
-                events = self._behind(call, watch, generation, seq)
-                seq = events[-1].seq if events else seq
+                events = self._behind(call, watch, position)
+                for batch in self._starts.events(call, position, watch):
+                    position = batch.position
+                    # A generation that ends loses its name before its rows: while it has it, no row was missing.
+                    self._behind(call, self._wanted(call, audience_id, again=False), position)
+                    yield self._batch(call, audience_id, batch.events, position, None)
+                last = events[-1].seq if events else position.seq
                 if events or time.monotonic() >= checkpoint_at:
-                    position = (generation, seq)
-                    token = self._sealer.seal(_binding(call, audience_id), list(position))
-                    yield WatchBatch(events, token, watch.as_of if seq == watch.seq else None)
+                    position = Position(position.generation, last)
+                    yield self._batch(call, audience_id, events, position, watch.as_of if last == watch.seq else None)
                     checkpoint_at = time.monotonic() + self._keeping.checkpoint_seconds
-                if seq < watch.seq:
+                if last < watch.seq:
                     continue
             if watch.failure:
                 self._check(call, audience_id, watch.failure)
             left = call.deadline.remaining()
             heard = self._told.wait(heard, _POLL_SECONDS if left is None else min(left, _POLL_SECONDS))
 
-    def _opened(self, call: Call, audience_id: str, resume_token: str) -> tuple[str, int]:
-        generation, seq = self._sealer.open(resume_token, _binding(call, audience_id), "resume_token")
-        return str(generation), int(seq)
+    def _opened(self, call: Call, audience_id: str, resume_token: str) -> Position:
+        return Position(*self._sealer.open(resume_token, _binding(call, audience_id), "resume_token"))
+
+    def _batch(
+        self, call: Call, audience_id: str, events: Sequence[Event], position: Position, as_of: datetime | None
+    ) -> WatchBatch:
+        token = self._sealer.seal(_binding(call, audience_id), position.as_list())
+        return WatchBatch(events, token, as_of)
 
     def _wanted(self, call: Call, audience_id: str, *, again: bool) -> Watch:
         """The watch as it is; said to be wanted now and then, and where there is none."""
@@ -108,15 +126,15 @@ class Watching:
                 self._ask()
         return watch
 
-    def _behind(self, call: Call, watch: Watch, generation: str, seq: int) -> list[Event]:
+    def _behind(self, call: Call, watch: Watch, position: Position) -> list[Event]:
         """The next events behind a position. Raises WatchTokenExpired where they are not there any more."""
-        if watch.generation != generation:
+        if watch.generation != position.generation:
             raise WatchTokenExpired.since("nobody had watched the audience for too long")
-        if seq > watch.seq:
+        if position.seq > watch.seq:
             raise WatchTokenExpired.since("the ledger was set back behind it")
-        if seq == watch.seq:
+        if position.seq == watch.seq:
             return []
-        events = self._ledger.read(call.org, generation, seq, watch.seq, _BATCH, call.deadline)
+        events = self._ledger.read(call.org, position.generation, position.seq, watch.seq, _BATCH, call.deadline)
         if not events:
             raise WatchTokenExpired.since("the next events are older than they are kept")
         return events

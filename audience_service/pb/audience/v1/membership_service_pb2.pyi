@@ -1016,21 +1016,27 @@ class WatchMembershipRequest(_message.Message):
 
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id is the audience to watch, dynamic or static."""
     resume_token: _builtins.str
-    """resume_token goes on behind the message that carried it. Default from now on: the first message has no events, and
-    who is in by then is in already.
+    """resume_token goes on behind the message that carried it. Default from now on, or from snapshot_id on: then the first
+    message has no events, and who is in by then is in already.
+    """
+    snapshot_id: _builtins.str
+    """snapshot_id begins with what has happened since this snapshot, of any audience of the same datatype, and goes on
+    from there: who applies all of it to the snapshot has the members. Not with a resume_token.
     """
     def __init__(
         self,
         *,
         audience_id: _builtins.str = ...,
         resume_token: _builtins.str = ...,
+        snapshot_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "resume_token", b"resume_token", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1088,7 +1094,8 @@ class MembershipEvent(_message.Message):
     """change is `entered` or `exited`; of one record they alternate."""
     cause: _builtins.str
     """cause is `definition` where the audience's filter, or that of an audience in it, was changed since what was found
-    before; `time` where it would not have happened without the passing of time, the record being as it is; else `data`.
+    before; `time` where it would not have happened without the passing of time, the record being as it is; `snapshot` where it happened at some time since the snapshot that the watch began from; else
+    `data`.
     """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
