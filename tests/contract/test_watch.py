@@ -12,6 +12,8 @@ from tests.client import Client, Refusal
 from tests.conftest import Service, mongo_database, run_service
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("unwatched")
+
 VIPS: dict[str, Any] = {"datatype": "contact", "where": {"tags": "vip"}}
 NEVER = Deadline(None)
 Insert = Callable[..., list[str]]

@@ -24,6 +24,8 @@ from audience_service.domain.watches.watching import Keeping, Watching
 from tests.conftest import Service
 from tests.midst import Midst
 
+pytestmark = pytest.mark.usefixtures("unwatched")
+
 NEVER = Deadline(None)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATELY = {"lastOpened": {"$gte": {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}}}

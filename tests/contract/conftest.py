@@ -1,0 +1,19 @@
+"""What contract tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Service
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def unwatched(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End whatever the test has watched, or the server would go on tracking it beside the tests that come after."""
+    yield
+    for name in ("service", "real_service"):
+        if name in request.fixturenames:
+            service: Service = request.getfixturevalue(name)
+            eventually(lambda service=service: service.app.server.slots.open == 0)  # who listens still, asks anew
+            service.store.database["audience_watch"].delete_many({})
