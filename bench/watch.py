@@ -42,6 +42,8 @@ ORG, AUDIENCE = "bench", "segment-watched"
 IN_TEN = 10
 _BATCH = 10_000
 _NEVER = Deadline(None)
+_WARM_UP_SECONDS = 5.0
+"""Between the first message of a watch and the first write."""
 _MONTH_AGO = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
 _WHERE = {"opened": {"$gte": _MONTH_AGO}}
 
@@ -213,7 +215,9 @@ def _lags(uri: str, store: Store, feed: Told | None, size: int, rate: int, secon
 
 def _write(store: Store, feed: Told | None, chosen: list[int], rate: int, written: dict[str, float]) -> None:
     """Let each of the chosen enter or exit, so many a second."""
-    begun, pause = time.monotonic(), threading.Event()
+    pause = threading.Event()
+    pause.wait(_WARM_UP_SECONDS)
+    begun = time.monotonic()
     for position, number in enumerate(chosen):
         pause.wait(max(begun + position / rate - time.monotonic(), 0))
         contact = _contact(number, datetime.now(UTC))

@@ -14,6 +14,10 @@ def unwatched(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for name in ("service", "real_service"):
         if name in request.fixturenames:
-            service: Service = request.getfixturevalue(name)
-            eventually(lambda service=service: service.app.server.slots.open == 0)  # who listens still, asks anew
-            service.store.database["audience_watch"].delete_many({})
+            end_watches(request.getfixturevalue(name))
+
+
+def end_watches(service: Service) -> None:
+    """End all that a server tracks, once nobody listens who would ask for it anew."""
+    eventually(lambda: service.app.server.slots.open == 0)
+    service.store.database["audience_watch"].delete_many({})

@@ -8,7 +8,7 @@ from audience_service.domain.watches.ports import ChangeFeed, Subscription
 from audience_service.domain.watches.watch import EVERYTHING, Look, Outlook
 
 _REST = 9
-"""Looks at everything take a tenth of the time at most."""
+"""Comparing takes a tenth of the time at most."""
 _GATHER_SECONDS = 0.1
 """Changes are gathered for so long, to be looked at together."""
 _UNFORESEEN_SECONDS = 60.0
@@ -42,6 +42,7 @@ class Held:
     gathered_at: float = 0.0
     rested_at: float = 0.0
     took: float = 0.0
+    looked: bool = False
     outlook: Outlook | None = None
     subscription: Subscription | None = None
     busy: bool = False
@@ -69,7 +70,7 @@ class Held:
         self.busy = False
         if look == EVERYTHING or self.outlook is None:
             self.took = ended - begun if look == EVERYTHING else self.took
-            self.rested_at = ended + max(pace.poll_seconds, _REST * self.took)
+            self.rested_at, self.looked = ended + self._rest(pace), True
         self.gathered_at = ended + max(_GATHER_SECONDS, ended - begun)
         self.check_at = inf
         if self.outlook and self.subscription and self.subscription.follows:
@@ -78,6 +79,15 @@ class Held:
                 self.due = max(self.rested_at, ended + _UNFORESEEN_SECONDS) if self.outlook.unforeseen else inf
         elif look == EVERYTHING or self.outlook is None or self.due == inf:
             self.due = self.rested_at
+
+    def _rest(self, pace: Pace) -> float:
+        """Seconds until everything may be looked at again.
+
+        The first look may have recorded a whole audience, and was too early to be told of what has changed since.
+        """
+        if self.looked:
+            return max(pace.poll_seconds, _REST * (self.outlook.searched_seconds if self.outlook else self.took))
+        return 0.0 if self.subscription and self.subscription.follows else pace.poll_seconds
 
     def follow(self, feed: ChangeFeed) -> None:
         """Be told of the changes that the outlook says to follow, and of no others."""

@@ -33,8 +33,9 @@ arriving after a generation's events have been kept for their time.
 
 import secrets
 import string
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from audience_service.domain.audiences import Audiences, Defined
@@ -74,6 +75,16 @@ class _Round:
     defined: Defined
     since: datetime
     appended: int = 0
+    searched_seconds: float = 0.0
+
+    def timed(self, candidates: Iterator[list[str]]) -> Iterator[list[str]]:
+        """The same, and how long one waits for them."""
+        begun = time.monotonic()
+        for keys in candidates:
+            self.searched_seconds += time.monotonic() - begun
+            yield keys
+            begun = time.monotonic()
+        self.searched_seconds += time.monotonic() - begun
 
 
 class Rounds:
@@ -136,7 +147,7 @@ class Rounds:
         if defined.definition != watch.definition:
             look = EVERYTHING
         found = _Round(call, watch, at, defined, look.last.looked_at if look.last else watch.as_of or at)
-        for keys in self._candidates(found, look):
+        for keys in found.timed(self._candidates(found, look)):
             if events := self._events(found, keys, seq + found.appended):
                 if audiences.defined(call, watch.audience_id).versions != defined.versions:
                     raise Overtaken
@@ -146,7 +157,7 @@ class Rounds:
         if complete_at := at if look.last is None else look.changes.complete_at:
             self._watches.finish(watch, lease, seq, min(at, complete_at), defined.definition, call.deadline)
         self._forget(call, watch, seq, moment)
-        return self._outlook(call, defined.members, at, look)
+        return replace(self._outlook(call, defined.members, at, look), searched_seconds=found.searched_seconds)
 
     def _candidates(self, found: _Round, look: Look) -> Generator[list[str], None, None]:
         """The sks of those who may have entered or exited, each once."""

@@ -79,6 +79,8 @@ class Outlook:
     next_passage: datetime | None = None
     unforeseen: bool = False
     follows: str = ""
+    searched_seconds: float = 0.0
+    """How long the look searched for whom to judge."""
 
 
 @dataclass(frozen=True, slots=True)
