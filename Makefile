@@ -28,7 +28,7 @@ http: install ## Serve as `make run` does, with JSON over HTTP on 127.0.0.1:8080
 	$(BIN)/python scripts/http_door.py --service "$${AUDIENCE_LISTEN:-127.0.0.1:50051}"
 
 test: install ## Run all tests; those of the stores also on AUDIENCE_TEST_MONGODB_URI, if set
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4
 
 lint: install ## Check style, layers, protos and the container's files
 	$(BIN)/ruff check .

@@ -24,6 +24,8 @@ URI = os.environ.get("AUDIENCE_TEST_MONGODB_URI", "")
 STORES = ["embedded", "mongodb"] if URI else ["embedded"]
 DURABLE = os.environ.get("AUDIENCE_TEST_DURABLE_MONGODB", "")
 """A program that starts, kills and removes a MongoDB of the tests' own: `start`, `kill`, `stop`."""
+_EMBEDDED: list[Store] = []
+"""The embedded store while it is served."""
 HAS_ENVOY = importlib.util.find_spec("envoy") is not None
 
 
@@ -87,7 +89,10 @@ def run_service(kind: str, store: Store, **changes: Any) -> Iterator[Service]:
 def service(request: pytest.FixtureRequest) -> Iterator[Service]:
     """A server on each store in turn."""
     if request.param == "embedded":
-        yield from run_service("embedded", embedded_store([], ("contact", "lead", "customer")))
+        store = embedded_store([], ("contact", "lead", "customer"))
+        _EMBEDDED.append(store)
+        yield from run_service("embedded", store)
+        _EMBEDDED.clear()
         return
     with mongo_database() as store:
         yield from run_service("mongodb", store)
@@ -116,9 +121,12 @@ class mongo_database:  # noqa: N801 - reads as the context manager that it is
 
 
 @pytest.fixture
-def org(service: Service) -> str:
+def org(service: Service) -> Iterator[str]:
     """An org of this test's own."""
-    return f"org{next(service.names)}x"  # a test may put more behind it, and must not meet another test
+    name = f"org{next(service.names)}x"  # a test may put more behind it, and must not meet another test
+    yield name
+    if service.kind == "embedded":  # which looks at the records of all orgs for each query
+        _empty(service.store, {"sk": {"$regex": f"^{name}"}})
 
 
 @pytest.fixture
@@ -145,6 +153,19 @@ def refused() -> Callable[..., Refusal]:
         return Refusal(caught.value)
 
     return call
+
+
+def _empty(store: Store, match: dict[str, Any]) -> None:
+    for collection in store.database.list_collection_names():
+        store.database[collection].delete_many(match)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Empty the embedded store behind each module."""
+    if nextitem is None or nextitem.path != item.path:
+        for store in _EMBEDDED:
+            _empty(store, {})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -164,10 +164,7 @@ class Audiences:
         if not selection.audience_id:
             raise InvalidArgument.at("filter", "is missing; give a filter or an audience_id")
         found = self.named(call, selection.audience_id)
-        members = found.population
-        if not isinstance(members, ContactList):
-            members = replace(members, place=selection.audience_place)
-        return members, (found.id, found.version)
+        return replace(found.population, place=selection.audience_place), (found.id, found.version)
 
     def named(self, call: Call, audience_id: str) -> NamedAudience:
         """The audience of an id. Raises AudienceNotFound, UnusableAudience."""

@@ -16,3 +16,5 @@ class ContactList:
     version: int | None = field(default=None, compare=False)
     """The segment's version when it was read, by which what is known of the list is known to be old."""
     frozen: bool = False
+    place: str = field(default="audience_id", compare=False)
+    """Where the request names it."""

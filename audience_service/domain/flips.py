@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from audience_service.domain.fields import dig
-from audience_service.domain.filters.dates import read_instant
+from audience_service.domain.filters.dates import neighbours
 from audience_service.domain.filters.moments import depends_on_more, relative_dates
 from audience_service.domain.filters.moving import MovingDate
 from audience_service.domain.filters.nodes import Condition, ElementIs, ElementMatch, Node, walk
@@ -61,13 +61,12 @@ def _around(record: Record, path: str) -> Any:
 
 
 def _dates(value: Any) -> Iterator[datetime]:
-    """All dates in a value, stored as such or as text."""
+    """All dates in a value, stored as such or as text, which may lie between two."""
     match value:
         case datetime():
             yield value if value.tzinfo else value.replace(tzinfo=UTC)
         case str():
-            if instant := read_instant(value):
-                yield instant.moment
+            yield from neighbours(value)
         case dict() | list():
             for item in value.values() if isinstance(value, dict) else value:
                 yield from _dates(item)

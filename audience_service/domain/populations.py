@@ -6,6 +6,7 @@ from typing import Any
 
 from audience_service.domain.audiences import Audiences, NamedAudience, Selection
 from audience_service.domain.caller import Call
+from audience_service.domain.clock import now
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import CompiledFilter, identity
 from audience_service.domain.filters.sets import as_filter, difference, union
@@ -65,11 +66,13 @@ class Populations:
         Raises InvalidArgument, FilterTooLarge, AudienceNotFound, UnusableAudience, SnapshotNotFound, SnapshotNotReady.
         """
         snapshot = self._snapshots.ready(call, selection.snapshot_id) if selection.snapshot_id else None
-        candidates, sources = self._candidates(call, selection, snapshot)
-        excluded, excluded_sources = self._several(call, selection.exclude_audience_ids, "exclude_audience_ids")
+        # As of one moment, so that whatever an audience's dates are relative to, it has no members less itself.
+        audiences = self._audiences.at(now())
+        candidates, sources = _candidates(call, audiences, selection, snapshot)
+        excluded, excluded_sources = _several(call, audiences, selection.exclude_audience_ids, "exclude_audience_ids")
         for index, found in enumerate(excluded):
             _check_datatype(found, candidates, f"exclude_audience_ids[{index}]")
-        reasons = {EXCLUDED: union(*map(as_filter, excluded))} if excluded else {}
+        reasons = {EXCLUDED: union(*map(as_filter, excluded), place="exclude_audience_ids")} if excluded else {}
         reasons |= suppressed(candidates.datatype, selection.purpose)
         population = candidates
         if reasons:
@@ -110,41 +113,43 @@ class Populations:
         counts = self._members.exclusions(call.org, candidates, reasons, call.deadline, after, until)
         return [*gone, *(Exclusion(reason, count) for reason, count in zip(choice.reasons, counts, strict=True))]
 
-    def _candidates(
-        self, call: Call, selection: Selection, snapshot: Snapshot | None
-    ) -> tuple[Population, tuple[NamedAudience, ...]]:
-        if not selection.audience_ids:
-            if snapshot:
-                return snapshot.rows, ()
-            if selection.filter is not None or not selection.audience_id:
-                return self._audiences.population(call, selection), ()
-            named = self._audiences.named(call, selection.audience_id)
-            return _placed(named.population, selection.audience_place), (named,)
-        if selection.filter is not None or selection.audience_id or snapshot:
-            raise InvalidArgument.at("audience_ids", "is one population too many; give these or another one")
-        populations, sources = self._several(call, selection.audience_ids, "audience_ids")
-        for index, found in enumerate(populations[1:], 1):
-            _check_datatype(found, populations[0], f"audience_ids[{index}]")
-        if len(populations) == 1:
-            return populations[0], sources
-        merged = replace(union(*map(as_filter, populations)), place="audience_ids")
-        self._audiences.check(merged)
-        return merged, sources
 
-    def _several(
-        self, call: Call, audience_ids: Sequence[str], place: str
-    ) -> tuple[list[Population], tuple[NamedAudience, ...]]:
-        if len(audience_ids) > MAX_AUDIENCES:
-            raise InvalidArgument.at(place, f"names {len(audience_ids)} audiences, more than {MAX_AUDIENCES}")
-        for index, audience_id in enumerate(audience_ids):
-            if not audience_id or audience_id in audience_ids[:index]:
-                raise InvalidArgument.at(f"{place}[{index}]", "is there already" if audience_id else "is empty")
-        named = tuple(self._audiences.named(call, audience_id) for audience_id in audience_ids)
-        return [_placed(found.population, f"{place}[{index}]") for index, found in enumerate(named)], named
+def _candidates(
+    call: Call, audiences: Audiences, selection: Selection, snapshot: Snapshot | None
+) -> tuple[Population, tuple[NamedAudience, ...]]:
+    if not selection.audience_ids:
+        if snapshot:
+            return replace(snapshot.rows, place="snapshot_id"), ()
+        if selection.filter is not None or not selection.audience_id:
+            return audiences.population(call, selection), ()
+        named = audiences.named(call, selection.audience_id)
+        return replace(named.population, place=selection.audience_place), (named,)
+    if selection.filter is not None or selection.audience_id or snapshot:
+        raise InvalidArgument.at("audience_ids", "is one population too many; give these or another one")
+    populations, sources = _several(call, audiences, selection.audience_ids, "audience_ids")
+    for index, found in enumerate(populations[1:], 1):
+        _check_datatype(found, populations[0], f"audience_ids[{index}]")
+    if len(populations) == 1:
+        return populations[0], sources
+    merged = union(*map(as_filter, populations), place="audience_ids")
+    audiences.check(merged)
+    return merged, sources
 
 
-def _placed(population: Population, place: str) -> Population:
-    return population if isinstance(population, ContactList) else replace(population, place=place)
+def _several(
+    call: Call, audiences: Audiences, audience_ids: Sequence[str], place: str
+) -> tuple[list[Population], tuple[NamedAudience, ...]]:
+    if len(audience_ids) > MAX_AUDIENCES:
+        raise InvalidArgument.at(place, f"names {len(audience_ids)} audiences, more than {MAX_AUDIENCES}")
+    for index, audience_id in enumerate(audience_ids):
+        if not audience_id or audience_id in audience_ids[:index]:
+            raise InvalidArgument.at(f"{place}[{index}]", "is there already" if audience_id else "is empty")
+    if not audience_ids:
+        return [], ()
+    places = {f"{place}[{index}]": audience_id for index, audience_id in enumerate(audience_ids)}
+    known = audiences.knowing(call, audiences.get_many(call, places))
+    named = tuple(known.named(call, audience_id) for audience_id in audience_ids)
+    return [replace(found.population, place=where) for where, found in zip(places, named, strict=True)], named
 
 
 def _check_datatype(population: Population, first: Population, place: str) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from pymongo import ReturnDocument
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
@@ -29,26 +28,33 @@ class MongoPartitions:
         self._clock = clock
 
     def find(self, org: str, name: str, deadline: Deadline) -> Sequence[str] | None:
-        """Read and mark as used in one command."""
+        """Those used lately."""
         moment = self._clock()
-        held = scoped(org, {"_id": _key(org, name), "used_at": {"$gt": moment - _HELD}})
-        with limited(self._database, deadline):
-            found = self._collection.find_one_and_update(held, {"$set": _used(moment)})
-        return None if found is None else list(found["keys"])
+        return self._use(org, name, moment, deadline, {"used_at": {"$gt": moment - _HELD}})
 
     def agree(self, org: str, name: str, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """Write over what is held no more; where something is, the insert that is tried instead meets it."""
         moment, key = self._clock(), _key(org, name)
-        stale = scoped(org, {"_id": key, "used_at": {"$lte": moment - _HELD}})
+        # The embedded store takes the id of what it inserts from the top level alone.
+        stale = {"_id": key, **scoped(org, {"used_at": {"$lte": moment - _HELD}})}
         written = {"$set": {**_used(moment), "keys": list(keys)}, "$setOnInsert": {"sk": key}}
         try:
             with limited(self._database, deadline):
-                made = self._collection.find_one_and_update(
-                    stale, written, upsert=True, return_document=ReturnDocument.AFTER
-                )
+                self._collection.update_one(stale, written, upsert=True)
         except DuplicateKeyError:
-            return self.find(org, name, deadline) or keys
-        return keys if made is None else list(made["keys"])
+            # What was held a moment ago holds, though its hour may just have ended.
+            held = self._use(org, name, moment, deadline)
+            return self.agree(org, name, keys, deadline) if held is None else held
+        return keys
+
+    def _use(
+        self, org: str, name: str, moment: datetime, deadline: Deadline, *conditions: Document
+    ) -> Sequence[str] | None:
+        """The keys under a name, read and marked as used in one command; a clock that is behind sets no mark back."""
+        match = scoped(org, {"_id": _key(org, name)}, *conditions)
+        with limited(self._database, deadline):
+            found = self._collection.find_one_and_update(match, {"$max": _used(moment)})
+        return None if found is None else list(found["keys"])
 
 
 def _key(org: str, name: str) -> str:

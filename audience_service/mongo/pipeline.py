@@ -125,8 +125,7 @@ def running(
     Raises what `limited` raises, InvalidFilter at the filter's place, and ExpressionFailed where an expression of the
     filter met a value that it cannot take.
     """
-    population = pipeline.population
-    place = population.place if isinstance(population, CompiledFilter) else "audience_id"
+    place = pipeline.population.place
     try:
         with limited(database, deadline):
             yield database[pipeline.collection]

@@ -342,6 +342,17 @@ def test_of_several_dates_each_can_flip_and_some_cancel_out(timeline: Timeline) 
     assert timeline.flip({"opens": {"$elemMatch": {"$gte": ago(30), "$lt": ago(10)}}}, data) is not None
 
 
+def test_text_of_no_day_that_there_is_flips_where_it_is_sorted(timeline: Timeline) -> None:
+    year = datetime.now(UTC).year + 1
+    soon = {"at": {"$lte": {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 1}}}}
+    march, new_year = datetime(year, 3, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+    day = timedelta(days=1)
+    assert timeline.flip(soon, {"at": f"{year}-02-30"}) == march - day
+    assert timeline.flip(soon, {"at": [f"{year}-12-31T23:59:60Z"]}) == new_year - day
+    assert timeline.flip(soon, {"at": f"{year}-03-01T00:00:00.0010000000Z"}) == march + MILLISECOND - day
+    assert timeline.flip(soon, {"at": "0000-00-00"}) is None
+
+
 def test_members_to_come_are_told_when(timeline: Timeline) -> None:
     due = from_now(days=400)
     soon = {"$lte": {"$dateAdd": {"startDate": "$$NOW", "unit": "week", "amount": 1}}}

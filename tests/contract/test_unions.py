@@ -3,12 +3,19 @@
 import itertools
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.filters import CompiledFilter, FilterCompiler
+from audience_service.domain.filters.nodes import Or
+from audience_service.domain.populations import Populations
+from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.mongo import joins
 from tests.client import Client, Refusal
 from tests.conftest import Service
@@ -110,9 +117,48 @@ def test_another_orgs_audience_is_neither_joined_nor_left_out(
 ) -> None:
     _, audiences = three
     theirs = service.client("strangers").create(name="theirs", filter=contact_filter()).id
-    for request in ({"audienceIds": [theirs]}, {"audienceId": audiences["even"], "excludeAudienceIds": [theirs]}):
+    for name, further in (("audienceIds", {}), ("excludeAudienceIds", {"audienceId": audiences["even"]})):
+        request = {**further, name: [audiences["high"], theirs]}
         refusal = refused(lambda request=request: client.call("StreamMembers", request))
-        assert refusal.info.reason == "AUDIENCE_NOT_FOUND"
+        field = "audience_ids[1]" if name == "audienceIds" else "exclude_audience_ids[1]"
+        assert (refusal.info.reason, refusal.fields) == ("AUDIENCE_NOT_FOUND", [field])
+        assert refusal.info.metadata["id"] == theirs
+
+
+def test_an_expression_that_fails_is_told_of_where_the_request_names_its_audience(
+    real_service: Service, refused: Refused
+) -> None:
+    client = real_service.client("failing-unions")
+    ids = real_service.insert("failing-unions", [{"data": {"n": "four"}}])
+    half = client.create(name="half", filter=contact_filter(**{"$expr": {"$eq": [{"$divide": ["$n", 2]}, 2]}})).id
+    four = client.create(name="four", filter=contact_filter(n="four")).id
+    none = client.create(name="none", filter=contact_filter(n=0)).id
+    listed = client.create(name="listed", type="static", contactIds=ids).id
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"audienceIds": [none, half]}, "audience_ids[1]"),
+        ({"audienceId": four, "excludeAudienceIds": [none, half]}, "exclude_audience_ids[1]"),
+        ({"audienceId": listed, "excludeAudienceIds": [half], "purpose": "email"}, "exclude_audience_ids[0]"),
+        ({"audienceIds": [half], "excludeAudienceIds": [none]}, "audience_ids[0]"),
+    ]
+    for request, place in wrong:
+        refusal = refused(lambda request=request: client.call("StreamMembers", request))
+        assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", [place])
+
+
+def test_all_audiences_of_a_request_are_as_of_one_moment(
+    service: Service, org: str, client: Client, three: tuple[list[str], dict[str, str]]
+) -> None:
+    recent = {"$gte": {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 1}}}
+    name = client.create(name="recent", filter=contact_filter(at=recent)).id
+    days = itertools.count(1)
+    compiler = FilterCompiler(["contact"], clock=lambda: datetime(2026, 1, next(days), tzinfo=UTC))
+    store = service.store
+    populations = Populations(Audiences(store.segments, compiler), store.members, ReadySnapshots(store.snapshots))
+    call = Call(Caller("tester", org, frozenset()), Deadline.after(20))
+    choice = populations.choose(call, Selection(name, exclude_audience_ids=[name]))
+    candidates = choice.candidates
+    assert isinstance(candidates, CompiledFilter)
+    assert choice.reasons["excluded"].node == Or((candidates.node,))
 
 
 def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
@@ -179,7 +225,7 @@ def test_parts_read_at_other_times_fit_though_members_came_meanwhile(client: Cli
     before = insert([{"id": f"b{n:02}"} for n in range(20)])
     request: dict[str, Any] = {"filter": contact_filter()}
     first = client.members(**request, partition={"index": 0, "count": 2})
-    more = insert([{"id": f"{place}{n:02}"} for place in "ac" for n in range(20)])
+    more = insert([{"id": f"{place}{n:02}"} for place, count in (("a", 20), ("c", 4)) for n in range(count)])
     second = client.members(**request, partition={"index": 1, "count": 2})
     assert not set(first) & set(second)
     assert set(before) <= {*first, *second}

@@ -10,8 +10,9 @@ comparison is one pattern, which a single text meets or not, beside a bound that
 """
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +25,14 @@ _LENGTH = len("2026-03-25T00:00:00.000")
 _ENDS = {10: "$", 19: r"(?!\.)", 21: "(?![0-9])", 22: "(?![0-9])"}
 """Where a text may spell out no more, which means zeros, and how that looks: after the day, the seconds, a fraction's
 digits."""
+
+_MILLISECOND = timedelta(milliseconds=1)
+_FIRST = datetime(1, 1, 1, tzinfo=UTC)
+_MILLISECONDS = range((datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC) - _FIRST) // _MILLISECOND + 1)
+"""All moments that a date can be at, as numbers."""
+_STORED = re.compile(SHAPE)
+_ZONE = re.compile("(Z|[+-]00:?00)$")
+_MIDNIGHT = "0000-00-00T00:00:00.000"
 
 Condition = dict[str, Any]
 
@@ -87,6 +96,29 @@ def spellings(value: object) -> list[Any]:
     texts += [instant.seconds] if instant.is_whole_second else []
     texts += [instant.day] if instant.is_midnight else []
     return [instant.moment, *dict.fromkeys([*texts, instant.written])]
+
+
+def neighbours(text: str) -> tuple[datetime, ...]:
+    """The moment at which comparisons find a date's text in storage, or the two between which; none for other text.
+
+    They go by the digits, also where these make no date of the calendar: 2026-02-30 lies behind the last millisecond of
+    February and before March.
+    """
+    if not _STORED.match(text):
+        return ()
+    written = _ZONE.sub("", text)[:_LENGTH]
+    spelt = written + _MIDNIGHT[len(written) :]
+    number = bisect_left(_MILLISECONDS, spelt, key=lambda number: _spelt(_moment(number)))
+    around = [_moment(near) for near in _MILLISECONDS[max(number - 1, 0) : number + 1]]
+    return tuple(moment for moment in around if _spelt(moment) == spelt) or tuple(around)
+
+
+def _moment(number: int) -> datetime:
+    return _FIRST + number * _MILLISECOND
+
+
+def _spelt(moment: datetime) -> str:
+    return iso_text(moment)[:_LENGTH]
 
 
 def ordered(operator: str, value: object) -> list[Condition]:

@@ -10,7 +10,7 @@ from audience_service.domain.filters.resolve import IN_USE
 
 def of_list(contacts: ContactList) -> CompiledFilter:
     """The members of a list as a filter finds them: those on it that are in use."""
-    return of_node(contacts.datatype, And((OnList(contacts), IN_USE)))
+    return of_node(contacts.datatype, And((OnList(contacts), IN_USE)), contacts.place)
 
 
 def as_filter(population: CompiledFilter | ContactList) -> CompiledFilter:
@@ -23,19 +23,25 @@ def intersection(*filters: CompiledFilter) -> CompiledFilter:
     return of_node(_datatype(*filters), And(tuple(_conditions(*filters))))
 
 
-def union(*filters: CompiledFilter) -> CompiledFilter:
-    """What finds the records that any of the filters finds. Raises ValueError where they are of several datatypes."""
-    return of_node(_datatype(*filters), Or(tuple(compiled.node for compiled in filters)))
+def union(*filters: CompiledFilter, place: str = "filter") -> CompiledFilter:
+    """What finds the records that any of the filters finds. Raises ValueError where they are of several datatypes.
+
+    Its place is that of the only one that holds expressions, if one alone does.
+    """
+    risky = [compiled.place for compiled in filters if compiled.expressions]
+    return of_node(_datatype(*filters), Or(tuple(_conditions(*filters))), risky[0] if len(risky) == 1 else place)
 
 
 def difference(kept: CompiledFilter, *left_out: CompiledFilter) -> CompiledFilter:
     """What finds the records that the first filter finds and none of the others. Raises ValueError as `union`.
 
-    Each of the others is denied by itself, so that those that the record alone decides are tested before any join.
+    Each of the others is denied by itself, so that those that the record alone decides are tested before any join. The
+    place is that of the first that holds expressions, or else of the one that is kept.
     """
     datatype = _datatype(kept, *left_out)
     denied = [Nor((compiled.node,)) for compiled in left_out]
-    return of_node(datatype, And((*_conditions(kept), *denied)), kept.place)
+    risky = next((compiled for compiled in (kept, *left_out) if compiled.expressions), kept)
+    return of_node(datatype, And((*_conditions(kept), *denied)), risky.place)
 
 
 def _conditions(*filters: CompiledFilter) -> list[Node]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audience_service.domain.filters.dates import ordered, read_instant
+from audience_service.domain.filters.dates import iso_text, neighbours, ordered, read_instant
 
 ORDERS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
 BASE = datetime(2026, 3, 25, tzinfo=UTC)
@@ -63,3 +63,25 @@ def test_operands_are_utc_unless_they_say_otherwise() -> None:
         assert instant.moment == BASE
     assert read_instant("0001-01-01T00:00:00+05:00") is None
     assert read_instant(5) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "around"),
+    [
+        ("2026-03-25T10:00:00.5+00:00", ["2026-03-25T10:00:00.500Z"]),
+        ("2026-03-25T10:00:00.1234567890Z", ["2026-03-25T10:00:00.123Z"]),
+        ("2026-02-30", ["2026-02-28T23:59:59.999Z", "2026-03-01T00:00:00.000Z"]),
+        ("2026-03-25T24:00:00Z", ["2026-03-25T23:59:59.999Z", "2026-03-26T00:00:00.000Z"]),
+        ("2026-12-31T23:59:60.5", ["2026-12-31T23:59:59.999Z", "2027-01-01T00:00:00.000Z"]),
+        ("0000-00-00", ["0001-01-01T00:00:00.000Z"]),
+        ("9999-99-99", ["9999-12-31T23:59:59.999Z"]),
+        ("2026-03-25T10:00:00+02:00", []),
+        ("2026-03-25 10:00", []),
+    ],
+)
+def test_a_text_lies_at_a_moment_or_between_two_for_every_comparison(text: str, around: list[str]) -> None:
+    assert [iso_text(moment) for moment in neighbours(text)] == around
+    if len(around) == 2:
+        for name in ORDERS:
+            before_and_after = [meets(ordered(name, moment)[1], text) for moment in around]
+            assert before_and_after == [name.startswith("$g"), name.startswith("$l")]

@@ -1,6 +1,7 @@
 """Filters made of filters."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,19 @@ def test_whether_a_filter_holds_expressions_is_known_of_what_is_made_of_it() -> 
     for combined in (union(US, risky), intersection(US, risky), difference(US, risky)):
         assert combined.expressions
     assert not union(US, OPEN).expressions
+
+
+def test_the_place_is_that_of_what_may_fail() -> None:
+    risky = [
+        replace(COMPILER.compile(Filter("contact", {"$expr": {"$gt": ["$data.a", number]}})), place=f"ids[{number}]")
+        for number in range(2)
+    ]
+    assert union(US, risky[1], place="ids").place == "ids[1]"
+    assert union(US, OPEN, place="ids").place == union(*risky, place="ids").place == "ids"
+    kept = replace(US, place="kept")
+    assert difference(kept, OPEN, risky[1]).place == "ids[1]"
+    assert difference(kept, OPEN).place == "kept"
+    assert difference(risky[0], risky[1]).place == "ids[0]"
 
 
 @pytest.mark.parametrize("combine", [union, intersection, difference])
