@@ -10,7 +10,7 @@ from audience_service.domain.clock import now
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import CompiledFilter, identity
 from audience_service.domain.filters.sets import as_filter, difference, union
-from audience_service.domain.ports import ContactList, MemberRepository, Population
+from audience_service.domain.ports import MemberRepository, Population
 from audience_service.domain.purposes import suppressed
 from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.snapshot import Snapshot
