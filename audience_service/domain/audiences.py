@@ -15,7 +15,6 @@ from audience_service.domain.errors import (
     InvalidFilter,
     UnusableAudience,
     Violation,
-    located,
 )
 from audience_service.domain.filters import (
     CompiledFilter,
@@ -28,9 +27,9 @@ from audience_service.domain.filters import (
 )
 from audience_service.domain.filters.nodes import Node
 from audience_service.domain.filters.references import audience_references
+from audience_service.domain.places import located
 from audience_service.domain.ports import ContactList, Population, SegmentRepository
 from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
-from audience_service.domain.tokens import digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +86,6 @@ FindListed = Callable[[Call, str], ListedAudience]
 """The audience of an id. Raises AudienceNotFound, UnusableAudience."""
 
 
-@dataclass(frozen=True, slots=True)
-class Defined:
-    """The members of an audience, and by what they are.
-
-    `definition` is a digest of its filter and those of the audiences in it; `versions` are those of the audiences that
-    were read for it, lists included.
-    """
-
-    members: Population
-    definition: str
-    versions: Hashable
-
-
 class Audiences:
     """Finds what an id or a filter stands for, within the call's org.
 
@@ -129,7 +115,7 @@ class Audiences:
         that is no segment.
         """
         known = {audience.id: audience for audience in audiences}
-        level = [*(_filter_of(audience) for audience in known.values()), *filters]
+        level = [*(filter_of(audience) for audience in known.values()), *filters]
         for _ in range(Limits().audience_depth):
             inside = frozenset().union(*(audience_references(written.where) for written in level))
             if not (wanted := sorted(inside - known.keys())):
@@ -137,8 +123,13 @@ class Audiences:
             # One that cannot be used is told of where it stands, by whoever looks for it there.
             found = self._read(call, wanted, AudienceNotFound, UnusableAudience)
             known.update(found)
-            level = [_filter_of(audience) for audience in found.values()]
+            level = [filter_of(audience) for audience in found.values()]
         return Audiences(self._segments, self._compiler, self._listed, known)
+
+    @property
+    def known(self) -> Mapping[str, Audience]:
+        """The audiences that are known, by id."""
+        return self._known
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -169,7 +160,7 @@ class Audiences:
     def named(self, call: Call, audience_id: str) -> NamedAudience:
         """The audience of an id. Raises AudienceNotFound, UnusableAudience."""
         found = self.find(call, audience_id)
-        return NamedAudience(found.id, found.name, found.version, _filter_of(found), self.members_of(call, found))
+        return NamedAudience(found.id, found.name, found.version, filter_of(found), self.members_of(call, found))
 
     def find(self, call: Call, audience_id: str) -> Audience:
         """The audience of an id, as it is stored. Raises AudienceNotFound, UnusableAudience."""
@@ -244,24 +235,6 @@ class Audiences:
         with _usable(segment):
             return self.compile(call, as_shown(segment.filter), segment.id)
 
-    def defined(self, call: Call, audience_id: str) -> Defined:
-        """The members of an audience, and by what they are. Raises AudienceNotFound, UnusableAudience."""
-        read: dict[str, Audience] = {}
-
-        def source(inner: str) -> Filter | ContactList:
-            read[inner] = self.find(call, inner)
-            return self._standing_for(read[inner])
-
-        standing, audience = source(audience_id), read[audience_id]
-        members: Population
-        if isinstance(audience, Segment) and isinstance(standing, Filter):
-            with _usable(audience):
-                members = self._compiler.compile(as_shown(standing), source, (audience_id,))
-        else:
-            members = self.members_of(call, audience)
-        filters = {name: identity(_filter_of(each)) for name, each in read.items()}
-        return Defined(members, digest(filters), tuple((name, each.version) for name, each in read.items()))
-
     def list_of(self, segment: Segment) -> ContactList:
         """The list of a stored static segment. Raises UnusableAudience where its datatype is not served."""
         with _usable(segment):
@@ -269,12 +242,10 @@ class Audiences:
 
     def source(self, call: Call, audience_id: str) -> Filter | ContactList:
         """What an audience inside a filter stands for. Raises AudienceNotFound, UnusableAudience."""
-        return self._standing_for(self.find(call, audience_id))
-
-    def _standing_for(self, audience: Audience) -> Filter | ContactList:
-        if isinstance(audience, ListedAudience):
-            return audience.contacts
-        return self.list_of(audience) if audience.type is SegmentType.STATIC else audience.filter
+        found = self.find(call, audience_id)
+        if isinstance(found, ListedAudience):
+            return found.contacts
+        return self.list_of(found) if found.type is SegmentType.STATIC else found.filter
 
     def _finder(self, audience_id: str) -> FindListed | None:
         return next((find for prefix, find in self._listed.items() if audience_id.startswith(prefix)), None)
@@ -297,7 +268,7 @@ def as_shown(stored: Filter) -> Filter:
     return replace(stored, exact=not fits_struct(stored.where or {}))
 
 
-def _filter_of(audience: Audience) -> Filter:
+def filter_of(audience: Audience) -> Filter:
     """What decides who is in an audience: of a list the datatype alone, since a static segment's filter is history."""
     static = isinstance(audience, Segment) and audience.type is SegmentType.STATIC
     return Filter(audience.filter.datatype, None) if static else audience.filter

@@ -40,8 +40,7 @@ Each leaf has a `reason`, a value of audience.v1.ErrorReason. rpc/errors.py hold
 to status codes; nothing else knows of them.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -270,12 +269,6 @@ class WatchTokenExpired(AudienceError):
 
     reason = "WATCH_TOKEN_EXPIRED"
 
-    @classmethod
-    def since(cls, why: str) -> Self:
-        """The error, and why they are not."""
-        message = f"{why}; watch again without the token, and read who is in anew"
-        return cls(message, metadata={"why": why})
-
 
 class TooManyStreams(AudienceError):
     """The server holds as many streams as it is set to."""
@@ -301,13 +294,3 @@ class UnsupportedByStore(AudienceError):
     """The embedded store is known to get this wrong; the message says what."""
 
     reason = "UNSUPPORTED_BY_STORE"
-
-
-@contextmanager
-def located(prefix: str) -> Iterator[None]:
-    """Put `prefix.` before the places that an error raised inside names, so that they read from the request."""
-    try:
-        yield
-    except AudienceError as error:
-        error.violations = tuple(Violation(f"{prefix}.{v.field}", v.description) for v in error.violations)
-        raise

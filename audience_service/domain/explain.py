@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from audience_service.domain.audiences import Audiences, Selection
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
-from audience_service.domain.errors import located
 from audience_service.domain.field_catalog import FieldCatalog, SampledFields
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning, fits_struct
 from audience_service.domain.filters.compile import emit
@@ -16,6 +15,7 @@ from audience_service.domain.filters.reads import fields_read
 from audience_service.domain.filters.warnings.warnings import filter_warnings
 from audience_service.domain.filters.words.sentence import in_words
 from audience_service.domain.index_advice import Evidence, IndexAdvice, advise
+from audience_service.domain.places import located
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import MemberRepository, PlanRepository, Population, SampleRepository
 

@@ -15,9 +15,9 @@ from audience_service.domain.errors import (
     AudienceError,
     InvalidArgument,
     RequestIdReused,
-    located,
 )
 from audience_service.domain.filters import FilterWarning, identity
+from audience_service.domain.places import located
 from audience_service.domain.ports import ContactList, CreateRequest, ListRepository, SegmentRepository
 from audience_service.domain.references import References
 from audience_service.domain.segment import (

@@ -6,6 +6,7 @@ import pytest
 
 from audience_service.domain import errors
 from audience_service.domain.errors import AudienceError
+from audience_service.domain.places import located
 from audience_service.pb.audience.v1.error_reason_pb2 import ErrorReason
 from audience_service.rpc.errors import code_of
 
@@ -37,6 +38,6 @@ def test_the_tree_in_the_module_shows_every_error() -> None:
 
 
 def test_places_are_prefixed_where_they_pass() -> None:
-    with pytest.raises(errors.InvalidArgument) as caught, errors.located("segment"), errors.located("filter"):
+    with pytest.raises(errors.InvalidArgument) as caught, located("segment"), located("filter"):
         raise errors.InvalidArgument.at("where", "is missing")
     assert caught.value.violations[0].field == "segment.filter.where"

@@ -38,7 +38,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from audience_service.domain.audiences import Audiences, Defined
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.errors import AudienceError, OutOfTime, StoreUnavailable
@@ -54,6 +54,7 @@ from audience_service.domain.watches.clockwork import (
     ticks,
     ticks_unseen,
 )
+from audience_service.domain.watches.definitions import Defined, read_definition
 from audience_service.domain.watches.ports import LedgerRepository, Overtaken, WatchRepository
 from audience_service.domain.watches.watch import EVERYTHING, Cause, Event, Failure, Look, Outlook, Watch
 
@@ -130,7 +131,7 @@ class Rounds:
             self._told.ring()
 
     def _begin(self, call: Call, watch: Watch, lease: str, moment: datetime) -> Outlook:
-        defined = self._audiences.at(moment).defined(call, watch.audience_id)
+        defined = read_definition(call, self._audiences.at(moment), watch.audience_id)
         generation = "watch-" + "".join(secrets.choice(_ALPHABET) for _ in range(21))
         self._watches.prepare(watch, lease, generation, call.deadline)
         self._ledger.record(watch.org, generation, defined.members, call.deadline)
@@ -143,13 +144,13 @@ class Rounds:
         last = self._ledger.read(watch.org, watch.generation, seq - 1, seq, 1, call.deadline)
         at = max([moment, *filter(None, [watch.as_of]), *(event.at for event in last)])
         audiences = self._audiences.at(at)
-        defined = audiences.defined(call, watch.audience_id)
+        defined = read_definition(call, audiences, watch.audience_id)
         if defined.definition != watch.definition:
             look = EVERYTHING
         found = _Round(call, watch, at, defined, look.last.looked_at if look.last else watch.as_of or at)
         for keys in found.timed(self._candidates(found, look)):
             if events := self._events(found, keys, seq + found.appended):
-                if audiences.defined(call, watch.audience_id).versions != defined.versions:
+                if read_definition(call, audiences, watch.audience_id).versions != defined.versions:
                     raise Overtaken
                 self._ledger.append(watch.org, watch.generation, events, call.deadline)
                 found.appended += len(events)

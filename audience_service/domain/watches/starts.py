@@ -78,5 +78,11 @@ class Starts:
                     events = [Event(position.seq, flip, Cause.SNAPSHOT, at) for flip in flips]
                     yield StartBatch(events, Position(position.generation, position.seq, snapshot.id, after))
         except Overtaken:
-            raise WatchTokenExpired.since("the next events are older than they are kept") from None
+            raise expired("the next events are older than they are kept") from None
         yield StartBatch((), Position(position.generation, position.seq))
+
+
+def expired(why: str) -> WatchTokenExpired:
+    """The error that a position is not there any more, and why."""
+    message = f"{why}; watch again without the token, and read who is in anew"
+    return WatchTokenExpired(message, metadata={"why": why})

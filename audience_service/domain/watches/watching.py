@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
-from audience_service.domain.errors import UnsupportedByStore, UnusableAudience, WatchTokenExpired
+from audience_service.domain.errors import UnsupportedByStore, UnusableAudience
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.ports import LedgerRepository, WatchRepository
-from audience_service.domain.watches.starts import Position, Starts
+from audience_service.domain.watches.starts import Position, Starts, expired
 from audience_service.domain.watches.watch import Event, Failure, Watch
 
 _BATCH = 1_000
@@ -129,14 +129,14 @@ class Watching:
     def _behind(self, call: Call, watch: Watch, position: Position) -> list[Event]:
         """The next events behind a position. Raises WatchTokenExpired where they are not there any more."""
         if watch.generation != position.generation:
-            raise WatchTokenExpired.since("nobody had watched the audience for too long")
+            raise expired("nobody had watched the audience for too long")
         if position.seq > watch.seq:
-            raise WatchTokenExpired.since("the ledger was set back behind it")
+            raise expired("the ledger was set back behind it")
         if position.seq == watch.seq:
             return []
         events = self._ledger.read(call.org, position.generation, position.seq, watch.seq, _BATCH, call.deadline)
         if not events:
-            raise WatchTokenExpired.since("the next events are older than they are kept")
+            raise expired("the next events are older than they are kept")
         return events
 
     def _check(self, call: Call, audience_id: str, failure: Failure) -> None:
