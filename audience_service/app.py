@@ -91,7 +91,7 @@ class App:
         key = settings.key()
         compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
         sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
-        ready = ReadySnapshots(store.snapshots)
+        ready = ReadySnapshots(store.snapshots, store.members)
         audiences = Audiences(store.segments, compiler, {SNAPSHOT_PREFIX: ready.as_audience})
         drafts = DraftReader(audiences)
         writer = SegmentWriter(store.segments, store.lists, audiences)
@@ -100,6 +100,9 @@ class App:
         repositories = Repositories(store.plans, store.samples, store.members)
         self._maker = SnapshotMaker(store.snapshots, store.frozen, _making_rules(settings))
         populations = Populations(audiences, store.members, ready)
+        snapshots = Snapshots(
+            store.snapshots, ready, populations, self._maker, sealer, _waiting_for_snapshots(settings)
+        )
         partitions = Partitions(store.partitions, store.slices, store.members)
         asked, told = Bell(), Bell()
         retention = timedelta(seconds=settings.watch_retention_seconds)
@@ -142,7 +145,7 @@ class App:
                 Membership(store.members, populations, partitions, sealer),
                 Checks(store.checks, store.segments, audiences, sealer, settings.datatypes),
                 MembershipExplanations(store.checks, audiences),
-                Snapshots(store.snapshots, ready, populations, self._maker, sealer),
+                snapshots,
                 SnapshotDifferences(store.differences, ready, sealer),
                 Exports(store.members, populations, ready, sealer),
                 watching,
@@ -242,6 +245,11 @@ def _authenticator(settings: Settings) -> Authenticator:
 
 def _making_rules(settings: Settings) -> MakingRules:
     return MakingRules(settings.snapshots_at_once, settings.snapshot_timeout_seconds, settings.snapshot_lease_seconds)
+
+
+def _waiting_for_snapshots(settings: Settings) -> int:
+    """How many calls may wait for snapshots: half of the threads that streams leave."""
+    return max((settings.threads - settings.max_streams) // 2, 1)
 
 
 def _options(settings: Settings) -> ServerOptions:

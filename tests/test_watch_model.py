@@ -349,7 +349,7 @@ class Listener:
         keeping = Keeping(timedelta(days=100_000), 1e9)
         bell: Any = self
         sealer = TokenSealer(b"model")
-        starts = Starts(MongoStarts(world.database), ReadySnapshots(None))  # type: ignore[arg-type]
+        starts = Starts(MongoStarts(world.database), ReadySnapshots(None, None))  # type: ignore[arg-type]
         self._watching = Watching(
             watches, ledger, starts, audiences, sealer, keeping, lambda: None, bell, lambda: self._world.clock
         )

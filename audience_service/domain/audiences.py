@@ -27,7 +27,7 @@ from audience_service.domain.filters import (
 )
 from audience_service.domain.filters.nodes import Node
 from audience_service.domain.filters.references import audience_references
-from audience_service.domain.places import located
+from audience_service.domain.located import located
 from audience_service.domain.ports import ContactList, Population, SegmentRepository
 from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
 

@@ -7,7 +7,7 @@ from audience_service.domain.audiences import Audiences, Selection
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter
-from audience_service.domain.places import located
+from audience_service.domain.located import located
 from audience_service.domain.segment import (
     Segment,
     SegmentDraft,

@@ -32,6 +32,7 @@
     ├── SnapshotNotReady
     ├── WatchTokenExpired
     ├── TooManyStreams             retry later
+    ├── TooManySnapshots           retry later
     ├── StoreUnavailable           retry later
     ├── OutOfTime
     └── UnsupportedByStore
@@ -67,15 +68,12 @@ class AudienceError(Exception):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.violations = violations
-        self.metadata = dict(metadata or {})
+        self.message, self.violations, self.metadata = message, violations, dict(metadata or {})
 
     def __str__(self) -> str:
         """The message and the first place that it is about."""
-        if not self.violations:
-            return self.message
-        return f"{self.message}: {self.violations[0].field}: {self.violations[0].description}"
+        first = [f": {violation.field}: {violation.description}" for violation in self.violations[:1]]
+        return "".join([self.message, *first])
 
 
 class InvalidArgument(AudienceError):
@@ -178,16 +176,19 @@ class MissingScope(PermissionDenied):
 class NotFound(AudienceError):
     """The org has no such thing; the same answer where another org has it."""
 
+    kind = "record"
+
+    @classmethod
+    def of(cls, record_id: str) -> Self:
+        """The error for this id, which is cut in the metadata where it is absurdly long."""
+        return cls(f"the org has no {cls.kind} with this id", metadata={"id": record_id[:100]})
+
 
 class AudienceNotFound(NotFound):
     """The org has no living audience with this id."""
 
     reason = "AUDIENCE_NOT_FOUND"
-
-    @classmethod
-    def of(cls, audience_id: str) -> Self:
-        """The error for this id, which is cut in the metadata where it is absurdly long."""
-        return cls("the org has no living audience with this id", metadata={"id": audience_id[:100]})
+    kind = "living audience"
 
 
 class ContactNotFound(NotFound):
@@ -206,11 +207,7 @@ class SnapshotNotFound(NotFound):
     """The org has no snapshot with this id, or it was deleted or has expired."""
 
     reason = "SNAPSHOT_NOT_FOUND"
-
-    @classmethod
-    def of(cls, snapshot_id: str) -> Self:
-        """The error for this id, which is cut in the metadata where it is absurdly long."""
-        return cls("the org has no snapshot with this id", metadata={"id": snapshot_id[:100]})
+    kind = "snapshot"
 
 
 class AlreadyExists(AudienceError):
@@ -274,6 +271,13 @@ class TooManyStreams(AudienceError):
     """The server holds as many streams as it is set to."""
 
     reason = "TOO_MANY_STREAMS"
+    retry_after_seconds = 5.0
+
+
+class TooManySnapshots(AudienceError):
+    """The process makes as many snapshots, or has as many waiting, as it may."""
+
+    reason = "TOO_MANY_SNAPSHOTS"
     retry_after_seconds = 5.0
 
 

@@ -15,7 +15,7 @@ from audience_service.domain.filters.reads import fields_read
 from audience_service.domain.filters.warnings.warnings import filter_warnings
 from audience_service.domain.filters.words.sentence import in_words
 from audience_service.domain.index_advice import Evidence, IndexAdvice, advise
-from audience_service.domain.places import located
+from audience_service.domain.located import located
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import MemberRepository, PlanRepository, Population, SampleRepository
 

@@ -22,8 +22,8 @@ from audience_service.domain.flips import Horizon
 from audience_service.domain.ports import Record
 from audience_service.domain.verdicts import CheckRepository
 
-_MOMENTS_AT_ONCE = 8
-"""At how many of its moments a condition is judged by one command."""
+_FIRST_MOMENTS = 8
+"""At how many of its moments a condition is judged at first; then at twice as many each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class MembershipExplanations:
             raise contact_not_found(f"{whole.datatype} of the org")
         if isinstance(judged.members[0], InvalidFilter):
             raise judged.members[0]
-        horizon = Horizon(read_at)
+        horizon = Horizon(read_at, call.deadline)
         outlooks = [horizon.outlook(inner.node, record) for inner in claims]
         moments = {
             index: outlook.moments
@@ -124,16 +124,18 @@ class MembershipExplanations:
         """Of the claims with moments, by index, the first at which the database judges otherwise than now."""
         flips: dict[int, datetime] = {}
         waiting = {index: ahead for index, ahead in moments.items() if ahead}
+        most = _FIRST_MOMENTS
         while waiting:
-            asked = [(index, moment) for index, ahead in waiting.items() for moment in ahead[:_MOMENTS_AT_ONCE]]
+            asked = [(index, moment) for index, ahead in waiting.items() for moment in ahead[:most]]
             then = [(index, moment, node) for index, moment in asked if (node := _at(claims[index].node, moment))]
             populations = [of_node(datatype, node) for _, _, node in then]
             judged = self._checks.judge(call.org, datatype, populations, [contact_id], (), call.deadline)
             for (index, moment, _), found in zip(then, judged.members, strict=True):
                 if not isinstance(found, InvalidFilter) and (contact_id in found) != holds[index]:
                     flips.setdefault(index, moment)
-            waiting = {index: ahead[_MOMENTS_AT_ONCE:] for index, ahead in waiting.items() if index not in flips}
+            waiting = {index: ahead[most:] for index, ahead in waiting.items() if index not in flips}
             waiting = {index: ahead for index, ahead in waiting.items() if ahead}
+            most *= 2
         return flips
 
 

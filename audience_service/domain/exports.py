@@ -71,8 +71,8 @@ class Exports:
         removals, exclusions = source.removals(), self._populations.exclusions(call, choice)
         self._populations.check_whole(call, choice, None)
         if since:
-            # Rows of a snapshot that was deleted meanwhile are missing, as if nobody had been on it.
-            self._snapshots.ready(call, since.id)
+            # Rows that are missing are as if nobody had been on it.
+            self._snapshots.check_whole(call, since)
         yield batches.end(position, counter.readiness(exclusions, rules, removals))
 
     def _choose(self, call: Call, request: ExportRequest) -> Choice:

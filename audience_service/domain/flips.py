@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from audience_service.domain.caller import Deadline
 from audience_service.domain.fields import dig
 from audience_service.domain.filters.dates import neighbours
 from audience_service.domain.filters.moments import depends_on_more, relative_dates
@@ -29,15 +30,22 @@ class Outlook:
 
 
 class Horizon:
-    """The years from a moment on. Keeps how the relative dates in them move, of however many nodes and records."""
+    """The years from a moment on. Keeps how the relative dates in them move, of however many nodes and records.
 
-    def __init__(self, since: datetime, ahead: timedelta = HORIZON) -> None:
+    To find how one moves takes up to some seconds where it is made of many others, and a filter may hold hundreds.
+    """
+
+    def __init__(self, since: datetime, deadline: Deadline, ahead: timedelta = HORIZON) -> None:
         self._since = since
         self._until = since + ahead
+        self._deadline = deadline
         self._moving: dict[str, MovingDate] = {}
 
     def outlook(self, node: Node, record: Record) -> Outlook:
-        """What is to be expected of a resolved node on a record, which has all that the node's conditions are on."""
+        """What is to be expected of a resolved node on a record, which has all that the node's conditions are on.
+
+        Raises OutOfTime.
+        """
         moments: set[datetime] = set()
         for condition in walk(node):
             if isinstance(condition, Condition | ElementMatch | ElementIs):
@@ -49,6 +57,7 @@ class Horizon:
     def _passing(self, written: Any, value: datetime) -> tuple[datetime, ...]:
         key = repr(written)
         if key not in self._moving:
+            self._deadline.check()
             self._moving[key] = MovingDate(written, self._since, self._until)
         return self._moving[key].passing(value)
 

@@ -88,8 +88,7 @@ class Populations:
         Raises SnapshotNotFound.
         """
         if choice.snapshot:
-            whole = choice.snapshot.count if choice.reasons or count is None else count
-            self._snapshots.check_whole(call, choice.snapshot, whole)
+            self._snapshots.check_whole(call, choice.snapshot, None if choice.reasons else count)
 
     def less(self, choice: Choice, reason: str, left_out: CompiledFilter) -> Choice:
         """The choice, less those whom a filter finds, for a reason that counts last. Raises FilterTooLarge."""

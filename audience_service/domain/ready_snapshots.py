@@ -3,6 +3,7 @@
 from audience_service.domain.audiences import ListedAudience
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import AudienceNotFound, SnapshotNotFound, SnapshotNotReady, UnusableAudience
+from audience_service.domain.ports import MemberRepository
 from audience_service.domain.snapshot import SNAPSHOT_PREFIX, Snapshot, SnapshotState
 from audience_service.domain.snapshot_ports import SnapshotRepository
 
@@ -10,8 +11,9 @@ from audience_service.domain.snapshot_ports import SnapshotRepository
 class ReadySnapshots:
     """Finds snapshots by id, within the call's org."""
 
-    def __init__(self, snapshots: SnapshotRepository) -> None:
+    def __init__(self, snapshots: SnapshotRepository, members: MemberRepository) -> None:
         self._snapshots = snapshots
+        self._members = members
 
     def get(self, call: Call, snapshot_id: str) -> Snapshot:
         """The snapshot, whatever its state. Raises SnapshotNotFound."""
@@ -28,13 +30,21 @@ class ReadySnapshots:
             )
         return snapshot
 
-    def check_whole(self, call: Call, snapshot: Snapshot, count: int) -> None:
-        """Raise where not all members were read: SnapshotNotFound where the snapshot has been deleted meanwhile.
+    def check_whole(self, call: Call, snapshot: Snapshot, count: int | None = None) -> None:
+        """Raise where rows of a snapshot were missing when it was read; `count` is how many were read, where all.
 
-        Asked after they were read: what is deleted loses its manifest first.
+        One that has expired or been deleted meanwhile has its rows for a while, and what has been read of it stands.
+        Raises SnapshotNotFound where they are gone as well.
         """
-        self.ready(call, snapshot.id)
-        if count != snapshot.count:
+        if count == snapshot.count:
+            return
+        try:
+            self.ready(call, snapshot.id)
+        except SnapshotNotFound:
+            if count is None and self._members.count(call.org, snapshot.rows, call.deadline) == snapshot.count:
+                return
+            raise
+        if count is not None:
             raise RuntimeError(f"{count:,} of the {snapshot.count:,} members of {snapshot.id} were read")
 
     def as_audience(self, call: Call, snapshot_id: str) -> ListedAudience:

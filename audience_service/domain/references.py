@@ -7,7 +7,7 @@ from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.errors import AudienceNotFound, InvalidFilter, NameTaken
 from audience_service.domain.filters.references import audience_references
-from audience_service.domain.places import located
+from audience_service.domain.located import located
 from audience_service.domain.segment import Segment, SegmentType
 from audience_service.domain.writes import SegmentWriter
 

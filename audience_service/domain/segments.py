@@ -17,7 +17,7 @@ from audience_service.domain.errors import (
     RequestIdReused,
 )
 from audience_service.domain.filters import FilterWarning, identity
-from audience_service.domain.places import located
+from audience_service.domain.located import located
 from audience_service.domain.ports import ContactList, CreateRequest, ListRepository, SegmentRepository
 from audience_service.domain.references import References
 from audience_service.domain.segment import (

@@ -37,7 +37,8 @@ class Snapshot:
     """The manifest. What was frozen is either `sources` or an unsaved `filter`.
 
     `exclusions` are how many were left out, by reason. `attempt` is which try to make it this is: each writes rows of
-    its own, so that one that was given up, and may be running still, never mixes with a later one.
+    its own, so that one that was given up, and may be running still, never mixes with a later one. `held_until` is when
+    the lease of the one that is being made runs out.
     """
 
     id: str
@@ -58,6 +59,13 @@ class Snapshot:
     exclusions: Mapping[str, int] = field(default_factory=dict)
     read_at: datetime | None = None
     one_instant: bool = False
+    held_until: datetime | None = None
+
+    def is_free(self, moment: datetime) -> bool:
+        """Whether another attempt may begin: the last one has failed, or its maker has not been heard of for long."""
+        if self.state is SnapshotState.CREATING:
+            return self.held_until is not None and self.held_until < moment
+        return self.state is SnapshotState.FAILED
 
     @property
     def rows_id(self) -> str:

@@ -57,7 +57,7 @@ class SnapshotDifferences:
                 yield DiffBatch(batch, self._sealer.seal(binding, [after, entered, exited]))
         unchanged = first.count - exited
         # The totals hold only if no row of either is missing, and they say how many that is.
-        self._snapshots.check_whole(call, first, first.count)
+        self._snapshots.check_whole(call, first)
         self._snapshots.check_whole(call, second, unchanged + entered)
         totals = DiffTotals(entered, exited, unchanged)
         yield DiffBatch((), self._sealer.seal(binding, [after, entered, exited]), totals)

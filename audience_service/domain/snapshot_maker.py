@@ -6,27 +6,34 @@ lease runs out, and the attempt can be taken over or is marked FAILED (mongo/sna
 
 import secrets
 import threading
+import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
-from audience_service.domain.errors import AudienceError, OutOfTime
+from audience_service.domain.errors import AudienceError, OutOfTime, StoreUnavailable, TooManySnapshots
 from audience_service.domain.populations import Choice
 from audience_service.domain.snapshot import Snapshot, SnapshotState
 from audience_service.domain.snapshot_ports import FrozenRepository, Lease, SnapshotRepository
 
 _WRITE_SECONDS = 30.0
 _BEAT_SECONDS = 3.0
+_PAUSE_SECONDS = 0.5
 _DROP_SECONDS = 300.0
 _BEATS_PER_LEASE = 4
+_TURNS = 16
 
 _log = structlog.get_logger()
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,11 @@ class MakingRules:
     at_once: int = 4
     timeout_seconds: float = 3600.0
     lease_seconds: float = 30.0
+
+    @property
+    def most(self) -> int:
+        """How many may be made or wait for their turn in one process: their leases are renewed one after another."""
+        return self.at_once * _TURNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,12 @@ class SnapshotMaker:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._heart: threading.Thread | None = None
+
+    def check_room(self) -> None:
+        """Raise TooManySnapshots where as many are made here, or wait for their turn, as may."""
+        if len(self._makings) >= self._rules.most:
+            most = self._rules.most
+            raise TooManySnapshots(f"{most} snapshots are being made already", metadata={"limit": str(most)})
 
     def lease(self) -> Lease:
         """A lease from now on, for an attempt that will be started here."""
@@ -87,8 +105,9 @@ class SnapshotMaker:
     def close(self) -> None:
         """Give up all that is being made, so that others can take it over at once."""
         self._closed.set()
+        given_up = tuple(self._makings.values())
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for making in tuple(self._makings.values()):
+        for making in given_up:
             failed = replace(
                 making.snapshot, state=SnapshotState.FAILED, failure="the service that made it was stopped"
             )
@@ -97,7 +116,7 @@ class SnapshotMaker:
 
     def _make(self, org: str, snapshot: Snapshot, choice: Choice) -> None:
         try:
-            if not self._snapshots.renew(org, snapshot, self.lease(), Deadline.after(_WRITE_SECONDS)):
+            if not self._written(lambda until: self._snapshots.renew(org, snapshot, self.lease(), until)):
                 return  # it has waited for its turn too long, and is somebody else's
             frozen = self._rows.freeze(
                 org, snapshot, choice.candidates, choice.reasons, Deadline.after(self._rules.timeout_seconds)
@@ -111,7 +130,7 @@ class SnapshotMaker:
                 read_at=frozen.read_at,
                 one_instant=frozen.one_instant,
             )
-            if not self._snapshots.finish(org, made, Deadline.after(_WRITE_SECONDS)):
+            if not self._written(lambda until: self._snapshots.finish(org, made, until)):
                 # Given up, taken over or deleted meanwhile: nothing refers to these rows.
                 self._rows.drop(org, snapshot.rows_id, Deadline.after(_DROP_SECONDS))
         except OutOfTime:
@@ -128,10 +147,27 @@ class SnapshotMaker:
         """Say so, if the database can be reached; else the lease runs out."""
         failed = replace(snapshot, state=SnapshotState.FAILED, failure=why)
         with suppress(AudienceError):
-            self._snapshots.fail(org, failed, self.busy_until(), Deadline.after(_WRITE_SECONDS))
+            self._written(lambda until: self._snapshots.fail(org, failed, self.busy_until(), until))
+
+    def _written(self, write: Callable[[Deadline], Answer]) -> Answer:
+        """What a write to the manifest answers, tried again for as long as a lease lasts while the database is away.
+
+        What has been frozen is not to be lost by an election. Each write can be done twice.
+        """
+        last = time.monotonic() + self._rules.lease_seconds
+        while True:
+            try:
+                return write(Deadline.after(_WRITE_SECONDS))
+            except StoreUnavailable:
+                if time.monotonic() > last or self._closed.wait(_PAUSE_SECONDS):
+                    raise
 
     def _beat(self) -> None:
         while not self._closed.wait(self._rules.lease_seconds / _BEATS_PER_LEASE):
             for making in tuple(self._makings.values()):
-                with suppress(AudienceError):  # the next beat will do
+                try:
                     self._snapshots.renew(making.org, making.snapshot, self.lease(), Deadline.after(_BEAT_SECONDS))
+                except AudienceError:
+                    pass  # the next beat will do
+                except Exception as error:  # one lease must not end the others'
+                    _log.error("a lease was not renewed", snapshot=making.snapshot.id, exc_info=error)

@@ -80,13 +80,17 @@ class SnapshotRepository(Protocol):
         """
 
     def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
-        """Make an attempt READY; answers with whether it was still the one to be made."""
+        """Make an attempt READY; answers with whether it was still the one to be made, or is READY already."""
 
     def fail(self, org: str, snapshot: Snapshot, busy_until: datetime, deadline: Deadline) -> None:
         """Make an attempt FAILED, if it was still the one to be made, and leave its rows to be swept."""
 
     def remove(self, org: str, snapshot_id: str, busy_until: datetime, deadline: Deadline) -> Snapshot:
-        """Delete the manifest, then its rows, or leave these to be swept. Raises SnapshotNotFound."""
+        """Delete a snapshot; answers with it as it was. Raises SnapshotNotFound.
+
+        Its rows are left to be swept once whoever had found it before has read them: a list that vanished meanwhile
+        would be an audience without members, and whom it was to leave out would be reached.
+        """
 
 
 class FrozenRepository(Protocol):

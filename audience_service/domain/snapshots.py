@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -65,12 +66,15 @@ class Snapshots:
         populations: Populations,
         maker: SnapshotMaker,
         sealer: TokenSealer,
+        most_waiting: int,
     ) -> None:
+        """`most_waiting` calls wait for a snapshot at once, each of which holds a thread; others do not wait."""
         self._snapshots = snapshots
         self._ready = ready
         self._populations = populations
         self._maker = maker
         self._sealer = sealer
+        self._waiting = threading.BoundedSemaphore(most_waiting)
 
     def create(self, call: Call, draft: SnapshotDraft, request_id: str) -> Snapshot:
         """Freeze who is in; CreateSnapshot in the protos states rules and errors."""
@@ -79,7 +83,7 @@ class Snapshots:
         made = self._made_by(call, request)
         if made is None:
             made = self._begun(call, draft, name, kept, request)
-        elif made.state is not SnapshotState.READY:
+        elif made.is_free(now()):
             made = self._begun_again(call, draft, name, kept, made)
         return self._awaited(call, made)
 
@@ -118,6 +122,7 @@ class Snapshots:
     ) -> Snapshot:
         """A new snapshot, which is being made; the one that the same request made at the same moment, if it did."""
         choice = self._populations.choose(call, draft.selection)
+        self._maker.check_room()
         created = now()
         snapshot = Snapshot(
             id=new_id(SNAPSHOT_PREFIX),
@@ -144,6 +149,7 @@ class Snapshots:
     def _begun_again(self, call: Call, draft: SnapshotDraft, name: str, kept: timedelta, made: Snapshot) -> Snapshot:
         """The snapshot, of which another attempt has begun where the last one failed or was given up."""
         choice = self._populations.choose(call, draft.selection)
+        self._maker.check_room()
         again = dataclasses.replace(
             made,
             name=name,
@@ -156,13 +162,24 @@ class Snapshots:
             failure="",
         )
         if not self._snapshots.take_over(call.org, again, self._maker.lease(), self._maker.busy_until(), call.deadline):
-            # It is being made, or somebody else was first; what is stored now says which attempt that is.
+            # Somebody else was first; what is stored now says which attempt that is.
             return self._snapshots.get(call.org, made.id, call.deadline)
         self._maker.start(call.org, again, choice)
         return again
 
     def _awaited(self, call: Call, snapshot: Snapshot) -> Snapshot:
-        """The snapshot once it is no longer CREATING, or as it is shortly before the deadline."""
+        """The snapshot once it is no longer CREATING, or as it is shortly before the deadline.
+
+        At once as it is, where as many calls as may wait already.
+        """
+        if snapshot.state is not SnapshotState.CREATING or not self._waiting.acquire(blocking=False):
+            return snapshot
+        try:
+            return self._wait(call, snapshot)
+        finally:
+            self._waiting.release()
+
+    def _wait(self, call: Call, snapshot: Snapshot) -> Snapshot:
         left = call.deadline.remaining()
         until = math.inf if left is None else time.monotonic() + left - min(_RESERVE_SECONDS, left * _RESERVE_SHARE)
         while snapshot.state is SnapshotState.CREATING:

@@ -6,7 +6,7 @@ from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.errors import AudienceNotFound
-from audience_service.domain.places import located
+from audience_service.domain.located import located
 from audience_service.domain.ports import SegmentRepository, UseRepository
 from audience_service.domain.use import AudienceUse, Usage, check_use
 

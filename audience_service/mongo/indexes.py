@@ -63,6 +63,10 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
         Index(SNAPSHOTS, (("leftovers.after", 1),), "rows that nothing refers to", {"sparse": True}),
         Index(SUBSCRIBERS, (("data.email", 1), ("sk", 1)), "who may not be reached by email"),
         Index(SUBSCRIBERS, (("data.phone", 1), ("sk", 1)), "who may not be reached by phone"),
+        # sk first: a planner that takes a status for rare would serve the looks by email and phone from it.
+        Index(
+            SUBSCRIBERS, (("sk", 1), ("data.channel", 1), ("data.status", 1)), "all who may not be reached in an org"
+        ),
         Index(WATCHES, (("lease_until", 1),), "watched audiences that no process tracks"),
         Index(PARTITIONS, (("expire_at", 1),), "parts that nobody reads any more are removed", _EXPIRING),
     ]

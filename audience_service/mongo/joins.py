@@ -1,4 +1,4 @@
-"""Looks into other collections that a filter takes: lists of audiences, and related records.
+"""Looks into other collections that a filter takes: lists of audiences, related records, and subscribers.
 
 A list is read and put into the filter where all lists together fit there, which the database then answers like any $in.
 Longer ones are joined, all by one $lookup for each record that the plain conditions have left: three to four times as
@@ -9,7 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pymongo.database import Database
@@ -22,7 +22,13 @@ from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
 from audience_service.mongo.lookups import looked_up_by, values_at
 from audience_service.mongo.scope import scoped
-from audience_service.mongo.subscribers import found_subscribers, subscriber_stages
+from audience_service.mongo.subscribers import (
+    address_stage,
+    found_addresses,
+    found_subscribers,
+    read_addresses,
+    subscriber_stages,
+)
 
 Stages = list[Document]
 
@@ -46,8 +52,15 @@ class Joins:
     inline: Mapping[str, Sequence[str]]
     told: Sequence[Node] = ()
     """Further nodes that are to be told of the records found: what they join is looked up as well."""
+    addresses: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    """The addresses that go into it, by channel and status, of the channels whose subscribers are not looked up."""
     at_hand: bool = False
     """Whether the records come with the lists that they are on, which a stage before (`list_look`) has looked up."""
+
+    @property
+    def is_read_before(self) -> bool:
+        """Whether any of what it joins was read before the command that it goes into."""
+        return bool(self.inline or self.addresses)
 
     @property
     def match(self) -> Document:
@@ -59,6 +72,7 @@ class Joins:
         """The looks, the match on what they bring, and what removes it again."""
         looks = self.looks
         brought = [stage["$lookup"]["as"] for stage in looks if "$lookup" in stage]
+        brought += [found_addresses(channel) for channel in self.addresses if address_stage(channel) in looks]
         return [*looks, {"$unset": brought}] if brought else []
 
     @property
@@ -71,6 +85,9 @@ class Joins:
             looks += _related_stages(self.org, join, number)
         suppressed = [join for join in found if isinstance(join, Suppressed)]
         for channel in sorted({join.channel for join in suppressed}):
+            if channel in self.addresses:
+                looks.append(address_stage(channel))
+                continue
             statuses = sorted({join.status for join in suppressed if join.channel == channel})
             looks += subscriber_stages(self.org, channel, statuses)
         tested = self.node is not None and bool(self._looked_up(self.node))
@@ -87,10 +104,16 @@ class Joins:
         return list({id(join): join for node in nodes for join in self._looked_up(node)}.values())
 
     def _looked_up(self, node: Node) -> list[Join]:
-        return [join for join in joins(node) if not (isinstance(join, OnList) and self._is_known(join))]
+        return [join for join in joins(node) if not self._is_known(join)]
 
-    def _is_known(self, join: OnList) -> bool:
-        return self.at_hand or join.contacts.audience_id in self.inline
+    def _is_known(self, join: Join) -> bool:
+        """Whether nothing is to be brought to a record to tell."""
+        match join:
+            case OnList(contacts):
+                return self.at_hand or contacts.audience_id in self.inline
+            case Suppressed(channel, status):
+                return channel in self.addresses and not self.addresses[channel][status]
+        return False
 
     def _condition(self, join: Join) -> Document:
         if isinstance(join, OnList):
@@ -99,6 +122,9 @@ class Joins:
                 return {"sk": {"$in": self.inline[audience_id]}}
             return {f"{_ON_LISTS}.audience": {"$eq": audience_id}}
         if isinstance(join, Suppressed):
+            if join.channel in self.addresses:
+                addresses = self.addresses[join.channel][join.status]
+                return {found_addresses(join.channel): {"$in": addresses}} if addresses else NOTHING
             return {f"{found_subscribers(join.channel)}.status": {"$eq": join.status}}
         related = [found for found in self._all_looked_up if isinstance(found, Related)]
         name = f"{_RELATED}{next(number for number, found in enumerate(related) if found is join)}"
@@ -119,11 +145,13 @@ def read_joins(
     *,
     share: int = 1,
     told: Sequence[Node] = (),
+    at_once: bool = False,
 ) -> Joins:
     """The joins of a filter's node, the lists in it read as long as they fit, the shortest first, each whole or not.
 
     `told` are further nodes that are to be told of the records found. For the part of the records whose sk meets a
-    condition, lists are that part of them. They fit into one of `share` parts of the room that a command has.
+    condition, lists are that part of them. They fit into one of `share` parts of the room that a command has, and so do
+    the addresses of those who may not be reached; these are left to the command itself where it reads `at_once`.
     """
     nodes = (*([] if joined is None else [joined]), *told)
     found = [join for node in nodes for join in joins(node)]
@@ -139,7 +167,26 @@ def read_joins(
             break
         left -= uses[audience_id] * sum(map(_item_bytes, keys))
         inline[audience_id] = keys
-    return Joins(org, joined, inline, told)
+    addresses = {} if at_once else _read_addresses(database, org, found, deadline, left)
+    return Joins(org, joined, inline, told, addresses)
+
+
+def _read_addresses(
+    database: Database[dict[str, Any]], org: str, found: Sequence[Join], deadline: Deadline, room: int
+) -> dict[str, dict[str, list[str]]]:
+    """The addresses by channel and status, of the channels whose addresses fit into so many bytes of a filter."""
+    uses = Counter((join.channel, join.status) for join in found if isinstance(join, Suppressed))
+    addresses: dict[str, dict[str, list[str]]] = {}
+    for channel in sorted({channel for channel, _ in uses}):
+        statuses = sorted(status for of, status in uses if of == channel)
+        read = read_addresses(database, org, channel, statuses, deadline)
+        if read is None:
+            continue
+        size = sum(uses[channel, status] * sum(map(_item_bytes, texts)) for status, texts in read.items())
+        if size <= room:
+            room -= size
+            addresses[channel] = read
+    return addresses
 
 
 def list_sizes(

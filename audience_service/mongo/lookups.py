@@ -6,16 +6,20 @@ from audience_service.domain.filters.filter import Document
 
 Stages = list[Document]
 
+_NOWHERE = [{"__nowhere": True}]
+
 
 def looked_up_by(name: str, values: Document, lookup: Document) -> Stages:
     """A $lookup whose local field is a list of values, computed into the field `name` and removed again.
 
     $lookup takes a missing value for null, and finds records without the foreign field by it; the record's values are
-    therefore put into a list without nulls first, of which an empty one finds nothing.
+    therefore put into a list without nulls first. By an empty one nothing is found, but some engines read all of those
+    records for it, and again for each record that has no values: in its place stands a value that is nowhere.
     """
-    nobody = {"$eq": [f"${name}", []]}
+    nobody = {"$eq": [f"${name}", _NOWHERE]}
     return [
         {"$set": {name: values}},
+        {"$set": {name: {"$cond": [{"$eq": [f"${name}", []]}, _NOWHERE, f"${name}"]}}},
         {"$lookup": lookup},
         {"$set": {lookup["as"]: {"$cond": [nobody, [], f"${lookup['as']}"]}}},
         {"$unset": name},

@@ -97,14 +97,16 @@ def read_pipeline(
     *,
     share: int = 1,
     told: Sequence[Node] = (),
+    at_once: bool = False,
 ) -> Pipeline:
     """The pipeline of a population, or of the part of it whose sk meets a condition.
 
     Reads the lists that go into a filter: of each no more than what lies in the part. They have one of `share` parts of
-    the room, where several filters stand in one command. `told` are nodes to tell of each record found.
+    the room, where several filters stand in one command. `told` are nodes to tell of each record found. What a command
+    that reads as of one instant can look up itself is not read before it.
     """
     node = population.joined if isinstance(population, CompiledFilter) else None
-    joins = read_joins(database, org, node, deadline, part, share=share, told=told)
+    joins = read_joins(database, org, node, deadline, part, share=share, told=told, at_once=at_once)
     return Pipeline(org, population, joins, part or {})
 
 

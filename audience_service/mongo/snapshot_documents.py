@@ -94,6 +94,7 @@ def read_manifest(record: Mapping[str, Any]) -> Snapshot:
         exclusions={item["reason"]: int(item["count"]) for item in data.get("exclusions", ())},
         read_at=data.get("read_at"),
         one_instant=bool(data.get("one_instant")),
+        held_until=record.get("lease_until"),
     )
 
 

@@ -27,8 +27,8 @@ from audience_service.mongo.joins import Stages
 from audience_service.mongo.pipeline import Pipeline, read_pipeline, running
 from audience_service.mongo.scope import scoped
 
-_OUTLIVE = timedelta(hours=1)
-"""Rows go so much later than their manifest, so that a stream that began before it went can end."""
+OUTLIVE = timedelta(hours=1)
+"""Rows go so much later than their manifest, so that what began to read them before it went reads all of them."""
 
 _HISTORY_GONE = frozenset((239, 246))
 """SnapshotTooOld, SnapshotUnavailable."""
@@ -54,21 +54,21 @@ class MongoFrozen:
         deadline: Deadline,
     ) -> Frozen:
         """One pipeline that ends in $merge: no record leaves the database."""
-        pipelines = self._pipelines(org, candidates, reasons, deadline)
+        at_once = self._has_instants()
+        pipelines = self._pipelines(org, candidates, reasons, deadline, at_once=at_once)
         pipeline = pipelines[0]
         names = [f"{snapshot.rows_id}!{reason}" for reason in reasons]
         found = _told_apart(pipelines, [*names, snapshot.rows_id]) if reasons else pipeline.stages()
         row = _row(snapshot, "$audience" if reasons else {"$literal": snapshot.rows_id})
         riskiest = next((found for found in pipelines if found.may_fail), pipeline)
         with running(self._database, riskiest, deadline):
-            at_once = self._has_instants()
             stages = [*found, row, _merge(at_once=at_once)]
             read_at, answer = now(), self._write(pipeline.collection, stages, at_once=at_once)
         counted = self._measure(org, snapshot.rows_id, deadline)
         count, digest = counted.pop(snapshot.rows_id, (0, digest_of(0, 0)))
         exclusions = {reason: counted.get(name, (0, ""))[0] for reason, name in zip(reasons, names, strict=True)}
         # Lists that went into the command were read before it.
-        whole = at_once and not any(found.joins.inline for found in pipelines)
+        whole = at_once and not any(found.joins.is_read_before for found in pipelines)
         return Frozen(count, digest, exclusions, instant_of(answer) or read_at, whole)
 
     def drop(self, org: str, rows_id: str, deadline: Deadline) -> None:
@@ -77,7 +77,13 @@ class MongoFrozen:
             self._collection.delete_many(scoped(org, rows_of(rows_id)))
 
     def _pipelines(
-        self, org: str, candidates: Population, reasons: Mapping[str, CompiledFilter], deadline: Deadline
+        self,
+        org: str,
+        candidates: Population,
+        reasons: Mapping[str, CompiledFilter],
+        deadline: Deadline,
+        *,
+        at_once: bool,
     ) -> list[Pipeline]:
         """Those of the candidates, and of the candidates for whom each reason holds."""
         kept = as_filter(candidates)
@@ -85,7 +91,9 @@ class MongoFrozen:
         # A command that holds several filters has room for half the usual lists.
         holding = sum(1 for found in populations if isinstance(found, CompiledFilter) and found.joined)
         share = max(2 * holding, 1) if reasons else 1
-        return [read_pipeline(self._database, org, found, deadline, share=share) for found in populations]
+        return [
+            read_pipeline(self._database, org, found, deadline, share=share, at_once=at_once) for found in populations
+        ]
 
     def _has_instants(self) -> bool:
         return has_instants(self._database.client.topology_description)
@@ -164,7 +172,7 @@ def _row(snapshot: Snapshot, audience: Document | str) -> Document:
         "audience": audience,
         "pk": 1,
         "sk": 1,
-        "expire_at": {"$literal": snapshot.expire_time + _OUTLIVE},
+        "expire_at": {"$literal": snapshot.expire_time + OUTLIVE},
     }
     return {"$project": project}
 

@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
-from audience_service.domain.errors import AudienceError, InvalidArgument, RequestIdReused, SnapshotNotFound
+from audience_service.domain.errors import InvalidArgument, RequestIdReused, SnapshotNotFound
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
 from audience_service.domain.snapshot import Snapshot, SnapshotPage, SnapshotQuery, SnapshotState
@@ -29,7 +29,7 @@ from audience_service.mongo.snapshot_documents import (
     results,
     snapshot_sk,
 )
-from audience_service.mongo.snapshot_rows import MongoFrozen
+from audience_service.mongo.snapshot_rows import OUTLIVE
 
 _MOST_BYTES = 1024 * 1024
 """What a manifest may take: a filter may be as large, and an answer takes up to four times as much."""
@@ -40,10 +40,9 @@ _CREATING: Document = {"state": SnapshotState.CREATING.value}
 class MongoSnapshots:
     """The SnapshotRepository on MongoDB; domain/snapshot_ports.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]], rows: MongoFrozen) -> None:
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
         self._collection: Collection[dict[str, Any]] = database[SNAPSHOTS]
-        self._rows = rows
 
     def insert(
         self, org: str, snapshot: Snapshot, lease: Lease, request: CreateRequest | None, deadline: Deadline
@@ -55,14 +54,17 @@ class MongoSnapshots:
             with limited(self._database, deadline):
                 self._collection.insert_one(record)
         except DuplicateKeyError:
-            gone: Document = {
-                "data.unique.request": request and request_key(org, request),
-                "expire_at": {"$lte": now()},
-            }
+            if request is None:
+                raise
+            gone: Document = {"data.unique.request": request_key(org, request), "expire_at": {"$lte": now()}}
             with limited(self._database, deadline):
-                if not self._collection.delete_one(scoped(org, gone)).deleted_count:
-                    raise RequestIdReused("this request_id has made a snapshot already") from None
-                self._collection.insert_one(record)
+                self._collection.delete_one(scoped(org, gone))
+            # Whether it was there or not: another process may have deleted it, and not inserted its own yet.
+            try:
+                with limited(self._database, deadline):
+                    self._collection.insert_one(record)
+            except DuplicateKeyError:
+                raise RequestIdReused("this request_id has made a snapshot already") from None
 
     def find_request(self, org: str, request: CreateRequest, deadline: Deadline) -> tuple[Snapshot, str] | None:
         """The snapshot that a request has made."""
@@ -113,20 +115,21 @@ class MongoSnapshots:
             return self._collection.replace_one(scoped(org, same, free), changed).matched_count > 0
 
     def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
-        """Compare-and-set, the last thing that is written of a snapshot."""
+        """Compare-and-set, the last thing that is written of a snapshot; done already where its answer was lost."""
         changes = {"$set": {**results(snapshot), "modifydate": now()}, "$unset": {"lease": "", "lease_until": ""}}
-        return self._set(org, snapshot, changes, deadline)
+        made_or_not = {"state": {"$in": [SnapshotState.CREATING.value, SnapshotState.READY.value]}}
+        return self._set(org, snapshot, changes, deadline, made_or_not)
 
     def fail(self, org: str, snapshot: Snapshot, busy_until: datetime, deadline: Deadline) -> None:
         """Compare-and-set."""
         self._set(org, snapshot, failure_of(snapshot.failure, snapshot.rows_id, busy_until), deadline)
 
     def remove(self, org: str, snapshot_id: str, busy_until: datetime, deadline: Deadline) -> Snapshot:
-        """Marked first, so that nobody reads it while its rows go, then the rows, then the mark."""
+        """Marked, so that nobody finds it any more; its rows are swept, and then the mark."""
         record = self._record(org, snapshot_id, deadline)
         snapshot = read_manifest(record)
         being_made = snapshot.state is SnapshotState.CREATING
-        left = {"rows": snapshot.rows_id, "after": busy_until if being_made else now()}
+        left = {"rows": snapshot.rows_id, "after": busy_until if being_made else now() + OUTLIVE}
         mark = {
             "$set": {"state": DELETED, "modifydate": now()},
             "$unset": {"data.unique": "", "lease": "", "lease_until": ""},
@@ -136,17 +139,12 @@ class MongoSnapshots:
         with limited(self._database, deadline):
             if not self._collection.update_one(scoped(org, same), mark).modified_count:
                 return self.remove(org, snapshot_id, busy_until, deadline)  # it has moved on
-        with contextlib.suppress(AudienceError):  # what is not done here is swept
-            self._rows.drop(org, snapshot.rows_id, deadline)
-            if not being_made and not record["leftovers"]:
-                with limited(self._database, deadline):
-                    self._collection.delete_one(scoped(org, {"_id": record["_id"], "state": DELETED}))
         return snapshot
 
     def _set(
         self, org: str, snapshot: Snapshot, changes: Document, deadline: Deadline, held: Document | None = None
     ) -> bool:
-        """Change an attempt that is being made; answers with whether it was."""
+        """Change an attempt that is being made, or for which `held` holds; answers with whether it was."""
         same = {"_id": snapshot_sk(org, snapshot.id), "version": snapshot.attempt, **_CREATING, **(held or {})}
         with limited(self._database, deadline):
             return self._collection.update_one(scoped(org, same), changes).matched_count > 0

@@ -20,7 +20,6 @@ from audience_service.domain.snapshot_ports import Lease
 from audience_service.domain.use import AudienceUse, Usage
 from audience_service.domain.version import VersionPage
 from audience_service.mongo.segments import MongoSegments
-from audience_service.mongo.snapshot_rows import MongoFrozen
 from audience_service.mongo.snapshots import MongoSnapshots
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
@@ -121,8 +120,8 @@ class EmbeddedUses(MongoUses):
 class EmbeddedSnapshots(MongoSnapshots):
     """MongoSnapshots, one call at a time."""
 
-    def __init__(self, database: Database[dict[str, Any]], rows: MongoFrozen, turn: Turn) -> None:
-        super().__init__(database, rows)
+    def __init__(self, database: Database[dict[str, Any]], turn: Turn) -> None:
+        super().__init__(database)
         self._turn = turn
 
     def insert(

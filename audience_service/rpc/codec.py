@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from audience_service.domain.audiences import Selection
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
+from audience_service.domain.located import located
 from audience_service.domain.membership import MemberBatch
 from audience_service.domain.partitions import Partition
-from audience_service.domain.places import located
 from audience_service.domain.populations import Exclusion
 from audience_service.domain.reach import ReachEstimate, ReachStep
 from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type

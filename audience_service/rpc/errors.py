@@ -27,6 +27,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.SnapshotNotReady: grpc.StatusCode.FAILED_PRECONDITION,
     errors.WatchTokenExpired: grpc.StatusCode.OUT_OF_RANGE,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManySnapshots: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.UnsupportedByStore: grpc.StatusCode.UNIMPLEMENTED,

@@ -1,6 +1,7 @@
 """What DiffSnapshots promises, on every store."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -95,23 +96,31 @@ def test_rows_that_are_missing_end_it_without_totals(
     assert refused(lambda: client.call("DiffSnapshots", {"fromId": first, "toId": second})).code.name == "INTERNAL"
 
 
-def test_two_that_are_deleted_in_the_midst_are_not_told_to_be_the_same(
+@pytest.mark.parametrize("swept", [False, True])
+def test_two_that_are_deleted_in_the_midst_are_compared_whole_or_not_at_all(
     client: Client,
     service: Service,
     two: tuple[str, str, list[str], list[str]],
     refused: Refused,
     monkeypatch: pytest.MonkeyPatch,
+    swept: bool,
 ) -> None:
-    first, second, _, _ = two
+    first, second, entered, exited = two
     differences = type(service.store.differences)
     original = differences.stream
 
     def delayed(*arguments: Any) -> Any:
         for snapshot in (first, second):
             client.call("DeleteSnapshot", {"id": snapshot})
+        if swept:
+            later = datetime.now(UTC) + timedelta(hours=2)
+            service.store.sweeper.sweep(later, later)
         yield from original(*arguments)
 
     monkeypatch.setattr(differences, "stream", delayed)
+    if not swept:
+        assert diff(client, fromId=first, toId=second) == (entered, exited, (7, 7, 7))
+        return
     refusal = refused(lambda: client.call("DiffSnapshots", {"fromId": first, "toId": second}))
     assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "SNAPSHOT_NOT_FOUND")
 

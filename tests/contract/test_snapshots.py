@@ -10,6 +10,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from audience_service.domain.errors import StoreUnavailable
+from audience_service.mongo import joins
 from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.waiting import eventually
@@ -149,6 +150,38 @@ def test_an_expired_one_is_not_there_even_before_it_is_swept(
     assert client.snapshot(**request).id != made.id
 
 
+@pytest.mark.parametrize("other_is", ["about to insert", "done"])
+def test_a_request_repeated_twice_at_once_after_its_snapshot_expired_makes_one(
+    client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, other_is: str
+) -> None:
+    insert([{}])
+    request = {"filter": EVERYONE, "requestId": "r"}
+    expired = client.snapshot(**request)
+    collection = service.store.database["audience_snapshot"]
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    collection.update_one({"pk": expired.id}, {"$set": {"expire_at": past}})
+    made_by_other: list[Any] = []
+
+    class Beside:
+        """The collection, where another process has just deleted the expired one."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(collection, name)
+
+        def delete_one(self, match: Any) -> Any:
+            monkeypatch.undo()
+            collection.delete_one(match)
+            if other_is == "done":
+                made_by_other.append(client.snapshot(**request))
+            return collection.delete_one(match)
+
+    monkeypatch.setattr(service.store.snapshots, "_collection", Beside())
+    made = client.snapshot(**request)
+    assert made.id != expired.id
+    assert made_by_other in ([], [made])
+    assert client.call("ListSnapshots").total_size == 1
+
+
 def test_the_rows_outlive_the_manifest_by_an_hour(client: Client, service: Service, org: str, insert: Insert) -> None:
     insert([{}])
     made = client.snapshot(filter=EVERYONE, timeToLive="60s")
@@ -164,8 +197,58 @@ def test_a_deleted_one_is_gone_with_its_members(
     made, kept = client.snapshot(filter=EVERYONE), client.snapshot(filter=EVERYONE)
     assert client.call("DeleteSnapshot", {"id": made.id}) == made
     assert refused(lambda: client.call("GetSnapshot", {"id": made.id})).info.reason == "SNAPSHOT_NOT_FOUND"
+    moment = datetime.now(UTC)
+    service.store.sweeper.sweep(moment + timedelta(minutes=59), moment)
+    assert rows(service, org) == 4, "whoever had begun to read it reads all of it"
+    service.store.sweeper.sweep(moment + timedelta(minutes=61), moment)
+    service.store.sweeper.sweep(moment + timedelta(minutes=61), moment)
     assert rows(service, org) == 2
+    assert service.store.database["audience_snapshot"].count_documents({"pk": made.id}) == 0
     assert len(client.members(snapshotId=kept.id)) == 2
+
+
+@pytest.mark.parametrize("how", ["inline", "looked up"])
+def test_those_of_a_snapshot_deleted_meanwhile_are_left_out_all_the_same(
+    client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    insert([{} for _ in range(3)])
+    reached = client.snapshot(filter=EVERYONE)
+    fresh = insert([{}])
+    if how == "looked up":
+        monkeypatch.setattr(joins, "_INLINE_BYTES", 10)
+    members = type(service.store.members)
+    original = members.stream
+
+    def stream(*arguments: Any) -> Any:
+        client.call("DeleteSnapshot", {"id": reached.id})
+        return original(*arguments)
+
+    monkeypatch.setattr(members, "stream", stream)
+    assert client.members(filter=EVERYONE, excludeAudienceIds=[reached.id]) == fresh
+
+
+@pytest.mark.parametrize("asked", [{}, {"partition": {"index": 0, "count": 1}}, {"purpose": "email"}])
+def test_a_stream_whose_snapshot_expires_midway_ends_with_its_totals_unless_rows_are_missing(
+    client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, refused: Refused, asked: Any
+) -> None:
+    ids = insert([{}, {}])
+    database, members = service.store.database, type(service.store.members)
+    original = members.stream
+    missing = 0
+
+    def stream(*arguments: Any) -> Any:
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        database["audience_snapshot"].update_one({"pk": made.id}, {"$set": {"expire_at": past}})
+        for row in database["audience_member"].find({"audience": f"{made.id}.1"}, limit=missing) if missing else ():
+            database["audience_member"].delete_one({"_id": row["_id"]})
+        return original(*arguments)
+
+    monkeypatch.setattr(members, "stream", stream)
+    made = client.snapshot(filter=EVERYONE)
+    assert client.members(snapshotId=made.id, **asked) == sorted(ids)
+    made, missing = client.snapshot(filter=EVERYONE), 1
+    refusal = refused(lambda: client.call("StreamMembers", {"snapshotId": made.id, **asked}))
+    assert refusal.info.reason == "SNAPSHOT_NOT_FOUND"
 
 
 def test_a_stream_whose_snapshot_goes_midway_does_not_end_as_if_whole(
@@ -317,6 +400,8 @@ def test_a_union_less_exclusions_adds_up(real_service: Service) -> None:
     assert made.digest == client.snapshot(**asked).digest
     assert rows(real_service, org) == 14, "those left out are kept beside the members"
     client.call("DeleteSnapshot", {"id": made.id})
+    later = datetime.now(UTC) + timedelta(hours=2)
+    real_service.store.sweeper.sweep(later, later)
     assert rows(real_service, org) == 7
 
 

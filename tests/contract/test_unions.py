@@ -16,7 +16,7 @@ from audience_service.domain.filters import CompiledFilter, FilterCompiler
 from audience_service.domain.filters.nodes import Or
 from audience_service.domain.populations import Populations
 from audience_service.domain.ready_snapshots import ReadySnapshots
-from audience_service.mongo import joins
+from audience_service.mongo import joins, subscribers
 from tests.client import Client, Refusal
 from tests.conftest import Service
 
@@ -80,7 +80,12 @@ def test_a_union_resumes_behind_its_cursor_and_only_its_own(
     rest = list(client.call("StreamMembers", {**request, "cursor": first.cursor}))
     assert numbers([member.id for message in [first, *rest] for member in message.members]) == "015678"
     assert rest[-1].totals.member_count == 6
-    for other in ({"excludeAudienceIds": [audiences["even"]]}, {"partition": {"index": 0, "count": 1}}):
+    others: list[dict[str, Any]] = [
+        {"excludeAudienceIds": [audiences["even"]]},
+        {"partition": {"index": 0, "count": 1}},
+        {"purpose": "ads"},
+    ]
+    for other in others:
         wrong = {**request, **other, "cursor": first.cursor}
         assert refused(lambda wrong=wrong: client.call("StreamMembers", wrong)).info.reason == "INVALID_PAGE_TOKEN"
 
@@ -110,6 +115,21 @@ def test_what_cannot_be_combined_is_named_by_its_place(
     for request, place in wrong:
         refusal = refused(lambda request=request: client.call("StreamMembers", request))
         assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [place])
+
+
+def test_what_is_too_large_together_is_refused_with_its_place(client: Client, refused: Refused) -> None:
+    large = [
+        client.create(
+            name=f"large {n}", filter=contact_filter(n={"$nin": [f"{n}{'x' * 900}{k}" for k in range(600)]})
+        ).id
+        for n in range(2)
+    ]
+    for request, place in (
+        ({"audienceIds": large}, "audience_ids"),
+        ({"audienceId": large[0], "excludeAudienceIds": large[1:]}, "audience_id"),
+    ):
+        refusal = refused(lambda request=request: client.call("StreamMembers", request))
+        assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", [place])
 
 
 def test_another_orgs_audience_is_neither_joined_nor_left_out(
@@ -153,7 +173,9 @@ def test_all_audiences_of_a_request_are_as_of_one_moment(
     days = itertools.count(1)
     compiler = FilterCompiler(["contact"], clock=lambda: datetime(2026, 1, next(days), tzinfo=UTC))
     store = service.store
-    populations = Populations(Audiences(store.segments, compiler), store.members, ReadySnapshots(store.snapshots))
+    populations = Populations(
+        Audiences(store.segments, compiler), store.members, ReadySnapshots(store.snapshots, store.members)
+    )
     call = Call(Caller("tester", org, frozenset()), Deadline.after(20))
     choice = populations.choose(call, Selection(name, exclude_audience_ids=[name]))
     candidates = choice.candidates
@@ -161,23 +183,34 @@ def test_all_audiences_of_a_request_are_as_of_one_moment(
     assert choice.reasons["excluded"].node == Or((candidates.node,))
 
 
+@pytest.mark.parametrize("how", ["read", "looked up"])
 def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
-    service: Service, org: str, client: Client, insert: Insert, refused: Refused
+    service: Service,
+    org: str,
+    client: Client,
+    insert: Insert,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
+    if how == "looked up":
+        monkeypatch.setattr(subscribers, "_MOST_ADDRESSES", 0)
     insert(
         [
             {"id": "fine", "data": {"email": "fine@example.com", "phone": "+14155550100", "status": "active"}},
             {"id": "gone", "data": {"status": "unsubscribed"}},
             {"id": "back", "data": {"email": "back@example.com", "status": "bounced"}},
             {"id": "case", "data": {"email": " Case@Example.com "}},
+            {"id": "asis", "data": {"email": ["x@example.com", "As@It.Is"]}},
             {"id": "both", "data": {"email": "both@example.com", "status": "unsubscribed"}},
             {"id": "text", "data": {"phone": "+1 (415) 555-0101", "email": "text@example.com"}},
             {"id": "wait", "data": {"email": "wait@example.com"}},
             {"id": "away", "state": "archived", "data": {"status": "bounced"}},
         ]
     )
-    subscribers = [
+    records = [
         {"email": "case@example.com", "channel": "email", "status": "bounced"},
+        {"email": "As@It.Is", "channel": "email", "status": "bounced"},
         {"email": "both@example.com", "channel": "email", "status": "complained"},
         {"email": "both@example.com", "channel": "email", "status": "unsubscribed"},
         {"phone": "+14155550101", "channel": "sms", "status": "unsubscribed"},
@@ -185,23 +218,56 @@ def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
         {"email": "wait@example.com", "channel": "email", "status": "pending"},
         {"channel": "email", "status": "unsubscribed"},
     ]
-    service.insert(org, [{"data": data} for data in subscribers], "subscriber")
-    service.insert(org, [{"state": "deleted", "data": {**subscribers[0], "email": "fine@example.com"}}], "subscriber")
-    service.insert(f"{org}2", [{"data": {**subscribers[0], "email": "fine@example.com"}}], "subscriber")
+    service.insert(org, [{"data": data} for data in records], "subscriber")
+    service.insert(org, [{"state": "deleted", "data": {**records[0], "email": "fine@example.com"}}], "subscriber")
+    service.insert(f"{org}2", [{"data": {**records[0], "email": "fine@example.com"}}], "subscriber")
     if service.kind == "embedded":
         refusal = refused(lambda: client.call("StreamMembers", {"filter": contact_filter(), "purpose": "email"}))
         assert refusal.info.reason == "UNSUPPORTED_BY_STORE"
         return
     expected: dict[str, tuple[set[str], dict[str, int]]] = {
-        "email": ({"fine", "text", "wait"}, {"complained": 1, "bounced": 2, "unsubscribed": 1}),
-        "sms": ({"fine", "back", "case", "wait"}, {"complained": 0, "bounced": 0, "unsubscribed": 3}),
-        "ads": ({"fine", "back", "case", "wait"}, {"complained": 1, "unsubscribed": 2}),
+        "email": ({"fine", "text", "wait"}, {"complained": 1, "bounced": 3, "unsubscribed": 1}),
+        "sms": ({"fine", "back", "case", "asis", "wait"}, {"complained": 0, "bounced": 0, "unsubscribed": 3}),
+        "ads": ({"fine", "back", "case", "asis", "wait"}, {"complained": 1, "unsubscribed": 2}),
     }
     for purpose, (members, left_out) in expected.items():
         request = {"filter": contact_filter(), "purpose": purpose}
         assert {found.removeprefix("contact-") for found in client.members(**request)} == members
         assert exclusions(client, **request) == left_out
         assert len(members) + sum(left_out.values()) == len(client.members(filter=contact_filter()))
+
+
+ADDRESSES: list[Any] = ["a@b.c", " A@B.C\t", "x@y.z", "", " ", None, 7, 7.0, True, ["a@b.c", 7], [["x@y.z"]], {}]
+ADDRESSES += [[], [None], {"of": "a@b.c"}, [{"of": 1}], "+1 (415) 555", "+1415555", "a" * 2_000, "a\0b", "/a@b.c/"]
+
+
+@pytest.mark.parametrize("texts_alone", [True, False])
+def test_addresses_read_leave_out_whom_a_look_leaves_out(
+    real_service: Service, monkeypatch: pytest.MonkeyPatch, texts_alone: bool
+) -> None:
+    org = f"addresses{texts_alone}"
+    client = real_service.client(org)
+    ids = real_service.insert(org, [{"data": {"email": value, "phone": value}} for value in ADDRESSES] + [{}])
+    texts = [value for value in ADDRESSES if isinstance(value, str | None)]
+    for number, value in enumerate(texts if texts_alone else ADDRESSES):
+        channel, path = [("email", "email"), ("sms", "phone")][number % 2]
+        status = ["complained", "unsubscribed", "active"][number % 3]
+        record = {"data": {path: value, "channel": channel, "status": status}}
+        real_service.insert(org, [record], "subscriber")
+    request = {"filter": contact_filter(), "purpose": "ads"}
+    read = client.members(**request), exclusions(client, **request)
+    monkeypatch.setattr(subscribers, "_MOST_ADDRESSES", 0)
+    assert read == (client.members(**request), exclusions(client, **request))
+    assert 0 < len(read[0]) < len(ids)
+
+
+def test_addresses_that_take_long_to_find_are_looked_up(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = real_service.client("hurried")
+    real_service.insert("hurried", [{"data": {"email": "a@b.c"}}, {"data": {"email": "x@y.z"}}])
+    data = {"email": "a@b.c", "channel": "email", "status": "unsubscribed"}
+    real_service.insert("hurried", [{"data": data}], "subscriber")
+    monkeypatch.setattr(subscribers, "_READ_SECONDS", 0)
+    assert len(client.members(filter=contact_filter(), purpose="ads")) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 64])
@@ -211,6 +277,15 @@ def test_parts_are_disjoint_complete_and_in_balance(client: Client, insert: Inse
     parts = [client.members(**request, partition={"index": index, "count": count}) for index in range(count)]
     assert list(itertools.chain(*parts)) == client.members(**request)
     assert max(map(len, parts)) <= 200 // count + 1
+
+
+def test_parts_of_one_audience_in_other_numbers_are_cut_anew(client: Client, insert: Insert) -> None:
+    ids = insert([{"id": f"{n:02}"} for n in range(30)])
+    for count in (2, 3, 2):
+        partitions = [{"index": index, "count": count} for index in range(count)]
+        parts = [client.members(filter=contact_filter(), partition=partition) for partition in partitions]
+        assert list(itertools.chain(*parts)) == ids
+        assert {len(part) for part in parts} == {30 // count}
 
 
 def test_parts_of_few_members_or_none_are_complete_too(client: Client, insert: Insert) -> None:

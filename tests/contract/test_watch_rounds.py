@@ -79,7 +79,7 @@ class Tracked:
         sealer = TokenSealer(b"key")
         audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
         keeping = Keeping(timedelta(days=7), 10)
-        starts = Starts(self.store.starts, ReadySnapshots(self.store.snapshots))
+        starts = Starts(self.store.starts, ReadySnapshots(self.store.snapshots, self.store.members))
         watching = Watching(
             self.store.watches, self.store.ledger, starts, audiences, sealer, keeping, lambda: None, Bell()
         )

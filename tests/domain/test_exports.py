@@ -58,7 +58,7 @@ def call(until: float | None = None) -> Call:
 
 def exports(members: Any) -> Exports:
     audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
-    ready = ReadySnapshots(None)  # type: ignore[arg-type]
+    ready = ReadySnapshots(None, members)  # type: ignore[arg-type]
     return Exports(members, Populations(audiences, members, ready), ready, TokenSealer(b"key"))
 
 

@@ -15,6 +15,7 @@ from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.tokens import TokenSealer
+from audience_service.mongo import checks
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.segments import MongoSegments
@@ -50,10 +51,11 @@ class UseCases:
     """The use cases on a database whose commands are listened to."""
 
     def __init__(self, database: Any, org: str) -> None:
-        segments, checks, sealer = MongoSegments(database), MongoChecks(database), TokenSealer(b"key")
+        segments, judges, sealer = MongoSegments(database), MongoChecks(database), TokenSealer(b"key")
+        self.judge = judges.judge
         audiences = Audiences(segments, FilterCompiler(DATATYPES))
-        self.checks = Checks(checks, segments, audiences, sealer, DATATYPES)
-        self.explanations = MembershipExplanations(checks, audiences)
+        self.checks = Checks(judges, segments, audiences, sealer, DATATYPES)
+        self.explanations = MembershipExplanations(judges, audiences)
         self.overlaps = Overlaps(MongoMembers(database), audiences)
         self.call = Call(Caller("tester", org, frozenset()), Deadline.after(30))
 
@@ -112,6 +114,37 @@ def test_an_explanation_is_one_command_and_one_for_the_moments_to_come(listened:
     timed = Selection(filter=Filter("contact", {"$or": [{"at": recent}, {"at": {"$not": recent}}]}))
     assert commands.of(lambda: cases.explanations.explain(cases.call, timed, ids[0])) == [JUDGED, JUDGED]
     assert commands.of(lambda: cases.explanations.explain(cases.call, timed, ids[1])) == [JUDGED]
+
+
+def test_of_many_moments_twice_as_many_are_judged_by_each_further_command(listened: Any, real_service: Service) -> None:
+    commands, cases, _, _ = listened
+    visits = [datetime.now(UTC) + timedelta(days=day) for day in range(100)]
+    [often] = real_service.insert(cases.call.org, [{"data": {"visits": visits}}])
+    recent = {"$gte": {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}}
+    timed = Selection(filter=Filter("contact", {"visits": recent}))
+    sent = commands.of(lambda: cases.explanations.explain(cases.call, timed, often))
+    assert sent == [JUDGED] * 6
+    flip = cases.explanations.explain(cases.call, timed, often).truth.flip_time
+    assert timedelta(0) < flip - (visits[-1] + timedelta(days=30)) <= timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "commands"),
+    [("_COMMAND_BYTES", 10, 3), ("_COMMAND_BYTES", 45_000, 2), ("_COMMAND_BYTES", 70_000, 1), ("_MOST_FACETS", 2, 2)],
+)
+def test_as_many_audiences_are_judged_by_one_command_as_fit_it(
+    listened: Any, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, commands: int
+) -> None:
+    listener, cases, ids, _ = listened
+    large = Filter("contact", {"n": {"$nin": ["x" * 1_000] * 20}})
+    populations = [FilterCompiler(DATATYPES).compile(large)] * 3
+    monkeypatch.setattr(checks, limit, value)
+
+    def judge() -> None:
+        judged = cases.judge(cases.call.org, "contact", populations, ids, (), cases.call.deadline)
+        assert [len(members) for members in judged.members if isinstance(members, frozenset)] == [1_000] * 3
+
+    assert listener.of(judge) == [JUDGED] * commands
 
 
 def test_an_overlap_reads_all_its_audiences_by_one_command(listened: Any) -> None:

@@ -15,6 +15,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.contact_list import ContactList
 from audience_service.domain.errors import StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.purposes import suppressed
 from audience_service.domain.snapshot import Snapshot, SnapshotState
 from audience_service.mongo.instants import has_instants, instant_of
 from audience_service.mongo.snapshot_rows import MongoFrozen
@@ -71,8 +72,9 @@ class Database:
         return self._answer
 
 
-def freeze(database: Any, population: CompiledFilter | ContactList) -> Any:
-    return MongoFrozen(database).freeze("acme", SNAPSHOT, population, {}, Deadline.after(10))
+def freeze(database: Any, population: CompiledFilter | ContactList, purpose: str = "") -> Any:
+    reasons = suppressed("contact", purpose)
+    return MongoFrozen(database).freeze("acme", SNAPSHOT, population, reasons, Deadline.after(10))
 
 
 EVERYONE = CompiledFilter("contact", {"state": {"$ne": "deleted"}})
@@ -88,6 +90,12 @@ def test_a_replica_set_is_asked_for_one_instant() -> None:
     assert command["pipeline"][-1]["$merge"]["whenMatched"] == "fail"
     assert (frozen.one_instant, frozen.read_at) == (True, MOMENT)
     assert (frozen.count, frozen.digest) == (2, "00000001ffffffff")
+
+
+def test_who_may_not_be_reached_is_looked_up_as_of_that_instant() -> None:
+    database = Database("RSPrimary", {"cursor": {"atClusterTime": Timestamp(1, 1)}})
+    assert freeze(database, EVERYONE, "email").one_instant
+    assert "'from': 'subscriber'" in str(database.commands[0]["pipeline"])
 
 
 def test_a_standalone_is_not() -> None:

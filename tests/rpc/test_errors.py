@@ -6,7 +6,7 @@ import pytest
 
 from audience_service.domain import errors
 from audience_service.domain.errors import AudienceError
-from audience_service.domain.places import located
+from audience_service.domain.located import located
 from audience_service.pb.audience.v1.error_reason_pb2 import ErrorReason
 from audience_service.rpc.errors import code_of
 

@@ -86,7 +86,7 @@ class Harness:
             Insights(members, audiences, Baselines(0), 0),
         )
         partitions = Partitions(members, members, members)
-        populations = Populations(audiences, members, ReadySnapshots(None))  # type: ignore[arg-type]
+        populations = Populations(audiences, members, ReadySnapshots(None, members))  # type: ignore[arg-type]
         sealer = TokenSealer(b"key")
         membership = MembershipServicer(
             Membership(members, populations, partitions, sealer),

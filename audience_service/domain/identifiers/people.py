@@ -28,13 +28,13 @@ def bare_name(value: Any, _: Home = NOWHERE) -> str | None:
 def whole_name(value: Any, _: Home = NOWHERE) -> str | None:
     """Lower case, composed (NFC), with what is inside."""
     text = _composed(read_text(value).lower())
-    return text if _has_letter(text) else None
+    return text if _is_name(text) else None
 
 
 def plain_name(value: Any, _: Home = NOWHERE) -> str | None:
     """As it stands, composed (NFC), if it has no more than 35 characters."""
     text = _composed(read_text(value))
-    return text if len(text) <= _PLAIN_NAME_LENGTH and _has_letter(text) else None
+    return text if len(text) <= _PLAIN_NAME_LENGTH and _is_name(text) else None
 
 
 def birth_year(value: Any, _: Home = NOWHERE) -> str | None:
@@ -78,6 +78,11 @@ def _born(value: Any) -> date | None:
 
 def _composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
+
+
+def _is_name(text: str) -> bool:
+    """Whether it has a letter, and no control characters, which nobody's name has and a plain one would bring along."""
+    return _has_letter(text) and not any(unicodedata.category(c) == "Cc" for c in text)
 
 
 def _has_letter(text: str) -> bool:

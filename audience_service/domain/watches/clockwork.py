@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import of_node
 from audience_service.domain.filters.dates import iso_text, ordered
@@ -68,7 +69,7 @@ def passages(population: Population, since: datetime, until: datetime) -> list[D
     return found
 
 
-def next_passage(population: Population, moment: datetime, dated: Dated) -> datetime | None:
+def next_passage(population: Population, moment: datetime, dated: Dated, deadline: Deadline) -> datetime | None:
     """When time may next move anybody: at that moment or later, never sooner; None where time moves nobody."""
     if not isinstance(population, CompiledFilter) or not any(_places(population.node)):
         return None
@@ -76,7 +77,7 @@ def next_passage(population: Population, moment: datetime, dated: Dated) -> date
     for ahead in AHEAD:
         records = dated(passages(population, moment, moment + ahead), paths)
         if len(records) < LOOKED_AT:
-            horizon = Horizon(moment, ahead)
+            horizon = Horizon(moment, deadline, ahead)
             moments = [found for record in records for found in horizon.outlook(population.node, record).moments]
             return min([*moments, moment + ahead])
     return moment + AHEAD[-1]

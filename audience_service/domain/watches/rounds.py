@@ -198,7 +198,7 @@ class Rounds:
             within = [{**condition, **among} for condition in conditions]
             return self._ledger.dated(call.org, members.datatype, within, paths, LOOKED_AT, call.deadline)
 
-        passage = foreseen if among and not look.changes.keys else next_passage(members, at, dated)
+        passage = foreseen if among and not look.changes.keys else next_passage(members, at, dated, call.deadline)
         if among and foreseen and passage:
             passage = min(foreseen, passage)
         return Outlook(at, passage, ticks_unseen(members), follows(members))

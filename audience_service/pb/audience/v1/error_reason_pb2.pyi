@@ -190,7 +190,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "SNAPSHOT_NOT_READY", "domain": "audience",
          "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
     """
-    WATCH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 31
+    TOO_MANY_SNAPSHOTS: _ErrorReason.ValueType  # 31
+    """TOO_MANY_SNAPSHOTS: the server makes as many snapshots, or has as many waiting for their turn, as it may; retry
+    after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+        {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience", "metadata": {"limit": "64"}}
+    """
+    WATCH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 32
     """WATCH_TOKEN_EXPIRED: the events behind a resume token are not there any more; watch again without it, and read who
     is in anew. The metadata says why they are not. OUT_OF_RANGE.
 
@@ -371,7 +377,13 @@ SNAPSHOT_NOT_READY: ErrorReason.ValueType  # 30
     {"reason": "SNAPSHOT_NOT_READY", "domain": "audience",
      "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
 """
-WATCH_TOKEN_EXPIRED: ErrorReason.ValueType  # 31
+TOO_MANY_SNAPSHOTS: ErrorReason.ValueType  # 31
+"""TOO_MANY_SNAPSHOTS: the server makes as many snapshots, or has as many waiting for their turn, as it may; retry
+after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+    {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience", "metadata": {"limit": "64"}}
+"""
+WATCH_TOKEN_EXPIRED: ErrorReason.ValueType  # 32
 """WATCH_TOKEN_EXPIRED: the events behind a resume token are not there any more; watch again without it, and read who
 is in anew. The metadata says why they are not. OUT_OF_RANGE.
 

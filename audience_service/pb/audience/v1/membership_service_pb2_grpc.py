@@ -137,9 +137,10 @@ class MembershipServiceServicer:
 
     def CreateSnapshot(self, request, context):
         """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-        that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
-        its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+        that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
+        GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
+        failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+        TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,8 +161,8 @@ class MembershipServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSnapshot(self, request, context):
-        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
-        SNAPSHOT_NOT_FOUND.
+        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
+        had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

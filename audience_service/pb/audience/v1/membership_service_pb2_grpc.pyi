@@ -58,17 +58,18 @@ class MembershipServiceStub:
     """
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]
     """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-    that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
-    its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+    that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
+    GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
+    failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+    TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
     """
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.GetSnapshotRequest, _membership_service_pb2.Snapshot]
     """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND."""
     ListSnapshots: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ListSnapshotsRequest, _membership_service_pb2.ListSnapshotsResponse]
     """ListSnapshots lists the org's snapshots, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.DeleteSnapshotRequest, _membership_service_pb2.Snapshot]
-    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
-    SNAPSHOT_NOT_FOUND.
+    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
+    had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
     """
     DiffSnapshots: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.DiffSnapshotsRequest, _membership_service_pb2.DiffSnapshotsResponse]
     """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
@@ -122,17 +123,18 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     """
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
     """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-    that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
-    its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+    that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
+    GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
+    failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+    TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
     """
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.GetSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
     """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND."""
     ListSnapshots: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ListSnapshotsRequest, _membership_service_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
     """ListSnapshots lists the org's snapshots, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.DeleteSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
-    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
-    SNAPSHOT_NOT_FOUND.
+    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
+    had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
     """
     DiffSnapshots: _aio.UnaryStreamMultiCallable[_membership_service_pb2.DiffSnapshotsRequest, _membership_service_pb2.DiffSnapshotsResponse]  # type: ignore[assignment]
     """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
@@ -213,9 +215,10 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
         """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-        that is CREATING where the deadline comes first: making it goes on, and GetSnapshot tells its end. Repeated with
-        its request_id it answers with the same snapshot, made anew where it had failed. Errors: INVALID_FIELD,
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+        that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
+        GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
+        failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+        TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -240,8 +243,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.DeleteSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
-        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Errors:
-        SNAPSHOT_NOT_FOUND.
+        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
+        had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -1,4 +1,4 @@
-"""Places in requests, as errors name them."""
+"""Places in errors, as they read from the request."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
