@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench bench-indexes bench-sampling bench-parts bench-cancel bench-traffic lock clean
+.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-traffic lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-sampling: install ## Measure how often sampled intervals hold: make bench-
 
 bench-traffic: install ## Count the bytes between service and database: make bench-traffic URI=mongodb://... [CONTACTS=...]
 	$(BIN)/python -m bench.traffic --uri "$(URI)" --contacts "$(CONTACTS)"
+
+bench-watch: install ## Measure the time from a write to its event, and what looks cost: make bench-watch URI=mongodb://...
+	$(BIN)/python -m bench.watch --uri "$(URI)"
 
 bench-parts: install ## Measure the balance of parts that four workers read: make bench-parts URI=mongodb://...
 	$(BIN)/python -m bench.parts --uri "$(URI)"

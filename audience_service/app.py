@@ -5,6 +5,7 @@ import hashlib
 import os
 import signal
 import threading
+from datetime import timedelta
 
 import structlog
 
@@ -37,6 +38,13 @@ from audience_service.domain.snapshots import Snapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
+from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.held import Pace
+from audience_service.domain.watches.rounds import Rounds
+from audience_service.domain.watches.starts import Starts
+from audience_service.domain.watches.tracker import Tracker
+from audience_service.domain.watches.watching import Keeping, Watching
+from audience_service.domain.watches.workers import Workers
 from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
@@ -96,6 +104,23 @@ class App:
             store.snapshots, ready, populations, self._maker, sealer, _waiting_for_snapshots(settings)
         )
         partitions = Partitions(store.partitions, store.slices, store.members)
+        asked, told = Bell(), Bell()
+        retention = timedelta(seconds=settings.watch_retention_seconds)
+        keeping = Keeping(retention, settings.watch_checkpoint_seconds)
+        rounds = Rounds(store.watches, store.ledger, audiences, told, retention)
+        self._feed = store.changes(asked.ring)
+        pace = Pace(settings.watch_poll_seconds, settings.watch_lease_seconds)
+        self._workers = Workers(Tracker(store.watches, rounds, self._feed, pace), asked)
+        watching = Watching(
+            store.watches,
+            store.ledger,
+            Starts(store.starts, ready),
+            audiences,
+            sealer,
+            keeping,
+            self._workers.ask,
+            told,
+        )
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
@@ -123,6 +148,7 @@ class App:
                 snapshots,
                 SnapshotDifferences(store.differences, ready, sealer),
                 Exports(store.members, populations, ready, sealer),
+                watching,
             ),
         )
         self._store = store
@@ -144,6 +170,7 @@ class App:
         self.server.start()
         self._watcher.start()
         self._sweeper.start()
+        self._workers.start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Drain and close."""
@@ -151,6 +178,8 @@ class App:
         self.server.stop(grace_seconds)
         self._maker.close()
         self._watcher.join()
+        self._workers.stop()
+        self._feed.close()
         self._store.close()
 
     def _watch_store(self) -> None:

@@ -63,6 +63,14 @@ class Settings(BaseSettings):
     snapshot_lease_seconds: float = Field(
         30.0, gt=0, description="how long after its process was last heard of a snapshot that is being made is given up"
     )
+    watch_poll_seconds: float = Field(2.0, gt=0, description="how often a watched audience is looked at for changes")
+    watch_lease_seconds: float = Field(
+        15.0, gt=0, description="how long after its process died a watched audience is left untracked"
+    )
+    watch_checkpoint_seconds: float = Field(10.0, gt=0, description="how often a watcher is sent a sign at least")
+    watch_retention_seconds: float = Field(
+        604_800.0, ge=3_600, description="how long events are kept, and an audience tracked that nobody watches"
+    )
     reflection: bool = Field(True, description="whether clients may list the services")
     log_format: Literal["text", "json"] = Field("text", description="how log lines look")
 

@@ -211,7 +211,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         return done.stdout
 
     methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 30
+    assert len(methods) == 31
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
@@ -250,11 +250,16 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "DiffSnapshots": {"fromId": snapshot.id, "toId": snapshot.id},
         "DeleteSnapshot": {"id": snapshot.id},
     }
-    assert {name.rpartition("/")[2] for name in methods} == set(requests)
+    assert {name.rpartition("/")[2] for name in methods} == {*requests, "WatchMembership"}
     paths = {name.rpartition("/")[2]: name for name in methods}
     if service.kind == "embedded":
         del requests["ExplainFilter"]  # it has no plans
         del requests["GetInsights"]  # it refuses that one
+    endless = [*curl, *headers, "-d", json.dumps({"audienceId": static.id}), f"{address}/{paths['WatchMembership']}"]
+    with subprocess.Popen(endless, stdout=subprocess.PIPE) as watching:  # noqa: S603
+        assert watching.stdout
+        assert watching.stdout.read(1) == b"{"
+        watching.terminate()
     for rpc, request in requests.items():
         assert buf(*headers, "-d", json.dumps(request), f"{address}/{paths[rpc]}").startswith("{"), rpc
 

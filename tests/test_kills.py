@@ -68,6 +68,9 @@ def victim(uri: str, database: str) -> Iterator[tuple[Client, subprocess.Popen[s
         "AUDIENCE_DATABASE": database,
         "AUDIENCE_JWT_KEY": KEY,
         "AUDIENCE_SNAPSHOT_LEASE_SECONDS": "0.5",
+        "AUDIENCE_WATCH_LEASE_SECONDS": "1",
+        "AUDIENCE_WATCH_POLL_SECONDS": "0.1",
+        "AUDIENCE_WATCH_CHECKPOINT_SECONDS": "0.2",
     }
     bearer = mint(conftest.test_settings(), org=ORG, subject="tester")
     with serving(**settings) as (process, address, _), grpc.insecure_channel(address) as channel:

@@ -113,6 +113,7 @@ def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> 
             ("ListAudiencesOfContact", {"contactId": "contact-1"}),
             ("ExplainMembership", {"filter": EVERYONE, "contactId": "contact-1"}),
             ("GetSegment", {"id": "segment-1"}),
+            ("WatchMembership", {"audienceId": "segment-1"}),
             ("CreateSegment", {"segment": {"name": "x", "filter": EVERYONE}}),
         ):
             refusal = refused(lambda rpc=rpc, request=request: client.call(rpc, request))

@@ -115,7 +115,7 @@ class Audiences:
         that is no segment.
         """
         known = {audience.id: audience for audience in audiences}
-        level = [*(_filter_of(audience) for audience in known.values()), *filters]
+        level = [*(filter_of(audience) for audience in known.values()), *filters]
         for _ in range(Limits().audience_depth):
             inside = frozenset().union(*(audience_references(written.where) for written in level))
             if not (wanted := sorted(inside - known.keys())):
@@ -123,8 +123,13 @@ class Audiences:
             # One that cannot be used is told of where it stands, by whoever looks for it there.
             found = self._read(call, wanted, AudienceNotFound, UnusableAudience)
             known.update(found)
-            level = [_filter_of(audience) for audience in found.values()]
+            level = [filter_of(audience) for audience in found.values()]
         return Audiences(self._segments, self._compiler, self._listed, known)
+
+    @property
+    def known(self) -> Mapping[str, Audience]:
+        """The audiences that are known, by id."""
+        return self._known
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -155,7 +160,7 @@ class Audiences:
     def named(self, call: Call, audience_id: str) -> NamedAudience:
         """The audience of an id. Raises AudienceNotFound, UnusableAudience."""
         found = self.find(call, audience_id)
-        return NamedAudience(found.id, found.name, found.version, _filter_of(found), self.members_of(call, found))
+        return NamedAudience(found.id, found.name, found.version, filter_of(found), self.members_of(call, found))
 
     def find(self, call: Call, audience_id: str) -> Audience:
         """The audience of an id, as it is stored. Raises AudienceNotFound, UnusableAudience."""
@@ -263,7 +268,7 @@ def as_shown(stored: Filter) -> Filter:
     return replace(stored, exact=not fits_struct(stored.where or {}))
 
 
-def _filter_of(audience: Audience) -> Filter:
+def filter_of(audience: Audience) -> Filter:
     """What decides who is in an audience: of a list the datatype alone, since a static segment's filter is history."""
     static = isinstance(audience, Segment) and audience.type is SegmentType.STATIC
     return Filter(audience.filter.datatype, None) if static else audience.filter

@@ -30,6 +30,7 @@
     ├── AudienceInUse
     ├── UnusableAudience
     ├── SnapshotNotReady
+    ├── WatchTokenExpired
     ├── TooManyStreams             retry later
     ├── TooManySnapshots           retry later
     ├── StoreUnavailable           retry later
@@ -67,15 +68,12 @@ class AudienceError(Exception):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.violations = violations
-        self.metadata = dict(metadata or {})
+        self.message, self.violations, self.metadata = message, violations, dict(metadata or {})
 
     def __str__(self) -> str:
         """The message and the first place that it is about."""
-        if not self.violations:
-            return self.message
-        return f"{self.message}: {self.violations[0].field}: {self.violations[0].description}"
+        first = [f": {violation.field}: {violation.description}" for violation in self.violations[:1]]
+        return "".join([self.message, *first])
 
 
 class InvalidArgument(AudienceError):
@@ -261,6 +259,12 @@ class SnapshotNotReady(AudienceError):
     """The snapshot is still being made, or failed."""
 
     reason = "SNAPSHOT_NOT_READY"
+
+
+class WatchTokenExpired(AudienceError):
+    """The events behind a resume token are not there any more."""
+
+    reason = "WATCH_TOKEN_EXPIRED"
 
 
 class TooManyStreams(AudienceError):

@@ -30,13 +30,14 @@ class Outlook:
 
 
 class Horizon:
-    """The ten years from a moment on. Keeps how the relative dates in them move, of however many nodes and records.
+    """The years from a moment on. Keeps how the relative dates in them move, of however many nodes and records.
 
     To find how one moves takes up to some seconds where it is made of many others, and a filter may hold hundreds.
     """
 
-    def __init__(self, since: datetime, deadline: Deadline) -> None:
+    def __init__(self, since: datetime, deadline: Deadline, ahead: timedelta = HORIZON) -> None:
         self._since = since
+        self._until = since + ahead
         self._deadline = deadline
         self._moving: dict[str, MovingDate] = {}
 
@@ -57,7 +58,7 @@ class Horizon:
         key = repr(written)
         if key not in self._moving:
             self._deadline.check()
-            self._moving[key] = MovingDate(written, self._since, self._since + HORIZON)
+            self._moving[key] = MovingDate(written, self._since, self._until)
         return self._moving[key].passing(value)
 
 

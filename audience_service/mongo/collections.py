@@ -30,6 +30,18 @@ PARTITIONS = "audience_partition"
 """Where populations are cut into parts: {_id: sk, sk: "<org>/audience_partition/<digest>/<count>", keys, used_at,
 expire_at}; a part ends with a key, up to the last, which has no end."""
 
+WATCHES = "audience_watch"
+"""Watched audiences, one record each: {_id: sk, sk: "<org>/audience_watch/<audience>", audience, wanted_until, lease,
+lease_until, generation, seq, as_of, definition, failure, garbage}; domain/watches/watch.py says what they mean."""
+
+LEDGER = "audience_ledger"
+"""Who entered and exited: {_id: "<generation>/<seq in 12 digits>", seq, pk, sk, change, cause, at}; pk and sk are the
+record's own."""
+
+TRACKED = "audience_tracked"
+"""Who is in by the ledger: {_id: "<generation>/<sk>", pk, sk, member, seq}; who has exited stays, with `member` false.
+`seq` is the event that says so, 0 of those who were in when the generation began."""
+
 SUBSCRIBERS = "subscriber"
 """The platform's records of who may be reached: {data: {email, phone, channel, status}}."""
 

@@ -6,7 +6,7 @@ the reason) rather than answered; tests/contract holds the rest to what a real e
 
 import hashlib
 import warnings
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -23,10 +23,12 @@ from audience_service.domain.ports import ContactList, Population, Record
 from audience_service.domain.snapshot import Snapshot
 from audience_service.domain.snapshot_ports import Frozen
 from audience_service.domain.verdicts import Verdicts
+from audience_service.domain.watches.watch import Flip
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import SUBSCRIBERS
 from audience_service.mongo.embedded_refusals import refused, without_suppressed
 from audience_service.mongo.joins import Stages
+from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
@@ -166,6 +168,42 @@ class EmbeddedLists(MongoLists):
         """As on MongoDB, or refused."""
         with refused(population):
             super().freeze(org, contacts, population, deadline)
+
+
+class EmbeddedLedger(MongoLedger):
+    """MongoLedger that refuses what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def record(self, org: str, generation: str, population: Population, deadline: Deadline) -> None:
+        """As on MongoDB, or refused."""
+        with refused(population):
+            super().record(org, generation, population, deadline)
+
+    def differences(
+        self, org: str, generation: str, population: Population, deadline: Deadline
+    ) -> Generator[list[str], None, None]:
+        """As on MongoDB, or refused."""
+        with refused(population):
+            yield from super().differences(org, generation, population, deadline)
+
+    def judge(
+        self, org: str, generation: str, population: Population, keys: Sequence[str], deadline: Deadline
+    ) -> list[Flip]:
+        """As on MongoDB, or refused."""
+        with refused(population):
+            return super().judge(org, generation, population, keys, deadline)
+
+
+class EmbeddedChanges:
+    """The change feed of a store that tells of none."""
+
+    def __init__(self, _: Callable[[], None]) -> None:
+        """Nothing will ever ring."""
+
+    def subscribe(self, org: str, datatype: str) -> None:
+        """Nobody is told of anything."""
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 class EmbeddedFrozen(MongoFrozen):

@@ -6,7 +6,18 @@ from typing import Any
 
 from pymongo.database import Database
 
-from audience_service.mongo.collections import LISTS, PARTITIONS, SEGMENTS, SNAPSHOTS, SUBSCRIBERS, USES, VERSIONS
+from audience_service.mongo.collections import (
+    LEDGER,
+    LISTS,
+    PARTITIONS,
+    SEGMENTS,
+    SNAPSHOTS,
+    SUBSCRIBERS,
+    TRACKED,
+    USES,
+    VERSIONS,
+    WATCHES,
+)
 
 Keys = tuple[tuple[str, int], ...]
 
@@ -56,6 +67,7 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
         Index(
             SUBSCRIBERS, (("sk", 1), ("data.channel", 1), ("data.status", 1)), "all who may not be reached in an org"
         ),
+        Index(WATCHES, (("lease_until", 1),), "watched audiences that no process tracks"),
         Index(PARTITIONS, (("expire_at", 1),), "parts that nobody reads any more are removed", _EXPIRING),
     ]
 
@@ -89,6 +101,7 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
 
     Under one that ignores case, the range of sk that is org "acme" would hold "ACME" too: they must not be served.
     """
-    used = {*datatypes, SEGMENTS, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, SUBSCRIBERS}
+    own = {SEGMENTS, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, WATCHES, LEDGER, TRACKED}
+    used = {*datatypes, *own, SUBSCRIBERS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

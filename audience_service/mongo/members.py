@@ -82,7 +82,7 @@ class MongoMembers:
     ) -> Generator[list[Record], None, None]:
         """One cursor in sk order; closed with the generator."""
         pipeline = read_pipeline(self._database, org, population, deadline, part_between("", until))
-        shown = pipeline.shown_stages(_outermost(paths))
+        shown = pipeline.shown_stages(outermost(paths))
         with running(self._database, pipeline, deadline) as collection:
             cursor = collection.aggregate(
                 [*pipeline.stages(after=after, ordered=True), *shown],
@@ -103,7 +103,7 @@ class MongoMembers:
         return int(answer[0]["n"]) if answer else 0
 
 
-def _outermost(paths: Sequence[str]) -> list[str]:
+def outermost(paths: Sequence[str]) -> list[str]:
     """The paths without those inside another of them, which MongoDB refuses as a collision."""
     kept = {"pk", "sk"}
     return [p for p in dict.fromkeys(paths) if p not in kept and not any(p.startswith(f"{q}.") for q in paths)]

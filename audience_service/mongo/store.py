@@ -1,10 +1,12 @@
 """The store: every repository on one database, and the chores around them."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from pymongo import ReadPreference
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
@@ -24,12 +26,16 @@ from audience_service.domain.ports import (
 )
 from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
 from audience_service.domain.verdicts import CheckRepository
+from audience_service.domain.watches.ports import ChangeFeed, LedgerRepository, StartRepository, WatchRepository
+from audience_service.mongo.changes import MongoChanges
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
 from audience_service.mongo.embedded import (
+    EmbeddedChanges,
     EmbeddedChecks,
     EmbeddedFrozen,
     EmbeddedInsights,
+    EmbeddedLedger,
     EmbeddedLists,
     EmbeddedMembers,
     EmbeddedPlans,
@@ -40,6 +46,7 @@ from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.insights import MongoInsights
 from audience_service.mongo.landmarks import LandmarkReader
+from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.partitions import MongoPartitions
@@ -51,9 +58,11 @@ from audience_service.mongo.snapshot_diff import MongoDifferences
 from audience_service.mongo.snapshot_rows import MongoFrozen
 from audience_service.mongo.snapshot_sweep import SnapshotSweeper
 from audience_service.mongo.snapshots import MongoSnapshots
+from audience_service.mongo.starts import MongoStarts
 from audience_service.mongo.turns import EmbeddedSegments, EmbeddedSnapshots, EmbeddedUses, EmbeddedVersions
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
+from audience_service.mongo.watches import MongoWatches
 
 _LOOK_SECONDS = 10.0
 """What a look at the database's indexes and collections may take: a connection that swallows answers ends no watch."""
@@ -79,6 +88,11 @@ class Store:
     frozen: FrozenRepository
     differences: DifferenceRepository
     sweeper: SnapshotSweeper
+    watches: WatchRepository
+    ledger: LedgerRepository
+    starts: StartRepository
+    changes: Callable[[Callable[[], None]], ChangeFeed]
+    """Makes a process's feed of changes, which calls what it is given when there are any."""
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
@@ -121,6 +135,8 @@ def mongo_store(uri: str, database: str) -> Store:
     connected = connect(uri, database)
     landmarks = LandmarkReader(connected)
     frozen = MongoFrozen(connected)
+    # Whatever the URI says of reads: one that is behind would find changes that are none.
+    primary = connected.with_options(read_preference=ReadPreference.PRIMARY)
     return Store(
         segments=MongoSegments(connected),
         versions=MongoVersions(connected),
@@ -138,6 +154,10 @@ def mongo_store(uri: str, database: str) -> Store:
         frozen=frozen,
         differences=MongoDifferences(connected),
         sweeper=SnapshotSweeper(connected, frozen),
+        watches=MongoWatches(primary),
+        ledger=MongoLedger(primary),
+        starts=MongoStarts(primary),
+        changes=partial(MongoChanges, primary),
         database=connected,
     )
 
@@ -167,5 +187,9 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         frozen=frozen,
         differences=MongoDifferences(database),
         sweeper=SnapshotSweeper(database, frozen),
+        watches=MongoWatches(database),
+        ledger=EmbeddedLedger(database),
+        starts=MongoStarts(database),
+        changes=EmbeddedChanges,
         database=database,
     )

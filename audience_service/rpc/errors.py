@@ -25,6 +25,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.AudienceInUse: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnusableAudience: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SnapshotNotReady: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.WatchTokenExpired: grpc.StatusCode.OUT_OF_RANGE,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManySnapshots: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,

@@ -1,5 +1,6 @@
 """MembershipService on the wire."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -11,6 +12,7 @@ from audience_service.domain.exports import Exports
 from audience_service.domain.membership import Membership
 from audience_service.domain.snapshot_diff import SnapshotDifferences
 from audience_service.domain.snapshots import Snapshots
+from audience_service.domain.watches.watching import Watching
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
 from audience_service.rpc.call import current_call
@@ -30,6 +32,7 @@ from audience_service.rpc.snapshot_codec import (
     encode_snapshot,
     encode_snapshots,
 )
+from audience_service.rpc.watch_codec import encode_watch
 
 
 class MembershipServicer(MembershipServiceServicer):
@@ -43,6 +46,7 @@ class MembershipServicer(MembershipServiceServicer):
         snapshots: Snapshots,
         differences: SnapshotDifferences,
         exports: Exports,
+        watching: Watching,
     ) -> None:
         self._membership = membership
         self._checks = checks
@@ -50,6 +54,7 @@ class MembershipServicer(MembershipServiceServicer):
         self._snapshots = snapshots
         self._differences = differences
         self._exports = exports
+        self._watching = watching
 
     def StreamMembers(
         self, request: pb.StreamMembersRequest, context: grpc.ServicerContext
@@ -62,6 +67,19 @@ class MembershipServicer(MembershipServiceServicer):
         with closing(batches):
             for batch in batches:
                 yield from encode_batches(batch)
+
+    def WatchMembership(
+        self, request: pb.WatchMembershipRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchMembershipResponse]:
+        """Send who enters and exits."""
+        gone = threading.Event()
+        context.add_callback(gone.set)
+        batches = self._watching.watch(
+            current_call(), request.audience_id, request.resume_token, request.snapshot_id, gone.is_set
+        )
+        with closing(batches):
+            for batch in batches:
+                yield encode_watch(batch)
 
     def CheckMembership(
         self, request: pb.CheckMembershipRequest, context: grpc.ServicerContext

@@ -17,6 +17,7 @@ from audience_service.domain.segment import Segment, SegmentQuery, SegmentType
 from audience_service.domain.snapshot import Snapshot, SnapshotQuery, SnapshotState
 from audience_service.domain.snapshot_ports import Lease
 from audience_service.domain.use import AudienceUse, Usage
+from audience_service.domain.watches.watch import Cause, Event
 from audience_service.mongo.embedded import EmbeddedInsights
 from audience_service.mongo.store import Store
 from tests.conftest import Service
@@ -237,3 +238,36 @@ def test_snapshots_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> 
     assert store.members.count(theirs, made.rows, NEVER) == 4
     store.frozen.drop(ours, made.rows_id, NEVER)
     assert store.members.count(theirs, made.rows, NEVER) == 4
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_watches_of_one_audience_and_what_is_recorded_for_them_are_each_orgs_own(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    for org in (ours, theirs):
+        assert store.watches.want(org, "segment-watched-shared", LATER, NEVER).org == org
+        assert store.watches.get(f"{org}x", "segment-watched-shared", NEVER) is None
+    store.ledger.record(ours, f"watch-{ours}", EVERYONE, NEVER)
+    store.ledger.record(theirs, f"watch-{theirs}", EVERYONE, NEVER)
+    for org, other, size in ((ours, theirs, 2), (theirs, ours, 4)):
+        assert list(store.ledger.differences(org, f"watch-{org}", EVERYONE, NEVER)) == []
+        sks = [f"{name}/contact/{key}" for name in (ours, theirs) for key in "abcd"]
+        entered = store.ledger.judge(org, f"watch-{other}", EVERYONE, sks, NEVER)
+        assert [flip.sk for flip in entered] == [f"{org}/contact/{key}" for key in "abcd"[:size]]
+        assert store.ledger.judge(org, f"watch-{org}", of_list(LIST), sks, NEVER) == []
+        event = Event(1, entered[0], Cause.DATA, LATER)
+        with pytest.raises(ValueError, match="another org"):
+            store.ledger.append(other, f"watch-{other}", [event], NEVER)
+        store.ledger.append(org, f"watch-{org}", [event], NEVER)
+        assert store.ledger.read(other, f"watch-{org}", 0, None, 10, NEVER) == []
+        store.ledger.forget(other, f"watch-{org}", datetime(3000, 1, 1, tzinfo=UTC), 10, NEVER)
+        store.ledger.remove(other, f"watch-{org}", NEVER)
+        assert store.ledger.read(org, f"watch-{org}", 0, None, 10, NEVER) == [event]
+        assert list(store.ledger.differences(org, f"watch-{org}", EVERYONE, NEVER)) == []
+        found = store.ledger.passing(org, "contact", [{"state": None}], NEVER)
+        assert [key for keys in found for key in keys] == [flip.sk for flip in entered]
+        dated = store.ledger.dated(org, "contact", [{"state": None}], ["state"], 100, NEVER)
+        assert sorted(record["sk"] for record in dated) == [flip.sk for flip in entered]
+        nobody = Snapshot("snapshot-nobody", "", SnapshotState.READY, "contact", LATER, LATER, "")
+        since = store.starts.differences(org, f"watch-{org}", 0, nobody, "", NEVER)
+        assert [flip.sk for flips, _ in since for flip in flips][1:] == [flip.sk for flip in entered][1:]
+        assert list(store.starts.differences(other, f"watch-{org}", 0, nobody, "", NEVER)) == []

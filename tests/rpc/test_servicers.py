@@ -1,6 +1,7 @@
 """Servicers behind the interceptor, by grpc's own test server: decoding, errors midway, slots, deadlines."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, cast
 
 import grpc
@@ -26,6 +27,8 @@ from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach import Reach
 from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.watching import Keeping, Watching
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.interceptor import CallInterceptor, Method, Timeouts
@@ -84,13 +87,17 @@ class Harness:
         )
         partitions = Partitions(members, members, members)
         populations = Populations(audiences, members, ReadySnapshots(None, members))  # type: ignore[arg-type]
+        sealer = TokenSealer(b"key")
         membership = MembershipServicer(
-            Membership(members, populations, partitions, TokenSealer(b"key")),
-            Checks(members, members, audiences, TokenSealer(b"key"), ["contact"]),
+            Membership(members, populations, partitions, sealer),
+            Checks(members, members, audiences, sealer, ["contact"]),
             MembershipExplanations(members, audiences),
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
+            Watching(
+                members, members, members, audiences, sealer, Keeping(timedelta(days=1), 10), lambda: None, Bell()
+            ),
         )
         wrapped: dict[Any, Any] = {}
         for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):

@@ -36,6 +36,11 @@ class MovingDate:
         ]
         self.passing = cache(self._passing)
 
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """The earliest and the latest that it comes to be."""
+        return min(first for *_, first, _ in self._pieces), max(last for *_, last in self._pieces)
+
     def _passing(self, value: datetime) -> tuple[datetime, ...]:
         """The moments behind `since` at which the date comes to be before, at, or after a value, in order."""
         return tuple(dict.fromkeys(moment for moment in self._sides(value) if moment > self._since))

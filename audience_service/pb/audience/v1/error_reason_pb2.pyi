@@ -196,6 +196,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience", "metadata": {"limit": "64"}}
     """
+    WATCH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 32
+    """WATCH_TOKEN_EXPIRED: the events behind a resume token are not there any more; watch again without it, and read who
+    is in anew. The metadata says why they are not. OUT_OF_RANGE.
+
+        {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
+         "metadata": {"why": "the next events are older than they are kept"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience". Switch on
@@ -375,5 +382,12 @@ TOO_MANY_SNAPSHOTS: ErrorReason.ValueType  # 31
 after the RetryInfo's delay. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience", "metadata": {"limit": "64"}}
+"""
+WATCH_TOKEN_EXPIRED: ErrorReason.ValueType  # 32
+"""WATCH_TOKEN_EXPIRED: the events behind a resume token are not there any more; watch again without it, and read who
+is in anew. The metadata says why they are not. OUT_OF_RANGE.
+
+    {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
+     "metadata": {"why": "the next events are older than they are kept"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1009,6 +1009,115 @@ class DiffTotals(_message.Message):
 Global___DiffTotals: _TypeAlias = DiffTotals  # noqa: Y015
 
 @_typing.final
+class WatchMembershipRequest(_message.Message):
+    """WatchMembershipRequest asks for WatchMembership."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id is the audience to watch, dynamic or static."""
+    resume_token: _builtins.str
+    """resume_token goes on behind the message that carried it. Default from now on, or from snapshot_id on: then the first
+    message has no events, and who is in by then is in already.
+    """
+    snapshot_id: _builtins.str
+    """snapshot_id begins with what has happened since this snapshot, of any audience of the same datatype, and goes on
+    from there: who applies all of it to the snapshot has the members. Not with a resume_token.
+    """
+    def __init__(
+        self,
+        *,
+        audience_id: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+        snapshot_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "resume_token", b"resume_token", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchMembershipRequest: _TypeAlias = WatchMembershipRequest  # noqa: Y015
+
+@_typing.final
+class WatchMembershipResponse(_message.Message):
+    """WatchMembershipResponse is what has happened, or a sign that nothing has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """resume_token goes on behind this message."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___MembershipEvent]:
+        """events are at most 1,000 events, in order. Empty in a checkpoint, of which the first message is one and others come
+        when there have been no events for ten seconds.
+        """
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """as_of is when nothing was missing from the events up to here. Absent where more are known of already."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___MembershipEvent] | None = ...,
+        resume_token: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "events", b"events", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchMembershipResponse: _TypeAlias = WatchMembershipResponse  # noqa: Y015
+
+@_typing.final
+class MembershipEvent(_message.Message):
+    """MembershipEvent is that a record has come to be a member of an audience, or is one no more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the record's id (its pk), `contact-...`."""
+    change: _builtins.str
+    """change is `entered` or `exited`; of one record they alternate."""
+    cause: _builtins.str
+    """cause is `definition` where the audience's filter, or that of an audience in it, was changed since what was found
+    before; `time` where it would not have happened without the passing of time, the record being as it is; `snapshot` where it happened at some time since the snapshot that the watch began from; else
+    `data`.
+    """
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is by when it had happened: when the look at the database began that found it."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        change: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "id", b"id", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MembershipEvent: _TypeAlias = MembershipEvent  # noqa: Y015
+
+@_typing.final
 class ExportIdentifiersRequest(_message.Message):
     """ExportIdentifiersRequest asks for ExportIdentifiers."""
 

@@ -80,6 +80,11 @@ class MembershipServiceStub:
                 request_serializer=audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsResponse.FromString,
                 _registered_method=True)
+        self.WatchMembership = channel.unary_stream(
+                '/audience.v1.MembershipService/WatchMembership',
+                request_serializer=audience_dot_v1_dot_membership__service__pb2.WatchMembershipRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_membership__service__pb2.WatchMembershipResponse.FromString,
+                _registered_method=True)
         self.ExportIdentifiers = channel.unary_stream(
                 '/audience.v1.MembershipService/ExportIdentifiers',
                 request_serializer=audience_dot_v1_dot_membership__service__pb2.ExportIdentifiersRequest.SerializeToString,
@@ -174,6 +179,18 @@ class MembershipServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchMembership(self, request, context):
+        """WatchMembership sends who enters an audience and who exits, for as long as the watcher listens: every event once, in
+        the order of the ledger that they are kept in, to a watcher that resumes with the last token it has received. An
+        event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
+        audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
+        AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
+        INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportIdentifiers(self, request, context):
         """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
         in batches of its size, in the order of the record's sk. The last message carries the readiness counts and nothing
@@ -231,6 +248,11 @@ def add_MembershipServiceServicer_to_server(servicer, server):
                     servicer.DiffSnapshots,
                     request_deserializer=audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsRequest.FromString,
                     response_serializer=audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsResponse.SerializeToString,
+            ),
+            'WatchMembership': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchMembership,
+                    request_deserializer=audience_dot_v1_dot_membership__service__pb2.WatchMembershipRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_membership__service__pb2.WatchMembershipResponse.SerializeToString,
             ),
             'ExportIdentifiers': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportIdentifiers,
@@ -482,6 +504,33 @@ class MembershipService:
             '/audience.v1.MembershipService/DiffSnapshots',
             audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsRequest.SerializeToString,
             audience_dot_v1_dot_membership__service__pb2.DiffSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchMembership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/audience.v1.MembershipService/WatchMembership',
+            audience_dot_v1_dot_membership__service__pb2.WatchMembershipRequest.SerializeToString,
+            audience_dot_v1_dot_membership__service__pb2.WatchMembershipResponse.FromString,
             options,
             channel_credentials,
             insecure,

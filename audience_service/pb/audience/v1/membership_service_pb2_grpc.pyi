@@ -78,6 +78,14 @@ class MembershipServiceStub:
     midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
     STORE_UNAVAILABLE, OUT_OF_TIME.
     """
+    WatchMembership: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.WatchMembershipRequest, _membership_service_pb2.WatchMembershipResponse]
+    """WatchMembership sends who enters an audience and who exits, for as long as the watcher listens: every event once, in
+    the order of the ledger that they are kept in, to a watcher that resumes with the last token it has received. An
+    event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
+    audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
+    AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
+    INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    """
     ExportIdentifiers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]
     """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
     in batches of its size, in the order of the record's sk. The last message carries the readiness counts and nothing
@@ -134,6 +142,14 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     nothing follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also
     midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
     STORE_UNAVAILABLE, OUT_OF_TIME.
+    """
+    WatchMembership: _aio.UnaryStreamMultiCallable[_membership_service_pb2.WatchMembershipRequest, _membership_service_pb2.WatchMembershipResponse]  # type: ignore[assignment]
+    """WatchMembership sends who enters an audience and who exits, for as long as the watcher listens: every event once, in
+    the order of the ledger that they are kept in, to a watcher that resumes with the last token it has received. An
+    event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
+    audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
+    AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
+    INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     ExportIdentifiers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]  # type: ignore[assignment]
     """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
@@ -242,6 +258,20 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         nothing follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also
         midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
         STORE_UNAVAILABLE, OUT_OF_TIME.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchMembership(
+        self,
+        request: _membership_service_pb2.WatchMembershipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.WatchMembershipResponse], _abc.AsyncIterator[_membership_service_pb2.WatchMembershipResponse]]:
+        """WatchMembership sends who enters an audience and who exits, for as long as the watcher listens: every event once, in
+        the order of the ledger that they are kept in, to a watcher that resumes with the last token it has received. An
+        event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
+        audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
+        AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
+        INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,1 @@
+"""Watched audiences: who enters and exits, told once to each watcher, from a ledger."""

@@ -1,0 +1,179 @@
+"""What tracking asks of storage. As in domain/ports.py every method takes the org first, or a Watch, which names it.
+
+But for `claim`, which shares out the watches of all orgs among processes and tells no more than whose they are.
+"""
+
+from collections.abc import Generator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import Population, Record
+from audience_service.domain.snapshot import Snapshot
+from audience_service.domain.watches.watch import Changes, Event, Failure, Flip, Watch
+
+
+class WatchRepository(Protocol):
+    """The watched audiences. A lease, a name that nobody else ever has, is held until it ends or is renewed."""
+
+    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch:
+        """Watch an audience until a moment, or until the later one that is wanted already."""
+
+    def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
+        """The watch, if there is one."""
+
+    def claim(self, lease: str, moment: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:
+        """Lease a watch, of any org, that nobody holds at a moment; answers with its org and audience."""
+
+    def renew(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
+        """Extend a lease; None where somebody else has claimed the watch since, or there is none any more."""
+
+    def release(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
+        """End a lease."""
+
+    def prepare(self, watch: Watch, lease: str, generation: str, deadline: Deadline) -> None:
+        """Name a generation that is about to be recorded: it is garbage until it begins. Raises Overtaken."""
+
+    def begin(
+        self, watch: Watch, lease: str, generation: str, as_of: datetime, definition: str, deadline: Deadline
+    ) -> None:
+        """Go on with a prepared generation, where there is none, before its first event. Raises Overtaken."""
+
+    def advance(self, watch: Watch, seq: int, deadline: Deadline) -> None:
+        """Note that all events of the generation up to `seq` have been applied. Never goes back, whoever says so."""
+
+    def finish(
+        self,
+        watch: Watch,
+        lease: str,
+        seq: int,
+        as_of: datetime,
+        definition: str,
+        deadline: Deadline,
+    ) -> None:
+        """Note that nothing is missing from the events up to `seq` as of a moment. Raises Overtaken."""
+
+    def fail(self, watch: Watch, lease: str, failure: Failure, deadline: Deadline) -> None:
+        """Note that the audience cannot be tracked, until a round finishes. Raises Overtaken."""
+
+    def end(self, watch: Watch, lease: str, moment: datetime, deadline: Deadline) -> None:
+        """End the generation of a watch that is wanted no more at a moment; without any and without garbage, the watch.
+
+        Raises Overtaken, also where it is wanted again.
+        """
+
+    def cleaned(self, watch: Watch, lease: str, generation: str, deadline: Deadline) -> None:
+        """Strike a generation that has been removed off the garbage."""
+
+
+class LedgerRepository(Protocol):
+    """The ledgers, one to a generation, and who is in according to them."""
+
+    def record(self, org: str, generation: str, population: Population, deadline: Deadline) -> None:
+        """Record the members of a population as those of a generation before its first event.
+
+        Only for a generation of which nobody knows yet: where it fails it may go on, and the generation is never used.
+        """
+
+    def differences(
+        self, org: str, generation: str, population: Population, deadline: Deadline
+    ) -> Generator[list[str], None, None]:
+        """The sks of those who are a population's members and not recorded as in, or the reverse, in sk order.
+
+        The database compares; only differences leave it. They are candidates: a record that is written meanwhile may
+        be among them wrongly.
+        """
+
+    def passing(
+        self, org: str, datatype: str, conditions: Sequence[Document], deadline: Deadline
+    ) -> Generator[list[str], None, None]:
+        """The sks of the records of a datatype that meet any of the conditions, each once."""
+
+    def dated(
+        self,
+        org: str,
+        datatype: str,
+        conditions: Sequence[Document],
+        paths: Sequence[str],
+        limit: int,
+        deadline: Deadline,
+    ) -> list[Record]:
+        """Up to `limit` of these records, with what they have at the paths."""
+
+    def judge(
+        self, org: str, generation: str, population: Population, keys: Sequence[str], deadline: Deadline
+    ) -> list[Flip]:
+        """Those of the records with these sks whose membership is another one than recorded, in sk order."""
+
+    def append(self, org: str, generation: str, events: Sequence[Event], deadline: Deadline) -> None:
+        """Append events, one after the other. Raises Overtaken at the first whose number is taken."""
+
+    def apply(self, org: str, generation: str, events: Sequence[Event], deadline: Deadline) -> None:
+        """Record who is in after events, each over what is recorded of an earlier one. Idempotent, in any order."""
+
+    def read(
+        self, org: str, generation: str, after: int, until: int | None, limit: int, deadline: Deadline
+    ) -> list[Event]:
+        """Up to `limit` events behind the number `after`, up to and including `until`, in order and without a gap.
+
+        None where the next one is not there, whatever comes behind it.
+        """
+
+    def forget(self, org: str, generation: str, before: datetime, until: int, deadline: Deadline) -> None:
+        """Remove the events from before a moment, the oldest first, none behind the number `until`."""
+
+    def remove(self, org: str, generation: str, deadline: Deadline) -> None:
+        """Remove all there is of a generation."""
+
+
+class StartRepository(Protocol):
+    """Where watches begin."""
+
+    def differences(
+        self, org: str, generation: str, seq: int, snapshot: Snapshot, after: str, deadline: Deadline
+    ) -> Generator[tuple[list[Flip], str], None, None]:
+        """From a snapshot to who was in by the event `seq`, which has been applied: behind the sk `after`, in sk order.
+
+        In batches, each with the sk that it reaches. Raises Overtaken where events behind `seq` have gone.
+        """
+
+
+class Subscription(Protocol):
+    """What changes among an org's records of a datatype."""
+
+    @property
+    def datatype(self) -> str:
+        """The datatype."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether changes are being told of now."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there are changes to be told of, or some that cannot be told."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that has changed since the last call of `take` can be told."""
+
+    def take(self) -> Changes:
+        """What has changed since the last call; the first ones tell of no more than what changes from then on."""
+
+    def close(self) -> None:
+        """Ask no more."""
+
+
+class ChangeFeed(Protocol):
+    """Tells of changes as they are made, where the deployment does."""
+
+    def subscribe(self, org: str, datatype: str) -> Subscription | None:
+        """Be told of the changes among an org's records from about now on; None where nobody ever is."""
+
+    def close(self) -> None:
+        """End all of it."""
+
+
+class Overtaken(Exception):
+    """Somebody else tracks the audience, or has written to the ledger since; what was found has to be found anew."""

@@ -1,0 +1,114 @@
+"""A watched audience, and the events of its ledger."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Change(StrEnum):
+    """What happened to a contact."""
+
+    ENTERED = "entered"
+    EXITED = "exited"
+
+
+class Cause(StrEnum):
+    """Why it happened, as told by the round that found it."""
+
+    DATA = "data"
+    TIME = "time"
+    """Time alone: with the record as it is, and dates as of the round before, it would not have happened."""
+    SNAPSHOT = "snapshot"
+    """It happened at some time since the snapshot that a watch began from."""
+    DEFINITION = "definition"
+    """The audience's filter, or that of an audience in it, was another one than in the round before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an audience cannot be tracked: an error's reason and message."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How far an audience has been tracked.
+
+    A `generation` is one unbroken stretch of tracking, with a ledger of its own whose events are numbered from 1 on; ""
+    while its members have not been recorded yet. `seq` is the last event that is known to be applied to them, and
+    `as_of` the moment up to which nothing is missing from the events up to `seq`. `definition` is a digest of what the
+    audience was defined by then. `failure` is why it cannot be tracked. `garbage` are generations that have ended, or
+    have never begun, and are to be removed.
+    """
+
+    org: str
+    audience_id: str
+    generation: str
+    seq: int
+    as_of: datetime | None
+    definition: str
+    wanted_until: datetime
+    failure: Failure | None
+    garbage: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The sks of records that have been written since the last time that somebody asked.
+
+    `complete` is whether there were no others; then up to `complete_at`, if that is known, there are none to come.
+    """
+
+    keys: frozenset[str] = frozenset()
+    complete: bool = False
+    complete_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """When a watch is to be looked at again, if nothing else calls for it.
+
+    Up to `looked_at` whatever time has moved has been found. At `next_passage` time may next move somebody; None where
+    it moves nobody. `unforeseen` is whether time may move people at moments that cannot be told in advance. `follows`
+    is the datatype whose changes alone move people; "" where others do, too.
+    """
+
+    looked_at: datetime
+    next_passage: datetime | None = None
+    unforeseen: bool = False
+    follows: str = ""
+    searched_seconds: float = 0.0
+    """How long the look searched for whom to judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a round looks at: everything, or the records that changed, and those whom time may have moved since."""
+
+    changes: Changes = Changes()
+    last: Outlook | None = None
+    """What came of the look before, None to look at everything."""
+
+
+EVERYTHING = Look()
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A record whose membership is another one than was recorded."""
+
+    pk: str
+    sk: str
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A flip as it stands in the ledger. `at` is when the round began that found it, and never falls."""
+
+    seq: int
+    flip: Flip
+    cause: Cause
+    at: datetime

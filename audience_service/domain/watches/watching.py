@@ -1,0 +1,153 @@
+"""The use case of a watcher: the events of an audience, each once, for as long as it listens and from where it was."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.caller import Call
+from audience_service.domain.clock import now
+from audience_service.domain.errors import UnsupportedByStore, UnusableAudience
+from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.ports import LedgerRepository, WatchRepository
+from audience_service.domain.watches.starts import Position, Starts, expired
+from audience_service.domain.watches.watch import Event, Failure, Watch
+
+_BATCH = 1_000
+_POLL_SECONDS = 0.25
+"""How often the watch is looked at for what other processes have found; what this one finds rings the bell."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBatch:
+    """Events in order, and the token to go on behind them; without events a checkpoint.
+
+    `as_of` is when nothing was missing from the events up to here; None where more are known of already.
+    """
+
+    events: Sequence[Event]
+    resume_token: str
+    as_of: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How long an audience is tracked behind the last sign of a watcher, and how often a watcher is sent a sign."""
+
+    wanted: timedelta
+    checkpoint_seconds: float
+
+
+class Watching:
+    """Follows ledgers. `ask` is called when something new is watched, `told` is rung when a round has ended."""
+
+    def __init__(
+        self,
+        watches: WatchRepository,
+        ledger: LedgerRepository,
+        starts: Starts,
+        audiences: Audiences,
+        sealer: TokenSealer,
+        keeping: Keeping,
+        ask: Callable[[], None],
+        told: Bell,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._watches = watches
+        self._ledger = ledger
+        self._starts = starts
+        self._audiences = audiences
+        self._sealer = sealer
+        self._keeping = keeping
+        self._ask = ask
+        self._told = told
+        self._clock = clock
+
+    def watch(
+        self,
+        call: Call,
+        audience_id: str,
+        resume_token: str,
+        snapshot_id: str = "",
+        gone: Callable[[], bool] = lambda: False,
+    ) -> Generator[WatchBatch, None, None]:
+        """Who enters and exits behind the token; since a snapshot; or from now on.
+
+        Ends when the watcher is `gone`, or with an error. Raises AudienceNotFound, UnusableAudience, InvalidArgument,
+        SnapshotNotFound, SnapshotNotReady, InvalidPageToken, WatchTokenExpired; StoreUnavailable, OutOfTime.
+        """
+        audience = self._audiences.named(call, audience_id)
+        self._starts.check(call, audience.population.datatype, snapshot_id, resume_token)
+        position = self._opened(call, audience_id, resume_token) if resume_token else None
+        heard, checkpoint_at, want_at = self._told.rung, 0.0, 0.0
+        while not gone():
+            again = time.monotonic() >= want_at
+            watch = self._wanted(call, audience_id, again=again)
+            want_at = time.monotonic() + self._keeping.checkpoint_seconds if again else want_at
+            if position is None and watch.generation:
+                position = Position(watch.generation, watch.seq, snapshot_id)
+            if position is not None:
+                events = self._behind(call, watch, position)
+                for batch in self._starts.events(call, position, watch):
+                    position = batch.position
+                    # A generation that ends loses its name before its rows: while it has it, no row was missing.
+                    self._behind(call, self._wanted(call, audience_id, again=False), position)
+                    yield self._batch(call, audience_id, batch.events, position, None)
+                last = events[-1].seq if events else position.seq
+                if events or time.monotonic() >= checkpoint_at:
+                    position = Position(position.generation, last)
+                    yield self._batch(call, audience_id, events, position, watch.as_of if last == watch.seq else None)
+                    checkpoint_at = time.monotonic() + self._keeping.checkpoint_seconds
+                if last < watch.seq:
+                    continue
+            if watch.failure:
+                self._check(call, audience_id, watch.failure)
+            left = call.deadline.remaining()
+            heard = self._told.wait(heard, _POLL_SECONDS if left is None else min(left, _POLL_SECONDS))
+
+    def _opened(self, call: Call, audience_id: str, resume_token: str) -> Position:
+        return Position(*self._sealer.open(resume_token, _binding(call, audience_id), "resume_token"))
+
+    def _batch(
+        self, call: Call, audience_id: str, events: Sequence[Event], position: Position, as_of: datetime | None
+    ) -> WatchBatch:
+        token = self._sealer.seal(_binding(call, audience_id), position.as_list())
+        return WatchBatch(events, token, as_of)
+
+    def _wanted(self, call: Call, audience_id: str, *, again: bool) -> Watch:
+        """The watch as it is; said to be wanted now and then, and where there is none."""
+        watch = None if again else self._watches.get(call.org, audience_id, call.deadline)
+        if watch is None:
+            until = self._clock() + self._keeping.wanted
+            watch = self._watches.want(call.org, audience_id, until, call.deadline)
+            if not watch.generation:
+                self._ask()
+        return watch
+
+    def _behind(self, call: Call, watch: Watch, position: Position) -> list[Event]:
+        """The next events behind a position. Raises WatchTokenExpired where they are not there any more."""
+        if watch.generation != position.generation:
+            raise expired("nobody had watched the audience for too long")
+        if position.seq > watch.seq:
+            raise expired("the ledger was set back behind it")
+        if position.seq == watch.seq:
+            return []
+        events = self._ledger.read(call.org, position.generation, position.seq, watch.seq, _BATCH, call.deadline)
+        if not events:
+            raise expired("the next events are older than they are kept")
+        return events
+
+    def _check(self, call: Call, audience_id: str, failure: Failure) -> None:
+        """Raise what keeps the audience from being tracked, unless it has been put right since."""
+        self._audiences.named(call, audience_id)
+        if failure.reason == UnsupportedByStore.reason:
+            raise UnsupportedByStore(failure.message)
+        if failure.reason not in (UnusableAudience.reason, "AUDIENCE_NOT_FOUND"):
+            metadata = {"id": audience_id, "failure": failure.reason}
+            raise UnusableAudience("the audience's saved filter cannot be run", metadata=metadata)
+
+
+def _binding(call: Call, audience_id: str) -> tuple[str, ...]:
+    return ("watch", call.org, audience_id)

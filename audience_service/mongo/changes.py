@@ -1,0 +1,206 @@
+"""Changes as the deployment tells of them: the ChangeFeed on change streams, one to a datatype and process.
+
+Replica sets and sharded clusters have them; where a deployment has none, nothing is followed. A stream of a datatype is
+of all orgs; each change goes to those who ask for its org, by the record's sk. A record that was removed tells no sk,
+so that whoever asks has to look at everything; the platform marks records as deleted instead.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from pymongo.database import Database
+from pymongo.errors import OperationFailure, PyMongoError
+
+from audience_service.domain.clock import now
+from audience_service.domain.watches.watch import Changes
+
+_WRITES = frozenset(("insert", "update", "replace"))
+_STAGES = [{"$project": {"operationType": 1, "clusterTime": 1, "documentKey.sk": 1, "fullDocument.sk": 1}}]
+_AWAIT_MS = 250
+_RETRY_SECONDS, _CLOSE_SECONDS = 1.0, 2.0
+_MOST_KEYS = 10_000
+"""Changes that are gathered one by one; of more it is told that there were too many."""
+# Codes of the server's error table: no such stage, no such command, only on replica sets.
+_NO_STREAMS = frozenset((59, 115, 40324, 40573))
+
+_log = structlog.get_logger()
+
+
+class MongoChanges:
+    """Opens a stream when a datatype is first asked for, and keeps it open."""
+
+    def __init__(
+        self, database: Database[dict[str, Any]], ring: Callable[[], None], clock: Callable[[], datetime] = now
+    ) -> None:
+        self._database = database
+        self._ring = ring
+        self._clock = clock
+        self._streams: dict[str, _Stream] = {}
+        self._lock = threading.Lock()
+
+    def subscribe(self, org: str, datatype: str) -> "_Subscription":
+        """With the first of a datatype its stream is opened, in the background."""
+        with self._lock:
+            if datatype not in self._streams:
+                self._streams[datatype] = _Stream(self._database, datatype, self._ring, self._clock)
+                self._streams[datatype].start()
+            return self._streams[datatype].subscribe(org)
+
+    def is_reading(self, datatype: str) -> bool:
+        """Whether the changes of a datatype are read, or it is tried to: it is not where there are none."""
+        return datatype in self._streams and self._streams[datatype].is_reading
+
+    def close(self) -> None:
+        """Let every stream end; it may take as long as one waits for changes."""
+        with self._lock:
+            for stream in self._streams.values():
+                stream.close()
+
+
+class _Subscription:
+    """What has changed in an org since it was last asked. All of it under the stream's lock."""
+
+    def __init__(self, stream: "_Stream", org: str) -> None:
+        self._stream = stream
+        self.org = org
+        self.keys: set[str] = set()
+        self.complete = False
+
+    @property
+    def datatype(self) -> str:
+        return self._stream.datatype
+
+    @property
+    def follows(self) -> bool:
+        return self._stream.is_open
+
+    @property
+    def has_news(self) -> bool:
+        return bool(self.keys) or (self.follows and not self.complete)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.complete
+
+    def take(self) -> Changes:
+        return self._stream.take(self)
+
+    def close(self) -> None:
+        self._stream.unsubscribe(self)
+
+
+class _Stream:
+    """A thread that reads the changes of a datatype."""
+
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        datatype: str,
+        ring: Callable[[], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.datatype = datatype
+        self.is_open = False
+        self._collection = database[datatype]
+        self._ring = ring
+        self._clock = clock
+        self._complete_at: datetime | None = None
+        self._subscriptions: set[_Subscription] = set()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"changes-{datatype}", daemon=True)
+
+    @property
+    def is_reading(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join(_CLOSE_SECONDS)
+
+    def subscribe(self, org: str) -> _Subscription:
+        subscription = _Subscription(self, org)
+        with self._lock:
+            self._subscriptions.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: _Subscription) -> None:
+        with self._lock:
+            self._subscriptions.discard(subscription)
+
+    def take(self, subscription: _Subscription) -> Changes:
+        with self._lock:
+            complete = subscription.complete and self.is_open
+            taken = Changes(frozenset(subscription.keys), complete, self._complete_at if complete else None)
+            subscription.keys = set()
+            subscription.complete = self.is_open
+            return taken
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._follow()
+            except OperationFailure as error:
+                if error.code in _NO_STREAMS:
+                    _log.info("no change streams; watched audiences are compared now and then", code=error.code)
+                    return
+                self._lost(error)
+            except PyMongoError as error:
+                self._lost(error)
+            self._close_stream()
+            self._closing.wait(_RETRY_SECONDS)
+
+    def _follow(self) -> None:
+        """Read until the stream ends, as it does where the collection is dropped or renamed."""
+        options: dict[str, Any] = {"full_document": "updateLookup", "max_await_time_ms": _AWAIT_MS}
+        with self._collection.watch(_STAGES, **options) as stream:
+            with self._lock:
+                self.is_open = True
+                self._complete_at = None
+                self._lose()
+            self._ring()
+            while stream.alive and not self._closing.is_set():
+                asked = self._clock()
+                change = stream.try_next()
+                with self._lock:
+                    self._note(change, asked)
+                if change is not None:
+                    self._ring()
+
+    def _note(self, change: Mapping[str, Any] | None, asked: datetime) -> None:
+        if change is None:
+            self._complete_at = asked
+            return
+        if stamp := change.get("clusterTime"):
+            self._complete_at = datetime.fromtimestamp(stamp.time, UTC)  # changes come in the order of this time
+        record = change.get("fullDocument") or change.get("documentKey") or {}
+        sk = record.get("sk")
+        if change["operationType"] not in _WRITES or not isinstance(sk, str):
+            self._lose()
+            return
+        for subscription in self._subscriptions:
+            if sk.startswith(f"{subscription.org}/"):
+                subscription.keys.add(sk)
+                if len(subscription.keys) > _MOST_KEYS:
+                    subscription.keys, subscription.complete = set(), False
+
+    def _lose(self) -> None:
+        """Something has changed that cannot be told."""
+        for subscription in self._subscriptions:
+            subscription.complete = False
+
+    def _lost(self, error: PyMongoError) -> None:
+        if not self._closing.is_set():
+            _log.warning("changes are not followed for now", datatype=self.datatype, error=type(error).__name__)
+
+    def _close_stream(self) -> None:
+        with self._lock:
+            self.is_open = False
+            self._lose()
+        self._ring()

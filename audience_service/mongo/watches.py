@@ -1,0 +1,155 @@
+"""Watched audiences: the WatchRepository on MongoDB; domain/watches/ports.py states what each method promises.
+
+Every write is compare-and-set on what it rests on, in one command.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.watches.ports import Overtaken
+from audience_service.domain.watches.watch import Failure, Watch
+from audience_service.mongo.collections import WATCHES
+from audience_service.mongo.failures import limited
+from audience_service.mongo.scope import scoped
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_UNHELD = {"lease": "", "lease_until": _LONG_AGO}
+
+
+class MongoWatches:
+    """One record to a watched audience."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection = database[WATCHES]
+
+    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch:
+        """Make the record or prolong it; who meets another one that makes it just then prolongs that."""
+        key = _key(org, audience_id)
+        new = {"sk": key, "audience": audience_id, **_UNHELD, "generation": "", "seq": 0, "as_of": None}
+        new |= {"definition": "", "failure": None, "garbage": []}
+        update = {"$max": {"wanted_until": until}, "$setOnInsert": new}
+        while True:
+            try:
+                with limited(self._database, deadline):
+                    made = self._collection.find_one_and_update(
+                        {"_id": key, **scoped(org)}, update, upsert=True, return_document=ReturnDocument.AFTER
+                    )
+                if made is not None:
+                    return _read(made)
+            except DuplicateKeyError:
+                continue
+
+    def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
+        """By key."""
+        with limited(self._database, deadline):
+            found = self._collection.find_one(scoped(org, {"_id": _key(org, audience_id)}))
+        return None if found is None else _read(found)
+
+    def claim(self, lease: str, moment: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:
+        """The one that has been free for longest, by the index on `lease_until`."""
+        with limited(self._database, deadline):
+            found = self._collection.find_one_and_update(
+                {"lease_until": {"$lte": moment}},
+                {"$set": {"lease": lease, "lease_until": until}},
+                sort=[("lease_until", 1)],
+            )
+        return None if found is None else (_org_of(found), str(found["audience"]))
+
+    def renew(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
+        """Where nobody has claimed it since, be it that the lease has ended."""
+        held = scoped(org, {"_id": _key(org, audience_id), "lease": lease})
+        with limited(self._database, deadline):
+            found = self._collection.find_one_and_update(
+                held, {"$set": {"lease_until": until}}, return_document=ReturnDocument.AFTER
+            )
+        return None if found is None else _read(found)
+
+    def release(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
+        """Free to claim at once."""
+        held = scoped(org, {"_id": _key(org, audience_id), "lease": lease})
+        with limited(self._database, deadline):
+            self._collection.update_one(held, {"$set": _UNHELD})
+
+    def prepare(self, watch: Watch, lease: str, generation: str, deadline: Deadline) -> None:
+        """Garbage first, so that a process that dies leaves nothing that is not known of."""
+        self._write(watch, {"lease": lease}, {"$push": {"garbage": generation}}, deadline)
+
+    def begin(
+        self, watch: Watch, lease: str, generation: str, as_of: datetime, definition: str, deadline: Deadline
+    ) -> None:
+        """Bound to the lease under which it was named: whoever holds a later one may have removed it as garbage."""
+        began = {"generation": generation, "seq": 0, "as_of": as_of, "definition": definition, "failure": None}
+        self._write(watch, {"lease": lease}, {"$set": began, "$pull": {"garbage": generation}}, deadline)
+
+    def advance(self, watch: Watch, seq: int, deadline: Deadline) -> None:
+        """True whoever says it, and so not bound to a lease."""
+        with limited(self._database, deadline):
+            self._collection.update_one(_of_generation(watch), {"$max": {"seq": seq}})
+
+    def finish(self, watch: Watch, lease: str, seq: int, as_of: datetime, definition: str, deadline: Deadline) -> None:
+        """Bound to the lease: another round may have gone on from a later definition."""
+        done = {"$set": {"definition": definition, "failure": None}, "$max": {"as_of": as_of}}
+        self._write(watch, {"lease": lease, "seq": seq}, done, deadline)
+
+    def fail(self, watch: Watch, lease: str, failure: Failure, deadline: Deadline) -> None:
+        """Kept beside what is known, which stays true."""
+        told = {"reason": failure.reason, "message": failure.message}
+        self._write(watch, {"lease": lease}, {"$set": {"failure": told}}, deadline)
+
+    def end(self, watch: Watch, lease: str, moment: datetime, deadline: Deadline) -> None:
+        """In two steps, with the removal of the garbage between them."""
+        unwanted = {"lease": lease, "wanted_until": {"$lte": moment}}
+        if watch.generation:
+            update = {"$set": {"generation": "", "seq": 0, "as_of": None}, "$push": {"garbage": watch.generation}}
+            self._write(watch, unwanted, update, deadline)
+            return
+        with limited(self._database, deadline):
+            match = _of_generation(watch, {**unwanted, "garbage": []})
+            if not self._collection.delete_one(match).deleted_count:
+                raise Overtaken
+
+    def cleaned(self, watch: Watch, lease: str, generation: str, deadline: Deadline) -> None:
+        """Pull it."""
+        self._write(watch, {"lease": lease}, {"$pull": {"garbage": generation}}, deadline)
+
+    def _write(self, watch: Watch, condition: Document, update: Document, deadline: Deadline) -> None:
+        with limited(self._database, deadline):
+            written = self._collection.update_one(_of_generation(watch, condition), update)
+        if not written.matched_count:
+            raise Overtaken
+
+
+def _of_generation(watch: Watch, *conditions: Document) -> Document:
+    key = {"_id": _key(watch.org, watch.audience_id), "generation": watch.generation}
+    return scoped(watch.org, key, *conditions)
+
+
+def _key(org: str, audience_id: str) -> str:
+    return f"{org}/audience_watch/{audience_id}"
+
+
+def _org_of(record: Mapping[str, Any]) -> str:
+    return str(record["sk"]).partition("/")[0]
+
+
+def _read(record: Mapping[str, Any]) -> Watch:
+    failure = record["failure"]
+    return Watch(
+        org=_org_of(record),
+        audience_id=record["audience"],
+        generation=record["generation"],
+        seq=int(record["seq"]),
+        as_of=record["as_of"],
+        definition=record["definition"],
+        wanted_until=record["wanted_until"],
+        failure=Failure(failure["reason"], failure["message"]) if failure else None,
+        garbage=tuple(record["garbage"]),
+    )

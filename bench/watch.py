@@ -1,0 +1,234 @@
+"""`python -m bench.watch --uri URI`: watching an audience of a tenth of the contacts, of which so many change a second.
+
+Twice: compared now and then, as where a deployment has no change streams, and told of changes as they are made, by a
+feed that stands in for a stream and is told by whoever writes. Every write makes somebody enter or exit, once, so that
+the events must be the writes. Beside the time from a write to its event: how long a look takes.
+"""
+
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import click
+import grpc
+from pydantic import SecretStr
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from audience_service.app import App
+from audience_service.cli.token import mint
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.segment import Segment, SegmentType
+from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.rounds import Rounds
+from audience_service.domain.watches.watch import EVERYTHING, Changes, Look, Outlook
+from audience_service.mongo.store import Store, mongo_store
+from audience_service.pb.audience.v1.membership_service_pb2 import WatchMembershipRequest
+from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
+from audience_service.settings import Settings
+from bench.processes import KEY
+
+ORG, AUDIENCE = "bench", "segment-watched"
+IN_TEN = 10
+_BATCH = 10_000
+_NEVER = Deadline(None)
+_WARM_UP_SECONDS = 5.0
+"""Between the first message of a watch and the first write."""
+_MONTH_AGO = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
+_WHERE = {"opened": {"$gte": _MONTH_AGO}}
+
+
+@dataclass
+class Told:
+    """A feed and what is asked of it: whoever writes tells it, and it is never late."""
+
+    ring: Callable[[], None] = lambda: None
+    datatype: str = "contact"
+    follows: bool = True
+    is_complete: bool = False
+    keys: set[str] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def subscribe(self, org: str, datatype: str) -> "Told":  # noqa: ARG002
+        """One asks for all there is."""
+        return self
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was written, or nothing has been asked yet."""
+        return bool(self.keys) or not self.is_complete
+
+    def tell(self, sk: str) -> None:
+        """A record was written."""
+        with self.lock:
+            self.keys.add(sk)
+        self.ring()
+
+    def take(self) -> Changes:
+        """All that was told of."""
+        with self.lock:
+            taken = Changes(frozenset(self.keys), self.is_complete, datetime.now(UTC))
+            self.keys, self.is_complete = set(), True
+        return taken
+
+
+@click.command()
+@click.option("--uri", required=True, help="The MongoDB to measure on.")
+@click.option("--database", default="bench_watch", show_default=True, help="Made, and dropped in the end.")
+@click.option("--contacts", default="100000,1000000", show_default=True, help="Sizes, parted by commas.")
+@click.option("--rate", default=100, show_default=True, help="Changes a second.")
+@click.option("--seconds", default=30, show_default=True, help="For how long contacts change.")
+def main(*, uri: str, database: str, contacts: str, rate: int, seconds: int) -> None:
+    """Measure the time from a write to its event, and what looks cost."""
+    console = Console(width=150)
+    table = Table(
+        "contacts", "members", "told by", "everything", f"{rate} changes", "median lag", "95 %", "most", "events"
+    )
+    for size in map(int, contacts.split(",")):
+        store = mongo_store(uri, database)
+        try:
+            for index in store.missing_indexes(("contact",)):
+                store.create_index(index)
+            store.database["contact"].create_index([("data.opened", 1), ("sk", 1)])
+            _load(store, size, console)
+            costs = _costs(store, size, rate)
+            for name, feed in (("comparing", None), ("change feed", Told())):
+                with console.status(f"{size:,} contacts, {name}"):
+                    lags = _lags(uri, store, feed, size, rate, seconds)
+                quantiles = statistics.quantiles(lags, n=20, method="inclusive")
+                shown = [f"{lag:.2f} s" for lag in (statistics.median(lags), quantiles[-1], max(lags))]
+                table.add_row(f"{size:,}", f"{size // IN_TEN:,}", name, *costs, *shown, f"{len(lags):,}")
+        finally:
+            store.database.client.drop_database(database)
+            store.close()
+    console.print(table)
+
+
+def _load(store: Store, size: int, console: Console) -> None:
+    now = datetime.now(UTC)
+    for start in track(range(0, size, _BATCH), f"{size:,} contacts", console=console, transient=True):
+        numbers = range(start, min(start + _BATCH, size))
+        store.insert([_contact(number, _opened(now, is_in=number % IN_TEN == 0)) for number in numbers])
+    segment = Segment(AUDIENCE, "watched", "", SegmentType.DYNAMIC, Filter("contact", _WHERE))
+    store.segments.insert(ORG, segment, None, _NEVER)
+
+
+def _contact(number: int, opened: datetime) -> dict[str, Any]:
+    key = f"{number * 7_919 % 10_000_019:08}"
+    return {"pk": f"contact-{key}", "sk": f"{ORG}/contact/{key}", "datatype": "contact", "data": {"opened": opened}}
+
+
+def _opened(now: datetime, *, is_in: bool) -> datetime:
+    """A moment from which a contact is in, or is out, for as long as the measure takes."""
+    return now - timedelta(days=15 if is_in else 45, seconds=random.random() * 86_400)  # noqa: S311
+
+
+def _costs(store: Store, size: int, rate: int) -> tuple[str, str]:
+    """The seconds that a look at everything takes, and a look at some changes, none of which moves anybody."""
+    lease = "bench"
+    audiences = Audiences(store.segments, FilterCompiler(["contact"]))
+    rounds = Rounds(store.watches, store.ledger, audiences, Bell(), timedelta(days=7))
+    store.watches.want(ORG, AUDIENCE, datetime.now(UTC) + timedelta(days=1), _NEVER)
+    store.watches.claim(lease, datetime.now(UTC), datetime.now(UTC) + timedelta(days=1), _NEVER)
+
+    def run(look: Look) -> Outlook:
+        watch = store.watches.get(ORG, AUDIENCE, _NEVER)
+        if watch is None:
+            raise SystemExit("the watch is gone")
+        return rounds.run(watch, lease, look)
+
+    outlook = run(EVERYTHING)
+    keys = frozenset(_contact(number, datetime.now(UTC))["sk"] for number in random.sample(range(size), rate))
+    changes = Changes(keys, complete=True, complete_at=datetime.now(UTC))
+    everything, some = (_timed(partial(run, look)) for look in (EVERYTHING, Look(changes, outlook)))
+    store.watches.release(ORG, AUDIENCE, lease, _NEVER)
+    return f"{everything:.2f} s", f"{some * 1000:.0f} ms"
+
+
+def _timed(run: Callable[[], object]) -> float:
+    """The median of five."""
+    seconds = []
+    for _ in range(5):
+        begun = time.monotonic()
+        run()
+        seconds.append(time.monotonic() - begun)
+    return statistics.median(seconds)
+
+
+@contextmanager
+def _served(uri: str, database: str, feed: Told | None) -> Iterator[str]:
+    """The address of a server in this process, told of changes by a feed, or comparing."""
+    store = mongo_store(uri, database)
+
+    def changes(ring: Callable[[], None]) -> Any:
+        if feed is None:
+            return store.changes(ring)
+        feed.ring = ring
+        return feed
+
+    app = App(Settings(listen="127.0.0.1:0", jwt_key=SecretStr(KEY)), replace(store, changes=changes))
+    app.start()
+    try:
+        yield f"127.0.0.1:{app.port}"
+    finally:
+        app.stop(1)
+
+
+def _lags(uri: str, store: Store, feed: Told | None, size: int, rate: int, seconds: int) -> list[float]:
+    """The seconds from each write, when the database has acknowledged it, to its event at the watcher."""
+    written: dict[str, float] = {}
+    lags: list[float] = []
+    chosen = random.sample(range(size), rate * seconds)
+    with ExitStack() as stack:
+        address = stack.enter_context(_served(uri, store.database.name, feed))
+        channel = stack.enter_context(grpc.insecure_channel(address))
+        token = mint(Settings(jwt_key=KEY), org=ORG, subject="bench")
+        metadata = (("authorization", f"Bearer {token}"), ("orgid", ORG))
+        stream = MembershipServiceStub(channel).WatchMembership(
+            WatchMembershipRequest(audience_id=AUDIENCE), metadata=metadata
+        )
+        stack.callback(stream.cancel)
+        next(stream)
+        writer = threading.Thread(target=_write, args=(store, feed, chosen, rate, written))
+        writer.start()
+        for message in stream:
+            arrived = time.monotonic()
+            lags += [arrived - written.get(event.id, arrived) for event in message.events]
+            if len(lags) >= len(chosen):
+                break
+        writer.join()
+    return lags
+
+
+def _write(store: Store, feed: Told | None, chosen: list[int], rate: int, written: dict[str, float]) -> None:
+    """Let each of the chosen enter or exit, so many a second."""
+    pause = threading.Event()
+    pause.wait(_WARM_UP_SECONDS)
+    begun = time.monotonic()
+    for position, number in enumerate(chosen):
+        pause.wait(max(begun + position / rate - time.monotonic(), 0))
+        contact = _contact(number, datetime.now(UTC))
+        [found] = store.database["contact"].find({"sk": contact["sk"]}, {"data.opened": 1})
+        was_in = found["data"]["opened"] > datetime.now(UTC) - timedelta(days=30)
+        opened = _opened(datetime.now(UTC), is_in=not was_in)
+        store.database["contact"].update_one({"sk": contact["sk"]}, {"$set": {"data.opened": opened}})
+        written[contact["pk"]] = time.monotonic()
+        if feed:
+            feed.tell(contact["sk"])
+
+
+if __name__ == "__main__":
+    main()

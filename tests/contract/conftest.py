@@ -1,0 +1,23 @@
+"""What contract tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Service
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def unwatched(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End whatever the test has watched, or the server would go on tracking it beside the tests that come after."""
+    yield
+    for name in ("service", "real_service"):
+        if name in request.fixturenames:
+            end_watches(request.getfixturevalue(name))
+
+
+def end_watches(service: Service) -> None:
+    """End all that a server tracks, once nobody listens who would ask for it anew."""
+    eventually(lambda: service.app.server.slots.open == 0)
+    service.store.database["audience_watch"].delete_many({})

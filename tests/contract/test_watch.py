@@ -1,0 +1,298 @@
+"""What WatchMembership promises, on every store."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from audience_service.domain.caller import Deadline
+from tests.client import Client, Refusal
+from tests.conftest import Service, mongo_database, run_service
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("unwatched")
+
+VIPS: dict[str, Any] = {"datatype": "contact", "where": {"tags": "vip"}}
+NEVER = Deadline(None)
+Insert = Callable[..., list[str]]
+
+
+class Watcher:
+    """A watch of an audience: the messages as they come, and the last token received."""
+
+    def __init__(self, client: Client, audience_id: str, token: str = "") -> None:
+        self.call = client.call("WatchMembership", {"audienceId": audience_id, "resumeToken": token}, timeout=30)
+        self._messages: Iterator[Any] = iter(self.call)
+        self._told: list[Any] = []
+        self.token = token
+        first = self.next()
+        assert token or not first.events, "the first message of a new watch is a checkpoint"
+
+    def next(self) -> Any:
+        """The next message."""
+        message = next(self._messages)
+        self.token = message.resume_token
+        self._told += message.events
+        return message
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """What has been told that has not been asked for."""
+        return self.events(len(self._told))
+
+    def events(self, count: int) -> list[tuple[str, str, str]]:
+        """The next so many events."""
+        while len(self._told) < count:
+            self.next()
+        found, self._told = self._told[:count], self._told[count:]
+        return [(event.change, event.id, event.cause) for event in found]
+
+    def is_told_nothing(self) -> bool:
+        """Whether nothing has been told that `events` has not answered with, as of a moment from now on."""
+        asked = datetime.now(UTC)
+        while not (message := self.next()).HasField("as_of") or message.as_of.ToDatetime(UTC) < asked:
+            pass
+        return not self._told
+
+
+@contextmanager
+def watching(client: Client, audience_id: str, token: str = "") -> Iterator[Watcher]:
+    """A watcher that goes away in the end."""
+    watcher = Watcher(client, audience_id, token)
+    try:
+        yield watcher
+    finally:
+        watcher.call.cancel()
+
+
+@pytest.fixture
+def update(service: Service, org: str) -> Callable[..., None]:
+    """Change fields of a contact."""
+
+    def change(key: str, **fields: Any) -> None:
+        service.store.database["contact"].update_one({"sk": f"{org}/contact/{key}"}, {"$set": fields})
+
+    return change
+
+
+def test_who_enters_and_who_exits_is_told_but_not_who_was_in_already(
+    client: Client, insert: Insert, update: Callable[..., None]
+) -> None:
+    insert([{"id": "a", "data": {"tags": ["vip"]}}, {"id": "b"}])
+    segment = client.create(name="vips", filter=VIPS)
+    with watching(client, segment.id) as watcher:
+        update("b", **{"data.tags": ["vip"]})
+        assert watcher.events(1) == [("entered", "contact-b", "data")]
+        update("a", state="deleted")
+        assert watcher.events(1) == [("exited", "contact-a", "data")]
+        insert([{"id": "c", "data": {"tags": ["vip"]}}])
+        assert watcher.events(1) == [("entered", "contact-c", "data")]
+        assert watcher.is_told_nothing()
+
+
+def test_a_record_that_is_gone_for_good_has_exited(service: Service, org: str, client: Client, insert: Insert) -> None:
+    insert([{"id": "a", "data": {"tags": ["vip"]}}])
+    segment = client.create(name="vips", filter=VIPS)
+    with watching(client, segment.id) as watcher:
+        service.store.database["contact"].delete_one({"sk": f"{org}/contact/a"})
+        assert watcher.events(1) == [("exited", "contact-a", "data")]
+
+
+def test_what_happens_while_nobody_listens_is_told_to_who_resumes(
+    client: Client, insert: Insert, update: Callable[..., None]
+) -> None:
+    insert([{"id": "a"}, {"id": "b"}])
+    segment = client.create(name="vips", filter=VIPS)
+    with watching(client, segment.id) as watcher:
+        token = watcher.token
+    update("a", **{"data.tags": ["vip"]})
+    with watching(client, segment.id, token) as watcher:
+        assert watcher.events(1) == [("entered", "contact-a", "data")]
+        later = watcher.token
+        update("b", **{"data.tags": ["vip"]})
+        assert watcher.events(1) == [("entered", "contact-b", "data")]
+    with watching(client, segment.id, later) as again, watching(client, segment.id, token) as from_the_first:
+        assert again.events(1) == [("entered", "contact-b", "data")]
+        both = [("entered", "contact-a", "data"), ("entered", "contact-b", "data")]
+        assert from_the_first.events(2) == both
+
+
+def test_a_segment_edited_while_watched_tells_the_difference_and_why(client: Client, insert: Insert) -> None:
+    insert([{"id": "a", "data": {"tags": ["vip"]}}, {"id": "b", "data": {"tags": ["lead"]}}])
+    segment = client.create(name="vips", filter=VIPS)
+    with watching(client, segment.id) as watcher:
+        leads = {"datatype": "contact", "where": {"tags": "lead"}}
+        client.call("UpdateSegment", {"segment": {"id": segment.id, "filter": leads}, "updateMask": "filter"})
+        told = watcher.events(2)
+        assert sorted(told) == [("entered", "contact-b", "definition"), ("exited", "contact-a", "definition")]
+        insert([{"id": "c", "data": {"tags": ["lead"]}}])
+        assert watcher.events(1) == [("entered", "contact-c", "data")]
+
+
+def test_an_edit_of_an_audience_inside_the_filter_is_one_of_the_definition(client: Client, insert: Insert) -> None:
+    insert([{"id": "a", "data": {"tags": ["vip"]}}])
+    inner = client.create(name="inner", filter={"datatype": "contact", "where": {"tags": "nobody"}})
+    outer = client.create(name="outer", filter={"datatype": "contact", "where": {"$inAudience": inner.id}})
+    with watching(client, outer.id) as watcher:
+        client.call("UpdateSegment", {"segment": {"id": inner.id, "filter": VIPS}, "updateMask": "filter"})
+        assert watcher.events(1) == [("entered", "contact-a", "definition")]
+
+
+def test_a_contact_leaves_within_a_second_of_the_moment_with_nothing_written_and_nothing_polled(
+    real_service: Service,
+) -> None:
+    with mongo_database() as store:
+        for service in run_service("mongodb", store, watch_poll_seconds=3_600):
+            client = service.client("clock")
+            moment = datetime.now(UTC) + timedelta(seconds=1.5)
+            service.insert("clock", [{"id": "a", "data": {"lastOpened": moment - timedelta(days=30)}}])
+            month_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
+            lately = {"datatype": "contact", "where": {"lastOpened": {"$gte": month_ago}}}
+            with watching(client, client.create(name="lately", filter=lately).id) as watcher:
+                assert watcher.events(1) == [("exited", "contact-a", "time")]
+                assert timedelta() <= datetime.now(UTC) - moment < timedelta(seconds=1)
+
+
+def test_a_static_segment_is_watched_like_any_other(
+    client: Client, insert: Insert, update: Callable[..., None]
+) -> None:
+    ids = insert([{"id": "a"}, {"id": "b"}])
+    segment = client.create(name="list", type="static", contactIds=ids[:1])
+    with watching(client, segment.id) as watcher:
+        client.call("AddSegmentContacts", {"id": segment.id, "contactIds": ids})
+        assert watcher.events(1) == [("entered", "contact-b", "data")]
+        client.call("RemoveSegmentContacts", {"id": segment.id, "contactIds": ids[:1]})
+        assert watcher.events(1) == [("exited", "contact-a", "data")]
+        update("b", state="archived")
+        assert watcher.events(1) == [("exited", "contact-b", "data")]
+
+
+def test_more_events_than_a_message_holds_come_in_several(real_service: Service) -> None:
+    client = real_service.client("crowd")
+    segment = client.create(name="vips", filter=VIPS)
+    with watching(client, segment.id) as watcher:
+        many = [{"id": f"{number:04}", "data": {"tags": ["vip"]}} for number in range(2_100)]
+        ids = real_service.insert("crowd", many)
+        assert sorted(pk for _, pk, _ in watcher.events(2_100)) == ids
+        assert watcher.is_told_nothing()
+
+
+def test_the_org_sees_no_other_orgs_contacts(
+    service: Service, org: str, client: Client, insert: Insert, refused: Callable[..., Refusal]
+) -> None:
+    segment = client.create(name="vips", filter=VIPS)
+    other = service.client(f"{org}2")
+    refusal = refused(lambda: other.call("WatchMembership", {"audienceId": segment.id}))
+    assert refusal.info.reason == "AUDIENCE_NOT_FOUND"
+    with watching(client, segment.id) as watcher:
+        service.insert(f"{org}2", [{"id": "theirs", "data": {"tags": ["vip"]}}])
+        insert([{"id": "ours", "data": {"tags": ["vip"]}}])
+        assert watcher.events(1) == [("entered", "contact-ours", "data")]
+        assert watcher.is_told_nothing()
+
+
+def test_a_segment_deleted_while_watched_ends_the_stream(client: Client, refused: Callable[..., Refusal]) -> None:
+    segment = client.create(name="vips", filter=VIPS)
+    with watching(client, segment.id) as watcher:
+        client.call("DeleteSegment", {"id": segment.id})
+        refusal = refused(lambda: [watcher.next() for _ in range(1_000)])
+        assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
+        token = watcher.token
+    client.call("RestoreSegment", {"id": segment.id})
+    with watching(client, segment.id, token) as watcher:
+        assert watcher.is_told_nothing()
+
+
+def test_a_segment_that_cannot_be_run_any_more_ends_the_stream(
+    service: Service, client: Client, refused: Callable[..., Refusal]
+) -> None:
+    segment = client.create(name="vips", filter=VIPS)
+    with watching(client, segment.id) as watcher:
+        broken = {"$set": {"data.filter.where": {"tags": {"$near": 1}}}}
+        service.store.database["segment"].update_one({"pk": segment.id}, broken)
+        refusal = refused(lambda: [watcher.next() for _ in range(1_000)])
+        assert (refusal.code.name, refusal.info.reason) == ("FAILED_PRECONDITION", "UNUSABLE_AUDIENCE")
+
+
+def test_a_token_of_another_audience_is_refused(client: Client, refused: Callable[..., Refusal]) -> None:
+    first, second = (client.create(name=name, filter=VIPS) for name in ("first", "second"))
+    with watching(client, first.id) as watcher:
+        request = {"audienceId": second.id, "resumeToken": watcher.token}
+        refusal = refused(lambda: client.call("WatchMembership", request))
+        assert (refusal.info.reason, refusal.fields) == ("INVALID_PAGE_TOKEN", ["resume_token"])
+
+
+def test_a_token_from_before_tracking_ended_is_out_of_range(
+    service: Service, org: str, client: Client, refused: Callable[..., Refusal]
+) -> None:
+    segment = client.create(name="vips", filter=VIPS)
+    with watching(client, segment.id) as watcher:
+        token = watcher.token
+    watches = service.store.database["audience_watch"]
+    watches.update_one({"audience": segment.id}, {"$set": {"wanted_until": datetime(2020, 1, 1, tzinfo=UTC)}})
+    eventually(lambda: watches.find_one({"audience": segment.id}) is None)
+    ended = service.store.database["audience_tracked"].count_documents({"sk": {"$regex": f"^{org}/"}})
+    assert ended == 0
+    request = {"audienceId": segment.id, "resumeToken": token}
+    refusal = refused(lambda: client.call("WatchMembership", request))
+    assert (refusal.code.name, refusal.info.reason) == ("OUT_OF_RANGE", "WATCH_TOKEN_EXPIRED")
+    assert "nobody had watched" in refusal.info.metadata["why"]
+    with watching(client, segment.id) as watcher:
+        assert watcher.token != token
+
+
+def test_a_watcher_that_goes_away_frees_its_place(service: Service, client: Client) -> None:
+    segment = client.create(name="vips", filter=VIPS)
+    eventually(lambda: service.app.server.slots.open == 0)
+    with watching(client, segment.id):
+        assert service.app.server.slots.open == 1
+    eventually(lambda: service.app.server.slots.open == 0)
+
+
+def test_watchers_beyond_the_cap_are_refused(service: Service, client: Client, refused: Callable[..., Refusal]) -> None:
+    segment = client.create(name="vips", filter=VIPS)
+    eventually(lambda: service.app.server.slots.open == 0)
+    with ExitStack() as listening:
+        for _ in range(service.settings.max_streams):
+            listening.enter_context(watching(client, segment.id))
+        refusal = refused(lambda: client.call("WatchMembership", {"audienceId": segment.id}))
+        assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS")
+
+
+def test_a_watch_that_begins_from_a_snapshot_tells_what_has_happened_since(
+    client: Client, insert: Insert, update: Callable[..., None]
+) -> None:
+    insert([{"id": "stays", "data": {"tags": "vip"}}, {"id": "leaves", "data": {"tags": "vip"}}, {"id": "comes"}])
+    segment = client.create(name="vips", filter=VIPS)
+    snapshot = client.snapshot(audienceId=segment.id)
+    with watching(client, segment.id) as watcher:
+        update("comes", **{"data.tags": "vip"})
+        assert watcher.events(1) == [("entered", "contact-comes", "data")]
+        update("leaves", **{"data.tags": "lead"})
+        assert watcher.events(1) == [("exited", "contact-leaves", "data")]
+    stream = client.call("WatchMembership", {"audienceId": segment.id, "snapshotId": snapshot.id})
+    told: list[tuple[str, str, str]] = []
+    while len(told) < 2:
+        message = next(stream)
+        told += [(event.change, event.id, event.cause) for event in message.events]
+    stream.cancel()
+    assert told == [("entered", "contact-comes", "snapshot"), ("exited", "contact-leaves", "snapshot")]
+    with watching(client, segment.id, message.resume_token) as watcher:
+        update("leaves", **{"data.tags": "vip"})
+        assert watcher.events(1) == [("entered", "contact-leaves", "data")]
+        assert watcher.is_told_nothing()
+
+
+def test_what_a_watch_may_begin_from(client: Client, refused: Callable[..., Refusal]) -> None:
+    segment = client.create(name="vips", filter=VIPS)
+    leads = client.snapshot(filter={"datatype": "lead", "where": {}})
+    with watching(client, segment.id) as watcher:
+        token = watcher.token
+    for request, reason in (
+        ({"snapshotId": "snapshot-none"}, "SNAPSHOT_NOT_FOUND"),
+        ({"snapshotId": leads.id}, "INVALID_FIELD"),
+        ({"snapshotId": leads.id, "resumeToken": token}, "INVALID_FIELD"),
+    ):
+        refusal = refused(lambda request=request: client.call("WatchMembership", {"audienceId": segment.id, **request}))
+        assert refusal.info.reason == reason

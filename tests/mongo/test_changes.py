@@ -1,0 +1,143 @@
+"""The change feed on scripted streams: what is told to whom, and when it is not all."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pymongo.errors import AutoReconnect, OperationFailure
+
+from audience_service.domain.watches.watch import Changes
+from audience_service.mongo import changes as changes_module
+from audience_service.mongo.changes import MongoChanges
+from tests.conftest import Service
+from tests.scripted import ScriptedDatabase
+from tests.waiting import eventually
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+Feeds = Callable[[Any], MongoChanges]
+
+
+@pytest.fixture
+def feeds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Feeds]:
+    """Feeds on databases, closed in the end."""
+    monkeypatch.setattr(changes_module, "_RETRY_SECONDS", 0.01)
+    made: list[MongoChanges] = []
+
+    def make(database: Any) -> MongoChanges:
+        made.append(MongoChanges(database, lambda: None, lambda: NOON))
+        return made[-1]
+
+    yield make
+    for feed in made:
+        feed.close()
+
+
+def test_each_org_is_told_of_its_own_records_and_first_that_it_does_not_know_all(feeds: Feeds) -> None:
+    database = ScriptedDatabase()
+    feed = feeds(database)
+    ours, theirs = feed.subscribe("acme", "contact"), feed.subscribe("acme2", "contact")
+    stream = database.opened()
+    stream.settle()
+    assert ours.follows
+    assert (ours.has_news, ours.is_complete, ours.take().complete) == (True, False, False)
+    assert not ours.has_news
+    for operation, sk in (("insert", "acme/contact/a"), ("update", "acme2/contact/b"), ("replace", "acme/contact/c")):
+        stream.tell(operation, sk)
+    stream.settle()
+    taken, written = ours.take(), frozenset(("acme/contact/a", "acme/contact/c"))
+    assert taken == Changes(written, complete=True, complete_at=taken.complete_at)
+    assert theirs.take().keys == {"acme2/contact/b"}
+    assert (ours.take().keys, ours.has_news) == (frozenset(), False)
+
+
+def test_one_stream_serves_a_datatype_and_asks_for_no_more_than_keys(feeds: Feeds) -> None:
+    database = ScriptedDatabase()
+    feed = feeds(database)
+    for org in ("acme", "umbrella"):
+        feed.subscribe(org, "contact")
+    database.opened()
+    [(name, stages, options)] = database.asked
+    assert name == "contact"
+    assert stages[0]["$project"].keys() == {"operationType", "clusterTime", "documentKey.sk", "fullDocument.sk"}
+    assert options["full_document"] == "updateLookup"
+
+
+@pytest.mark.parametrize(
+    ("operation", "sk"), [("delete", None), ("update", None), ("drop", None), ("rename", None), ("invalidate", None)]
+)
+def test_a_change_that_does_not_say_whose_it_is_makes_what_is_told_incomplete(
+    feeds: Feeds, operation: str, sk: str | None
+) -> None:
+    database = ScriptedDatabase()
+    subscription = feeds(database).subscribe("acme", "contact")
+    stream = database.opened()
+    stream.settle()
+    subscription.take()
+    assert subscription.is_complete
+    stream.tell(operation, sk)
+    eventually(lambda: not subscription.is_complete)
+    assert not subscription.take().complete
+
+
+@pytest.mark.parametrize("error", [AutoReconnect("gone"), OperationFailure("history lost", 286)])
+def test_a_stream_that_breaks_is_opened_anew_and_says_that_it_has_missed_something(feeds: Feeds, error: Any) -> None:
+    database = ScriptedDatabase()
+    subscription = feeds(database).subscribe("acme", "contact")
+    first = database.opened()
+    first.settle()
+    subscription.take()
+    first.fail(error)
+    second = database.opened()
+    second.settle()
+    assert (subscription.follows, subscription.has_news, subscription.take().complete) == (True, True, False)
+    second.tell("insert", "acme/contact/a")
+    second.settle()
+    taken = subscription.take()
+    assert taken == Changes(frozenset(("acme/contact/a",)), complete=True, complete_at=taken.complete_at)
+
+
+def test_nothing_is_complete_while_the_stream_is_away(feeds: Feeds) -> None:
+    database = ScriptedDatabase()
+    database.errors = [AutoReconnect("gone")] * 5
+    subscription = feeds(database).subscribe("acme", "contact")
+    assert (subscription.take().complete, subscription.take().complete) == (False, False)
+    database.opened().settle()
+    assert [subscription.take().complete for _ in range(2)] == [False, True]
+
+
+def test_up_to_when_nothing_is_missing_is_the_last_changes_time_or_when_there_was_none(feeds: Feeds) -> None:
+    database = ScriptedDatabase()
+    feed = feeds(database)
+    subscription = feed.subscribe("acme", "contact")
+    stream = database.opened()
+    stream.settle()
+    subscription.take()
+    assert subscription.take().complete_at == NOON
+    later = datetime(2026, 3, 1, 13, 30, 15, tzinfo=UTC)
+    stream.tell("insert", "umbrella/contact/a", int(later.timestamp()))
+    eventually(lambda: subscription.take().complete_at == later)
+
+
+def test_more_changes_than_are_kept_one_by_one_are_told_to_be_too_many(
+    feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes_module, "_MOST_KEYS", 3)
+    database = ScriptedDatabase()
+    subscription = feeds(database).subscribe("acme", "contact")
+    stream = database.opened()
+    stream.settle()
+    subscription.take()
+    for key in "abcd":
+        stream.tell("insert", f"acme/contact/{key}")
+    stream.settle()
+    taken = subscription.take()
+    assert (taken.keys, taken.complete) == (frozenset(), False)
+
+
+def test_a_deployment_without_change_streams_is_followed_by_nobody(real_service: Service, feeds: Feeds) -> None:
+    feed = feeds(real_service.store.database)
+    subscription = feed.subscribe("acme", "contact")
+    eventually(lambda: not feed.is_reading("contact"))
+    assert not subscription.follows
+    assert not subscription.take().complete

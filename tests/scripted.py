@@ -1,0 +1,89 @@
+"""Change streams by script, at the driver's boundary: what a replica set would tell, told by the test."""
+
+import queue
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from bson import Timestamp
+from pymongo.errors import PyMongoError
+
+
+class ScriptedStream:
+    """A change stream that tells what it is told to."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self._told: queue.Queue[Any] = queue.Queue()
+        self._drained = threading.Condition()
+        self._waits = 0
+
+    def __enter__(self) -> "ScriptedStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.alive = False
+
+    def try_next(self) -> Mapping[str, Any] | None:
+        """The next change; None where there is none for a moment."""
+        with self._drained:
+            self._waits += 1
+            self._drained.notify_all()
+        try:
+            told = self._told.get(timeout=0.02)
+        except queue.Empty:
+            return None
+        if isinstance(told, Exception):
+            raise told
+        if told["operationType"] == "invalidate":
+            self.alive = False
+        change: Mapping[str, Any] = told
+        return change
+
+    def tell(self, operation: str, sk: str | None = None, seconds: int = 1_700_000_000) -> None:
+        """Tell of a change, of a record whose sk is known or is not."""
+        record = {"fullDocument": {"sk": sk} if sk else None}
+        self._told.put({"operationType": operation, "clusterTime": Timestamp(seconds, 1), "documentKey": {}, **record})
+
+    def fail(self, error: PyMongoError) -> None:
+        """Break."""
+        self._told.put(error)
+
+    def settle(self) -> None:
+        """Wait until all that was told has been dealt with."""
+        with self._drained:
+            until = self._waits + 2
+            assert self._drained.wait_for(lambda: self._told.empty() and self._waits >= until, timeout=10)
+
+
+class ScriptedDatabase:
+    """A database whose collections are watched by script; all else of it is the real one's."""
+
+    def __init__(self, database: Any = None) -> None:
+        self._database = database
+        self.streams: queue.Queue[ScriptedStream] = queue.Queue()
+        self.asked: list[tuple[str, Any, dict[str, Any]]] = []
+        self.errors: list[PyMongoError] = []
+
+    def __getitem__(self, name: str) -> "ScriptedCollection":
+        return ScriptedCollection(self, name)
+
+    def opened(self) -> ScriptedStream:
+        """The stream that is opened next, once it is."""
+        return self.streams.get(timeout=10)
+
+
+class ScriptedCollection:
+    """One collection."""
+
+    def __init__(self, database: ScriptedDatabase, name: str) -> None:
+        self._database, self._name = database, name
+
+    def watch(self, stages: Any, **options: Any) -> ScriptedStream:
+        """Open a stream, or fail as the script says."""
+        self._database.asked.append((self._name, stages, options))
+        if self._database.errors:
+            raise self._database.errors.pop(0)
+        stream = ScriptedStream()
+        self._database.streams.put(stream)
+        return stream

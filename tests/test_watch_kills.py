@@ -1,0 +1,87 @@
+"""kill -9 of servers that track an audience, in the midst of a round: watchers are told everything, and once."""
+
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.conftest import URI, Service, envelope, mongo_database, run_service
+from tests.contract.test_watch import VIPS, watching
+from tests.test_kills import ORG, Watched, kill, victim
+
+INSERTED = b"insert\x00\x10\x00\x00\x00audience_ledger"
+APPLIED = b"update\x00\x11\x00\x00\x00audience_tracked"
+NOTED = b"$max\x00\x0e\x00\x00\x00\x10seq"
+
+
+@pytest.mark.parametrize("command", [INSERTED, APPLIED, NOTED], ids=["inserted", "applied", "noted"])
+def test_a_server_is_killed_in_a_round_and_another_tells_what_it_found_once(
+    real_service: Service, command: bytes
+) -> None:
+    at = urlsplit(URI)
+    with mongo_database() as store:
+        way = Watched(at.hostname or "127.0.0.1", at.port or 27017, command)
+        store.database["contact"].insert_many([envelope(ORG, {"id": f"{n:02}"}) for n in range(10)])
+        with victim(f"mongodb://127.0.0.1:{way.port}/", store.database.name) as (client, process):
+            segment = client.create(name="vips", filter=VIPS)
+            with watching(client, segment.id) as watcher:
+                store.database["contact"].update_many({}, {"$set": {"data.tags": "vip"}})
+                assert way.sent.wait(20)
+                kill(process)
+                token = watcher.token
+        for service in run_service("mongodb", store):
+            with watching(service.client(ORG), segment.id, token) as watcher:
+                expected = [("entered", f"contact-{n:02}", "data") for n in range(10)]
+                assert watcher.events(10) == expected
+                store.database["contact"].update_one({"pk": "contact-03"}, {"$set": {"data.tags": "lead"}})
+                assert watcher.events(1) == [("exited", "contact-03", "data")]
+                assert watcher.is_told_nothing()
+
+
+def test_two_servers_are_killed_in_turn_while_contacts_come_and_go(real_service: Service) -> None:
+    with mongo_database() as store:
+        contacts, database = store.database["contact"], store.database.name
+        contacts.insert_many([envelope(ORG, {"id": f"{n:02}"}) for n in range(40)])
+        done = threading.Event()
+        writer = threading.Thread(target=come_and_go, args=(contacts, done))
+        inside: set[str] = set()
+        token = ""
+        with victim(URI, database) as (client, _):
+            segment = client.create(name="vips", filter=VIPS)
+            with watching(client, segment.id) as watcher:
+                token = watcher.token
+        writer.start()
+        for _ in range(3):
+            with victim(URI, database) as (client, process), victim(URI, database) as (other, second):
+                for chosen, doomed in ((client, process), (other, second)):
+                    with watching(chosen, segment.id, token) as watcher:
+                        apply(watcher.events(60), inside)
+                        apply(watcher.told(), inside)  # what came in the same message
+                        token = watcher.token
+                        kill(doomed)
+        done.set()
+        writer.join()
+        members = {row["pk"] for row in contacts.find({"data.tags": "vip"})}
+        for service in run_service("mongodb", store):
+            with watching(service.client(ORG), segment.id, token) as watcher:
+                watcher.is_told_nothing()
+                apply(watcher.told(), inside)
+        assert inside == members
+
+
+def apply(events: list[tuple[str, str, str]], inside: set[str]) -> None:
+    """Apply events to who was in, each of which must be a change."""
+    for change, contact, _ in events:
+        assert (contact in inside) == (change == "exited"), "an event is lost or doubled"
+        (inside.add if change == "entered" else inside.discard)(contact)
+
+
+def come_and_go(contacts: Any, done: threading.Event) -> None:
+    """Let contacts enter and exit, one after the other."""
+    number = 0
+    while not done.is_set():
+        tags = "vip" if number // 40 % 2 == 0 else "lead"
+        contacts.update_one({"pk": f"contact-{number * 7 % 40:02}"}, {"$set": {"data.tags": tags}})
+        number += 1
+        done.wait(0.01)
