@@ -18,6 +18,7 @@ from audience_service.domain.snapshot_ports import Difference
 from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
 from audience_service.mongo.joins import Stages
+from audience_service.mongo.pipeline import part_between
 from audience_service.mongo.scope import scoped
 
 _SLICE = 100_000
@@ -42,7 +43,7 @@ class MongoDifferences:
             until = min((end for end in ends if end), default="")
             with limited(self._database, deadline):
                 rows = self._collection.aggregate(
-                    _differing(org, first, second, _part(after, until)),
+                    _differing(org, first, second, part_between(after, until)),
                     batchSize=max(batch_size, _CURSOR_BATCH),
                     allowDiskUse=True,
                 )
@@ -57,7 +58,7 @@ class MongoDifferences:
         """The sk of the last row of a whole slice of one snapshot; empty where it has no more than that."""
         if snapshot.count <= _SLICE:
             return ""
-        match = scoped(org, {"audience": snapshot.rows_id}, _part(after, ""))
+        match = scoped(org, {"audience": snapshot.rows_id}, part_between(after, ""))
         with limited(self._database, deadline):
             rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=_SLICE - 1, limit=1)
             return next((str(row["sk"]) for row in rows), "")
@@ -76,11 +77,6 @@ def _differing(org: str, first: Snapshot, second: Snapshot, part: Document) -> S
         {"$match": {"bits": {"$in": [1, 2]}}},
         {"$sort": {"_id": 1}},
     ]
-
-
-def _part(after: str, until: str) -> Document:
-    bounds = {**({"$gt": after} if after else {}), **({"$lte": until} if until else {})}
-    return {"sk": bounds} if bounds else {}
 
 
 def _marked(org: str, snapshot: Snapshot, part: Document, bit: int) -> Stages:
