@@ -343,7 +343,7 @@ class Listener:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._idle = False
+        self._idle = threading.Event()
         watches, ledger = MongoWatches(world.database), MongoLedger(world.database)
         audiences = Audiences(MongoSegments(world.database), FilterCompiler(["contact"]))
         keeping = Keeping(timedelta(days=100_000), 1e9)
@@ -361,13 +361,14 @@ class Listener:
 
     def wait(self, heard: int, seconds: float) -> int:
         """In place of the bell: there is nothing more to tell now."""
-        self._idle = True
+        self._idle.set()
         return heard
 
     def listen(self, most: int) -> None:
         """Take up to so many messages."""
-        self._idle = False
-        stream = self._watching.watch(CALL, AUDIENCE, self.token, gone=lambda: self._idle)
+        self._idle.clear()
+        call = Call(CALL.caller, Deadline(None, self._idle))
+        stream = self._watching.watch(call, AUDIENCE, self.token)
         for _, batch in zip(range(most), stream, strict=False):
             self.told += [(event.flip.change.value, event.flip.sk) for event in batch.events]
             self.token = batch.resume_token

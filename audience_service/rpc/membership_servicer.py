@@ -1,6 +1,5 @@
 """MembershipService on the wire."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -72,11 +71,7 @@ class MembershipServicer(MembershipServiceServicer):
         self, request: pb.WatchMembershipRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchMembershipResponse]:
         """Send who enters and exits."""
-        gone = threading.Event()
-        context.add_callback(gone.set)
-        batches = self._watching.watch(
-            current_call(), request.audience_id, request.resume_token, request.snapshot_id, gone.is_set
-        )
+        batches = self._watching.watch(current_call(), request.audience_id, request.resume_token, request.snapshot_id)
         with closing(batches):
             for batch in batches:
                 yield encode_watch(batch)

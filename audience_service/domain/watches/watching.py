@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
-from audience_service.domain.errors import UnsupportedByStore, UnusableAudience
+from audience_service.domain.errors import AudienceNotFound, UnsupportedByStore, UnusableAudience
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.ports import LedgerRepository, WatchRepository
@@ -71,18 +71,17 @@ class Watching:
         audience_id: str,
         resume_token: str,
         snapshot_id: str = "",
-        gone: Callable[[], bool] = lambda: False,
     ) -> Generator[WatchBatch, None, None]:
         """Who enters and exits behind the token; since a snapshot; or from now on.
 
-        Ends when the watcher is `gone`, or with an error. Raises AudienceNotFound, UnusableAudience, InvalidArgument,
+        Ends when the caller has gone, or with an error. Raises AudienceNotFound, UnusableAudience, InvalidArgument,
         SnapshotNotFound, SnapshotNotReady, InvalidPageToken, WatchTokenExpired; StoreUnavailable, OutOfTime.
         """
         audience = self._audiences.named(call, audience_id)
         self._starts.check(call, audience.population.datatype, snapshot_id, resume_token)
         position = self._opened(call, audience_id, resume_token) if resume_token else None
         heard, checkpoint_at, want_at = self._told.rung, 0.0, 0.0
-        while not gone():
+        while not call.deadline.is_cancelled:
             again = time.monotonic() >= want_at
             watch = self._wanted(call, audience_id, again=again)
             want_at = time.monotonic() + self._keeping.checkpoint_seconds if again else want_at
@@ -144,7 +143,7 @@ class Watching:
         self._audiences.named(call, audience_id)
         if failure.reason == UnsupportedByStore.reason:
             raise UnsupportedByStore(failure.message)
-        if failure.reason not in (UnusableAudience.reason, "AUDIENCE_NOT_FOUND"):
+        if failure.reason not in (UnusableAudience.reason, AudienceNotFound.reason):
             metadata = {"id": audience_id, "failure": failure.reason}
             raise UnusableAudience("the audience's saved filter cannot be run", metadata=metadata)
 
