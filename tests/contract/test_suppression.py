@@ -1,7 +1,8 @@
-"""Who must not be reached for a purpose, against a plain model of it, on the real engine."""
+"""Who must not be reached for a purpose: by example, by either way of looking, and against a plain model of it."""
 
 import itertools
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audience_service.mongo import subscribers
-from tests.client import Client
+from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.contract.test_unions import contact_filter, exclusions
+
+Insert = Callable[..., list[str]]
+Refused = Callable[..., Refusal]
 
 _REASONS = ("complained", "bounced", "unsubscribed")
 _STATUSES = (*_REASONS, "active", "pending", None)
@@ -109,3 +114,90 @@ def test_members_and_those_left_out_are_those_of_the_model(
     counted = {found.reason: found.count for found in last.totals.exclusions}
     assert counted == {reason: sum(found == reason for found in reasons.values()) for reason in counted}
     assert sum(counted.values()) + len(expected) == len(ids)
+
+
+@pytest.mark.parametrize("how", ["read", "looked up"])
+def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
+    service: Service,
+    org: str,
+    client: Client,
+    insert: Insert,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    if how == "looked up":
+        monkeypatch.setattr(subscribers, "_MOST_ADDRESSES", 0)
+    insert(
+        [
+            {"id": "fine", "data": {"email": "fine@example.com", "phone": "+14155550100", "status": "active"}},
+            {"id": "gone", "data": {"status": "unsubscribed"}},
+            {"id": "back", "data": {"email": "back@example.com", "status": "bounced"}},
+            {"id": "case", "data": {"email": " Case@Example.com "}},
+            {"id": "asis", "data": {"email": ["x@example.com", "As@It.Is"]}},
+            {"id": "both", "data": {"email": "both@example.com", "status": "unsubscribed"}},
+            {"id": "text", "data": {"phone": "+1 (415) 555-0101", "email": "text@example.com"}},
+            {"id": "wait", "data": {"email": "wait@example.com"}},
+            {"id": "away", "state": "archived", "data": {"status": "bounced"}},
+        ]
+    )
+    records = [
+        {"email": "case@example.com", "channel": "email", "status": "bounced"},
+        {"email": "As@It.Is", "channel": "email", "status": "bounced"},
+        {"email": "both@example.com", "channel": "email", "status": "complained"},
+        {"email": "both@example.com", "channel": "email", "status": "unsubscribed"},
+        {"phone": "+14155550101", "channel": "sms", "status": "unsubscribed"},
+        {"email": "text@example.com", "channel": "email", "status": "active"},
+        {"email": "wait@example.com", "channel": "email", "status": "pending"},
+        {"channel": "email", "status": "unsubscribed"},
+    ]
+    service.insert(org, [{"data": data} for data in records], "subscriber")
+    service.insert(org, [{"state": "deleted", "data": {**records[0], "email": "fine@example.com"}}], "subscriber")
+    service.insert(f"{org}2", [{"data": {**records[0], "email": "fine@example.com"}}], "subscriber")
+    if service.kind == "embedded":
+        refusal = refused(lambda: client.call("StreamMembers", {"filter": contact_filter(), "purpose": "email"}))
+        assert refusal.info.reason == "UNSUPPORTED_BY_STORE"
+        return
+    expected: dict[str, tuple[set[str], dict[str, int]]] = {
+        "email": ({"fine", "text", "wait"}, {"complained": 1, "bounced": 3, "unsubscribed": 1}),
+        "sms": ({"fine", "back", "case", "asis", "wait"}, {"complained": 0, "bounced": 0, "unsubscribed": 3}),
+        "ads": ({"fine", "back", "case", "asis", "wait"}, {"complained": 1, "unsubscribed": 2}),
+    }
+    for purpose, (members, left_out) in expected.items():
+        request = {"filter": contact_filter(), "purpose": purpose}
+        assert {found.removeprefix("contact-") for found in client.members(**request)} == members
+        assert exclusions(client, **request) == left_out
+        assert len(members) + sum(left_out.values()) == len(client.members(filter=contact_filter()))
+
+
+ADDRESSES: list[Any] = ["a@b.c", " A@B.C\t", "x@y.z", "", " ", None, 7, 7.0, True, ["a@b.c", 7], [["x@y.z"]], {}]
+ADDRESSES += [[], [None], {"of": "a@b.c"}, [{"of": 1}], "+1 (415) 555", "+1415555", "a" * 2_000, "a\0b", "/a@b.c/"]
+
+
+@pytest.mark.parametrize("texts_alone", [True, False])
+def test_addresses_read_leave_out_whom_a_look_leaves_out(
+    real_service: Service, monkeypatch: pytest.MonkeyPatch, texts_alone: bool
+) -> None:
+    org = f"addresses{texts_alone}"
+    client = real_service.client(org)
+    ids = real_service.insert(org, [{"data": {"email": value, "phone": value}} for value in ADDRESSES] + [{}])
+    texts = [value for value in ADDRESSES if isinstance(value, str | None)]
+    for number, value in enumerate(texts if texts_alone else ADDRESSES):
+        channel, path = [("email", "email"), ("sms", "phone")][number % 2]
+        status = ["complained", "unsubscribed", "active"][number % 3]
+        record = {"data": {path: value, "channel": channel, "status": status}}
+        real_service.insert(org, [record], "subscriber")
+    request = {"filter": contact_filter(), "purpose": "ads"}
+    read = client.members(**request), exclusions(client, **request)
+    monkeypatch.setattr(subscribers, "_MOST_ADDRESSES", 0)
+    assert read == (client.members(**request), exclusions(client, **request))
+    assert 0 < len(read[0]) < len(ids)
+
+
+def test_addresses_that_take_long_to_find_are_looked_up(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = real_service.client("hurried")
+    real_service.insert("hurried", [{"data": {"email": "a@b.c"}}, {"data": {"email": "x@y.z"}}])
+    data = {"email": "a@b.c", "channel": "email", "status": "unsubscribed"}
+    real_service.insert("hurried", [{"data": data}], "subscriber")
+    monkeypatch.setattr(subscribers, "_READ_SECONDS", 0)
+    assert len(client.members(filter=contact_filter(), purpose="ads")) == 1

@@ -1,0 +1,196 @@
+"""When time flips what ExplainMembership tells, as the real engine decides."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.filters import Filter, FilterCompiler
+from tests.conftest import Service
+from tests.contract.test_explain_membership import contacts, explain, walk
+
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def ago(amount: int, unit: str = "day", **more: Any) -> dict[str, Any]:
+    return {"$dateSubtract": {"startDate": "$$NOW", "unit": unit, "amount": amount, **more}}
+
+
+def whole(date: Any, unit: str, **more: Any) -> dict[str, Any]:
+    return {"$dateTrunc": {"date": date, "unit": unit, **more}}
+
+
+def from_now(**length: int) -> datetime:
+    moment = datetime.now(UTC) + timedelta(**length)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class Timeline:
+    """One record, and what the database judges of filters on it as of any moment."""
+
+    service: Service
+    org: str
+
+    def holds(self, where: dict[str, Any], moments: Sequence[datetime], contact_id: str) -> list[bool]:
+        """Whether the record is a member as of the moments."""
+        compiler = FilterCompiler(["contact"])
+        populations = [compiler.at(moment).compile(Filter("contact", where)) for moment in moments]
+        deadline = Deadline.after(20)
+        judged = self.service.store.checks.judge(self.org, "contact", populations, [contact_id], (), deadline)
+        members = [found for found in judged.members if not isinstance(found, InvalidFilter)]
+        assert len(members) == len(moments)
+        return [contact_id in found for found in members]
+
+    def flip(self, where: dict[str, Any], data: dict[str, Any]) -> datetime | None:
+        """When the whole flips; the database agrees about the moments before it and at it."""
+        [contact_id] = self.service.insert(self.org, [{"data": data}])
+        answer = explain(self.service.client(self.org), contact_id, where)
+        read_at = answer.read_at.ToDatetime(UTC)
+        flips = answer.HasField("flip_time")
+        end = answer.flip_time.ToDatetime(UTC) if flips else read_at + timedelta(days=3_653)
+        between = [read_at + (end - read_at) * part / 40 for part in range(40)]
+        assert self.holds(where, [*between, end - MILLISECOND], contact_id) == [answer.member] * 41
+        if flips:
+            assert self.holds(where, [end], contact_id) == [not answer.member]
+        return end if flips else None
+
+
+@pytest.fixture
+def timeline(real_service: Service) -> Timeline:
+    return Timeline(real_service, f"time{next(real_service.names)}")
+
+
+@pytest.mark.parametrize("spelt", [lambda moment: moment, text])
+def test_a_window_ends_a_millisecond_after_it_is_full(timeline: Timeline, spelt: Callable[[datetime], Any]) -> None:
+    opened = from_now(days=-5)
+    data = {"at": spelt(opened), "n": 1}
+    month = timedelta(days=30)
+    assert timeline.flip({"at": {"$gte": ago(30)}}, data) == opened + month + MILLISECOND
+    assert timeline.flip({"at": {"$gt": ago(30)}}, data) == opened + month
+    assert timeline.flip({"at": {"$lt": ago(30)}}, data) == opened + month + MILLISECOND
+    assert timeline.flip({"at": {"$lte": ago(30)}}, data) == opened + month
+    assert timeline.flip({"at": {"$not": {"$gte": ago(30)}}}, data) == opened + month + MILLISECOND
+    assert timeline.flip({"at": {"$gte": ago(30)}, "n": 2}, data) is None
+    assert timeline.flip({"$or": [{"at": {"$gte": ago(30)}}, {"n": 1}]}, data) is None
+    assert timeline.flip({"at": {"$gte": ago(4)}}, data) is None
+    assert timeline.flip({"at": {"$in": [ago(30)]}}, data) == opened + month
+    assert timeline.flip({"at": {"$gte": ago(30)}}, {"at": 5}) is None
+
+
+def test_a_window_of_whole_days_ends_at_midnight_where_the_filter_says(timeline: Timeline) -> None:
+    opened = from_now(days=-5)
+    midnight = opened.replace(hour=0, minute=0, second=0, microsecond=0)
+    past = [opened.replace(hour=12, minute=0, second=0, microsecond=0)]
+    assert timeline.flip({"at": {"$gte": whole(ago(30), "day")}}, {"at": past}) == midnight + timedelta(days=31)
+    kolkata = {"$gte": whole(ago(30), "day", timezone="Asia/Kolkata")}
+    later = timedelta(days=31) - timedelta(hours=5, minutes=30)
+    assert timeline.flip({"at": kolkata}, {"at": past}) == midnight + later
+
+
+def test_months_flip_where_their_last_days_meet(timeline: Timeline) -> None:
+    year = datetime.now(UTC).year + 1
+    # A month before the 29th to 31st of March is the 28th of February, or the 29th: back into the window at midnight.
+    last = datetime(year, 3, 1, tzinfo=UTC) - timedelta(days=1)
+    at = last + timedelta(hours=18)
+    ahead = {"at": {"$gte": ago(1, "month")}}
+    assert timeline.flip(ahead, {"at": at}) == at.replace(month=3) + MILLISECOND
+    window = {"at": {"$gte": ago(1, "month"), "$lte": whole({"$dateAdd": {
+        "startDate": "$$NOW", "unit": "month", "amount": 6}}, "month")}}  # fmt: skip
+    assert timeline.flip(window, {"at": at}) is not None
+
+
+def test_of_several_dates_each_can_flip_and_some_cancel_out(timeline: Timeline) -> None:
+    old, new = from_now(days=-20), from_now(days=-2)
+    data = {"opens": [old, {"at": new}, text(new)], "visits": [{"at": old, "n": 1}, {"at": new, "n": 2}]}
+    end = timedelta(days=30)
+    assert timeline.flip({"opens": {"$gte": ago(30)}}, data) == new + end + MILLISECOND
+    assert timeline.flip({"opens": {"$lt": ago(30)}}, data) == old + end + MILLISECOND
+    one = {"visits": {"$elemMatch": {"n": 1, "at": {"$gte": ago(30)}}}}
+    assert timeline.flip(one, data) == old + end + MILLISECOND
+    assert timeline.flip({"opens.0": {"$gte": ago(30)}}, data) == old + end + MILLISECOND
+    assert timeline.flip({"opens.0": {"$gte": ago(30)}}, {"opens": [5, {"0": new}]}) == new + end + MILLISECOND
+    assert timeline.flip({"visits.1.at": {"$gte": ago(30)}}, data) == new + end + MILLISECOND
+    exactly = {"$nor": [{"visits.at": {"$lt": ago(30)}}, {"visits.at": {"$gte": ago(19)}}]}
+    assert timeline.flip(exactly, data) is None
+    assert timeline.flip({"opens": {"$elemMatch": {"$gte": ago(30), "$lt": ago(10)}}}, data) is not None
+
+
+def test_text_of_no_day_that_there_is_flips_where_it_is_sorted(timeline: Timeline) -> None:
+    year = datetime.now(UTC).year + 1
+    soon = {"at": {"$lte": {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 1}}}}
+    march, new_year = datetime(year, 3, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+    day = timedelta(days=1)
+    assert timeline.flip(soon, {"at": f"{year}-02-30"}) == march - day
+    assert timeline.flip(soon, {"at": [f"{year}-12-31T23:59:60Z"]}) == new_year - day
+    assert timeline.flip(soon, {"at": f"{year}-03-01T00:00:00.0010000000Z"}) == march + MILLISECOND - day
+    assert timeline.flip(soon, {"at": "0000-00-00"}) is None
+
+
+def test_members_to_come_are_told_when(timeline: Timeline) -> None:
+    due = from_now(days=400)
+    soon = {"$lte": {"$dateAdd": {"startDate": "$$NOW", "unit": "week", "amount": 1}}}
+    assert timeline.flip({"renewal": soon}, {"renewal": due}) == due - timedelta(days=7)
+    far = from_now(days=5_000)
+    assert timeline.flip({"renewal": soon}, {"renewal": far}) is None
+    both = {"renewal": {**soon, "$gte": ago(0)}}
+    assert timeline.flip(both, {"renewal": due}) == due - timedelta(days=7)
+
+
+def test_what_cannot_be_judged_at_a_moment_is_no_flip(timeline: Timeline) -> None:
+    year = datetime.now(UTC).year + 3
+    last_days = datetime(9999, 12, 25, tzinfo=UTC)
+    soon = {"$lte": {"$dateAdd": {"startDate": "$$NOW", "unit": "year", "amount": 9999 - year}}}  # until the year ends
+    assert timeline.flip({"at": soon}, {"at": last_days}) == last_days.replace(year=year)
+    due = from_now(days=2_000)  # when the other date has left the calendar
+    client = timeline.service.client(timeline.org)
+    [bob] = timeline.service.insert(timeline.org, [{"data": {"at": last_days.replace(year=9_000), "due": due}}])
+    answer = explain(client, bob, {"at": soon, "due": {"$lte": ago(0)}})
+    assert (answer.member, answer.HasField("flip_time")) == (False, False)
+    assert answer.condition.conditions[1].flip_time.ToDatetime(UTC) == due
+    fails_later = {"$nor": [{"at": {"$gte": ago(30)}}, {"$expr": {"$eq": [{"$divide": ["$n", 2]}, 2]}}]}
+    [ann] = timeline.service.insert(timeline.org, [{"data": {"at": from_now(days=-5), "n": "four"}}])
+    answer = explain(client, ann, fails_later)
+    assert (answer.member, answer.HasField("flip_time"), answer.time_unknown) == (False, False, False)
+
+
+def test_each_condition_has_its_own_flip_time(timeline: Timeline) -> None:
+    client, opened = timeline.service.client(timeline.org), from_now(days=-5)
+    [ann] = timeline.service.insert(timeline.org, [{"data": {"at": opened, "n": 1}}])
+    inner = client.create(name="recent", filter=contacts({"at": {"$gte": ago(30)}})).id
+    where = {"$or": [{"$inAudience": inner}, {"at": {"$gte": ago(60)}}], "n": {"$gte": 1}}
+    told = {c.words: c for c in walk(explain(client, ann, where).condition)}
+    flips = {words: c.flip_time.ToDatetime(UTC) - opened for words, c in told.items() if c.HasField("flip_time")}
+    short, long = timedelta(days=30) + MILLISECOND, timedelta(days=60) + MILLISECOND
+    either = "is in the audience 'recent' or at is in the last 60 days or later"
+    assert flips == {
+        "is in the audience 'recent'": short,
+        "at is in the last 30 days or later": short,
+        "at is in the last 60 days or later": long,
+        either: long,
+        f"({either}) and n is at least 1 and state is none of archived, deleted": long,
+    }
+
+
+def test_a_filter_that_reads_now_in_an_expression_says_that_its_time_is_unknown(timeline: Timeline) -> None:
+    client, opened = timeline.service.client(timeline.org), from_now(days=-5)
+    [ann] = timeline.service.insert(timeline.org, [{"data": {"at": opened}}])
+    expression = {"$expr": {"$gte": ["$at", {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}]}}
+    answer = explain(client, ann, {"at": {"$gte": ago(30)}, **expression})
+    assert (answer.member, answer.time_unknown, answer.HasField("flip_time")) == (True, True, False)
+    [date, told, _] = answer.condition.conditions
+    assert (date.HasField("flip_time"), told.HasField("flip_time")) == (True, False)
+    recent = {"where": {"at": {"$gte": ago(30)}}}
+    related = {"$related": {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}, **recent}}
+    assert explain(client, ann, {"$nor": [related]}).time_unknown
+    related["$related"]["where"] = expression
+    assert explain(client, ann, {"$nor": [related]}).time_unknown
+    assert not explain(client, ann, {"at": {"$gte": ago(30)}}).time_unknown
