@@ -3,7 +3,7 @@
 Every write is compare-and-set on what it rests on, in one command.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -62,6 +62,15 @@ class MongoWatches:
                 sort=[("lease_until", 1)],
             )
         return None if found is None else (_org_of(found), str(found["audience"]))
+
+    def keep(self, held: Collection[tuple[str, str, str]], until: datetime, deadline: Deadline) -> None:
+        """By key, in one command; a lease is of one watch, so that keys and leases need not be told in pairs."""
+        match = {
+            "_id": {"$in": [_key(org, audience_id) for org, audience_id, _ in held]},
+            "lease": {"$in": [lease for *_, lease in held]},
+        }
+        with limited(self._database, deadline):
+            self._collection.update_many(match, {"$set": {"lease_until": until}})
 
     def renew(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
         """Where nobody has claimed it since, be it that the lease has ended."""

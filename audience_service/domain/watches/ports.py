@@ -1,9 +1,10 @@
 """What tracking asks of storage. As in domain/ports.py every method takes the org first, or a Watch, which names it.
 
-But for `claim`, which shares out the watches of all orgs among processes and tells no more than whose they are.
+But for `claim` and `keep`, which share out the watches of all orgs among processes and tell no more than whose they
+are.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -25,6 +26,9 @@ class WatchRepository(Protocol):
 
     def claim(self, lease: str, moment: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:
         """Lease a watch, of any org, that nobody holds at a moment; answers with its org and audience."""
+
+    def keep(self, held: Collection[tuple[str, str, str]], until: datetime, deadline: Deadline) -> None:
+        """Extend leases: org, audience and lease of each; those that somebody else has claimed since are left alone."""
 
     def renew(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
         """Extend a lease; None where somebody else has claimed the watch since, or there is none any more."""

@@ -16,8 +16,8 @@ from audience_service.domain.watches.ports import ChangeFeed, Overtaken, WatchRe
 from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.watch import Look
 
-_LEASE_ROUNDS = 3
-"""A lease lasts for as many rounds as took the last one's time, or a slow round would never end as its owner's."""
+_KEPT_IN = 3
+"""Leases are extended in a third of the time that they last."""
 _CLAIM_SECONDS = 1.0
 _CALL_SECONDS = 10.0
 
@@ -65,6 +65,18 @@ class Tracker:
         """There is something new to claim: do not wait to look for it."""
         self._claim_at = 0.0
 
+    @property
+    def keep_seconds(self) -> float:
+        """How often `keep` is to be called."""
+        return self._pace.lease_seconds / _KEPT_IN
+
+    def keep(self) -> None:
+        """Extend the leases: a round may take longer than one lasts, and the next look may be further away."""
+        with self._lock:
+            held = [(each.org, each.audience_id, each.lease) for each in self._held]
+        if held:
+            self._watches.keep(held, self._lease_end(), Deadline.after(_CALL_SECONDS))
+
     def release(self) -> None:
         """Give all watches up, for others to go on with at once. To be called when nobody calls `step` any more."""
         while self._held:
@@ -78,8 +90,8 @@ class Tracker:
             if self._monotonic() < self._claim_at:
                 return
             self._claim_at = self._monotonic() + _CLAIM_SECONDS
-        moment, lease = self._clock(), uuid.uuid4().hex
-        found = self._watches.claim(lease, moment, moment + self._lease(), Deadline.after(_CALL_SECONDS))
+        lease = uuid.uuid4().hex
+        found = self._watches.claim(lease, self._clock(), self._lease_end(), Deadline.after(_CALL_SECONDS))
         if found:
             with self._lock:
                 self._held.append(Held(*found, lease))
@@ -105,9 +117,10 @@ class Tracker:
 
     def _run(self, held: Held, look: Look) -> None:
         held.outlook = None
-        until = self._clock() + self._lease(held.took)
         try:
-            watch = self._watches.renew(held.org, held.audience_id, held.lease, until, Deadline.after(_CALL_SECONDS))
+            watch = self._watches.renew(
+                held.org, held.audience_id, held.lease, self._lease_end(), Deadline.after(_CALL_SECONDS)
+            )
             if watch is None:
                 self._drop(held)
                 return
@@ -117,11 +130,14 @@ class Tracker:
             _log.info("overtaken", org=held.org, audience=held.audience_id)
         except AudienceError as error:
             _log.warning("round failed", org=held.org, audience=held.audience_id, reason=error.reason)
+        except Exception as error:  # a defect, which must not stand in the way of other audiences
+            _log.error("round failed", org=held.org, audience=held.audience_id, exc_info=error)
 
-    def _lease(self, took: float = 0.0) -> timedelta:
-        return timedelta(seconds=max(self._pace.lease_seconds, _LEASE_ROUNDS * took))
+    def _lease_end(self) -> datetime:
+        return self._clock() + timedelta(seconds=self._pace.lease_seconds)
 
     def _drop(self, held: Held) -> None:
         held.unsubscribe()
         with self._lock:
-            self._held.remove(held)
+            if held in self._held:  # unless all have been released meanwhile
+                self._held.remove(held)

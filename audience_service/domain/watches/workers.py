@@ -9,7 +9,7 @@ from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.tracker import Tracker
 
 _THREADS = 2
-"""A slow round of one audience leaves the others a thread."""
+"""A slow round of one audience leaves the others a thread. A third one extends the leases."""
 _RETRY_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 
@@ -26,6 +26,7 @@ class Workers:
         self._threads = [
             threading.Thread(target=self._work, name=f"tracker-{number}", daemon=True) for number in range(_THREADS)
         ]
+        self._threads.append(threading.Thread(target=self._keep, name="tracker-leases", daemon=True))
 
     def start(self) -> None:
         """Begin to track."""
@@ -47,6 +48,13 @@ class Workers:
             self._tracker.release()
         except AudienceError as error:
             _log.warning("leases are left to end by themselves", reason=error.reason)
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(self._tracker.keep_seconds):
+            try:
+                self._tracker.keep()
+            except Exception as error:
+                _log.warning("leases are not extended", exc_info=None if isinstance(error, AudienceError) else error)
 
     def _work(self) -> None:
         heard, failing = self._asked.rung, False
