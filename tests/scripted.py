@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from bson import Timestamp
@@ -45,7 +46,7 @@ class ScriptedStream:
         record = {"fullDocument": {"sk": sk} if sk else None}
         self._told.put({"operationType": operation, "clusterTime": Timestamp(seconds, 1), "documentKey": {}, **record})
 
-    def fail(self, error: PyMongoError) -> None:
+    def fail(self, error: Exception) -> None:
         """Break."""
         self._told.put(error)
 
@@ -57,10 +58,10 @@ class ScriptedStream:
 
 
 class ScriptedDatabase:
-    """A database whose collections are watched by script; all else of it is the real one's."""
+    """A database whose collections are watched by script."""
 
-    def __init__(self, database: Any = None) -> None:
-        self._database = database
+    def __init__(self, *, is_mongos: bool = False) -> None:
+        self.client = SimpleNamespace(is_mongos=is_mongos)
         self.streams: queue.Queue[ScriptedStream] = queue.Queue()
         self.asked: list[tuple[str, Any, dict[str, Any]]] = []
         self.errors: list[PyMongoError] = []
@@ -77,13 +78,13 @@ class ScriptedCollection:
     """One collection."""
 
     def __init__(self, database: ScriptedDatabase, name: str) -> None:
-        self._database, self._name = database, name
+        self.database, self._name = database, name
 
     def watch(self, stages: Any, **options: Any) -> ScriptedStream:
         """Open a stream, or fail as the script says."""
-        self._database.asked.append((self._name, stages, options))
-        if self._database.errors:
-            raise self._database.errors.pop(0)
+        self.database.asked.append((self._name, stages, options))
+        if self.database.errors:
+            raise self.database.errors.pop(0)
         stream = ScriptedStream()
-        self._database.streams.put(stream)
+        self.database.streams.put(stream)
         return stream

@@ -6,6 +6,7 @@ so that whoever asks has to look at everything; the platform marks records as de
 """
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -108,7 +109,7 @@ class _Stream:
         self._ring = ring
         self._clock = clock
         self._complete_at: datetime | None = None
-        self._subscriptions: set[_Subscription] = set()
+        self._subscriptions: defaultdict[str, set[_Subscription]] = defaultdict(set)
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"changes-{datatype}", daemon=True)
@@ -127,12 +128,14 @@ class _Stream:
     def subscribe(self, org: str) -> _Subscription:
         subscription = _Subscription(self, org)
         with self._lock:
-            self._subscriptions.add(subscription)
+            self._subscriptions[org].add(subscription)
         return subscription
 
     def unsubscribe(self, subscription: _Subscription) -> None:
         with self._lock:
-            self._subscriptions.discard(subscription)
+            self._subscriptions[subscription.org].discard(subscription)
+            if not self._subscriptions[subscription.org]:
+                del self._subscriptions[subscription.org]
 
     def take(self, subscription: _Subscription) -> Changes:
         with self._lock:
@@ -151,7 +154,7 @@ class _Stream:
                     _log.info("no change streams; watched audiences are compared now and then", code=error.code)
                     return
                 self._lost(error)
-            except PyMongoError as error:
+            except Exception as error:  # whatever it is: a stream that ends unsaid would leave changes out for ever
                 self._lost(error)
             self._close_stream()
             self._closing.wait(_RETRY_SECONDS)
@@ -160,6 +163,8 @@ class _Stream:
         """Read until the stream ends, as it does where the collection is dropped or renamed."""
         options: dict[str, Any] = {"full_document": "updateLookup", "max_await_time_ms": _AWAIT_MS}
         with self._collection.watch(_STAGES, **options) as stream:
+            # Shards tell of their changes apart: that one has none to tell now says nothing of the others.
+            is_one = not self._collection.database.client.is_mongos
             with self._lock:
                 self.is_open = True
                 self._complete_at = None
@@ -169,38 +174,48 @@ class _Stream:
                 asked = self._clock()
                 change = stream.try_next()
                 with self._lock:
-                    self._note(change, asked)
-                if change is not None:
+                    if change is None and is_one:
+                        self._complete_at = asked
+                    is_news = change is not None and self._note(change)
+                if is_news:
                     self._ring()
 
-    def _note(self, change: Mapping[str, Any] | None, asked: datetime) -> None:
-        if change is None:
-            self._complete_at = asked
-            return
+    def _note(self, change: Mapping[str, Any]) -> bool:
+        """Keep a change for those who ask; whether one of them had no news before, and is to be woken."""
         if stamp := change.get("clusterTime"):
             self._complete_at = datetime.fromtimestamp(stamp.time, UTC)  # changes come in the order of this time
         record = change.get("fullDocument") or change.get("documentKey") or {}
         sk = record.get("sk")
         if change["operationType"] not in _WRITES or not isinstance(sk, str):
-            self._lose()
-            return
-        for subscription in self._subscriptions:
-            if sk.startswith(f"{subscription.org}/"):
-                subscription.keys.add(sk)
-                if len(subscription.keys) > _MOST_KEYS:
-                    subscription.keys, subscription.complete = set(), False
+            return self._lose()
+        asking = self._subscriptions.get(sk.partition("/")[0], ())
+        is_news = not all(subscription.has_news for subscription in asking)
+        for subscription in asking:
+            subscription.keys.add(sk)
+            if len(subscription.keys) > _MOST_KEYS:
+                subscription.keys, subscription.complete = set(), False
+        return is_news
 
-    def _lose(self) -> None:
-        """Something has changed that cannot be told."""
-        for subscription in self._subscriptions:
+    def _lose(self) -> bool:
+        """Something has changed that cannot be told; whether that is news."""
+        everyone = [subscription for asking in self._subscriptions.values() for subscription in asking]
+        is_news = any(subscription.complete for subscription in everyone)
+        for subscription in everyone:
             subscription.complete = False
+        return is_news
 
-    def _lost(self, error: PyMongoError) -> None:
+    def _lost(self, error: Exception) -> None:
         if not self._closing.is_set():
-            _log.warning("changes are not followed for now", datatype=self.datatype, error=type(error).__name__)
+            told = {"datatype": self.datatype, "error": type(error).__name__}
+            _log.warning("changes are not followed for now", **told, exc_info=_defect(error))
 
     def _close_stream(self) -> None:
         with self._lock:
             self.is_open = False
             self._lose()
         self._ring()
+
+
+def _defect(error: Exception) -> Exception | None:
+    """The error, where it is none of the driver's."""
+    return None if isinstance(error, PyMongoError) else error

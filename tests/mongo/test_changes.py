@@ -80,7 +80,9 @@ def test_a_change_that_does_not_say_whose_it_is_makes_what_is_told_incomplete(
     assert not subscription.take().complete
 
 
-@pytest.mark.parametrize("error", [AutoReconnect("gone"), OperationFailure("history lost", 286)])
+@pytest.mark.parametrize(
+    "error", [AutoReconnect("gone"), OperationFailure("history lost", 286), ValueError("a defect")]
+)
 def test_a_stream_that_breaks_is_opened_anew_and_says_that_it_has_missed_something(feeds: Feeds, error: Any) -> None:
     database = ScriptedDatabase()
     subscription = feeds(database).subscribe("acme", "contact")
@@ -117,6 +119,42 @@ def test_up_to_when_nothing_is_missing_is_the_last_changes_time_or_when_there_wa
     later = datetime(2026, 3, 1, 13, 30, 15, tzinfo=UTC)
     stream.tell("insert", "umbrella/contact/a", int(later.timestamp()))
     eventually(lambda: subscription.take().complete_at == later)
+
+
+def test_where_shards_tell_of_their_changes_apart_silence_says_nothing(feeds: Feeds) -> None:
+    database = ScriptedDatabase(is_mongos=True)
+    subscription = feeds(database).subscribe("acme", "contact")
+    stream = database.opened()
+    stream.settle()
+    subscription.take()
+    assert subscription.take() == Changes(complete=True, complete_at=None)
+    stream.tell("insert", "umbrella/contact/a", int(NOON.timestamp()))
+    stream.settle()
+    assert subscription.take().complete_at == NOON
+
+
+def test_who_has_news_already_or_asks_for_another_org_is_not_woken_for_more() -> None:
+    database, rung = ScriptedDatabase(), []
+    anyone: Any = database
+    feed = MongoChanges(anyone, lambda: rung.append(1))
+    subscription = feed.subscribe("acme", "contact")
+    stream = database.opened()
+    stream.settle()
+    subscription.take()
+    before = len(rung)
+    for key in "abc":
+        stream.tell("update", f"umbrella/contact/{key}")
+    stream.settle()
+    assert len(rung) == before
+    for key in "abc":
+        stream.tell("update", f"acme/contact/{key}")
+    stream.settle()
+    assert len(rung) == before + 1
+    for _ in range(3):
+        stream.tell("delete")
+    stream.settle()
+    assert len(rung) == before + 2
+    feed.close()
 
 
 def test_more_changes_than_are_kept_one_by_one_are_told_to_be_too_many(
