@@ -15,12 +15,14 @@ from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.segment import Segment, SegmentType
 from audience_service.domain.snapshot import Snapshot, SnapshotState
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.watches import rounds as rounds_module
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.starts import Starts
 from audience_service.domain.watches.watch import EVERYTHING, Changes, Event, Look, Outlook, Watch
 from audience_service.domain.watches.watching import Keeping, Watching
+from audience_service.mongo import ledger as ledger_module
 from tests.conftest import Service
 from tests.midst import Midst
 
@@ -234,6 +236,11 @@ def test_a_filter_that_fails_is_told_and_mended_by_the_next_round(service: Servi
     assert audience.events() == [("exited", "contact-a")]
 
 
+def keys_of(org: str, keys: str) -> frozenset[str]:
+    """The sks of contacts."""
+    return frozenset(f"{org}/contact/{key}" for key in keys)
+
+
 def rows(service: Service, generation: str) -> int:
     """How many members are recorded for a generation."""
     found = service.store.database["audience_tracked"].find({}, {"_id": 1})
@@ -332,6 +339,21 @@ def test_what_changed_is_looked_at_alone(service: Service, org: str, tracked: An
     assert audience.watch().as_of == NOON
 
 
+def test_a_round_tells_all_that_it_finds_though_that_is_more_than_one_command_takes(
+    service: Service, org: str, tracked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_JUDGED", 2)
+    monkeypatch.setattr(rounds_module, "_PAGE", 2)
+    service.insert(org, [{"id": key} for key in "abcde"])
+    audience = tracked({"plan": "paid"})
+    outlook = audience.round()
+    for plan, look in (("paid", EVERYTHING), ("free", Look(Changes(keys_of(org, "abcde"), complete=True), outlook))):
+        for key in "abcde":
+            audience.update(key, **{"data.plan": plan})
+        audience.round(look=look)
+    assert [event.seq for event in audience.ledger()] == list(range(1, 11))
+
+
 def test_an_edit_is_looked_at_in_everything_whatever_the_round_was_for(
     service: Service, org: str, tracked: Any
 ) -> None:
@@ -356,6 +378,8 @@ def test_what_changed_may_bring_the_next_moment_nearer_and_nothing_else_is_asked
     assert audience.round(later, Look(last=outlook), ledger=nothing).next_passage == NOON + timedelta(hours=2)
     changed = Changes(frozenset((f"{org}/contact/b",)), complete=True)
     assert audience.round(later, Look(changed, outlook)).next_passage == NOON + timedelta(hours=1)
+    audience.update("b", **opened(NOON - month + timedelta(hours=3)))
+    assert audience.round(later, Look(changed, outlook)).next_passage == NOON + timedelta(hours=2)
 
 
 @pytest.mark.parametrize("where", [{"$inAudience": "list"}, {"$related": "order"}])

@@ -126,9 +126,8 @@ class Rounds:
             raise
         except AudienceError as error:
             self._watches.fail(watch, lease, Failure(error.reason, str(error)), call.deadline)
-            return Outlook(moment)
-        finally:
             self._told.ring()
+            return Outlook(moment)
 
     def _begin(self, call: Call, watch: Watch, lease: str, moment: datetime) -> Outlook:
         defined = read_definition(call, self._audiences.at(moment), watch.audience_id)
@@ -136,6 +135,7 @@ class Rounds:
         self._watches.prepare(watch, lease, generation, call.deadline)
         self._ledger.record(watch.org, generation, defined.members, call.deadline)
         self._watches.begin(watch, lease, generation, moment, defined.definition, call.deadline)
+        self._told.ring()
         return self._outlook(call, defined.members, moment)
 
     def _look(self, call: Call, watch: Watch, lease: str, moment: datetime, look: Look) -> Outlook:
@@ -216,4 +216,5 @@ class Rounds:
             self._ledger.apply(watch.org, watch.generation, events, call.deadline)
             seq = events[-1].seq
             self._watches.advance(watch, seq, call.deadline)
+            self._told.ring()
         return seq

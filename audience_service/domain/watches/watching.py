@@ -41,7 +41,7 @@ class Keeping:
 
 
 class Watching:
-    """Follows ledgers. `ask` is called when something new is watched, `told` is rung when a round has ended."""
+    """Follows ledgers. `ask` is called when something new is watched, `told` rings when there is something to tell."""
 
     def __init__(
         self,
