@@ -221,6 +221,26 @@ def test_who_has_lost_the_lease_appends_nothing_behind_what_others_did(
     assert audience.events() == [("entered", "contact-a")]
 
 
+def test_who_has_lost_the_lease_does_not_say_what_defines_the_audience(
+    service: Service, org: str, tracked: Any
+) -> None:
+    audience = tracked({"plan": "paid"})
+    audience.round()
+
+    def take_over() -> None:
+        audience.claim("theirs")
+        audience.define({"plan": "free"})
+        audience.round(lease="theirs")
+        audience.claim("theirs")
+
+    with pytest.raises(Overtaken):
+        audience.round(watches=Midst(service.store.watches, "finish", before=take_over))
+    audience.claim(audience.lease)
+    service.insert(org, [{"id": "a", "data": {"plan": "free"}}])
+    audience.round()
+    assert audience.causes() == ["data"]
+
+
 def test_a_filter_that_fails_is_told_and_mended_by_the_next_round(service: Service, org: str, tracked: Any) -> None:
     service.insert(org, [{"id": "a", "data": {"plan": "paid"}}])
     audience = tracked({"plan": "paid"})

@@ -1,0 +1,95 @@
+"""The README's automation, run as it stands there."""
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import grpc
+import pytest
+
+from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
+from tests.client import Client
+from tests.conftest import Service
+from tests.contract.test_watch import VIPS
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("unwatched")
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+class State:
+    """What the automation keeps."""
+
+    def __init__(self) -> None:
+        self.token, self.inside = "", set[str]()
+        self.begun = 0
+
+    def begin(self, inside: set[str], token: str) -> None:
+        """Begin with those who are in."""
+        self.inside, self.token = inside, token
+        self.begun += 1
+
+    def apply(self, events: Iterable[Any], token: str) -> None:
+        """Apply events."""
+        for event in events:
+            (self.inside.add if event.change == "entered" else self.inside.discard)(event.id)
+        self.token = token
+
+
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The README's function."""
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.S) if "def follow" in block]
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    names["time"] = type("Time", (), {"sleep": staticmethod(lambda seconds: time.sleep(seconds / 100))})
+    found: Callable[..., None] = names["follow"]
+    return found
+
+
+def test_the_readmes_automation_resumes_and_begins_anew_when_its_token_is_too_old(
+    service: Service, client: Client, insert: Callable[..., list[str]], follow: Any
+) -> None:
+    contacts, watches = service.store.database["contact"], service.store.database["audience_watch"]
+    first, second, third = insert([{"id": key, "data": {"tags": ["vip"]}} for key in "abc"])
+    segment = client.create(name="vips", filter=VIPS)
+    state, ended = State(), list[grpc.StatusCode]()
+
+    def run() -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{service.app.port}") as channel:
+            try:
+                follow(Deadlined(MembershipServiceStub(channel)), client.metadata, segment.id, state)
+            except grpc.RpcError as error:
+                ended.append(error.code())  # type: ignore[attr-defined]
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    eventually(lambda: state.inside == {first, second, third})
+    contacts.update_one({"pk": first}, {"$set": {"data.tags": []}})
+    eventually(lambda: state.inside == {second, third})
+    long_ago = {"wanted_until": datetime(2020, 1, 1, tzinfo=UTC)}
+    eventually(lambda: watches.find_one({"audience": segment.id})["generation"] != "")
+    watches.update_one({"audience": segment.id}, {"$set": long_ago})
+    eventually(lambda: state.begun == 2)
+    contacts.update_one({"pk": second}, {"$set": {"data.tags": []}})
+    eventually(lambda: state.inside == {third})
+    client.call("DeleteSegment", {"id": segment.id})
+    thread.join(10)
+    assert ended == [grpc.StatusCode.NOT_FOUND]
+
+
+class Deadlined:
+    """The stub, with watches that end by a deadline of a second and are to be resumed."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+        self.StreamMembers = stub.StreamMembers
+
+    def WatchMembership(self, request: Any, metadata: Any) -> Any:
+        """Watch for a second."""
+        return self._stub.WatchMembership(request, metadata=metadata, timeout=1)
