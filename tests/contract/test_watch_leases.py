@@ -208,3 +208,10 @@ def test_leases_are_kept_org_by_org(store: Store) -> None:
     store.watches.keep([(*mine, "mine"), (*theirs, "mine")], later + timedelta(hours=1), NEVER)
     until = {row["lease"]: row["lease_until"] for row in store.database["audience_watch"].find({})}
     assert until == {"mine": later + timedelta(hours=1), "theirs": later}
+
+
+def test_an_audience_is_wanted_until_the_latest_moment_that_anybody_named(store: Store) -> None:
+    later = NOON + timedelta(hours=1)
+    for until in (NOON, later, NOON):
+        watch = store.watches.want("acme", "segment-a", until, NEVER)
+    assert watch.wanted_until == later

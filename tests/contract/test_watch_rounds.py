@@ -241,6 +241,57 @@ def test_who_has_lost_the_lease_does_not_say_what_defines_the_audience(
     assert audience.causes() == ["data"]
 
 
+def test_who_notes_late_how_far_it_came_sets_nothing_back(service: Service, org: str, tracked: Any) -> None:
+    service.insert(org, [{"id": "a"}])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    audience.update("a", **{"data.plan": "paid"})
+
+    def take_over() -> None:
+        audience.claim("theirs")
+        audience.update("a", **{"data.plan": "free"})
+        audience.round(lease="theirs")
+
+    with pytest.raises(Overtaken):
+        audience.round(watches=Midst(service.store.watches, "advance", before=take_over))
+    assert (audience.watch().seq, len(audience.events())) == (2, 2)
+
+
+def test_tracking_does_not_end_where_the_audience_is_wanted_again_just_then(
+    service: Service, org: str, tracked: Any
+) -> None:
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    generation = audience.watch().generation
+    late = NOON + timedelta(days=2_000)
+
+    def want() -> None:
+        service.store.watches.want(org, audience.audience, late + timedelta(days=1), NEVER)
+
+    with pytest.raises(Overtaken):
+        audience.round(late, watches=Midst(service.store.watches, "end", before=want))
+    assert audience.watch().generation == generation
+
+
+def test_a_watch_is_removed_behind_all_that_was_recorded_for_it(service: Service, org: str, tracked: Any) -> None:
+    service.insert(org, [{"id": "a", "data": {"plan": "paid"}}])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    generation, late = audience.watch().generation, NOON + timedelta(days=2_000)
+
+    def die() -> None:
+        raise RuntimeError("dies")
+
+    audience.round(late)
+    assert (audience.watch().garbage, rows(service, generation)) == ((generation,), 1)
+    with pytest.raises(RuntimeError):
+        audience.round(late, ledger=Midst(service.store.ledger, "remove", before=die))
+    with pytest.raises(Overtaken):
+        service.store.watches.end(audience.watch(), audience.lease, late, NEVER)
+    audience.round(late)
+    assert (service.store.watches.get(org, audience.audience, NEVER), rows(service, generation)) == (None, 0)
+
+
 def test_a_filter_that_fails_is_told_and_mended_by_the_next_round(service: Service, org: str, tracked: Any) -> None:
     service.insert(org, [{"id": "a", "data": {"plan": "paid"}}])
     audience = tracked({"plan": "paid"})

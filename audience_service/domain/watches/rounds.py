@@ -126,7 +126,7 @@ class Rounds:
             raise
         except AudienceError as error:
             self._watches.fail(watch, lease, Failure(error.reason, str(error)), call.deadline)
-            self._told.ring()
+            self._told.ring((watch.org, watch.audience_id))
             return Outlook(moment)
 
     def _begin(self, call: Call, watch: Watch, lease: str, moment: datetime) -> Outlook:
@@ -135,7 +135,7 @@ class Rounds:
         self._watches.prepare(watch, lease, generation, call.deadline)
         self._ledger.record(watch.org, generation, defined.members, call.deadline)
         self._watches.begin(watch, lease, generation, moment, defined.definition, call.deadline)
-        self._told.ring()
+        self._told.ring((watch.org, watch.audience_id))
         return self._outlook(call, defined.members, moment)
 
     def _look(self, call: Call, watch: Watch, lease: str, moment: datetime, look: Look) -> Outlook:
@@ -154,7 +154,8 @@ class Rounds:
                     raise Overtaken
                 self._ledger.append(watch.org, watch.generation, events, call.deadline)
                 found.appended += len(events)
-        seq = self._settle(call, watch, seq)
+        if found.appended:
+            seq = self._settle(call, watch, seq)
         if complete_at := at if look.last is None else look.changes.complete_at:
             self._watches.finish(watch, lease, seq, min(at, complete_at), defined.definition, call.deadline)
         self._forget(call, watch, seq, moment)
@@ -216,5 +217,5 @@ class Rounds:
             self._ledger.apply(watch.org, watch.generation, events, call.deadline)
             seq = events[-1].seq
             self._watches.advance(watch, seq, call.deadline)
-            self._told.ring()
+            self._told.ring((watch.org, watch.audience_id))
         return seq

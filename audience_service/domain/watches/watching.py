@@ -41,7 +41,11 @@ class Keeping:
 
 
 class Watching:
-    """Follows ledgers. `ask` is called when something new is watched, `told` rings when there is something to tell."""
+    """Follows ledgers.
+
+    `ask` is called when something new is watched; `told` rings for the org and id of an audience when there is
+    something to tell.
+    """
 
     def __init__(
         self,
@@ -80,7 +84,8 @@ class Watching:
         audience = self._audiences.named(call, audience_id)
         self._starts.check(call, audience.population.datatype, snapshot_id, resume_token)
         position = self._opened(call, audience_id, resume_token) if resume_token else None
-        heard, checkpoint_at, want_at = self._told.rung, 0.0, 0.0
+        name = (call.org, audience_id)
+        heard, checkpoint_at, want_at = self._told.rung(name), 0.0, 0.0
         while not call.deadline.is_cancelled:
             again = time.monotonic() >= want_at
             watch = self._wanted(call, audience_id, again=again)
@@ -104,7 +109,7 @@ class Watching:
             if watch.failure:
                 self._check(call, audience_id, watch.failure)
             left = call.deadline.remaining()
-            heard = self._told.wait(heard, _POLL_SECONDS if left is None else min(left, _POLL_SECONDS))
+            heard = self._told.wait(heard, _POLL_SECONDS if left is None else min(left, _POLL_SECONDS), name)
 
     def _opened(self, call: Call, audience_id: str, resume_token: str) -> Position:
         return Position(*self._sealer.open(resume_token, _binding(call, audience_id), "resume_token"))

@@ -57,7 +57,7 @@ class Workers:
                 _log.warning("leases are not extended", exc_info=None if isinstance(error, AudienceError) else error)
 
     def _work(self) -> None:
-        heard, failing = self._asked.rung, False
+        heard, failing = self._asked.rung(), False
         while not self._stopping.is_set():
             try:
                 pause = self._tracker.step()
