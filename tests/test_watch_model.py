@@ -36,6 +36,7 @@ from audience_service.domain.watches.tracker import Tracker
 from audience_service.domain.watches.watch import Changes
 from audience_service.domain.watches.watching import Keeping, Watching
 from audience_service.mongo import ledger as ledger_module
+from audience_service.mongo import past as past_module
 from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.past import MongoPast
 from audience_service.mongo.segments import MongoSegments
@@ -504,6 +505,7 @@ def test_no_event_is_lost_doubled_or_invented(
     monkeypatch.setattr(ledger_module, "_JUDGED", 3)
     monkeypatch.setattr(rounds_module, "_PAGE", 2)
     monkeypatch.setattr(watching_module, "_BATCH", 2)
+    monkeypatch.setattr(past_module, "CURSOR_BATCH", 4)
     database = real_service.store.database.client[f"{real_service.store.database.name}_model"]
     try:
         model = Model(database, seed, followed=followed)

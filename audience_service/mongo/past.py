@@ -56,7 +56,7 @@ class MongoPast:
         after: str,
         deadline: Deadline,
     ) -> Generator[list[Record], None, None]:
-        """One cursor in key order, which is that of sk, and one look into the ledger for each batch that needs one."""
+        """One cursor in key order, which is that of sk, and one look into the ledger for each of its own batches."""
         shown = outermost(paths)
         stages: Stages = [
             {"$match": scoped(org, _rows(generation, after), {"$or": [{"member": True}, {"seq": {"$gt": seq}}]})},
@@ -65,18 +65,18 @@ class MongoPast:
             {"$project": {"_id": 0, "pk": 1, "sk": 1, "seq": 1, **dict.fromkeys(shown, 1)}},
         ]
         with limited(self._database, deadline):
-            cursor = self._tracked.aggregate(stages, batchSize=max(batch_size, CURSOR_BATCH), allowDiskUse=True)
+            cursor = self._tracked.aggregate(stages, batchSize=CURSOR_BATCH, allowDiskUse=True)
         with closing(cursor):
             while True:
                 with limited(self._database, deadline):
-                    rows = list(itertools.islice(cursor, batch_size))
+                    rows = list(itertools.islice(cursor, CURSOR_BATCH))
                 if not rows:
                     return
                 later = [row["sk"] for row in rows if row["seq"] > seq]
                 was_in = who_was_in(self._database, org, generation, seq, later, deadline)
                 found: list[Record] = [row for row in rows if was_in.get(row["sk"], True)]
-                if found:
-                    yield found
+                for start in range(0, len(found), batch_size):
+                    yield found[start : start + batch_size]
 
     def size(self, org: str, generation: str, seq: int, deadline: Deadline) -> int:
         """One pass over who is recorded, which tells whom later events are about, and one look into the ledger."""
@@ -129,7 +129,7 @@ def who_was_in(
         return {}
     stages: Stages = [
         {"$match": scoped(org, _events(generation, seq), {"sk": {"$in": list(keys)}})},
-        {"$sort": {"_id": 1}},
+        {"$sort": {"sk": 1, "_id": 1}},
         {"$group": {"_id": "$sk", "change": {"$first": "$change"}}},
     ]
     with limited(database, deadline):

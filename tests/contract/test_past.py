@@ -15,6 +15,7 @@ from audience_service.domain.watches.errors import AudienceNotWatched, MomentNot
 from audience_service.domain.watches.past import Past
 from audience_service.domain.watches.sizes import SizeHistory, Sizes, Span
 from audience_service.domain.watches.watch import Cause, Change, Event, Flip
+from audience_service.mongo import past as past_module
 from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.contract.test_watch_rounds import NEVER, NOON, Tracked
@@ -33,6 +34,12 @@ flips = st.lists(
     max_size=25,
 )
 """Of whom, why, and how many seconds after the flip before."""
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are read by twos, so that much can happen between."""
+    monkeypatch.setattr(past_module, "CURSOR_BATCH", 2)
 
 
 @pytest.fixture
@@ -212,20 +219,25 @@ def test_a_stream_goes_on_with_the_same_members_whatever_is_tracked_meanwhile(
 
 @pytest.mark.parametrize(
     ("sent", "happens", "error"),
-    [(1, "cut", MomentNotKnown), (2, "cut", MomentNotKnown), (2, "end", AudienceNotWatched)],
+    [
+        (2, "cut", MomentNotKnown),
+        (3, "cut", MomentNotKnown),
+        (2, "end", AudienceNotWatched),
+        (3, "end", AudienceNotWatched),
+    ],
 )
 def test_a_stream_whose_ledger_is_cut_or_ends_midway_ends_with_an_error(
     service: Service, org: str, tracking: Tracking, sent: int, happens: str, error: type[Exception]
 ) -> None:
-    service.insert(org, [{"id": key, "data": PAID} for key in "ab"])
+    service.insert(org, [{"id": key, "data": PAID} for key in "abc"])
     audience = tracking()
     audience.round()
     store, call = service.store, call_of(audience)
     past = Past(store.watches, store.past, Audiences(store.segments, FilterCompiler(["contact"])))
     moment = past.find(call, audience.audience, NOON)
     stream = past.members(call, moment, [], 1, "")
-    assert [next(stream)[0]["pk"] for _ in range(sent)] == ["contact-a", "contact-b"][:sent]
-    set_plans(audience, b="free")
+    assert [next(stream)[0]["pk"] for _ in range(sent)] == ["contact-a", "contact-b", "contact-c"][:sent]
+    set_plans(audience, c="free")
     audience.round(NOON + SECOND)
     if happens == "cut":
         audience.round(NOON + 8 * DAY)

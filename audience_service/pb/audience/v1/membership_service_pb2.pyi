@@ -52,7 +52,7 @@ class StreamMembersRequest(_message.Message):
     A batch whose fields would not fit the 4 MiB that clients accept by default comes in several messages.
     """
     cursor: _builtins.str
-    """cursor resumes the same stream (audience or filter, and fields) after the batch that carried it; it does not
+    """cursor resumes the same stream (audience or filter, fields, as_of) after the batch that carried it; it does not
     expire. Default the beginning.
     """
     @_builtins.property
