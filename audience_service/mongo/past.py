@@ -28,6 +28,7 @@ from audience_service.mongo.scope import scoped
 _MILLISECOND = timedelta(milliseconds=1)
 """What the database tells moments apart by."""
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+_KINDS = list(itertools.product(Change, Cause))
 
 
 class MongoPast:
@@ -111,9 +112,6 @@ class MongoPast:
         with limited(self._database, deadline):
             found = {row["_id"]: row for row in self._ledger.aggregate(stages)}
         return [_turnover(found.get(begin, {})) for begin in begins]
-
-
-_KINDS = list(itertools.product(Change, Cause))
 
 
 def who_was_in(
