@@ -40,7 +40,9 @@ from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.held import Pace
+from audience_service.domain.watches.past import Past
 from audience_service.domain.watches.rounds import Rounds
+from audience_service.domain.watches.sizes import Sizes
 from audience_service.domain.watches.starts import Starts
 from audience_service.domain.watches.tracker import Tracker
 from audience_service.domain.watches.watching import Keeping, Watching
@@ -138,11 +140,12 @@ class App:
                     store.insights,
                     audiences,
                     Baselines(settings.insights_baseline_seconds),
+                    Sizes(store.watches, store.past),
                     settings.insights_min_cell,
                 ),
             ),
             membership=MembershipServicer(
-                Membership(store.members, populations, partitions, sealer),
+                Membership(store.members, populations, partitions, Past(store.watches, store.past, audiences), sealer),
                 Checks(store.checks, store.segments, audiences, sealer, settings.datatypes),
                 MembershipExplanations(store.checks, audiences),
                 snapshots,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from audience_service.domain.narrowing import Narrowing, Step
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from tests.client import Client
 from tests.conftest import KEY, Service
+from tests.contract.test_watch_rounds import NOON, Tracked
 from tests.test_cli import run
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
@@ -106,6 +108,26 @@ def test_a_median_that_is_not_told_is_not_shown(
         name="score", quantiles=pb.InsightQuantiles(**ours), baseline_quantiles=pb.InsightQuantiles(**orgs)
     )
     assert drawn(dimension).caption == said
+
+
+def test_insights_draw_the_size_of_a_watched_audience_over_time(real_service: Service) -> None:
+    org = f"over{next(real_service.names)}x"
+    real_service.insert(org, [{"id": "a", "data": {"plan": "paid"}}, {"id": "b"}])
+    audience = Tracked(real_service, org, {"plan": "paid"})
+    settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}", "AUDIENCE_JWT_KEY": KEY, "COLUMNS": "100"}
+    command = ("insights", audience.audience, "--org", org, "--dimension", "source")
+    assert "not known, since nobody watches" in run(*command, "--history", **settings).stdout
+    audience.round()
+    audience.update("b", **{"data.plan": "paid"})
+    audience.round(NOON + timedelta(days=1))
+    done = run(*command, "--history", "2", **settings)
+    assert "known from 2026-03-01 12:00:00 to 2026-03-02 12:00:00 (UTC)" in done.stdout, done.stderr
+    assert re.search(r"2026-03-01 12:00:00 +█{15} +1 +\+0 +-0 ", done.stdout), done.stdout
+    assert re.search(r"2026-03-02 12:00:00 +█{30} +2 +\+1 +-0 ", done.stdout)
+    assert "size over time" not in run(*command, **settings).stdout
+    as_json = json.loads(run(*command, "--history", "--json", **settings).stdout)
+    assert (as_json["sizeHistory"]["tracked"], len(as_json["sizeHistory"]["points"])) == (True, 24)
+    assert "size_history.points" in run(*command, "--history", "101", **settings).stderr
 
 
 def test_what_is_refused_is_said_with_its_place(asked: Any, client: Client) -> None:

@@ -28,13 +28,17 @@ from audience_service.domain.watches import rounds as rounds_module
 from audience_service.domain.watches import watching as watching_module
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.held import Pace
+from audience_service.domain.watches.past import Past
 from audience_service.domain.watches.rounds import Rounds
+from audience_service.domain.watches.sizes import Sizes, Span
 from audience_service.domain.watches.starts import Starts
 from audience_service.domain.watches.tracker import Tracker
 from audience_service.domain.watches.watch import Changes
 from audience_service.domain.watches.watching import Keeping, Watching
 from audience_service.mongo import ledger as ledger_module
+from audience_service.mongo import past as past_module
 from audience_service.mongo.ledger import MongoLedger
+from audience_service.mongo.past import MongoPast
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.starts import MongoStarts
 from audience_service.mongo.watches import MongoWatches
@@ -417,6 +421,7 @@ class Model:
         for listener in self.listeners:
             listener.listen(1)
             assert listener.begun_at == 0
+        self.began = self.world.members()
 
     def step(self) -> None:
         """Whatever happens next."""
@@ -470,6 +475,34 @@ class Model:
             listener.listen(10**6)
             assert listener.told == told
 
+    def check_past(self) -> None:
+        """Compare what is known of random past moments with the model's ledger."""
+        chance, database = random.Random(len(self.world.ledger)), self.world.database
+        watches, repository = MongoWatches(database), MongoPast(database)
+        past = Past(watches, repository, Audiences(MongoSegments(database), FilterCompiler(["contact"])))
+        watch = watches.get(ORG, AUDIENCE, CALL.deadline)
+        assert watch is not None
+        assert watch.known_since is not None
+        assert watch.as_of is not None
+        seconds = (watch.as_of - watch.known_since).total_seconds()
+        for _ in range(20):
+            at = watch.known_since + timedelta(seconds=chance.uniform(0, seconds))
+            at = chance.choice([at, chance.choice(self.world.ledger)["at"], watch.known_since, watch.as_of])
+            batches = past.members(CALL, past.find(CALL, AUDIENCE, at), ["data.score"], 3, "")
+            told = [record["sk"].rpartition("/")[2] for records in batches for record in records]
+            assert told == sorted(self.members_at(at))
+            span = Span(at, None, chance.randint(1, 100))
+            for point in Sizes(watches, repository).history(CALL, AUDIENCE, span).points:
+                assert point.size == len(self.members_at(point.at))
+
+    def members_at(self, moment: datetime) -> set[str]:
+        """Who was in at a moment, by the ledger."""
+        members = set(self.began)
+        for row in self.world.ledger:
+            if row["at"] <= moment:
+                (members.add if row["change"] == "entered" else members.discard)(row["sk"].rpartition("/")[2])
+        return members
+
     def end(self) -> None:
         for server in self.servers:
             server.baton.stopped(server.thread)
@@ -483,6 +516,7 @@ def test_no_event_is_lost_doubled_or_invented(
     monkeypatch.setattr(ledger_module, "_JUDGED", 3)
     monkeypatch.setattr(rounds_module, "_PAGE", 2)
     monkeypatch.setattr(watching_module, "_BATCH", 2)
+    monkeypatch.setattr(past_module, "CURSOR_BATCH", 4)
     database = real_service.store.database.client[f"{real_service.store.database.name}_model"]
     try:
         model = Model(database, seed, followed=followed)
@@ -491,6 +525,7 @@ def test_no_event_is_lost_doubled_or_invented(
             model.step()
             if number % 250 == 249:
                 model.check()
+                model.check_past()
         model.end()
         assert len(model.world.ledger) > STEPS / 20
         assert sum(server.baton.kills for server in model.servers) > STEPS / 400

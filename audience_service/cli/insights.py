@@ -3,6 +3,7 @@
 import json
 
 import click
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +14,7 @@ from audience_service.cli.client import as_dict, calling, connected
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 
 _BAR_WIDTH, _LABEL_WIDTH = 30, 40
+_POINTS = 24
 _HIGH, _LOW = 120, 80
 
 
@@ -22,12 +24,30 @@ _HIGH, _LOW = 120, 80
     "--dimension", "dimensions", multiple=True, help="A dimension or a path, as often as wanted; default: all."
 )
 @click.option("--limit", default=10, show_default=True, help="Values of a dimension that are told one by one.")
+@click.option(
+    "--history",
+    "points",
+    type=int,
+    is_flag=False,
+    flag_value=_POINTS,
+    metavar="[POINTS]",
+    help=f"The size of a watched audience over time as well, at so many points; {_POINTS} where none are given.",
+)
 @calling
 def insights(
-    *, audience_id: str, dimensions: tuple[str, ...], limit: int, org: str, token: str, timeout: float, as_json: bool
+    *,
+    audience_id: str,
+    dimensions: tuple[str, ...],
+    limit: int,
+    points: int | None,
+    org: str,
+    token: str,
+    timeout: float,
+    as_json: bool,
 ) -> None:
     """Break an audience down by dimension, beside its org, on the server at AUDIENCE_LISTEN."""
-    request = pb.GetInsightsRequest(id=audience_id, dimensions=dimensions, bucket_limit=limit)
+    wanted = None if points is None else pb.SizeHistoryQuery(points=points)
+    request = pb.GetInsightsRequest(id=audience_id, dimensions=dimensions, bucket_limit=limit, size_history=wanted)
     with connected(org, token, timeout) as client:
         answer = client.call(client.reach.GetInsights, request)
     if as_json:
@@ -35,6 +55,8 @@ def insights(
         return
     console = Console(highlight=False)
     console.print(f"{answer.count:,} members of {answer.baseline_count:,}; index 100: as in the org\n")
+    if points is not None:
+        _show_history(console, answer.size_history)
     for dimension in answer.dimensions:
         console.print(drawn(dimension))
 
@@ -55,6 +77,30 @@ def drawn(dimension: pb.DimensionInsights) -> Table:
         beside = f", in the org {of_org.p50:,.12g}" if of_org.HasField("p50") else ""
         table.caption = f"median {dimension.quantiles.p50:,.12g}{beside}"
     return table
+
+
+def _show_history(console: Console, history: pb.SizeHistory) -> None:
+    """A bar a point, as long as its size beside the largest; who entered in green and who exited in red."""
+    if not history.tracked:
+        console.print("size over time: not known, since nobody watches the audience\n")
+        return
+    known = f"{_shown(history.known_since)} to {_shown(history.as_of)}"
+    console.print(f"size over time, known from {known} (UTC)", soft_wrap=True, style="italic")
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(width=_BAR_WIDTH)
+    for _ in range(3):
+        table.add_column(justify="right")
+    largest = max((point.size for point in history.points), default=0)
+    for point in history.points:
+        bar = Bar(size=max(largest, 1), begin=0, end=point.size, width=_BAR_WIDTH, color="cyan")
+        entered, exited = Text(f"+{point.entered:,}", style="green"), Text(f"-{point.exited:,}", style="red")
+        table.add_row(_shown(point.time), bar, f"{point.size:,}", entered, exited)
+    console.print(table, "")
+
+
+def _shown(moment: Timestamp) -> str:
+    return f"{moment.ToDatetime():%Y-%m-%d %H:%M:%S}"
 
 
 def _index(bucket: pb.InsightBucket) -> Text:

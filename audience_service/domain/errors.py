@@ -30,7 +30,10 @@
     ├── AudienceInUse
     ├── UnusableAudience
     ├── SnapshotNotReady
-    ├── WatchTokenExpired
+    ├── domain/watches/errors.py
+    │   ├── WatchTokenExpired
+    │   ├── AudienceNotWatched
+    │   └── MomentNotKnown
     ├── TooManyStreams             retry later
     ├── TooManySnapshots           retry later
     ├── StoreUnavailable           retry later
@@ -259,12 +262,6 @@ class SnapshotNotReady(AudienceError):
     """The snapshot is still being made, or failed."""
 
     reason = "SNAPSHOT_NOT_READY"
-
-
-class WatchTokenExpired(AudienceError):
-    """The events behind a resume token are not there any more."""
-
-    reason = "WATCH_TOKEN_EXPIRED"
 
 
 class TooManyStreams(AudienceError):

@@ -14,6 +14,7 @@ from audience_service.domain.dimensions import read_dimensions
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.ports import InsightRepository, Population
+from audience_service.domain.watches.sizes import SizeHistory, Sizes, Span
 
 MOST_VALUES = 2_000
 """Values of a dimension that are read one by one, the most frequent ones; an answer may show fewer."""
@@ -29,6 +30,8 @@ class AudienceInsights:
     baseline_read_at: datetime
     least: int
     dimensions: tuple[DimensionInsights, ...]
+    history: SizeHistory | None = None
+    """The audience's sizes over time, where they were asked for."""
 
 
 class Insights:
@@ -39,17 +42,21 @@ class Insights:
         repository: InsightRepository,
         audiences: Audiences,
         baselines: Baselines,
+        sizes: Sizes,
         least: int,
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._repository = repository
         self._audiences = audiences
         self._baselines = baselines
+        self._sizes = sizes
         self._least = least
         self._clock = clock
 
-    def get(self, call: Call, audience_id: str, wanted: Sequence[str], limit: int) -> AudienceInsights:
-        """An audience by dimensions, `limit` values of each told one by one.
+    def get(
+        self, call: Call, audience_id: str, wanted: Sequence[str], limit: int, span: Span | None = None
+    ) -> AudienceInsights:
+        """An audience by dimensions, `limit` values of each told one by one; and its sizes in a span, if one is given.
 
         Raises InvalidArgument, InvalidFilter, AudienceNotFound, UnusableAudience, OutOfTime.
         """
@@ -79,4 +86,5 @@ class Insights:
                 compare(dimension, ours, theirs, members.size, baseline.size, limit, self._least)
                 for dimension, ours, theirs in zip(dimensions, members.dimensions, baseline.dimensions, strict=True)
             ),
+            history=self._sizes.history(call, audience_id, span) if span else None,
         )

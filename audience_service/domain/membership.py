@@ -3,15 +3,18 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from audience_service.domain.audiences import Selection
 from audience_service.domain.caller import Call
+from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.fields import Fields
 from audience_service.domain.partitions import Bounds, Partition, Partitions
 from audience_service.domain.populations import Exclusion, Populations
 from audience_service.domain.ports import MemberRepository, Record
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.watches.past import Past
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,17 @@ class Membership:
     """Streams the members of audiences, unsaved filters and snapshots."""
 
     def __init__(
-        self, members: MemberRepository, populations: Populations, partitions: Partitions, sealer: TokenSealer
+        self,
+        members: MemberRepository,
+        populations: Populations,
+        partitions: Partitions,
+        past: Past,
+        sealer: TokenSealer,
     ) -> None:
         self._members = members
         self._populations = populations
         self._partitions = partitions
+        self._past = past
         self._sealer = sealer
 
     def stream(
@@ -56,13 +65,21 @@ class Membership:
         batch_size: int,
         cursor: str,
         partition: Partition | None = None,
+        as_of: datetime | None = None,
     ) -> Generator[MemberBatch, None, None]:
         """The members after `cursor` in sk order, of a part or all of them, then the totals.
+
+        With `as_of` those of one audience as they were then, by its ledger: AudienceNotWatched and MomentNotKnown say
+        where it does not know, at any batch.
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
         batch; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
         wanted = Fields.read(fields)
+        if as_of:
+            _check_single(selection, partition)
+            yield from self._at(call, selection.audience_id, as_of, wanted, batch_size, cursor)
+            return
         choice = self._populations.choose(call, selection)
         binding = ("members", call.org, *choice.identity, sorted(wanted.paths), *_part_of(partition))
         if cursor:
@@ -72,7 +89,7 @@ class Membership:
         else:
             part = self._partitions.bounds(call, choice, partition)
             after, sent = part.after, 0
-        stream = _Stream(self._sealer, binding, wanted, part)
+        stream = _Stream(self._sealer, binding, wanted, [part.after, part.until] if part != Bounds() else [])
         batches = self._members.stream(
             call.org, choice.population, wanted.record_paths, batch_size, after, call.deadline, part.until
         )
@@ -84,6 +101,24 @@ class Membership:
         exclusions = self._populations.exclusions(call, choice, part.after, part.until)
         yield stream.end(after, MemberTotals(sent, exclusions))
 
+    def _at(
+        self, call: Call, audience_id: str, at: datetime, wanted: Fields, batch_size: int, cursor: str
+    ) -> Generator[MemberBatch, None, None]:
+        """Who was in at a moment: the cursor holds by which event of which ledger, whatever is appended meanwhile."""
+        binding = ("members as of", call.org, audience_id, at.isoformat(), sorted(wanted.paths))
+        if cursor:
+            after, sent, *held = self._sealer.open(cursor, binding, "cursor")
+            moment = self._past.resume(call, audience_id, at, *held)
+        else:
+            moment = self._past.find(call, audience_id, at)
+            after, sent = "", 0
+        stream = _Stream(self._sealer, binding, wanted, [moment.generation, moment.seq])
+        with closing(self._past.members(call, moment, wanted.record_paths, batch_size, after)) as batches:
+            for records in batches:
+                yield stream.batch(records, sent)
+                after, sent = records[-1]["sk"], sent + len(records)
+        yield stream.end(after, MemberTotals(sent, ()))
+
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
@@ -92,7 +127,8 @@ class _Stream:
     sealer: TokenSealer
     binding: tuple[Any, ...]
     fields: Fields
-    part: Bounds
+    held: Sequence[Any]
+    """What its cursors hold besides, to go on with the same members."""
 
     def batch(self, records: Sequence[Record], sent: int) -> MemberBatch:
         """A batch behind so many members."""
@@ -112,8 +148,22 @@ class _Stream:
         return MemberBatch((), self.fields, self._cursor(after, totals.members), totals)
 
     def _cursor(self, after: str, sent: int) -> str:
-        bounds = [self.part.after, self.part.until] if self.part != Bounds() else []
-        return self.sealer.seal(self.binding, [after, sent, *bounds])
+        return self.sealer.seal(self.binding, [after, sent, *self.held])
+
+
+def _check_single(selection: Selection, partition: Partition | None) -> None:
+    """Raise where a ledger could not tell what is asked of it. Raises InvalidArgument."""
+    if not selection.audience_id:
+        raise InvalidArgument.at("as_of", "goes with one audience: give its audience_id")
+    besides = {
+        "audience_ids": selection.audience_ids,
+        "exclude_audience_ids": selection.exclude_audience_ids,
+        "purpose": selection.purpose,
+        "partition": partition,
+    }
+    for place, given in besides.items():
+        if given:
+            raise InvalidArgument.at(place, "goes with no as_of: ledgers tell of each audience who was in, all of it")
 
 
 def _part_of(partition: Partition | None) -> list[int]:

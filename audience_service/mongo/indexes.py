@@ -68,6 +68,7 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
             SUBSCRIBERS, (("sk", 1), ("data.channel", 1), ("data.status", 1)), "all who may not be reached in an org"
         ),
         Index(WATCHES, (("lease_until", 1),), "watched audiences that no process tracks"),
+        Index(LEDGER, (("sk", 1), ("_id", 1)), "what has happened to a record since, for members as of a time"),
         Index(PARTITIONS, (("expire_at", 1),), "parts that nobody reads any more are removed", _EXPIRING),
     ]
 

@@ -15,7 +15,7 @@ from audience_service.domain.ports import Population, Record
 from audience_service.mongo.pipeline import Pipeline, part_between, read_pipeline, running
 from audience_service.mongo.regions import count_regions
 
-_CURSOR_BATCH = 10_000
+CURSOR_BATCH = 10_000
 """Records that a cursor brings at once, 16 MiB at most: a batch costs a round trip, however few a caller's are."""
 
 
@@ -86,7 +86,7 @@ class MongoMembers:
         with running(self._database, pipeline, deadline) as collection:
             cursor = collection.aggregate(
                 [*pipeline.stages(after=after, ordered=True), *shown],
-                batchSize=max(batch_size, _CURSOR_BATCH),
+                batchSize=max(batch_size, CURSOR_BATCH),
                 allowDiskUse=True,
             )
         with closing(cursor):

@@ -78,9 +78,7 @@ class Pipeline:
         shown = {"$project": {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(paths, 1)}}
         if not (isinstance(self.population, ContactList) and self.population.frozen and paths):
             return [shown]
-        record = {"from": self.population.datatype, "localField": "sk", "foreignField": "sk", "as": "record"}
-        both = {"$mergeObjects": [{"$arrayElemAt": ["$record", 0]}, {"pk": "$pk", "sk": "$sk"}]}
-        return [{"$lookup": record}, {"$replaceRoot": {"newRoot": both}}, shown]
+        return [*beside_records(self.population.datatype, ("pk", "sk")), shown]
 
     def count_stages(self) -> Stages:
         """The stages that count the records, in the field `n` of one document; none comes where there are none."""
@@ -116,6 +114,16 @@ def part_between(after: str, until: str) -> Document:
     if until:
         bounds["$lte"] = until
     return {"sk": bounds} if bounds else {}
+
+
+def beside_records(datatype: str, kept: Sequence[str]) -> Stages:
+    """From rows that refer to records, by sk, to the records as they are now, with fields of the rows that are kept.
+
+    Of a record that is gone, these alone.
+    """
+    record = {"from": datatype, "localField": "sk", "foreignField": "sk", "as": "record"}
+    both = {"$mergeObjects": [{"$arrayElemAt": ["$record", 0]}, {name: f"${name}" for name in kept}]}
+    return [{"$lookup": record}, {"$replaceRoot": {"newRoot": both}}]
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """What an audience was by an event of its ledger has not in common with a snapshot: the StartRepository on MongoDB.
 
-Rows of who is in are written while they are read, and some tell of later events. Those are taken back by what the
-ledger has of the record behind the event: the first one there tells how it was before.
+Rows of who is in are written while they are read; mongo/past.py takes back what they tell of later events.
 """
 
 import itertools
@@ -14,12 +13,12 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.snapshot import Snapshot
-from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.watch import Change, Flip
-from audience_service.mongo.collections import LEDGER, LISTS, TRACKED
+from audience_service.mongo.collections import LISTS, TRACKED
 from audience_service.mongo.failures import limited
 from audience_service.mongo.joins import Stages
-from audience_service.mongo.ledger import event_key, generation_rows
+from audience_service.mongo.ledger import generation_rows
+from audience_service.mongo.past import who_was_in
 from audience_service.mongo.scope import scoped
 
 _BATCH = 1_000
@@ -44,24 +43,9 @@ class MongoStarts:
                     rows = list(itertools.islice(cursor, _BATCH))
                 if not rows:
                     return
-                was_in = self._before(org, generation, seq, [row["_id"] for row in rows if row["later"]], deadline)
+                later = [row["_id"] for row in rows if row["later"]]
+                was_in = who_was_in(self._database, org, generation, seq, later, deadline)
                 yield [flip for row in rows if (flip := _flip(row, was_in))], rows[-1]["_id"]
-
-    def _before(self, org: str, generation: str, seq: int, keys: list[str], deadline: Deadline) -> dict[str, bool]:
-        """Whether records that later events are about were in by an event. Raises Overtaken where one has gone."""
-        if not keys:
-            return {}
-        behind = {"$gt": event_key(generation, seq), "$lt": f"{generation}0"}
-        stages: Stages = [
-            {"$match": scoped(org, {"_id": behind, "sk": {"$in": keys}})},
-            {"$sort": {"_id": 1}},
-            {"$group": {"_id": "$sk", "change": {"$first": "$change"}}},
-        ]
-        with limited(self._database, deadline):
-            found = {row["_id"]: row["change"] == Change.EXITED for row in self._database[LEDGER].aggregate(stages)}
-        if len(found) != len(keys):
-            raise Overtaken
-        return found
 
 
 def _candidates(org: str, generation: str, seq: int, snapshot: Snapshot, after: str) -> Stages:

@@ -26,7 +26,13 @@ from audience_service.domain.ports import (
 )
 from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
 from audience_service.domain.verdicts import CheckRepository
-from audience_service.domain.watches.ports import ChangeFeed, LedgerRepository, StartRepository, WatchRepository
+from audience_service.domain.watches.ports import (
+    ChangeFeed,
+    LedgerRepository,
+    PastRepository,
+    StartRepository,
+    WatchRepository,
+)
 from audience_service.mongo.changes import MongoChanges
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
@@ -50,6 +56,7 @@ from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.partitions import MongoPartitions
+from audience_service.mongo.past import MongoPast
 from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
@@ -91,6 +98,7 @@ class Store:
     watches: WatchRepository
     ledger: LedgerRepository
     starts: StartRepository
+    past: PastRepository
     changes: Callable[[Callable[[], None]], ChangeFeed]
     """Makes a process's feed of changes, which calls what it is given when there are any."""
     database: Database[dict[str, Any]]
@@ -157,6 +165,7 @@ def mongo_store(uri: str, database: str) -> Store:
         watches=MongoWatches(primary),
         ledger=MongoLedger(primary),
         starts=MongoStarts(primary),
+        past=MongoPast(primary),
         changes=partial(MongoChanges, primary),
         database=connected,
     )
@@ -190,6 +199,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         watches=MongoWatches(database),
         ledger=EmbeddedLedger(database),
         starts=MongoStarts(database),
+        past=MongoPast(database),
         changes=EmbeddedChanges,
         database=database,
     )

@@ -20,6 +20,7 @@ from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import scoped
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_UNKNOWN: Document = {"generation": "", "seq": 0, "as_of": None, "known_since": None}
 _UNHELD = {"lease": "", "lease_until": _LONG_AGO}
 
 
@@ -33,7 +34,7 @@ class MongoWatches:
     def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch:
         """Make the record or prolong it; who meets another one that makes it just then prolongs that."""
         key = _key(org, audience_id)
-        new = {"sk": key, "audience": audience_id, **_UNHELD, "generation": "", "seq": 0, "as_of": None}
+        new = {"sk": key, "audience": audience_id, **_UNHELD, **_UNKNOWN}
         new |= {"definition": "", "failure": None, "garbage": []}
         update = {"$max": {"wanted_until": until}, "$setOnInsert": new}
         while True:
@@ -95,7 +96,8 @@ class MongoWatches:
         self, watch: Watch, lease: str, generation: str, as_of: datetime, definition: str, deadline: Deadline
     ) -> None:
         """Bound to the lease under which it was named: whoever holds a later one may have removed it as garbage."""
-        began = {"generation": generation, "seq": 0, "as_of": as_of, "definition": definition, "failure": None}
+        began = {"generation": generation, "seq": 0, "as_of": as_of, "known_since": as_of}
+        began |= {"definition": definition, "failure": None}
         self._write(watch, {"lease": lease}, {"$set": began, "$pull": {"garbage": generation}}, deadline)
 
     def advance(self, watch: Watch, seq: int, deadline: Deadline) -> None:
@@ -108,6 +110,10 @@ class MongoWatches:
         done = {"$set": {"definition": definition, "failure": None}, "$max": {"as_of": as_of}}
         self._write(watch, {"lease": lease, "seq": seq}, done, deadline)
 
+    def keep_from(self, watch: Watch, moment: datetime, deadline: Deadline) -> None:
+        """By $max."""
+        self._write(watch, {}, {"$max": {"known_since": moment}}, deadline)
+
     def fail(self, watch: Watch, lease: str, failure: Failure, deadline: Deadline) -> None:
         """Kept beside what is known, which stays true."""
         told = {"reason": failure.reason, "message": failure.message}
@@ -117,7 +123,7 @@ class MongoWatches:
         """In two steps, with the removal of the garbage between them."""
         unwanted = {"lease": lease, "wanted_until": {"$lte": moment}}
         if watch.generation:
-            update = {"$set": {"generation": "", "seq": 0, "as_of": None}, "$push": {"garbage": watch.generation}}
+            update = {"$set": _UNKNOWN, "$push": {"garbage": watch.generation}}
             self._write(watch, unwanted, update, deadline)
             return
         with limited(self._database, deadline):
@@ -157,6 +163,7 @@ def _read(record: Mapping[str, Any]) -> Watch:
         generation=record["generation"],
         seq=int(record["seq"]),
         as_of=record["as_of"],
+        known_since=record["known_since"],
         definition=record["definition"],
         wanted_until=record["wanted_until"],
         failure=Failure(failure["reason"], failure["message"]) if failure else None,

@@ -1,6 +1,7 @@
 """Between messages and the domain's dataclasses."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from audience_service.domain.audiences import Selection
 from audience_service.domain.errors import InvalidArgument
@@ -17,7 +18,7 @@ from audience_service.pb.audience.v1 import membership_service_pb2 as membership
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach_pb
 from audience_service.pb.audience.v1 import resources_pb2 as pb
 from audience_service.pb.audience.v1 import segment_service_pb2 as segment_pb
-from audience_service.rpc.structs import encode_moment, fill_struct, read_struct, write_struct
+from audience_service.rpc.structs import decode_moment, encode_moment, fill_struct, read_struct, write_struct
 
 _MAX_TEXT_LENGTH = 200
 _MAX_MESSAGE_BYTES = 3 * 1024 * 1024
@@ -78,6 +79,11 @@ def decode_partition(message: membership_pb.StreamMembersRequest) -> Partition |
     if not message.HasField("partition"):
         return None
     return Partition(message.partition.index, message.partition.count)
+
+
+def decode_as_of(message: membership_pb.StreamMembersRequest) -> datetime | None:
+    """The moment whose members are wanted, None for now. Raises InvalidArgument."""
+    return decode_moment(message.as_of, "as_of") if message.HasField("as_of") else None
 
 
 def decode_budget(message: reach_pb.EstimateReachRequest) -> float | None:

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from audience_service.domain import errors
+from audience_service.domain.watches import errors as watch_errors
 
 DOMAIN = "audience"
 
@@ -25,7 +26,9 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.AudienceInUse: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnusableAudience: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SnapshotNotReady: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.WatchTokenExpired: grpc.StatusCode.OUT_OF_RANGE,
+    watch_errors.WatchTokenExpired: grpc.StatusCode.OUT_OF_RANGE,
+    watch_errors.AudienceNotWatched: grpc.StatusCode.FAILED_PRECONDITION,
+    watch_errors.MomentNotKnown: grpc.StatusCode.OUT_OF_RANGE,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManySnapshots: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,

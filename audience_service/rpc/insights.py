@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from audience_service.domain.breakdown import CellKind
 from audience_service.domain.comparison import Bucket, DimensionInsights
 from audience_service.domain.insights import AudienceInsights
+from audience_service.domain.watches.sizes import SizeHistory, Span
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
-from audience_service.rpc.structs import encode_moment
+from audience_service.rpc.structs import decode_moment, encode_moment
 
 _NAMES = {0: "min", 100: "max"}
 
@@ -14,12 +15,44 @@ _NAMES = {0: "min", 100: "max"}
 def encode_insights(value: AudienceInsights) -> pb.GetInsightsResponse:
     """The insights as callers see them."""
     return pb.GetInsightsResponse(
+        size_history=None if value.history is None else _history(value.history),
         count=value.size,
         read_at=encode_moment(value.read_at),
         baseline_count=value.baseline_size,
         baseline_read_at=encode_moment(value.baseline_read_at),
         min_cell=value.least,
         dimensions=[_dimension(dimension) for dimension in value.dimensions],
+    )
+
+
+def decode_span(message: pb.GetInsightsRequest) -> Span | None:
+    """For which time sizes are wanted, None where none are. Raises InvalidArgument."""
+    if not message.HasField("size_history"):
+        return None
+    wanted, place = message.size_history, "size_history"
+    start, end = (
+        decode_moment(getattr(wanted, name), f"{place}.{name}") if wanted.HasField(name) else None
+        for name in ("start_time", "end_time")
+    )
+    return Span.read(start, end, wanted.points, place)
+
+
+def _history(value: SizeHistory) -> pb.SizeHistory:
+    return pb.SizeHistory(
+        tracked=value.known_since is not None,
+        known_since=encode_moment(value.known_since),
+        as_of=encode_moment(value.as_of),
+        points=[
+            pb.SizePoint(
+                time=encode_moment(point.at),
+                size=point.size,
+                entered=point.since.entered,
+                exited=point.since.exited,
+                entered_by_cause={cause.value: count for cause, count in point.since.entered_by.items()},
+                exited_by_cause={cause.value: count for cause, count in point.since.exited_by.items()},
+            )
+            for point in value.points
+        ],
     )
 
 

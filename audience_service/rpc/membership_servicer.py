@@ -17,6 +17,7 @@ from audience_service.pb.audience.v1.membership_service_pb2_grpc import Membersh
 from audience_service.rpc.call import current_call
 from audience_service.rpc.check_codec import encode_audiences, encode_check, encode_membership
 from audience_service.rpc.codec import (
+    decode_as_of,
     decode_members,
     decode_partition,
     decode_selection,
@@ -61,7 +62,13 @@ class MembershipServicer(MembershipServiceServicer):
         """Send the members in batches."""
         size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
         batches = self._membership.stream(
-            current_call(), decode_members(request), request.fields, size, request.cursor, decode_partition(request)
+            current_call(),
+            decode_members(request),
+            request.fields,
+            size,
+            request.cursor,
+            decode_partition(request),
+            decode_as_of(request),
         )
         with closing(batches):
             for batch in batches:

@@ -12,7 +12,7 @@ from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceServicer
 from audience_service.rpc.call import current_call
 from audience_service.rpc.codec import decode_budget, decode_selection, decode_size, encode_reach, encode_reach_step
-from audience_service.rpc.insights import encode_insights
+from audience_service.rpc.insights import decode_span, encode_insights
 from audience_service.rpc.overlaps import encode_overlap, encode_regions
 
 
@@ -51,4 +51,6 @@ class ReachServicer(ReachServiceServicer):
     def GetInsights(self, request: pb.GetInsightsRequest, context: grpc.ServicerContext) -> pb.GetInsightsResponse:
         """Break an audience down."""
         limit = decode_size(request.bucket_limit, "bucket_limit", default=20, maximum=100)
-        return encode_insights(self._insights.get(current_call(), request.id, request.dimensions, limit))
+        return encode_insights(
+            self._insights.get(current_call(), request.id, request.dimensions, limit, decode_span(request))
+        )

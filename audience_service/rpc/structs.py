@@ -10,6 +10,8 @@ from typing import Any
 from google.protobuf.struct_pb2 import NullValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from audience_service.domain.errors import InvalidArgument
+
 _EXACT_IN_DOUBLE = 2**53
 
 # Readers of protobuf stop at 100 messages inside one another; a list in a Struct takes two of them, an object three,
@@ -24,6 +26,14 @@ def encode_moment(moment: datetime | None) -> Timestamp | None:
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp
+
+
+def decode_moment(message: Timestamp, place: str) -> datetime:
+    """The moment, in microseconds. Raises InvalidArgument at the place for one that no calendar has."""
+    try:
+        return message.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidArgument.at(place, "is no moment from the year 1 to 9999") from None
 
 
 def read_struct(message: Struct) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import pytest
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
-from audience_service.domain.errors import WatchTokenExpired
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.segment import Segment, SegmentType
@@ -17,6 +16,7 @@ from audience_service.domain.snapshot import Snapshot, SnapshotState
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches import rounds as rounds_module
 from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.errors import WatchTokenExpired
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.starts import Starts

@@ -144,6 +144,18 @@ def test_overlap_shows_counts_of_0_and_shares(
     assert half == {"count": 1, "size": 2, "otherSize": 1, **dict(zip(shares, (0.5, 0.5, 1), strict=True))}
 
 
+def test_insights_take_a_query_for_the_size_over_time(door: Door, service: Service, segment: dict[str, Any]) -> None:
+    path = f"/segments/{segment['id']}/insights?dimensions=source&sizeHistory.points"
+    answer = door.fetch("GET", f"{path}=5&sizeHistory.startTime=2026-03-01T12:00:00Z")
+    if service.kind == "embedded":
+        assert (answer.status, _reason(answer.body)) == (501, "UNSUPPORTED_BY_STORE")
+        return
+    assert answer.status == 200
+    assert answer.body["sizeHistory"] == {"tracked": False, "points": []}
+    refused = door.fetch("GET", f"{path}=101")
+    assert (refused.status, _reason(refused.body)) == (400, "INVALID_FIELD")
+
+
 def test_insights_show_dimensions_with_their_buckets(
     door: Door, service: Service, insert: Callable[..., list[str]], segment: dict[str, Any]
 ) -> None:

@@ -28,6 +28,8 @@ from audience_service.domain.reach import Reach
 from audience_service.domain.ready_snapshots import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.past import Past
+from audience_service.domain.watches.sizes import Sizes
 from audience_service.domain.watches.watching import Keeping, Watching
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.auth import Authenticator
@@ -83,13 +85,13 @@ class Harness:
         reach = ReachServicer(
             Reach(members, members, audiences),
             Overlaps(members, audiences),
-            Insights(members, audiences, Baselines(0), 0),
+            Insights(members, audiences, Baselines(0), Sizes(members, members), 0),
         )
         partitions = Partitions(members, members, members)
         populations = Populations(audiences, members, ReadySnapshots(None, members))  # type: ignore[arg-type]
         sealer = TokenSealer(b"key")
         membership = MembershipServicer(
-            Membership(members, populations, partitions, sealer),
+            Membership(members, populations, partitions, Past(members, members, audiences), sealer),
             Checks(members, members, audiences, sealer, ["contact"]),
             MembershipExplanations(members, audiences),
             None,  # type: ignore[arg-type]

@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToJson, Parse
 from google.protobuf.struct_pb2 import Struct
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter, fits_struct
 from audience_service.pb.audience.v1.resources_pb2 import Segment
 from audience_service.pb.audience.v1.segment_service_pb2 import ListSegmentsResponse
 from audience_service.rpc.codec import decode_filter, encode_filter
-from audience_service.rpc.structs import read_struct, write_struct
+from audience_service.rpc.structs import decode_moment, read_struct, write_struct
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=5)
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
@@ -67,3 +69,10 @@ def test_only_what_an_object_holds_exactly_is_answered_as_one(where: dict[str, A
     assert fits_struct(where) is fits
     if fits:
         assert json.loads(MessageToJson(write_struct(where))) == where
+
+
+@pytest.mark.parametrize(("seconds", "nanos"), [(10**15, 0), (-(10**15), 0), (0, 10**9), (0, -1)])
+def test_a_moment_that_no_calendar_has_is_refused_at_its_place(seconds: int, nanos: int) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        decode_moment(Timestamp(seconds=seconds, nanos=nanos), "as_of")
+    assert caught.value.violations[0].field == "as_of"

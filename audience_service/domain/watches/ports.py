@@ -12,7 +12,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.snapshot import Snapshot
-from audience_service.domain.watches.watch import Changes, Event, Failure, Flip, Watch
+from audience_service.domain.watches.watch import Changes, Event, Failure, Flip, Turnover, Watch
 
 
 class WatchRepository(Protocol):
@@ -57,6 +57,9 @@ class WatchRepository(Protocol):
         deadline: Deadline,
     ) -> None:
         """Note that nothing is missing from the events up to `seq` as of a moment. Raises Overtaken."""
+
+    def keep_from(self, watch: Watch, moment: datetime, deadline: Deadline) -> None:
+        """Note that events from before a moment may be gone from now on. Never goes back. Raises Overtaken."""
 
     def fail(self, watch: Watch, lease: str, failure: Failure, deadline: Deadline) -> None:
         """Note that the audience cannot be tracked, until a round finishes. Raises Overtaken."""
@@ -141,6 +144,41 @@ class StartRepository(Protocol):
 
         In batches, each with the sk that it reaches. Raises Overtaken where events behind `seq` have gone.
         """
+
+
+class PastRepository(Protocol):
+    """What ledgers know of the past: who was in by an event of a generation, and what has happened since when.
+
+    Events that have been appended and applied meanwhile change no answer. Raises Overtaken where events behind the one
+    in question are seen to have gone; that nothing has gone unseen, the watch's `known_since` says afterwards.
+    """
+
+    def last_event(self, org: str, generation: str, until: int, moment: datetime, deadline: Deadline) -> int:
+        """The number of the last event up to `until` that happened by a moment, wherever that is in the ledger."""
+
+    def members(
+        self,
+        org: str,
+        generation: str,
+        seq: int,
+        datatype: str,
+        paths: Sequence[str],
+        batch_size: int,
+        after: str,
+        deadline: Deadline,
+    ) -> Generator[list[Record], None, None]:
+        """Who was in by the event `seq`, behind the sk `after`, in sk order, in batches of up to `batch_size`.
+
+        Each with pk, sk and what its record has at the paths now, if it is there; none of the batches is empty.
+        """
+
+    def size(self, org: str, generation: str, seq: int, deadline: Deadline) -> int:
+        """How many were in by the event `seq`."""
+
+    def turnovers(
+        self, org: str, generation: str, until: int, moments: Sequence[datetime], deadline: Deadline
+    ) -> Sequence[Turnover]:
+        """What happened behind each moment, up to and including the next one, or the event `until` behind the last."""
 
 
 class Subscription(Protocol):

@@ -208,6 +208,7 @@ class Rounds:
         """Remove, now and then, the events that have been kept for their time."""
         before = moment - self._retention
         if before - self._forgotten.get(watch.generation, _LONG_AGO) > self._retention / _FORGOTTEN_IN:
+            self._watches.keep_from(watch, before, call.deadline)  # first, so that nobody takes what is left for all
             self._ledger.forget(call.org, watch.generation, before, seq, call.deadline)
             self._forgotten[watch.generation] = before
 

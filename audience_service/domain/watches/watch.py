@@ -1,6 +1,7 @@
 """A watched audience, and the events of its ledger."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -38,9 +39,10 @@ class Watch:
 
     A `generation` is one unbroken stretch of tracking, with a ledger of its own whose events are numbered from 1 on; ""
     while its members have not been recorded yet. `seq` is the last event that is known to be applied to them, and
-    `as_of` the moment up to which nothing is missing from the events up to `seq`. `definition` is a digest of what the
-    audience was defined by then. `failure` is why it cannot be tracked. `garbage` are generations that have ended, or
-    have never begun, and are to be removed.
+    `as_of` the moment up to which nothing is missing from the events up to `seq`. From `known_since` on all events are
+    there: since the generation began, or since a moment from before which they may be gone. `definition` is a digest of
+    what the audience was defined by then. `failure` is why it cannot be tracked. `garbage` are generations that have
+    ended, or have never begun, and are to be removed.
     """
 
     org: str
@@ -48,6 +50,7 @@ class Watch:
     generation: str
     seq: int
     as_of: datetime | None
+    known_since: datetime | None
     definition: str
     wanted_until: datetime
     failure: Failure | None
@@ -112,3 +115,21 @@ class Event:
     flip: Flip
     cause: Cause
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Turnover:
+    """How many have entered and exited in some time, by what caused it."""
+
+    entered_by: Mapping[Cause, int] = field(default_factory=dict)
+    exited_by: Mapping[Cause, int] = field(default_factory=dict)
+
+    @property
+    def entered(self) -> int:
+        """How many have entered, each time counted."""
+        return sum(self.entered_by.values())
+
+    @property
+    def exited(self) -> int:
+        """How many have exited, each time counted."""
+        return sum(self.exited_by.values())

@@ -38,6 +38,7 @@ class StreamMembersRequest(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id streams the members of this audience of the org."""
     snapshot_id: _builtins.str
@@ -51,7 +52,7 @@ class StreamMembersRequest(_message.Message):
     A batch whose fields would not fit the 4 MiB that clients accept by default comes in several messages.
     """
     cursor: _builtins.str
-    """cursor resumes the same stream (audience or filter, and fields) after the batch that carried it; it does not
+    """cursor resumes the same stream (audience or filter, fields, as_of) after the batch that carried it; it does not
     expire. Default the beginning.
     """
     @_builtins.property
@@ -78,6 +79,14 @@ class StreamMembersRequest(_message.Message):
         `createdate`. Default none, at most 50.
         """
 
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """as_of streams the members of audience_id as they were at this time, by the ledger of a watched audience
+        (WatchMembership): those who had entered and not exited by then. Fields are as they are now; a record that is
+        archived, deleted or gone for good is sent all the same, the last with its id alone. Neither with another population
+        nor with audience_ids, exclude_audience_ids, purpose or partition. Default now, by the records themselves.
+        """
+
     def __init__(
         self,
         *,
@@ -91,10 +100,11 @@ class StreamMembersRequest(_message.Message):
         fields: _abc.Iterable[_builtins.str] | None = ...,
         batch_size: _builtins.int = ...,
         cursor: _builtins.str = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "partition", b"partition", "population", b"population", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "audience_id", b"audience_id", "filter", b"filter", "partition", b"partition", "population", b"population", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "batch_size", b"batch_size", "cursor", b"cursor", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "partition", b"partition", "population", b"population", "purpose", b"purpose", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "audience_id", b"audience_id", "audience_ids", b"audience_ids", "batch_size", b"batch_size", "cursor", b"cursor", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "partition", b"partition", "population", b"population", "purpose", b"purpose", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
     _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015

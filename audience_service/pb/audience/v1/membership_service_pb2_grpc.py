@@ -100,9 +100,9 @@ class MembershipServiceServicer:
         """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
         totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
         a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-        while the stream runs may or may not be in it; those of a snapshot do neither. Errors, also midway: INVALID_FILTER,
-        AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
-        STORE_UNAVAILABLE, OUT_OF_TIME.
+        while the stream runs may or may not be in it; those of a snapshot, or as_of a time, do neither. Errors, also
+        midway: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
+        INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, MOMENT_NOT_KNOWN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,9 +37,9 @@ class MembershipServiceStub:
     """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
     totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
     a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-    while the stream runs may or may not be in it; those of a snapshot do neither. Errors, also midway: INVALID_FILTER,
-    AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
-    STORE_UNAVAILABLE, OUT_OF_TIME.
+    while the stream runs may or may not be in it; those of a snapshot, or as_of a time, do neither. Errors, also
+    midway: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
+    INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, MOMENT_NOT_KNOWN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     CheckMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]
     """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database for
@@ -102,9 +102,9 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
     totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
     a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-    while the stream runs may or may not be in it; those of a snapshot do neither. Errors, also midway: INVALID_FILTER,
-    AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
-    STORE_UNAVAILABLE, OUT_OF_TIME.
+    while the stream runs may or may not be in it; those of a snapshot, or as_of a time, do neither. Errors, also
+    midway: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
+    INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, MOMENT_NOT_KNOWN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     CheckMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]  # type: ignore[assignment]
     """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database for
@@ -170,9 +170,9 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
         totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
         a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-        while the stream runs may or may not be in it; those of a snapshot do neither. Errors, also midway: INVALID_FILTER,
-        AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
-        STORE_UNAVAILABLE, OUT_OF_TIME.
+        while the stream runs may or may not be in it; those of a snapshot, or as_of a time, do neither. Errors, also
+        midway: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
+        INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, MOMENT_NOT_KNOWN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod

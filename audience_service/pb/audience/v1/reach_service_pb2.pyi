@@ -509,6 +509,7 @@ class GetInsightsRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     BUCKET_LIMIT_FIELD_NUMBER: _builtins.int
+    SIZE_HISTORY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id is the audience's."""
     bucket_limit: _builtins.int
@@ -523,20 +524,63 @@ class GetInsightsRequest(_message.Message):
         street, birthday) is refused. docs/insights.md describes each.
         """
 
+    @_builtins.property
+    def size_history(self) -> Global___SizeHistoryQuery:
+        """size_history asks for the audience's size over time as well. Default: it is not asked for."""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         dimensions: _abc.Iterable[_builtins.str] | None = ...,
         bucket_limit: _builtins.int = ...,
+        size_history: Global___SizeHistoryQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["size_history", b"size_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_limit", b"bucket_limit", "dimensions", b"dimensions", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_limit", b"bucket_limit", "dimensions", b"dimensions", "id", b"id", "size_history", b"size_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetInsightsRequest: _TypeAlias = GetInsightsRequest  # noqa: Y015
+
+@_typing.final
+class SizeHistoryQuery(_message.Message):
+    """SizeHistoryQuery is for which time an audience's sizes are wanted. What is not known of it is left out, and
+    SizeHistory says what is known.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    points: _builtins.int
+    """points is how many points there are, at equal distances; one is at end_time. Default 30, at most 100. In less than
+    so many milliseconds there are fewer.
+    """
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """start_time is the first point. Default since the size is known."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """end_time is the last point. Default until the size is known."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        points: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "points", b"points", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SizeHistoryQuery: _TypeAlias = SizeHistoryQuery  # noqa: Y015
 
 @_typing.final
 class GetInsightsResponse(_message.Message):
@@ -550,6 +594,7 @@ class GetInsightsResponse(_message.Message):
     BASELINE_READ_AT_FIELD_NUMBER: _builtins.int
     MIN_CELL_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
+    SIZE_HISTORY_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """count is how many members there are: as many as EstimateReach counts at that moment."""
     baseline_count: _builtins.int
@@ -568,6 +613,10 @@ class GetInsightsResponse(_message.Message):
     def dimensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___DimensionInsights]:
         """dimensions are in the order asked for."""
 
+    @_builtins.property
+    def size_history(self) -> Global___SizeHistory:
+        """size_history is the audience's size over time, where it was asked for."""
+
     def __init__(
         self,
         *,
@@ -577,14 +626,149 @@ class GetInsightsResponse(_message.Message):
         baseline_read_at: _timestamp_pb2.Timestamp | None = ...,
         min_cell: _builtins.int = ...,
         dimensions: _abc.Iterable[Global___DimensionInsights] | None = ...,
+        size_history: Global___SizeHistory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_read_at", b"baseline_read_at", "read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_read_at", b"baseline_read_at", "read_at", b"read_at", "size_history", b"size_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_count", b"baseline_count", "baseline_read_at", b"baseline_read_at", "count", b"count", "dimensions", b"dimensions", "min_cell", b"min_cell", "read_at", b"read_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_count", b"baseline_count", "baseline_read_at", b"baseline_read_at", "count", b"count", "dimensions", b"dimensions", "min_cell", b"min_cell", "read_at", b"read_at", "size_history", b"size_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetInsightsResponse: _TypeAlias = GetInsightsResponse  # noqa: Y015
+
+@_typing.final
+class SizeHistory(_message.Message):
+    """SizeHistory is how many were in an audience, by the ledger of its watch (WatchMembership). `count` is of read_at, and
+    may be another one than the last point's size. Nothing is suppressed here: a size is a count of an audience.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACKED_FIELD_NUMBER: _builtins.int
+    KNOWN_SINCE_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    tracked: _builtins.bool
+    """tracked says that the audience is watched. If it is not, nothing else is set: its past is not known."""
+    @_builtins.property
+    def known_since(self) -> _timestamp_pb2.Timestamp:
+        """known_since is the earliest time whose size is known: since the watch began, or as long as events are kept
+        (AUDIENCE_WATCH_RETENTION_SECONDS). Times before it have no points.
+        """
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """as_of is the latest time whose size is known: the last look at the audience. Times behind it have no points."""
+
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___SizePoint]:
+        """points are in the order of time. None where nothing of the time that was asked for is known."""
+
+    def __init__(
+        self,
+        *,
+        tracked: _builtins.bool = ...,
+        known_since: _timestamp_pb2.Timestamp | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        points: _abc.Iterable[Global___SizePoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "known_since", b"known_since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "known_since", b"known_since", "points", b"points", "tracked", b"tracked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SizeHistory: _TypeAlias = SizeHistory  # noqa: Y015
+
+@_typing.final
+class SizePoint(_message.Message):
+    """SizePoint is the size of an audience at one time. Entered less exited is always its size less that of the point before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EnteredByCauseEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ExitedByCauseEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TIME_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    ENTERED_FIELD_NUMBER: _builtins.int
+    EXITED_FIELD_NUMBER: _builtins.int
+    ENTERED_BY_CAUSE_FIELD_NUMBER: _builtins.int
+    EXITED_BY_CAUSE_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """size is how many were in."""
+    entered: _builtins.int
+    """entered is how often somebody has entered since the point before, 0 at the first point."""
+    exited: _builtins.int
+    """exited is how often somebody has exited since the point before, 0 at the first point."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """time is the point's."""
+
+    @_builtins.property
+    def entered_by_cause(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """entered_by_cause is entered by the cause of MembershipEvent: `data`, `time`, `definition`. Causes of none are left
+        out.
+        """
+
+    @_builtins.property
+    def exited_by_cause(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """exited_by_cause is exited in the same way."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        size: _builtins.int = ...,
+        entered: _builtins.int = ...,
+        exited: _builtins.int = ...,
+        entered_by_cause: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        exited_by_cause: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entered", b"entered", "entered_by_cause", b"entered_by_cause", "exited", b"exited", "exited_by_cause", b"exited_by_cause", "size", b"size", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SizePoint: _TypeAlias = SizePoint  # noqa: Y015
 
 @_typing.final
 class DimensionInsights(_message.Message):

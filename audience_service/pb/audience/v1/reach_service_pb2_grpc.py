@@ -108,7 +108,7 @@ class ReachServiceServicer:
     def GetInsights(self, request, context):
         """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
         few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-        side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+        side, the baseline, may be some minutes old. Of a watched audience it also says how its size has changed. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
         EXPRESSION_FAILED, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -59,7 +59,7 @@ class ReachServiceStub:
     GetInsights: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetInsightsRequest, _reach_service_pb2.GetInsightsResponse]
     """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
     few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-    side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+    side, the baseline, may be some minutes old. Of a watched audience it also says how its size has changed. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
     EXPRESSION_FAILED, OUT_OF_TIME.
     """
 
@@ -94,7 +94,7 @@ class ReachServiceAsyncStub(ReachServiceStub):
     GetInsights: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetInsightsRequest, _reach_service_pb2.GetInsightsResponse]  # type: ignore[assignment]
     """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
     few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-    side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+    side, the baseline, may be some minutes old. Of a watched audience it also says how its size has changed. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
     EXPRESSION_FAILED, OUT_OF_TIME.
     """
 
@@ -156,7 +156,7 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reach_service_pb2.GetInsightsResponse, _abc.Awaitable[_reach_service_pb2.GetInsightsResponse]]:
         """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
         few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-        side, the baseline, may be some minutes old. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+        side, the baseline, may be some minutes old. Of a watched audience it also says how its size has changed. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
         EXPRESSION_FAILED, OUT_OF_TIME.
         """
 
