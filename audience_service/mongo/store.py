@@ -25,6 +25,7 @@ from audience_service.domain.ports import (
     VersionRepository,
 )
 from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
+from audience_service.domain.targeting.platform_ids import PlatformIdRepository
 from audience_service.domain.verdicts import CheckRepository
 from audience_service.domain.watches.ports import ChangeFeed, LedgerRepository, StartRepository, WatchRepository
 from audience_service.mongo.changes import MongoChanges
@@ -51,6 +52,7 @@ from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.partitions import MongoPartitions
 from audience_service.mongo.plans import MongoPlans
+from audience_service.mongo.platform_ids import MongoPlatformIds
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.slices import MongoSlices
@@ -91,6 +93,7 @@ class Store:
     watches: WatchRepository
     ledger: LedgerRepository
     starts: StartRepository
+    platform_ids: PlatformIdRepository
     changes: Callable[[Callable[[], None]], ChangeFeed]
     """Makes a process's feed of changes, which calls what it is given when there are any."""
     database: Database[dict[str, Any]]
@@ -157,6 +160,7 @@ def mongo_store(uri: str, database: str) -> Store:
         watches=MongoWatches(primary),
         ledger=MongoLedger(primary),
         starts=MongoStarts(primary),
+        platform_ids=MongoPlatformIds(connected),
         changes=partial(MongoChanges, primary),
         database=connected,
     )
@@ -190,6 +194,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         watches=MongoWatches(database),
         ledger=EmbeddedLedger(database),
         starts=MongoStarts(database),
+        platform_ids=MongoPlatformIds(database),
         changes=EmbeddedChanges,
         database=database,
     )
