@@ -1,7 +1,7 @@
 """Which nodes have which name: sorted lines, looked up by bisection."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -42,13 +42,13 @@ class NameIndex:
         start = folded.encode() + b"\t"
         at = bisect_left(self._names, start)
         found = at < len(self._names) and self._names[at].startswith(start)
-        return _numbers(iter((self._names[at],))) if found else set()
+        return _numbers((self._names[at],)) if found else set()
 
 
-def _beginning(lines: list[bytes], query: bytes) -> Iterator[bytes]:
+def _beginning(lines: list[bytes], query: bytes) -> list[bytes]:
     # No byte of UTF-8 is as high as FF, so this is the end of what begins with the query.
-    return iter(lines[bisect_left(lines, query) : bisect_left(lines, query + b"\xff")])
+    return lines[bisect_left(lines, query) : bisect_left(lines, query + b"\xff")]
 
 
-def _numbers(lines: Iterator[bytes]) -> set[int]:
-    return {int(number) for line in lines for number in line.partition(b"\t")[2].split()}
+def _numbers(lines: Iterable[bytes]) -> set[int]:
+    return set(map(int, b" ".join([line.partition(b"\t")[2] for line in lines]).split()))

@@ -10,6 +10,9 @@ KINDS = {
 }
 """The taxonomies, and the kinds of the nodes of each."""
 
+ON_REQUEST = "language"
+"""The kind that is listed only where it is asked for: a picker of places has no use for it."""
+
 LOCALES = (
     "ar", "cs", "de", "el", "en", "es", "fr", "hi", "id", "it", "ja",
     "ko", "nl", "pl", "pt", "ru", "sv", "tr", "uk", "zh",

@@ -2,8 +2,11 @@
 
 import dataclasses
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import InvalidArgument
@@ -15,11 +18,6 @@ from audience_service.domain.targeting.taxonomy import Taxonomy
 from audience_service.domain.tokens import TokenSealer
 
 MAX_QUERY_LENGTH = 200
-
-_ON_REQUEST = "language"
-"""The kind that is listed only where it is asked for: a picker of places has no use for it."""
-
-Keeps = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +70,24 @@ def _shown(taxonomy: Taxonomy, number: int, ids: Mapping[str, Mapping[str, str]]
 
 
 def _ranked(taxonomy: Taxonomy, query: NodeQuery, ids: Mapping[str, Mapping[str, str]]) -> list[int]:
-    """The ranks of what is wanted: a node's number, and the size of the taxonomy for each class before its own.
+    """The ranks of what is wanted: a node's number, and the size of the taxonomy for each class of match before its own.
 
     Numbers are in the order of equals, so a rank says where a node stands, whatever else is found or has been imported.
     """
     parent = _parent(taxonomy, query)
-    keeps = list(_conditions(taxonomy, query, parent, ids))
+    kept = reduce(and_, _conditions(taxonomy, query, parent, ids))
+    classes: Sequence[AbstractSet[int]]
     if query.query.strip():
         if len(query.query) > MAX_QUERY_LENGTH:
             raise InvalidArgument.at("query", f"is longer than {MAX_QUERY_LENGTH} characters")
         found = taxonomy.names.find(fold(query.query))
-        classes: tuple[Iterable[int], ...] = (found.exact, found.beginning, found.within)
+        classes = [numbers & kept for numbers in (found.exact, found.beginning, found.within)]
         if parent is not None:
-            keeps.append(lambda number: parent in taxonomy.above(number))
+            classes = [{number for number in numbers if parent in taxonomy.above(number)} for numbers in classes]
     else:
-        classes = (range(len(taxonomy)) if parent is None else taxonomy.children.get(parent, ()),)
+        classes = [kept if parent is None else kept.intersection(taxonomy.children.get(parent, ()))]
     size = len(taxonomy)
-    ranks = (
-        place * size + number
-        for place, numbers in enumerate(classes)
-        for number in numbers
-        if all(keep(number) for keep in keeps)
-    )
-    return sorted(ranks)
+    return [place * size + number for place, numbers in enumerate(classes) for number in sorted(numbers)]
 
 
 def _parent(taxonomy: Taxonomy, query: NodeQuery) -> int | None:
@@ -108,26 +101,26 @@ def _parent(taxonomy: Taxonomy, query: NodeQuery) -> int | None:
 
 def _conditions(
     taxonomy: Taxonomy, query: NodeQuery, parent: int | None, ids: Mapping[str, Mapping[str, str]]
-) -> Iterable[Keeps]:
-    """What a node has to be besides found by name. Raises InvalidArgument."""
+) -> Iterator[frozenset[int]]:
+    """The nodes that each condition besides the name keeps; one at least. Raises InvalidArgument."""
     if query.kind:
         if query.kind not in taxonomy.kinds:
             raise InvalidArgument.at("kind", f"is none of {', '.join(taxonomy.kinds)}")
-        yield lambda number: taxonomy.kind_of[number] == query.kind
-    elif _ON_REQUEST in taxonomy.kinds:
-        yield lambda number: taxonomy.kind_of[number] != _ON_REQUEST
+        yield taxonomy.of_kind[query.kind]
+    else:
+        yield taxonomy.unasked
     if query.country:
-        if query.country not in taxonomy.countries:
+        if query.country not in taxonomy.in_country:
             raise InvalidArgument.at("country", "is no country's ISO 3166-1 code of two letters")
-        yield lambda number: taxonomy.country_of[number] == query.country
+        yield taxonomy.in_country[query.country]
     if query.top_level:
         if parent is not None:
             raise InvalidArgument.at("top_level", "goes with no parent_id: what is at the top has no parent")
-        yield lambda number: taxonomy.parent_of[number] < 0
+        yield frozenset(taxonomy.children[-1])
     if query.platform and "option" in taxonomy.kinds:
         if query.platform in WITHOUT_OPTIONS:
             raise InvalidArgument.at("platform", WITHOUT_OPTIONS[query.platform])
-        yield lambda number: taxonomy.platform_of[number] == query.platform
+        yield taxonomy.of_platform[query.platform]
     elif query.platform:
-        known = ids.get(query.platform, {})
-        yield lambda number: taxonomy.ids[number] in known
+        known = (taxonomy.number(node_id) for node_id in ids.get(query.platform, ()))
+        yield frozenset(number for number in known if number is not None)

@@ -2,13 +2,14 @@
 
 import gzip
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from sys import intern
 
 from audience_service.domain.targeting.name_index import NameIndex
-from audience_service.domain.targeting.node import KINDS, Node, NodeName
+from audience_service.domain.targeting.node import KINDS, ON_REQUEST, Node, NodeName
 
 _ID, _PARENT, _KIND, _COUNTRY, _NAME, _SOURCE, _POPULATION, _LATITUDE, _LONGITUDE, _PLATFORM, _VALUE, _LOCALIZED = (
     range(12)
@@ -32,22 +33,32 @@ class Taxonomy:
         self.ids: list[str] = []
         self.kind_of: list[str] = []
         self.country_of: list[str] = []
-        self.platform_of: list[str] = []
         self.parent_of: list[int] = []
         """The number of a node's parent; -1 at the top."""
         self.children: dict[int, list[int]] = {}
         """The numbers of a node's children; at -1, of those at the top."""
+        of_kind: dict[str, set[int]] = {kind: set() for kind in kinds}
+        in_country: dict[str, set[int]] = defaultdict(set)
+        of_platform: dict[str, set[int]] = defaultdict(set)
         for number, row in enumerate(self._rows):
             cells = row.split(b"\t", _LOCALIZED)
-            parent = int(cells[_PARENT] or b"-1")
+            parent, kind = int(cells[_PARENT] or b"-1"), intern(cells[_KIND].decode())
+            country = intern(cells[_COUNTRY].decode())
             self.ids.append(cells[_ID].decode())
-            self.kind_of.append(intern(cells[_KIND].decode()))
-            self.country_of.append(intern(cells[_COUNTRY].decode()))
-            self.platform_of.append(intern(cells[_PLATFORM].decode()))
+            self.kind_of.append(kind)
+            self.country_of.append(country)
             self.parent_of.append(parent)
             self.children.setdefault(parent, []).append(number)
-        self.countries = frozenset(self.country_of) - {""}
-        """The countries that have places."""
+            of_kind[kind].add(number)
+            if country:
+                in_country[country].add(number)
+            if platform := cells[_PLATFORM]:
+                of_platform[platform.decode()].add(number)
+        self.of_kind, self.in_country, self.of_platform = (
+            {key: frozenset(numbers) for key, numbers in sets.items()} for sets in (of_kind, in_country, of_platform)
+        )
+        self.unasked = frozenset(range(len(self._rows))) - self.of_kind.get(ON_REQUEST, frozenset())
+        """What is listed where no kind is asked for."""
         self._numbers = {node_id: number for number, node_id in enumerate(self.ids)}
 
     def __len__(self) -> int:
