@@ -61,7 +61,7 @@ def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, li
 
 def test_help_names_every_command() -> None:
     listed = re.findall(r"^  (\w+)  ", run("--help").stdout, re.M)
-    assert listed == ["demo", "health", "indexes", "insights", "overlap", "reach", "seed", "serve", "token"]
+    assert listed == ["demo", "health", "indexes", "insights", "overlap", "reach", "seed", "serve", "taxonomy", "token"]
 
 
 def test_serve_refuses_to_start_without_a_key() -> None:

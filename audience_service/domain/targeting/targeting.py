@@ -70,7 +70,7 @@ def _shown(taxonomy: Taxonomy, number: int, ids: Mapping[str, Mapping[str, str]]
 
 
 def _ranked(taxonomy: Taxonomy, query: NodeQuery, ids: Mapping[str, Mapping[str, str]]) -> list[int]:
-    """The ranks of what is wanted: a node's number, and the size of the taxonomy for each class of match before its own.
+    """The ranks of what is wanted: a node's number, and the size of the taxonomy for each class of match before it.
 
     Numbers are in the order of equals, so a rank says where a node stands, whatever else is found or has been imported.
     """
