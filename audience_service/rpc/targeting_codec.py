@@ -8,7 +8,9 @@ from audience_service.pb.audience.v1 import targeting_service_pb2 as pb
 
 
 def decode_languages(languages: Sequence[str]) -> Collection[str]:
-    """The languages in which names are wanted. Raises InvalidArgument for one in which there are none."""
+    """The languages in which names are wanted. Raises InvalidArgument for one in which there are none, or too many."""
+    if len(languages) > len(LOCALES):
+        raise InvalidArgument.at("languages", f"are more than the {len(LOCALES)} in which there are names")
     for place, language in enumerate(languages):
         if language not in LOCALES:
             raise InvalidArgument.at(f"languages[{place}]", f"is none of {', '.join(LOCALES)}")

@@ -96,6 +96,7 @@ def test_every_org_sees_the_same_and_a_page_token_is_one_org_s(
         ({"parentId": "city-0"}, "parent_id"),
         ({"query": "x" * 201}, "query"),
         ({"languages": ["de", "tlh"]}, "languages[1]"),
+        ({"languages": ["de"] * 21}, "languages"),
         ({"pageSize": -1}, "page_size"),
     ],
 )
