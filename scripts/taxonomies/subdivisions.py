@@ -15,7 +15,7 @@ from .rows import Row
 _GENERIC = frozenset(
     fold(
         "province provincia region oblast oblasts county department departement prefecture governorate district state "
-        "municipality voivodeship republic autonomous okrug krai kray of the city parish emirate canton kraj"
+        "municipality voivodeship republic autonomous okrug krai kray of the parish emirate canton kraj"
     ).split(" ")
 )
 """Words that names of subdivisions are told with or without."""
@@ -68,6 +68,12 @@ def _likeness(some: Iterable[str], others: Iterable[str]) -> float:
     return max((SequenceMatcher(None, one, other).ratio() for one in some for other in others), default=0.0)
 
 
+def _within(some: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether all words of one name are in a name of the others: of "madrid" in "madrid comunidad de"."""
+    wholes = [set(other.split()) for other in others]
+    return any(set(one.split()) <= whole for one in some if one for whole in wholes)
+
+
 def _own_names(name: str) -> set[str]:
     """The spellings within a name of ISO 3166-2: `Illes Balears [Islas Baleares]` has two."""
     return {name, *(part.strip() for part in name.rstrip("]").split("["))}
@@ -76,24 +82,42 @@ def _own_names(name: str) -> set[str]:
 def admin_codes(subdivisions: list[Row]) -> dict[tuple[str, str], str]:
     """(country, GeoNames' admin1 code) to the id of a subdivision, where the packages agree on its name.
 
-    iso3166-2-db says which names a code has, and for which ISO code it takes it; these are older than today's.
-    A code is linked where exactly one subdivision of the country has one of these names, or the one that is stated has
-    one among others, or it has a name more alike than all others have. Cities of other codes hang on their country.
+    iso3166-2-db says which names a code has, and for which ISO code it takes it. That subdivision is taken where its
+    names hold one of these, or no other's are more alike; where not, the packages disagree and none is. ISO codes that
+    are not today's say nothing, nor do a country's where most are others' by name: then it is the one of the highest
+    level with one of the names, or with one but for words like "province". Cities of other codes hang on their country.
     """
-    names: dict[str, dict[str, set[str]]] = collections.defaultdict(dict)
+    exact, bare = ({row.id: {form(name) for name in row.by_code} for row in subdivisions} for form in (fold, _bare))
+    highest = {row.id for row in subdivisions if row.parent.startswith("country-")}
+    of_country: dict[str, list[str]] = collections.defaultdict(list)
     for row in subdivisions:
-        names[row.country][row.id] = {_bare(name) for name in row.by_code}
+        of_country[row.country].append(row.id)
     linked: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for country, entry in read_json(ADMIN_CODES, "package/data/iso3166-2.json").items():
-        for region in entry["regions"]:
-            said = {_bare(name) for name in (region["name"], *region["names"].values()) if name}
-            stated = f"subdivision-{country}-{region.get('iso')}"
-            found = {node_id for node_id, known in names[country].items() if known & said}
-            if not found and stated in names[country]:
-                alike = {node_id: _likeness(said, known) for node_id, known in names[country].items()}
-                found = {stated} if alike[stated] == max(alike.values()) >= _ALIKE else set()
-            if region.get("admin") and found:
-                linked[country, region["admin"]] |= {stated} if stated in found else found
+        ids = of_country[country]
+        regions = [
+            (region["admin"], f"subdivision-{country}-{region.get('iso')}", {region["name"], *region["names"].values()})
+            for region in entry["regions"]
+            if region.get("admin")
+        ]
+        folded = [
+            ({fold(name) for name in names if name}, {_bare(name) for name in names if name}) for *_, names in regions
+        ]
+        apart = [
+            not bare[stated] & said and any(exact[node_id] & whole for node_id in ids)
+            for (_, stated, _), (whole, said) in zip(regions, folded, strict=True)
+            if stated in bare
+        ]
+        trusted = 2 * sum(apart) <= len(apart)
+        for (admin, stated, _), (whole, said) in zip(regions, folded, strict=True):
+            if trusted and stated in bare:
+                alike = {node_id: _likeness(said, bare[node_id]) for node_id in ids}
+                agreed = _within(said, bare[stated]) or alike[stated] == max(alike.values()) >= _ALIKE
+                found = {stated} if agreed else set()
+            else:
+                found = {node_id for node_id in highest & set(ids) if exact[node_id] & whole}
+                found = found or {node_id for node_id in highest & set(ids) if bare[node_id] & said}
+            linked[country, admin] |= found if len(found) == 1 else set()
     return {code: found.pop() for code, found in linked.items() if len(found) == 1}
 
 
@@ -114,16 +138,12 @@ def _subdivision_names(locales: Iterable[str] | None, iso: dict[str, str]) -> di
     owners: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for code, name in iso.items():
         for spelling in _own_names(name):
-            owners[code[:2], _bare(spelling)].add(code)
+            owners[code[:2], fold(spelling)].add(code)
     reused = set()
     for code, name in iso.items():
-        said = {_bare(each) for each in names.get(code, {}).values()}
+        said = {fold(each) for each in names.get(code, {}).values()}
         elsewhere = {other for each in said for other in owners.get((code[:2], each), ())}
-        if (
-            elsewhere
-            and code not in elsewhere
-            and _likeness(said, {_bare(each) for each in _own_names(name)}) < _UNLIKE
-        ):
+        if elsewhere and code not in elsewhere and _likeness(said, {fold(each) for each in _own_names(name)}) < _UNLIKE:
             reused.add(code)
     often, listed = (collections.Counter(code[:2] for code in codes) for codes in (reused, iso))
     wanted = None if locales is None else set(locales)

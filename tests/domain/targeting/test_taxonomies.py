@@ -62,6 +62,27 @@ def test_cities_lie_in_their_country_by_a_parent_of_the_same() -> None:
         assert -180 <= city.coordinates[1] <= 180
 
 
+@pytest.mark.parametrize(
+    ("city", "subdivision"),
+    [
+        ("city-3435910", "AR-C"),  # Buenos Aires, which is not in the province of that name
+        ("city-3530597", "MX-CMX"),  # Mexico City, not in the state of Mexico
+        ("city-3117735", "ES-MD"),  # Madrid: the community, above the province
+        ("city-593116", "LT-VL"),  # Vilnius: the county, not the municipality around it
+        ("city-3936456", "PE-LMA"),  # Lima, not in the region of Lima
+        ("city-112931", "IR-23"),  # Tehran, whose code ISO has changed
+        ("city-1816670", "CN-BJ"),  # Beijing, likewise
+        ("city-706483", "UA-63"),  # Kharkiv, in an oblast that only resembles it by name
+        ("city-5128581", "US-NY"),
+        ("city-2643743", "GB-ENG"),
+    ],
+)
+def test_cities_lie_in_the_subdivision_that_they_are_in(city: str, subdivision: str) -> None:
+    number = PLACES.number(city)
+    assert number is not None
+    assert PLACES.node(number).path[-1].id == f"subdivision-{subdivision}"
+
+
 def test_nineteen_of_twenty_cities_have_a_subdivision() -> None:
     cities = of_kind("city")
     assert sum(len(city.path) > 1 for city in cities) * 20 > len(cities) * 19
