@@ -11,6 +11,7 @@ import structlog
 
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
+from audience_service.domain.caller import Deadline
 from audience_service.domain.checks import Checks
 from audience_service.domain.clock import now
 from audience_service.domain.contact_lists import ContactLists
@@ -35,6 +36,10 @@ from audience_service.domain.snapshot import SNAPSHOT_PREFIX
 from audience_service.domain.snapshot_diff import SnapshotDifferences
 from audience_service.domain.snapshot_maker import MakingRules, SnapshotMaker
 from audience_service.domain.snapshots import Snapshots
+from audience_service.domain.targeting.imports import PlatformImports
+from audience_service.domain.targeting.platform_ids import PlatformIds
+from audience_service.domain.targeting.targeting import Targeting
+from audience_service.domain.targeting.taxonomy import packaged_taxonomies
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
@@ -55,6 +60,7 @@ from audience_service.rpc.membership_servicer import MembershipServicer
 from audience_service.rpc.reach_servicer import ReachServicer
 from audience_service.rpc.segment_servicer import SegmentServicer
 from audience_service.rpc.server import RpcServer, ServerOptions, Servicers
+from audience_service.rpc.targeting_servicer import TargetingServicer
 from audience_service.settings import Settings, SettingsError
 
 SAMPLE_ORGS = {"demo": 2_500, "demo2": 500}
@@ -83,6 +89,11 @@ def sample_store(settings: Settings) -> Store:
         return embedded_store([], settings.datatypes)  # says what to install
     records = (record for org, count in SAMPLE_ORGS.items() for record in sample_contacts(org, count))
     return embedded_store(records, settings.datatypes)
+
+
+def platform_imports(store: Store) -> PlatformImports:
+    """What imports the exports of ad platforms into a store."""
+    return PlatformImports(packaged_taxonomies(), store.platform_ids)
 
 
 class App:
@@ -123,6 +134,7 @@ class App:
             self._workers.ask,
             told,
         )
+        self._platform_ids = PlatformIds(store.platform_ids)
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
@@ -153,6 +165,7 @@ class App:
                 Exports(store.members, populations, ready, sealer),
                 watching,
             ),
+            targeting=TargetingServicer(Targeting(packaged_taxonomies(), self._platform_ids, sealer)),
         )
         self._store = store
         self._datatypes = settings.datatypes
@@ -189,6 +202,8 @@ class App:
         healthy: bool | None = None
         while not self._watch.is_set():
             reachable = self._store.is_reachable()
+            if reachable:
+                self._refresh_platform_ids()
             if reachable != healthy and not self._watch.is_set():
                 (_log.info if reachable else _log.warning)("database", reachable=reachable)
                 if reachable:
@@ -197,6 +212,15 @@ class App:
                 healthy = reachable
             self.server.cut_idle_streams()
             self._watch.wait(_HEALTH_SECONDS)
+
+    def _refresh_platform_ids(self) -> None:
+        """Hold what has been imported by now. What fails is tried again at the next turn: calls go on with the last."""
+        try:
+            self._platform_ids.refresh(Deadline.after(_HEALTH_SECONDS))
+        except AudienceError:
+            pass
+        except Exception as error:
+            _log.error("the imported ids of ad platforms cannot be read", exc_info=error)
 
     def _sweep(self) -> None:
         """Clear away what is left of snapshots, at once and then every so often."""

@@ -13,20 +13,23 @@ from audience_service.pb.audience.v1 import (
     reach_service_pb2,
     resources_pb2,
     segment_service_pb2,
+    targeting_service_pb2,
 )
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
+from audience_service.pb.audience.v1.targeting_service_pb2_grpc import TargetingServiceStub
 
 Metadata = tuple[tuple[str, str], ...]
-_MODULES = (segment_service_pb2, reach_service_pb2, membership_service_pb2)
+_MODULES = (segment_service_pb2, reach_service_pb2, membership_service_pb2, targeting_service_pb2)
 
 
 class Client:
     """Calls RPCs by name with requests written as JSON objects."""
 
     def __init__(self, channel: grpc.Channel, metadata: Metadata) -> None:
-        self._stubs = (SegmentServiceStub(channel), ReachServiceStub(channel), MembershipServiceStub(channel))
+        services = (SegmentServiceStub, ReachServiceStub, MembershipServiceStub, TargetingServiceStub)
+        self._stubs = tuple(service(channel) for service in services)
         self.metadata = metadata
 
     def call(self, rpc: str, request: dict[str, Any] | None = None, *, timeout: float | None = 20) -> Any:

@@ -61,7 +61,7 @@ def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, li
 
 def test_help_names_every_command() -> None:
     listed = re.findall(r"^  (\w+)  ", run("--help").stdout, re.M)
-    assert listed == ["demo", "health", "indexes", "insights", "overlap", "reach", "seed", "serve", "token"]
+    assert listed == ["demo", "health", "indexes", "insights", "overlap", "reach", "seed", "serve", "taxonomy", "token"]
 
 
 def test_serve_refuses_to_start_without_a_key() -> None:
@@ -179,16 +179,37 @@ def test_seed_and_indexes_fill_a_database(real_service: Service) -> None:
     assert "created  lead(sk)" in run("indexes", **settings).stdout
 
 
-@pytest.mark.parametrize("command", ["seed", "indexes"])
+def test_taxonomy_imports_lists_and_removes_the_ids_of_a_platform(real_service: Service, tmp_path: Path) -> None:
+    settings = {"AUDIENCE_MONGODB_URI": URI, "AUDIENCE_DATABASE": real_service.store.database.name}
+    exports = Path(__file__).parent / "data" / "exports"
+    files = [str(exports / f"tiktok_{name}.json") for name in ("regions", "interests", "languages")]
+    names = tmp_path / "unlinked.csv"
+    tried = run("taxonomy", "import", "--platform", "tiktok", *files, "--dry-run", **settings)
+    assert (tried.returncode, "nothing is written" in tried.stdout) == (0, True), tried.stderr
+    assert run("taxonomy", "list", **settings).stdout == ""
+    done = run("taxonomy", "import", "--platform", "tiktok", *files, "--unlinked", str(names), **settings)
+    assert "linked 6: 2 interest, 1 country, 1 subdivision, 1 city, 1 language" in done.stdout
+    assert "not linked 3" in done.stdout
+    assert "1: no node is of its type (DMA): New York, NY (501)" in done.stdout
+    assert '501,"New York, NY",DMA,US,,no node is of its type (DMA)' in names.read_text()
+    listed = run("taxonomy", "list", **settings).stdout
+    assert listed.startswith("tiktok: 6 ids, 3 entries unlinked, of ")
+    refused = run("taxonomy", "import", "--platform", "google", files[0], **settings)
+    assert (refused.returncode, "does not begin with Google's columns" in refused.stderr) == (1, True)
+    assert "removed" in run("taxonomy", "remove", "--platform", "tiktok", **settings).stdout
+    assert run("taxonomy", "remove", "--platform", "tiktok", **settings).returncode == 1
+
+
+@pytest.mark.parametrize("command", ["seed", "indexes", "taxonomy list"])
 def test_commands_on_a_database_need_one(command: str) -> None:
-    done = run(command)
+    done = run(*command.split())
     assert (done.returncode, "AUDIENCE_MONGODB_URI: is missing" in done.stderr) == (1, True)
 
 
 def test_a_database_that_is_away_is_said_plainly() -> None:
     uri = f"mongodb://127.0.0.1:{_free_port()}/?serverSelectionTimeoutMS=200"
-    for command in ("seed", "indexes"):
-        done = run(command, AUDIENCE_MONGODB_URI=uri)
+    for command in ("seed", "indexes", "taxonomy list"):
+        done = run(*command.split(), AUDIENCE_MONGODB_URI=uri)
         assert (done.returncode, "the database cannot be reached" in done.stderr) == (1, True)
         assert "Traceback" not in done.stderr
 
@@ -211,7 +232,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         return done.stdout
 
     methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 31
+    assert len(methods) == 34
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
@@ -249,6 +270,9 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "ListSnapshots": {},
         "DiffSnapshots": {"fromId": snapshot.id, "toId": snapshot.id},
         "DeleteSnapshot": {"id": snapshot.id},
+        "ListInterests": {"query": "rugby"},
+        "ListLocations": {"query": "munich"},
+        "ListTargetingOptions": {"platform": "google"},
     }
     assert {name.rpartition("/")[2] for name in methods} == {*requests, "WatchMembership"}
     paths = {name.rpartition("/")[2]: name for name in methods}

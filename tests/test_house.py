@@ -58,3 +58,12 @@ def test_the_filter_language_is_documented_operator_by_operator() -> None:
     page = (ROOT / "docs/filters.md").read_text()
     for name in (*OPERATORS, *LOGICAL, *ON_RECORDS, *EXPRESSIONS, "$not", "$elemMatch", "$options"):
         assert f"`{name}`" in page, name
+
+
+def test_the_packages_of_the_taxonomies_are_documented_in_their_versions() -> None:
+    script = "".join(path.read_text() for path in (ROOT / "scripts/taxonomies").glob("*.py"))
+    packages = re.findall(r'Package\(\s*"([\w-]+)",\s*"([\d.]+)"', script)
+    page = (ROOT / "docs/taxonomies.md").read_text()
+    assert len(packages) == 9
+    for name, version in packages:
+        assert re.search(rf"^\| {re.escape(name)} \((PyPI|npm)\) \| {re.escape(version)} \|", page, re.M), name

@@ -42,6 +42,10 @@ TRACKED = "audience_tracked"
 """Who is in by the ledger: {_id: "<generation>/<sk>", pk, sk, member, seq}; who has exited stays, with `member` false.
 `seq` is the event that says so, 0 of those who were in when the generation began."""
 
+PLATFORM_IDS = "audience_platform_ids"
+"""The ids that ad platforms know nodes of the taxonomies by: {_id: platform, version, imported_at, files, ids: {node:
+id}, unlinked}. They are no tenant's and have no sk."""
+
 SUBSCRIBERS = "subscriber"
 """The platform's records of who may be reached: {data: {email, phone, channel, status}}."""
 

@@ -25,6 +25,7 @@ from audience_service.domain.ports import (
     VersionRepository,
 )
 from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
+from audience_service.domain.targeting.platform_ids import PlatformIdRepository
 from audience_service.domain.verdicts import CheckRepository
 from audience_service.domain.watches.ports import (
     ChangeFeed,
@@ -58,6 +59,7 @@ from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.partitions import MongoPartitions
 from audience_service.mongo.past import MongoPast
 from audience_service.mongo.plans import MongoPlans
+from audience_service.mongo.platform_ids import MongoPlatformIds
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.slices import MongoSlices
@@ -99,6 +101,7 @@ class Store:
     ledger: LedgerRepository
     starts: StartRepository
     past: PastRepository
+    platform_ids: PlatformIdRepository
     changes: Callable[[Callable[[], None]], ChangeFeed]
     """Makes a process's feed of changes, which calls what it is given when there are any."""
     database: Database[dict[str, Any]]
@@ -166,6 +169,7 @@ def mongo_store(uri: str, database: str) -> Store:
         ledger=MongoLedger(primary),
         starts=MongoStarts(primary),
         past=MongoPast(primary),
+        platform_ids=MongoPlatformIds(connected),
         changes=partial(MongoChanges, primary),
         database=connected,
     )
@@ -200,6 +204,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         ledger=EmbeddedLedger(database),
         starts=MongoStarts(database),
         past=MongoPast(database),
+        platform_ids=MongoPlatformIds(database),
         changes=EmbeddedChanges,
         database=database,
     )

@@ -206,6 +206,26 @@ def test_an_error_is_a_status_and_a_body_with_its_reason(
     assert answer.body["message"]
 
 
+def test_the_three_taxonomies_are_searched_by_get(door: Door) -> None:
+    path = "/locations?query=M%C3%BCnchen&kind=city&country=de&languages=de&languages=fr&pageSize=1"
+    places = door.fetch("GET", path)
+    assert places.status == 200
+    [munich] = places.body["nodes"]
+    assert (munich["id"], munich["parentId"], munich["population"]) == ("city-2867714", "subdivision-DE-BY", 1505005)
+    assert munich["coordinates"] == {"latitude": 48.13743, "longitude": 11.57549}
+    assert munich["platformIds"] == munich["localizedNames"] == {}
+    assert (places.body["totalSize"] > 1, places.body["nextPageToken"] != "") == (True, True)
+    country = door.fetch("GET", "/locations?query=allemagne&languages=de&pageSize=1").body["nodes"][0]
+    assert (country["id"], country["localizedNames"]) == ("country-DE", {"de": "Deutschland"})
+    interests = door.fetch("GET", "/interests?parentId=interest-657").body
+    assert [node["name"] for node in interests["nodes"]] == ["Rugby League", "Rugby Union"]
+    assert [above["name"] for above in interests["nodes"][0]["path"]] == ["Interest", "Sports", "Rugby"]
+    options = door.fetch("GET", "/targeting-options?platform=facebook&kind=facet&query=device").body
+    assert [(node["platform"], node["value"]) for node in options["nodes"]] == [("meta", "device_platforms")]
+    refused = door.fetch("GET", "/targeting-options?platform=linkedin")
+    assert (refused.status, _reason(refused.body)) == (400, "INVALID_FIELD")
+
+
 def test_a_bad_filter_comes_with_its_place_in_the_body(door: Door) -> None:
     answer = door.fetch("POST", "/estimate-reach", {"filter": {"datatype": "contact", "where": {"a": {"$gtt": 1}}}})
     assert [v["field"] for v in answer.body["details"][1]["fieldViolations"]] == ["filter.where.a.$gtt"]

@@ -1,0 +1,115 @@
+"""`audience-service taxonomy`: the ids that ad platforms know places, languages and interests by."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from audience_service.app import open_store, platform_imports
+from audience_service.domain.caller import Deadline
+from audience_service.domain.targeting.linking import Links
+from audience_service.domain.targeting.platforms import PLATFORMS
+from audience_service.mongo.store import Store
+from audience_service.settings import Settings, SettingsError
+
+_SECONDS = 60.0
+_SHOWN = 10
+
+_platform = click.option("--platform", type=click.Choice(PLATFORMS), required=True, help="Whose ids they are.")
+
+
+@click.group()
+def taxonomy() -> None:
+    """Import the ids of ad platforms, list what is imported, or remove it."""
+
+
+@taxonomy.command("import")
+@_platform
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Say what would be linked, and write nothing.")
+@click.option(
+    "--unlinked", type=click.Path(dir_okay=False, path_type=Path), help="A CSV file to name all that is not linked in."
+)
+def import_(platform: str, files: tuple[Path, ...], unlinked: Path | None, *, dry_run: bool) -> None:
+    """Link a platform's own exports to the taxonomies, in the place of its earlier import.
+
+    All files of a platform are imported together: what none of them holds is gone afterwards.
+    """
+    texts = {}
+    for file in files:
+        try:
+            texts[file.name] = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise click.ClickException(f"{file}: is not in UTF-8") from None
+    if len(texts) < len(files):
+        raise click.ClickException("two of the files have one name")
+    store = _store()
+    imports = platform_imports(store)
+    links = imports.link(platform, texts)
+    _report(links)
+    if unlinked:
+        _write(unlinked, links)
+    if dry_run:
+        click.echo("nothing is written")
+    elif not links.ids:
+        raise click.ClickException("nothing is linked, so what was imported before stays as it is")
+    else:
+        imports.publish(platform, texts, links, Deadline.after(_SECONDS))
+        click.echo(f"published as the ids of {platform}; servers take them in within seconds")
+    store.close()
+
+
+@taxonomy.command("list")
+def list_() -> None:
+    """List what is imported."""
+    store = _store()
+    for platform in sorted(store.platform_ids.versions(Deadline.after(_SECONDS))):
+        if held := store.platform_ids.load(platform, Deadline.after(_SECONDS)):
+            day, files = held.imported_at.date().isoformat(), ", ".join(held.files)
+            click.echo(f"{platform}: {len(held.ids):,} ids, {held.unlinked:,} entries unlinked, of {day}, from {files}")
+    store.close()
+
+
+@taxonomy.command()
+@_platform
+def remove(platform: str) -> None:
+    """Remove what is imported of a platform."""
+    store = _store()
+    if not store.platform_ids.remove(platform, Deadline.after(_SECONDS)):
+        raise click.ClickException(f"nothing is imported of {platform}")
+    click.echo(f"removed the ids of {platform}")
+    store.close()
+
+
+def _store() -> Store:
+    settings = Settings.load()
+    if settings.mongodb_uri is None:
+        raise SettingsError("AUDIENCE_MONGODB_URI: is missing; imported ids are kept in the database")
+    return open_store(settings)
+
+
+def _report(links: Links) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    kinds = Counter(node_id.partition("-")[0] for node_id in links.ids)
+    console.print(
+        f"linked {len(links.ids):,}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    )
+    console.print(f"not linked {len(links.unlinked):,}")
+    for reason, count in Counter(each.reason for each in links.unlinked).most_common(_SHOWN):
+        named = [f"{each.entry.name} ({each.entry.platform_id})" for each in links.unlinked if each.reason == reason]
+        more = f" and {count - _SHOWN:,} more" if count > _SHOWN else ""
+        console.print(f"  {count:,}: {reason}: {', '.join(named[:_SHOWN])}{more}", markup=False)
+    if len({each.reason for each in links.unlinked}) > _SHOWN:
+        console.print("  and for other reasons; --unlinked FILE names all")
+
+
+def _write(file: Path, links: Links) -> None:
+    with file.open("w", encoding="utf-8", newline="") as out:
+        rows = csv.writer(out)
+        rows.writerow(("platform_id", "name", "type", "country", "above", "reason"))
+        for each in links.unlinked:
+            entry = each.entry
+            above = " > ".join(entry.above)
+            rows.writerow((entry.platform_id, entry.name, entry.type, entry.country, above, each.reason))

@@ -1,0 +1,21 @@
+"""The ad platforms whose ids and options taxonomies carry."""
+
+from audience_service.domain.errors import InvalidArgument
+
+PLATFORMS = ("meta", "google", "tiktok", "linkedin")
+
+WITHOUT_OPTIONS = {
+    "linkedin": "LinkedIn's official packages enumerate no targeting options, so there are none to list; "
+    "of meta, google and tiktok there are",
+}
+"""The platforms that have no options here, and why."""
+
+_SYNONYMS = {"facebook": "meta"}
+
+
+def platform_named(name: str, place: str = "platform") -> str:
+    """The platform that a caller names; empty for an empty name. Raises InvalidArgument for any that there is not."""
+    known = _SYNONYMS.get(name, name)
+    if known and known not in PLATFORMS:
+        raise InvalidArgument.at(place, f"is none of {', '.join(PLATFORMS)}")
+    return known

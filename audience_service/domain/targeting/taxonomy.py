@@ -1,0 +1,111 @@
+"""A tree of nodes in memory, immutable once it is read."""
+
+import gzip
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from sys import intern
+
+from audience_service.domain.targeting.name_index import NameIndex
+from audience_service.domain.targeting.node import KINDS, ON_REQUEST, Node, NodeName
+
+_ID, _PARENT, _KIND, _COUNTRY, _NAME, _SOURCE, _POPULATION, _LATITUDE, _LONGITUDE, _PLATFORM, _VALUE, _LOCALIZED = (
+    range(12)
+)
+"""The columns of a row; from the last one on, a localised name in each: `de:Bayern`."""
+
+
+class Taxonomy:
+    """Nodes, numbered from 0 in the order in which equals are listed, and the index of their names.
+
+    Rows stay the bytes that they were read as, and become Nodes as they are shown. What filters look at (kind, country,
+    parent, platform) is kept beside them.
+    """
+
+    def __init__(self, kinds: Sequence[str], rows: bytes, names: bytes, words: bytes) -> None:
+        self.kinds = tuple(kinds)
+        self.version = hashlib.sha256(rows + names).hexdigest()[:16]
+        """What tells this data from other: numbers mean something within one version alone."""
+        self.names = NameIndex(names, words)
+        self._rows = rows.splitlines()
+        self.ids: list[str] = []
+        self.kind_of: list[str] = []
+        self.country_of: list[str] = []
+        self.parent_of: list[int] = []
+        """The number of a node's parent; -1 at the top."""
+        self.children: dict[int, list[int]] = {}
+        """The numbers of a node's children; at -1, of those at the top."""
+        of_kind: dict[str, set[int]] = {kind: set() for kind in kinds}
+        in_country: dict[str, set[int]] = defaultdict(set)
+        of_platform: dict[str, set[int]] = defaultdict(set)
+        for number, row in enumerate(self._rows):
+            cells = row.split(b"\t", _LOCALIZED)
+            parent, kind = int(cells[_PARENT] or b"-1"), intern(cells[_KIND].decode())
+            country = intern(cells[_COUNTRY].decode())
+            self.ids.append(cells[_ID].decode())
+            self.kind_of.append(kind)
+            self.country_of.append(country)
+            self.parent_of.append(parent)
+            self.children.setdefault(parent, []).append(number)
+            of_kind[kind].add(number)
+            if country:
+                in_country[country].add(number)
+            if platform := cells[_PLATFORM]:
+                of_platform[platform.decode()].add(number)
+        self.of_kind, self.in_country, self.of_platform = (
+            {key: frozenset(numbers) for key, numbers in sets.items()} for sets in (of_kind, in_country, of_platform)
+        )
+        self.unasked = frozenset(range(len(self._rows))) - self.of_kind.get(ON_REQUEST, frozenset())
+        """What is listed where no kind is asked for."""
+        self._numbers = {node_id: number for number, node_id in enumerate(self.ids)}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def number(self, node_id: str) -> int | None:
+        """The number of a node; None where there is none with this id."""
+        return self._numbers.get(node_id)
+
+    def above(self, number: int) -> Iterator[int]:
+        """The numbers of the nodes above one, from its parent up."""
+        while (number := self.parent_of[number]) >= 0:
+            yield number
+
+    def name(self, number: int) -> str:
+        """The name of a node."""
+        return self._rows[number].split(b"\t", _SOURCE)[_NAME].decode()
+
+    def node(self, number: int) -> Node:
+        """The node with this number."""
+        cells = self._rows[number].decode().split("\t")
+        path = [NodeName(self.ids[place], self.name(place)) for place in self.above(number)]
+        return Node(
+            id=cells[_ID],
+            name=cells[_NAME],
+            kind=cells[_KIND],
+            source=cells[_SOURCE],
+            path=tuple(reversed(path)),
+            country=cells[_COUNTRY],
+            population=int(cells[_POPULATION]) if cells[_POPULATION] else None,
+            coordinates=(float(cells[_LATITUDE]), float(cells[_LONGITUDE])) if cells[_LATITUDE] else None,
+            platform=cells[_PLATFORM],
+            value=cells[_VALUE],
+            localized=dict(cell.split(":", 1) for cell in cells[_LOCALIZED:]),
+            child_count=len(self.children.get(number, ())),
+        )
+
+
+@cache
+def packaged_taxonomies() -> Mapping[str, Taxonomy]:
+    """The taxonomies that come with the package, by their name in KINDS; read once in a process."""
+    return {name: _read(name) for name in KINDS}
+
+
+def _read(name: str) -> Taxonomy:
+    folder = files("audience_service.domain.targeting") / "data"
+    rows, names, words = (
+        gzip.decompress((folder / f"{name}.{part}.gz").read_bytes()) for part in ("nodes", "names", "words")
+    )
+    return Taxonomy(KINDS[name], rows, names, words)

@@ -1,0 +1,90 @@
+"""`python -m bench.targeting --uri URI`: what a search of the taxonomies costs beside a bare grpcio call.
+
+The bare server answers with the same bytes, and does nothing else: no token is verified, nothing is searched.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import click
+import grpc
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from audience_service.pb.audience.v1 import targeting_service_pb2 as pb
+from bench.processes import Server, audience_service, bare_server
+from bench.rows import Client
+
+CALLS = 1_000
+ROWS: tuple[tuple[str, Any, Any], ...] = (
+    *(
+        ("ListLocations", pb.ListLocationsRequest(query=query), pb.ListLocationsResponse)
+        for query in ("munch", "New York", "san", "mu", "s")
+    ),
+    ("ListLocations", pb.ListLocationsRequest(kind="country"), pb.ListLocationsResponse),
+    ("ListInterests", pb.ListInterestsRequest(query="rugby"), pb.ListInterestsResponse),
+    ("ListTargetingOptions", pb.ListTargetingOptionsRequest(platform="google"), pb.ListTargetingOptionsResponse),
+)
+
+
+@click.command()
+@click.option("--uri", required=True, help="The MongoDB that the service is started on; nothing is written to it.")
+def main(*, uri: str) -> None:
+    """Measure each search beside a call that does nothing, in one run."""
+    columns = ("RPC", "request", "nodes", "service", "bare", "ratio", "CPU", "bare CPU", "CPU ratio")
+    table = Table(*columns, title=f"medians of {CALLS:,} calls each; CPU is the server's alone, per call")
+    with audience_service(uri, "bench_targeting") as server, grpc.insecure_channel(server.address) as channel:
+        client = Client(channel, "bench")
+        for rpc, request, answer in ROWS:
+            table.add_row(*_row(server, client, rpc, request, answer))
+        table.caption = f"the service's process holds {server.process.memory_info().rss / 1e6:.0f} MB"
+    console = Console(width=160)
+    console.print(table)
+    console.print(_loaded())
+
+
+def _row(server: Server, client: Client, rpc: str, request: Any, answer: Any) -> tuple[str, ...]:
+    whole = client.unary(f"TargetingService/{rpc}", request, answer)
+    with ExitStack() as stack:
+        bare = stack.enter_context(bare_server(whole.SerializeToString()))
+        channel = stack.enter_context(grpc.insecure_channel(bare.address))
+        call: Any = channel.unary_unary("/bare.Bare/Call", response_deserializer=answer.FromString)
+        sent = request.SerializeToString()
+        if call(sent) != whole:
+            raise SystemExit("the bare server answers otherwise")
+        ours = _timed(server, lambda: client.unary(f"TargetingService/{rpc}", request, answer))
+        theirs = _timed(bare, lambda: call(sent))
+    said = ", ".join(f"{field.name} {value}" for field, value in request.ListFields())
+    times = [f"{seconds * 1000:.2f} ms" for seconds in (ours[0], theirs[0], ours[1], theirs[1])]
+    ratios = [f"{ours[place] / theirs[place]:.1f}" for place in (0, 1)]
+    return rpc, said, f"{whole.total_size:,}", *times[:2], ratios[0], *times[2:], ratios[1]
+
+
+def _timed(server: Server, call: Callable[[], object]) -> tuple[float, float]:
+    """The median seconds of a call, and the server's CPU seconds for one."""
+    for _ in range(50):
+        call()
+    before, seconds = server.cpu_seconds(), []
+    for _ in range(CALLS):
+        begun = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds), (server.cpu_seconds() - before) / CALLS
+
+
+def _loaded() -> str:
+    """How long reading the taxonomies takes, and how much memory they hold, in this process."""
+    from audience_service.domain.targeting.taxonomy import packaged_taxonomies
+
+    memory, begun = psutil.Process().memory_info().rss, time.perf_counter()
+    taxonomies = packaged_taxonomies()
+    took, grown = time.perf_counter() - begun, psutil.Process().memory_info().rss - memory
+    return f"{sum(map(len, taxonomies.values())):,} nodes are read in {took:.2f} s and hold {grown / 1e6:.0f} MB"
+
+
+if __name__ == "__main__":
+    main()

