@@ -203,6 +203,61 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
          "metadata": {"why": "the next events are older than they are kept"}}
     """
+    NOT_REFRESHABLE: _ErrorReason.ValueType  # 40
+    """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
+
+        {"reason": "NOT_REFRESHABLE", "domain": "audience", "metadata": {"type": "retargeting_pixel"}}
+    """
+    NOT_UPLOADABLE: _ErrorReason.ValueType  # 41
+    """NOT_UPLOADABLE: the custom audience is of a type that takes no uploads. FAILED_PRECONDITION.
+
+        {"reason": "NOT_UPLOADABLE", "domain": "audience", "metadata": {"type": "lookalike"}}
+    """
+    UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 42
+    """UPLOAD_NOT_FOUND: the audience has no upload of this upload_id. NOT_FOUND.
+
+        {"reason": "UPLOAD_NOT_FOUND", "domain": "audience", "metadata": {"id": "import-7"}}
+    """
+    UPLOAD_REUSED: _ErrorReason.ValueType  # 43
+    """UPLOAD_REUSED: the upload_id stands for another upload, with another header. ALREADY_EXISTS.
+
+        {"reason": "UPLOAD_REUSED", "domain": "audience", "metadata": {"id": "import-7"}}
+    """
+    UPLOAD_TAKEN_OVER: _ErrorReason.ValueType  # 44
+    """UPLOAD_TAKEN_OVER: another stream has gone on with the upload. ABORTED.
+
+        {"reason": "UPLOAD_TAKEN_OVER", "domain": "audience", "metadata": {"id": "import-7"}}
+    """
+    OFFSET_MISMATCH: _ErrorReason.ValueType  # 45
+    """OFFSET_MISMATCH: the chunk does not begin where the upload goes on. OUT_OF_RANGE.
+
+        {"reason": "OFFSET_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+    """
+    CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 46
+    """CHECKSUM_MISMATCH: the bytes that arrived are not those that the checksum is of; send them again. DATA_LOSS.
+
+        {"reason": "CHECKSUM_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+    """
+    INVALID_FILE: _ErrorReason.ValueType  # 47
+    """INVALID_FILE: the file cannot be read; the upload has failed and nothing of it is published. INVALID_ARGUMENT.
+
+        {"reason": "INVALID_FILE", "domain": "audience", "metadata": {"line": "17", "problem": "unclosed_quote"}}
+    """
+    SEED_TOO_SMALL: _ErrorReason.ValueType  # 48
+    """SEED_TOO_SMALL: the source of a lookalike has too few members to tell anything from. FAILED_PRECONDITION.
+
+        {"reason": "SEED_TOO_SMALL", "domain": "audience", "metadata": {"count": "42", "minimum": "100"}}
+    """
+    NOT_A_LOOKALIKE: _ErrorReason.ValueType  # 49
+    """NOT_A_LOOKALIKE: the custom audience is of another type, which has no model. FAILED_PRECONDITION.
+
+        {"reason": "NOT_A_LOOKALIKE", "domain": "audience", "metadata": {"type": "file_upload"}}
+    """
+    UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 50
+    """UPLOAD_INCOMPLETE: the end says that the file is of another size than what has arrived. OUT_OF_RANGE.
+
+        {"reason": "UPLOAD_INCOMPLETE", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience". Switch on
@@ -389,5 +444,60 @@ is in anew. The metadata says why they are not. OUT_OF_RANGE.
 
     {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
      "metadata": {"why": "the next events are older than they are kept"}}
+"""
+NOT_REFRESHABLE: ErrorReason.ValueType  # 40
+"""NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
+
+    {"reason": "NOT_REFRESHABLE", "domain": "audience", "metadata": {"type": "retargeting_pixel"}}
+"""
+NOT_UPLOADABLE: ErrorReason.ValueType  # 41
+"""NOT_UPLOADABLE: the custom audience is of a type that takes no uploads. FAILED_PRECONDITION.
+
+    {"reason": "NOT_UPLOADABLE", "domain": "audience", "metadata": {"type": "lookalike"}}
+"""
+UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 42
+"""UPLOAD_NOT_FOUND: the audience has no upload of this upload_id. NOT_FOUND.
+
+    {"reason": "UPLOAD_NOT_FOUND", "domain": "audience", "metadata": {"id": "import-7"}}
+"""
+UPLOAD_REUSED: ErrorReason.ValueType  # 43
+"""UPLOAD_REUSED: the upload_id stands for another upload, with another header. ALREADY_EXISTS.
+
+    {"reason": "UPLOAD_REUSED", "domain": "audience", "metadata": {"id": "import-7"}}
+"""
+UPLOAD_TAKEN_OVER: ErrorReason.ValueType  # 44
+"""UPLOAD_TAKEN_OVER: another stream has gone on with the upload. ABORTED.
+
+    {"reason": "UPLOAD_TAKEN_OVER", "domain": "audience", "metadata": {"id": "import-7"}}
+"""
+OFFSET_MISMATCH: ErrorReason.ValueType  # 45
+"""OFFSET_MISMATCH: the chunk does not begin where the upload goes on. OUT_OF_RANGE.
+
+    {"reason": "OFFSET_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+"""
+CHECKSUM_MISMATCH: ErrorReason.ValueType  # 46
+"""CHECKSUM_MISMATCH: the bytes that arrived are not those that the checksum is of; send them again. DATA_LOSS.
+
+    {"reason": "CHECKSUM_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+"""
+INVALID_FILE: ErrorReason.ValueType  # 47
+"""INVALID_FILE: the file cannot be read; the upload has failed and nothing of it is published. INVALID_ARGUMENT.
+
+    {"reason": "INVALID_FILE", "domain": "audience", "metadata": {"line": "17", "problem": "unclosed_quote"}}
+"""
+SEED_TOO_SMALL: ErrorReason.ValueType  # 48
+"""SEED_TOO_SMALL: the source of a lookalike has too few members to tell anything from. FAILED_PRECONDITION.
+
+    {"reason": "SEED_TOO_SMALL", "domain": "audience", "metadata": {"count": "42", "minimum": "100"}}
+"""
+NOT_A_LOOKALIKE: ErrorReason.ValueType  # 49
+"""NOT_A_LOOKALIKE: the custom audience is of another type, which has no model. FAILED_PRECONDITION.
+
+    {"reason": "NOT_A_LOOKALIKE", "domain": "audience", "metadata": {"type": "file_upload"}}
+"""
+UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 50
+"""UPLOAD_INCOMPLETE: the end says that the file is of another size than what has arrived. OUT_OF_RANGE.
+
+    {"reason": "UPLOAD_INCOMPLETE", "domain": "audience", "metadata": {"next_offset": "1048576"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
