@@ -107,7 +107,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "CONTACT_NOT_FOUND", "domain": "audience", "metadata": {"count": "2"}}
     """
     NAME_TAKEN: _ErrorReason.ValueType  # 16
-    """NAME_TAKEN: another living segment of the org has this name. ALREADY_EXISTS.
+    """NAME_TAKEN: another living segment, or another custom audience, of the org has this name. ALREADY_EXISTS.
 
         {"reason": "NAME_TAKEN", "domain": "audience", "metadata": {"name": "VIP recent openers"}}
     """
@@ -349,7 +349,7 @@ about is no record of the org, in use or not; then there is no count. NOT_FOUND.
     {"reason": "CONTACT_NOT_FOUND", "domain": "audience", "metadata": {"count": "2"}}
 """
 NAME_TAKEN: ErrorReason.ValueType  # 16
-"""NAME_TAKEN: another living segment of the org has this name. ALREADY_EXISTS.
+"""NAME_TAKEN: another living segment, or another custom audience, of the org has this name. ALREADY_EXISTS.
 
     {"reason": "NAME_TAKEN", "domain": "audience", "metadata": {"name": "VIP recent openers"}}
 """
