@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.field_catalog import FieldCatalog, SampledFields
@@ -18,6 +18,7 @@ from audience_service.domain.index_advice import Evidence, IndexAdvice, advise
 from audience_service.domain.located import located
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import MemberRepository, PlanRepository, Population, SampleRepository
+from audience_service.domain.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)

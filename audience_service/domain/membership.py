@@ -5,12 +5,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from audience_service.domain.audiences import Selection
 from audience_service.domain.caller import Call
 from audience_service.domain.fields import Fields
 from audience_service.domain.partitions import Bounds, Partition, Partitions
 from audience_service.domain.populations import Exclusion, Populations
 from audience_service.domain.ports import MemberRepository, Record
+from audience_service.domain.selection import Selection
 from audience_service.domain.tokens import TokenSealer
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 
-from audience_service.domain.audiences import Selection
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
 from audience_service.domain.located import located
@@ -11,6 +10,7 @@ from audience_service.domain.partitions import Partition
 from audience_service.domain.populations import Exclusion
 from audience_service.domain.reach import ReachEstimate, ReachStep
 from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type
+from audience_service.domain.selection import Selection
 from audience_service.domain.use import AudienceUse, Usage
 from audience_service.domain.version import SegmentVersion
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.checks import Checks
 from audience_service.domain.claims import ClaimReader
@@ -21,6 +21,7 @@ from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.filters.nodes import And, Nor, Not, Or
 from audience_service.domain.filters.relative import UNITS
 from audience_service.domain.segment import Segment, SegmentType
+from audience_service.domain.selection import Selection
 from audience_service.domain.tokens import TokenSealer
 from tests.conftest import Service
 from tests.strategies import filters, record

@@ -8,12 +8,13 @@ import pytest
 from pymongo import MongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.checks import Checks
 from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.overlap import Overlaps
+from audience_service.domain.selection import Selection
 from audience_service.domain.tokens import TokenSealer
 from audience_service.mongo import checks
 from audience_service.mongo.checks import MongoChecks
