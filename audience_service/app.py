@@ -41,6 +41,9 @@ from audience_service.domain.snapshot_diff import SnapshotDifferences
 from audience_service.domain.snapshot_maker import MakingRules, SnapshotMaker
 from audience_service.domain.snapshots import Snapshots
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.uploads.publishing import Publisher
+from audience_service.domain.uploads.refreshing import UploadRefresh
+from audience_service.domain.uploads.uploads import Uploads
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
 from audience_service.domain.watches.bell import Bell
@@ -130,7 +133,10 @@ class App:
         )
         spec_plans = SpecPlans(audiences)
         plans: Plans = {kind: spec_plans.plan for kind in CustomType if kind is not CustomType.LOOKALIKE}
-        refreshers: Refreshers = {}
+        publisher = Publisher(store.customs, store.upload_storage)
+        uploads = Uploads(store.customs, store.upload_storage, store.identifiers, publisher, sealer)
+        refresh = UploadRefresh(store.upload_storage, store.identifiers, publisher).refresh
+        refreshers: Refreshers = dict.fromkeys((CustomType.FILE_UPLOAD, CustomType.CUSTOMER_MATCH), refresh)
         customs = CustomAudiences(store.customs, store.lists, plans, refreshers, sealer)
         servicers = Servicers(
             segment=SegmentServicer(
@@ -162,7 +168,7 @@ class App:
                 watching,
             ),
             custom=CustomAudienceServicer(  # type: ignore[abstract]
-                customs, CustomDeletion(store.customs, customs, store.uses)
+                customs, CustomDeletion(store.customs, customs, store.uses), uploads
             ),
         )
         self._store = store
@@ -215,6 +221,7 @@ class App:
             try:
                 self._store.sweeper.sweep(now(), self._maker.busy_until())
                 self._store.custom_sweeper.sweep(now())
+                self._store.upload_sweeper.sweep(now())
             except AudienceError:
                 pass  # the next time will do
             except Exception as error:

@@ -1,8 +1,8 @@
 """The index of identifiers: for each record and each way of normalising an identifier, the key that uploads ask for.
 
 MongoDB can compute neither E.164 nor SHA-256, so keys are made here, and kept. Whether they are of the record as it is
-now is told by a hash of what they were made of, which the database computes of both sides: nothing else of the record is
-kept, and no date in it is trusted.
+now is told by a hash of what they were made of, which the database computes: nothing else of the record is kept, and no
+date in it is trusted.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.identifiers.keys import KeyRule
 from audience_service.domain.uploads.ports import Contact
 from audience_service.mongo.collections import IDENTIFIERS
-from audience_service.mongo.failures import limited
+from audience_service.mongo.failures import limited, only_duplicates
 from audience_service.mongo.scope import scoped
 
 KEPT_FOR = timedelta(days=30)
@@ -32,7 +32,6 @@ _RENEWED_BEFORE = timedelta(days=1)
 """Keys that go within this time are renewed, so that none goes under an upload."""
 
 _AT_ONCE = 5_000
-_DUPLICATE_KEY = 11000
 
 Record = dict[str, Any]
 
@@ -91,7 +90,7 @@ class MongoIdentifiers:
                 with limited(self._database, deadline):
                     self._collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:  # another upload builds it as well
-                if any(failed["code"] != _DUPLICATE_KEY for failed in error.details["writeErrors"]):
+                if not only_duplicates(error):
                     raise
             after = records[-1]["sk"]
 
@@ -114,11 +113,9 @@ class MongoIdentifiers:
             with limited(self._database, deadline):
                 self._collection.delete_many(scoped(org, {"_id": {"$in": [f"{name}/{sk}" for sk in keys]}}))
 
-    def _read(
-        self, org: str, datatype: str, rule: KeyRule, which: Document, deadline: Deadline
-    ) -> list[Record]:
+    def _read(self, org: str, datatype: str, rule: KeyRule, which: Document, deadline: Deadline) -> list[Record]:
         """Up to 5,000 records in use that have the identifier, with what it is made of and the hash of that."""
-        stages = [
+        stages: list[Document] = [
             {"$match": scoped(org, which, _has(rule), LIVING)},
             {"$sort": {"sk": 1}},
             {"$limit": _AT_ONCE},
@@ -128,9 +125,7 @@ class MongoIdentifiers:
         with limited(self._database, deadline):
             return list(self._database[datatype].aggregate(stages, batchSize=_AT_ONCE))
 
-    def _differing(
-        self, org: str, datatype: str, rule: KeyRule, deadline: Deadline
-    ) -> Iterator[tuple[str, bool]]:
+    def _differing(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> Iterator[tuple[str, bool]]:
         """The sk of each record whose key is missing or of something else, and of each key whose record is gone.
 
         The second says which: whether the record is there.

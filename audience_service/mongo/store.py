@@ -26,6 +26,8 @@ from audience_service.domain.ports import (
     VersionRepository,
 )
 from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
+from audience_service.domain.uploads.intake import Storage
+from audience_service.domain.uploads.ports import IdentifierRepository
 from audience_service.domain.verdicts import CheckRepository
 from audience_service.domain.watches.ports import ChangeFeed, LedgerRepository, StartRepository, WatchRepository
 from audience_service.mongo.changes import MongoChanges
@@ -37,6 +39,7 @@ from audience_service.mongo.embedded import (
     EmbeddedChanges,
     EmbeddedChecks,
     EmbeddedFrozen,
+    EmbeddedIdentifiers,
     EmbeddedInsights,
     EmbeddedLedger,
     EmbeddedLists,
@@ -46,10 +49,12 @@ from audience_service.mongo.embedded import (
     embedded_database,
 )
 from audience_service.mongo.failures import limited, translated
+from audience_service.mongo.identifiers import MongoIdentifiers
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.insights import MongoInsights
 from audience_service.mongo.landmarks import LandmarkReader
 from audience_service.mongo.ledger import MongoLedger
+from audience_service.mongo.list_rows import MongoListRows
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.partitions import MongoPartitions
@@ -69,6 +74,8 @@ from audience_service.mongo.turns import (
     EmbeddedUses,
     EmbeddedVersions,
 )
+from audience_service.mongo.unmatched import MongoUnmatched
+from audience_service.mongo.uploads import MongoUploads, UploadSweeper
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
 from audience_service.mongo.watches import MongoWatches
@@ -99,6 +106,9 @@ class Store:
     sweeper: SnapshotSweeper
     customs: CustomAudienceRepository
     custom_sweeper: CustomSweeper
+    upload_storage: Storage
+    identifiers: IdentifierRepository
+    upload_sweeper: UploadSweeper
     watches: WatchRepository
     ledger: LedgerRepository
     starts: StartRepository
@@ -146,6 +156,7 @@ def mongo_store(uri: str, database: str) -> Store:
     connected = connect(uri, database)
     landmarks = LandmarkReader(connected)
     frozen = MongoFrozen(connected)
+    uploads = UploadSweeper(connected)
     # Whatever the URI says of reads: one that is behind would find changes that are none.
     primary = connected.with_options(read_preference=ReadPreference.PRIMARY)
     return Store(
@@ -166,7 +177,10 @@ def mongo_store(uri: str, database: str) -> Store:
         differences=MongoDifferences(connected),
         sweeper=SnapshotSweeper(connected, frozen),
         customs=MongoCustomAudiences(connected),
-        custom_sweeper=CustomSweeper(connected, frozen),
+        custom_sweeper=CustomSweeper(connected, frozen, [uploads.drop_belongings]),
+        upload_storage=Storage(MongoUploads(connected), MongoUnmatched(connected), MongoListRows(connected)),
+        identifiers=MongoIdentifiers(connected),
+        upload_sweeper=uploads,
         watches=MongoWatches(primary),
         ledger=MongoLedger(primary),
         starts=MongoStarts(primary),
@@ -183,6 +197,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
     turn = threading.RLock()
     landmarks = LandmarkReader(database, background=False)
     frozen = EmbeddedFrozen(database)
+    uploads = UploadSweeper(database)
     return Store(
         segments=EmbeddedSegments(database, turn),
         versions=EmbeddedVersions(database, turn),
@@ -201,7 +216,10 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         differences=MongoDifferences(database),
         sweeper=SnapshotSweeper(database, frozen),
         customs=EmbeddedCustomAudiences(database, turn),
-        custom_sweeper=CustomSweeper(database, frozen),
+        custom_sweeper=CustomSweeper(database, frozen, [uploads.drop_belongings]),
+        upload_storage=Storage(MongoUploads(database), MongoUnmatched(database), MongoListRows(database)),
+        identifiers=EmbeddedIdentifiers(database),
+        upload_sweeper=uploads,
         watches=MongoWatches(database),
         ledger=EmbeddedLedger(database),
         starts=MongoStarts(database),

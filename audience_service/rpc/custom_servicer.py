@@ -1,10 +1,14 @@
 """CustomAudienceService on the wire."""
 
+from collections.abc import Iterator
+from contextlib import closing
+
 import grpc
 
 from audience_service.domain.custom.audiences import CustomAudiences
 from audience_service.domain.custom.deletion import CustomDeletion
 from audience_service.domain.custom.types import CUSTOM_TYPES
+from audience_service.domain.uploads.uploads import Uploads
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceServicer
 from audience_service.rpc.call import current_call
@@ -16,14 +20,16 @@ from audience_service.rpc.custom_codec import (
     encode_custom,
     encode_types,
 )
+from audience_service.rpc.upload_codec import decode_parts, encode_unmatched, encode_upload
 
 
 class CustomAudienceServicer(CustomAudienceServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, audiences: CustomAudiences, deletion: CustomDeletion) -> None:
+    def __init__(self, audiences: CustomAudiences, deletion: CustomDeletion, uploads: Uploads) -> None:
         self._audiences = audiences
         self._deletion = deletion
+        self._uploads = uploads
 
     def CreateCustomAudience(
         self, request: pb.CreateCustomAudienceRequest, context: grpc.ServicerContext
@@ -69,3 +75,22 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     ) -> pb.ListCustomAudienceTypesResponse:
         """Tell the types of custom audience."""
         return encode_types(CUSTOM_TYPES)
+
+    def UploadMembers(
+        self, request_iterator: Iterator[pb.UploadMembersRequest], context: grpc.ServicerContext
+    ) -> pb.Upload:
+        """Take in a file."""
+        return encode_upload(self._uploads.receive(current_call(), decode_parts(request_iterator)))
+
+    def GetUpload(self, request: pb.GetUploadRequest, context: grpc.ServicerContext) -> pb.Upload:
+        """Tell how far an upload has come."""
+        return encode_upload(self._uploads.get(current_call(), request.audience_id, request.upload_id))
+
+    def StreamUnmatchedRows(
+        self, request: pb.StreamUnmatchedRowsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.StreamUnmatchedRowsResponse]:
+        """Send the rows that have matched nobody."""
+        batches = self._uploads.unmatched(current_call(), request.audience_id, request.cursor, raw=request.raw)
+        with closing(batches):
+            for batch in batches:
+                yield encode_unmatched(batch)

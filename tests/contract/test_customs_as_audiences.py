@@ -155,9 +155,7 @@ def test_a_stream_that_has_begun_reads_the_list_that_it_began_with(
     assert client.members(audienceId=made) == ids[40:]
 
 
-def test_a_deleted_one_is_no_audience_any_more(
-    client: Client, listed: tuple[str, list[str]], refused: Refused
-) -> None:
+def test_a_deleted_one_is_no_audience_any_more(client: Client, listed: tuple[str, list[str]], refused: Refused) -> None:
     made, _ = listed
     segment = client.create(name="inside", filter={"datatype": "contact", "where": {"$inAudience": made}})
     client.call("DeleteCustomAudience", {"id": made, "force": True})

@@ -52,11 +52,8 @@ class UploadRepository(Protocol):
     def correct(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Write the tally of a published upload."""
 
-    def supersede(self, org: str, upload: Upload, deadline: Deadline) -> Sequence[Upload]:
-        """Mark those that were published before a whole new list was: their unmatched rows are not of it.
-
-        Answers with those whose rows may still be there.
-        """
+    def supersede(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """Mark one that a whole new list has followed, to which its unmatched rows, which are gone, do not belong."""
 
     def with_unmatched(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
         """The published uploads of an audience that have unmatched rows, those superseded aside, in that order."""

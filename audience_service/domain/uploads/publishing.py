@@ -1,7 +1,7 @@
 """Publishing what an upload has found: a whole new list, in place of the one before by a single write.
 
 The list in use is never written to. What becomes of it and the upload is put together under an id of its own, inside
-the database, and published by compare-and-set; where another list has been published meanwhile, it is put together anew.
+the database, and published by compare-and-set; where another list has been published meanwhile, that is done anew.
 """
 
 from dataclasses import replace
@@ -43,8 +43,7 @@ class Publisher:
             upload, state=UploadState.PUBLISHED, publish_time=mark["at"], contact_count=int(mark["count"])
         )
         if upload.header.mode == Mode.REPLACE:
-            for other in self._storage.uploads.supersede(call.org, published, call.deadline):
-                self._storage.unmatched.cut(call.org, other, 0, call.deadline)
+            self._supersede(call, published)
         self._storage.uploads.save(call.org, published, call.deadline)
         if audience.rows_id != upload.rows_id:
             self._customs.reserve(call.org, audience.id, upload.rows_id, now(), call.deadline)
@@ -80,6 +79,14 @@ class Publisher:
                 if turn == _TURNS:
                     raise
         raise AssertionError("the last turn returns or raises")
+
+    def _supersede(self, call: Call, published: Upload) -> None:
+        """Forget the unmatched rows of uploads before one that replaces the list."""
+        others = self._storage.uploads.with_unmatched(call.org, published.header.audience_id, call.deadline)
+        for other in others:
+            if other.publish_time and published.publish_time and other.publish_time < published.publish_time:
+                self._storage.unmatched.cut(call.org, other, 0, call.deadline)
+                self._storage.uploads.supersede(call.org, other, call.deadline)
 
     def _assemble(self, call: Call, audience: CustomAudience, upload: Upload) -> str:
         mode = Mode(upload.header.mode)
