@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
 from google.protobuf.json_format import ParseDict
 
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
@@ -53,10 +52,9 @@ class Uploader:
         answer: pb.Upload = self._stub.UploadMembers(sent, metadata=self.metadata, timeout=timeout)
         return answer
 
-    def begin(self, sent: Iterator[pb.UploadMembersRequest]) -> grpc.Future:
+    def begin(self, sent: Iterator[pb.UploadMembersRequest]) -> Any:
         """The same, not waited for."""
-        call: grpc.Future = self._stub.UploadMembers.future(sent, metadata=self.metadata, timeout=20)
-        return call
+        return self._stub.UploadMembers.future(sent, metadata=self.metadata, timeout=20)
 
     def upload(self, audience_id: str, data: bytes | str, **fields: Any) -> pb.Upload:
         """A whole file."""
