@@ -1,4 +1,4 @@
-"""Files that are not what they should be (tests/data/uploads.json): each ends in counts and rejections, or fails whole."""
+"""Files as they should not be (tests/data/uploads.json): each ends in counts and rejections, or fails whole."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,11 @@ def test_a_file_is_counted_row_by_row_or_refused_whole(
     if "problem" not in case:
         upload = uploader.send(messages(header(made.id), data, size=big))
         rejected = [[each.line, each.column, each.reason] for each in upload.rejections]
-        assert (upload.state, upload.matched, rejected) == ("published", case.get("matched", 0), case.get("rejected", []))
+        assert (upload.state, upload.matched, rejected) == (
+            "published",
+            case.get("matched", 0),
+            case.get("rejected", []),
+        )
         assert upload.rows == upload.accepted + len(rejected)
         assert sum(upload.rejected.values()) == len(rejected)
         assert len(client.members(audienceId=made.id)) == upload.matched
