@@ -29,6 +29,7 @@ class Client:
     """Calls RPCs by name with requests written as JSON objects."""
 
     def __init__(self, channel: grpc.Channel, metadata: Metadata) -> None:
+        self.channel = channel
         self._stubs = [stub(channel) for stub in _STUBS]
         self.metadata = metadata
 

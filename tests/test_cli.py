@@ -1,11 +1,13 @@
 """The command line, as a user runs it."""
 
+import base64
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +63,7 @@ def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, li
 
 def test_help_names_every_command() -> None:
     listed = re.findall(r"^  (\w+)  ", run("--help").stdout, re.M)
-    assert listed == ["demo", "health", "indexes", "insights", "overlap", "reach", "seed", "serve", "token"]
+    assert listed == ["demo", "health", "indexes", "insights", "overlap", "reach", "seed", "serve", "token", "upload"]
 
 
 def test_serve_refuses_to_start_without_a_key() -> None:
@@ -255,6 +257,9 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "ListCustomAudiences": {},
         "RefreshCustomAudience": {"id": custom.id},
         "ListCustomAudienceTypes": {},
+        "UploadMembers": {},
+        "GetUpload": {"audienceId": custom.id, "uploadId": "curled"},
+        "StreamUnmatchedRows": {"audienceId": custom.id},
         "DeleteCustomAudience": {"id": custom.id},
     }
     assert {name.rpartition("/")[2] for name in methods} == {*requests, "WatchMembership"}
@@ -267,8 +272,13 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         assert watching.stdout
         assert watching.stdout.read(1) == b"{"
         watching.terminate()
+    file = b"email\nann@example.com\n"
+    data = {"data": base64.b64encode(file).decode(), "crc32": zlib.crc32(file)}
+    header = {"audienceId": custom.id, "uploadId": "curled", "mode": "append"}
+    parts = [{"header": header}, {"chunk": data}, {"end": {"size": len(file), "crc32": zlib.crc32(file)}}]
     for rpc, request in requests.items():
-        assert buf(*headers, "-d", json.dumps(request), f"{address}/{paths[rpc]}").startswith("{"), rpc
+        sent = "".join(map(json.dumps, parts)) if rpc == "UploadMembers" else json.dumps(request)
+        assert buf(*headers, "-d", sent, f"{address}/{paths[rpc]}").startswith("{"), rpc
 
 
 def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:

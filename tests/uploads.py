@@ -9,7 +9,6 @@ from google.protobuf.json_format import ParseDict
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from tests.client import Client
-from tests.conftest import Service
 
 CHUNK = 64 * 1024
 
@@ -41,10 +40,10 @@ def messages(
 
 
 class Uploader:
-    """Uploads to one server as one caller."""
+    """Uploads as one client."""
 
-    def __init__(self, service: Service, client: Client) -> None:
-        self._stub = CustomAudienceServiceStub(service.channel)
+    def __init__(self, client: Client) -> None:
+        self._stub = CustomAudienceServiceStub(client.channel)
         self.metadata = client.metadata
 
     def send(self, sent: Iterator[pb.UploadMembersRequest], timeout: float | None = 20) -> pb.Upload:

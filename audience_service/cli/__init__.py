@@ -1,4 +1,4 @@
-"""The command line: serve, health, demo, token, seed, indexes; and reach, overlap and insights, which ask a server."""
+"""The command line: serve, health, demo, token, seed, indexes; and reach, overlap, insights, upload, which ask one."""
 
 import click
 
@@ -11,6 +11,7 @@ from audience_service.cli.reach import reach
 from audience_service.cli.seed import seed
 from audience_service.cli.serve import serve
 from audience_service.cli.token import token
+from audience_service.cli.upload import upload
 from audience_service.domain.errors import AudienceError
 from audience_service.settings import SettingsError
 
@@ -35,5 +36,5 @@ def main() -> None:
     """
 
 
-for command in (serve, health, demo, token, seed, indexes, reach, overlap, insights):
+for command in (serve, health, demo, token, seed, indexes, reach, overlap, insights, upload):
     main.add_command(command)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.client import Client, Refusal
-from tests.conftest import Service
 from tests.uploads import Uploader, header, messages
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "data" / "uploads.json").read_text())
@@ -23,14 +22,13 @@ def file_of(case: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("case", CASES, ids=[case["rule"] for case in CASES])
 def test_a_file_is_counted_row_by_row_or_refused_whole(
-    service: Service,
     client: Client,
     insert: Callable[..., list[str]],
     refused: Callable[..., Refusal],
     case: dict[str, Any],
 ) -> None:
     insert([{"id": name, "data": data} for name, data in PEOPLE.items()])
-    made, uploader, data = client.custom(name="list"), Uploader(service, client), file_of(case)
+    made, uploader, data = client.custom(name="list"), Uploader(client), file_of(case)
     big = 1024 * 1024
     if "problem" not in case:
         upload = uploader.send(messages(header(made.id), data, size=big))

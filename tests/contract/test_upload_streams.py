@@ -22,8 +22,8 @@ ROWS = 40
 
 
 @pytest.fixture
-def uploader(service: Service, client: Client) -> Uploader:
-    return Uploader(service, client)
+def uploader(client: Client) -> Uploader:
+    return Uploader(client)
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_bytes_that_are_no_message_are_an_invalid_argument_in_the_midst_too(
     service: Service, client: Client, refused: Callable[..., Refusal]
 ) -> None:
     made = client.custom(name="list")
-    call = service.channel.stream_unary("/audience.v1.CustomAudienceService/UploadMembers")
+    call: Any = service.channel.stream_unary("/audience.v1.CustomAudienceService/UploadMembers")
     raw = [header(made.id).SerializeToString(), b"\xff\xff\xff"]
     refusal = refused(lambda: call(iter(raw), metadata=client.metadata))
     assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")

@@ -16,8 +16,8 @@ Insert = Callable[..., list[str]]
 
 
 @pytest.fixture
-def uploader(service: Service, client: Client) -> Uploader:
-    return Uploader(service, client)
+def uploader(client: Client) -> Uploader:
+    return Uploader(client)
 
 
 def people(insert: Insert) -> dict[str, str]:
