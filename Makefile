@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-traffic bench-targeting taxonomies lock clean
+.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-traffic bench-targeting taxonomies lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,11 @@ bench-targeting: install ## Measure searches of the taxonomies beside a bare cal
 
 taxonomies: install ## Build the taxonomies' data from the packages that scripts/taxonomies names (needs npm)
 	$(BIN)/python -m scripts.taxonomies
+
+ROWS ?= 1000000
+
+bench-upload: install ## Measure an upload beside insert_many of its rows: make bench-upload URI=mongodb://... [ROWS=100000]
+	$(BIN)/python -m bench.upload --uri "$(URI)" --rows "$(ROWS)"
 
 breaking: install ## Check that protos/ breaks no client of the last tag; while there is none, of main
 	@base=$$(git describe --tags --abbrev=0 2>/dev/null || git rev-parse --verify --quiet origin/main || echo main); \

@@ -1,23 +1,23 @@
 """The composition root: the only module that sees every layer."""
 
-import contextlib
 import hashlib
-import os
-import signal
-import threading
 from datetime import timedelta
 
-import structlog
-
+from audience_service.domain.audience_pages import AudiencePages
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
 from audience_service.domain.caller import Deadline
 from audience_service.domain.checks import Checks
 from audience_service.domain.clock import now
 from audience_service.domain.contact_lists import ContactLists
+from audience_service.domain.custom.as_audience import CustomAsAudience
+from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
+from audience_service.domain.custom.audiences import CustomAudiences
+from audience_service.domain.custom.deletion import CustomDeletion
+from audience_service.domain.custom.plans import SpecPlans
+from audience_service.domain.custom.ports import Plans, Refreshers
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
-from audience_service.domain.errors import AudienceError
 from audience_service.domain.explain import Explain, Repositories
 from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.exports import Exports
@@ -41,6 +41,9 @@ from audience_service.domain.targeting.platform_ids import PlatformIds
 from audience_service.domain.targeting.targeting import Targeting
 from audience_service.domain.targeting.taxonomy import packaged_taxonomies
 from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.uploads.publishing import Publisher
+from audience_service.domain.uploads.refreshing import UploadRefresh
+from audience_service.domain.uploads.uploads import Uploads
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
 from audience_service.domain.watches.bell import Bell
@@ -55,6 +58,7 @@ from audience_service.domain.watches.workers import Workers
 from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
+from audience_service.rpc.custom_servicer import CustomAudienceServicer
 from audience_service.rpc.interceptor import Timeouts
 from audience_service.rpc.membership_servicer import MembershipServicer
 from audience_service.rpc.reach_servicer import ReachServicer
@@ -62,13 +66,10 @@ from audience_service.rpc.segment_servicer import SegmentServicer
 from audience_service.rpc.server import RpcServer, ServerOptions, Servicers
 from audience_service.rpc.targeting_servicer import TargetingServicer
 from audience_service.settings import Settings, SettingsError
+from audience_service.upkeep import Upkeep
 
 SAMPLE_ORGS = {"demo": 2_500, "demo2": 500}
 """The orgs of the embedded store and how many sample contacts each has."""
-
-_HEALTH_SECONDS = 3.0
-
-_log = structlog.get_logger()
 
 
 def open_store(settings: Settings) -> Store:
@@ -105,7 +106,8 @@ class App:
         compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
         sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
         ready = ReadySnapshots(store.snapshots, store.members)
-        audiences = Audiences(store.segments, compiler, {SNAPSHOT_PREFIX: ready.as_audience})
+        others = {SNAPSHOT_PREFIX: ready.as_audience, CUSTOM_PREFIX: CustomAsAudience(store.customs).find}
+        audiences = Audiences(store.segments, compiler, others)
         drafts = DraftReader(audiences)
         writer = SegmentWriter(store.segments, store.lists, audiences)
         references = References(audiences, writer)
@@ -135,13 +137,20 @@ class App:
             told,
         )
         self._platform_ids = PlatformIds(store.platform_ids)
+        spec_plans = SpecPlans(audiences)
+        plans: Plans = {kind: spec_plans.plan for kind in CustomType if kind is not CustomType.LOOKALIKE}
+        publisher = Publisher(store.customs, store.upload_storage)
+        uploads = Uploads(store.customs, store.upload_storage, store.identifiers, publisher, sealer)
+        refresh = UploadRefresh(store.upload_storage, store.identifiers, publisher).refresh
+        refreshers: Refreshers = dict.fromkeys((CustomType.FILE_UPLOAD, CustomType.CUSTOMER_MATCH), refresh)
+        customs = CustomAudiences(store.customs, store.lists, plans, refreshers, sealer)
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
                 ContactLists(store.lists, audiences, writer, sealer),
                 SegmentVersions(store.versions, drafts, writer, references, sealer),
                 SegmentDeletion(store.uses, writer),
-                AudienceUses(store.segments, store.uses, audiences),
+                AudienceUses(store.segments, store.customs, store.uses, audiences),
                 Explain(repositories, catalog, audiences, compiler),
                 catalog,
             ),
@@ -158,7 +167,13 @@ class App:
             ),
             membership=MembershipServicer(
                 Membership(store.members, populations, partitions, Past(store.watches, store.past, audiences), sealer),
-                Checks(store.checks, store.segments, audiences, sealer, settings.datatypes),
+                Checks(
+                    store.checks,
+                    AudiencePages(store.segments, store.customs),
+                    audiences,
+                    sealer,
+                    settings.datatypes,
+                ),
                 MembershipExplanations(store.checks, audiences),
                 snapshots,
                 SnapshotDifferences(store.differences, ready, sealer),
@@ -166,15 +181,18 @@ class App:
                 watching,
             ),
             targeting=TargetingServicer(Targeting(packaged_taxonomies(), self._platform_ids, sealer)),
+            custom=CustomAudienceServicer(  # type: ignore[abstract]
+                customs, CustomDeletion(store.customs, customs, store.uses), uploads
+            ),
         )
         self._store = store
-        self._datatypes = settings.datatypes
-        self._collections = settings.collections
-        self._watch = threading.Event()
-        self._watcher = threading.Thread(target=self._watch_store, name="health", daemon=True)
-        self._sweep_seconds = settings.snapshot_lease_seconds
-        self._sweeper = threading.Thread(target=self._sweep, name="snapshot-sweeper", daemon=True)
         self.server = RpcServer(servicers, _authenticator(settings), _options(settings))
+        sweeps = [
+            lambda: store.sweeper.sweep(now(), self._maker.busy_until()),
+            lambda: store.custom_sweeper.sweep(now()),
+            lambda: store.upload_sweeper.sweep(now()),
+        ]
+        self._upkeep = Upkeep(store, self.server, settings, sweeps, self._platform_ids)
 
     @property
     def port(self) -> int:
@@ -184,66 +202,18 @@ class App:
     def start(self) -> None:
         """Serve, whether the database answers or not; health follows it."""
         self.server.start()
-        self._watcher.start()
-        self._sweeper.start()
+        self._upkeep.start()
         self._workers.start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Drain and close."""
-        self._watch.set()
+        self._upkeep.end()
         self.server.stop(grace_seconds)
         self._maker.close()
-        self._watcher.join()
+        self._upkeep.join()
         self._workers.stop()
         self._feed.close()
         self._store.close()
-
-    def _watch_store(self) -> None:
-        healthy: bool | None = None
-        while not self._watch.is_set():
-            reachable = self._store.is_reachable()
-            if reachable:
-                self._refresh_platform_ids()
-            if reachable != healthy and not self._watch.is_set():
-                (_log.info if reachable else _log.warning)("database", reachable=reachable)
-                if reachable:
-                    self._check_database()
-                self.server.set_healthy(healthy=reachable)
-                healthy = reachable
-            self.server.cut_idle_streams()
-            self._watch.wait(_HEALTH_SECONDS)
-
-    def _refresh_platform_ids(self) -> None:
-        """Hold what has been imported by now. What fails is tried again at the next turn: calls go on with the last."""
-        try:
-            self._platform_ids.refresh(Deadline.after(_HEALTH_SECONDS))
-        except AudienceError:
-            pass
-        except Exception as error:
-            _log.error("the imported ids of ad platforms cannot be read", exc_info=error)
-
-    def _sweep(self) -> None:
-        """Clear away what is left of snapshots, at once and then every so often."""
-        while True:
-            try:
-                self._store.sweeper.sweep(now(), self._maker.busy_until())
-            except AudienceError:
-                pass  # the next time will do
-            except Exception as error:
-                if not self._watch.is_set():
-                    _log.error("the sweep of snapshots failed", exc_info=error)
-            if self._watch.wait(self._sweep_seconds):
-                return
-
-    def _check_database(self) -> None:
-        """Say what the database lacks. An unsafe one is not served at all: the process ends."""
-        with contextlib.suppress(AudienceError):  # it went away again; the next time it comes will do
-            if unsafe := self._store.collated_collections(self._collections):
-                _log.critical("orgs could see one another: collections have a default collation", collections=unsafe)
-                os.kill(os.getpid(), signal.SIGTERM)
-            if missing := self._store.missing_indexes(self._datatypes):
-                names = [str(index) for index in missing]
-                _log.warning("indexes are missing; run audience-service indexes", indexes=names)
 
 
 def token_rules(settings: Settings) -> TokenRules:

@@ -1,11 +1,13 @@
 """The command line, as a user runs it."""
 
+import base64
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +63,10 @@ def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, li
 
 def test_help_names_every_command() -> None:
     listed = re.findall(r"^  (\w+)  ", run("--help").stdout, re.M)
-    assert listed == ["demo", "health", "indexes", "insights", "overlap", "reach", "seed", "serve", "taxonomy", "token"]
+    assert listed == [
+        *("demo", "health", "indexes", "insights", "overlap", "reach"),
+        *("seed", "serve", "taxonomy", "token", "upload"),
+    ]
 
 
 def test_serve_refuses_to_start_without_a_key() -> None:
@@ -232,13 +237,14 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         return done.stdout
 
     methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 34
+    assert len(methods) == 44
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
     [contact] = service.insert("curl", [{}])
     everyone = {"filter": {"datatype": "contact", "where": {}}}
     snapshot = client.snapshot(**everyone)
+    custom = client.custom(name="custom")
     requests: dict[str, dict[str, Any]] = {
         "CreateSegment": {"segment": {"name": "curled", **everyone}},
         "GetSegment": {"id": static.id},
@@ -273,6 +279,15 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "ListInterests": {"query": "rugby"},
         "ListLocations": {"query": "munich"},
         "ListTargetingOptions": {"platform": "google"},
+        "CreateCustomAudience": {"customAudience": {"name": "curled", "type": "file_upload"}},
+        "GetCustomAudience": {"id": custom.id},
+        "ListCustomAudiences": {},
+        "RefreshCustomAudience": {"id": custom.id},
+        "ListCustomAudienceTypes": {},
+        "UploadMembers": {},
+        "GetUpload": {"audienceId": custom.id, "uploadId": "curled"},
+        "StreamUnmatchedRows": {"audienceId": custom.id},
+        "DeleteCustomAudience": {"id": custom.id},
     }
     assert {name.rpartition("/")[2] for name in methods} == {*requests, "WatchMembership"}
     paths = {name.rpartition("/")[2]: name for name in methods}
@@ -284,8 +299,13 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         assert watching.stdout
         assert watching.stdout.read(1) == b"{"
         watching.terminate()
+    file = b"email\nann@example.com\n"
+    data = {"data": base64.b64encode(file).decode(), "crc32": zlib.crc32(file)}
+    header = {"audienceId": custom.id, "uploadId": "curled", "mode": "append"}
+    parts = [{"header": header}, {"chunk": data}, {"end": {"size": len(file), "crc32": zlib.crc32(file)}}]
     for rpc, request in requests.items():
-        assert buf(*headers, "-d", json.dumps(request), f"{address}/{paths[rpc]}").startswith("{"), rpc
+        sent = "".join(map(json.dumps, parts)) if rpc == "UploadMembers" else json.dumps(request)
+        assert buf(*headers, "-d", sent, f"{address}/{paths[rpc]}").startswith("{"), rpc
 
 
 def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:

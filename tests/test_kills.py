@@ -4,6 +4,7 @@ Each test starts its own victim; a second server takes over. "The midst" is a me
 the database has been sent, never a time.
 """
 
+import queue
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from tests.client import Client
 from tests.conftest import DURABLE, KEY, URI, Service, envelope, mongo_database, run_service
 from tests.test_cli import serving
 from tests.test_outage import Proxy, health
+from tests.uploads import Uploader, chunk, header, messages
 from tests.waiting import eventually
 
 ORG = "killed"
@@ -165,6 +167,31 @@ def test_a_snapshot_whose_server_is_killed_is_failed_by_another_and_finished_by_
     assert (made.id, made.count) == (half, COUNT)
     assert client.members(snapshotId=half, batchSize=10_000) == ids
     assert rows.count_documents({"audience": f"{half}.2"}) == COUNT
+
+
+def test_an_upload_whose_server_is_killed_is_gone_on_with_at_another_and_exact(
+    survivor: tuple[Service, list[str]],
+) -> None:
+    service, ids = survivor
+    client, uploads = service.client(ORG), service.store.database["audience_upload"]
+    made = client.custom(name="killed").id
+    data = "".join(["id,note\n", *(f"{pk},{'x' * 50}\n" for pk in ids), "contact-nobody,\n", f"{ids[0]},\n"]).encode()
+    held: queue.Queue[Any] = queue.Queue()
+    held.put(header(made))
+    for at in range(0, len(data) * 3 // 4, 65_536):
+        held.put(chunk(at, data[at : at + 65_536]))
+    with victim(URI, service.store.database.name) as (other, process):
+        call = Uploader(other).begin(iter(held.get, None))
+        eventually(lambda: bool(uploads.count_documents({"audience": made, "position.offset": {"$gt": 0}})))
+        kill(process)
+        held.put(None)
+        assert call.exception(timeout=20) is not None
+    start = client.call("GetUpload", {"audienceId": made, "uploadId": "first"}).next_offset
+    assert 0 < start < len(data)
+    assert client.members(audienceId=made) == []
+    done = Uploader(client).send(messages(header(made), data, start))
+    assert (done.rows, done.matched, done.duplicate, done.unmatched) == (COUNT + 2, COUNT, 1, 1)
+    assert client.members(audienceId=made, batchSize=10_000) == ids
 
 
 @pytest.fixture(scope="module")

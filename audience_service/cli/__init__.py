@@ -1,4 +1,4 @@
-"""The command line: serve, health, demo, token, seed, indexes, taxonomy; of a server: reach, overlap, insights."""
+"""The command line: serve, health, demo, token, seed, indexes, taxonomy; of a server: reach, overlap, insights, upload."""
 
 import click
 
@@ -12,6 +12,7 @@ from audience_service.cli.seed import seed
 from audience_service.cli.serve import serve
 from audience_service.cli.taxonomy import taxonomy
 from audience_service.cli.token import token
+from audience_service.cli.upload import upload
 from audience_service.domain.errors import AudienceError
 from audience_service.settings import SettingsError
 
@@ -36,5 +37,5 @@ def main() -> None:
     """
 
 
-for command in (serve, health, demo, token, seed, indexes, taxonomy, reach, overlap, insights):
+for command in (serve, health, demo, token, seed, indexes, taxonomy, reach, overlap, insights, upload):
     main.add_command(command)

@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 
 from audience_service.cli.token import mint
 from audience_service.domain.caller import Scope
+from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
@@ -52,6 +53,7 @@ class Client:
     segments: Any
     reach: Any
     membership: Any
+    customs: Any
     metadata: tuple[tuple[str, str], ...]
     timeout: float
 
@@ -61,15 +63,16 @@ class Client:
 
 
 @contextmanager
-def connected(org: str, token: str, timeout: float) -> Iterator[Client]:
+def connected(org: str, token: str, timeout: float, scopes: tuple[Scope, ...] = (Scope.READ,)) -> Iterator[Client]:
     """A client of the server at AUDIENCE_LISTEN. Turns its refusals into ClickException, which says what and where."""
     settings = Settings.load()
     address = server_address(settings)
-    metadata = (("authorization", f"Bearer {token or _token(settings, org)}"), ("orgid", org))
+    metadata = (("authorization", f"Bearer {token or _token(settings, org, scopes)}"), ("orgid", org))
     with grpc.insecure_channel(address) as channel:
-        stubs = (SegmentServiceStub(channel), ReachServiceStub(channel), MembershipServiceStub(channel))
+        kinds = (SegmentServiceStub, ReachServiceStub, MembershipServiceStub, CustomAudienceServiceStub)
         try:
-            yield Client(*stubs, metadata=metadata, timeout=timeout)
+            segments, reach, membership, customs = (kind(channel) for kind in kinds)
+            yield Client(segments, reach, membership, customs, metadata, timeout)
         except grpc.RpcError as error:
             raise click.ClickException(_refusal(error, address)) from None
 
@@ -79,12 +82,12 @@ def as_dict(message: Message) -> dict[str, Any]:
     return MessageToDict(message, always_print_fields_with_no_presence=True)
 
 
-def _token(settings: Settings, org: str) -> str:
+def _token(settings: Settings, org: str, scopes: tuple[Scope, ...]) -> str:
     if settings.token:
         return settings.token.get_secret_value()
     if not settings.has_key:
         raise SettingsError("AUDIENCE_TOKEN: is missing; set it, give --token, or set the server's AUDIENCE_JWT_KEY")
-    return mint(settings, org=org, subject="cli", scopes=(Scope.READ,))
+    return mint(settings, org=org, subject="cli", scopes=scopes)
 
 
 def _refusal(error: Any, address: str) -> str:

@@ -1,12 +1,21 @@
 """From an audience's id, or an unsaved filter, to the population behind it."""
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+from audience_service.domain.audience import (
+    Audience,
+    FindOther,
+    ListedAudience,
+    NamedAudience,
+    RuledAudience,
+    as_shown,
+    filter_of,
+)
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import (
     AudienceError,
@@ -22,7 +31,6 @@ from audience_service.domain.filters import (
     FilterCompiler,
     FilterWarning,
     Limits,
-    fits_struct,
     identity,
 )
 from audience_service.domain.filters.nodes import Node
@@ -30,83 +38,30 @@ from audience_service.domain.filters.references import audience_references
 from audience_service.domain.located import located
 from audience_service.domain.ports import ContactList, Population, SegmentRepository
 from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Whose members a caller means: an audience of the org, an unsaved filter, or a union: exactly one of them.
-
-    Members of the excluded audiences are left out, and those who must not be reached for the purpose. The places are
-    where the request has the first two. `snapshot_id` means all that a snapshot froze instead, where that can be asked
-    for.
-    """
-
-    audience_id: str = ""
-    filter: Filter | None = None
-    audience_place: str = "audience_id"
-    filter_place: str = "filter"
-    snapshot_id: str = ""
-    audience_ids: Sequence[str] = ()
-    exclude_audience_ids: Sequence[str] = ()
-    purpose: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedAudience:
-    """What an id stands for: the audience as it is now, and its members.
-
-    `filter` holds the datatype alone, where the audience is a list. Kinds without versions are at 0.
-    """
-
-    id: str
-    name: str
-    version: int
-    filter: Filter
-    population: Population
-
-
-@dataclass(frozen=True, slots=True)
-class ListedAudience:
-    """An audience that is a list and no segment."""
-
-    id: str
-    name: str
-    contacts: ContactList
-    version: int = 0
-
-    @property
-    def filter(self) -> Filter:
-        """The datatype alone: the list decides."""
-        return Filter(self.contacts.datatype, None)
-
-
-Audience = Segment | ListedAudience
-
-FindListed = Callable[[Call, str], ListedAudience]
-"""The audience of an id. Raises AudienceNotFound, UnusableAudience."""
+from audience_service.domain.selection import Selection
 
 
 class Audiences:
     """Finds what an id or a filter stands for, within the call's org.
 
-    Ids begin with their kind. Segments are known here; other kinds are lists, each found by its prefix in `listed`.
+    Ids begin with their kind. Segments are known here; other kinds are each found by its prefix, by `others`.
     """
 
     def __init__(
         self,
         segments: SegmentRepository,
         compiler: FilterCompiler,
-        listed: Mapping[str, FindListed] | None = None,
+        others: Mapping[str, FindOther] | None = None,
         known: Mapping[str, Audience] | None = None,
     ) -> None:
         self._segments = segments
         self._compiler = compiler
-        self._listed = dict(listed or {})
+        self._others = dict(others or {})
         self._known = known or {}
 
     def at(self, moment: datetime) -> "Audiences":
         """The same, their filters compiled as of a moment."""
-        return Audiences(self._segments, self._compiler.at(moment), self._listed, self._known)
+        return Audiences(self._segments, self._compiler.at(moment), self._others, self._known)
 
     def knowing(self, call: Call, audiences: Iterable[Audience], filters: Iterable[Filter] = ()) -> "Audiences":
         """The same, which need not ask again for these audiences, nor for those in their filters and in others.
@@ -124,7 +79,7 @@ class Audiences:
             found = self._read(call, wanted, AudienceNotFound, UnusableAudience)
             known.update(found)
             level = [filter_of(audience) for audience in found.values()]
-        return Audiences(self._segments, self._compiler, self._listed, known)
+        return Audiences(self._segments, self._compiler, self._others, known)
 
     @property
     def known(self) -> Mapping[str, Audience]:
@@ -226,29 +181,39 @@ class Audiences:
 
     def members_of(self, call: Call, audience: Audience) -> Population:
         """The members of an audience. Raises UnusableAudience where its filter cannot be run."""
-        return audience.contacts if isinstance(audience, ListedAudience) else self.of_segment(call, audience)
+        match audience:
+            case ListedAudience():
+                return self.list_of(audience)
+            case RuledAudience():
+                return self._found_by(call, audience)
+        return self.of_segment(call, audience)
 
     def of_segment(self, call: Call, segment: Segment) -> Population:
         """The members of a stored segment. Raises UnusableAudience where its filter cannot be run."""
-        if segment.type is SegmentType.STATIC:
-            return self.list_of(segment)
-        with _usable(segment):
-            return self.compile(call, as_shown(segment.filter), segment.id)
+        return self.list_of(segment) if segment.type is SegmentType.STATIC else self._found_by(call, segment)
 
-    def list_of(self, segment: Segment) -> ContactList:
-        """The list of a stored static segment. Raises UnusableAudience where its datatype is not served."""
-        with _usable(segment):
-            return ContactList(segment.id, self._compiler.check_datatype(segment.filter.datatype), segment.version)
+    def list_of(self, audience: Segment | ListedAudience) -> ContactList:
+        """The list of a static segment, or of what is one. Raises UnusableAudience where its datatype is not served."""
+        with _usable(audience):
+            datatype = self._compiler.check_datatype(audience.filter.datatype)
+        if isinstance(audience, ListedAudience):
+            return audience.contacts
+        return ContactList(audience.id, datatype, audience.version)
 
     def source(self, call: Call, audience_id: str) -> Filter | ContactList:
         """What an audience inside a filter stands for. Raises AudienceNotFound, UnusableAudience."""
-        found = self.find(call, audience_id)
-        if isinstance(found, ListedAudience):
-            return found.contacts
-        return self.list_of(found) if found.type is SegmentType.STATIC else found.filter
+        match self.find(call, audience_id):
+            case ListedAudience() | Segment(type=SegmentType.STATIC) as listed:
+                return self.list_of(listed)
+            case found:
+                return found.filter
 
-    def _finder(self, audience_id: str) -> FindListed | None:
-        return next((find for prefix, find in self._listed.items() if audience_id.startswith(prefix)), None)
+    def _found_by(self, call: Call, audience: Segment | RuledAudience) -> CompiledFilter:
+        with _usable(audience):
+            return self.compile(call, as_shown(audience.filter), audience.id)
+
+    def _finder(self, audience_id: str) -> FindOther | None:
+        return next((find for prefix, find in self._others.items() if audience_id.startswith(prefix)), None)
 
     def _read(self, call: Call, audience_ids: Sequence[str], *passed_over: type[AudienceError]) -> dict[str, Audience]:
         """The audiences, without those for which such an error would be raised."""
@@ -263,22 +228,11 @@ class Audiences:
         return found
 
 
-def as_shown(stored: Filter) -> Filter:
-    """A stored filter with places in the form in which callers are shown it."""
-    return replace(stored, exact=not fits_struct(stored.where or {}))
-
-
-def filter_of(audience: Audience) -> Filter:
-    """What decides who is in an audience: of a list the datatype alone, since a static segment's filter is history."""
-    static = isinstance(audience, Segment) and audience.type is SegmentType.STATIC
-    return Filter(audience.filter.datatype, None) if static else audience.filter
-
-
 @contextmanager
-def _usable(segment: Segment) -> Iterator[None]:
+def _usable(audience: Audience) -> Iterator[None]:
     try:
         yield
     except (InvalidFilter, AudienceNotFound) as error:
         raise UnusableAudience(
-            "the audience's saved filter cannot be run", violations=error.violations, metadata={"id": segment.id}
+            "the audience's saved filter cannot be run", violations=error.violations, metadata={"id": audience.id}
         ) from error

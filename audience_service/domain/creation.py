@@ -18,6 +18,11 @@ def new_id(prefix: str) -> str:
     return prefix + "".join(secrets.choice(_ID_ALPHABET) for _ in range(21))
 
 
+def new_rows_id(audience_id: str) -> str:
+    """What the rows of a new list of a custom audience carry: its id, a dot and 8 random characters."""
+    return f"{audience_id}." + "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
+
+
 def create_request(call: Call, request_id: str, asked: list[Any]) -> CreateRequest | None:
     """The request that a creation can be told by, None without a request_id; `asked` is all that it asks for.
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Set
 
-from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter
@@ -18,6 +18,7 @@ from audience_service.domain.segment import (
     check_name,
     check_type,
 )
+from audience_service.domain.selection import Selection
 
 _DEFAULT_DATATYPE = "contact"
 _SETTABLE = frozenset(("name", "description", "filter"))

@@ -40,8 +40,8 @@
     ├── OutOfTime
     └── UnsupportedByStore
 
-Each leaf has a `reason`, a value of audience.v1.ErrorReason. rpc/errors.py holds the one table that maps the classes
-to status codes; nothing else knows of them.
+Those of custom audiences are in domain/custom/errors.py. Each leaf has a `reason`, a value of audience.v1.ErrorReason.
+rpc/errors.py holds the one table that maps the classes to status codes; nothing else knows of them.
 """
 
 from collections.abc import Mapping
@@ -218,14 +218,14 @@ class AlreadyExists(AudienceError):
 
 
 class NameTaken(AlreadyExists):
-    """Another living segment of the org has this name."""
+    """Another living segment, or custom audience, of the org has this name."""
 
     reason = "NAME_TAKEN"
 
     @classmethod
-    def of(cls, name: str) -> Self:
+    def of(cls, name: str, kind: str = "living segment") -> Self:
         """The error for this name."""
-        return cls("another living segment of the org has this name", metadata={"name": name})
+        return cls(f"another {kind} of the org has this name", metadata={"name": name})
 
 
 class RequestIdReused(AlreadyExists):

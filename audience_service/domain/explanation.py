@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.checks import contact_not_found
 from audience_service.domain.claims import Claim, ClaimReader
@@ -20,6 +20,7 @@ from audience_service.domain.filters.nodes import Node
 from audience_service.domain.filters.sets import as_filter
 from audience_service.domain.flips import Horizon
 from audience_service.domain.ports import Record
+from audience_service.domain.selection import Selection
 from audience_service.domain.verdicts import CheckRepository
 
 _FIRST_MOMENTS = 8

@@ -5,7 +5,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audience_service.domain.audiences import Selection
 from audience_service.domain.caller import Call
 from audience_service.domain.consent import NO_CONSENT, lacking_consent
 from audience_service.domain.errors import InvalidArgument
@@ -18,6 +17,7 @@ from audience_service.domain.populations import Choice, Populations
 from audience_service.domain.ports import MemberRepository
 from audience_service.domain.readiness import ReadinessCounter
 from audience_service.domain.ready_snapshots import ReadySnapshots
+from audience_service.domain.selection import Selection
 from audience_service.domain.snapshot import Snapshot
 from audience_service.domain.tokens import TokenSealer
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audience_service.domain.audiences import Selection
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.fields import Fields
 from audience_service.domain.partitions import Bounds, Partition, Partitions
 from audience_service.domain.populations import Exclusion, Populations
 from audience_service.domain.ports import MemberRepository, Record
+from audience_service.domain.selection import Selection
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.past import Past
 

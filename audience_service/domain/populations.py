@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audience_service.domain.audiences import Audiences, NamedAudience, Selection
+from audience_service.domain.audience import NamedAudience
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.errors import InvalidArgument
@@ -13,6 +14,7 @@ from audience_service.domain.filters.sets import as_filter, difference, union
 from audience_service.domain.ports import MemberRepository, Population
 from audience_service.domain.purposes import suppressed
 from audience_service.domain.ready_snapshots import ReadySnapshots
+from audience_service.domain.selection import Selection
 from audience_service.domain.snapshot import Snapshot
 
 MAX_AUDIENCES = 20

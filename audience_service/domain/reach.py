@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.draws import Estimate
@@ -15,6 +15,7 @@ from audience_service.domain.errors import OutOfTime
 from audience_service.domain.narrowing import SAMPLED, Narrowing
 from audience_service.domain.ports import MemberRepository, Population, Record, SliceRepository
 from audience_service.domain.profile import masked_profile
+from audience_service.domain.selection import Selection
 from audience_service.domain.single_flight import SingleFlight
 
 _RESERVE_SECONDS, _RESERVE_SHARE = 1.0, 0.4

@@ -1,6 +1,6 @@
 """Snapshots to read members of, and snapshots as audiences."""
 
-from audience_service.domain.audiences import ListedAudience
+from audience_service.domain.audience import ListedAudience
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import AudienceNotFound, SnapshotNotFound, SnapshotNotReady, UnusableAudience
 from audience_service.domain.ports import MemberRepository

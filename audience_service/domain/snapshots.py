@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from audience_service.domain.audiences import NamedAudience, Selection
+from audience_service.domain.audience import NamedAudience
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.creation import create_request, new_id
@@ -16,6 +16,7 @@ from audience_service.domain.errors import RequestIdReused
 from audience_service.domain.populations import Populations, selection_identity
 from audience_service.domain.ports import CreateRequest
 from audience_service.domain.ready_snapshots import ReadySnapshots
+from audience_service.domain.selection import Selection
 from audience_service.domain.snapshot import (
     SNAPSHOT_PREFIX,
     Snapshot,

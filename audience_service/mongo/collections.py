@@ -18,6 +18,21 @@ their `audience` is "<snapshot>.<attempt>", with "!<reason>" behind it for those
 SNAPSHOTS = "audience_snapshot"
 """Manifests of snapshots in the platform's envelope, {_id: sk, ...}; mongo/snapshot_documents.py shows the rest."""
 
+CUSTOM = "custom"
+"""Custom audiences, in the platform's envelope, {_id: sk, ...}; mongo/custom_documents.py shows the rest. Their lists
+lie among the static ones, with "<audience>.<8 characters>" for `audience`."""
+
+UPLOADS = "audience_upload"
+"""How far uploads have come; mongo/upload_documents.py shows them. The contacts that one has found lie among the lists,
+with the `line` of the file that put them there."""
+
+UPLOAD_ROWS = "audience_upload_row"
+"""Rows of uploads that have matched nobody; mongo/unmatched.py shows them."""
+
+IDENTIFIERS = "audience_identifier"
+"""What records are matched by: {_id: "<rule>/<sk>", rule, pk, sk, source, key, expire_at}; `key` is a digest of an
+email or phone number, `source` a hash of all that it is made of."""
+
 VERSIONS = "segment_version"
 """Segments as they were: each record before it was written over, to the letter but for `_id`, "<sk>/<version>", and
 for the filter, which those with `omits_filter` have from the next one above."""

@@ -8,6 +8,7 @@ import pymongo
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import (
+    BulkWriteError,
     ConnectionFailure,
     CursorNotFound,
     OperationFailure,
@@ -22,6 +23,7 @@ from audience_service.domain.errors import AudienceError, InvalidFilter, OutOfTi
 _UNREACHABLE = frozenset((6, 7, 89, 91, 189, 11600, 11602, 13435, 13436))
 _CONFLICT = frozenset((24, 112))
 _OUT_OF_TIME = frozenset((50, 202, 262))
+_DUPLICATE_KEY = 11000
 _INVALID_PATTERN = frozenset((2, 8, 51091, 51108, 51156))
 # maxTimeMS is whole milliseconds, in which nothing at all means no limit, and fits 31 bits; some clients send a
 # deadline in thousands of years for none.
@@ -51,6 +53,13 @@ def _find_server(database: Database[dict[str, Any]]) -> None:
     # The embedded store is no MongoClient, and always there.
     if isinstance(client, MongoClient) and not client.topology_description.has_readable_server(client.read_preference):
         _ = client.is_primary
+
+
+def only_duplicates(error: BulkWriteError) -> bool:
+    """Whether all that a bulk write could not insert is there already."""
+    failures = error.details.get("writeErrors", [])
+    lost = error.details.get("writeConcernErrors", [])
+    return not lost and all(failure["code"] == _DUPLICATE_KEY for failure in failures)
 
 
 @contextmanager

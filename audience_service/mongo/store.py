@@ -10,6 +10,7 @@ from pymongo import ReadPreference
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.ports import (
     InsightRepository,
@@ -26,6 +27,8 @@ from audience_service.domain.ports import (
 )
 from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
 from audience_service.domain.targeting.platform_ids import PlatformIdRepository
+from audience_service.domain.uploads.intake import Storage
+from audience_service.domain.uploads.ports import IdentifierRepository
 from audience_service.domain.verdicts import CheckRepository
 from audience_service.domain.watches.ports import (
     ChangeFeed,
@@ -37,10 +40,13 @@ from audience_service.domain.watches.ports import (
 from audience_service.mongo.changes import MongoChanges
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
+from audience_service.mongo.custom import MongoCustomAudiences
+from audience_service.mongo.custom_sweep import CustomSweeper
 from audience_service.mongo.embedded import (
     EmbeddedChanges,
     EmbeddedChecks,
     EmbeddedFrozen,
+    EmbeddedIdentifiers,
     EmbeddedInsights,
     EmbeddedLedger,
     EmbeddedLists,
@@ -50,10 +56,12 @@ from audience_service.mongo.embedded import (
     embedded_database,
 )
 from audience_service.mongo.failures import limited, translated
+from audience_service.mongo.identifiers import MongoIdentifiers
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.insights import MongoInsights
 from audience_service.mongo.landmarks import LandmarkReader
 from audience_service.mongo.ledger import MongoLedger
+from audience_service.mongo.list_rows import MongoListRows
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.partitions import MongoPartitions
@@ -68,7 +76,15 @@ from audience_service.mongo.snapshot_rows import MongoFrozen
 from audience_service.mongo.snapshot_sweep import SnapshotSweeper
 from audience_service.mongo.snapshots import MongoSnapshots
 from audience_service.mongo.starts import MongoStarts
-from audience_service.mongo.turns import EmbeddedSegments, EmbeddedSnapshots, EmbeddedUses, EmbeddedVersions
+from audience_service.mongo.turns import (
+    EmbeddedCustomAudiences,
+    EmbeddedSegments,
+    EmbeddedSnapshots,
+    EmbeddedUses,
+    EmbeddedVersions,
+)
+from audience_service.mongo.unmatched import MongoUnmatched
+from audience_service.mongo.uploads import MongoUploads, UploadSweeper
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
 from audience_service.mongo.watches import MongoWatches
@@ -97,6 +113,11 @@ class Store:
     frozen: FrozenRepository
     differences: DifferenceRepository
     sweeper: SnapshotSweeper
+    customs: CustomAudienceRepository
+    custom_sweeper: CustomSweeper
+    upload_storage: Storage
+    identifiers: IdentifierRepository
+    upload_sweeper: UploadSweeper
     watches: WatchRepository
     ledger: LedgerRepository
     starts: StartRepository
@@ -146,6 +167,7 @@ def mongo_store(uri: str, database: str) -> Store:
     connected = connect(uri, database)
     landmarks = LandmarkReader(connected)
     frozen = MongoFrozen(connected)
+    uploads = UploadSweeper(connected)
     # Whatever the URI says of reads: one that is behind would find changes that are none.
     primary = connected.with_options(read_preference=ReadPreference.PRIMARY)
     return Store(
@@ -165,6 +187,11 @@ def mongo_store(uri: str, database: str) -> Store:
         frozen=frozen,
         differences=MongoDifferences(connected),
         sweeper=SnapshotSweeper(connected, frozen),
+        customs=MongoCustomAudiences(connected),
+        custom_sweeper=CustomSweeper(connected, frozen, [uploads.drop_belongings]),
+        upload_storage=Storage(MongoUploads(connected), MongoUnmatched(connected), MongoListRows(connected)),
+        identifiers=MongoIdentifiers(connected),
+        upload_sweeper=uploads,
         watches=MongoWatches(primary),
         ledger=MongoLedger(primary),
         starts=MongoStarts(primary),
@@ -183,6 +210,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
     turn = threading.RLock()
     landmarks = LandmarkReader(database, background=False)
     frozen = EmbeddedFrozen(database)
+    uploads = UploadSweeper(database)
     return Store(
         segments=EmbeddedSegments(database, turn),
         versions=EmbeddedVersions(database, turn),
@@ -200,6 +228,11 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         frozen=frozen,
         differences=MongoDifferences(database),
         sweeper=SnapshotSweeper(database, frozen),
+        customs=EmbeddedCustomAudiences(database, turn),
+        custom_sweeper=CustomSweeper(database, frozen, [uploads.drop_belongings]),
+        upload_storage=Storage(MongoUploads(database), MongoUnmatched(database), MongoListRows(database)),
+        identifiers=EmbeddedIdentifiers(database),
+        upload_sweeper=uploads,
         watches=MongoWatches(database),
         ledger=EmbeddedLedger(database),
         starts=MongoStarts(database),

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from audience_service.domain.audiences import Selection
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
 from audience_service.domain.located import located
@@ -12,6 +11,7 @@ from audience_service.domain.partitions import Partition
 from audience_service.domain.populations import Exclusion
 from audience_service.domain.reach import ReachEstimate, ReachStep
 from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type
+from audience_service.domain.selection import Selection
 from audience_service.domain.use import AudienceUse, Usage
 from audience_service.domain.version import SegmentVersion
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
@@ -232,6 +232,8 @@ def encode_usage(value: Usage) -> segment_pb.GetSegmentUsageResponse:
         segment_count=value.segment_count,
         uses=[encode_use(use) for use in value.uses],
         use_count=value.use_count,
+        lookalikes=[segment_pb.ReferringLookalike(id=like.id, name=like.name) for like in value.lookalikes],
+        lookalike_count=value.lookalike_count,
     )
 
 

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from audience_service.domain import errors
+from audience_service.domain.custom import errors as custom
 from audience_service.domain.watches import errors as watch_errors
 
 DOMAIN = "audience"
@@ -34,6 +35,14 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.OutOfTime: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.UnsupportedByStore: grpc.StatusCode.UNIMPLEMENTED,
+    custom.NotRefreshable: grpc.StatusCode.FAILED_PRECONDITION,
+    custom.NotUploadable: grpc.StatusCode.FAILED_PRECONDITION,
+    custom.NotALookalike: grpc.StatusCode.FAILED_PRECONDITION,
+    custom.SeedTooSmall: grpc.StatusCode.FAILED_PRECONDITION,
+    custom.UploadTakenOver: grpc.StatusCode.ABORTED,
+    custom.OffsetMismatch: grpc.StatusCode.OUT_OF_RANGE,
+    custom.UploadIncomplete: grpc.StatusCode.OUT_OF_RANGE,
+    custom.ChecksumMismatch: grpc.StatusCode.DATA_LOSS,
 }
 """The code of an error is that of the nearest class in its line of ancestors."""
 

@@ -21,12 +21,12 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from audience_service.domain.caller import Call, Deadline, Scope
-from audience_service.domain.errors import AudienceError, MalformedRequest
+from audience_service.domain.errors import AudienceError, MalformedRequest, OutOfTime
 from audience_service.pb.audience.v1 import options_pb2
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.call import enter_call
 from audience_service.rpc.errors import abort, code_of
-from audience_service.rpc.slots import StreamSlots
+from audience_service.rpc.slots import Slot, StreamSlots
 
 _FOR_EVER_SECONDS = 365 * 86_400.0
 """A call without a deadline comes with one that lies centuries ahead."""
@@ -119,7 +119,11 @@ class CallInterceptor(grpc.ServerInterceptor):
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(method, handler.unary_unary), response_serializer=handler.response_serializer
             )
-        raise NotImplementedError(f"{method.path} streams requests, which no RPC does yet")
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(
+                self._receiving(method, handler.stream_unary), response_serializer=handler.response_serializer
+            )
+        raise NotImplementedError(f"{method.path} streams both ways, which no RPC does yet")
 
     def _unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
         def answer(raw: bytes, context: grpc.ServicerContext) -> Any:
@@ -136,8 +140,17 @@ class CallInterceptor(grpc.ServerInterceptor):
                 request = method.decode(raw)
                 with self._slots.slot(context) as slot, closing(behavior(request, context)) as responses:
                     for response in responses:
-                        with slot.sending():
+                        with slot.waiting():
                             yield response
+
+        return answer
+
+    def _receiving(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
+        def answer(raws: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+            with _answering(method.path, context) as gone:
+                self._enter(method, context, self._timeouts.stream_seconds, gone)
+                with self._slots.slot(context) as slot:
+                    return behavior(_received(method, raws, slot), context)
 
         return answer
 
@@ -148,7 +161,7 @@ class CallInterceptor(grpc.ServerInterceptor):
 
         def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             # For as long as it lasts it counts as waiting for its client, and is cut after the idle time.
-            with _answering(path, context), self._open_slots.slot(context) as slot, slot.sending():
+            with _answering(path, context), self._open_slots.slot(context) as slot, slot.waiting():
                 yield from behavior(requests, context)
 
         return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
@@ -160,6 +173,19 @@ class CallInterceptor(grpc.ServerInterceptor):
             remaining = timeout
         enter_call(Call(caller, Deadline.after(remaining, gone)))
         structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
+
+
+def _received(method: Method, raws: Iterator[bytes], slot: Slot) -> Iterator[Message]:
+    """The messages of a stream, decoded. Raises MalformedRequest, OutOfTime where the client goes away."""
+    while True:
+        try:
+            with slot.waiting():
+                raw = next(raws, None)
+        except grpc.RpcError:  # without code or details: the call is over, by the client or by its deadline
+            raise OutOfTime("the caller has cancelled the call, or its deadline has passed") from None
+        if raw is None:
+            return
+        yield method.decode(raw)
 
 
 @contextmanager

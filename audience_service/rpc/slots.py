@@ -1,4 +1,4 @@
-"""A cap on streams, each of which holds a thread for as long as it lasts, and an end to those that nobody reads."""
+"""A cap on streams, each of which holds a thread while it lasts, and an end to those whose clients do nothing."""
 
 import threading
 import time
@@ -15,20 +15,20 @@ class Slot:
 
     def __init__(self, context: grpc.ServicerContext) -> None:
         self._context = context
-        self._sending_since: float | None = None
+        self._waiting_since: float | None = None
 
     @contextmanager
-    def sending(self) -> Iterator[None]:
-        """While a message waits for the client to take it."""
-        self._sending_since = time.monotonic()
+    def waiting(self) -> Iterator[None]:
+        """While a message waits for the client to take it, or the service for the client's next one."""
+        self._waiting_since = time.monotonic()
         try:
             yield
         finally:
-            self._sending_since = None
+            self._waiting_since = None
 
     def cut_if_idle(self, seconds: float) -> None:
-        """Cancel the stream if its client has taken nothing for so long."""
-        since = self._sending_since
+        """Cancel the stream if its client has done nothing for so long."""
+        since = self._waiting_since
         if since is not None and time.monotonic() - since > seconds:
             self._context.cancel()
 
@@ -62,7 +62,7 @@ class StreamSlots:
                 self._slots.discard(slot)
 
     def cut_idle(self) -> None:
-        """Cancel the streams whose clients have taken nothing for the idle time; to be called now and then."""
+        """Cancel the streams whose clients have done nothing for the idle time; to be called now and then."""
         with self._lock:
             slots = tuple(self._slots)
         for slot in slots:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from audience_service.domain import export_batches
 from audience_service.domain import exports as exports_module
-from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline, Scope
 from audience_service.domain.errors import OutOfTime
 from audience_service.domain.export_batches import ExportPart
@@ -20,6 +20,7 @@ from audience_service.domain.identifiers import choose_rules
 from audience_service.domain.populations import Populations
 from audience_service.domain.ports import Record
 from audience_service.domain.ready_snapshots import ReadySnapshots
+from audience_service.domain.selection import Selection
 from audience_service.domain.tokens import TokenSealer
 
 EVERYONE = Selection(filter=Filter("contact", {}))

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences import Audiences, Selection
+from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline, Scope
 from audience_service.domain.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.reach import Reach, ReachEstimate
+from audience_service.domain.selection import Selection
 from tests.domain.slices import FakeSlices
 
 EVERYONE = Selection(filter=Filter("contact", {}))

@@ -1,10 +1,12 @@
 """The table of errors: every one has a code, a reason of the contract, and a line in its proto."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from audience_service.domain import errors
+from audience_service.domain.custom import errors as custom_errors
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.located import located
 from audience_service.pb.audience.v1.error_reason_pb2 import ErrorReason
@@ -31,9 +33,11 @@ def test_the_proto_states_the_code_that_the_table_gives(kind: type[AudienceError
     assert f"{code_of(kind('x')).name}." in " ".join(described.replace("//", " ").split())
 
 
-def test_the_tree_in_the_module_shows_every_error() -> None:
-    drawn = set((errors.__doc__ or "").replace("│", " ").replace("─", " ").split())
-    classes = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+@pytest.mark.parametrize("module", [errors, custom_errors], ids=lambda module: module.__name__)
+def test_the_tree_in_the_module_shows_every_error(module: ModuleType) -> None:
+    drawn = set((module.__doc__ or "").replace("│", " ").replace("─", " ").split())
+    named = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    classes = {name for name, value in named.items() if isinstance(value, type) and issubclass(value, Exception)}
     assert classes <= drawn
 
 

@@ -192,7 +192,7 @@ def test_only_a_stream_whose_client_takes_nothing_is_cut() -> None:
     with slots.slot(cast("grpc.ServicerContext", context)) as slot:
         slots.cut_idle()
         assert not context.cancelled, "it was computing, not waiting"
-        with slot.sending():
+        with slot.waiting():
             slots.cut_idle()
     assert context.cancelled
 
@@ -245,6 +245,10 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "RemoveSegmentContacts",
         "CreateSnapshot",
         "DeleteSnapshot",
+        "CreateCustomAudience",
+        "DeleteCustomAudience",
+        "RefreshCustomAudience",
+        "UploadMembers",
     }
 
 

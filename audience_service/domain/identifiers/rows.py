@@ -84,6 +84,23 @@ class Identifier:
         return Identified(tuple(values) if known else None, present, invalid)
 
 
+def value_of(record: Mapping[str, Any], field: str) -> Any:
+    """What a record has of a field, or None."""
+    return _first(record.get("data"), SOURCES[field])
+
+
+def home_of(record: Mapping[str, Any]) -> Home:
+    """Where a record is at home; its phone numbers without a country code are of that country."""
+    country = iso_country(_first(record.get("data"), _COUNTRY))
+    return Home(country, country)
+
+
+def paths_of(field: str) -> tuple[str, ...]:
+    """Where in a record a field's value, and the home that it may depend on, are, as the database names places."""
+    paths = (*SOURCES[field], *(_COUNTRY if field in _DEPENDENT else ()))
+    return tuple(".".join(("data", *path)) for path in paths)
+
+
 def _sent(rule: FieldRule, found: Any, home: Home) -> str:
     """The value as it goes out, empty where it is not valid."""
     value = rule.normalise(found, home)

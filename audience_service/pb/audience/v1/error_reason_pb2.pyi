@@ -107,7 +107,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "CONTACT_NOT_FOUND", "domain": "audience", "metadata": {"count": "2"}}
     """
     NAME_TAKEN: _ErrorReason.ValueType  # 16
-    """NAME_TAKEN: another living segment of the org has this name. ALREADY_EXISTS.
+    """NAME_TAKEN: another living segment, or another custom audience, of the org has this name. ALREADY_EXISTS.
 
         {"reason": "NAME_TAKEN", "domain": "audience", "metadata": {"name": "VIP recent openers"}}
     """
@@ -167,11 +167,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
     """
     AUDIENCE_IN_USE: _ErrorReason.ValueType  # 27
-    """AUDIENCE_IN_USE: the audience has registered uses, or segments whose filters refer to it; the metadata counts both
-    and names the first. End them, or delete with force. FAILED_PRECONDITION.
+    """AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it; the
+    metadata counts them and names the first. End them, or delete with force. FAILED_PRECONDITION.
 
         {"reason": "AUDIENCE_IN_USE", "domain": "audience",
-         "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers"}}
+         "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers",
+                      "lookalikes": "1", "lookalike_names": "like our VIPs"}}
     """
     EXPRESSION_FAILED: _ErrorReason.ValueType  # 28
     """EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails
@@ -203,18 +204,60 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
          "metadata": {"why": "the next events are older than they are kept"}}
     """
-    AUDIENCE_NOT_WATCHED: _ErrorReason.ValueType  # 33
-    """AUDIENCE_NOT_WATCHED: the past of an audience is asked for, and nobody watches it, or its members are still being
-    recorded; WatchMembership has it tracked from then on. FAILED_PRECONDITION.
+    NOT_REFRESHABLE: _ErrorReason.ValueType  # 40
+    """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
 
-        {"reason": "AUDIENCE_NOT_WATCHED", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+        {"reason": "NOT_REFRESHABLE", "domain": "audience", "metadata": {"type": "retargeting_pixel"}}
     """
-    MOMENT_NOT_KNOWN: _ErrorReason.ValueType  # 34
-    """MOMENT_NOT_KNOWN: the past of a watched audience is asked for at a time before it is known, or past the last look at
-    it; the metadata says from when to when it is known. OUT_OF_RANGE.
+    NOT_UPLOADABLE: _ErrorReason.ValueType  # 41
+    """NOT_UPLOADABLE: the custom audience is of a type that takes no uploads. FAILED_PRECONDITION.
 
-        {"reason": "MOMENT_NOT_KNOWN", "domain": "audience",
-         "metadata": {"known_since": "2026-11-01T08:00:00.000Z", "as_of": "2026-11-08T07:59:58.250Z"}}
+        {"reason": "NOT_UPLOADABLE", "domain": "audience", "metadata": {"type": "lookalike"}}
+    """
+    UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 42
+    """UPLOAD_NOT_FOUND: the audience has no upload of this upload_id. NOT_FOUND.
+
+        {"reason": "UPLOAD_NOT_FOUND", "domain": "audience", "metadata": {"id": "import-7"}}
+    """
+    UPLOAD_REUSED: _ErrorReason.ValueType  # 43
+    """UPLOAD_REUSED: the upload_id stands for another upload, with another header. ALREADY_EXISTS.
+
+        {"reason": "UPLOAD_REUSED", "domain": "audience", "metadata": {"id": "import-7"}}
+    """
+    UPLOAD_TAKEN_OVER: _ErrorReason.ValueType  # 44
+    """UPLOAD_TAKEN_OVER: another stream has gone on with the upload. ABORTED.
+
+        {"reason": "UPLOAD_TAKEN_OVER", "domain": "audience", "metadata": {"id": "import-7"}}
+    """
+    OFFSET_MISMATCH: _ErrorReason.ValueType  # 45
+    """OFFSET_MISMATCH: the chunk does not begin where the upload goes on. OUT_OF_RANGE.
+
+        {"reason": "OFFSET_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+    """
+    CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 46
+    """CHECKSUM_MISMATCH: the bytes that arrived are not those that the checksum is of; send them again. DATA_LOSS.
+
+        {"reason": "CHECKSUM_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+    """
+    INVALID_FILE: _ErrorReason.ValueType  # 47
+    """INVALID_FILE: the file cannot be read; the upload has failed and nothing of it is published. INVALID_ARGUMENT.
+
+        {"reason": "INVALID_FILE", "domain": "audience", "metadata": {"line": "17", "problem": "unclosed_quote"}}
+    """
+    SEED_TOO_SMALL: _ErrorReason.ValueType  # 48
+    """SEED_TOO_SMALL: the source of a lookalike has too few members to tell anything from. FAILED_PRECONDITION.
+
+        {"reason": "SEED_TOO_SMALL", "domain": "audience", "metadata": {"count": "42", "minimum": "100"}}
+    """
+    NOT_A_LOOKALIKE: _ErrorReason.ValueType  # 49
+    """NOT_A_LOOKALIKE: the custom audience is of another type, which has no model. FAILED_PRECONDITION.
+
+        {"reason": "NOT_A_LOOKALIKE", "domain": "audience", "metadata": {"type": "file_upload"}}
+    """
+    UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 50
+    """UPLOAD_INCOMPLETE: the end says that the file is of another size than what has arrived. OUT_OF_RANGE.
+
+        {"reason": "UPLOAD_INCOMPLETE", "domain": "audience", "metadata": {"next_offset": "1048576"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -307,7 +350,7 @@ about is no record of the org, in use or not; then there is no count. NOT_FOUND.
     {"reason": "CONTACT_NOT_FOUND", "domain": "audience", "metadata": {"count": "2"}}
 """
 NAME_TAKEN: ErrorReason.ValueType  # 16
-"""NAME_TAKEN: another living segment of the org has this name. ALREADY_EXISTS.
+"""NAME_TAKEN: another living segment, or another custom audience, of the org has this name. ALREADY_EXISTS.
 
     {"reason": "NAME_TAKEN", "domain": "audience", "metadata": {"name": "VIP recent openers"}}
 """
@@ -367,11 +410,12 @@ VERSION_NOT_FOUND: ErrorReason.ValueType  # 26
     {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
 """
 AUDIENCE_IN_USE: ErrorReason.ValueType  # 27
-"""AUDIENCE_IN_USE: the audience has registered uses, or segments whose filters refer to it; the metadata counts both
-and names the first. End them, or delete with force. FAILED_PRECONDITION.
+"""AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it; the
+metadata counts them and names the first. End them, or delete with force. FAILED_PRECONDITION.
 
     {"reason": "AUDIENCE_IN_USE", "domain": "audience",
-     "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers"}}
+     "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers",
+                  "lookalikes": "1", "lookalike_names": "like our VIPs"}}
 """
 EXPRESSION_FAILED: ErrorReason.ValueType  # 28
 """EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails
@@ -403,17 +447,59 @@ is in anew. The metadata says why they are not. OUT_OF_RANGE.
     {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
      "metadata": {"why": "the next events are older than they are kept"}}
 """
-AUDIENCE_NOT_WATCHED: ErrorReason.ValueType  # 33
-"""AUDIENCE_NOT_WATCHED: the past of an audience is asked for, and nobody watches it, or its members are still being
-recorded; WatchMembership has it tracked from then on. FAILED_PRECONDITION.
+NOT_REFRESHABLE: ErrorReason.ValueType  # 40
+"""NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
 
-    {"reason": "AUDIENCE_NOT_WATCHED", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+    {"reason": "NOT_REFRESHABLE", "domain": "audience", "metadata": {"type": "retargeting_pixel"}}
 """
-MOMENT_NOT_KNOWN: ErrorReason.ValueType  # 34
-"""MOMENT_NOT_KNOWN: the past of a watched audience is asked for at a time before it is known, or past the last look at
-it; the metadata says from when to when it is known. OUT_OF_RANGE.
+NOT_UPLOADABLE: ErrorReason.ValueType  # 41
+"""NOT_UPLOADABLE: the custom audience is of a type that takes no uploads. FAILED_PRECONDITION.
 
-    {"reason": "MOMENT_NOT_KNOWN", "domain": "audience",
-     "metadata": {"known_since": "2026-11-01T08:00:00.000Z", "as_of": "2026-11-08T07:59:58.250Z"}}
+    {"reason": "NOT_UPLOADABLE", "domain": "audience", "metadata": {"type": "lookalike"}}
+"""
+UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 42
+"""UPLOAD_NOT_FOUND: the audience has no upload of this upload_id. NOT_FOUND.
+
+    {"reason": "UPLOAD_NOT_FOUND", "domain": "audience", "metadata": {"id": "import-7"}}
+"""
+UPLOAD_REUSED: ErrorReason.ValueType  # 43
+"""UPLOAD_REUSED: the upload_id stands for another upload, with another header. ALREADY_EXISTS.
+
+    {"reason": "UPLOAD_REUSED", "domain": "audience", "metadata": {"id": "import-7"}}
+"""
+UPLOAD_TAKEN_OVER: ErrorReason.ValueType  # 44
+"""UPLOAD_TAKEN_OVER: another stream has gone on with the upload. ABORTED.
+
+    {"reason": "UPLOAD_TAKEN_OVER", "domain": "audience", "metadata": {"id": "import-7"}}
+"""
+OFFSET_MISMATCH: ErrorReason.ValueType  # 45
+"""OFFSET_MISMATCH: the chunk does not begin where the upload goes on. OUT_OF_RANGE.
+
+    {"reason": "OFFSET_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+"""
+CHECKSUM_MISMATCH: ErrorReason.ValueType  # 46
+"""CHECKSUM_MISMATCH: the bytes that arrived are not those that the checksum is of; send them again. DATA_LOSS.
+
+    {"reason": "CHECKSUM_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+"""
+INVALID_FILE: ErrorReason.ValueType  # 47
+"""INVALID_FILE: the file cannot be read; the upload has failed and nothing of it is published. INVALID_ARGUMENT.
+
+    {"reason": "INVALID_FILE", "domain": "audience", "metadata": {"line": "17", "problem": "unclosed_quote"}}
+"""
+SEED_TOO_SMALL: ErrorReason.ValueType  # 48
+"""SEED_TOO_SMALL: the source of a lookalike has too few members to tell anything from. FAILED_PRECONDITION.
+
+    {"reason": "SEED_TOO_SMALL", "domain": "audience", "metadata": {"count": "42", "minimum": "100"}}
+"""
+NOT_A_LOOKALIKE: ErrorReason.ValueType  # 49
+"""NOT_A_LOOKALIKE: the custom audience is of another type, which has no model. FAILED_PRECONDITION.
+
+    {"reason": "NOT_A_LOOKALIKE", "domain": "audience", "metadata": {"type": "file_upload"}}
+"""
+UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 50
+"""UPLOAD_INCOMPLETE: the end says that the file is of another size than what has arrived. OUT_OF_RANGE.
+
+    {"reason": "UPLOAD_INCOMPLETE", "domain": "audience", "metadata": {"next_offset": "1048576"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,198 @@
+"""`audience-service upload`: a CSV file onto the list of a custom audience, gone on with when the way breaks."""
+
+import csv
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+import grpc
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from audience_service.cli.bars import printable
+from audience_service.cli.client import Client, as_dict, calling, connected
+from audience_service.domain.caller import Scope
+from audience_service.domain.uploads.upload import DELIMITERS, Mode
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
+
+_CHUNK = 256 * 1024
+_PAUSES = (0.5, 1, 2, 4, 8, 15, 30)
+"""How long to wait before the next try, as often as nothing more was taken, in seconds."""
+_BROKEN = frozenset((grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE))
+_SHOWN_REJECTIONS = 10
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--audience", "audience_id", required=True, help="The file upload or customer match to write.")
+@click.option(
+    "--mode", required=True, type=click.Choice([mode.value for mode in Mode]), help="What becomes of the list."
+)
+@click.option("--upload-id", default="", help="A name for this upload. Default a digest of file and options.")
+@click.option("--delimiter", default=",", show_default=True, type=click.Choice(DELIMITERS), help="Between cells.")
+@click.option("--column", "columns", multiple=True, metavar="FIELD=NAME", help="email=E-Mail, or email=2 by place.")
+@click.option("--no-header", is_flag=True, help="The first row is data; columns are by place.")
+@click.option("--default-region", default="", help="The country of phone numbers without a country code: US.")
+@click.option("--unmatched", type=click.Path(dir_okay=False, path_type=Path), help="Write who was not found here.")
+@calling
+def upload(
+    *,
+    file: Path,
+    audience_id: str,
+    mode: str,
+    upload_id: str,
+    delimiter: str,
+    columns: Sequence[str],
+    no_header: bool,
+    default_region: str,
+    unmatched: Path | None,
+    org: str,
+    token: str,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Upload a CSV file in UTF-8 on the server at AUDIENCE_LISTEN, and publish the list that it makes.
+
+    --timeout is for each call but the upload, which takes as long as it takes. Exits with 1 where nothing was
+    published. Run again with the same file and options it goes on where it was, or answers as it did.
+    """
+    header = pb.UploadHeader(
+        audience_id=audience_id,
+        mode=mode,
+        delimiter=delimiter,
+        no_header=no_header,
+        columns=[_column(written) for written in columns],
+        default_region=default_region,
+    )
+    console = Console(stderr=True, highlight=False)
+    with file.open("rb") as content, connected(org, token, timeout, scopes=(Scope.READ, Scope.WRITE)) as client:
+        header.upload_id = upload_id or _digest(content, header)
+        with _progress(console) as progress:
+            task = progress.add_task(file.name, total=file.stat().st_size)
+            sent = _File(content, header, lambda offset: progress.update(task, completed=offset))
+            done = _sent(client, sent, lambda why: progress.console.print(printable(why)))
+            progress.update(task, completed=done.next_offset)
+        if unmatched:
+            written = _write_unmatched(client, audience_id, header.upload_id, unmatched)
+            console.print(f"{written:,} rows that matched nobody are in {unmatched}")
+    if as_json:
+        click.echo(json.dumps(as_dict(done), ensure_ascii=False))
+    else:
+        _tell(Console(highlight=False), done)
+
+
+class _File:
+    """The file as the messages of an upload."""
+
+    def __init__(self, content: BinaryIO, header: pb.UploadHeader, sent: Callable[[int], None]) -> None:
+        self.header = header
+        self._content = content
+        self._sent = sent
+
+    def messages(self, start: int) -> Iterator[pb.UploadMembersRequest]:
+        """The messages from an offset on. What lies before is read for the checksum alone."""
+        yield pb.UploadMembersRequest(header=self.header)
+        self._content.seek(0)
+        offset, whole = 0, 0
+        while piece := self._content.read(min(_CHUNK, start - offset) if offset < start else _CHUNK):
+            checksum = zlib.crc32(piece)
+            whole = zlib.crc32(piece, whole)
+            if offset >= start:
+                yield pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=piece, crc32=checksum))
+            offset += len(piece)
+            self._sent(offset)
+        yield pb.UploadMembersRequest(end=pb.UploadEnd(size=offset, crc32=whole))
+
+
+def _sent(client: Client, file: _File, say: Callable[[str], None]) -> pb.Upload:
+    """The upload once it is published. Goes on where the way breaks, as long as more is taken now and then."""
+    asked = pb.GetUploadRequest(audience_id=file.header.audience_id, upload_id=file.header.upload_id)
+    start, tries = -1, 0
+    while True:
+        try:
+            before, start = start, _next_offset(client, asked)
+            if start > before:
+                tries = 0
+            done: pb.Upload = client.customs.UploadMembers(file.messages(start), metadata=client.metadata)
+            return done
+        except grpc.RpcError as error:
+            code = error.code()
+            if code not in _BROKEN or tries == len(_PAUSES):
+                raise
+            pause = _PAUSES[tries]
+            tries += 1
+            say(f"{code.name}; going on in {pause:g} s")
+            time.sleep(pause)
+
+
+def _next_offset(client: Client, asked: pb.GetUploadRequest) -> int:
+    """Where the upload goes on: at 0 where there is none, or none that is open."""
+    try:
+        found = client.call(client.customs.GetUpload, asked)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            return 0
+        raise
+    return found.next_offset if found.state == "open" else 0
+
+
+def _write_unmatched(client: Client, audience_id: str, upload_id: str, path: Path) -> int:
+    """Write one upload's rows that have matched nobody, formulas with an apostrophe in front. How many they are."""
+    request = pb.StreamUnmatchedRowsRequest(audience_id=audience_id)
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        for batch in client.customs.StreamUnmatchedRows(request, metadata=client.metadata):
+            if batch.upload_id != upload_id:
+                continue
+            if not count and batch.columns:
+                writer.writerow(batch.columns)
+            writer.writerows(row.cells for row in batch.rows)
+            count += len(batch.rows)
+    return count
+
+
+def _tell(console: Console, done: pb.Upload) -> None:
+    console.print(f"{done.state}: {done.contact_count:,} contacts are on the list")
+    console.print(
+        f"{done.rows:,} rows: {done.matched:,} matched, {done.duplicate:,} duplicate, {done.unmatched:,} unmatched, "
+        f"{sum(done.rejected.values()):,} rejected; {done.contacts:,} contacts found"
+    )
+    for reason, count in sorted(done.rejected.items()):
+        console.print(f"  {reason} {count:,}")
+    for rejection in done.rejections[:_SHOWN_REJECTIONS]:
+        column = f", column {rejection.column}" if rejection.column else ""
+        console.print(printable(f"  line {rejection.line}{column}: {rejection.description}"))
+
+
+def _progress(console: Console) -> Progress:
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console)
+
+
+def _column(written: str) -> pb.UploadColumn:
+    field, _, name = written.partition("=")
+    if not name:
+        raise click.UsageError(f"--column {written}: is FIELD=NAME, or FIELD=PLACE")
+    if name.isdecimal():
+        return pb.UploadColumn(field=field, position=int(name))
+    return pb.UploadColumn(field=field, name=name)
+
+
+def _digest(content: BinaryIO, header: pb.UploadHeader) -> str:
+    """A name that the same file with the same options has again."""
+    digest = hashlib.sha256(header.SerializeToString(deterministic=True))
+    while piece := content.read(_CHUNK):
+        digest.update(piece)
+    return f"sha256-{digest.hexdigest()[:32]}"

@@ -1,0 +1,1 @@
+"""Custom audiences: uploaded lists, lookalikes, and visitors by event records."""

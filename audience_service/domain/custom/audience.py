@@ -1,0 +1,171 @@
+"""The custom audience: an uploaded list, a lookalike, or visitors by events; and the checks on drafts of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from audience_service.domain.contact_list import ContactList
+from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.segment import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
+
+CUSTOM_PREFIX = "custom-"
+MAKING = "making"
+"""The state of an audience that nobody has been told of yet: its first list is being written."""
+
+PLACE = "custom_audience"
+"""Where a request has the audience that is to be made."""
+
+
+class CustomType(StrEnum):
+    """How a custom audience's members are decided. It never changes."""
+
+    FILE_UPLOAD = "file_upload"
+    CUSTOMER_MATCH = "customer_match"
+    LOOKALIKE = "lookalike"
+    RETARGETING_PIXEL = "retargeting_pixel"
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerMatchSpec:
+    """By which version of a platform's rules uploaded rows are hashed; once planned, all of `options` are chosen."""
+
+    platform: str
+    rules: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LookalikeSpec:
+    """Whom a lookalike's members are to be like, and how many there are to be: one of `share` and `count`."""
+
+    source_audience_id: str
+    share: float | None = None
+    count: int | None = None
+    countries: tuple[str, ...] = ()
+    include_source: bool = False
+    fields: tuple[str, ...] = ()
+    exclude_fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSpec:
+    """Which events make a contact a member, and for how many days; 0 and "" are the defaults, until it is planned.
+
+    `where` is in the filter language, None where it is missing.
+    """
+
+    where: Mapping[str, Any] | None
+    within_days: int
+    event_datatype: str = ""
+    date_field: str = ""
+    contact_field: str = ""
+    min_events: int = 0
+
+
+Spec = CustomerMatchSpec | LookalikeSpec | PixelSpec
+
+_SPECS: Mapping[CustomType, type[Spec] | None] = {
+    CustomType.FILE_UPLOAD: None,
+    CustomType.CUSTOMER_MATCH: CustomerMatchSpec,
+    CustomType.LOOKALIKE: LookalikeSpec,
+    CustomType.RETARGETING_PIXEL: PixelSpec,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CustomDraft:
+    """What a caller wants a custom audience to be; type and datatype as written."""
+
+    name: str
+    type: str
+    description: str = ""
+    datatype: str = ""
+    spec: Spec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomAudience:
+    """A custom audience as it is stored; ids, times, version and author are the service's to give.
+
+    `rows_id` is what the rows of its list carry, empty where none has been published. `published` is what the publisher
+    noted of that list. `contact_count` is the list's length where it has been counted.
+    """
+
+    id: str
+    name: str
+    description: str
+    type: CustomType
+    datatype: str
+    spec: Spec | None = None
+    state: str = "active"
+    version: int = 0
+    create_time: datetime | None = None
+    update_time: datetime | None = None
+    refresh_time: datetime | None = None
+    author: str = ""
+    rows_id: str = ""
+    published: Mapping[str, Any] = field(default_factory=dict)
+    contact_count: int | None = None
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether its members are a list; a pixel's are found by a filter."""
+        return self.type is not CustomType.RETARGETING_PIXEL
+
+    @property
+    def contacts(self) -> ContactList:
+        """Its list, which is empty until one has been published."""
+        return ContactList(self.rows_id or self.id, self.datatype)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomQuery:
+    """Which custom audiences to list; empty strings do not restrict."""
+
+    name: str = ""
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomPage:
+    """A page, newest first, the key of the last where others follow, and how many all pages hold."""
+
+    audiences: tuple[CustomAudience, ...]
+    last: tuple[str, str] | None
+    total: int
+
+
+def check_custom_type(written: str, place: str) -> CustomType:
+    """The type. Raises InvalidArgument at `place`."""
+    try:
+        return CustomType(written)
+    except ValueError:
+        what = f"{written[:50]!r} is none of" if written else "is missing; name one of"
+        raise InvalidArgument.at(place, f"{what} {', '.join(CustomType)}") from None
+
+
+def check_draft(draft: CustomDraft) -> CustomAudience:
+    """The audience of a draft, without id and times, its spec the type's but not looked into.
+
+    Raises InvalidArgument at `custom_audience.<field>`.
+    """
+    name = draft.name.strip()
+    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidArgument.at(f"{PLACE}.name", f"is 1 to {MAX_NAME_LENGTH} printable characters")
+    if len(draft.description) > MAX_DESCRIPTION_LENGTH:
+        raise InvalidArgument.at(
+            f"{PLACE}.description", f"has {len(draft.description)} characters, more than {MAX_DESCRIPTION_LENGTH:,}"
+        )
+    kind = check_custom_type(draft.type, f"{PLACE}.type")
+    wanted, given = _SPECS[kind], draft.spec
+    if wanted is None and given is not None:
+        raise InvalidArgument.at(f"{PLACE}.{_place_of(type(given))}", f"is not for a {kind}, which takes no spec")
+    if wanted is not None and not isinstance(given, wanted):
+        raise InvalidArgument.at(f"{PLACE}.{_place_of(wanted)}", f"is missing; a {kind} takes it and no other spec")
+    return CustomAudience("", name, draft.description, kind, draft.datatype, given)
+
+
+def _place_of(spec: type[Spec]) -> str:
+    return next(kind.value for kind, takes in _SPECS.items() if takes is spec)

@@ -1,0 +1,103 @@
+"""What can go wrong with custom audiences, besides what domain/errors.py has.
+
+AudienceError
+├── InvalidArgument
+│   └── InvalidFile            the upload has failed
+├── NotFound
+│   └── UploadNotFound
+├── AlreadyExists
+│   └── UploadReused
+├── NotRefreshable
+├── NotUploadable
+├── NotALookalike
+├── SeedTooSmall
+├── UploadTakenOver
+├── OffsetMismatch             metadata tells next_offset
+├── UploadIncomplete           metadata tells next_offset
+└── ChecksumMismatch           metadata tells next_offset
+"""
+
+from typing import Self
+
+from audience_service.domain.errors import AlreadyExists, AudienceError, InvalidArgument, NotFound
+
+
+class InvalidFile(InvalidArgument):
+    """An uploaded file cannot be read; nothing of it is published."""
+
+    reason = "INVALID_FILE"
+
+
+class UploadNotFound(NotFound):
+    """The audience has no upload of this upload_id."""
+
+    reason = "UPLOAD_NOT_FOUND"
+    kind = "upload"
+
+
+class UploadReused(AlreadyExists):
+    """The upload_id stands for another upload, with another header."""
+
+    reason = "UPLOAD_REUSED"
+
+
+class _OfAnotherType(AudienceError):
+    """A custom audience of this type has no such thing."""
+
+    lacks = ""
+
+    @classmethod
+    def of(cls, type_name: str) -> Self:
+        """The error for this type."""
+        return cls(f"a {type_name} {cls.lacks}", metadata={"type": type_name})
+
+
+class NotRefreshable(_OfAnotherType):
+    """The custom audience is evaluated at each use and has nothing to refresh."""
+
+    reason = "NOT_REFRESHABLE"
+    lacks = "is evaluated at each use and has nothing to refresh"
+
+
+class NotUploadable(_OfAnotherType):
+    """The custom audience is of a type that takes no uploads."""
+
+    reason = "NOT_UPLOADABLE"
+    lacks = "takes no uploads; a file_upload or customer_match does"
+
+
+class NotALookalike(_OfAnotherType):
+    """The custom audience is of another type, which has no model."""
+
+    reason = "NOT_A_LOOKALIKE"
+    lacks = "has no model; a lookalike has"
+
+
+class SeedTooSmall(AudienceError):
+    """The source of a lookalike has too few members to tell anything from."""
+
+    reason = "SEED_TOO_SMALL"
+
+
+class UploadTakenOver(AudienceError):
+    """Another stream has gone on with the upload."""
+
+    reason = "UPLOAD_TAKEN_OVER"
+
+
+class OffsetMismatch(AudienceError):
+    """The chunk does not begin where the upload goes on."""
+
+    reason = "OFFSET_MISMATCH"
+
+
+class UploadIncomplete(AudienceError):
+    """The file is of another size than what has arrived."""
+
+    reason = "UPLOAD_INCOMPLETE"
+
+
+class ChecksumMismatch(AudienceError):
+    """The bytes that arrived are not those that the checksum is of."""
+
+    reason = "CHECKSUM_MISMATCH"

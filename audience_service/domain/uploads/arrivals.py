@@ -1,0 +1,74 @@
+"""The messages of an upload's stream, and the pieces of the file that they carry."""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from audience_service.domain.custom.errors import ChecksumMismatch, OffsetMismatch, UploadIncomplete
+from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.uploads.upload import Position, UploadHeader
+
+MAX_CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of the file, where it begins, and its checksum."""
+
+    offset: int
+    data: bytes
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How many bytes the file has, and its checksum."""
+
+    size: int
+    crc32: int
+
+
+Part = UploadHeader | Chunk | End
+
+
+class WrongFile(ChecksumMismatch):
+    """All of the file has arrived, and is another than the one that the caller means."""
+
+
+def read_header(parts: Iterator[Part]) -> UploadHeader:
+    """The first message. Raises InvalidArgument where it is no header."""
+    first = next(parts, None)
+    if not isinstance(first, UploadHeader):
+        raise InvalidArgument.at("header", "is missing; an upload begins with one")
+    return first
+
+
+def pieces(parts: Iterator[Part], start: Position) -> Iterator[bytes]:
+    """The pieces of the file behind a position, up to its end.
+
+    Raises OffsetMismatch, ChecksumMismatch, UploadIncomplete (also where the stream ends without an end), WrongFile and
+    InvalidArgument.
+    """
+    offset, crc32 = start.offset, start.crc32
+    for part in parts:
+        match part:
+            case Chunk():
+                if len(part.data) > MAX_CHUNK_BYTES:
+                    raise InvalidArgument.at(
+                        "chunk.data", f"has {len(part.data):,} bytes, more than {MAX_CHUNK_BYTES:,}"
+                    )
+                if part.offset != offset:
+                    raise OffsetMismatch(f"the chunk begins at {part.offset:,}, and the file goes on at {offset:,}")
+                if zlib.crc32(part.data) != part.crc32:
+                    raise ChecksumMismatch(f"the chunk at {offset:,} is not what its checksum is of; send it again")
+                offset, crc32 = offset + len(part.data), zlib.crc32(part.data, crc32)
+                yield part.data
+            case End():
+                if part.size != offset:
+                    raise UploadIncomplete(f"{offset:,} bytes have arrived of {part.size:,}")
+                if part.crc32 != crc32:
+                    raise WrongFile("the file is not what its checksum is of; send it again from its beginning")
+                return
+            case UploadHeader():
+                raise InvalidArgument.at("header", "comes once, before all else")
+    raise UploadIncomplete("the stream has ended without an end; go on where the upload is")

@@ -1,0 +1,84 @@
+"""Which columns of a file hold what: the header's mapping, met with the file's first row."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audience_service.domain.uploads.lines import invalid_file
+from audience_service.domain.uploads.upload import MAX_COLUMNS, Position, UploadHeader
+
+_MANY_DIGITS = 5
+_LONG_NAME = 60
+_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a row has what: pairs of a field and an index, in the order in which a row is matched by them."""
+
+    places: tuple[tuple[str, int], ...]
+    names: tuple[str, ...]
+    width: int
+
+    def name_of(self, index: int) -> str:
+        """What a column is called when something in it is rejected: its name, or its place from 1 on."""
+        return self.names[index].strip() if self.names and self.names[index].strip() else str(index + 1)
+
+
+def read_layout(header: UploadHeader, fields: Sequence[str], first: Sequence[str], line: int) -> Layout:
+    """The layout of a file with this first row, at that line. Raises InvalidFile."""
+    width = len(first)
+    if width > MAX_COLUMNS:
+        raise invalid_file(line, "columns", f"the first row has {width:,} columns, more than {MAX_COLUMNS:,}")
+    return _layout(header, fields, () if header.no_header else tuple(first), width, line)
+
+
+def resumed_layout(header: UploadHeader, fields: Sequence[str], position: Position) -> Layout:
+    """The layout of a file whose first row has been read before."""
+    return _layout(header, fields, position.names, position.width, 1)
+
+
+def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...], width: int, line: int) -> Layout:
+    known = [_bare(name) for name in names]
+    repeated = [name for name, count in Counter(known).items() if name and count > 1]
+    if repeated:
+        places = [index + 1 for index, name in enumerate(known) if name == repeated[0]]
+        where = " and ".join(map(str, places[:2]))
+        raise invalid_file(line, "duplicate_column", f"columns {where} have the same name; each name stands for one")
+    at = {name: index for index, name in enumerate(known) if name}
+    found: dict[str, int] = {}
+    for column in header.columns:
+        if column.position > width:
+            raise invalid_file(
+                line, "missing_column", f"{column.field} is to be in column {column.position}, and there are {width}"
+            )
+        if column.name and _bare(column.name) not in at:
+            raise invalid_file(
+                line,
+                "missing_column",
+                f"no column is called {column.name.strip()[:50]!r}, for {column.field}; {_has(names)}",
+            )
+        found[column.field] = column.position - 1 if column.position else at[_bare(column.name)]
+    if not header.columns:
+        found = {field: at[field] for field in fields if field in at}
+    if not found:
+        known_fields = ", ".join(fields)
+        raise invalid_file(line, "missing_column", f"no column is called any of {known_fields}; {_has(names)}")
+    return Layout(tuple((field, found[field]) for field in fields if field in found), names, width)
+
+
+def _bare(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _has(names: Sequence[str]) -> str:
+    """What the first row has; not what it says where that may be somebody's data rather than names."""
+    if any(map(_looks_like_data, names)):
+        return "the first row looks like data: where there is no header, say no_header and give positions"
+    named = ", ".join(repr(name.strip()) for name in names[:_NAMED])
+    return f"there are {named}" + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def _looks_like_data(name: str) -> bool:
+    digits = sum(letter.isdigit() for letter in name)
+    return "@" in name or digits >= _MANY_DIGITS or len(name) > _LONG_NAME or not name.isprintable()

@@ -1,0 +1,112 @@
+"""What uploads ask of storage; domain/ports.py states what holds for every method."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.identifiers.keys import KeyRule
+from audience_service.domain.uploads.upload import Upload
+
+
+class Contact(NamedTuple):
+    """A record that a row was matched to, by its id and its key."""
+
+    pk: str
+    sk: str
+
+
+class ListedRow(NamedTuple):
+    """A contact on a list, and the line of the file that put it there first."""
+
+    contact: Contact
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnmatchedRow:
+    """A row that has matched nobody, as it was uploaded."""
+
+    line: int
+    cells: Sequence[str]
+
+
+class UploadRepository(Protocol):
+    """How far uploads have come. An upload is known by its audience and the caller's upload_id."""
+
+    def begin(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
+        """Store a new upload; answers with the one that is stored, which may be an earlier one of the same name."""
+
+    def get(self, org: str, audience_id: str, upload_id: str, deadline: Deadline) -> Upload:
+        """The upload. Raises UploadNotFound."""
+
+    def take(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
+        """Go on with an open upload under the next epoch; answers with it as it is stored then.
+
+        Raises UploadTakenOver where it is not open any more.
+        """
+
+    def save(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """Write how far it has come, if it is open and of the same epoch. Raises UploadTakenOver."""
+
+    def correct(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """Write the tally of a published upload."""
+
+    def supersede(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """Mark one that a whole new list has followed, to which its unmatched rows, which are gone, do not belong."""
+
+    def with_unmatched(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
+        """The published uploads of an audience that have unmatched rows, those superseded aside, in that order."""
+
+
+class UnmatchedRepository(Protocol):
+    """The rows that have matched nobody, by upload and line."""
+
+    def add(self, org: str, upload: Upload, rows: Sequence[UnmatchedRow], deadline: Deadline) -> None:
+        """Keep rows; those that are there already stay."""
+
+    def page(self, org: str, upload: Upload, after: int, size: int, deadline: Deadline) -> Sequence[UnmatchedRow]:
+        """The next rows behind a line: at most `size`, and so many as a message can carry; none at the end."""
+
+    def remove(self, org: str, upload: Upload, lines: Sequence[int], deadline: Deadline) -> None:
+        """Forget rows."""
+
+    def cut(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
+        """Forget all rows behind a line; with 0 all of them."""
+
+
+class ListRowRepository(Protocol):
+    """The rows of lists that are being written; what is published of them is for CustomAudienceRepository to say."""
+
+    def add(self, org: str, rows_id: str, rows: Sequence[ListedRow], deadline: Deadline) -> Collection[str]:
+        """Put contacts on, each once among the rows; answers with the sk of those that another line had put there."""
+
+    def known(self, org: str, rows_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
+        """Those of these sk that are on."""
+
+    def take_off(self, org: str, rows_id: str, keys: Sequence[str], deadline: Deadline) -> None:
+        """Take the contacts of these sk off."""
+
+    def cut(self, org: str, rows_id: str, after: int, deadline: Deadline) -> None:
+        """Take off whom lines behind this one have put on; with 0 everybody."""
+
+    def count(self, org: str, rows_id: str, deadline: Deadline) -> int:
+        """How many are on."""
+
+    def copy(self, org: str, source: str, into: str, deadline: Deadline, *, without: str = "") -> None:
+        """Put all of one list on another, but for those of a third, inside the database."""
+
+
+class IdentifierRepository(Protocol):
+    """An index of the org's records by the keys that domain/identifiers/keys.py makes of them."""
+
+    def update(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> None:
+        """Bring the index up to date with the records in use, by one rule, whatever has become of them."""
+
+    def find(self, org: str, keys: Collection[bytes], deadline: Deadline) -> Mapping[bytes, Sequence[Contact]]:
+        """Who has these keys, as of the last update."""
+
+    def find_ids(
+        self, org: str, datatype: str, ids: Collection[str], deadline: Deadline
+    ) -> Mapping[str, Sequence[Contact]]:
+        """The records in use that have these ids."""

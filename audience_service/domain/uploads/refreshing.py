@@ -1,0 +1,105 @@
+"""Matching the rows again that have matched nobody."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from audience_service.domain.caller import Call
+from audience_service.domain.custom.audience import CustomAudience
+from audience_service.domain.uploads.columns import Layout, resumed_layout
+from audience_service.domain.uploads.intake import Storage
+from audience_service.domain.uploads.matching import Matcher, uploadable_fields
+from audience_service.domain.uploads.ports import Contact, IdentifierRepository, ListedRow
+from audience_service.domain.uploads.publishing import Publisher
+from audience_service.domain.uploads.rows import Row
+from audience_service.domain.uploads.upload import Mode, Tally, Upload
+
+_AT_ONCE = 5_000
+
+
+@dataclass(slots=True)
+class _Found:
+    """What has been found of one upload: the lines of its rows, 8 bytes each, and what to add to its counts."""
+
+    upload: Upload
+    lines: "array[int]" = field(default_factory=lambda: array("q"))
+    tally: Tally = field(default_factory=Tally)
+
+
+class UploadRefresh:
+    """Refreshes file uploads and customer matches.
+
+    Uploads are gone through in the order in which they were published: whom a row of one puts on, a row of a later one
+    that removes takes off again. Whom uploads have put on before stays on.
+    """
+
+    def __init__(self, storage: Storage, identifiers: IdentifierRepository, publisher: Publisher) -> None:
+        self._storage = storage
+        self._identifiers = identifiers
+        self._publisher = publisher
+
+    def refresh(self, call: Call, audience: CustomAudience) -> CustomAudience:
+        """The audience with those found who were not there before; as it was, where there are none.
+
+        Raises StaleVersion, OutOfTime, AudienceNotFound.
+        """
+        uploads = self._storage.uploads.with_unmatched(call.org, audience.id, call.deadline)
+        if not uploads:
+            return audience
+        rows_id = self._publisher.reserved(call, audience)
+        matcher = Matcher(self._identifiers, audience)
+        found = [self._find(call, audience, matcher, upload, rows_id) for upload in uploads]
+        if not any(one.lines for one in found):
+            return audience
+        refreshed = self._publisher.put_on(call, audience, rows_id)
+        for one in found:
+            for start in range(0, len(one.lines), _AT_ONCE):
+                lines = one.lines[start : start + _AT_ONCE].tolist()
+                self._storage.unmatched.remove(call.org, one.upload, lines, call.deadline)
+            tally = replace(one.upload.tally.plus(one.tally), unmatched=one.upload.tally.unmatched - len(one.lines))
+            self._storage.uploads.correct(call.org, replace(one.upload, tally=tally), call.deadline)
+        return refreshed
+
+    def _find(self, call: Call, audience: CustomAudience, matcher: Matcher, upload: Upload, rows_id: str) -> _Found:
+        """Go through the rows of one upload, and put those found on the list of this refresh, or take them off it."""
+        layout = resumed_layout(upload.header, uploadable_fields(audience), upload.position)
+        matcher.prepare(call, layout, None)
+        found = _Found(upload)
+        for rows in self._rows(call, matcher, upload, layout):
+            told = [(row, contacts) for row, contacts in zip(rows, matcher.match(call, rows), strict=True) if contacts]
+            found.lines.extend(row.line for row, _ in told)
+            lines: dict[Contact, int] = {}
+            for row, contacts in told:
+                for contact in contacts:
+                    lines.setdefault(contact, row.line)
+            keys = [contact.sk for contact in lines]
+            if upload.header.mode == Mode.REMOVE:
+                self._storage.lists.take_off(call.org, rows_id, keys, call.deadline)
+                before: set[str] = set()
+            else:
+                before = set(self._storage.lists.known(call.org, audience.rows_id, keys, call.deadline))
+                listed = [ListedRow(contact, line) for contact, line in lines.items()]
+                before |= set(self._storage.lists.add(call.org, rows_id, listed, call.deadline))
+            found.tally = found.tally.plus(_counted(told, lines, before))
+        return found
+
+    def _rows(self, call: Call, matcher: Matcher, upload: Upload, layout: Layout) -> Iterator[list[Row]]:
+        """An upload's unmatched rows, a batch at a time."""
+        reader = matcher.reader(layout, upload.header.default_region)
+        after, held = 0, list[Row]()
+        while page := self._storage.unmatched.page(call.org, upload, after, _AT_ONCE, call.deadline):
+            read = (reader.read(row.cells, row.line) for row in page)
+            held += [row for row in read if isinstance(row, Row)]
+            after = page[-1].line
+            if len(held) >= _AT_ONCE:
+                yield held
+                held = []
+        yield held
+
+
+def _counted(told: Sequence[tuple[Row, Sequence[Contact]]], lines: dict[Contact, int], before: set[str]) -> Tally:
+    matched = sum(
+        any(lines[contact] == row.line and contact.sk not in before for contact in contacts) for row, contacts in told
+    )
+    contacts = sum(contact.sk not in before for contact in lines)
+    return Tally(matched=matched, duplicate=len(told) - matched, contacts=contacts)

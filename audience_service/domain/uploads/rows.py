@@ -1,0 +1,99 @@
+"""From the cells of a row to what it may be matched by, or to why it is rejected."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from audience_service.domain.identifiers.home import Home
+from audience_service.domain.identifiers.keys import DIGEST_DIGITS, KeyRule
+from audience_service.domain.uploads.columns import Layout
+from audience_service.domain.uploads.lines import MAX_CELL_BYTES
+from audience_service.domain.uploads.upload import Rejection
+
+REASONS: Mapping[str, str] = {
+    "ragged_row": "has another number of cells than the first row",
+    "cell_too_large": f"holds a cell of more than {MAX_CELL_BYTES:,} bytes",
+    "control_character": "holds a control character; tabs and line ends may stand in cells that nothing is matched by",
+    "invalid_email": "is no email address",
+    "invalid_phone": "is no phone number; write it with + and its country code, or send a default_region",
+    "invalid_hash": f"is no SHA-256 in {DIGEST_DIGITS} hexadecimal digits",
+    "no_identifier": "has nothing in the columns that rows are matched by",
+}
+"""Why rows are rejected, and what is wrong with them then."""
+
+_SPACES = frozenset("\t\r\n")
+_ASCII_CONTROLS = frozenset(map(chr, (*range(32), 127))) - _SPACES
+_HEXADECIMAL = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that was accepted: what it may be matched by, in order: a contact's id as text, or a key."""
+
+    line: int
+    cells: Sequence[str]
+    candidates: Sequence[str | bytes]
+
+
+class RowReader:
+    """Reads the rows of one file; `rules` are what its columns are matched by, the id aside."""
+
+    def __init__(self, layout: Layout, rules: Mapping[str, KeyRule], datatype: str, default_region: str) -> None:
+        self._layout = layout
+        self._rules = rules
+        self._datatype = datatype
+        self._home = Home(None, default_region or None)
+
+    def read(self, cells: Sequence[str], line: int) -> Row | Rejection:
+        """A row, whatever it holds.
+
+        It is accepted by whatever identifies it: an invalid email beside a valid phone number does no harm. One without
+        any is rejected for the first that is invalid.
+        """
+        if len(cells) != self._layout.width:
+            return Rejection(line, "", "ragged_row")
+        for index, cell in enumerate(cells):
+            if not cell.isprintable() and _has_control(cell):
+                return Rejection(line, self._layout.name_of(index), "control_character")
+            if len(cell) * 4 > MAX_CELL_BYTES and len(cell.encode()) > MAX_CELL_BYTES:
+                return Rejection(line, self._layout.name_of(index), "cell_too_large")
+        candidates: list[str | bytes] = []
+        wrong: Rejection | None = None
+        for field, index in self._layout.places:
+            cell = cells[index].strip()
+            if not cell:
+                continue
+            found = self._candidate(field, cell)
+            if found:
+                candidates.append(found)
+            elif wrong is None:
+                wrong = Rejection(line, self._layout.name_of(index), _reason(field, cell))
+        if candidates:
+            return Row(line, cells, candidates)
+        return wrong or Rejection(line, "", "no_identifier")
+
+    def _candidate(self, field: str, cell: str) -> str | bytes | None:
+        if field == "id":
+            return cell if cell.isprintable() or not _has_any_control(cell) else None
+        rule = self._rules[field]
+        if field.endswith("_sha256"):
+            digits = cell.lower()
+            is_hash = len(digits) == DIGEST_DIGITS and _HEXADECIMAL.issuperset(digits)
+            return rule.key(self._datatype, bytes.fromhex(digits)) if is_hash else None
+        value = rule.normalise(cell, self._home)
+        return rule.key_of(self._datatype, value) if value else None
+
+
+def _reason(field: str, cell: str) -> str:
+    if _has_any_control(cell):
+        return "control_character"
+    return f"invalid_{'hash' if field.endswith('_sha256') else field}"
+
+
+def _has_any_control(cell: str) -> bool:
+    return any(unicodedata.category(letter) == "Cc" for letter in cell)
+
+
+def _has_control(cell: str) -> bool:
+    """Whether a cell holds a control character that is neither a tab nor a line end, of Unicode's C0 or C1."""
+    return not _ASCII_CONTROLS.isdisjoint(cell) or any("\x80" <= letter < "\xa0" for letter in cell)

@@ -1,0 +1,143 @@
+"""How far the uploads of an org have come, and what is left of those that nobody went on with."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.custom.errors import UploadNotFound, UploadTakenOver
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.uploads.upload import Upload, UploadState
+from audience_service.mongo.collections import UPLOADS
+from audience_service.mongo.failures import limited
+from audience_service.mongo.scope import scoped
+from audience_service.mongo.unmatched import MongoUnmatched
+from audience_service.mongo.upload_documents import Record, new_upload, read_upload, upload_sk, written
+
+_SECONDS = 30.0
+_DROP_SECONDS = 600.0
+_AT_ONCE = 100
+
+
+class MongoUploads:
+    """The UploadRepository on MongoDB; domain/uploads/ports.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection = database[UPLOADS]
+
+    def begin(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
+        """Insert, and read where it is there."""
+        try:
+            with limited(self._database, deadline):
+                self._collection.insert_one(new_upload(org, upload))
+        except DuplicateKeyError:
+            return self.get(org, upload.header.audience_id, upload.header.upload_id, deadline)
+        return upload
+
+    def get(self, org: str, audience_id: str, upload_id: str, deadline: Deadline) -> Upload:
+        """By key."""
+        with limited(self._database, deadline):
+            record = self._collection.find_one(scoped(org, {"_id": upload_sk(org, audience_id, upload_id)}))
+        if record is None:
+            raise UploadNotFound.of(upload_id)
+        return read_upload(record)
+
+    def take(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
+        """One update."""
+        with limited(self._database, deadline):
+            record = self._collection.find_one_and_update(
+                scoped(org, self._open(org, upload)), {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
+            )
+        if record is None:
+            raise _taken(upload)
+        return read_upload(record)
+
+    def save(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """Compare-and-set on the epoch."""
+        changes: Document = {"$set": written(upload)}
+        if upload.state is not UploadState.OPEN:
+            changes["$unset"] = {"open_until": ""}
+        same = {**self._open(org, upload), "epoch": upload.epoch}
+        with limited(self._database, deadline):
+            if not self._collection.update_one(scoped(org, same), changes).matched_count:
+                raise _taken(upload)
+
+    def correct(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """The tally alone."""
+        self._set(org, upload, {"tally": written(upload)["tally"]}, deadline)
+
+    def supersede(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """A mark."""
+        self._set(org, upload, {"superseded": True}, deadline)
+
+    def with_unmatched(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
+        """Among the audience's, by the beginning of their key."""
+        match = {
+            **_of_audience(org, audience_id),
+            "state": UploadState.PUBLISHED.value,
+            "tally.unmatched": {"$gt": 0},
+            "superseded": {"$ne": True},
+        }
+        with limited(self._database, deadline):
+            records = self._collection.find(scoped(org, match), sort=[("publish_time", 1), ("rows", 1)])
+            return [read_upload(record) for record in records]
+
+    def drop(self, org: str, audience_id: str, deadline: Deadline) -> None:
+        """Delete all uploads of an audience."""
+        with limited(self._database, deadline):
+            self._collection.delete_many(scoped(org, _of_audience(org, audience_id)))
+
+    def _open(self, org: str, upload: Upload) -> Document:
+        return {"_id": _key(org, upload), "state": UploadState.OPEN.value}
+
+    def _set(self, org: str, upload: Upload, changes: Document, deadline: Deadline) -> None:
+        with limited(self._database, deadline):
+            self._collection.update_one(scoped(org, {"_id": _key(org, upload)}), {"$set": changes})
+
+
+class UploadSweeper:
+    """Clears away, for all orgs, what is left of uploads; any process may, several at once as well."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection = database[UPLOADS]
+        self._uploads = MongoUploads(database)
+        self._unmatched = MongoUnmatched(database)
+
+    def sweep(self, moment: datetime) -> None:
+        """Fail the uploads that have been open for too long, and delete their rows. Raises StoreUnavailable, OutOfTime.
+
+        The contacts that they had found are swept as any list that is not published.
+        """
+        with limited(self._database, Deadline.after(_SECONDS)):
+            records: list[Record] = list(self._collection.find({"open_until": {"$lt": moment}}, limit=_AT_ONCE))
+        for record in records:
+            org = record["sk"].partition("/")[0]
+            self._unmatched.cut(org, read_upload(record), 0, Deadline.after(_DROP_SECONDS))
+            failure = {"why": "it was left open", "problem": "abandoned", "line": 0}
+            gone = {"$set": {"state": UploadState.FAILED.value, "failure": failure}, "$unset": {"open_until": ""}}
+            with limited(self._database, Deadline.after(_SECONDS)):
+                self._collection.update_one({"_id": record["_id"], "state": UploadState.OPEN.value}, gone)
+
+    def drop_belongings(self, org: str, audience_id: str, deadline: Deadline) -> None:
+        """Delete what was uploaded for an audience that was deleted."""
+        self._unmatched.drop(org, audience_id, deadline)
+        self._uploads.drop(org, audience_id, deadline)
+
+
+def _key(org: str, upload: Upload) -> str:
+    return upload_sk(org, upload.header.audience_id, upload.header.upload_id)
+
+
+def _of_audience(org: str, audience_id: str) -> Document:
+    prefix = upload_sk(org, audience_id, "")
+    return {"_id": {"$gte": prefix, "$lt": f"{prefix[:-1]}0"}}
+
+
+def _taken(upload: Upload) -> UploadTakenOver:
+    return UploadTakenOver("another stream has gone on with the upload", metadata={"id": upload.header.upload_id[:100]})

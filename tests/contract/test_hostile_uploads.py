@@ -1,0 +1,56 @@
+"""Files as they should not be (tests/data/uploads.json): each ends in counts and rejections, or fails whole."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client import Client, Refusal
+from tests.uploads import Uploader, header, messages
+
+CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "data" / "uploads.json").read_text())
+PEOPLE = {"ann": {"email": "ann@example.com", "phone": "+18005550100"}, "bob": {"email": "bob@example.com"}}
+
+
+def file_of(case: dict[str, Any]) -> bytes:
+    text, count = case.get("times", ["", 0])
+    whole = case["file"] + text * count + case.get("after", "")
+    return bytes(whole.encode(case.get("encoding", "utf-8")) + bytes.fromhex(case.get("hex", "")))
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["rule"] for case in CASES])
+def test_a_file_is_counted_row_by_row_or_refused_whole(
+    client: Client,
+    insert: Callable[..., list[str]],
+    refused: Callable[..., Refusal],
+    case: dict[str, Any],
+) -> None:
+    insert([{"id": name, "data": data} for name, data in PEOPLE.items()])
+    made, uploader, data = client.custom(name="list"), Uploader(client), file_of(case)
+    big = 1024 * 1024
+    if "problem" not in case:
+        upload = uploader.send(messages(header(made.id), data, size=big))
+        rejected = [[each.line, each.column, each.reason] for each in upload.rejections]
+        assert (upload.state, upload.matched, rejected) == (
+            "published",
+            case.get("matched", 0),
+            case.get("rejected", []),
+        )
+        assert upload.rows == upload.accepted + len(rejected)
+        assert sum(upload.rejected.values()) == len(rejected)
+        assert len(client.members(audienceId=made.id)) == upload.matched
+        assert all(each.description for each in upload.rejections)
+        return
+    for _ in range(2):  # it has failed for good
+        refusal = refused(lambda: uploader.send(messages(header(made.id), data, size=big)))
+        assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "INVALID_FILE")
+        assert dict(refusal.info.metadata) == {"line": str(case["line"]), "problem": case["problem"]}
+        assert case.get("says", "") in refusal.message
+        assert "@" not in refusal.message, "nothing that stands in the file is told"
+    upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
+    assert (upload.state, bool(upload.failure)) == ("failed", True)
+    assert client.members(audienceId=made.id) == []
+    assert client.call("GetCustomAudience", {"id": made.id}).version == 0
+    assert list(client.call("StreamUnmatchedRows", {"audienceId": made.id}))[-1].total == 0

@@ -1,0 +1,325 @@
+"""Streams of uploads: broken anywhere, gone on with, overtaken; nothing is lost, doubled or half published."""
+
+import queue
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
+from tests.client import Client, Refusal
+from tests.conftest import Service
+from tests.uploads import Uploader, chunk, end, header, messages
+from tests.waiting import eventually
+
+Insert = Callable[..., list[str]]
+ROWS = 40
+
+
+@pytest.fixture
+def uploader(client: Client) -> Uploader:
+    return Uploader(client)
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored of a file grows by a few rows at a time."""
+    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 3)
+
+
+def told(upload: pb.Upload) -> tuple[Any, ...]:
+    """What became of a file, however it was sent."""
+    rejections = [(each.line, each.column, each.reason) for each in upload.rejections]
+    counts = (upload.rows, upload.accepted, upload.matched, upload.duplicate, upload.unmatched, upload.contacts)
+    return (upload.state, upload.failure, upload.next_offset, *counts, dict(upload.rejected), rejections)
+
+
+def send_broken(uploader: Uploader, client: Client, audience_id: str, data: bytes, cuts: list[int], size: int) -> Any:
+    """A file whose streams end at some places; the last one goes on to the end."""
+    start = 0
+    for cut in cuts:
+        head = [header(audience_id), *_chunks(data, start, cut, size)]
+        with pytest.raises(grpc.RpcError) as caught:
+            uploader.send(iter(head))
+        refusal = Refusal(caught.value)
+        if refusal.info.reason == "INVALID_FILE":
+            return client.call("GetUpload", {"audienceId": audience_id, "uploadId": "first"})
+        assert refusal.info.reason == "UPLOAD_INCOMPLETE"
+        start = int(refusal.info.metadata["next_offset"])
+        assert client.call("GetUpload", {"audienceId": audience_id, "uploadId": "first"}).next_offset == start
+    try:
+        return uploader.send(messages(header(audience_id), data, start, size))
+    except grpc.RpcError as error:
+        assert Refusal(error).info.reason == "INVALID_FILE"
+        return client.call("GetUpload", {"audienceId": audience_id, "uploadId": "first"})
+
+
+def _chunks(data: bytes, start: int, stop: int, size: int) -> list[pb.UploadMembersRequest]:
+    return [chunk(at, data[at : min(at + size, stop)]) for at in range(start, stop, size)]
+
+
+CELLS = st.one_of(
+    st.sampled_from([f"p{n}@example.com" for n in range(8)] + ["nobody@example.com", "none", ""]),
+    st.text(alphabet='é€",;\r\n\t\x00=@a ', max_size=6),
+)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> bytes:
+    """CSV files, most of them well formed."""
+    rows = draw(st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=ROWS))
+    ends = draw(st.sampled_from(["\n", "\r\n"]))
+    lines = [",".join(f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in row) for row in rows]
+    data = ("email,note" + ends + "".join(line + ends for line in lines)).encode()
+    if draw(st.integers(0, 4)) == 0:
+        at = draw(st.integers(0, len(data)))
+        data = data[:at] + draw(st.sampled_from([b'"', b"\xff", b"\r", b"\xc3", b",", b"\n"])) + data[at:]
+    return data
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files(), st.integers(1, 400), st.lists(st.floats(0, 1), max_size=3))
+def test_a_file_that_is_cut_and_broken_anywhere_comes_to_the_same_as_in_one_piece(
+    service: Service,
+    client: Client,
+    uploader: Uploader,
+    small_batches: None,
+    data: bytes,
+    size: int,
+    breaks: list[float],
+) -> None:
+    org = client.metadata[1][1]
+    if not service.store.database["contact"].find_one({"sk": {"$regex": f"^{org}/"}}):
+        service.insert(org, [{"id": f"p{n}", "data": {"email": f"P{n}@example.com"}} for n in range(8)])
+    whole, broken = (client.custom(name=uuid.uuid4().hex) for _ in range(2))
+    expected = send_broken(uploader, client, whole.id, data, [], 1024 * 1024)
+    got = send_broken(uploader, client, broken.id, data, sorted(int(part * len(data)) for part in breaks), size)
+    if expected.state == "published":
+        assert told(got) == told(expected)
+    else:  # a failed one says where, and what it had counted depends on nothing but its batches
+        assert (got.state, got.failure) == (expected.state, expected.failure)
+    assert client.members(audienceId=broken.id) == client.members(audienceId=whole.id)
+    left = [unmatched(client, each.id) for each in (whole, broken)]
+    assert left[0] == left[1]
+
+
+def unmatched(client: Client, audience_id: str, **request: Any) -> list[tuple[int, list[str]]]:
+    """The lines and cells of all unmatched rows; the total must agree."""
+    batches = list(client.call("StreamUnmatchedRows", {"audienceId": audience_id, **request}))
+    rows = [(row.line, list(row.cells)) for batch in batches for row in batch.rows]
+    assert [batch.total for batch in batches if batch.HasField("total")] == [len(rows)] or "cursor" in request
+    return rows
+
+
+def emails(*names: str) -> bytes:
+    return "".join(["email\n", *(f"{name}@example.com\n" for name in names)]).encode()
+
+
+def test_a_chunk_that_does_not_follow_is_refused_with_where_the_upload_goes_on(
+    client: Client, uploader: Uploader, small_batches: None, refused: Callable[..., Refusal]
+) -> None:
+    made, data = client.custom(name="list"), emails(*"abcdefg")
+    stored = len(emails(*"abcdef"))
+    sent = [header(made.id), chunk(0, data[:-1]), chunk(len(data), b"x")]
+    for code, reason, wrong in (
+        ("OUT_OF_RANGE", "OFFSET_MISMATCH", chunk(len(data) + 1, b"x")),
+        ("DATA_LOSS", "CHECKSUM_MISMATCH", pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=stored, data=b"x"))),
+        ("OUT_OF_RANGE", "UPLOAD_INCOMPLETE", end(data + b"x")),
+    ):
+        refusal = refused(lambda sent=sent: uploader.send(iter(sent)))
+        assert refusal.info.metadata["next_offset"] == str(stored)
+        sent = [header(made.id), wrong]
+        refusal = refused(lambda sent=sent: uploader.send(iter(sent)))
+        assert (refusal.code.name, refusal.info.reason) == (code, reason)
+        assert refusal.info.metadata["next_offset"] == str(stored)
+    assert uploader.send(messages(header(made.id), data, stored)).unmatched == 7
+
+
+def test_a_file_that_is_another_than_its_checksum_says_begins_anew(
+    client: Client, insert: Insert, uploader: Uploader, small_batches: None, refused: Callable[..., Refusal]
+) -> None:
+    insert([{"data": {"email": f"{name}@example.com"}} for name in "abcdxyz"])
+    made, wrong, right = client.custom(name="list"), emails(*"abcd"), emails(*"wxyz")
+    crossed = [header(made.id), chunk(0, wrong), end(right)]
+    refusal = refused(lambda: uploader.send(iter(crossed)))
+    assert (refusal.info.reason, refusal.info.metadata["next_offset"]) == ("CHECKSUM_MISMATCH", "0")
+    assert client.members(audienceId=made.id) == []
+    upload = uploader.upload(made.id, right)
+    assert (upload.matched, upload.unmatched, upload.contact_count) == (3, 1, 3)
+    assert len(client.members(audienceId=made.id)) == 3
+
+
+@pytest.mark.parametrize(
+    ("sent", "place"),
+    [
+        ([], "header"),
+        ([end(b"")], "header"),
+        ([None, pb.UploadMembersRequest()], "part"),
+        ([None, None], "header"),
+        ([None, chunk(0, b"x" * (1024 * 1024 + 1))], "chunk.data"),
+    ],
+)
+def test_messages_that_are_out_of_place_are_refused(
+    client: Client, uploader: Uploader, refused: Callable[..., Refusal], sent: list[Any], place: str
+) -> None:
+    made = client.custom(name="list")
+    parts = [header(made.id) if part is None else part for part in sent]
+    refusal = refused(lambda: uploader.send(iter(parts)))
+    assert (refusal.code.name, refusal.fields) == ("INVALID_ARGUMENT", [place])
+
+
+def test_bytes_that_are_no_message_are_an_invalid_argument_in_the_midst_too(
+    service: Service, client: Client, refused: Callable[..., Refusal]
+) -> None:
+    made = client.custom(name="list")
+    call: Any = service.channel.stream_unary("/audience.v1.CustomAudienceService/UploadMembers")
+    raw = [header(made.id).SerializeToString(), b"\xff\xff\xff"]
+    refusal = refused(lambda: call(iter(raw), metadata=client.metadata))
+    assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
+
+
+class Slow:
+    """Messages that are sent as they are put in."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue()
+
+    def put(self, *parts: Any) -> None:
+        for part in parts:
+            self._queue.put(part)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._queue.get, None)
+
+
+def test_the_stream_that_began_last_writes_and_the_one_before_is_told(
+    client: Client, insert: Insert, uploader: Uploader, service: Service, small_batches: None
+) -> None:
+    insert([{"data": {"email": f"{name}@example.com"}} for name in "abcdefgh"])
+    made, data, slow = client.custom(name="list"), emails(*"abcdefgh"), Slow()
+    slow.put(header(made.id), chunk(0, data[:70]))
+    first = uploader.begin(iter(slow))
+
+    def state() -> Any:
+        return client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
+
+    uploads = service.store.database["audience_upload"]
+    eventually(lambda: bool(uploads.count_documents({"audience": made.id, "position.offset": {"$gt": 0}})))
+    slow_start = state().next_offset
+    upload = uploader.send(messages(header(made.id), data, slow_start))
+    assert (upload.state, upload.matched, upload.contact_count) == ("published", 8, 8)
+    slow.put(chunk(70, data[70:]), end(data), None)
+    refusal = Refusal(first.exception(timeout=20))
+    assert (refusal.code.name, refusal.info.reason) == ("ABORTED", "UPLOAD_TAKEN_OVER")
+    assert (state(), len(client.members(audienceId=made.id))) == (upload, 8)
+
+
+def test_a_stream_whose_client_goes_away_gives_its_slot_back_and_can_be_gone_on_with(
+    client: Client, uploader: Uploader, service: Service
+) -> None:
+    made, data, slow = client.custom(name="list"), emails(*"abc"), Slow()
+    slots = service.app.server.slots
+    before = slots.open
+    slow.put(header(made.id), chunk(0, data[:9]))
+    call = uploader.begin(iter(slow))
+    eventually(lambda: slots.open == before + 1)
+    call.cancel()
+    slow.put(None)
+    eventually(lambda: slots.open == before)
+    assert uploader.upload(made.id, data).unmatched == 3
+
+
+def test_rows_that_match_nobody_come_back_as_they_were_but_for_formulas(client: Client, uploader: Uploader) -> None:
+    made = client.custom(name="list")
+    cells = ["=1+1", "+14155550100", "-5", "@x", "\tx", "＝1", "plain", "a=b", ""]
+    lines = "".join(f'no{n}@example.com,"{cell}"\n' for n, cell in enumerate(cells))
+    uploader.upload(made.id, "email,note\n" + lines)
+    raw = [(n + 2, [f"no{n}@example.com", cell]) for n, cell in enumerate(cells)]
+    assert unmatched(client, made.id, raw=True) == raw
+    shown = ["'=1+1", "'+14155550100", "'-5", "'@x", "'\tx", "'＝1", "plain", "a=b", ""]
+    assert [row[1] for _, row in unmatched(client, made.id)] == shown
+    [batch, last] = client.call("StreamUnmatchedRows", {"audienceId": made.id})
+    assert (batch.upload_id, list(batch.columns), last.total) == ("first", ["email", "note"], len(cells))
+
+
+def test_unmatched_rows_resume_behind_any_cursor(
+    client: Client, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audience_service.domain.uploads.uploads._UNMATCHED_AT_ONCE", 2)
+    made = client.custom(name="list")
+    for name in ("one", "two"):
+        uploader.upload(made.id, emails(*"abcde"), uploadId=name)
+    batches = list(client.call("StreamUnmatchedRows", {"audienceId": made.id}))
+    rows = [(batch.upload_id, row.line) for batch in batches for row in batch.rows]
+    assert rows == [(name, line) for name in ("one", "two") for line in range(2, 7)]
+    for index, batch in enumerate(batches):
+        rest = list(client.call("StreamUnmatchedRows", {"audienceId": made.id, "cursor": batch.cursor}))
+        assert rest[-1].total == 10
+        assert [(b.upload_id, r.line) for b in [*batches[: index + 1], *rest] for r in b.rows] == rows
+
+
+def test_a_refresh_puts_on_whom_rows_find_that_matched_nobody_before(
+    client: Client, insert: Insert, uploader: Uploader
+) -> None:
+    insert([{"id": "ann", "data": {"email": "ann@example.com"}}])
+    made = client.custom(name="list")
+    uploader.upload(made.id, emails("ann", "new", "late"))
+    before = client.call("RefreshCustomAudience", {"id": made.id})
+    assert (before.version, before.contact_count) == (1, 1)
+    insert([{"id": "new", "data": {"email": "NEW@example.com"}}])
+    after = client.call("RefreshCustomAudience", {"id": made.id})
+    assert (after.version, after.contact_count) == (2, 2)
+    assert client.members(audienceId=made.id) == ["contact-ann", "contact-new"]
+    upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
+    assert (upload.matched, upload.unmatched, upload.contacts) == (2, 1, 2)
+    assert unmatched(client, made.id) == [(4, ["late@example.com"])]
+
+
+def test_a_refresh_goes_through_uploads_in_their_order_and_not_behind_a_new_list(
+    client: Client, insert: Insert, uploader: Uploader
+) -> None:
+    made = client.custom(name="list")
+    uploader.upload(made.id, emails("old"), uploadId="0")
+    uploader.upload(made.id, emails("kept"), uploadId="1", mode="replace")
+    uploader.upload(made.id, emails("taken", "kept"), uploadId="2")
+    uploader.upload(made.id, emails("taken"), uploadId="3", mode="remove")
+    insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "kept", "taken")])
+    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    assert client.members(audienceId=made.id) == ["contact-kept"]
+    assert unmatched(client, made.id) == []
+
+
+def test_an_end_that_was_published_and_not_answered_is_published_once(
+    client: Client, insert: Insert, uploader: Uploader, service: Service
+) -> None:
+    insert([{"data": {"email": f"{name}@example.com"}} for name in "ab"])
+    made, data = client.custom(name="list"), emails(*"ab")
+    first = uploader.upload(made.id, data)
+    # As the server leaves it that dies between the two writes.
+    uploads = service.store.database["audience_upload"]
+    uploads.update_one({"audience": made.id}, {"$set": {"state": "open", "publish_time": None, "contact_count": 0}})
+    again = uploader.send(messages(header(made.id), data, len(data)))
+    assert again == first
+    assert client.call("GetCustomAudience", {"id": made.id}).version == 1
+
+
+def test_an_upload_that_is_left_open_for_a_week_has_failed_and_is_cleared_away(
+    client: Client, uploader: Uploader, service: Service, small_batches: None, refused: Callable[..., Refusal]
+) -> None:
+    made, data = client.custom(name="list"), emails(*"abcd")
+    refused(lambda: uploader.send(iter([header(made.id), chunk(0, data)])))
+    rows, uploads = (service.store.database[name] for name in ("audience_upload_row", "audience_upload"))
+    kept = {"sk": {"$regex": f"/audience_upload_row/{made.id}"}}
+    assert rows.count_documents(kept) == 3
+    [stored] = uploads.find({"audience": made.id})
+    service.store.upload_sweeper.sweep(stored["open_until"])
+    assert rows.count_documents(kept) == 3
+    service.store.upload_sweeper.sweep(stored["open_until"] + timedelta(seconds=1))
+    assert rows.count_documents(kept) == 0
+    refusal = refused(lambda: uploader.upload(made.id, data))
+    assert refusal.info.metadata["problem"] == "abandoned"

@@ -1,0 +1,99 @@
+"""`audience-service upload`, as a user runs it."""
+
+import csv
+import json
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client import Client
+from tests.conftest import KEY, Service
+from tests.test_cli import run
+from tests.test_outage import Proxy
+
+FILE = "E-Mail;note\n" + "".join(f"Person{n}@Example.com;{n}\n" for n in range(5)) + "nobody@example.com;=1+1\nnone;\n"
+
+
+@pytest.fixture
+def asked(service: Service, org: str) -> Any:
+    """Run the command about the test's org; it finds the server and the key in its settings."""
+    settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{service.app.port}", "AUDIENCE_JWT_KEY": KEY, "COLUMNS": "100"}
+    return lambda *arguments, **more: run("upload", *arguments, "--org", org, **{**settings, **more})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "people.csv"
+    path.write_text(FILE)
+    return path
+
+
+def test_upload_publishes_a_file_tells_its_counts_and_writes_who_was_not_found(
+    asked: Any, client: Client, insert: Callable[..., list[str]], file: Path, tmp_path: Path
+) -> None:
+    insert([{"data": {"email": f"person{n}@example.com"}} for n in range(5)])
+    made, left = client.custom(name="list").id, tmp_path / "left.csv"
+    command = [str(file), "--audience", made, "--mode", "append", "--delimiter", ";", "--column", "email=e-mail"]
+    done = asked(*command, "--unmatched", str(left))
+    assert done.returncode == 0, done.stderr
+    assert "published: 5 contacts are on the list" in done.stdout
+    assert "7 rows: 5 matched, 0 duplicate, 1 unmatched, 1 rejected" in done.stdout
+    assert "line 8, column E-Mail: is no email address" in done.stdout
+    assert "none" not in done.stdout
+    assert list(csv.reader(left.read_text().splitlines())) == [["E-Mail", "note"], ["nobody@example.com", "'=1+1"]]
+    again = asked(*command, "--json")
+    assert (again.returncode, json.loads(again.stdout)["matched"]) == (0, 5)
+    assert client.call("GetCustomAudience", {"id": made}).version == 1
+
+
+def test_upload_ends_with_1_and_says_why_where_nothing_is_published(asked: Any, client: Client, tmp_path: Path) -> None:
+    made, path = client.custom(name="list").id, tmp_path / "bad.csv"
+    path.write_bytes(b'email\n"x\n')
+    for command, said in (
+        ([str(path), "--audience", made, "--mode", "append"], "INVALID_FILE: "),
+        ([str(path), "--audience", "custom-none", "--mode", "append"], "AUDIENCE_NOT_FOUND: "),
+        ([str(path), "--audience", made, "--mode", "append", "--column", "email"], "--column email"),
+    ):
+        done = asked(*command)
+        assert (done.returncode > 0, said in done.stderr, "Traceback" in done.stderr) == (True, True, False), (
+            done.stderr
+        )
+
+
+def test_upload_goes_on_by_itself_when_the_way_breaks(real_service: Service, tmp_path: Path) -> None:
+    org, count = "cliupload", 40_000
+    real_service.insert(org, [{"data": {"email": f"person{n}@example.com"}} for n in range(count)])
+    path = tmp_path / "people.csv"
+    path.write_text("email\n" + "".join(f"person{n}@example.com\n" for n in range(count)))
+    client = real_service.client(org)
+    made = client.custom(name="list").id
+    way = Breaking("127.0.0.1", real_service.app.port, 400_000)
+    settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{way.port}", "AUDIENCE_JWT_KEY": KEY}
+    done = run("upload", str(path), "--audience", made, "--mode", "append", "--org", org, "--json", **settings)
+    way.cut()
+    assert done.returncode == 0, done.stderr
+    assert "UNAVAILABLE; going on in 0.5 s" in done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["matched"], answer["duplicate"], answer["contactCount"]) == (count, 0, count)
+
+
+class Breaking(Proxy):
+    """A way to the server that breaks once, when so many bytes have passed."""
+
+    def __init__(self, host: str, port: int, after: int) -> None:
+        self._left = after
+        super().__init__(host, port)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                whole, self._left = self._left > 0, self._left - len(data)
+                if whole and self._left <= 0:
+                    for end in (source, sink):
+                        end.shutdown(socket.SHUT_RDWR)
+                sink.sendall(data)
+        sink.close()

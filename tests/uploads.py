@@ -1,0 +1,61 @@
+"""Uploads as a client sends them."""
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
+from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
+from tests.client import Client
+
+CHUNK = 64 * 1024
+
+
+def header(audience_id: str, **fields: Any) -> pb.UploadMembersRequest:
+    """The first message; an append called `first` unless said otherwise, fields as in JSON."""
+    message = {"audienceId": audience_id, "uploadId": "first", "mode": "append", **fields}
+    return ParseDict({"header": message}, pb.UploadMembersRequest())
+
+
+def chunk(offset: int, data: bytes) -> pb.UploadMembersRequest:
+    """A piece of a file."""
+    return pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=data, crc32=zlib.crc32(data)))
+
+
+def end(data: bytes) -> pb.UploadMembersRequest:
+    """The end of a whole file."""
+    return pb.UploadMembersRequest(end=pb.UploadEnd(size=len(data), crc32=zlib.crc32(data)))
+
+
+def messages(
+    head: pb.UploadMembersRequest, data: bytes, start: int = 0, size: int = CHUNK
+) -> Iterator[pb.UploadMembersRequest]:
+    """All messages of a file, from an offset on."""
+    yield head
+    for offset in range(start, len(data), size):
+        yield chunk(offset, data[offset : offset + size])
+    yield end(data)
+
+
+class Uploader:
+    """Uploads as one client."""
+
+    def __init__(self, client: Client) -> None:
+        self._stub = CustomAudienceServiceStub(client.channel)
+        self.metadata = client.metadata
+
+    def send(self, sent: Iterator[pb.UploadMembersRequest], timeout: float | None = 20) -> pb.Upload:
+        """What a stream of messages is answered with."""
+        answer: pb.Upload = self._stub.UploadMembers(sent, metadata=self.metadata, timeout=timeout)
+        return answer
+
+    def begin(self, sent: Iterator[pb.UploadMembersRequest]) -> Any:
+        """The same, not waited for."""
+        return self._stub.UploadMembers.future(sent, metadata=self.metadata, timeout=20)
+
+    def upload(self, audience_id: str, data: bytes | str, **fields: Any) -> pb.Upload:
+        """A whole file."""
+        raw = data.encode() if isinstance(data, str) else data
+        return self.send(messages(header(audience_id, **fields), raw))
