@@ -14,6 +14,11 @@ from audience_service.domain.baselines import Baselines
 from audience_service.domain.checks import Checks
 from audience_service.domain.clock import now
 from audience_service.domain.contact_lists import ContactLists
+from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
+from audience_service.domain.custom.audiences import CustomAsAudience, CustomAudiences
+from audience_service.domain.custom.deletion import CustomDeletion
+from audience_service.domain.custom.plans import SpecPlans
+from audience_service.domain.custom.ports import Plans, Refreshers
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
 from audience_service.domain.errors import AudienceError
@@ -48,6 +53,7 @@ from audience_service.domain.watches.workers import Workers
 from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
+from audience_service.rpc.custom_servicer import CustomAudienceServicer
 from audience_service.rpc.interceptor import Timeouts
 from audience_service.rpc.membership_servicer import MembershipServicer
 from audience_service.rpc.reach_servicer import ReachServicer
@@ -92,7 +98,8 @@ class App:
         compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
         sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
         ready = ReadySnapshots(store.snapshots, store.members)
-        audiences = Audiences(store.segments, compiler, {SNAPSHOT_PREFIX: ready.as_audience})
+        others = {SNAPSHOT_PREFIX: ready.as_audience, CUSTOM_PREFIX: CustomAsAudience(store.customs).find}
+        audiences = Audiences(store.segments, compiler, others)
         drafts = DraftReader(audiences)
         writer = SegmentWriter(store.segments, store.lists, audiences)
         references = References(audiences, writer)
@@ -121,13 +128,17 @@ class App:
             self._workers.ask,
             told,
         )
+        spec_plans = SpecPlans(audiences)
+        plans: Plans = {kind: spec_plans.plan for kind in CustomType if kind is not CustomType.LOOKALIKE}
+        refreshers: Refreshers = {}
+        customs = CustomAudiences(store.customs, store.lists, plans, refreshers, sealer)
         servicers = Servicers(
             segment=SegmentServicer(
                 Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
                 ContactLists(store.lists, audiences, writer, sealer),
                 SegmentVersions(store.versions, drafts, writer, references, sealer),
                 SegmentDeletion(store.uses, writer),
-                AudienceUses(store.segments, store.uses, audiences),
+                AudienceUses(store.segments, store.customs, store.uses, audiences),
                 Explain(repositories, catalog, audiences, compiler),
                 catalog,
             ),
@@ -150,6 +161,9 @@ class App:
                 Exports(store.members, populations, ready, sealer),
                 watching,
             ),
+            custom=CustomAudienceServicer(  # type: ignore[abstract]
+                customs, CustomDeletion(store.customs, customs, store.uses)
+            ),
         )
         self._store = store
         self._datatypes = settings.datatypes
@@ -157,7 +171,7 @@ class App:
         self._watch = threading.Event()
         self._watcher = threading.Thread(target=self._watch_store, name="health", daemon=True)
         self._sweep_seconds = settings.snapshot_lease_seconds
-        self._sweeper = threading.Thread(target=self._sweep, name="snapshot-sweeper", daemon=True)
+        self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
         self.server = RpcServer(servicers, _authenticator(settings), _options(settings))
 
     @property
@@ -196,15 +210,16 @@ class App:
             self._watch.wait(_HEALTH_SECONDS)
 
     def _sweep(self) -> None:
-        """Clear away what is left of snapshots, at once and then every so often."""
+        """Clear away what is left of snapshots and of custom audiences, at once and then every so often."""
         while True:
             try:
                 self._store.sweeper.sweep(now(), self._maker.busy_until())
+                self._store.custom_sweeper.sweep(now())
             except AudienceError:
                 pass  # the next time will do
             except Exception as error:
                 if not self._watch.is_set():
-                    _log.error("the sweep of snapshots failed", exc_info=error)
+                    _log.error("the sweep failed", exc_info=error)
             if self._watch.wait(self._sweep_seconds):
                 return
 

@@ -9,24 +9,27 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from audience_service.pb.audience.v1 import (
+    custom_audience_service_pb2,
     membership_service_pb2,
     reach_service_pb2,
     resources_pb2,
     segment_service_pb2,
 )
+from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
 
 Metadata = tuple[tuple[str, str], ...]
-_MODULES = (segment_service_pb2, reach_service_pb2, membership_service_pb2)
+_MODULES = (segment_service_pb2, reach_service_pb2, membership_service_pb2, custom_audience_service_pb2)
+_STUBS = (SegmentServiceStub, ReachServiceStub, MembershipServiceStub, CustomAudienceServiceStub)
 
 
 class Client:
     """Calls RPCs by name with requests written as JSON objects."""
 
     def __init__(self, channel: grpc.Channel, metadata: Metadata) -> None:
-        self._stubs = (SegmentServiceStub(channel), ReachServiceStub(channel), MembershipServiceStub(channel))
+        self._stubs = [stub(channel) for stub in _STUBS]
         self.metadata = metadata
 
     def call(self, rpc: str, request: dict[str, Any] | None = None, *, timeout: float | None = 20) -> Any:
@@ -40,6 +43,10 @@ class Client:
         """A new segment, from its JSON fields."""
         made: resources_pb2.Segment = self.call("CreateSegment", {"segment": segment})
         return made
+
+    def custom(self, **audience: Any) -> Any:
+        """A new custom audience, from its JSON fields; a file upload unless said otherwise."""
+        return self.call("CreateCustomAudience", {"customAudience": {"type": "file_upload", **audience}})
 
     def count(self, **population: Any) -> int:
         """The reach of a filter or an audienceId."""

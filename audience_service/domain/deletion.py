@@ -3,14 +3,14 @@
 import dataclasses
 
 from audience_service.domain.caller import Call, Deadline
-from audience_service.domain.errors import AudienceInUse, NameTaken, StaleVersion
+from audience_service.domain.errors import NameTaken, StaleVersion
 from audience_service.domain.ports import UseRepository
 from audience_service.domain.segment import Segment
 from audience_service.domain.use import Usage
 from audience_service.domain.writes import SegmentWriter
 
-_NAMED, _SHOWN_NAME = 3, 50
-"""How many users an error names, and how much of a name: it travels in a trailer, which is small."""
+NAMED_USERS = 3
+"""How many users of each kind an error names."""
 
 _FINISH_SECONDS = 10.0
 """What looking again and taking back may take: a deletion is not left half done because its caller's time is up."""
@@ -32,8 +32,8 @@ class SegmentDeletion:
         before: list[Segment] = []
 
         def mark(current: Segment) -> Segment:
-            if not force:
-                _refuse(self._usage(call, segment_id))
+            if not force and (usage := self._usage(call, segment_id)).is_any:
+                raise usage.refusal()
             before.append(current)
             return dataclasses.replace(current, state="deleted")
 
@@ -42,12 +42,12 @@ class SegmentDeletion:
             return deleted
         patient = dataclasses.replace(call, deadline=Deadline.after(_FINISH_SECONDS))
         usage = self._usage(patient, segment_id)
-        if _is_used(usage) and self._undo(patient, deleted, before[-1].state):
-            raise _in_use(usage)
+        if usage.is_any and self._undo(patient, deleted, before[-1].state):
+            raise usage.refusal()
         return deleted
 
     def _usage(self, call: Call, segment_id: str) -> Usage:
-        return self._uses.usage(call.org, segment_id, _NAMED, call.deadline)
+        return self._uses.usage(call.org, segment_id, NAMED_USERS, call.deadline)
 
     def _undo(self, call: Call, deleted: Segment, state: str) -> bool:
         """Bring the segment back; False where it has to stay deleted."""
@@ -63,25 +63,3 @@ class SegmentDeletion:
         except StaleVersion:
             return True  # somebody else has brought it back
         return True
-
-
-def _is_used(usage: Usage) -> bool:
-    return usage.use_count > 0 or usage.segment_count > 0
-
-
-def _refuse(usage: Usage) -> None:
-    if _is_used(usage):
-        raise _in_use(usage)
-
-
-def _in_use(usage: Usage) -> AudienceInUse:
-    return AudienceInUse(
-        f"the audience is in use: {usage.use_count} registered uses, {usage.segment_count} segments that refer to it; "
-        "end that, or delete with force",
-        metadata={
-            "uses": str(usage.use_count),
-            "kinds": ", ".join(dict.fromkeys(use.kind for use in usage.uses)),
-            "segments": str(usage.segment_count),
-            "segment_names": ", ".join(segment.name[:_SHOWN_NAME] for segment in usage.segments),
-        },
-    )

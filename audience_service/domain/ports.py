@@ -112,9 +112,9 @@ class UseRepository(Protocol):
         """End a use, however often it was added; answers with whether there was one."""
 
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
-        """The uses of an audience and the living dynamic segments that refer to it, up to `limit` of each named.
+        """The uses of an audience, the living dynamic segments that refer to it, and the lookalikes of it.
 
-        A segment's reference to itself does not count.
+        Up to `limit` of each are named. A segment's reference to itself does not count.
         """
 
 

@@ -4,10 +4,13 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.errors import AudienceInUse, InvalidArgument
 
 MAX_USER_ID_LENGTH = 200
 MAX_USE_DESCRIPTION_LENGTH = 200
+
+_SHOWN_NAME = 50
+"""How much of a name an error tells: it travels in a trailer, which is small."""
 
 _KIND = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -28,8 +31,8 @@ class AudienceUse:
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentName:
-    """A segment as it is referred to."""
+class AudienceName:
+    """A segment or a lookalike as it is referred to."""
 
     id: str
     name: str
@@ -37,12 +40,37 @@ class SegmentName:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What uses an audience: living segments that refer to it and registered uses; the first of each, all counted."""
+    """What uses an audience: the first of each kind, and how many there are.
 
-    segments: tuple[SegmentName, ...]
+    `segments` are living ones whose filter refers to it, `uses` are registered, `lookalikes` have it for their source.
+    """
+
+    segments: tuple[AudienceName, ...]
     segment_count: int
     uses: tuple[AudienceUse, ...]
     use_count: int
+    lookalikes: tuple[AudienceName, ...] = ()
+    lookalike_count: int = 0
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is any use."""
+        return self.use_count > 0 or self.segment_count > 0 or self.lookalike_count > 0
+
+    def refusal(self) -> AudienceInUse:
+        """The error of a deletion that the use forbids."""
+        return AudienceInUse(
+            f"the audience is in use: {self.use_count} registered uses, {self.segment_count} segments that refer to it "
+            f"and {self.lookalike_count} lookalikes of it; end that, or delete with force",
+            metadata={
+                "uses": str(self.use_count),
+                "kinds": ", ".join(dict.fromkeys(use.kind for use in self.uses)),
+                "segments": str(self.segment_count),
+                "segment_names": _names(self.segments),
+                "lookalikes": str(self.lookalike_count),
+                "lookalike_names": _names(self.lookalikes),
+            },
+        )
 
 
 def check_use(use: AudienceUse) -> AudienceUse:
@@ -56,3 +84,7 @@ def check_use(use: AudienceUse) -> AudienceUse:
             "description", f"has {len(use.description)} characters, more than {MAX_USE_DESCRIPTION_LENGTH}"
         )
     return use
+
+
+def _names(named: tuple[AudienceName, ...]) -> str:
+    return ", ".join(each.name[:_SHOWN_NAME] for each in named)

@@ -18,6 +18,10 @@ their `audience` is "<snapshot>.<attempt>", with "!<reason>" behind it for those
 SNAPSHOTS = "audience_snapshot"
 """Manifests of snapshots in the platform's envelope, {_id: sk, ...}; mongo/snapshot_documents.py shows the rest."""
 
+CUSTOM = "custom"
+"""Custom audiences, in the platform's envelope, {_id: sk, ...}; mongo/custom_documents.py shows the rest. Their lists
+lie among the static ones, with "<audience>.<8 characters>" for `audience`."""
+
 VERSIONS = "segment_version"
 """Segments as they were: each record before it was written over, to the letter but for `_id`, "<sk>/<version>", and
 for the filter, which those with `omits_filter` have from the next one above."""

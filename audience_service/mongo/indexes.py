@@ -7,6 +7,7 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.mongo.collections import (
+    CUSTOM,
     LEDGER,
     LISTS,
     PARTITIONS,
@@ -61,6 +62,12 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
         Index(SNAPSHOTS, (("data.unique.request", 1),), "one snapshot for a request_id", unique_if_set),
         Index(SNAPSHOTS, (("state", 1), ("lease_until", 1)), "snapshots whose maker has died"),
         Index(SNAPSHOTS, (("leftovers.after", 1),), "rows that nothing refers to", {"sparse": True}),
+        Index(CUSTOM, (("sk", 1),), "the tenant scope"),
+        Index(CUSTOM, (("data.unique.name", 1),), "one custom audience of a name in an org", unique_if_set),
+        Index(CUSTOM, (("data.unique.request", 1),), "one custom audience for a request_id", unique_if_set),
+        Index(CUSTOM, (("data.spec.source_audience_id", 1), ("sk", 1)), "the lookalikes of an audience"),
+        Index(CUSTOM, (("state", 1), ("made_by", 1)), "custom audiences that were given up or deleted"),
+        Index(CUSTOM, (("leftovers.after", 1),), "rows of lists that are none any more", {"sparse": True}),
         Index(SUBSCRIBERS, (("data.email", 1), ("sk", 1)), "who may not be reached by email"),
         Index(SUBSCRIBERS, (("data.phone", 1), ("sk", 1)), "who may not be reached by phone"),
         # sk first: a planner that takes a status for rare would serve the looks by email and phone from it.
@@ -101,7 +108,7 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
 
     Under one that ignores case, the range of sk that is org "acme" would hold "ACME" too: they must not be served.
     """
-    own = {SEGMENTS, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, WATCHES, LEDGER, TRACKED}
+    own = {SEGMENTS, CUSTOM, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, WATCHES, LEDGER, TRACKED}
     used = {*datatypes, *own, SUBSCRIBERS}
     found = database.list_collections()
     return sorted(info["name"] for info in found if info["name"] in used and info.get("options", {}).get("collation"))

@@ -10,6 +10,7 @@ from pymongo import ReadPreference
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.ports import (
     InsightRepository,
@@ -30,6 +31,8 @@ from audience_service.domain.watches.ports import ChangeFeed, LedgerRepository, 
 from audience_service.mongo.changes import MongoChanges
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
+from audience_service.mongo.custom import MongoCustomAudiences
+from audience_service.mongo.custom_sweep import CustomSweeper
 from audience_service.mongo.embedded import (
     EmbeddedChanges,
     EmbeddedChecks,
@@ -59,7 +62,13 @@ from audience_service.mongo.snapshot_rows import MongoFrozen
 from audience_service.mongo.snapshot_sweep import SnapshotSweeper
 from audience_service.mongo.snapshots import MongoSnapshots
 from audience_service.mongo.starts import MongoStarts
-from audience_service.mongo.turns import EmbeddedSegments, EmbeddedSnapshots, EmbeddedUses, EmbeddedVersions
+from audience_service.mongo.turns import (
+    EmbeddedCustomAudiences,
+    EmbeddedSegments,
+    EmbeddedSnapshots,
+    EmbeddedUses,
+    EmbeddedVersions,
+)
 from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
 from audience_service.mongo.watches import MongoWatches
@@ -88,6 +97,8 @@ class Store:
     frozen: FrozenRepository
     differences: DifferenceRepository
     sweeper: SnapshotSweeper
+    customs: CustomAudienceRepository
+    custom_sweeper: CustomSweeper
     watches: WatchRepository
     ledger: LedgerRepository
     starts: StartRepository
@@ -154,6 +165,8 @@ def mongo_store(uri: str, database: str) -> Store:
         frozen=frozen,
         differences=MongoDifferences(connected),
         sweeper=SnapshotSweeper(connected, frozen),
+        customs=MongoCustomAudiences(connected),
+        custom_sweeper=CustomSweeper(connected, frozen),
         watches=MongoWatches(primary),
         ledger=MongoLedger(primary),
         starts=MongoStarts(primary),
@@ -187,6 +200,8 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         frozen=frozen,
         differences=MongoDifferences(database),
         sweeper=SnapshotSweeper(database, frozen),
+        customs=EmbeddedCustomAudiences(database, turn),
+        custom_sweeper=CustomSweeper(database, frozen),
         watches=MongoWatches(database),
         ledger=EmbeddedLedger(database),
         starts=MongoStarts(database),

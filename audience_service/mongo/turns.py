@@ -12,6 +12,7 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.custom.audience import CustomAudience, CustomPage, CustomQuery
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
 from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
@@ -19,6 +20,7 @@ from audience_service.domain.snapshot import Snapshot, SnapshotPage, SnapshotQue
 from audience_service.domain.snapshot_ports import Lease
 from audience_service.domain.use import AudienceUse, Usage
 from audience_service.domain.version import VersionPage
+from audience_service.mongo.custom import MongoCustomAudiences
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.snapshots import MongoSnapshots
 from audience_service.mongo.uses import MongoUses
@@ -153,6 +155,59 @@ class EmbeddedSnapshots(MongoSnapshots):
     ) -> bool:
         with self._turn:
             return super()._set(org, snapshot, changes, deadline, held)
+
+    def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
+        with self._turn:
+            return super()._find(org, condition, deadline)
+
+
+class EmbeddedCustomAudiences(MongoCustomAudiences):
+    """MongoCustomAudiences, one call at a time."""
+
+    def __init__(self, database: Database[dict[str, Any]], turn: Turn) -> None:
+        super().__init__(database)
+        self._turn = turn
+
+    def insert(
+        self,
+        org: str,
+        audience: CustomAudience,
+        request: CreateRequest | None,
+        deadline: Deadline,
+        made_by: datetime | None = None,
+    ) -> None:
+        """As on MongoDB."""
+        with self._turn:
+            super().insert(org, audience, request, deadline, made_by)
+
+    def page(
+        self, org: str, query: CustomQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
+    ) -> CustomPage:
+        """As on MongoDB."""
+        with self._turn:
+            return super().page(org, query, size, after, deadline)
+
+    def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
+        """As on MongoDB."""
+        with self._turn:
+            super().reserve(org, audience_id, rows_id, until, deadline)
+
+    def publish(
+        self, org: str, audience: CustomAudience, rows_id: str, published: Mapping[str, Any], deadline: Deadline
+    ) -> CustomAudience:
+        """As on MongoDB."""
+        with self._turn:
+            return super().publish(org, audience, rows_id, published, deadline)
+
+    def remove(self, org: str, audience: CustomAudience, deadline: Deadline) -> None:
+        """As on MongoDB."""
+        with self._turn:
+            super().remove(org, audience, deadline)
+
+    def restore(self, org: str, audience: CustomAudience, deadline: Deadline) -> bool:
+        """As on MongoDB."""
+        with self._turn:
+            return super().restore(org, audience, deadline)
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
         with self._turn:

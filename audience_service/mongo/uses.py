@@ -11,8 +11,9 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.references import audience_references
 from audience_service.domain.segment import MAX_NAME_LENGTH, SegmentType
-from audience_service.domain.use import AudienceUse, SegmentName, Usage
-from audience_service.mongo.collections import SEGMENTS, USES
+from audience_service.domain.use import AudienceName, AudienceUse, Usage
+from audience_service.mongo.collections import CUSTOM, SEGMENTS, USES
+from audience_service.mongo.custom_documents import DELETED
 from audience_service.mongo.documents import read_segment
 from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import scoped
@@ -68,15 +69,16 @@ class MongoUses:
             return self._collection.delete_one(scoped(org, {"_id": _key(org, use)})).deleted_count > 0
 
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
-        """Two indexed queries, and a walk through the filters that carry no note of what they refer to."""
+        """Three indexed queries, and a walk through the filters that carry no note of what they refer to."""
         match = scoped(org, {"audience": audience_id, "calls": {"$gt": 0}})
         with limited(self._database, deadline):
             use_count = self._collection.count_documents(match)
             uses = tuple(_read_use(record) for record in self._collection.find(match, sort=[("sk", 1)], limit=limit))
             segments, segment_count = self._referring(org, audience_id, limit)
-        return Usage(segments, segment_count, uses, use_count)
+            lookalikes, lookalike_count = self._lookalikes(org, audience_id, limit)
+        return Usage(segments, segment_count, uses, use_count, lookalikes, lookalike_count)
 
-    def _referring(self, org: str, audience_id: str, limit: int) -> tuple[tuple[SegmentName, ...], int]:
+    def _referring(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceName, ...], int]:
         """The living segments that refer to an audience, up to `limit` of them, and how many there are."""
         living = {"state": {"$ne": "deleted"}, "pk": {"$ne": audience_id}}
         noted = scoped(org, {"data.references": audience_id}, living, _NOTED)
@@ -90,6 +92,13 @@ class MongoUses:
                     count += 1
                     found.append({**record, "data": {"name": record["data"].get("name")}})
         return tuple(_name(record) for record in found[:limit]), count
+
+    def _lookalikes(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceName, ...], int]:
+        """The lookalikes of an audience, those that are being made included."""
+        match = scoped(org, {"data.spec.source_audience_id": audience_id, "state": {"$ne": DELETED}})
+        customs = self._database[CUSTOM]
+        found = customs.find(match, {"pk": 1, "name": 1}, sort=[("sk", 1)], limit=limit)
+        return tuple(AudienceName(record["pk"], record["name"]) for record in found), customs.count_documents(match)
 
 
 def _key(org: str, use: AudienceUse) -> str:
@@ -123,6 +132,6 @@ def _read_use(record: Mapping[str, Any]) -> AudienceUse:
     )
 
 
-def _name(record: Mapping[str, Any]) -> SegmentName:
+def _name(record: Mapping[str, Any]) -> AudienceName:
     segment = read_segment(record)
-    return SegmentName(segment.id, segment.name[:MAX_NAME_LENGTH])
+    return AudienceName(segment.id, segment.name[:MAX_NAME_LENGTH])

@@ -226,6 +226,8 @@ def encode_usage(value: Usage) -> segment_pb.GetSegmentUsageResponse:
         segment_count=value.segment_count,
         uses=[encode_use(use) for use in value.uses],
         use_count=value.use_count,
+        lookalikes=[segment_pb.ReferringLookalike(id=like.id, name=like.name) for like in value.lookalikes],
+        lookalike_count=value.lookalike_count,
     )
 
 

@@ -8,7 +8,16 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2, segment_service_pb2
+from audience_service.pb.audience.v1 import (
+    custom_audience_service_pb2,
+    membership_service_pb2,
+    reach_service_pb2,
+    segment_service_pb2,
+)
+from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import (
+    CustomAudienceServiceServicer,
+    add_CustomAudienceServiceServicer_to_server,
+)
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import (
     MembershipServiceServicer,
     add_MembershipServiceServicer_to_server,
@@ -27,7 +36,7 @@ from audience_service.rpc.slots import StreamSlots
 
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
-    for module in (segment_service_pb2, reach_service_pb2, membership_service_pb2)
+    for module in (segment_service_pb2, custom_audience_service_pb2, reach_service_pb2, membership_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 """Every service of the contract."""
@@ -47,6 +56,7 @@ class Servicers:
     segment: SegmentServiceServicer
     reach: ReachServiceServicer
     membership: MembershipServiceServicer
+    custom: CustomAudienceServiceServicer
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,7 @@ class RpcServer:
         add_SegmentServiceServicer_to_server(servicers.segment, self._server)
         add_ReachServiceServicer_to_server(servicers.reach, self._server)
         add_MembershipServiceServicer_to_server(servicers.membership, self._server)
+        add_CustomAudienceServiceServicer_to_server(servicers.custom, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if options.reflection:
             names = (*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -160,6 +160,8 @@ def test_a_segment_in_use_is_deleted_by_force_alone(
         "kinds": "campaign, report",
         "segments": "1",
         "segment_names": "refers theirs",
+        "lookalikes": "0",
+        "lookalike_names": "",
     }
     assert client.call("GetSegment", {"id": made.id}) == made
     assert client.call("DeleteSegment", {"id": made.id, "force": True}).state == "deleted"
@@ -206,7 +208,7 @@ class Racers:
         self.call = Call(Caller("racer", org, frozenset()), Deadline(None))
         segments, uses = segments or service.store.segments, uses or service.store.uses
         audiences = Audiences(segments, FilterCompiler(["contact"]))
-        self.uses = AudienceUses(segments, uses, audiences)
+        self.uses = AudienceUses(segments, service.store.customs, uses, audiences)
         self.deletion = SegmentDeletion(uses, SegmentWriter(segments, service.store.lists, audiences))
 
     def delete(self, segment_id: str) -> None:

@@ -11,6 +11,9 @@ from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.segment import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
 
 CUSTOM_PREFIX = "custom-"
+MAKING = "making"
+"""The state of an audience that nobody has been told of yet: its first list is being written."""
+
 PLACE = "custom_audience"
 """Where a request has the audience that is to be made."""
 

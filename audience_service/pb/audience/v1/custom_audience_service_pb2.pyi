@@ -298,7 +298,7 @@ class CreateCustomAudienceRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """request_id makes the call safe to repeat: a second call with it answers with what the first one made, for at least
-    a day. 1 to 100 characters. Default none.
+    a day, unless that was deleted. At most 64 characters. Default none.
     """
     validate_only: _builtins.bool
     """validate_only checks everything and makes nothing; the answer has no id. A lookalike's seed is counted, and not

@@ -167,11 +167,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
     """
     AUDIENCE_IN_USE: _ErrorReason.ValueType  # 27
-    """AUDIENCE_IN_USE: the audience has registered uses, or segments whose filters refer to it; the metadata counts both
-    and names the first. End them, or delete with force. FAILED_PRECONDITION.
+    """AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it; the
+    metadata counts them and names the first. End them, or delete with force. FAILED_PRECONDITION.
 
         {"reason": "AUDIENCE_IN_USE", "domain": "audience",
-         "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers"}}
+         "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers",
+                      "lookalikes": "1", "lookalike_names": "like our VIPs"}}
     """
     EXPRESSION_FAILED: _ErrorReason.ValueType  # 28
     """EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails
@@ -409,11 +410,12 @@ VERSION_NOT_FOUND: ErrorReason.ValueType  # 26
     {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
 """
 AUDIENCE_IN_USE: ErrorReason.ValueType  # 27
-"""AUDIENCE_IN_USE: the audience has registered uses, or segments whose filters refer to it; the metadata counts both
-and names the first. End them, or delete with force. FAILED_PRECONDITION.
+"""AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it; the
+metadata counts them and names the first. End them, or delete with force. FAILED_PRECONDITION.
 
     {"reason": "AUDIENCE_IN_USE", "domain": "audience",
-     "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers"}}
+     "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers",
+                  "lookalikes": "1", "lookalike_names": "like our VIPs"}}
 """
 EXPRESSION_FAILED: ErrorReason.ValueType  # 28
 """EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails

@@ -600,12 +600,16 @@ class GetSegmentUsageResponse(_message.Message):
     SEGMENT_COUNT_FIELD_NUMBER: _builtins.int
     USES_FIELD_NUMBER: _builtins.int
     USE_COUNT_FIELD_NUMBER: _builtins.int
+    LOOKALIKES_FIELD_NUMBER: _builtins.int
+    LOOKALIKE_COUNT_FIELD_NUMBER: _builtins.int
     segment_count: _builtins.int
     """segment_count is how many there are in all. Of segments that something else wrote past this service, the first
     10,000 of the org are looked at.
     """
     use_count: _builtins.int
     """use_count is how many there are in all."""
+    lookalike_count: _builtins.int
+    """lookalike_count is how many there are in all."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferringSegment]:
         """segments are living segments whose filters refer to this one; at most 1,000 of them."""
@@ -614,6 +618,10 @@ class GetSegmentUsageResponse(_message.Message):
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceUse]:
         """uses are the registered uses; at most 1,000 of them."""
 
+    @_builtins.property
+    def lookalikes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferringLookalike]:
+        """lookalikes are the custom audiences whose source it is; at most 1,000 of them."""
+
     def __init__(
         self,
         *,
@@ -621,14 +629,42 @@ class GetSegmentUsageResponse(_message.Message):
         segment_count: _builtins.int = ...,
         uses: _abc.Iterable[Global___AudienceUse] | None = ...,
         use_count: _builtins.int = ...,
+        lookalikes: _abc.Iterable[Global___ReferringLookalike] | None = ...,
+        lookalike_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["segment_count", b"segment_count", "segments", b"segments", "use_count", b"use_count", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lookalike_count", b"lookalike_count", "lookalikes", b"lookalikes", "segment_count", b"segment_count", "segments", b"segments", "use_count", b"use_count", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSegmentUsageResponse: _TypeAlias = GetSegmentUsageResponse  # noqa: Y015
+
+@_typing.final
+class ReferringLookalike(_message.Message):
+    """ReferringLookalike is a lookalike of a segment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the custom audience's id."""
+    name: _builtins.str
+    """name is what people call it."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferringLookalike: _TypeAlias = ReferringLookalike  # noqa: Y015
 
 @_typing.final
 class ReferringSegment(_message.Message):

@@ -202,9 +202,9 @@ class SegmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSegmentUsage(self, request, context):
-        """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, and living dynamic segments whose
-        filters refer to it by `$inAudience`. A static segment's filter is history and refers to nothing. Errors:
-        AUDIENCE_NOT_FOUND.
+        """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, living dynamic segments whose filters
+        refer to it by `$inAudience`, and lookalikes whose source it is. A static segment's filter is history and refers to
+        nothing. Errors: AUDIENCE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

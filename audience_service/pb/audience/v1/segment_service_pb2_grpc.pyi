@@ -81,9 +81,9 @@ class SegmentServiceStub:
     INVALID_FIELD.
     """
     GetSegmentUsage: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentUsageRequest, _segment_service_pb2.GetSegmentUsageResponse]
-    """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, and living dynamic segments whose
-    filters refer to it by `$inAudience`. A static segment's filter is history and refers to nothing. Errors:
-    AUDIENCE_NOT_FOUND.
+    """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, living dynamic segments whose filters
+    refer to it by `$inAudience`, and lookalikes whose source it is. A static segment's filter is history and refers to
+    nothing. Errors: AUDIENCE_NOT_FOUND.
     """
     AddSegmentContacts: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentContactsRequest, _segment_service_pb2.AddSegmentContactsResponse]
     """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
@@ -160,9 +160,9 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     INVALID_FIELD.
     """
     GetSegmentUsage: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentUsageRequest, _segment_service_pb2.GetSegmentUsageResponse]  # type: ignore[assignment]
-    """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, and living dynamic segments whose
-    filters refer to it by `$inAudience`. A static segment's filter is history and refers to nothing. Errors:
-    AUDIENCE_NOT_FOUND.
+    """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, living dynamic segments whose filters
+    refer to it by `$inAudience`, and lookalikes whose source it is. A static segment's filter is history and refers to
+    nothing. Errors: AUDIENCE_NOT_FOUND.
     """
     AddSegmentContacts: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentContactsRequest, _segment_service_pb2.AddSegmentContactsResponse]  # type: ignore[assignment]
     """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
@@ -296,9 +296,9 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.GetSegmentUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segment_service_pb2.GetSegmentUsageResponse, _abc.Awaitable[_segment_service_pb2.GetSegmentUsageResponse]]:
-        """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, and living dynamic segments whose
-        filters refer to it by `$inAudience`. A static segment's filter is history and refers to nothing. Errors:
-        AUDIENCE_NOT_FOUND.
+        """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, living dynamic segments whose filters
+        refer to it by `$inAudience`, and lookalikes whose source it is. A static segment's filter is history and refers to
+        nothing. Errors: AUDIENCE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,178 @@
+"""The use cases on custom audiences: create, get, list, refresh; and custom audiences as audiences."""
+
+import dataclasses
+import time
+from contextlib import suppress
+from datetime import timedelta
+
+from audience_service.domain.audience import ListedAudience, RuledAudience
+from audience_service.domain.caller import Call, Deadline
+from audience_service.domain.clock import now
+from audience_service.domain.creation import create_request, new_id
+from audience_service.domain.custom.audience import (
+    CUSTOM_PREFIX,
+    MAKING,
+    PLACE,
+    CustomAudience,
+    CustomDraft,
+    CustomQuery,
+    CustomType,
+    PixelSpec,
+    check_custom_type,
+    check_draft,
+)
+from audience_service.domain.custom.errors import NotRefreshable
+from audience_service.domain.custom.pixel import pixel_filter
+from audience_service.domain.custom.ports import CustomAudienceRepository, Plans, Refreshers
+from audience_service.domain.errors import (
+    AlreadyExists,
+    AudienceError,
+    AudienceNotFound,
+    InvalidArgument,
+    NameTaken,
+    RequestIdReused,
+)
+from audience_service.domain.ports import CreateRequest, ListRepository
+from audience_service.domain.tokens import TokenSealer
+
+_LOOK_SECONDS = 0.2
+"""How often a repeated call looks whether the first one has made its audience."""
+_FINISH_SECONDS = 10.0
+"""What taking back may take: an audience that cannot be made is not left because its caller's time is up."""
+_LONGEST_MAKING = timedelta(minutes=15)
+"""How long an audience is made at most by a call that has no deadline."""
+_MADE_AT_CREATION = frozenset((CustomType.LOOKALIKE,))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedCustoms:
+    """A page of custom audiences as callers get it; the token is empty on the last page."""
+
+    audiences: tuple[CustomAudience, ...]
+    next_page_token: str
+    total: int
+
+
+class CustomAsAudience:
+    """Finds custom audiences by id, within the call's org, as audiences."""
+
+    def __init__(self, customs: CustomAudienceRepository) -> None:
+        self._customs = customs
+
+    def find(self, call: Call, audience_id: str) -> ListedAudience | RuledAudience:
+        """The audience: those on its list that are in use, or whom a pixel's rule finds. Raises AudienceNotFound."""
+        found = self._customs.get(call.org, audience_id, call.deadline)
+        if isinstance(found.spec, PixelSpec):
+            return RuledAudience(found.id, found.name, pixel_filter(found.datatype, found.spec), found.version)
+        return ListedAudience(found.id, found.name, found.contacts, found.version)
+
+
+class CustomAudiences:
+    """What an org does with its custom audiences."""
+
+    def __init__(
+        self,
+        customs: CustomAudienceRepository,
+        lists: ListRepository,
+        plans: Plans,
+        refreshers: Refreshers,
+        sealer: TokenSealer,
+    ) -> None:
+        self._customs = customs
+        self._lists = lists
+        self._plans = plans
+        self._refreshers = refreshers
+        self._sealer = sealer
+
+    def create(self, call: Call, draft: CustomDraft, request_id: str, *, validate_only: bool) -> CustomAudience:
+        """Make a custom audience; CreateCustomAudience in the protos states rules and errors."""
+        request = create_request(call, request_id, [dataclasses.asdict(draft)])
+        if made := self._made_by(call, request):
+            return made
+        drafted = check_draft(draft)
+        if drafted.type not in self._plans:
+            raise InvalidArgument.at(f"{PLACE}.type", f"{drafted.type} is not served")
+        try:
+            if self._customs.is_name_taken(call.org, drafted.name, call.deadline):
+                raise NameTaken.of(drafted.name, "custom audience")
+            planned = self._plans[drafted.type](call, drafted)
+            if validate_only:
+                return planned
+            created = now()
+            audience = dataclasses.replace(
+                planned,
+                id=new_id(CUSTOM_PREFIX),
+                create_time=created,
+                update_time=created,
+                author=call.caller.subject,
+            )
+            return self._counted(call, (self._stored(call, audience, request),))[0]
+        except AlreadyExists:
+            if made := self._made_by(call, request):
+                return made  # the same request, sent twice at once: the other one was first
+            raise
+
+    def get(self, call: Call, audience_id: str) -> CustomAudience:
+        """The custom audience. Raises AudienceNotFound."""
+        return self._counted(call, (self._found(call, audience_id),))[0]
+
+    def list(self, call: Call, query: CustomQuery, page_size: int, page_token: str) -> ListedCustoms:
+        """A page of the org's custom audiences. Raises InvalidArgument, InvalidPageToken."""
+        if query.type:
+            check_custom_type(query.type, "type")
+        binding = ("custom audiences", call.org, *dataclasses.astuple(query))
+        after = self._sealer.open(page_token, binding, "page_token") if page_token else None
+        page = self._customs.page(call.org, query, page_size, (after[0], after[1]) if after else None, call.deadline)
+        token = self._sealer.seal(binding, list(page.last)) if page.last else ""
+        return ListedCustoms(self._counted(call, page.audiences), token, page.total)
+
+    def refresh(self, call: Call, audience_id: str) -> CustomAudience:
+        """Bring an audience up to date; RefreshCustomAudience in the protos states rules and errors."""
+        found = self._found(call, audience_id)
+        refresh = self._refreshers.get(found.type)
+        if refresh is None:
+            raise NotRefreshable.of(found.type)
+        return self._counted(call, (refresh(call, found),))[0]
+
+    def _found(self, call: Call, audience_id: str) -> CustomAudience:
+        if not audience_id.startswith(CUSTOM_PREFIX):
+            raise AudienceNotFound.of(audience_id)
+        return self._customs.get(call.org, audience_id, call.deadline)
+
+    def _made_by(self, call: Call, request: CreateRequest | None) -> CustomAudience | None:
+        """What the request has made; where it is being made still, once it is. Raises OutOfTime."""
+        while request and (found := self._customs.find_request(call.org, request, call.deadline)):
+            audience, made_from = found
+            if made_from != request.digest:
+                raise RequestIdReused(
+                    "this request_id has made a custom audience from a different request",
+                    metadata={"request_id": request.request_id},
+                )
+            if audience.state != MAKING:
+                return self._counted(call, (audience,))[0]
+            call.deadline.check()
+            time.sleep(_LOOK_SECONDS)
+        return None
+
+    def _stored(self, call: Call, audience: CustomAudience, request: CreateRequest | None) -> CustomAudience:
+        """The audience, stored; one that has its list from the first once that is there, and else not at all."""
+        if audience.type not in _MADE_AT_CREATION:
+            self._customs.insert(call.org, audience, request, call.deadline)
+            return audience
+        left = call.deadline.remaining()
+        patience = _LONGEST_MAKING if left is None else min(timedelta(seconds=left), _LONGEST_MAKING)
+        self._customs.insert(call.org, audience, request, call.deadline, made_by=now() + patience)
+        making = dataclasses.replace(audience, state=MAKING)
+        try:
+            return self._refreshers[audience.type](call, making)
+        except BaseException:
+            with suppress(AudienceError):
+                self._customs.remove(call.org, making, Deadline.after(_FINISH_SECONDS))
+            raise
+
+    def _counted(self, call: Call, audiences: tuple[CustomAudience, ...]) -> tuple[CustomAudience, ...]:
+        """The audiences with the lengths of their lists, counted as they are asked for, by one query."""
+        listed = {audience.contacts.audience_id: audience.id for audience in audiences if audience.is_listed}
+        sizes = self._lists.sizes(call.org, list(listed), call.deadline) if listed else {}
+        counts = {audience_id: sizes.get(rows_id, 0) for rows_id, audience_id in listed.items()}
+        return tuple(dataclasses.replace(each, contact_count=counts.get(each.id)) for each in audiences)

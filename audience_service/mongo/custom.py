@@ -1,0 +1,226 @@
+"""The custom audiences of an org, in the platform's `custom` collection."""
+
+import contextlib
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.clock import now
+from audience_service.domain.custom.audience import MAKING, CustomAudience, CustomPage, CustomQuery
+from audience_service.domain.errors import AudienceNotFound, NameTaken, RequestIdReused, StaleVersion
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import CreateRequest
+from audience_service.mongo.collections import CUSTOM
+from audience_service.mongo.custom_documents import (
+    DELETED,
+    GIVE_UP,
+    custom_sk,
+    leftover,
+    new_custom,
+    published_custom,
+    read_custom,
+)
+from audience_service.mongo.documents import Record, name_key, request_key
+from audience_service.mongo.failures import limited
+from audience_service.mongo.scope import scoped
+from audience_service.mongo.sizes import within_bytes
+from audience_service.mongo.snapshot_rows import OUTLIVE
+
+_THERE: Document = {"state": {"$nin": [DELETED, MAKING]}}
+_NOT_DELETED: Document = {"state": {"$ne": DELETED}}
+
+
+def _kept() -> Document:
+    """Those that are there, or are being made and not given up."""
+    return {"$or": [_THERE, {"state": MAKING, "made_by": {"$gte": now()}}]}
+
+
+class MongoCustomAudiences:
+    """The CustomAudienceRepository on MongoDB; domain/custom/ports.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection: Collection[dict[str, Any]] = database[CUSTOM]
+
+    def insert(
+        self,
+        org: str,
+        audience: CustomAudience,
+        request: CreateRequest | None,
+        deadline: Deadline,
+        made_by: datetime | None = None,
+    ) -> None:
+        """Store, once more where something that is no longer there has the name or the request_id still."""
+        record = new_custom(org, audience, request, made_by)
+        try:
+            with limited(self._database, deadline):
+                self._collection.insert_one(record)
+        except DuplicateKeyError as error:
+            if self._release(org, record["data"]["unique"], deadline):
+                self.insert(org, audience, request, deadline, made_by)
+            elif "data.unique.request" in ((error.details or {}).get("keyPattern") or {}):
+                raise RequestIdReused("this request_id has made a custom audience already") from None
+            else:
+                raise NameTaken.of(audience.name, "custom audience") from None
+
+    def find_request(self, org: str, request: CreateRequest, deadline: Deadline) -> tuple[CustomAudience, str] | None:
+        """By the key of the request."""
+        record = self._find(org, {"data.unique.request": request_key(org, request), **_kept()}, deadline)
+        return (read_custom(record), str(record["data"]["unique"]["digest"])) if record else None
+
+    def get(self, org: str, audience_id: str, deadline: Deadline) -> CustomAudience:
+        """By key."""
+        record = self._find(org, {"_id": custom_sk(org, audience_id), "pk": audience_id, **_THERE}, deadline)
+        if record is None:
+            raise AudienceNotFound.of(audience_id)
+        return read_custom(record)
+
+    def page(
+        self, org: str, query: CustomQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
+    ) -> CustomPage:
+        """Newest first. One more is read, to know whether there is another page."""
+        conditions: list[Document] = [_THERE]
+        if query.type:
+            conditions.append({"data.type": query.type})
+        if query.name:
+            conditions.append({"name": {"$regex": re.escape(query.name), "$options": "i"}})
+        behind: Document = {}
+        if after:
+            moment = datetime.fromisoformat(after[0])
+            behind = {"$or": [{"createdate": {"$lt": moment}}, {"createdate": moment, "sk": {"$lt": after[1]}}]}
+        with limited(self._database, deadline):
+            total = self._collection.count_documents(scoped(org, *conditions))
+            match, order = scoped(org, *conditions, behind), [("createdate", -1), ("sk", -1)]
+            with contextlib.closing(self._collection.find(match, sort=order, limit=size + 1)) as records:
+                page, more = within_bytes(records, size)
+        last = (page[-1]["createdate"].astimezone(UTC).isoformat(), page[-1]["sk"]) if more else None
+        return CustomPage(tuple(read_custom(record) for record in page), last, total)
+
+    def is_name_taken(self, org: str, name: str, deadline: Deadline) -> bool:
+        """By the key of the name."""
+        return self._find(org, {"data.unique.name": name_key(org, name), **_kept()}, deadline) is not None
+
+    def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
+        """Compare-and-set on what is noted, again where somebody else was first."""
+        while True:
+            record = self._not_deleted(org, audience_id, deadline)
+            noted = _reserved(record, rows_id, optional=True)
+            left = [*(each for each in record["leftovers"] if each != noted), leftover(rows_id, until)]
+            if self._write(org, record, {"$set": {"leftovers": left}}, deadline):
+                return
+
+    def publish(
+        self, org: str, audience: CustomAudience, rows_id: str, published: Mapping[str, Any], deadline: Deadline
+    ) -> CustomAudience:
+        """One update, in which the list before takes the place of the new one among the leftovers."""
+        moment = now()
+        written = replace(
+            audience,
+            state="active" if audience.state == MAKING else audience.state,
+            # The first list of one that was being made is a part of its making.
+            version=audience.version + (audience.state != MAKING),
+            update_time=moment,
+            refresh_time=moment,
+            rows_id=rows_id,
+            published=published,
+            contact_count=None,
+        )
+        while True:
+            record = self._not_deleted(org, audience.id, deadline)
+            if record["version"] != audience.version or record["state"] != audience.state:
+                raise _stale(record)
+            reserved = _reserved(record, rows_id)
+            left = [each for each in record["leftovers"] if each != reserved]
+            if audience.rows_id:
+                left.append(leftover(audience.rows_id, moment + OUTLIVE))
+            changes = {"$set": {**published_custom(written), "leftovers": left}, "$unset": {"made_by": ""}}
+            if self._write(org, record, changes, deadline):
+                return written
+
+    def remove(self, org: str, audience: CustomAudience, deadline: Deadline) -> None:
+        """Marked, so that nobody finds it any more; its rows are swept, and then the mark."""
+        while True:
+            record = self._not_deleted(org, audience.id, deadline)
+            if record["version"] != audience.version or record["state"] != audience.state:
+                raise _stale(record)
+            # Also where there is no list: what is left keeps the mark for as long as it may be taken back.
+            rows = leftover(audience.contacts.audience_id, now() + OUTLIVE)
+            mark: Document = {
+                "$set": {
+                    "state": DELETED,
+                    "modifydate": now(),
+                    "leftovers": [*record["leftovers"], rows],
+                    "data.rows": "",
+                    "data.freed": record["data"].get("unique", {}),
+                },
+                "$unset": {"data.unique": "", "made_by": ""},
+            }
+            if self._write(org, record, mark, deadline):
+                return
+
+    def restore(self, org: str, audience: CustomAudience, deadline: Deadline) -> bool:
+        """Undo the mark, and take what is the list again off the leftovers."""
+        marked: Document = {"_id": custom_sk(org, audience.id), "version": audience.version, "state": DELETED}
+        while record := self._find(org, marked, deadline):
+            left = [each for each in record["leftovers"] if each["rows"] != audience.contacts.audience_id]
+            back: Document = {
+                "$set": {
+                    "state": audience.state,
+                    "leftovers": left,
+                    "data.rows": audience.rows_id,
+                    "data.unique": record["data"]["freed"],
+                },
+                "$unset": {"data.freed": ""},
+            }
+            try:
+                if self._write(org, record, back, deadline):
+                    return True
+            except DuplicateKeyError:
+                break
+        return False
+
+    def _not_deleted(self, org: str, audience_id: str, deadline: Deadline) -> Record:
+        record = self._find(org, {"_id": custom_sk(org, audience_id), **_NOT_DELETED}, deadline)
+        if record is None:
+            raise AudienceNotFound.of(audience_id)
+        return record
+
+    def _write(self, org: str, record: Record, changes: Document, deadline: Deadline) -> bool:
+        """Compare-and-set on all that the service writes of a record; answers with whether it was the same still."""
+        same = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
+        with limited(self._database, deadline):
+            return self._collection.update_one(scoped(org, same), changes).matched_count > 0
+
+    def _release(self, org: str, unique: Mapping[str, str], deadline: Deadline) -> bool:
+        """Let go of a name and a request_id that what was given up, or what the platform has deleted, has still."""
+        held = [{f"data.unique.{name}": unique[name]} for name in ("name", "request") if name in unique]
+        gone: list[Document] = [{"state": DELETED}, {"state": MAKING, "made_by": {"$lt": now()}}]
+        with limited(self._database, deadline):
+            released = self._collection.update_many(scoped(org, {"$or": held}, {"$or": gone}), GIVE_UP)
+        return released.modified_count > 0
+
+    def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
+        with limited(self._database, deadline):
+            return self._collection.find_one(scoped(org, condition))
+
+
+def _reserved(record: Record, rows_id: str, *, optional: bool = False) -> Record | None:
+    """What is noted of reserved rows. Raises StaleVersion where they were given up, and may be gone."""
+    noted: Record | None = next((each for each in record["leftovers"] if each["rows"] == rows_id), None)
+    if noted["swept"] if noted else not optional:
+        raise _stale(record)
+    return noted
+
+
+def _stale(record: Record) -> StaleVersion:
+    return StaleVersion(
+        "the custom audience has been written meanwhile, or this took longer than was reserved for it",
+        metadata={"current_version": str(record["version"])},
+    )

@@ -1,0 +1,85 @@
+"""What is left of custom audiences: lists that were given up or have been followed by others, and what was deleted.
+
+Any process may sweep, for all orgs, several at once as well: each step is compare-and-set, or can be done twice.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo.database import Database
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.custom.audience import MAKING
+from audience_service.domain.filters.filter import Document
+from audience_service.mongo.collections import CUSTOM
+from audience_service.mongo.custom_documents import DELETED, GIVE_UP, leftover
+from audience_service.mongo.documents import Record
+from audience_service.mongo.failures import limited
+from audience_service.mongo.snapshot_rows import OUTLIVE, MongoFrozen
+
+_SECONDS = 30.0
+_DROP_SECONDS = 600.0
+_AT_ONCE = 100
+
+DropBelongings = Callable[[str, str, Deadline], None]
+"""Deletes what else there is of an audience that was deleted, by org and id: uploads, models. May be called again."""
+
+
+class CustomSweeper:
+    """Sweeps one database."""
+
+    def __init__(
+        self, database: Database[dict[str, Any]], rows: MongoFrozen, belongings: Sequence[DropBelongings] = ()
+    ) -> None:
+        self._database = database
+        self._collection = database[CUSTOM]
+        self._rows = rows
+        self._belongings = belongings
+
+    def sweep(self, moment: datetime) -> None:
+        """Give up what should have been made by now, delete rows that are no list, and then what was deleted.
+
+        Raises StoreUnavailable, OutOfTime; the next time goes on.
+        """
+        with limited(self._database, Deadline.after(_SECONDS)):
+            self._collection.update_many({"state": MAKING, "made_by": {"$lt": moment}}, GIVE_UP)
+        self._leave_lists(moment)
+        self._drop_leftovers(moment)
+        for record in self._found({"state": DELETED, "leftovers": [], "data.rows": ""}):
+            for drop in self._belongings:
+                drop(_org_of(record), record["pk"], Deadline.after(_DROP_SECONDS))
+            with limited(self._database, Deadline.after(_SECONDS)):
+                self._collection.delete_one({"_id": record["_id"], "state": DELETED})
+
+    def _leave_lists(self, moment: datetime) -> None:
+        """Note the lists of audiences that the platform has marked as deleted."""
+        for record in self._found({"state": DELETED, "data.rows": {"$ne": ""}}):
+            left = [*record["leftovers"], leftover(record["data"]["rows"], moment + OUTLIVE)]
+            self._update(record, {"$set": {"data.rows": "", "leftovers": left}})
+
+    def _drop_leftovers(self, moment: datetime) -> None:
+        for record in self._found({"leftovers.after": {"$lte": moment}}):
+            # First nothing may make them a list any more, nor move their time.
+            left = [{**each, "swept": each["after"] <= moment} for each in record["leftovers"]]
+            due = [each["rows"] for each in left if each["swept"]]
+            if self._update(record, {"$set": {"leftovers": left}}):
+                for rows_id in due:
+                    self._rows.drop(_org_of(record), rows_id, Deadline.after(_DROP_SECONDS))
+                with limited(self._database, Deadline.after(_SECONDS)):
+                    gone = {"$pull": {"leftovers": {"rows": {"$in": due}}}}
+                    self._collection.update_one({"_id": record["_id"]}, gone)
+
+    def _found(self, condition: Document) -> list[Record]:
+        with limited(self._database, Deadline.after(_SECONDS)):
+            return list(self._collection.find(condition, limit=_AT_ONCE))
+
+    def _update(self, record: Record, change: Document) -> bool:
+        """Change a record if it is the same still; the next sweep is for those that are not."""
+        same = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
+        with limited(self._database, Deadline.after(_SECONDS)):
+            return self._collection.update_one(same, change).matched_count > 0
+
+
+def _org_of(record: Record) -> str:
+    return str(record["sk"].partition("/")[0])

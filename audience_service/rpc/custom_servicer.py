@@ -1,0 +1,71 @@
+"""CustomAudienceService on the wire."""
+
+import grpc
+
+from audience_service.domain.custom.audiences import CustomAudiences
+from audience_service.domain.custom.deletion import CustomDeletion
+from audience_service.domain.custom.types import CUSTOM_TYPES
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
+from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceServicer
+from audience_service.rpc.call import current_call
+from audience_service.rpc.codec import decode_size
+from audience_service.rpc.custom_codec import (
+    decode_custom_draft,
+    decode_custom_query,
+    decode_custom_version,
+    encode_custom,
+    encode_types,
+)
+
+
+class CustomAudienceServicer(CustomAudienceServiceServicer):
+    """Decodes, delegates to the use cases, encodes."""
+
+    def __init__(self, audiences: CustomAudiences, deletion: CustomDeletion) -> None:
+        self._audiences = audiences
+        self._deletion = deletion
+
+    def CreateCustomAudience(
+        self, request: pb.CreateCustomAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.CustomAudience:
+        """Make a custom audience."""
+        draft = decode_custom_draft(request.custom_audience)
+        made = self._audiences.create(current_call(), draft, request.request_id, validate_only=request.validate_only)
+        return encode_custom(made)
+
+    def ListCustomAudiences(
+        self, request: pb.ListCustomAudiencesRequest, context: grpc.ServicerContext
+    ) -> pb.ListCustomAudiencesResponse:
+        """Answer with a page of custom audiences."""
+        size = decode_size(request.page_size, "page_size", default=50, maximum=1_000)
+        page = self._audiences.list(current_call(), decode_custom_query(request), size, request.page_token)
+        return pb.ListCustomAudiencesResponse(
+            custom_audiences=[encode_custom(audience) for audience in page.audiences],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )
+
+    def GetCustomAudience(
+        self, request: pb.GetCustomAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.CustomAudience:
+        """Answer with one custom audience."""
+        return encode_custom(self._audiences.get(current_call(), request.id))
+
+    def DeleteCustomAudience(
+        self, request: pb.DeleteCustomAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.CustomAudience:
+        """Delete a custom audience for good."""
+        version = decode_custom_version(request)
+        return encode_custom(self._deletion.delete(current_call(), request.id, version, force=request.force))
+
+    def RefreshCustomAudience(
+        self, request: pb.RefreshCustomAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.CustomAudience:
+        """Bring a custom audience up to date."""
+        return encode_custom(self._audiences.refresh(current_call(), request.id))
+
+    def ListCustomAudienceTypes(
+        self, request: pb.ListCustomAudienceTypesRequest, context: grpc.ServicerContext
+    ) -> pb.ListCustomAudienceTypesResponse:
+        """Tell the types of custom audience."""
+        return encode_types(CUSTOM_TYPES)
