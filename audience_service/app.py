@@ -9,13 +9,15 @@ from datetime import timedelta
 
 import structlog
 
+from audience_service.domain.audience_pages import AudiencePages
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
 from audience_service.domain.checks import Checks
 from audience_service.domain.clock import now
 from audience_service.domain.contact_lists import ContactLists
+from audience_service.domain.custom.as_audience import CustomAsAudience
 from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
-from audience_service.domain.custom.audiences import CustomAsAudience, CustomAudiences
+from audience_service.domain.custom.audiences import CustomAudiences
 from audience_service.domain.custom.deletion import CustomDeletion
 from audience_service.domain.custom.plans import SpecPlans
 from audience_service.domain.custom.ports import Plans, Refreshers
@@ -154,7 +156,13 @@ class App:
             ),
             membership=MembershipServicer(
                 Membership(store.members, populations, partitions, sealer),
-                Checks(store.checks, store.segments, audiences, sealer, settings.datatypes),
+                Checks(
+                    store.checks,
+                    AudiencePages(store.segments, store.customs),
+                    audiences,
+                    sealer,
+                    settings.datatypes,
+                ),
                 MembershipExplanations(store.checks, audiences),
                 snapshots,
                 SnapshotDifferences(store.differences, ready, sealer),

@@ -211,13 +211,14 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         return done.stdout
 
     methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 31
+    assert len(methods) == 41
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
     [contact] = service.insert("curl", [{}])
     everyone = {"filter": {"datatype": "contact", "where": {}}}
     snapshot = client.snapshot(**everyone)
+    custom = client.custom(name="custom")
     requests: dict[str, dict[str, Any]] = {
         "CreateSegment": {"segment": {"name": "curled", **everyone}},
         "GetSegment": {"id": static.id},
@@ -249,6 +250,12 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "ListSnapshots": {},
         "DiffSnapshots": {"fromId": snapshot.id, "toId": snapshot.id},
         "DeleteSnapshot": {"id": snapshot.id},
+        "CreateCustomAudience": {"customAudience": {"name": "curled", "type": "file_upload"}},
+        "GetCustomAudience": {"id": custom.id},
+        "ListCustomAudiences": {},
+        "RefreshCustomAudience": {"id": custom.id},
+        "ListCustomAudienceTypes": {},
+        "DeleteCustomAudience": {"id": custom.id},
     }
     assert {name.rpartition("/")[2] for name in methods} == {*requests, "WatchMembership"}
     paths = {name.rpartition("/")[2]: name for name in methods}

@@ -182,8 +182,8 @@ class Audiences:
     def members_of(self, call: Call, audience: Audience) -> Population:
         """The members of an audience. Raises UnusableAudience where its filter cannot be run."""
         match audience:
-            case ListedAudience(contacts=contacts):
-                return contacts
+            case ListedAudience():
+                return self.list_of(audience)
             case RuledAudience():
                 return self._found_by(call, audience)
         return self.of_segment(call, audience)
@@ -192,18 +192,19 @@ class Audiences:
         """The members of a stored segment. Raises UnusableAudience where its filter cannot be run."""
         return self.list_of(segment) if segment.type is SegmentType.STATIC else self._found_by(call, segment)
 
-    def list_of(self, segment: Segment) -> ContactList:
-        """The list of a stored static segment. Raises UnusableAudience where its datatype is not served."""
-        with _usable(segment):
-            return ContactList(segment.id, self._compiler.check_datatype(segment.filter.datatype), segment.version)
+    def list_of(self, audience: Segment | ListedAudience) -> ContactList:
+        """The list of a static segment, or of what is one. Raises UnusableAudience where its datatype is not served."""
+        with _usable(audience):
+            datatype = self._compiler.check_datatype(audience.filter.datatype)
+        if isinstance(audience, ListedAudience):
+            return audience.contacts
+        return ContactList(audience.id, datatype, audience.version)
 
     def source(self, call: Call, audience_id: str) -> Filter | ContactList:
         """What an audience inside a filter stands for. Raises AudienceNotFound, UnusableAudience."""
         match self.find(call, audience_id):
-            case ListedAudience(contacts=contacts):
-                return contacts
-            case Segment(type=SegmentType.STATIC) as segment:
-                return self.list_of(segment)
+            case ListedAudience() | Segment(type=SegmentType.STATIC) as listed:
+                return self.list_of(listed)
             case found:
                 return found.filter
 

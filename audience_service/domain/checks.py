@@ -4,20 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from audience_service.domain.audience_pages import AudiencePages, TypedAudience
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.errors import ContactNotFound, InvalidArgument, InvalidFilter, UnusableAudience, Violation
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.sets import as_filter
-from audience_service.domain.ports import SegmentRepository
-from audience_service.domain.segment import Order, Segment, SegmentQuery
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.verdicts import CheckRepository
 
 MOST_AUDIENCES, MOST_CONTACTS = 100, 1_000
-
-_BY_NAME = SegmentQuery(order=Order.NAME, descending=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +36,9 @@ class MembershipCheck:
 
 @dataclass(frozen=True, slots=True)
 class ContactAudiences:
-    """The segments of a page that a contact is in, and those that cannot be told of; no token on the last page."""
+    """The audiences of a page that a contact is in, and those that cannot be told of; no token on the last page."""
 
-    segments: Sequence[Segment]
+    audiences: Sequence[TypedAudience]
     unusable_ids: Sequence[str]
     next_page_token: str
     read_at: datetime
@@ -53,13 +50,13 @@ class Checks:
     def __init__(
         self,
         checks: CheckRepository,
-        segments: SegmentRepository,
+        pages: AudiencePages,
         audiences: Audiences,
         sealer: TokenSealer,
         datatypes: Sequence[str],
     ) -> None:
         self._checks = checks
-        self._segments = segments
+        self._pages = pages
         self._audiences = audiences
         self._sealer = sealer
         self._datatypes = datatypes
@@ -100,36 +97,35 @@ class Checks:
         )
 
     def audiences_of(self, call: Call, contact_id: str, page_size: int, page_token: str) -> ContactAudiences:
-        """The segments that a contact is in, of a page of the org's segments of all datatypes, by name.
+        """The audiences that a contact is in, of a page of the org's audiences of all datatypes.
 
         The database is asked for the contact (in the datatype that its id begins with, then in others), twice for the
-        page, once for each level of audiences inside its filters, and once to judge them all. Where one of them fails
-        on the record, those are asked about by halves until what fails is told from the others.
+        page's segments and twice for its custom audiences, once for each level of audiences inside its filters, and
+        once to judge them all. Where one of them fails on the record, those are asked about by halves until what fails
+        is told from the others.
 
         Raises InvalidArgument, ContactNotFound, InvalidPageToken, OutOfTime.
         """
         binding = ("audiences of", call.org, contact_id)
         after = self._sealer.open(page_token, binding, "page_token") if page_token else None
         datatype = self._datatype_of(call, contact_id)
-        page = self._segments.page(
-            call.org, _BY_NAME, page_size, (after[0], after[1]) if after else None, call.deadline
-        )
-        segments = [segment for segment in page.segments if segment.filter.datatype == datatype]
+        page, last = self._pages.page(call, page_size, after)
+        typed = {found.audience.id: found for found in page if found.audience.filter.datatype == datatype}
         read_at = now()
-        audiences = self._audiences.knowing(call, segments).at(read_at)
+        audiences = self._audiences.knowing(call, [found.audience for found in typed.values()]).at(read_at)
         usable: dict[str, CompiledFilter] = {}
-        for segment in segments:
+        for found in typed.values():
             try:
-                usable[segment.id] = as_filter(audiences.of_segment(call, segment))
+                usable[found.audience.id] = as_filter(audiences.members_of(call, found.audience))
             except UnusableAudience:
                 continue
         judged = self._checks.judge(call.org, datatype, list(usable.values()), [contact_id], (), call.deadline)
         verdicts = dict(zip(usable, judged.members, strict=True))
-        told = {name: found for name, found in verdicts.items() if not isinstance(found, InvalidFilter)}
+        told = {name: members for name, members in verdicts.items() if not isinstance(members, InvalidFilter)}
         return ContactAudiences(
-            [segment for segment in segments if contact_id in told.get(segment.id, ())],
-            [segment.id for segment in segments if segment.id not in told],
-            self._sealer.seal(binding, list(page.last)) if page.last else "",
+            [found for name, found in typed.items() if contact_id in told.get(name, ())],
+            [name for name in typed if name not in told],
+            self._sealer.seal(binding, list(last)) if last else "",
             read_at,
         )
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from audience_service.domain.audience import as_shown
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.field_catalog import FieldCatalog, SampledFields
-from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning, fits_struct
+from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning
 from audience_service.domain.filters.compile import emit
 from audience_service.domain.filters.fields import written_path
 from audience_service.domain.filters.nodes import InAudience, Node, Related, joins, walk
@@ -93,8 +94,7 @@ class Explain:
 
     def _saved(self, call: Call, audience_id: str) -> Filter:
         """An audience's filter, in the arm that GetSegment shows it in, from which places are named."""
-        saved = self._audiences.get(call, audience_id).filter
-        return replace(saved, exact=not fits_struct(saved.where or {}))
+        return as_shown(self._audiences.find(call, audience_id).filter)
 
     @staticmethod
     def _warnings(node: Node, datatype: str, sampled: SampledFields) -> Sequence[FilterWarning]:

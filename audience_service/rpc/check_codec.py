@@ -29,7 +29,8 @@ def encode_audiences(value: ContactAudiences) -> pb.ListAudiencesOfContactRespon
     """A page of what a contact is in, as callers see it."""
     return pb.ListAudiencesOfContactResponse(
         audiences=[
-            pb.ContactAudience(id=segment.id, name=segment.name, type=segment.type) for segment in value.segments
+            pb.ContactAudience(id=found.audience.id, name=found.audience.name, type=found.type)
+            for found in value.audiences
         ],
         unusable_audience_ids=value.unusable_ids,
         next_page_token=value.next_page_token,

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from audience_service.domain.audience_pages import AudiencePages
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.checks import Checks
@@ -43,7 +44,9 @@ class Org:
     def __post_init__(self) -> None:
         store = self.service.store
         self.audiences = Audiences(store.segments, FilterCompiler(["contact"]))
-        self.checks = Checks(store.checks, store.segments, self.audiences, TokenSealer(b"key"), ["contact"])
+        self.checks = Checks(
+            store.checks, AudiencePages(store.segments, store.customs), self.audiences, TokenSealer(b"key"), ["contact"]
+        )
         self.explanations = MembershipExplanations(store.checks, self.audiences)
 
     @property
@@ -116,7 +119,7 @@ def test_checks_streams_and_explanations_agree(org: Org, where: dict[str, Any], 
         for contact_id in dice.sample(org.ids, 3):
             listed = org.checks.audiences_of(org.call, contact_id, 500, "")
             assert not listed.unusable_ids
-            assert {segment.id for segment in listed.segments} == {
+            assert {found.audience.id for found in listed.audiences} == {
                 name for name in asked if contact_id in streamed[name]
             }
             for name in asked:

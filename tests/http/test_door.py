@@ -102,6 +102,37 @@ def test_delete_segment_in_use_takes_force(door: Door, service: Service, org: st
     assert door.fetch("DELETE", f"/segments/{segment['id']}?force=true").body["state"] == "deleted"
 
 
+def test_custom_audiences_are_made_and_listed_with_their_spec_as_written(door: Door) -> None:
+    wanted = {
+        "name": "Visitors",
+        "type": "retargeting_pixel",
+        "retargetingPixel": {"where": {"type": "page_view", "url": "/pricing"}, "withinDays": 30},
+    }
+    answer = door.fetch("POST", "/custom", wanted)
+    assert answer.status == 200
+    made = answer.body
+    assert made["id"].startswith("custom-")
+    assert (made["version"], made["state"], "contactCount" in made) == (0, "active", False)
+    assert made["retargetingPixel"] == {
+        "eventDatatype": "event",
+        "where": {"type": "page_view", "url": "/pricing"},
+        "withinDays": 30,
+        "dateField": "createdate",
+        "contactField": "contactId",
+        "minEvents": 1,
+    }
+    listed = door.fetch("GET", "/custom?type=retargeting_pixel&pageSize=5").body
+    assert listed == {"customAudiences": [made], "nextPageToken": "", "totalSize": 1}
+    refused = door.fetch("POST", "/custom", {**wanted, "type": "file_upload"})
+    assert (refused.status, _reason(refused.body)) == (400, "INVALID_FIELD")
+
+
+def test_custom_types_tell_each_type(door: Door) -> None:
+    types = door.fetch("GET", "/custom-types").body["types"]
+    assert [each["type"] for each in types] == ["file_upload", "customer_match", "lookalike", "retargeting_pixel"]
+    assert all(each["title"] and each["description"] and each["fields"] and each["rules"] for each in types)
+
+
 def test_estimate_reach_shows_a_number_and_a_sample_profile(door: Door, insert: Callable[..., list[str]]) -> None:
     insert([{"data": {"country": "US", "tags": ["mql"], "email": "ann@example.com"}}, {"data": {"country": "FR"}}])
     answer = door.fetch("POST", "/estimate-reach", REACH)

@@ -8,6 +8,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from audience_service.domain.audience_pages import AudiencePages
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.checks import Checks
@@ -18,6 +19,7 @@ from audience_service.domain.selection import Selection
 from audience_service.domain.tokens import TokenSealer
 from audience_service.mongo import checks
 from audience_service.mongo.checks import MongoChecks
+from audience_service.mongo.custom import MongoCustomAudiences
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.segments import MongoSegments
 from tests.conftest import URI, Service
@@ -55,7 +57,9 @@ class UseCases:
         segments, judges, sealer = MongoSegments(database), MongoChecks(database), TokenSealer(b"key")
         self.judge = judges.judge
         audiences = Audiences(segments, FilterCompiler(DATATYPES))
-        self.checks = Checks(judges, segments, audiences, sealer, DATATYPES)
+        self.checks = Checks(
+            judges, AudiencePages(segments, MongoCustomAudiences(database)), audiences, sealer, DATATYPES
+        )
         self.explanations = MembershipExplanations(judges, audiences)
         self.overlaps = Overlaps(MongoMembers(database), audiences)
         self.call = Call(Caller("tester", org, frozenset()), Deadline.after(30))
@@ -104,7 +108,8 @@ def test_ids_that_are_not_found_are_looked_for_in_each_other_datatype(listened: 
 def test_a_page_of_a_contacts_audiences_is_judged_by_one_command(listened: Any) -> None:
     commands, cases, ids, _ = listened
     sent = commands.of(lambda: cases.checks.audiences_of(cases.call, ids[0], 200, ""))
-    assert sent == [("find", "contact"), ("aggregate", "segment"), ("aggregate", "segment"), JUDGED]
+    page = [("aggregate", "segment"), ("aggregate", "segment"), ("aggregate", "custom"), ("find", "custom")]
+    assert sent == [("find", "contact"), *page, JUDGED]
 
 
 def test_an_explanation_is_one_command_and_one_for_the_moments_to_come(listened: Any) -> None:

@@ -243,6 +243,10 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "RemoveSegmentContacts",
         "CreateSnapshot",
         "DeleteSnapshot",
+        "CreateCustomAudience",
+        "DeleteCustomAudience",
+        "RefreshCustomAudience",
+        "UploadMembers",
     }
 
 

@@ -1,11 +1,10 @@
-"""The use cases on custom audiences: create, get, list, refresh; and custom audiences as audiences."""
+"""The use cases on custom audiences: create, get, list, refresh."""
 
 import dataclasses
 import time
 from contextlib import suppress
 from datetime import timedelta
 
-from audience_service.domain.audience import ListedAudience, RuledAudience
 from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.creation import create_request, new_id
@@ -17,12 +16,10 @@ from audience_service.domain.custom.audience import (
     CustomDraft,
     CustomQuery,
     CustomType,
-    PixelSpec,
     check_custom_type,
     check_draft,
 )
 from audience_service.domain.custom.errors import NotRefreshable
-from audience_service.domain.custom.pixel import pixel_filter
 from audience_service.domain.custom.ports import CustomAudienceRepository, Plans, Refreshers
 from audience_service.domain.errors import (
     AlreadyExists,
@@ -51,20 +48,6 @@ class ListedCustoms:
     audiences: tuple[CustomAudience, ...]
     next_page_token: str
     total: int
-
-
-class CustomAsAudience:
-    """Finds custom audiences by id, within the call's org, as audiences."""
-
-    def __init__(self, customs: CustomAudienceRepository) -> None:
-        self._customs = customs
-
-    def find(self, call: Call, audience_id: str) -> ListedAudience | RuledAudience:
-        """The audience: those on its list that are in use, or whom a pixel's rule finds. Raises AudienceNotFound."""
-        found = self._customs.get(call.org, audience_id, call.deadline)
-        if isinstance(found.spec, PixelSpec):
-            return RuledAudience(found.id, found.name, pixel_filter(found.datatype, found.spec), found.version)
-        return ListedAudience(found.id, found.name, found.contacts, found.version)
 
 
 class CustomAudiences:

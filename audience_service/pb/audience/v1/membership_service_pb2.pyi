@@ -356,7 +356,7 @@ class ListAudiencesOfContactRequest(_message.Message):
     contact_id: _builtins.str
     """contact_id is the record's id."""
     page_size: _builtins.int
-    """page_size is how many segments to look through. Default 200; at most 500, larger ones count as 500. An answer may
+    """page_size is how many audiences to look through. Default 200; at most 500, larger ones count as 500. An answer may
     name none of them and still have a next page.
     """
     page_token: _builtins.str
@@ -390,11 +390,11 @@ class ListAudiencesOfContactResponse(_message.Message):
     """next_page_token asks for the next page. Empty on the last one."""
     @_builtins.property
     def audiences(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContactAudience]:
-        """audiences are those that the contact is in, in the order of their names."""
+        """audiences are those that the contact is in, in the order of the pages."""
 
     @_builtins.property
     def unusable_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """unusable_audience_ids are segments that cannot be told of, since their filters cannot be run, or fail on this
+        """unusable_audience_ids are audiences that cannot be told of, since their filters cannot be run, or fail on this
         contact.
         """
 
@@ -432,7 +432,7 @@ class ContactAudience(_message.Message):
     name: _builtins.str
     """name is its name."""
     type: _builtins.str
-    """type is its type: `dynamic` or `static`."""
+    """type is its type: `dynamic` or `static`, or that of a custom audience: `file_upload`."""
     def __init__(
         self,
         *,

@@ -118,8 +118,9 @@ class MembershipServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAudiencesOfContact(self, request, context):
-        """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Those of other
-        datatypes than the contact's are passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+        """ListAudiencesOfContact says which of the org's segments and custom audiences a contact is in, in pages of them: the
+        segments by name, then the custom audiences, the newest first. Those of other datatypes than the contact's are
+        passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

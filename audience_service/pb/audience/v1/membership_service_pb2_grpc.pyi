@@ -47,8 +47,9 @@ class MembershipServiceStub:
     AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
     """
     ListAudiencesOfContact: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ListAudiencesOfContactRequest, _membership_service_pb2.ListAudiencesOfContactResponse]
-    """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Those of other
-    datatypes than the contact's are passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+    """ListAudiencesOfContact says which of the org's segments and custom audiences a contact is in, in pages of them: the
+    segments by name, then the custom audiences, the newest first. Those of other datatypes than the contact's are
+    passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
     """
     ExplainMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ExplainMembershipRequest, _membership_service_pb2.ExplainMembershipResponse]
     """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
@@ -112,8 +113,9 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
     """
     ListAudiencesOfContact: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ListAudiencesOfContactRequest, _membership_service_pb2.ListAudiencesOfContactResponse]  # type: ignore[assignment]
-    """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Those of other
-    datatypes than the contact's are passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+    """ListAudiencesOfContact says which of the org's segments and custom audiences a contact is in, in pages of them: the
+    segments by name, then the custom audiences, the newest first. Those of other datatypes than the contact's are
+    passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
     """
     ExplainMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ExplainMembershipRequest, _membership_service_pb2.ExplainMembershipResponse]  # type: ignore[assignment]
     """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
@@ -192,8 +194,9 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.ListAudiencesOfContactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.ListAudiencesOfContactResponse, _abc.Awaitable[_membership_service_pb2.ListAudiencesOfContactResponse]]:
-        """ListAudiencesOfContact says which of the org's segments a contact is in, in pages of the segments. Those of other
-        datatypes than the contact's are passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+        """ListAudiencesOfContact says which of the org's segments and custom audiences a contact is in, in pages of them: the
+        segments by name, then the custom audiences, the newest first. Those of other datatypes than the contact's are
+        passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
