@@ -30,6 +30,7 @@ from audience_service.domain.exports import Exports
 from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
+from audience_service.domain.lookalikes.lookalikes import Lookalikes
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.partitions import Partitions
@@ -131,8 +132,11 @@ class App:
             told,
         )
         spec_plans = SpecPlans(audiences)
-        plans: Plans = {kind: spec_plans.plan for kind in CustomType if kind is not CustomType.LOOKALIKE}
-        refreshers: Refreshers = {}
+        lookalikes = Lookalikes(
+            store.customs, audiences, store.lookalikes, store.members, store.samples, settings.insights_min_cell
+        )
+        plans: Plans = {**dict.fromkeys(CustomType, spec_plans.plan), CustomType.LOOKALIKE: lookalikes.plan}
+        refreshers: Refreshers = {CustomType.LOOKALIKE: lookalikes.refresh}
         customs = CustomAudiences(store.customs, store.lists, plans, refreshers, sealer)
         servicers = Servicers(
             segment=SegmentServicer(
@@ -170,7 +174,7 @@ class App:
                 watching,
             ),
             custom=CustomAudienceServicer(  # type: ignore[abstract]
-                customs, CustomDeletion(store.customs, customs, store.uses)
+                customs, CustomDeletion(store.customs, customs, store.uses), lookalikes
             ),
         )
         self._store = store

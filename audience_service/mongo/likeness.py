@@ -25,7 +25,7 @@ _PRIME = 10_007
 
 
 def held_out() -> Expression:
-    """Whether a record is one of those, a fifth, that no model is made from: by the hash of hashed indexes of its sk."""
+    """Whether a record is of the fifth that no model is made from: by the hash of its sk that hashed indexes have."""
     return {"$eq": [{"$mod": [{"$toHashedIndexKey": "$sk"}, _HELD_OUT]}, 0]}
 
 
@@ -44,7 +44,7 @@ def grouped_by(field: LikenessField, moment: datetime) -> Expression:
 
 
 def _at_first(field: LikenessField, read: Callable[[str], Expression]) -> Expression:
-    """What is read at the path that counts. A path is written into each test: an expression would be evaluated there."""
+    """What is read at the path that counts; a path stands in each test, where an expression would be evaluated anew."""
     *others, last = (f"${path}" for path in field.paths)
     found = read(last)
     for path in reversed(others):
@@ -134,7 +134,9 @@ def _searched(value: Expression, starts: Sequence[Any], results: Sequence[Expres
         return results[0]
     middle = len(starts) // 2
     above = _searched(value, starts[middle + 1 :], results[middle + 1 :])
-    return {"$cond": [{"$gte": [value, starts[middle]]}, above, _searched(value, starts[:middle], results[: middle + 1])]}
+    return {
+        "$cond": [{"$gte": [value, starts[middle]]}, above, _searched(value, starts[:middle], results[: middle + 1])]
+    }
 
 
 def _of_date(value: Expression, bands: Sequence[Band], results: Sequence[Any], otherwise: Expression) -> Expression:

@@ -224,7 +224,10 @@ def _project(fields: Sequence[LikenessField], **also: Any) -> Document:
 def _scored(fields: Sequence[Weighed], **also: Any) -> Stages:
     """The score of each record."""
     score = {"$add": [0, *(weight(field) for field in fields)]}
-    return [_project([field.field for field in fields], **also), {"$project": {"score": score, **dict.fromkeys(also, 1)}}]
+    return [
+        _project([field.field for field in fields], **also),
+        {"$project": {"score": score, **dict.fromkeys(also, 1)}},
+    ]
 
 
 def _field_values(field: LikenessField, rows: Sequence[Document]) -> FieldValues:
@@ -242,4 +245,3 @@ def _field_values(field: LikenessField, rows: Sequence[Document]) -> FieldValues
 def _counts(rows: Sequence[Document], size: int) -> Sequence[tuple[int, int]]:
     counted: dict[int, tuple[int, int]] = {int(row["_id"]): (int(row["n"]), int(row["learnt"])) for row in rows}
     return [counted.get(position, (0, 0)) for position in range(size)]
-

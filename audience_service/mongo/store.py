@@ -12,6 +12,7 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import AudienceError
+from audience_service.domain.lookalikes.ports import LookalikeRepository
 from audience_service.domain.ports import (
     InsightRepository,
     ListRepository,
@@ -40,6 +41,7 @@ from audience_service.mongo.embedded import (
     EmbeddedInsights,
     EmbeddedLedger,
     EmbeddedLists,
+    EmbeddedLookalikes,
     EmbeddedMembers,
     EmbeddedPlans,
     EmbeddedSlices,
@@ -51,6 +53,7 @@ from audience_service.mongo.insights import MongoInsights
 from audience_service.mongo.landmarks import LandmarkReader
 from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.lists import MongoLists
+from audience_service.mongo.lookalikes import MongoLookalikes
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.partitions import MongoPartitions
 from audience_service.mongo.plans import MongoPlans
@@ -93,6 +96,7 @@ class Store:
     slices: SliceRepository
     landmarks: LandmarkReader
     insights: InsightRepository
+    lookalikes: LookalikeRepository
     snapshots: SnapshotRepository
     frozen: FrozenRepository
     differences: DifferenceRepository
@@ -161,6 +165,7 @@ def mongo_store(uri: str, database: str) -> Store:
         slices=MongoSlices(connected, landmarks),
         landmarks=landmarks,
         insights=MongoInsights(connected),
+        lookalikes=MongoLookalikes(connected),
         snapshots=MongoSnapshots(connected),
         frozen=frozen,
         differences=MongoDifferences(connected),
@@ -196,6 +201,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         slices=EmbeddedSlices(database, landmarks),
         landmarks=landmarks,
         insights=EmbeddedInsights(),
+        lookalikes=EmbeddedLookalikes(),
         snapshots=EmbeddedSnapshots(database, turn),
         frozen=frozen,
         differences=MongoDifferences(database),

@@ -96,7 +96,7 @@ def is_number(value: Expression) -> Expression:
 
 def band_number(value: str, bands: Sequence[Band]) -> Expression:
     """The number of the band that a value is in."""
-    return switch(value, [band.start for band in bands], list(range(len(bands))))
+    return _switch(value, [band.start for band in bands], list(range(len(bands))))
 
 
 def _band_text(value: str, bands: Sequence[Band]) -> Expression:
@@ -104,9 +104,9 @@ def _band_text(value: str, bands: Sequence[Band]) -> Expression:
     starts = [band.start for band in bands]
     results = [_NO_DATE if band.label is None else str(number) for number, band in enumerate(bands)]
     shaped = {"$regexMatch": {"input": value, "regex": DATE_TEXT}}
-    text = _cond(shaped, switch(value, [text_of(start) for start in starts], results), _blank_or_no_date(value))
+    text = _cond(shaped, _switch(value, [text_of(start) for start in starts], results), _blank_or_no_date(value))
     branches = [
-        {"case": {"$eq": [{"$type": value}, "date"]}, "then": switch(value, starts, results)},
+        {"case": {"$eq": [{"$type": value}, "date"]}, "then": _switch(value, starts, results)},
         {"case": {"$eq": [{"$type": value}, "string"]}, "then": text},
     ]
     return {"$switch": {"branches": branches, "default": value}}
@@ -162,7 +162,7 @@ def _has_month(value: str) -> Expression:
     )
 
 
-def switch(value: Expression, starts: Sequence[Any], results: Sequence[Any]) -> Expression:
+def _switch(value: str, starts: Sequence[Any], results: Sequence[Any]) -> Expression:
     above = zip(starts[:-1], results[:-1], strict=True)
     branches = [{"case": {"$gte": [value, start]}, "then": result} for start, result in above]
     return {"$switch": {"branches": branches, "default": results[-1]}}

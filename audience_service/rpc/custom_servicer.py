@@ -5,6 +5,7 @@ import grpc
 from audience_service.domain.custom.audiences import CustomAudiences
 from audience_service.domain.custom.deletion import CustomDeletion
 from audience_service.domain.custom.types import CUSTOM_TYPES
+from audience_service.domain.lookalikes.lookalikes import Lookalikes
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceServicer
 from audience_service.rpc.call import current_call
@@ -16,14 +17,16 @@ from audience_service.rpc.custom_codec import (
     encode_custom,
     encode_types,
 )
+from audience_service.rpc.lookalike_codec import encode_model
 
 
 class CustomAudienceServicer(CustomAudienceServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, audiences: CustomAudiences, deletion: CustomDeletion) -> None:
+    def __init__(self, audiences: CustomAudiences, deletion: CustomDeletion, lookalikes: Lookalikes) -> None:
         self._audiences = audiences
         self._deletion = deletion
+        self._lookalikes = lookalikes
 
     def CreateCustomAudience(
         self, request: pb.CreateCustomAudienceRequest, context: grpc.ServicerContext
@@ -69,3 +72,9 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     ) -> pb.ListCustomAudienceTypesResponse:
         """Tell the types of custom audience."""
         return encode_types(CUSTOM_TYPES)
+
+    def GetLookalikeModel(
+        self, request: pb.GetLookalikeModelRequest, context: grpc.ServicerContext
+    ) -> pb.LookalikeModel:
+        """Open a lookalike's model."""
+        return encode_model(*self._lookalikes.model(current_call(), request.id))

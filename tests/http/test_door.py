@@ -263,7 +263,16 @@ def test_who_asks_is_told_by_headers(door: Door, changes: dict[str, str], status
         ("POST", "/estimate-reach", {"filter": {"datatype": "contact", "whereJson": "x" * 5_000_000}}, 429, 8),
         ("POST", "/estimate-reach", {"filter": {"datatype": "contact", "whereJson": "x" * 50_000_000}}, 429, 8),
     ],
-    ids=["no JSON", "NaN", "no object", "unknown in query", "unknown path", "unknown method", "too large", "far too large"],
+    ids=[
+        "no JSON",
+        "NaN",
+        "no object",
+        "unknown in query",
+        "unknown path",
+        "unknown method",
+        "too large",
+        "far too large",
+    ],
 )
 def test_what_the_door_itself_refuses_has_the_same_shape(
     door: Door, method: str, path: str, body: Any, status: int, code: int

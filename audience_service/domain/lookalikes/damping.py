@@ -37,9 +37,7 @@ def dampings(covariance: Matrix, differences: Sequence[float], seed_part: float)
 def _multipliers(
     covariance: Matrix, differences: Sequence[float], kept: Sequence[int], seed_part: float
 ) -> Sequence[float]:
-    rows = [
-        [covariance[i][j] * (1 + _RIDGE if i == j else 1) for j in kept] for i in kept
-    ]
+    rows = [[covariance[i][j] * (1 + _RIDGE if i == j else 1) for j in kept] for i in kept]
     wanted = [differences[i] for i in kept]
     direction = solve(rows, wanted)
     between = seed_part * (1 - seed_part) * sum(a * b for a, b in zip(direction, wanted, strict=True))
@@ -48,7 +46,7 @@ def _multipliers(
 
 
 def solve(rows: Matrix, wanted: Sequence[float]) -> list[float]:
-    """x of A x = b, by Gaussian elimination with pivots; A is not singular."""
+    """X of A x = b, by Gaussian elimination with pivots; A is not singular."""
     size = len(wanted)
     system = [[*row, value] for row, value in zip(rows, wanted, strict=True)]
     for column in range(size):

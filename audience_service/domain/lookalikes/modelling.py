@@ -83,9 +83,9 @@ def _weighed(field: FieldRatios, moment: datetime, damping: float) -> Weighed:
 
 
 def _field_model(field: FieldRatios, damping: float) -> FieldModel:
-    factors = [
-        Factor(ratio.label, _weight(ratio, damping), ratio.seed_count, ratio.baseline_count) for ratio in field.all
-    ]
+    # Where all have a value that is told, there are no others to tell of.
+    there = [ratio for ratio in field.all if (ratio.seed_count, ratio.baseline_count) != (0, 0)]
+    factors = [Factor(ratio.label, _weight(ratio, damping), ratio.seed_count, ratio.baseline_count) for ratio in there]
     return FieldModel(
         path=field.values.field.path,
         information=field.information,

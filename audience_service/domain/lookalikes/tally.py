@@ -13,7 +13,7 @@ Scores = Mapping[int, int]
 
 @dataclass(frozen=True, slots=True)
 class ValueCount:
-    """A value of a field (text, a number, a bool, the start of a band, None for nothing) and how many records have it."""
+    """A value of a field (text, number, bool, the start of a band, None for nothing) and how many records have it."""
 
     value: Any
     count: int

@@ -51,7 +51,7 @@ class FieldRatios:
     @property
     def information(self) -> float:
         """The divergence of the seed's values from the baseline's and back, in nats (Jeffreys): 0 tells nothing."""
-        return sum((ratio.seed_share - ratio.baseline_share) * ratio.log for ratio in self.all)
+        return sum(map(_tells, self.all))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,8 @@ def _field(
     # Of one value a record, what all others have is told by the sizes: it is a count like the rest.
     spare = _Count("", None, seed_size - sum(c.seed for c in every), baseline_size - sum(c.baseline for c in every))
     told = _told([] if found.several else [spare], every, least)
-    heaviest = sorted(
-        ((_ratio(count, seed_size, baseline_size, least), count) for count in told),
-        key=lambda pair: (-(pair[0].seed_share - pair[0].baseline_share) * pair[0].log, pair[0].label, type(pair[0].value).__name__),
-    )
+    ratio = [(_ratio(count, seed_size, baseline_size, least), count) for count in told]
+    heaviest = sorted(ratio, key=lambda pair: (-_tells(pair[0]), pair[0].label, type(pair[0].value).__name__))
     chosen = heaviest[:MOST_FACTORS]
     kept = tuple(ratio for ratio, _ in chosen)
     if found.several:
@@ -106,6 +104,11 @@ def _told(spare: list[_Count], every: list[_Count], least: int) -> list[_Count]:
     cells = [*every, *spare]
     hidden = to_hide([cell.seed for cell in cells], least) | to_hide([cell.baseline for cell in cells], least)
     return [cell for position, cell in enumerate(every) if position not in hidden]
+
+
+def _tells(ratio: Ratio) -> float:
+    """A value's part of the divergence."""
+    return (ratio.seed_share - ratio.baseline_share) * ratio.log
 
 
 def _ratio(count: _Count, seed_size: int, baseline_size: int, least: int) -> Ratio:
