@@ -1,7 +1,7 @@
 """Making a model: what is asked of the database, in order, and what becomes of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from audience_service.domain.caller import Deadline
@@ -11,7 +11,7 @@ from audience_service.domain.lookalikes.damping import dampings
 from audience_service.domain.lookalikes.fields import LikenessField
 from audience_service.domain.lookalikes.model import UNIT, Factor, FieldModel
 from audience_service.domain.lookalikes.ports import LookalikeRepository
-from audience_service.domain.lookalikes.tally import SeedTally, Survey, Weighed
+from audience_service.domain.lookalikes.tally import SeedTally, Survey, ValueCount, Weighed
 from audience_service.domain.lookalikes.weights import FieldRatios, Ratio, ratios
 from audience_service.domain.ports import Population
 
@@ -45,6 +45,7 @@ def learn(
     Values that fewer than `least` have are not told by themselves. Raises SeedTooSmall.
     """
     survey = repository.survey(org, everyone, fields, moment, _MOST_VALUES, deadline)
+    survey = _with_bands_counted(repository, org, everyone, survey, deadline)
     tally = repository.tally(org, seed, everyone, survey, deadline)
     check_seed(tally.size)
     found = ratios(survey, tally, least)
@@ -60,6 +61,24 @@ def learn(
         fields=tuple(_field_model(field, damping) for field, damping in pairs),
         weighed=tuple(_weighed(field, moment, damping) for field, damping in pairs if damping > 0),
     )
+
+
+def _with_bands_counted(
+    repository: LookalikeRepository, org: str, everyone: CompiledFilter, survey: Survey, deadline: Deadline
+) -> Survey:
+    """The survey, lists of numbers counted anew, now that their bands are known: it has a record once a number there."""
+    lists = tuple(found for found in survey.fields if found.cuts and found.several)
+    if not lists:
+        return survey
+    counted = repository.tally(org, everyone, everyone, replace(survey, fields=lists), deadline).counts
+    right = {
+        found.field: replace(
+            found,
+            values=tuple(ValueCount(each.value, n) for each, (n, _) in zip(found.values, counts, strict=True)),
+        )
+        for found, counts in zip(lists, counted, strict=True)
+    }
+    return replace(survey, fields=tuple(right.get(found.field, found) for found in survey.fields))
 
 
 def check_seed(count: int) -> None:

@@ -100,10 +100,13 @@ def _field(
 
 
 def _told(spare: list[_Count], every: list[_Count], least: int) -> list[_Count]:
-    """Those of the counts that are no small cells, nor what would give small ones away; spare ones stay hidden."""
+    """Those of the counts that are no small cells, nor what would give small ones away, nor of nobody.
+
+    Spare ones are never told.
+    """
     cells = [*every, *spare]
     hidden = to_hide([cell.seed for cell in cells], least) | to_hide([cell.baseline for cell in cells], least)
-    return [cell for position, cell in enumerate(every) if position not in hidden]
+    return [cell for place, cell in enumerate(every) if place not in hidden and cell.seed + cell.baseline]
 
 
 def _tells(ratio: Ratio) -> float:
