@@ -1,13 +1,7 @@
 """The composition root: the only module that sees every layer."""
 
-import contextlib
 import hashlib
-import os
-import signal
-import threading
 from datetime import timedelta
-
-import structlog
 
 from audience_service.domain.audience_pages import AudiencePages
 from audience_service.domain.audiences import Audiences
@@ -23,7 +17,6 @@ from audience_service.domain.custom.plans import SpecPlans
 from audience_service.domain.custom.ports import Plans, Refreshers
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
-from audience_service.domain.errors import AudienceError
 from audience_service.domain.explain import Explain, Repositories
 from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.exports import Exports
@@ -63,13 +56,10 @@ from audience_service.rpc.reach_servicer import ReachServicer
 from audience_service.rpc.segment_servicer import SegmentServicer
 from audience_service.rpc.server import RpcServer, ServerOptions, Servicers
 from audience_service.settings import Settings, SettingsError
+from audience_service.upkeep import Upkeep
 
 SAMPLE_ORGS = {"demo": 2_500, "demo2": 500}
 """The orgs of the embedded store and how many sample contacts each has."""
-
-_HEALTH_SECONDS = 3.0
-
-_log = structlog.get_logger()
 
 
 def open_store(settings: Settings) -> Store:
@@ -178,13 +168,12 @@ class App:
             ),
         )
         self._store = store
-        self._datatypes = settings.datatypes
-        self._collections = settings.collections
-        self._watch = threading.Event()
-        self._watcher = threading.Thread(target=self._watch_store, name="health", daemon=True)
-        self._sweep_seconds = settings.snapshot_lease_seconds
-        self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
         self.server = RpcServer(servicers, _authenticator(settings), _options(settings))
+        sweeps = [
+            lambda: store.sweeper.sweep(now(), self._maker.busy_until()),
+            lambda: store.custom_sweeper.sweep(now()),
+        ]
+        self._upkeep = Upkeep(store, self.server, settings, sweeps)
 
     @property
     def port(self) -> int:
@@ -194,56 +183,18 @@ class App:
     def start(self) -> None:
         """Serve, whether the database answers or not; health follows it."""
         self.server.start()
-        self._watcher.start()
-        self._sweeper.start()
+        self._upkeep.start()
         self._workers.start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Drain and close."""
-        self._watch.set()
+        self._upkeep.end()
         self.server.stop(grace_seconds)
         self._maker.close()
-        self._watcher.join()
+        self._upkeep.join()
         self._workers.stop()
         self._feed.close()
         self._store.close()
-
-    def _watch_store(self) -> None:
-        healthy: bool | None = None
-        while not self._watch.is_set():
-            reachable = self._store.is_reachable()
-            if reachable != healthy and not self._watch.is_set():
-                (_log.info if reachable else _log.warning)("database", reachable=reachable)
-                if reachable:
-                    self._check_database()
-                self.server.set_healthy(healthy=reachable)
-                healthy = reachable
-            self.server.cut_idle_streams()
-            self._watch.wait(_HEALTH_SECONDS)
-
-    def _sweep(self) -> None:
-        """Clear away what is left of snapshots and of custom audiences, at once and then every so often."""
-        while True:
-            try:
-                self._store.sweeper.sweep(now(), self._maker.busy_until())
-                self._store.custom_sweeper.sweep(now())
-            except AudienceError:
-                pass  # the next time will do
-            except Exception as error:
-                if not self._watch.is_set():
-                    _log.error("the sweep failed", exc_info=error)
-            if self._watch.wait(self._sweep_seconds):
-                return
-
-    def _check_database(self) -> None:
-        """Say what the database lacks. An unsafe one is not served at all: the process ends."""
-        with contextlib.suppress(AudienceError):  # it went away again; the next time it comes will do
-            if unsafe := self._store.collated_collections(self._collections):
-                _log.critical("orgs could see one another: collections have a default collation", collections=unsafe)
-                os.kill(os.getpid(), signal.SIGTERM)
-            if missing := self._store.missing_indexes(self._datatypes):
-                names = [str(index) for index in missing]
-                _log.warning("indexes are missing; run audience-service indexes", indexes=names)
 
 
 def token_rules(settings: Settings) -> TokenRules:

@@ -115,6 +115,9 @@ def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> 
             ("GetSegment", {"id": "segment-1"}),
             ("WatchMembership", {"audienceId": "segment-1"}),
             ("CreateSegment", {"segment": {"name": "x", "filter": EVERYONE}}),
+            ("CreateCustomAudience", {"customAudience": {"name": "x", "type": "file_upload"}}),
+            ("GetCustomAudience", {"id": "custom-1"}),
+            ("ListCustomAudiences", {}),
         ):
             refusal = refused(lambda rpc=rpc, request=request: client.call(rpc, request))
             assert refusal.details, (rpc, refusal.code, refusal.message)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.custom.audience import CustomAudience, CustomQuery, CustomType
 from audience_service.domain.dimensions import read_dimensions
 from audience_service.domain.errors import AudienceNotFound, ContactNotFound, UnsupportedByStore, VersionNotFound
 from audience_service.domain.filters import Filter, FilterCompiler
@@ -21,6 +22,7 @@ from audience_service.domain.watches.watch import Cause, Event
 from audience_service.mongo.embedded import EmbeddedInsights
 from audience_service.mongo.store import Store
 from tests.conftest import Service
+from tests.lists import write_rows
 
 NEVER = Deadline(None)
 LIST = ContactList("segment-shared", "contact")
@@ -45,7 +47,15 @@ def orgs(service: Service) -> Iterator[tuple[Store, str, str]]:
         service.store.segments.insert(org, segment(f"of {org}"), None, NEVER)
         service.store.lists.add(org, LIST, [f"contact-{key}" for key in keys], NEVER)
     yield service.store, ours, theirs
-    for name in ("contact", "segment", "segment_version", "audience_use", "audience_member", "audience_snapshot"):
+    for name in (
+        "contact",
+        "segment",
+        "segment_version",
+        "audience_use",
+        "audience_member",
+        "audience_snapshot",
+        "custom",
+    ):
         service.store.database[name].delete_many({"sk": {"$regex": f"^{ours}2?/"}})
 
 
@@ -271,3 +281,30 @@ def test_watches_of_one_audience_and_what_is_recorded_for_them_are_each_orgs_own
         since = store.starts.differences(org, f"watch-{org}", 0, nobody, "", NEVER)
         assert [flip.sk for flips, _ in since for flip in flips][1:] == [flip.sk for flip in entered][1:]
         assert list(store.starts.differences(other, f"watch-{org}", 0, nobody, "", NEVER)) == []
+
+
+def test_custom_audiences_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> None:
+    store, ours, theirs = orgs
+    customs, rows_id = store.customs, "custom-shared.12345678"
+    made = CustomAudience("custom-shared", "shared", "", CustomType.FILE_UPLOAD, "contact", create_time=NEW_YEAR)
+    for org in orgs[1:]:
+        customs.insert(org, made, REQUEST, NEVER)
+        customs.reserve(org, made.id, rows_id, LATER, NEVER)
+        write_rows(store, org, rows_id, ["contact-a"])
+    ids = ("_id", "sk")
+    before = store.database["custom"].find_one({"sk": f"{theirs}/custom/shared"}, dict.fromkeys(ids, 0))
+    written = customs.publish(ours, made, rows_id, {}, NEVER)
+    assert customs.get(theirs, made.id, NEVER).rows_id == ""
+    assert customs.page(ours, CustomQuery(), 10, None, NEVER).total == 1
+    assert customs.is_name_taken(ours, "shared", NEVER)
+    customs.remove(ours, written, NEVER)
+    assert not customs.is_name_taken(ours, "shared", NEVER)
+    assert customs.find_request(ours, REQUEST, NEVER) is None
+    assert store.database["custom"].find_one({"sk": f"{theirs}/custom/shared"}, dict.fromkeys(ids, 0)) == before
+    store.custom_sweeper.sweep(datetime.now(UTC) + timedelta(hours=2))
+    assert [row["sk"] for row in store.database["audience_member"].find({"audience": rows_id})] == [
+        f"{theirs}/contact/a"
+    ]
+    with pytest.raises(AudienceNotFound):
+        customs.get(ours, made.id, NEVER)
+    assert customs.get(theirs, made.id, NEVER).name == "shared"

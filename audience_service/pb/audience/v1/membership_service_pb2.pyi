@@ -1018,7 +1018,7 @@ class WatchMembershipRequest(_message.Message):
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id is the audience to watch, dynamic or static."""
+    """audience_id is the audience to watch: a segment or a custom audience."""
     resume_token: _builtins.str
     """resume_token goes on behind the message that carried it. Default from now on, or from snapshot_id on: then the first
     message has no events, and who is in by then is in already.

@@ -459,7 +459,7 @@ class AudienceUse(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id is the audience that is used."""
+    """audience_id is the segment or custom audience that is used."""
     kind: _builtins.str
     """kind is what uses it: campaign, automation, ad_sync, report or a word of the caller's own. 1 to 64 of the
     characters a-z 0-9 _ -

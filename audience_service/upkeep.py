@@ -1,0 +1,85 @@
+"""What a server process does besides answering calls: it watches its database, and clears away what is left over."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from audience_service.domain.errors import AudienceError
+from audience_service.mongo.store import Store
+from audience_service.rpc.server import RpcServer
+from audience_service.settings import Settings
+
+_HEALTH_SECONDS = 3.0
+
+_log = structlog.get_logger()
+
+
+class Upkeep:
+    """Two threads, from start to stop."""
+
+    def __init__(
+        self, store: Store, server: RpcServer, settings: Settings, sweeps: Sequence[Callable[[], None]]
+    ) -> None:
+        self._store = store
+        self._server = server
+        self._datatypes = settings.datatypes
+        self._collections = settings.collections
+        self._sweeps = sweeps
+        self._sweep_seconds = settings.snapshot_lease_seconds
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="health", daemon=True)
+        self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the server has been started."""
+        self._watcher.start()
+        self._sweeper.start()
+
+    def end(self) -> None:
+        """Begin nothing more."""
+        self._over.set()
+
+    def join(self) -> None:
+        """Wait until the server is left alone."""
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        healthy: bool | None = None
+        while not self._over.is_set():
+            reachable = self._store.is_reachable()
+            if reachable != healthy and not self._over.is_set():
+                (_log.info if reachable else _log.warning)("database", reachable=reachable)
+                if reachable:
+                    self._check_database()
+                self._server.set_healthy(healthy=reachable)
+                healthy = reachable
+            self._server.cut_idle_streams()
+            self._over.wait(_HEALTH_SECONDS)
+
+    def _check_database(self) -> None:
+        """Say what the database lacks. An unsafe one is not served at all: the process ends."""
+        with contextlib.suppress(AudienceError):  # it went away again; the next time it comes will do
+            if unsafe := self._store.collated_collections(self._collections):
+                _log.critical("orgs could see one another: collections have a default collation", collections=unsafe)
+                os.kill(os.getpid(), signal.SIGTERM)
+            if missing := self._store.missing_indexes(self._datatypes):
+                names = [str(index) for index in missing]
+                _log.warning("indexes are missing; run audience-service indexes", indexes=names)
+
+    def _sweep(self) -> None:
+        """Clear away what is left over, at once and then every so often; what fails keeps nothing else from it."""
+        while True:
+            for sweep in self._sweeps:
+                try:
+                    sweep()
+                except AudienceError:
+                    pass  # the next time will do
+                except Exception as error:
+                    if not self._over.is_set():
+                        _log.error("a sweep failed", exc_info=error)
+            if self._over.wait(self._sweep_seconds):
+                return
