@@ -1,4 +1,4 @@
-"""The command line: serve, health, demo, token, seed, indexes; and reach, overlap and insights, which ask a server."""
+"""The command line: serve, health, demo, token, seed, indexes; reach, overlap, insights, lookalike ask a server."""
 
 import click
 
@@ -6,6 +6,7 @@ from audience_service.cli.demo import demo
 from audience_service.cli.health import health
 from audience_service.cli.indexes import indexes
 from audience_service.cli.insights import insights
+from audience_service.cli.lookalike import lookalike
 from audience_service.cli.overlap import overlap
 from audience_service.cli.reach import reach
 from audience_service.cli.seed import seed
@@ -35,5 +36,5 @@ def main() -> None:
     """
 
 
-for command in (serve, health, demo, token, seed, indexes, reach, overlap, insights):
+for command in (serve, health, demo, token, seed, indexes, reach, overlap, insights, lookalike):
     main.add_command(command)

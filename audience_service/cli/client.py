@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 
 from audience_service.cli.token import mint
 from audience_service.domain.caller import Scope
+from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
@@ -52,6 +53,7 @@ class Client:
     segments: Any
     reach: Any
     membership: Any
+    custom: Any
     metadata: tuple[tuple[str, str], ...]
     timeout: float
 
@@ -67,9 +69,13 @@ def connected(org: str, token: str, timeout: float) -> Iterator[Client]:
     address = server_address(settings)
     metadata = (("authorization", f"Bearer {token or _token(settings, org)}"), ("orgid", org))
     with grpc.insecure_channel(address) as channel:
-        stubs = (SegmentServiceStub(channel), ReachServiceStub(channel), MembershipServiceStub(channel))
+        segments, reach, membership = (
+            SegmentServiceStub(channel),
+            ReachServiceStub(channel),
+            MembershipServiceStub(channel),
+        )
         try:
-            yield Client(*stubs, metadata=metadata, timeout=timeout)
+            yield Client(segments, reach, membership, CustomAudienceServiceStub(channel), metadata, timeout)
         except grpc.RpcError as error:
             raise click.ClickException(_refusal(error, address)) from None
 

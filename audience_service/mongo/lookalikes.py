@@ -35,7 +35,7 @@ from audience_service.mongo.values import is_number
 _MOST_NUMBERS = 20
 """Different numbers of a field that stand for themselves; more are put into bands."""
 _BANDS = 10
-_SAMPLE = 20_000
+_SAMPLE = 10_000
 _UNIT = 1000
 _SIZE = "size"
 
@@ -88,7 +88,7 @@ class MongoLookalikes:
     def moments(
         self, org: str, everyone: CompiledFilter, size: int, fields: Sequence[Weighed], deadline: Deadline
     ) -> Moments:
-        """One $group of sums over 20,000 records or so at most."""
+        """One $group of sums over 10,000 records or so at most."""
         part: Stages = [{"$match": {"$expr": drawn(_SAMPLE / size)}}] if size > _SAMPLE else []
         weights = {f"w{place}": weight(field) for place, field in enumerate(fields)}
         sums: Document = {"n": {"$sum": "$n"}}

@@ -66,7 +66,7 @@ def learn(
 def _with_bands_counted(
     repository: LookalikeRepository, org: str, everyone: CompiledFilter, survey: Survey, deadline: Deadline
 ) -> Survey:
-    """The survey, lists of numbers counted anew, now that their bands are known: it has a record once a number there."""
+    """The survey, lists of numbers counted anew, now that bands are known: a record was counted for each number."""
     lists = tuple(found for found in survey.fields if found.cuts and found.several)
     if not lists:
         return survey
