@@ -9,7 +9,8 @@ packages are for this alone: `pip install statsmodels scikit-learn` into the env
 import importlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -19,10 +20,11 @@ from rich.table import Table
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
-from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
 from audience_service.domain.lookalikes.curve import auc, without
 from audience_service.domain.lookalikes.fields import read_fields
 from audience_service.domain.lookalikes.modelling import Learnt, learn
+from audience_service.domain.lookalikes.tally import Weighed
 from audience_service.mongo.store import Store, mongo_store
 from bench.dataset import LARGE, prepare
 from bench.reference import Document, in_org
@@ -58,9 +60,8 @@ def _fair(uri: str) -> Table:
         everyone = compiler.compile(Filter("contact", {}))
         seed = compiler.compile(Filter("contact", {"affairs": {"$gt": 0}}))
         learnt = learn(store.lookalikes, _ORG, seed, everyone, read_fields(fields, []), now(), _LEAST, _NEVER)
-        scores = store.lookalikes.scores(_ORG, everyone, learnt.weighed, _NEVER)
-        of_seed = store.lookalikes.seed_scores(_ORG, seed, everyone, learnt.weighed, _NEVER)
-        ours = auc(of_seed.held_out, without(scores, of_seed.all))
+        undamped = [_undamped(*pair) for pair in zip(learnt.weighed, _dampings(learnt), strict=True)]
+        ours, bare = (_auc(store, seed, everyone, fields) for fields in (learnt.weighed, undamped))
         held = _held_out(store)
         theirs = _regression(rows, fields, held)
     finally:
@@ -68,12 +69,32 @@ def _fair(uri: str) -> Table:
         store.close()
     table = Table("model", "AUC", title="fair: those held out of the seed against the baseline")
     table.add_row("lookalike", f"{ours:.4f}")
+    table.add_row("the same without damping", f"{bare:.4f}")
     table.add_row(
         "logistic regression, made from the same: the other four fifths, all of the baseline", f"{theirs:.4f}"
     )
     for field in learnt.fields:
         table.add_row(f"  {field.path}", f"information {field.information:.3f}, damping {field.damping:.3f}")
     return table
+
+
+def _auc(store: Store, seed: CompiledFilter, everyone: CompiledFilter, fields: Sequence[Weighed]) -> float:
+    """By the scores of everyone and of the seed. Raises RuntimeError where too few are held out."""
+    scores = store.lookalikes.scores(_ORG, everyone, fields, _NEVER)
+    of_seed = store.lookalikes.seed_scores(_ORG, seed, everyone, fields, _NEVER)
+    found = auc(of_seed.held_out, without(scores, of_seed.all))
+    if found is None:
+        raise RuntimeError("fewer than 20 are held out")
+    return found
+
+
+def _dampings(learnt: Learnt) -> list[float]:
+    return [field.damping for field in learnt.fields if field.damping]
+
+
+def _undamped(field: Weighed, damping: float) -> Weighed:
+    weights = tuple((value, round(weight / damping)) for value, weight in field.weights)
+    return replace(field, weights=weights, other=round(field.other / damping))
 
 
 def _record(number: int, row: dict[str, Any]) -> Document:
