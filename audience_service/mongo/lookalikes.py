@@ -15,6 +15,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.lookalikes.fields import LikenessField
+from audience_service.domain.lookalikes.model import UNIT
 from audience_service.domain.lookalikes.tally import (
     FieldValues,
     Moments,
@@ -36,7 +37,6 @@ _MOST_NUMBERS = 20
 """Different numbers of a field that stand for themselves; more are put into bands."""
 _BANDS = 10
 _SAMPLE = 10_000
-_UNIT = 1000
 _SIZE = "size"
 
 
@@ -76,7 +76,7 @@ class MongoLookalikes:
         }
         both = {"n": {"$sum": 1}, "learnt": {"$sum": "$learnt"}}
         facets[_SIZE] = [{"$group": {"_id": None, **both}}]
-        stages: Stages = [{"$match": everyone.match}, _project(fields, **learnt), {"$facet": facets}]
+        stages: Stages = [{"$match": everyone.match}, _project(fields, sk=1, **learnt), {"$facet": facets}]
         [answer] = self._run(org, seed, stages, deadline)
         [size, learnt_size] = next(([int(row["n"]), int(row["learnt"])] for row in answer[_SIZE]), [0, 0])
         return SeedTally(
@@ -97,7 +97,7 @@ class MongoLookalikes:
             sums |= {f"p{i}_{j}": {"$sum": {"$multiply": ["$n", f"$_id.w{i}", f"$_id.w{j}"]}} for j in range(i + 1)}
         # Each sum may evaluate anew what it is of: by groups first, whose weights stand there as numbers.
         grouped: Stages = [{"$group": {"_id": weights, "n": {"$sum": 1}}}, {"$group": {"_id": None, **sums}}]
-        stages: Stages = [*part, _project([field.field for field in fields]), *grouped]
+        stages: Stages = [*part, _project([field.field for field in fields], sk=1), *grouped]
         row = next(iter(self._run(org, everyone, stages, deadline)), None)
         if row is None:
             return Moments(0, [0] * len(fields), [[0] * len(fields) for _ in fields])
@@ -114,7 +114,7 @@ class MongoLookalikes:
     ) -> SeedScores:
         """Likewise."""
         group = {"_id": "$score", "n": {"$sum": 1}, "held_out": {"$sum": {"$cond": ["$held_out", 1, 0]}}}
-        stages: Stages = [{"$match": everyone.match}, *_scored(fields, held_out=held_out()), {"$group": group}]
+        stages: Stages = [{"$match": everyone.match}, *_scored(fields, sk=1, held_out=held_out()), {"$group": group}]
         rows = self._run(org, seed, stages, deadline)
         return SeedScores(
             held_out={int(row["_id"]): int(row["held_out"]) for row in rows if row["held_out"]},
@@ -137,7 +137,7 @@ class MongoLookalikes:
             "audience": {"$literal": rows_id},
             "pk": 1,
             "sk": 1,
-            "score": {"$divide": ["$score", _UNIT]},
+            "score": {"$divide": ["$score", UNIT]},
         }
         merge = {"into": LISTS, "on": "_id", "whenMatched": "keepExisting", "whenNotMatched": "insert"}
         stages: Stages = [
@@ -215,7 +215,7 @@ def _tally_stages(found: FieldValues, moment: datetime) -> Stages:
 
 
 def _project(fields: Sequence[LikenessField], **also: Any) -> Document:
-    """What the fields read."""
+    """What the fields read, and more: sk where a hash of it is taken, which early releases do not see (SERVER-58047)."""
     paths = {path for field in fields for path in field.paths}
     outermost = sorted(path for path in paths if not any(path.startswith(f"{other}.") for other in paths))
     return {"$project": {"_id": 0, **dict.fromkeys(outermost, 1), **also}}

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 
 from audience_service.domain.lookalikes.model import Point
@@ -70,8 +70,3 @@ def auc(held_out: Scores, baseline: Scores) -> float | None:
 def positive(scores: Mapping[int, int]) -> int:
     """How many have a score above 0."""
     return sum(count for score, count in scores.items() if score > 0)
-
-
-def counted(scores: Sequence[int]) -> dict[int, int]:
-    """Scores as a tally."""
-    return dict(Counter(scores))
