@@ -215,7 +215,7 @@ def _tally_stages(found: FieldValues, moment: datetime) -> Stages:
 
 
 def _project(fields: Sequence[LikenessField], **also: Any) -> Document:
-    """What the fields read, and more: sk where a hash of it is taken, which early releases do not see (SERVER-58047)."""
+    """What the fields read, and more: sk where it is hashed, which early releases do not see (SERVER-58047)."""
     paths = {path for field in fields for path in field.paths}
     outermost = sorted(path for path in paths if not any(path.startswith(f"{other}.") for other in paths))
     return {"$project": {"_id": 0, **dict.fromkeys(outermost, 1), **also}}
