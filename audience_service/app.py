@@ -6,7 +6,6 @@ from datetime import timedelta
 from audience_service.domain.audience_pages import AudiencePages
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.baselines import Baselines
-from audience_service.domain.caller import Deadline
 from audience_service.domain.checks import Checks
 from audience_service.domain.clock import now
 from audience_service.domain.contact_lists import ContactLists
@@ -24,6 +23,7 @@ from audience_service.domain.exports import Exports
 from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
+from audience_service.domain.lookalikes.lookalikes import Lookalikes
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.partitions import Partitions
@@ -138,11 +138,18 @@ class App:
         )
         self._platform_ids = PlatformIds(store.platform_ids)
         spec_plans = SpecPlans(audiences)
-        plans: Plans = {kind: spec_plans.plan for kind in CustomType if kind is not CustomType.LOOKALIKE}
         publisher = Publisher(store.customs, store.upload_storage)
         uploads = Uploads(store.customs, store.upload_storage, store.identifiers, publisher, sealer)
         refresh = UploadRefresh(store.upload_storage, store.identifiers, publisher).refresh
-        refreshers: Refreshers = dict.fromkeys((CustomType.FILE_UPLOAD, CustomType.CUSTOMER_MATCH), refresh)
+        lookalikes = Lookalikes(
+            store.customs, audiences, store.lookalikes, store.members, store.samples, settings.insights_min_cell
+        )
+        plans: Plans = {**dict.fromkeys(CustomType, spec_plans.plan), CustomType.LOOKALIKE: lookalikes.plan}
+        refreshers: Refreshers = {
+            CustomType.FILE_UPLOAD: refresh,
+            CustomType.CUSTOMER_MATCH: refresh,
+            CustomType.LOOKALIKE: lookalikes.refresh,
+        }
         customs = CustomAudiences(store.customs, store.lists, plans, refreshers, sealer)
         servicers = Servicers(
             segment=SegmentServicer(
@@ -181,8 +188,8 @@ class App:
                 watching,
             ),
             targeting=TargetingServicer(Targeting(packaged_taxonomies(), self._platform_ids, sealer)),
-            custom=CustomAudienceServicer(  # type: ignore[abstract]
-                customs, CustomDeletion(store.customs, customs, store.uses), uploads
+            custom=CustomAudienceServicer(
+                customs, CustomDeletion(store.customs, customs, store.uses), uploads, lookalikes
             ),
         )
         self._store = store

@@ -62,11 +62,8 @@ def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, li
 
 
 def test_help_names_every_command() -> None:
-    listed = re.findall(r"^  (\w+)  ", run("--help").stdout, re.M)
-    assert listed == [
-        *("demo", "health", "indexes", "insights", "overlap", "reach"),
-        *("seed", "serve", "taxonomy", "token", "upload"),
-    ]
+    names = "demo health indexes insights lookalike overlap reach seed serve taxonomy token upload"
+    assert re.findall(r"^  (\w+)  ", run("--help").stdout, re.M) == names.split()
 
 
 def test_serve_refuses_to_start_without_a_key() -> None:
@@ -228,6 +225,17 @@ def test_the_demo_ends_in_agreement() -> None:
     assert int(numbers[1]) > 0
 
 
+def modelled(service: Service, client: Client) -> str:
+    """The id of a lookalike; of none on the embedded store, which models nothing."""
+    if service.kind == "embedded":
+        return ""
+    org = dict(client.metadata)["orgid"]
+    service.insert(org, [{"data": {"vip": n < 120, "city": "Lima" if n % 7 else "Oslo"}} for n in range(500)])
+    seed = client.create(name="vips", filter={"datatype": "contact", "where": {"vip": True}})
+    size = {"sourceAudienceId": seed.id, "count": 10}
+    return str(client.custom(name="like", type="lookalike", lookalike=size).id)
+
+
 def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
     address = f"http://127.0.0.1:{service.app.port}"
     curl = [str(BIN / "buf"), "curl", "--protocol", "grpc", "--http2-prior-knowledge"]
@@ -287,6 +295,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "UploadMembers": {},
         "GetUpload": {"audienceId": custom.id, "uploadId": "curled"},
         "StreamUnmatchedRows": {"audienceId": custom.id},
+        "GetLookalikeModel": {"id": modelled(service, client)},
         "DeleteCustomAudience": {"id": custom.id},
     }
     assert {name.rpartition("/")[2] for name in methods} == {*requests, "WatchMembership"}
@@ -294,6 +303,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
     if service.kind == "embedded":
         del requests["ExplainFilter"]  # it has no plans
         del requests["GetInsights"]  # it refuses that one
+        del requests["GetLookalikeModel"]  # it has none
     endless = [*curl, *headers, "-d", json.dumps({"audienceId": static.id}), f"{address}/{paths['WatchMembership']}"]
     with subprocess.Popen(endless, stdout=subprocess.PIPE) as watching:  # noqa: S603
         assert watching.stdout
@@ -306,6 +316,15 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
     for rpc, request in requests.items():
         sent = "".join(map(json.dumps, parts)) if rpc == "UploadMembers" else json.dumps(request)
         assert buf(*headers, "-d", sent, f"{address}/{paths[rpc]}").startswith("{"), rpc
+
+
+def test_lookalike_draws_factors_and_the_curve(real_service: Service) -> None:
+    client = real_service.client("alike")
+    settings = {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}"}
+    done = run("lookalike", "--org", "alike", modelled(real_service, client), **settings)
+    assert done.returncode == 0, done.stderr
+    assert "data.city" in done.stdout
+    assert "similarity by reach" in done.stdout
 
 
 def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:

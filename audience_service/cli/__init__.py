@@ -1,4 +1,4 @@
-"""The command line: serve, health, demo, token, seed, indexes, taxonomy; of a server: reach, overlap, insights, upload."""
+"""The command line: serve, health, demo, token, seed, indexes, taxonomy; the rest ask a server."""
 
 import click
 
@@ -6,6 +6,7 @@ from audience_service.cli.demo import demo
 from audience_service.cli.health import health
 from audience_service.cli.indexes import indexes
 from audience_service.cli.insights import insights
+from audience_service.cli.lookalike import lookalike
 from audience_service.cli.overlap import overlap
 from audience_service.cli.reach import reach
 from audience_service.cli.seed import seed
@@ -37,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (serve, health, demo, token, seed, indexes, taxonomy, reach, overlap, insights, upload):
+for command in (serve, health, demo, token, seed, indexes, taxonomy, reach, overlap, insights, lookalike, upload):
     main.add_command(command)

@@ -53,7 +53,7 @@ class Client:
     segments: Any
     reach: Any
     membership: Any
-    customs: Any
+    custom: Any
     metadata: tuple[tuple[str, str], ...]
     timeout: float
 
@@ -71,8 +71,8 @@ def connected(org: str, token: str, timeout: float, scopes: tuple[Scope, ...] = 
     with grpc.insecure_channel(address) as channel:
         kinds = (SegmentServiceStub, ReachServiceStub, MembershipServiceStub, CustomAudienceServiceStub)
         try:
-            segments, reach, membership, customs = (kind(channel) for kind in kinds)
-            yield Client(segments, reach, membership, customs, metadata, timeout)
+            segments, reach, membership, custom = (kind(channel) for kind in kinds)
+            yield Client(segments, reach, membership, custom, metadata, timeout)
         except grpc.RpcError as error:
             raise click.ClickException(_refusal(error, address)) from None
 

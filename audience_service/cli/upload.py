@@ -118,7 +118,7 @@ def _sent(client: Client, file: _File, say: Callable[[str], None]) -> pb.Upload:
             before, start = start, _next_offset(client, asked)
             if start > before:
                 tries = 0
-            done: pb.Upload = client.customs.UploadMembers(file.messages(start), metadata=client.metadata)
+            done: pb.Upload = client.custom.UploadMembers(file.messages(start), metadata=client.metadata)
             return done
         except grpc.RpcError as error:
             code = error.code()
@@ -133,7 +133,7 @@ def _sent(client: Client, file: _File, say: Callable[[str], None]) -> pb.Upload:
 def _next_offset(client: Client, asked: pb.GetUploadRequest) -> int:
     """Where the upload goes on: at 0 where there is none, or none that is open."""
     try:
-        found = client.call(client.customs.GetUpload, asked)
+        found = client.call(client.custom.GetUpload, asked)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.NOT_FOUND:
             return 0
@@ -147,7 +147,7 @@ def _write_unmatched(client: Client, audience_id: str, upload_id: str, path: Pat
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        for batch in client.customs.StreamUnmatchedRows(request, metadata=client.metadata):
+        for batch in client.custom.StreamUnmatchedRows(request, metadata=client.metadata):
             if batch.upload_id != upload_id:
                 continue
             if not count and batch.columns:

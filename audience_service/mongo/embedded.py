@@ -273,6 +273,15 @@ class EmbeddedInsights:
         raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB answers insights")
 
 
+class EmbeddedLookalikes:
+    """The LookalikeRepository of a store that has neither hashes nor ranks of values. Raises UnsupportedByStore."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB models lookalikes")
+
+    survey = tally = moments = scores = seed_scores = write = _refuse
+
+
 def _has_decimal(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(map(_has_decimal, value.values()))

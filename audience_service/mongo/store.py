@@ -12,6 +12,7 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import AudienceError
+from audience_service.domain.lookalikes.ports import LookalikeRepository
 from audience_service.domain.ports import (
     InsightRepository,
     ListRepository,
@@ -50,6 +51,7 @@ from audience_service.mongo.embedded import (
     EmbeddedInsights,
     EmbeddedLedger,
     EmbeddedLists,
+    EmbeddedLookalikes,
     EmbeddedMembers,
     EmbeddedPlans,
     EmbeddedSlices,
@@ -63,6 +65,7 @@ from audience_service.mongo.landmarks import LandmarkReader
 from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.list_rows import MongoListRows
 from audience_service.mongo.lists import MongoLists
+from audience_service.mongo.lookalikes import MongoLookalikes
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.partitions import MongoPartitions
 from audience_service.mongo.past import MongoPast
@@ -109,6 +112,7 @@ class Store:
     slices: SliceRepository
     landmarks: LandmarkReader
     insights: InsightRepository
+    lookalikes: LookalikeRepository
     snapshots: SnapshotRepository
     frozen: FrozenRepository
     differences: DifferenceRepository
@@ -183,6 +187,7 @@ def mongo_store(uri: str, database: str) -> Store:
         slices=MongoSlices(connected, landmarks),
         landmarks=landmarks,
         insights=MongoInsights(connected),
+        lookalikes=MongoLookalikes(connected),
         snapshots=MongoSnapshots(connected),
         frozen=frozen,
         differences=MongoDifferences(connected),
@@ -224,6 +229,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store
         slices=EmbeddedSlices(database, landmarks),
         landmarks=landmarks,
         insights=EmbeddedInsights(),
+        lookalikes=EmbeddedLookalikes(),
         snapshots=EmbeddedSnapshots(database, turn),
         frozen=frozen,
         differences=MongoDifferences(database),

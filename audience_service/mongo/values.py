@@ -28,7 +28,7 @@ _EMPTY: list[Any] = [None, "", [], {}]
 _SCALARS = ("string", "int", "long", "double", "decimal", "bool", "date")
 _EXACT = 2**53
 _LARGEST = sys.float_info.max
-_DATE_TEXT = "^(?!0000)(?=.{5}(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))" + SHAPE
+DATE_TEXT = "^(?!0000)(?=.{5}(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))" + SHAPE
 """The shapes of dates with a month and a day in them: some stores write 0000-00-00 for none."""
 _FIRST_DATE, _LAST_DATE = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """What $dateToString can spell; it fails on all others, which are times in other units as a rule."""
@@ -103,8 +103,8 @@ def _band_text(value: str, bands: Sequence[Band]) -> Expression:
     """The number of a date's band as text, "-1" where text is no date, null for blank text, all else as stored."""
     starts = [band.start for band in bands]
     results = [_NO_DATE if band.label is None else str(number) for number, band in enumerate(bands)]
-    shaped = {"$regexMatch": {"input": value, "regex": _DATE_TEXT}}
-    text = _cond(shaped, _switch(value, [_text_of(start) for start in starts], results), _blank_or_no_date(value))
+    shaped = {"$regexMatch": {"input": value, "regex": DATE_TEXT}}
+    text = _cond(shaped, _switch(value, [text_of(start) for start in starts], results), _blank_or_no_date(value))
     branches = [
         {"case": {"$eq": [{"$type": value}, "date"]}, "then": _switch(value, starts, results)},
         {"case": {"$eq": [{"$type": value}, "string"]}, "then": text},
@@ -112,7 +112,7 @@ def _band_text(value: str, bands: Sequence[Band]) -> Expression:
     return {"$switch": {"branches": branches, "default": value}}
 
 
-def _text_of(start: datetime | None) -> str | None:
+def text_of(start: datetime | None) -> str | None:
     """What text that spells the moment, or a later one, is not less than: shorter than all of its spellings."""
     if start is None:
         return None
@@ -139,11 +139,11 @@ def _text_cell(value: str, kind: Kind) -> Expression:
     is_numeral = {"$regexMatch": {"input": value, "regex": _PLAIN_NUMERAL}}
     text = _cond(is_numeral, _unsigned_zero({"$toDouble": value}), {"$substrCP": [value, 0, _TEXT_LENGTH]})
     if kind is Kind.ANY:
-        is_date = {"$regexMatch": {"input": value, "regex": _DATE_TEXT}}
+        is_date = {"$regexMatch": {"input": value, "regex": DATE_TEXT}}
         text = _cond(is_date, {"$substrBytes": [value, 0, 7]}, text)
     branches = [
         {"case": _is_text(value), "then": _value(text)},
-        {"case": is_number(value), "then": _value(_plain(value))},
+        {"case": is_number(value), "then": _value(plain_number(value))},
         {"case": {"$eq": [{"$type": value}, "bool"]}, "then": _value(_cond(value, "true", "false"))},
         {"case": _has_month(value), "then": _value(_month(value))},
     ]
@@ -173,10 +173,10 @@ def _number(value: str) -> Expression:
     spelt = {"$convert": {"input": value, "to": "double", "onError": None}}
     read = _cond({"$regexMatch": {"input": value, "regex": _NUMERAL}}, spelt, None)
     # Guarded by $cond: all of $and may be evaluated, whatever comes first.
-    return _cond(is_number(value), _plain(value), _cond(_is_text(value), _unsigned_zero(read), None))
+    return _cond(is_number(value), plain_number(value), _cond(_is_text(value), _unsigned_zero(read), None))
 
 
-def _plain(number: str) -> Expression:
+def plain_number(number: str) -> Expression:
     """A number of one type, unless it would lose digits: inside a document 1 and 1.0 may not be taken for equal."""
     exact = {"$and": [{"$gte": [number, -_EXACT]}, {"$lte": [number, _EXACT]}]}
     # A decimal may be too small for a double.

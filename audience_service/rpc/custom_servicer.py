@@ -8,6 +8,7 @@ import grpc
 from audience_service.domain.custom.audiences import CustomAudiences
 from audience_service.domain.custom.deletion import CustomDeletion
 from audience_service.domain.custom.types import CUSTOM_TYPES
+from audience_service.domain.lookalikes.lookalikes import Lookalikes
 from audience_service.domain.uploads.uploads import Uploads
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceServicer
@@ -20,16 +21,20 @@ from audience_service.rpc.custom_codec import (
     encode_custom,
     encode_types,
 )
+from audience_service.rpc.lookalike_codec import encode_model
 from audience_service.rpc.upload_codec import decode_parts, encode_unmatched, encode_upload
 
 
 class CustomAudienceServicer(CustomAudienceServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, audiences: CustomAudiences, deletion: CustomDeletion, uploads: Uploads) -> None:
+    def __init__(
+        self, audiences: CustomAudiences, deletion: CustomDeletion, uploads: Uploads, lookalikes: Lookalikes
+    ) -> None:
         self._audiences = audiences
         self._deletion = deletion
         self._uploads = uploads
+        self._lookalikes = lookalikes
 
     def CreateCustomAudience(
         self, request: pb.CreateCustomAudienceRequest, context: grpc.ServicerContext
@@ -94,3 +99,9 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
         with closing(batches):
             for batch in batches:
                 yield encode_unmatched(batch)
+
+    def GetLookalikeModel(
+        self, request: pb.GetLookalikeModelRequest, context: grpc.ServicerContext
+    ) -> pb.LookalikeModel:
+        """Open a lookalike's model."""
+        return encode_model(*self._lookalikes.model(current_call(), request.id))

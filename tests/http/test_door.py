@@ -127,6 +127,14 @@ def test_custom_audiences_are_made_and_listed_with_their_spec_as_written(door: D
     assert (refused.status, _reason(refused.body)) == (400, "INVALID_FIELD")
 
 
+def test_a_lookalike_is_asked_for_with_its_spec(door: Door, segment: dict[str, Any]) -> None:
+    like = {"sourceAudienceId": segment["id"], "share": 0.1, "countries": ["US"], "excludeFields": ["tags"]}
+    small = door.fetch("POST", "/custom", {"name": "Like", "type": "lookalike", "lookalike": like})
+    assert (small.status, small.body["code"], _reason(small.body)) == (400, 9, "SEED_TOO_SMALL")
+    wrong = door.fetch("POST", "/custom", {"name": "Like", "type": "lookalike", "lookalike": {**like, "share": 0.9}})
+    assert (wrong.status, _reason(wrong.body)) == (400, "INVALID_FIELD")
+
+
 def test_custom_types_tell_each_type(door: Door) -> None:
     types = door.fetch("GET", "/custom-types").body["types"]
     assert [each["type"] for each in types] == ["file_upload", "customer_match", "lookalike", "retargeting_pixel"]

@@ -81,11 +81,12 @@ CUSTOM_TYPES = (
             TypeField("exclude_fields", "paths that are left out of those"),
         ),
         (
-            "Members are those with the highest scores; GetLookalikeModel shows what they are made of.",
+            "Members are those with the highest scores above 0; GetLookalikeModel shows what they are made of.",
+            "A fifth of the source's members is held out of the model, and recall and AUC are of them.",
             "Protected fields are used only where `fields` names them.",
             "Modelled when it is made and whenever it is refreshed; between, the list stays as it is.",
         ),
-        {"seed_members": "100", "most_share": "0.5", "fields": "20"},
+        {"seed_members": "100", "most_share": "0.5", "fields": "20", "factors_of_a_field": "50"},
     ),
     TypeDescription(
         CustomType.RETARGETING_PIXEL,

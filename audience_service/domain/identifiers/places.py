@@ -43,6 +43,19 @@ def lower_country(value: Any, _: Home = NOWHERE) -> str | None:
     return code and code.lower()
 
 
+def is_country_code(code: str) -> bool:
+    """Whether a country has this code in two letters, in upper case."""
+    return len(code) == 2 and pycountry.countries.get(alpha_2=code) is not None
+
+
+def country_spellings(code: str) -> tuple[str, ...]:
+    """What a country of this code in two letters is called in records: its codes, and its English names."""
+    country = pycountry.countries.lookup(code)
+    names = [country.name, getattr(country, "common_name", ""), getattr(country, "official_name", "")]
+    also = [name.upper() if len(name) == len(code) else name.title() for name, of in _ALSO_CALLED.items() if of == code]
+    return tuple(dict.fromkeys(name for name in (code, code.lower(), country.alpha_3, *names, *also) if name))
+
+
 def compact_zip(value: Any, home: Home = NOWHERE) -> str | None:
     """Lower case without white space; in the US the first five digits."""
     code = "".join(read_numeral(value).split()).lower()

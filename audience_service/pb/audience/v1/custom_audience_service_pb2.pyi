@@ -1099,7 +1099,7 @@ Global___GetLookalikeModelRequest: _TypeAlias = GetLookalikeModelRequest  # noqa
 @_typing.final
 class LookalikeModel(_message.Message):
     """LookalikeModel is what a lookalike's members were chosen by. A record's score is the sum of the weights of its
-    values; members are those with the highest scores, by sk where they are equal.
+    different values, in all fields; members are those with the highest scores above 0, by sk where they are equal.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1120,19 +1120,21 @@ class LookalikeModel(_message.Message):
     model_version: _builtins.int
     """model_version is 1 for the first model and one more with every refresh."""
     seed_count: _builtins.int
-    """seed_count is how many members the source had, of the countries asked for."""
+    """seed_count is how many members in use the source had, of the countries asked for."""
     held_out_count: _builtins.int
     """held_out_count is how many of them, every fifth by a hash of the sk, the model was tried on and not made from. The
     weights that members were chosen by are of the other four fifths.
     """
     baseline_count: _builtins.int
-    """baseline_count is how many of the org's records it was compared with: all in use that are not in the seed."""
+    """baseline_count is how many of the org's records it was compared with: all in use, of the countries asked for, that
+    are not in the seed.
+    """
     auc: _builtins.float
     """auc is the chance that the score puts somebody of the held-out part above somebody of the baseline, ties counted
     half: 0.5 tells nothing. Absent where fewer than 20 were held out.
     """
     cutoff_score: _builtins.float
-    """cutoff_score is the lowest score of a member."""
+    """cutoff_score is the lowest score of a member; 0 where nobody scores above that."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when it was made; all counts are of about that moment."""
@@ -1147,7 +1149,7 @@ class LookalikeModel(_message.Message):
 
     @_builtins.property
     def protected_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """protected_fields are those of the default fields, or of the org's most frequent, that were left out as protected."""
+        """protected_fields are those that are protected and were left out, of the fields in a sample of the org's records."""
 
     def __init__(
         self,
@@ -1183,16 +1185,24 @@ class LookalikeField(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     INFORMATION_FIELD_NUMBER: _builtins.int
     FACTORS_FIELD_NUMBER: _builtins.int
+    DAMPING_FIELD_NUMBER: _builtins.int
+    MULTI_VALUED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """path is where it is in the record: `data.country`."""
     information: _builtins.float
-    """information is how much it tells of whether somebody is in the seed, in nats: the divergence of the seed's values
-    from the baseline's.
+    """information is how much it tells by itself of whether somebody is in the seed, in nats: the divergence of the seed's
+    values from the baseline's and back.
     """
+    damping: _builtins.float
+    """damping is what the logarithms have been multiplied by to make the weights, 0 to 1: less where other fields tell the
+    same, 0 where they tell all of it.
+    """
+    multi_valued: _builtins.bool
+    """multi_valued says that a record may have several of the values: each counts, and those that are no factors count 0."""
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___LookalikeFactor]:
-        """factors are its values, the heaviest first, whether positive or negative; at most 50, others count 0. Numbers and
-        dates are in bands.
+        """factors are its values, the heaviest first, whether positive or negative: the 50 that tell most, and `(other)`, which
+        all others count for together. Dates are in bands, and so are numbers where there are more than 20 different ones.
         """
 
     def __init__(
@@ -1201,10 +1211,12 @@ class LookalikeField(_message.Message):
         path: _builtins.str = ...,
         information: _builtins.float = ...,
         factors: _abc.Iterable[Global___LookalikeFactor] | None = ...,
+        damping: _builtins.float = ...,
+        multi_valued: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "information", b"information", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damping", b"damping", "factors", b"factors", "information", b"information", "multi_valued", b"multi_valued", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1221,9 +1233,11 @@ class LookalikeFactor(_message.Message):
     SEED_COUNT_FIELD_NUMBER: _builtins.int
     BASELINE_COUNT_FIELD_NUMBER: _builtins.int
     value: _builtins.str
-    """value is the value, the band's name, or `(missing)`."""
+    """value is the value, the band's name, `(missing)` or `(other)`."""
     weight: _builtins.float
-    """weight is the smoothed logarithm of how much more frequent it is in the seed than in the baseline: 0.69 for twice."""
+    """weight is the smoothed logarithm of how much more frequent it is in the seed than in the baseline (0.69 for twice),
+    times the field's damping.
+    """
     seed_count: _builtins.int
     """seed_count is how many of the seed have it. Absent where fewer than AUDIENCE_INSIGHTS_MIN_CELL have."""
     baseline_count: _builtins.int
@@ -1271,7 +1285,7 @@ class LookalikePoint(_message.Message):
     similarity: _builtins.float
     """similarity is that score from 0 (the lowest that the model can give) to 1 (the highest)."""
     recall: _builtins.float
-    """recall is the part of the held-out seed that is among them, had the held-out been candidates."""
+    """recall is the part of the held-out seed that scores at least as high."""
     def __init__(
         self,
         *,

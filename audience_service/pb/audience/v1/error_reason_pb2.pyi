@@ -204,6 +204,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
          "metadata": {"why": "the next events are older than they are kept"}}
     """
+    AUDIENCE_NOT_WATCHED: _ErrorReason.ValueType  # 33
+    """AUDIENCE_NOT_WATCHED: the past of an audience is asked for, and nobody watches it, or its members are still being
+    recorded; WatchMembership has it tracked from then on. FAILED_PRECONDITION.
+
+        {"reason": "AUDIENCE_NOT_WATCHED", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+    """
+    MOMENT_NOT_KNOWN: _ErrorReason.ValueType  # 34
+    """MOMENT_NOT_KNOWN: the past of a watched audience is asked for at a time before it is known, or past the last look at
+    it; the metadata says from when to when it is known. OUT_OF_RANGE.
+
+        {"reason": "MOMENT_NOT_KNOWN", "domain": "audience",
+         "metadata": {"known_since": "2026-11-01T08:00:00.000Z", "as_of": "2026-11-08T07:59:58.250Z"}}
+    """
     NOT_REFRESHABLE: _ErrorReason.ValueType  # 40
     """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
 
@@ -446,6 +459,19 @@ is in anew. The metadata says why they are not. OUT_OF_RANGE.
 
     {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
      "metadata": {"why": "the next events are older than they are kept"}}
+"""
+AUDIENCE_NOT_WATCHED: ErrorReason.ValueType  # 33
+"""AUDIENCE_NOT_WATCHED: the past of an audience is asked for, and nobody watches it, or its members are still being
+recorded; WatchMembership has it tracked from then on. FAILED_PRECONDITION.
+
+    {"reason": "AUDIENCE_NOT_WATCHED", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+"""
+MOMENT_NOT_KNOWN: ErrorReason.ValueType  # 34
+"""MOMENT_NOT_KNOWN: the past of a watched audience is asked for at a time before it is known, or past the last look at
+it; the metadata says from when to when it is known. OUT_OF_RANGE.
+
+    {"reason": "MOMENT_NOT_KNOWN", "domain": "audience",
+     "metadata": {"known_since": "2026-11-01T08:00:00.000Z", "as_of": "2026-11-08T07:59:58.250Z"}}
 """
 NOT_REFRESHABLE: ErrorReason.ValueType  # 40
 """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.

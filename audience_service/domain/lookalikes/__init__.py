@@ -1,0 +1,1 @@
+"""Lookalikes: whom an audience's members are like, told by a model that anybody can read."""

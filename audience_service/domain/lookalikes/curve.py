@@ -1,0 +1,72 @@
+"""From how many records have each score to the curve, the cutoff, recall and AUC."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
+
+from audience_service.domain.lookalikes.model import Point
+from audience_service.domain.lookalikes.tally import Scores
+
+SHARES = (0.01, 0.02, 0.03, 0.05, *(tenth / 10 for tenth in range(1, 11)))
+LEAST_HELD_OUT = 20
+
+
+def without(scores: Scores, others: Scores) -> dict[int, int]:
+    """The scores of some records less those of some among them; what was written meanwhile makes none negative."""
+    left = Counter(scores)
+    left.subtract(others)
+    return {score: count for score, count in left.items() if count > 0}
+
+
+def curve(candidates: Scores, held_out: Scores, lowest: int, highest: int) -> tuple[Point, ...]:
+    """A point for each of SHARES; none where there is no candidate. `lowest` and `highest` are what scores can be."""
+    total = sum(candidates.values())
+    if not total:
+        return ()
+    counts = [share_of(total, share) for share in SHARES]
+    scores = [score_at(candidates, count) for count in counts]
+    span = max(highest - lowest, 1)
+    return tuple(
+        Point(share, count, score, min(max((score - lowest) / span, 0.0), 1.0), recall(held_out, score))
+        for share, count, score in zip(SHARES, counts, scores, strict=True)
+    )
+
+
+def share_of(total: int, share: float) -> int:
+    """A share of some records, rounded down, one at least where there is any. 0.29 of 100 is 29."""
+    return min(total, max(1, math.floor(Decimal(str(share)) * total)))
+
+
+def score_at(scores: Scores, rank: int) -> int:
+    """The score of the record at a rank from 1 on, the highest first; the lowest of all past the end."""
+    passed = 0
+    for score in sorted(scores, reverse=True):
+        passed += scores[score]
+        if passed >= rank:
+            break
+    return score
+
+
+def recall(held_out: Scores, lowest_score: int) -> float:
+    """The part of the held-out whose score is at least so high; 0 where nobody was held out."""
+    total = sum(held_out.values())
+    return sum(count for score, count in held_out.items() if score >= lowest_score) / total if total else 0.0
+
+
+def auc(held_out: Scores, baseline: Scores) -> float | None:
+    """The chance that one held out scores above one of the baseline, ties counted half; None of fewer than 20."""
+    ours, theirs = sum(held_out.values()), sum(baseline.values())
+    if ours < LEAST_HELD_OUT or not theirs:
+        return None
+    above = below = 0
+    for score in sorted(held_out.keys() | baseline.keys()):
+        here = baseline.get(score, 0)
+        above += held_out.get(score, 0) * (2 * below + here)
+        below += here
+    return above / (2 * ours * theirs)
+
+
+def positive(scores: Mapping[int, int]) -> int:
+    """How many have a score above 0."""
+    return sum(count for score, count in scores.items() if score > 0)

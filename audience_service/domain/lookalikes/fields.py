@@ -1,0 +1,123 @@
+"""The fields that likeness is told by: those by default, those that are protected, and those that a request names."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from audience_service.domain.dimensions import DIMENSIONS, Bands
+from audience_service.domain.errors import InvalidArgument, InvalidFilter
+from audience_service.domain.filters.fields import record_path
+from audience_service.domain.profile import is_personal
+
+MAX_FIELDS = 20
+
+_RECENCY = DIMENSIONS["created"].bands
+_AGES = DIMENSIONS["ageBand"].bands
+
+
+@dataclass(frozen=True, slots=True)
+class LikenessField:
+    """One field. A record's values are those at the first of `paths` that is not empty; dates are in `bands`.
+
+    Where it is `dated` many records may have a date of their own.
+    """
+
+    path: str
+    paths: tuple[str, ...]
+    bands: Bands = _RECENCY
+    dated: bool = True
+
+
+def _text(name: str, *also: str) -> LikenessField:
+    return LikenessField(f"data.{name}", (f"data.{name}", *also), dated=False)
+
+
+_DEFAULT = (
+    _text("country", "data.address.country"),
+    _text("region", "data.address.region"),
+    _text("city", "data.address.city"),
+    _text("company", "data.company.name"),
+    _text("jobTitle"),
+    _text("leadStage"),
+    _text("status"),
+    _text("source"),
+    _text("tags"),
+    _text("groups"),
+    _text("score", "data.leadScore"),
+    LikenessField("data.lastEmailOpenedAt", ("data.lastEmailOpenedAt",)),
+    LikenessField("data.lastEmailClickedAt", ("data.lastEmailClickedAt",)),
+    LikenessField("data.createdAt", ("data.createdAt", "createdate")),
+)
+"""What likeness is told by where a request names nothing, those in several places as for insights."""
+
+_KNOWN = {
+    field.path: field
+    for field in (
+        *_DEFAULT,
+        _text("sex", "data.gender"),
+        LikenessField("data.birthday", ("data.birthday",), _AGES),
+    )
+}
+
+PROTECTED = frozenset(
+    (
+        "sex", "gender", "genderidentity", "pronouns", "title", "salutation", "birthday", "birthdate", "dateofbirth",
+        "yearofbirth", "age", "ageband", "agegroup", "language", "locale", "religion", "religious", "faith", "belief",
+        "ethnicity", "ethnicorigin", "race", "skincolor", "nationality", "nationalorigin",
+        "citizenship", "birthplace", "placeofbirth", "health", "healthstatus", "medical", "disability", "disabled",
+        "pregnant", "pregnancy", "genetic", "genetics", "biometric", "biometrics", "politics", "politicalopinion",
+        "politicalparty", "union", "unionmember", "tradeunion", "sexualorientation", "orientation", "sexlife",
+        "maritalstatus", "familystatus", "familialstatus", "parentalstatus", "children", "veteran", "veteranstatus",
+        "publicassistance", "criminalrecord", "caste",
+    )
+)  # fmt: skip
+"""Names of fields about what people may not be picked by in many places, in lower case, without `_` and `-`.
+
+Sources: GDPR, article 9(1) and 10; the EU Charter, article 21; US Equal Credit Opportunity Act (15 USC 1691); US Fair
+Housing Act (42 USC 3604); titles and languages tell sex and origin.
+"""
+
+_SKIPPED = str.maketrans("", "", "_- ")
+
+
+def is_protected(path: str) -> bool:
+    """Whether any step of a path in the record is named as a protected field is."""
+    return any(step.lower().translate(_SKIPPED) in PROTECTED for step in path.split("."))
+
+
+def read_fields(wanted: Sequence[str], left_out: Sequence[str]) -> tuple[LikenessField, ...]:
+    """The fields of a request: those that it names, or the default ones, less those that it leaves out.
+
+    Raises InvalidArgument at `fields[i]` or `exclude_fields[i]`, and at `fields` where none is left.
+    """
+    if len(wanted) > MAX_FIELDS:
+        raise InvalidArgument.at("fields", f"names {len(wanted)} fields, more than {MAX_FIELDS}")
+    paths = [_path(text, f"fields[{index}]") for index, text in enumerate(wanted)]
+    for index, path in enumerate(paths):
+        if is_personal(path) and not is_protected(path):
+            raise InvalidArgument.at(f"fields[{index}]", "is personal data, by which nobody is likened to others")
+    excluded = {_path(text, f"exclude_fields[{index}]") for index, text in enumerate(left_out)}
+    chosen = paths or [field.path for field in _DEFAULT]
+    fields = tuple(field_at(path) for path in dict.fromkeys(chosen) if path not in excluded)
+    if not fields:
+        raise InvalidArgument.at("exclude_fields", "leaves out every field; leave one at least")
+    return fields
+
+
+def field_at(path: str) -> LikenessField:
+    """The field at a path in the record."""
+    return _KNOWN.get(path) or LikenessField(path, (path,))
+
+
+def protected_among(paths: Iterable[str], used: Sequence[LikenessField]) -> tuple[str, ...]:
+    """Those of some paths that are protected and not used, in order."""
+    taken = {path for field in used for path in field.paths}
+    return tuple(sorted({path for path in paths if is_protected(path) and path not in taken}))
+
+
+def _path(text: str, place: str) -> str:
+    if any(step.isdecimal() for step in text.split(".")):
+        raise InvalidArgument.at(place, "names a place in a list; name the list")
+    try:
+        return record_path(text, place)
+    except InvalidFilter as error:
+        raise InvalidArgument("invalid request", violations=error.violations) from None

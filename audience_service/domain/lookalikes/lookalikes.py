@@ -1,0 +1,180 @@
+"""The use cases on lookalikes: planned, made and refreshed, and their models opened.
+
+The record of a lookalike keeps its model beside what names its list, so that both are published by one write.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from audience_service.domain.audience import NamedAudience
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.caller import Call, Deadline
+from audience_service.domain.clock import now
+from audience_service.domain.creation import new_rows_id
+from audience_service.domain.custom.audience import CUSTOM_PREFIX, PLACE, CustomAudience, LookalikeSpec
+from audience_service.domain.custom.errors import NotALookalike
+from audience_service.domain.custom.ports import CustomAudienceRepository
+from audience_service.domain.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.sets import as_filter, difference, intersection
+from audience_service.domain.lookalikes.curve import auc, curve, positive, score_at, without
+from audience_service.domain.lookalikes.fields import protected_among
+from audience_service.domain.lookalikes.model import LookalikeModel, bounds
+from audience_service.domain.lookalikes.modelling import Learnt, check_seed, learn
+from audience_service.domain.lookalikes.ports import LookalikeRepository
+from audience_service.domain.lookalikes.record import read_model, write_model
+from audience_service.domain.lookalikes.spec import check_spec, everyone_of, fields_of, size_of
+from audience_service.domain.lookalikes.tally import Scores, SeedScores
+from audience_service.domain.ports import MemberRepository, SampleRepository
+from audience_service.domain.survey import survey
+
+_MODEL = "model"
+_LONGEST_MAKING = 900.0
+"""Seconds that a list is written for at most by a call that has no deadline."""
+_SPARE = timedelta(minutes=1)
+"""Rows are swept so much later than the last command can end that writes them."""
+
+
+class Lookalikes:
+    """Models an org's lookalikes. Values that fewer than `least` have are not told by themselves."""
+
+    def __init__(
+        self,
+        customs: CustomAudienceRepository,
+        audiences: Audiences,
+        repository: LookalikeRepository,
+        members: MemberRepository,
+        samples: SampleRepository,
+        least: int,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._customs = customs
+        self._audiences = audiences
+        self._repository = repository
+        self._members = members
+        self._samples = samples
+        self._least = least
+        self._clock = clock
+
+    def plan(self, call: Call, drafted: CustomAudience) -> CustomAudience:
+        """The Plan of a lookalike: its spec checked, its datatype that of its source, and its seed counted.
+
+        Raises InvalidArgument, AudienceNotFound, UnusableAudience, SeedTooSmall.
+        """
+        spec = check_spec(_spec(drafted))
+        source = self._audiences.named(call, spec.source_audience_id)
+        datatype = source.population.datatype
+        if drafted.datatype not in ("", datatype):
+            raise InvalidArgument.at(f"{PLACE}.datatype", f"is {datatype!r}, as the source's is; leave it away")
+        everyone = self._audiences.compile(call, everyone_of(datatype, spec))
+        seed = intersection(everyone, as_filter(source.population))
+        check_seed(self._members.count(call.org, seed, call.deadline))
+        return dataclasses.replace(drafted, datatype=datatype, spec=spec)
+
+    def refresh(self, call: Call, audience: CustomAudience) -> CustomAudience:
+        """The Refresh of a lookalike: modelled and scored anew, list and model published by one write.
+
+        Raises UnusableAudience, also where the source is no longer there, SeedTooSmall, StaleVersion, OutOfTime.
+        """
+        spec, org = _spec(audience), call.org
+        deadline = call.deadline.within(_LONGEST_MAKING)
+        source = self._source(call, audience, spec)
+        everyone = self._audiences.compile(call, everyone_of(audience.datatype, spec))
+        fields = fields_of(spec)
+        created = self._clock()
+        seed = source.population
+        learnt = learn(self._repository, org, seed, everyone, fields, _end_of_day(created), self._least, deadline)
+        all_scores = self._repository.scores(org, everyone, learnt.weighed, deadline)
+        seed_scores = self._repository.seed_scores(org, seed, everyone, learnt.weighed, deadline)
+        baseline = without(all_scores, seed_scores.all)
+        candidates = all_scores if spec.include_source else baseline
+        most = min(size_of(spec, learnt.survey.size), positive(candidates))
+        cutoff = score_at(candidates, most) if most else 0
+        records = self._samples.sample(org, audience.datatype, deadline).records
+        model = dataclasses.replace(
+            _model(learnt, candidates, baseline, seed_scores),
+            version=_version(audience.published) + 1,
+            create_time=created,
+            protected_fields=protected_among(survey(records).profiles, fields),
+            cutoff_score=cutoff,
+        )
+        rows_id = new_rows_id(audience.id)
+        self._customs.reserve(org, audience.id, rows_id, _last_write(deadline), deadline)
+        if most:
+            chosen = everyone if spec.include_source else self._without(everyone, source)
+            self._repository.write(org, chosen, learnt.weighed, rows_id, cutoff, most, deadline)
+        return self._customs.publish(org, audience, rows_id, {_MODEL: write_model(model)}, deadline)
+
+    def model(self, call: Call, audience_id: str) -> tuple[str, LookalikeModel]:
+        """The audience's id and the model that its members were chosen by. Raises AudienceNotFound, NotALookalike."""
+        if not audience_id.startswith(CUSTOM_PREFIX):
+            raise AudienceNotFound.of(audience_id)
+        found = self._customs.get(call.org, audience_id, call.deadline)
+        if not isinstance(found.spec, LookalikeSpec):
+            raise NotALookalike.of(found.type)
+        return found.id, read_model(found.published[_MODEL])
+
+    def _source(self, call: Call, audience: CustomAudience, spec: LookalikeSpec) -> NamedAudience:
+        try:
+            source = self._audiences.named(call, spec.source_audience_id)
+        except AudienceNotFound as error:
+            raise UnusableAudience(
+                "the lookalike's source is no longer there; its list stays as it is",
+                metadata={"id": spec.source_audience_id},
+            ) from error
+        if source.population.datatype != audience.datatype:
+            raise UnusableAudience(
+                f"the lookalike's source is of {source.population.datatype!r} now, the lookalike of"
+                f" {audience.datatype!r}; its list stays as it is",
+                metadata={"id": spec.source_audience_id},
+            )
+        return source
+
+    def _without(self, everyone: CompiledFilter, source: NamedAudience) -> CompiledFilter:
+        left = difference(everyone, as_filter(source.population))
+        try:
+            self._audiences.check(left)
+        except InvalidFilter as error:
+            raise UnusableAudience(
+                "the source's filter and the countries are too large together", metadata={"id": source.id}
+            ) from error
+        return left
+
+
+def _spec(audience: CustomAudience) -> LookalikeSpec:
+    if not isinstance(audience.spec, LookalikeSpec):
+        raise NotALookalike.of(audience.type)
+    return audience.spec
+
+
+def _version(published: Mapping[str, object]) -> int:
+    """The version of the model that was published, 0 where there is none."""
+    model = published.get(_MODEL)
+    return int(model["version"]) if isinstance(model, Mapping) else 0
+
+
+def _model(learnt: Learnt, candidates: Scores, baseline: Scores, seed: SeedScores) -> LookalikeModel:
+    lowest, highest = bounds(learnt.fields)
+    return LookalikeModel(
+        version=0,
+        create_time=learnt.survey.moment,
+        seed_count=learnt.tally.size,
+        held_out_count=learnt.tally.size - learnt.tally.learnt,
+        baseline_count=max(learnt.survey.size - learnt.tally.size, 0),
+        fields=learnt.fields,
+        curve=curve(candidates, seed.held_out, lowest, highest),
+        auc=auc(seed.held_out, baseline),
+        protected_fields=(),
+        cutoff_score=0,
+    )
+
+
+def _end_of_day(moment: datetime) -> datetime:
+    """The last second of the day in UTC: what is refreshed twice on a day has its dates in the same bands."""
+    return moment.replace(hour=23, minute=59, second=59, microsecond=0)
+
+
+def _last_write(deadline: Deadline) -> datetime:
+    """When no command can be at work any more that the deadline holds."""
+    return now() + timedelta(seconds=deadline.remaining() or 0) + _SPARE

@@ -1,0 +1,79 @@
+"""A lookalike's model: factors with weights, and how well it finds those that it was not made from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+MISSING_LABEL, OTHER_LABEL = "(missing)", "(other)"
+
+UNIT = 1000
+"""Weights and scores are whole thousandths, whose sums are exact: the same data give the same members."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """One value of a field, `(missing)` or `(other)`, and what having it counts for, in thousandths.
+
+    Counts are None where few have it.
+    """
+
+    value: str
+    weight: int
+    seed_count: int | None
+    baseline_count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FieldModel:
+    """One field and its factors, the heaviest first.
+
+    `damping` is what the logarithms have been multiplied by, since fields tell in part the same. `several` says that a
+    record may have more than one of the values; then those that are no factors count for nothing.
+    """
+
+    path: str
+    information: float
+    damping: float
+    factors: tuple[Factor, ...]
+    several: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The candidates with the highest scores: what share, how many, their lowest score, and what they would find."""
+
+    share: float
+    count: int
+    lowest_score: int
+    similarity: float
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class LookalikeModel:
+    """All that the members of a lookalike were chosen by. Scores are in thousandths."""
+
+    version: int
+    create_time: datetime
+    seed_count: int
+    held_out_count: int
+    baseline_count: int
+    fields: tuple[FieldModel, ...]
+    curve: tuple[Point, ...]
+    auc: float | None
+    protected_fields: tuple[str, ...]
+    cutoff_score: int
+
+
+def bounds(fields: Sequence[FieldModel]) -> tuple[int, int]:
+    """The lowest and the highest score that the fields can give."""
+    lowest = highest = 0
+    for field in fields:
+        weights = [factor.weight for factor in field.factors]
+        if field.several:
+            lowest += sum(weight for weight in weights if weight < 0)
+            highest += sum(weight for weight in weights if weight > 0)
+        else:
+            lowest += min(weights)
+            highest += max(weights)
+    return lowest, highest

@@ -1,0 +1,63 @@
+"""What a model asks of storage; domain/ports.py states what holds for every method.
+
+`everyone` are the records that the seed, the baseline and the members are of: in use, of the countries asked for. Of a
+population those count that are among them.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from audience_service.domain.caller import Deadline
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.lookalikes.fields import LikenessField
+from audience_service.domain.lookalikes.tally import Moments, Scores, SeedScores, SeedTally, Survey, Weighed
+from audience_service.domain.ports import Population
+
+
+class LookalikeRepository(Protocol):
+    """Models are counted, and records scored, by the database. Raises UnsupportedByStore on the embedded store."""
+
+    def survey(
+        self,
+        org: str,
+        everyone: CompiledFilter,
+        fields: Sequence[LikenessField],
+        moment: datetime,
+        most: int,
+        deadline: Deadline,
+    ) -> Survey:
+        """The values of each field, the `most` frequent and all bands, by one pass. Dates as of `moment`."""
+
+    def tally(
+        self, org: str, seed: Population, everyone: CompiledFilter, survey: Survey, deadline: Deadline
+    ) -> SeedTally:
+        """How often the seed has the survey's values, by one pass. Every fifth by a hash of the sk is held out."""
+
+    def moments(
+        self, org: str, everyone: CompiledFilter, size: int, fields: Sequence[Weighed], deadline: Deadline
+    ) -> Moments:
+        """How the fields' scores vary together in a part of everyone, of `size`, that a hash of the sk draws."""
+
+    def scores(self, org: str, everyone: CompiledFilter, fields: Sequence[Weighed], deadline: Deadline) -> Scores:
+        """How many records have each score."""
+
+    def seed_scores(
+        self, org: str, seed: Population, everyone: CompiledFilter, fields: Sequence[Weighed], deadline: Deadline
+    ) -> SeedScores:
+        """The same of the seed."""
+
+    def write(
+        self,
+        org: str,
+        candidates: CompiledFilter,
+        fields: Sequence[Weighed],
+        rows_id: str,
+        cutoff: int,
+        most: int,
+        deadline: Deadline,
+    ) -> None:
+        """Write the `most` candidates with the highest scores, none below `cutoff`, as rows of a list.
+
+        By sk where scores are equal.
+        """

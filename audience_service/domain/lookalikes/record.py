@@ -1,0 +1,32 @@
+"""A model as it is kept in the record of its audience, in values as of JSON and dates, and back."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from audience_service.domain.lookalikes.model import Factor, FieldModel, LookalikeModel, Point
+
+
+def write_model(model: LookalikeModel) -> dict[str, Any]:
+    """The model to keep: factors and points as lists of their values, of which there may be a thousand."""
+    fields = [
+        {
+            **{name: getattr(field, name) for name in ("path", "information", "damping", "several")},
+            "factors": [list(dataclasses.astuple(factor)) for factor in field.factors],
+        }
+        for field in model.fields
+    ]
+    plain = {each.name: getattr(model, each.name) for each in dataclasses.fields(model)}
+    curve = [list(dataclasses.astuple(point)) for point in model.curve]
+    return {**plain, "fields": fields, "curve": curve, "protected_fields": list(model.protected_fields)}
+
+
+def read_model(stored: Mapping[str, Any]) -> LookalikeModel:
+    """The model that was kept."""
+    fields = tuple(
+        FieldModel(**{**field, "factors": tuple(Factor(*values) for values in field["factors"])})
+        for field in stored["fields"]
+    )
+    curve = tuple(Point(*values) for values in stored["curve"])
+    protected = tuple(stored["protected_fields"])
+    return LookalikeModel(**{**stored, "fields": fields, "curve": curve, "protected_fields": protected})

@@ -1,0 +1,54 @@
+"""What a caller wants a lookalike to be, checked: how many members, where, and by which fields."""
+
+import dataclasses
+
+from audience_service.domain.custom.audience import PLACE, LookalikeSpec
+from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.filters import Filter
+from audience_service.domain.identifiers.places import country_spellings, is_country_code
+from audience_service.domain.located import located
+from audience_service.domain.lookalikes.curve import share_of
+from audience_service.domain.lookalikes.fields import LikenessField, read_fields
+
+MOST_SHARE = 0.5
+_SPEC = f"{PLACE}.lookalike"
+
+
+def check_spec(spec: LookalikeSpec) -> LookalikeSpec:
+    """The spec, countries in upper case and each once. Raises InvalidArgument from `custom_audience.lookalike` on."""
+    with located(_SPEC):
+        if not spec.source_audience_id:
+            raise InvalidArgument.at("source_audience_id", "is missing; name the audience whose members are the seed")
+        if (spec.share is None) == (spec.count is None):
+            raise InvalidArgument.at("share", "or count is missing; say how many members there are to be")
+        if spec.share is not None and not 0 < spec.share <= MOST_SHARE:
+            raise InvalidArgument.at("share", f"is above 0 and at most {MOST_SHARE}: 0.01 is one of a hundred")
+        if spec.count is not None and spec.count < 1:
+            raise InvalidArgument.at("count", "is at least 1")
+        countries = [written.strip().upper() for written in spec.countries]
+        for index, code in enumerate(countries):
+            if not is_country_code(code):
+                raise InvalidArgument.at(
+                    f"countries[{index}]", f"{code[:20]!r} is no country's code of two letters (ISO 3166-1), like US"
+                )
+        fields_of(spec)
+    return dataclasses.replace(spec, countries=tuple(dict.fromkeys(countries)))
+
+
+def fields_of(spec: LookalikeSpec) -> tuple[LikenessField, ...]:
+    """The fields that likeness is told by. Raises InvalidArgument."""
+    return read_fields(spec.fields, spec.exclude_fields)
+
+
+def size_of(spec: LookalikeSpec, everyone: int) -> int:
+    """How many members there are to be, of so many records in use."""
+    return spec.count if spec.count is not None else share_of(everyone, spec.share or 0.0)
+
+
+def everyone_of(datatype: str, spec: LookalikeSpec) -> Filter:
+    """The records in use, of the countries asked for, by `country`, or by `address.country` where that is empty."""
+    if not spec.countries:
+        return Filter(datatype, {})
+    called = [name for code in spec.countries for name in country_spellings(code)]
+    elsewhere = {"country": {"$in": [None, ""]}, "address.country": {"$in": called}}
+    return Filter(datatype, {"$or": [{"country": {"$in": called}}, elsewhere]})

@@ -1,0 +1,49 @@
+"""Models of lookalikes as messages."""
+
+from audience_service.domain.lookalikes.model import UNIT, FieldModel, LookalikeModel
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
+from audience_service.rpc.structs import encode_moment
+
+
+def encode_model(audience_id: str, value: LookalikeModel) -> pb.LookalikeModel:
+    """The model, weights and scores in nats."""
+    return pb.LookalikeModel(
+        audience_id=audience_id,
+        model_version=value.version,
+        create_time=encode_moment(value.create_time),
+        seed_count=value.seed_count,
+        held_out_count=value.held_out_count,
+        baseline_count=value.baseline_count,
+        fields=[_encode_field(field) for field in value.fields],
+        curve=[
+            pb.LookalikePoint(
+                share=point.share,
+                count=point.count,
+                lowest_score=point.lowest_score / UNIT,
+                similarity=point.similarity,
+                recall=point.recall,
+            )
+            for point in value.curve
+        ],
+        auc=value.auc,
+        protected_fields=value.protected_fields,
+        cutoff_score=value.cutoff_score / UNIT,
+    )
+
+
+def _encode_field(value: FieldModel) -> pb.LookalikeField:
+    return pb.LookalikeField(
+        path=value.path,
+        information=value.information,
+        damping=value.damping,
+        multi_valued=value.several,
+        factors=[
+            pb.LookalikeFactor(
+                value=factor.value,
+                weight=factor.weight / UNIT,
+                seed_count=factor.seed_count,
+                baseline_count=factor.baseline_count,
+            )
+            for factor in value.factors
+        ],
+    )
