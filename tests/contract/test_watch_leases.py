@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.tracker import Tracker
-from audience_service.domain.watches.watch import EVERYTHING, Look, Outlook, Watch
+from audience_service.domain.watches.watch import EVERYTHING, Changes, Look, Outlook, Watch
 from audience_service.mongo.store import Store, embedded_store
 from tests.conftest import STORES, mongo_database, run_service
 from tests.contract.test_watch import VIPS, watching
@@ -37,7 +38,7 @@ class World:
     """A clock, and rounds that do as the test says."""
 
     def __init__(self, store: Store) -> None:
-        self.store, self.seconds = store, 0.0
+        self.store, self.seconds, self.asking = store, 0.0, 0
         self.looks: list[tuple[str, Look]] = []
         self.during: Callable[[Watch], Outlook | None] = lambda _: None
 
@@ -53,9 +54,17 @@ class World:
     def tracker(self, **pace: float) -> Tracker:
         """Another process."""
         rounds: Any = self
-        feed: Any = None
+        feed: Any = self
         settings = Pace(**{"poll_seconds": 2, "lease_seconds": 15, **pace})
         return Tracker(self.store.watches, rounds, feed, settings, self.clock, lambda: self.seconds)
+
+    def subscribe(self, org: str, datatype: str) -> Any:
+        """Be told of no changes, for as long as one asks."""
+        self.asking += 1
+        gone = lambda: setattr(self, "asking", self.asking - 1)  # noqa: E731
+        return SimpleNamespace(
+            datatype=datatype, follows=False, has_news=False, is_complete=False, take=Changes, close=gone
+        )
 
     def want(self, audience_id: str, org: str = "acme") -> None:
         """Watch an audience."""
@@ -179,6 +188,24 @@ def test_after_a_round_that_failed_everything_is_looked_at(store: Store) -> None
     world.seconds = 200
     tracker.step()
     assert [look == EVERYTHING for _, look in world.looks] == [True, False, True]
+
+
+def test_changes_are_asked_for_no_longer_than_the_watch_is_held(store: Store) -> None:
+    world = World(store)
+    for name in ("segment-a", "segment-b"):
+        world.want(name)
+    world.during = lambda _: Outlook(world.clock(), follows="contact")
+    tracker = world.tracker()
+    for _ in range(3):
+        tracker.step()
+    assert world.asking == 2
+    store.database["audience_watch"].delete_one({"audience": "segment-a"})
+    world.seconds = 5
+    for _ in range(3):
+        tracker.step()
+    assert world.asking == 1
+    tracker.release()
+    assert world.asking == 0
 
 
 def test_two_threads_of_a_process_run_no_round_of_one_audience_at_once(store: Store) -> None:
