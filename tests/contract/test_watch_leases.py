@@ -39,6 +39,7 @@ class World:
 
     def __init__(self, store: Store) -> None:
         self.store, self.seconds, self.asking = store, 0.0, 0
+        self.follows = False
         self.looks: list[tuple[str, Look]] = []
         self.during: Callable[[Watch], Outlook | None] = lambda _: None
 
@@ -59,11 +60,16 @@ class World:
         return Tracker(self.store.watches, rounds, feed, settings, self.clock, lambda: self.seconds)
 
     def subscribe(self, org: str, datatype: str) -> Any:
-        """Be told of no changes, for as long as one asks."""
+        """Be told that nothing has changed, or be told nothing, for as long as one asks."""
         self.asking += 1
         gone = lambda: setattr(self, "asking", self.asking - 1)  # noqa: E731
         return SimpleNamespace(
-            datatype=datatype, follows=False, has_news=False, is_complete=False, take=Changes, close=gone
+            datatype=datatype,
+            follows=self.follows,
+            has_news=False,
+            is_complete=self.follows,
+            take=lambda: Changes(complete=self.follows),
+            close=gone,
         )
 
     def want(self, audience_id: str, org: str = "acme") -> None:
@@ -173,20 +179,21 @@ def test_a_round_that_fails_is_run_again_in_its_turn_and_in_nobodys_way(store: S
     assert min(counts) >= 8
 
 
-def test_after_a_round_that_failed_everything_is_looked_at(store: Store) -> None:
+def test_after_a_round_that_failed_everything_is_looked_at_since_its_changes_are_told_no_more(store: Store) -> None:
     world = World(store)
     world.want("segment-a")
-    tracker = world.tracker(poll_seconds=100)
-    world.during = lambda _: Outlook(world.clock(), next_passage=world.clock() + timedelta(seconds=1))
-    tracker.step()
+    world.follows = True
+    tracker = world.tracker()
+
+    def succeed(_: Watch) -> Outlook:
+        return Outlook(world.clock(), follows="contact")
 
     def fail(_: Watch) -> None:
         raise Overtaken
 
-    world.seconds, world.during = 2, fail
-    tracker.step()
-    world.seconds = 200
-    tracker.step()
+    for world.during in (succeed, fail, succeed):
+        tracker.step()
+        world.seconds += 5
     assert [look == EVERYTHING for _, look in world.looks] == [True, False, True]
 
 
@@ -242,3 +249,23 @@ def test_an_audience_is_wanted_until_the_latest_moment_that_anybody_named(store:
     for until in (NOON, later, NOON):
         watch = store.watches.want("acme", "segment-a", until, NEVER)
     assert watch.wanted_until == later
+
+
+def test_how_far_a_generation_came_never_goes_back_nor_is_said_of_the_next_one(store: Store) -> None:
+    wanted = store.watches.want("acme", "segment-a", NOON, NEVER)
+    store.watches.claim("mine", NOON, NOON + timedelta(hours=1), NEVER)
+    store.watches.begin(wanted, "mine", "watch-1", NOON, "", NEVER)
+    first = store.watches.get("acme", "segment-a", NEVER)
+    assert first is not None
+    for seq in (5, 3):
+        store.watches.advance(first, seq, NEVER)
+    ended = store.watches.get("acme", "segment-a", NEVER)
+    assert ended is not None
+    assert ended.seq == 5
+    store.watches.end(first, "mine", NOON, NEVER)
+    store.watches.advance(first, 6, NEVER)
+    with pytest.raises(Overtaken):
+        store.watches.begin(first, "mine", "watch-2", NOON, "", NEVER)
+    after = store.watches.get("acme", "segment-a", NEVER)
+    assert after is not None
+    assert (after.generation, after.seq, after.garbage) == ("", 0, ("watch-1",))
