@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.tracker import Tracker
-from audience_service.domain.watches.watch import EVERYTHING, Look, Outlook, Watch
+from audience_service.domain.watches.watch import EVERYTHING, Changes, Look, Outlook, Watch
 from audience_service.mongo.store import Store, embedded_store
 from tests.conftest import STORES, mongo_database, run_service
 from tests.contract.test_watch import VIPS, watching
@@ -37,7 +38,8 @@ class World:
     """A clock, and rounds that do as the test says."""
 
     def __init__(self, store: Store) -> None:
-        self.store, self.seconds = store, 0.0
+        self.store, self.seconds, self.asking = store, 0.0, 0
+        self.follows = False
         self.looks: list[tuple[str, Look]] = []
         self.during: Callable[[Watch], Outlook | None] = lambda _: None
 
@@ -53,9 +55,22 @@ class World:
     def tracker(self, **pace: float) -> Tracker:
         """Another process."""
         rounds: Any = self
-        feed: Any = None
+        feed: Any = self
         settings = Pace(**{"poll_seconds": 2, "lease_seconds": 15, **pace})
         return Tracker(self.store.watches, rounds, feed, settings, self.clock, lambda: self.seconds)
+
+    def subscribe(self, org: str, datatype: str) -> Any:
+        """Be told that nothing has changed, or be told nothing, for as long as one asks."""
+        self.asking += 1
+        gone = lambda: setattr(self, "asking", self.asking - 1)  # noqa: E731
+        return SimpleNamespace(
+            datatype=datatype,
+            follows=self.follows,
+            has_news=False,
+            is_complete=self.follows,
+            take=lambda: Changes(complete=self.follows),
+            close=gone,
+        )
 
     def want(self, audience_id: str, org: str = "acme") -> None:
         """Watch an audience."""
@@ -164,21 +179,40 @@ def test_a_round_that_fails_is_run_again_in_its_turn_and_in_nobodys_way(store: S
     assert min(counts) >= 8
 
 
-def test_after_a_round_that_failed_everything_is_looked_at(store: Store) -> None:
+def test_after_a_round_that_failed_everything_is_looked_at_since_its_changes_are_told_no_more(store: Store) -> None:
     world = World(store)
     world.want("segment-a")
-    tracker = world.tracker(poll_seconds=100)
-    world.during = lambda _: Outlook(world.clock(), next_passage=world.clock() + timedelta(seconds=1))
-    tracker.step()
+    world.follows = True
+    tracker = world.tracker()
+
+    def succeed(_: Watch) -> Outlook:
+        return Outlook(world.clock(), follows="contact")
 
     def fail(_: Watch) -> None:
         raise Overtaken
 
-    world.seconds, world.during = 2, fail
-    tracker.step()
-    world.seconds = 200
-    tracker.step()
+    for world.during in (succeed, fail, succeed):
+        tracker.step()
+        world.seconds += 5
     assert [look == EVERYTHING for _, look in world.looks] == [True, False, True]
+
+
+def test_changes_are_asked_for_no_longer_than_the_watch_is_held(store: Store) -> None:
+    world = World(store)
+    for name in ("segment-a", "segment-b"):
+        world.want(name)
+    world.during = lambda _: Outlook(world.clock(), follows="contact")
+    tracker = world.tracker()
+    for _ in range(3):
+        tracker.step()
+    assert world.asking == 2
+    store.database["audience_watch"].delete_one({"audience": "segment-a"})
+    world.seconds = 5
+    for _ in range(3):
+        tracker.step()
+    assert world.asking == 1
+    tracker.release()
+    assert world.asking == 0
 
 
 def test_two_threads_of_a_process_run_no_round_of_one_audience_at_once(store: Store) -> None:
@@ -215,3 +249,23 @@ def test_an_audience_is_wanted_until_the_latest_moment_that_anybody_named(store:
     for until in (NOON, later, NOON):
         watch = store.watches.want("acme", "segment-a", until, NEVER)
     assert watch.wanted_until == later
+
+
+def test_how_far_a_generation_came_never_goes_back_nor_is_said_of_the_next_one(store: Store) -> None:
+    wanted = store.watches.want("acme", "segment-a", NOON, NEVER)
+    store.watches.claim("mine", NOON, NOON + timedelta(hours=1), NEVER)
+    store.watches.begin(wanted, "mine", "watch-1", NOON, "", NEVER)
+    first = store.watches.get("acme", "segment-a", NEVER)
+    assert first is not None
+    for seq in (5, 3):
+        store.watches.advance(first, seq, NEVER)
+    ended = store.watches.get("acme", "segment-a", NEVER)
+    assert ended is not None
+    assert ended.seq == 5
+    store.watches.end(first, "mine", NOON, NEVER)
+    store.watches.advance(first, 6, NEVER)
+    with pytest.raises(Overtaken):
+        store.watches.begin(first, "mine", "watch-2", NOON, "", NEVER)
+    after = store.watches.get("acme", "segment-a", NEVER)
+    assert after is not None
+    assert (after.generation, after.seq, after.garbage) == ("", 0, ("watch-1",))

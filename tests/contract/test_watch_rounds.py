@@ -15,6 +15,7 @@ from audience_service.domain.segment import Segment, SegmentType
 from audience_service.domain.snapshot import Snapshot, SnapshotState
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches import rounds as rounds_module
+from audience_service.domain.watches import watching as watching_module
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.errors import WatchTokenExpired
 from audience_service.domain.watches.ports import Overtaken
@@ -76,11 +77,11 @@ class Tracked:
         """The events."""
         return self.store.ledger.read(self.org, self.watch().generation, 0, None, 1_000, NEVER)
 
-    def listen(self, seq: int) -> Any:
+    def listen(self, seq: int, checkpoint_seconds: float = 10) -> Any:
         """Watch from behind an event on."""
         sealer = TokenSealer(b"key")
         audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
-        keeping = Keeping(timedelta(days=7), 10)
+        keeping = Keeping(timedelta(days=7), checkpoint_seconds)
         starts = Starts(self.store.starts, ReadySnapshots(self.store.snapshots, self.store.members))
         watching = Watching(
             self.store.watches, self.store.ledger, starts, audiences, sealer, keeping, lambda: None, Bell()
@@ -525,3 +526,56 @@ def test_who_was_in_by_an_event_is_told_though_later_events_have_been_applied(
             told = [(flip.change.value, flip.pk) for flips, _ in batches for flip in flips]
             behind = {(change, pk) for change, pk in expected if f"{org}/contact/{pk[-1]}" > after}
             assert (set(told), len(told)) == (behind, len(behind))
+
+
+def test_who_was_in_by_an_event_is_not_told_where_later_events_have_gone(
+    service: Service, org: str, tracked: Any
+) -> None:
+    service.insert(org, [{"id": "a"}])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    for plan in ("paid", "free"):
+        audience.update("a", **{"data.plan": plan})
+        audience.round()
+    generation = audience.watch().generation
+    service.store.ledger.forget(org, generation, NOON + timedelta(days=1), 2, NEVER)
+    snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
+    with pytest.raises(Overtaken):
+        list(service.store.starts.differences(org, generation, 1, snapshot, "", NEVER))
+    assert list(service.store.starts.differences(org, generation, 2, snapshot, "", NEVER)) == []
+
+
+def test_a_token_from_behind_the_ledgers_end_is_refused(service: Service, org: str, tracked: Any) -> None:
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    stream = audience.listen(1)
+    with pytest.raises(WatchTokenExpired, match="set back"):
+        next(stream)
+
+
+def test_messages_before_the_last_that_is_known_of_do_not_say_that_nothing_is_missing(
+    service: Service, org: str, tracked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching_module, "_BATCH", 2)
+    service.insert(org, [{"id": key} for key in "abc"])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    for key in "abc":
+        audience.update(key, **{"data.plan": "paid"})
+    audience.round()
+    stream = audience.listen(0)
+    messages = [next(stream) for _ in range(2)]
+    stream.close()
+    assert [(len(message.events), message.as_of) for message in messages] == [(2, None), (1, NOON)]
+
+
+def test_an_audience_is_wanted_for_as_long_as_somebody_listens(service: Service, org: str, tracked: Any) -> None:
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    long_ago = {"$set": {"wanted_until": datetime(2020, 1, 1, tzinfo=UTC)}}
+    stream = audience.listen(0, checkpoint_seconds=0)
+    for _ in range(2):
+        service.store.database["audience_watch"].update_one({"audience": audience.audience}, long_ago)
+        next(stream)
+        assert audience.watch().wanted_until > datetime.now(UTC)
+    stream.close()
