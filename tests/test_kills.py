@@ -211,8 +211,8 @@ def _database(command: str) -> str:
 def test_a_database_that_is_killed_loses_nothing_and_everything_goes_on(
     durable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("members", "snapshot_diff"):  # cursors that go back to the database every few records
-        monkeypatch.setattr(f"audience_service.mongo.{module}._CURSOR_BATCH", 10)
+    for batch in ("members.CURSOR_BATCH", "snapshot_diff._CURSOR_BATCH"):  # back to the database every few records
+        monkeypatch.setattr(f"audience_service.mongo.{batch}", 10)
     with ExitStack() as stack:
         store = mongo_store(durable, "audience_killed")
         for index in store.missing_indexes(("contact", "lead", "customer")):

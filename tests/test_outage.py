@@ -134,7 +134,7 @@ def test_a_service_on_a_living_store_is_healthy(service: Service) -> None:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cursors that go back to the database every few records."""
-    monkeypatch.setattr("audience_service.mongo.members._CURSOR_BATCH", 10)
+    monkeypatch.setattr("audience_service.mongo.members.CURSOR_BATCH", 10)
 
 
 def test_a_database_gone_midway_is_unavailable_and_the_cursor_resumes(
