@@ -19,7 +19,8 @@ def fold(text: str) -> str:
     """
     lowered = text.casefold()
     if not lowered.isascii():
-        lowered = unicodedata.normalize("NFKD", lowered).translate(_LETTERS)
+        # Case goes again from what compatibility forms are made of: "№" is "No".
+        lowered = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", lowered).casefold()).translate(_LETTERS)
     return " ".join("".join(_folded(char) for char in lowered).split())
 
 
