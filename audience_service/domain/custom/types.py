@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from audience_service.domain.custom.audience import CustomType
 from audience_service.domain.identifiers.platforms import PLATFORM_RULES
+from audience_service.domain.uploads.arrivals import MAX_CHUNK_BYTES
+from audience_service.domain.uploads.lines import MAX_CELL_BYTES, MAX_ROW_BYTES
+from audience_service.domain.uploads.upload import MAX_COLUMNS, MAX_REJECTIONS, OPEN_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,18 @@ _COLUMNS = (
     TypeField("email", "an email address"),
     TypeField("phone", "a phone number, with its country code, or in a country that the upload names"),
 )
-_UPLOAD_LIMITS = {"chunk_bytes": "1048576", "open_days": "7", "rejections_told": "100"}
+_UPLOAD_LIMITS = {
+    "chunk_bytes": str(MAX_CHUNK_BYTES),
+    "row_bytes": str(MAX_ROW_BYTES),
+    "cell_bytes": str(MAX_CELL_BYTES),
+    "columns": str(MAX_COLUMNS),
+    "open_days": str(OPEN_FOR.days),
+    "rejections_told": str(MAX_REJECTIONS),
+}
 _UPLOAD_RULES = (
     "A file is CSV in UTF-8, with or without a byte order mark.",
     "A row is matched by the first of its fields that any contact in use has, in the order of the fields here.",
+    "All contacts that have it go on the list, or off it.",
     "Rows that match nobody are kept, and matched again by RefreshCustomAudience.",
     "The list is published whole at the end of the upload: readers see the one before or the one after.",
 )
