@@ -14,8 +14,8 @@ from audience_service.domain.narrowing import Narrowing, Step
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from tests.client import Client
 from tests.conftest import KEY, Service
-from tests.contract.test_watch_rounds import NOON, Tracked
 from tests.test_cli import run
+from tests.tracked import NOON, Tracked
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 

@@ -1,10 +1,12 @@
 """What contract tests share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.conftest import Service
+from tests.tracked import Tracked
 from tests.waiting import eventually
 
 
@@ -21,3 +23,9 @@ def end_watches(service: Service) -> None:
     """End all that a server tracks, once nobody listens who would ask for it anew."""
     eventually(lambda: service.app.server.slots.open == 0)
     service.store.database["audience_watch"].delete_many({})
+
+
+@pytest.fixture
+def tracked(service: Service, org: str) -> Callable[[dict[str, Any]], Tracked]:
+    """An audience of the test's org, by its filter."""
+    return lambda where: Tracked(service, org, where)

@@ -18,8 +18,8 @@ from audience_service.domain.watches.watch import Cause, Change, Event, Flip
 from audience_service.mongo import past as past_module
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.contract.test_watch_rounds import NEVER, NOON, Tracked
 from tests.midst import Midst
+from tests.tracked import NEVER, NOON, Tracked
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 

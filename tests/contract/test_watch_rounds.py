@@ -1,110 +1,21 @@
 """Rounds of tracking run step by step, on every store: what happens in the midst of one, and at its end."""
 
-import random
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences import Audiences
-from audience_service.domain.caller import Call, Caller, Deadline
-from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.ready_snapshots import ReadySnapshots
-from audience_service.domain.segment import Segment, SegmentType
-from audience_service.domain.snapshot import Snapshot, SnapshotState
-from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches import rounds as rounds_module
 from audience_service.domain.watches import watching as watching_module
-from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.errors import WatchTokenExpired
 from audience_service.domain.watches.ports import Overtaken
-from audience_service.domain.watches.rounds import Rounds
-from audience_service.domain.watches.starts import Starts
-from audience_service.domain.watches.watch import EVERYTHING, Changes, Event, Look, Outlook, Watch
-from audience_service.domain.watches.watching import Keeping, Watching
+from audience_service.domain.watches.watch import EVERYTHING, Changes, Look
 from audience_service.mongo import ledger as ledger_module
 from tests.conftest import Service
 from tests.midst import Midst
+from tests.tracked import LATELY, NEVER, NOON, Tracked
 
 pytestmark = pytest.mark.usefixtures("unwatched")
-
-NEVER = Deadline(None)
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-LATELY = {"lastOpened": {"$gte": {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}}}
-
-
-class Tracked:
-    """An audience of an org that is tracked by whoever says so."""
-
-    def __init__(self, service: Service, org: str, where: dict[str, Any]) -> None:
-        self.service, self.store, self.org = service, service.store, org
-        self.audience = f"segment-{org}"
-        segment = Segment(self.audience, org, "", SegmentType.DYNAMIC, Filter("contact", where))
-        self.store.segments.insert(org, segment, None, NEVER)
-        # Leased to the test for good, so that the service's own tracker leaves it alone.
-        self.lease = "the test's"
-        self.store.watches.want(org, self.audience, NOON + timedelta(days=1_000), NEVER)
-        self.claim(self.lease)
-
-    def claim(self, lease: str) -> None:
-        """Lease it, whoever holds it."""
-        forever = {"lease": lease, "lease_until": datetime(2999, 1, 1, tzinfo=UTC)}
-        self.store.database["audience_watch"].update_one({"audience": self.audience}, {"$set": forever})
-
-    def watch(self) -> Watch:
-        """How far it is tracked."""
-        watch = self.store.watches.get(self.org, self.audience, NEVER)
-        assert watch is not None
-        return watch
-
-    def round(self, moment: datetime = NOON, look: Look = EVERYTHING, *, lease: str = "", **replaced: Any) -> Outlook:
-        """Run a round at a moment, with some repositories replaced."""
-        parts = {"watches": self.store.watches, "ledger": self.store.ledger, **replaced}
-        audiences = Audiences(self.store.segments, FilterCompiler(["contact"], ["order"]))
-        rounds = Rounds(parts["watches"], parts["ledger"], audiences, Bell(), timedelta(days=7), lambda: moment)
-        return rounds.run(self.watch(), lease or self.lease, look)
-
-    def events(self) -> list[tuple[str, str]]:
-        """What the ledger has."""
-        return [(event.flip.change.value, event.flip.pk) for event in self.ledger()]
-
-    def causes(self) -> list[str]:
-        """By what."""
-        return [event.cause.value for event in self.ledger()]
-
-    def ledger(self) -> list[Event]:
-        """The events."""
-        return self.store.ledger.read(self.org, self.watch().generation, 0, None, 1_000, NEVER)
-
-    def listen(self, seq: int, checkpoint_seconds: float = 10) -> Any:
-        """Watch from behind an event on."""
-        sealer = TokenSealer(b"key")
-        audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
-        keeping = Keeping(timedelta(days=7), checkpoint_seconds)
-        starts = Starts(self.store.starts, ReadySnapshots(self.store.snapshots, self.store.members))
-        watching = Watching(
-            self.store.watches, self.store.ledger, starts, audiences, sealer, keeping, lambda: None, Bell()
-        )
-        call = Call(Caller("test", self.org, frozenset()), NEVER)
-        token = sealer.seal(("watch", self.org, self.audience), [self.watch().generation, seq])
-        return watching.watch(call, self.audience, token)
-
-    def update(self, key: str, **fields: Any) -> None:
-        """Change fields of a contact."""
-        sk = f"{self.org}/contact/{key}"
-        self.store.database["contact"].update_one({"sk": sk}, {"$set": fields})
-
-    def define(self, where: dict[str, Any]) -> None:
-        """Edit the segment."""
-        change = {"$set": {"data.filter.where": where}, "$inc": {"version": 1}}
-        self.store.database["segment"].update_one({"pk": self.audience}, change)
-
-
-@pytest.fixture
-def tracked(service: Service, org: str) -> Callable[[dict[str, Any]], Tracked]:
-    """An audience of the test's org, by its filter."""
-    return lambda where: Tracked(service, org, where)
 
 
 def test_nobody_is_judged_by_a_filter_that_was_no_more(service: Service, org: str, tracked: Any) -> None:
@@ -319,84 +230,6 @@ def rows(service: Service, generation: str) -> int:
     return sum(row["_id"].startswith(f"{generation}/") for row in found)
 
 
-def opened(moment: datetime) -> dict[str, Any]:
-    """A contact's payload that opened a mail at a moment, as the platform writes it."""
-    return {"data": {"lastOpened": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")}}
-
-
-def test_the_next_moment_at_which_time_moves_anybody_is_told(service: Service, org: str, tracked: Any) -> None:
-    month = timedelta(days=30)
-    service.insert(org, [{"id": "late", **opened(NOON - month + timedelta(hours=3))}])
-    service.insert(org, [{"id": "soon", "data": {"lastOpened": NOON - month + timedelta(seconds=90.5)}}])
-    service.insert(org, [{"id": "out", **opened(NOON - month - timedelta(seconds=1))}])
-    audience = tracked(LATELY)
-    outlook = audience.round()
-    passages = [outlook.next_passage]
-    for _ in range(2):
-        outlook = audience.round(outlook.next_passage, Look(last=outlook))
-        passages.append(outlook.next_passage)
-    millisecond = timedelta(milliseconds=1)
-    soon, late = NOON + timedelta(seconds=90.5), NOON + timedelta(hours=3)
-    assert passages == [soon, soon + millisecond, late]
-    assert audience.events() == [("exited", "contact-soon")]
-
-
-@pytest.mark.parametrize(
-    "where",
-    [
-        {"$nor": [LATELY]},
-        {"visits": {"$elemMatch": {"at": LATELY["lastOpened"]}}},
-        {"opens": {"$elemMatch": LATELY["lastOpened"]}},
-        {"opens.0": LATELY["lastOpened"]},
-        {"score": 1, "$or": [{"plan": "paid"}, LATELY]},
-    ],
-)
-def test_whom_time_has_moved_is_found_without_a_look_at_the_rest(real_service: Service, where: dict[str, Any]) -> None:
-    org = f"clockwork{next(real_service.names)}"
-    then = NOON - timedelta(days=30) + timedelta(minutes=1)
-    aging = {"lastOpened": then, "score": 1, "visits": [{"at": then}], "opens": [then]}
-    real_service.insert(org, [{"id": "aging", "data": aging}, {"id": "other"}])
-    audience = Tracked(real_service, org, where)
-    outlook = audience.round()
-    assert outlook.next_passage == NOON + timedelta(minutes=1)
-    later = NOON + timedelta(minutes=2)
-    # One that only a look at everything would find.
-    real_service.insert(org, [{"id": "new", "data": {**aging, "lastOpened": NOON, "opens": [NOON]}}])
-    ledger = Midst(real_service.store.ledger, "differences", before=lambda: pytest.fail("everything is compared"))
-    audience.round(later, Look(last=outlook), ledger=ledger)
-    assert [pk for _, pk in audience.events()] == ["contact-aging"]
-    assert audience.causes() == ["time"]
-    assert audience.watch().as_of == NOON
-
-
-def test_a_flip_is_of_time_only_where_data_would_not_have_made_it(service: Service, org: str, tracked: Any) -> None:
-    month = timedelta(days=30)
-    service.insert(org, [{"id": "a", **opened(NOON - month)}, {"id": "b", **opened(NOON)}])
-    audience = tracked(LATELY)
-    audience.round()
-    audience.update("b", **opened(NOON - month - timedelta(hours=1)))
-    service.insert(org, [{"id": "c", **opened(NOON)}])
-    audience.round(NOON + timedelta(minutes=1))
-    assert audience.events() == [("exited", "contact-a"), ("exited", "contact-b"), ("entered", "contact-c")]
-    assert audience.causes() == ["time", "data", "data"]
-
-
-def test_where_flips_are_dense_the_next_look_is_a_second_away(real_service: Service) -> None:
-    org = f"dense{next(real_service.names)}"
-    first = NOON - timedelta(days=30)
-    contacts = [{"data": {"lastOpened": first + timedelta(milliseconds=number)}} for number in range(900)]
-    real_service.insert(org, contacts)
-    outlook = Tracked(real_service, org, LATELY).round()
-    assert outlook.next_passage == NOON + timedelta(seconds=1)
-
-
-def test_expressions_over_now_are_told_to_be_unforeseen(real_service: Service) -> None:
-    org = f"unforeseen{next(real_service.names)}"
-    where = {"$expr": {"$gt": ["$data.renewsAt", "$$NOW"]}}
-    assert Tracked(real_service, org, where).round().unforeseen
-    assert not Tracked(real_service, f"{org}2", LATELY).round().unforeseen
-
-
 def test_what_changed_is_looked_at_alone(service: Service, org: str, tracked: Any) -> None:
     service.insert(org, [{"id": "a"}, {"id": "b"}, {"id": "c", "data": {"plan": "paid"}}])
     audience = tracked({"plan": "paid"})
@@ -435,23 +268,6 @@ def test_an_edit_is_looked_at_in_everything_whatever_the_round_was_for(
     audience.define({"plan": "free"})
     audience.round(look=Look(Changes(complete=True, complete_at=NOON), outlook))
     assert (audience.events(), audience.causes()) == ([("entered", "contact-a")], ["definition"])
-
-
-def test_what_changed_may_bring_the_next_moment_nearer_and_nothing_else_is_asked(
-    service: Service, org: str, tracked: Any
-) -> None:
-    month = timedelta(days=30)
-    service.insert(org, [{"id": "a", **opened(NOON - month + timedelta(hours=2))}])
-    audience = tracked(LATELY)
-    outlook = audience.round()
-    service.insert(org, [{"id": key, **opened(NOON - month + timedelta(hours=1))} for key in "bc"])
-    later = NOON + timedelta(minutes=1)
-    nothing = Midst(service.store.ledger, "dated", before=lambda: pytest.fail("the dates of all are asked for"))
-    assert audience.round(later, Look(last=outlook), ledger=nothing).next_passage == NOON + timedelta(hours=2)
-    changed = Changes(frozenset((f"{org}/contact/b",)), complete=True)
-    assert audience.round(later, Look(changed, outlook)).next_passage == NOON + timedelta(hours=1)
-    audience.update("b", **opened(NOON - month + timedelta(hours=3)))
-    assert audience.round(later, Look(changed, outlook)).next_passage == NOON + timedelta(hours=2)
 
 
 @pytest.mark.parametrize("where", [{"$inAudience": "list"}, {"$related": "order"}])
@@ -494,55 +310,6 @@ def test_events_go_when_they_have_been_kept_for_their_time_and_tokens_with_them(
     audience.update("a", **{"data.plan": "paid"})
     audience.round(later)
     assert audience.watch().seq == 5
-
-
-def test_who_was_in_by_an_event_is_told_though_later_events_have_been_applied(
-    service: Service, org: str, tracked: Any
-) -> None:
-    """From a snapshot to every event of a random ledger, against a plain fold of it."""
-    chance = random.Random(3)
-    keys = "abcdefgh"
-    service.insert(org, [{"id": key, "data": {"plan": chance.choice(["paid", "free"])}} for key in keys])
-    audience = tracked({"plan": "paid"})
-    audience.round()
-    contacts = service.store.database["contact"]
-    states = [{row["pk"] for row in contacts.find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}, "data.plan": "paid"})}]
-    snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
-    frozen = {f"contact-{key}" for key in chance.sample(keys, 4)}
-    rows = [{"audience": snapshot.rows_id, "pk": pk, "sk": f"{org}/contact/{pk[-1]}"} for pk in frozen]
-    service.store.database["audience_member"].insert_many(rows)
-    for _ in range(12):
-        for key in chance.sample(keys, 3):
-            audience.update(key, **{"data.plan": chance.choice(["paid", "free"])})
-        audience.round()
-    states += [states[0].copy() for _ in audience.ledger()]
-    for seq, event in enumerate(audience.ledger(), 1):
-        states[seq] = states[seq - 1] ^ {event.flip.pk}
-    assert len(states) > 10
-    for seq, members in enumerate(states):
-        expected = {("entered", pk) for pk in members - frozen} | {("exited", pk) for pk in frozen - members}
-        for after in ("", f"{org}/contact/d"):
-            batches = service.store.starts.differences(org, audience.watch().generation, seq, snapshot, after, NEVER)
-            told = [(flip.change.value, flip.pk) for flips, _ in batches for flip in flips]
-            behind = {(change, pk) for change, pk in expected if f"{org}/contact/{pk[-1]}" > after}
-            assert (set(told), len(told)) == (behind, len(behind))
-
-
-def test_who_was_in_by_an_event_is_not_told_where_later_events_have_gone(
-    service: Service, org: str, tracked: Any
-) -> None:
-    service.insert(org, [{"id": "a"}])
-    audience = tracked({"plan": "paid"})
-    audience.round()
-    for plan in ("paid", "free"):
-        audience.update("a", **{"data.plan": plan})
-        audience.round()
-    generation = audience.watch().generation
-    service.store.ledger.forget(org, generation, NOON + timedelta(days=1), 2, NEVER)
-    snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
-    with pytest.raises(Overtaken):
-        list(service.store.starts.differences(org, generation, 1, snapshot, "", NEVER))
-    assert list(service.store.starts.differences(org, generation, 2, snapshot, "", NEVER)) == []
 
 
 def test_a_token_from_behind_the_ledgers_end_is_refused(service: Service, org: str, tracked: Any) -> None:
