@@ -3,10 +3,10 @@
 import gc
 import multiprocessing
 import os
+import queue
 import signal
 import socket
 import sys
-import threading
 from multiprocessing.process import BaseProcess
 
 import click
@@ -23,6 +23,29 @@ _RESTART_SECONDS = 1.0
 _log = structlog.get_logger()
 
 
+class Stop:
+    """Whether a signal has asked to stop.
+
+    No threading.Event: a handler runs in the midst of whatever the main thread does, and set() waits for the lock that
+    wait() holds while it begins, for ever. SimpleQueue may be put to from there.
+    """
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def ask(self, *_: object) -> None:
+        """The handler of a signal."""
+        self._asked.put(None)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it is asked for, or for so long; answers with whether it was."""
+        try:
+            self._asked.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
+
 @click.command()
 @click.option("--dev", is_flag=True, help="Without a key in the settings, make one for this run and show a token.")
 def serve(*, dev: bool) -> None:
@@ -32,16 +55,16 @@ def serve(*, dev: bool) -> None:
         settings = settings.with_dev_key()
         _show_dev(settings)
     settings.key()  # refuse to start before anything is forked or bound
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stop.ask)
     if settings.workers == 1:
         _serve_here(settings, stop)
     else:
         _supervise(settings, stop)
 
 
-def _serve_here(settings: Settings, stop: threading.Event) -> None:
+def _serve_here(settings: Settings, stop: Stop) -> None:
     configure_logs(settings.log_format)
     try:
         app = App(settings, open_store(settings))
@@ -65,13 +88,13 @@ def _serve_here(settings: Settings, stop: threading.Event) -> None:
 
 def _work(settings: Settings) -> None:
     """The body of a worker process. It is spawned, not forked: grpcio does not survive a fork."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop.ask)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent passes SIGTERM on
     _serve_here(settings, stop)
 
 
-def _supervise(settings: Settings, stop: threading.Event) -> None:
+def _supervise(settings: Settings, stop: Stop) -> None:
     """Keep the workers running; one that dies is replaced."""
     configure_logs(settings.log_format)
     spawn = multiprocessing.get_context("spawn")
