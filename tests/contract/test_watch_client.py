@@ -59,7 +59,7 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 
 
 def test_the_readmes_automation_resumes_and_begins_anew_when_its_token_is_too_old(
-    service: Service, client: Client, insert: Callable[..., list[str]], follow: Any
+    service: Service, org: str, client: Client, insert: Callable[..., list[str]], follow: Any
 ) -> None:
     contacts, watches = service.store.database["contact"], service.store.database["audience_watch"]
     first, second, third = insert([{"id": key, "data": {"tags": ["vip"]}} for key in "abc"])
@@ -79,7 +79,7 @@ def test_the_readmes_automation_resumes_and_begins_anew_when_its_token_is_too_ol
     thread = Thread(target=run, daemon=True)
     thread.start()
     eventually(lambda: state.inside == {first, second, third})
-    contacts.update_one({"pk": first}, {"$set": {"data.tags": []}})
+    contacts.update_one({"sk": f"{org}/contact/a"}, {"$set": {"data.tags": []}})
     eventually(lambda: state.inside == {second, third})
     long_ago = {"wanted_until": datetime(2020, 1, 1, tzinfo=UTC)}
 
@@ -89,7 +89,7 @@ def test_the_readmes_automation_resumes_and_begins_anew_when_its_token_is_too_ol
         return state.begun >= 2
 
     eventually(aged)
-    contacts.update_one({"pk": second}, {"$set": {"data.tags": []}})
+    contacts.update_one({"sk": f"{org}/contact/b"}, {"$set": {"data.tags": []}})
     eventually(lambda: state.inside == {third})
     client.call("DeleteSegment", {"id": segment.id})
     thread.join(10)
