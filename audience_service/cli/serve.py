@@ -1,6 +1,5 @@
 """`audience-service serve`: one process, or several that share the port."""
 
-import gc
 import multiprocessing
 import os
 import queue
@@ -14,6 +13,7 @@ import structlog
 
 from audience_service.app import SAMPLE_ORGS, App, open_store
 from audience_service.cli.log import configure_logs
+from audience_service.cli.memory import collect_less, share_arenas
 from audience_service.cli.token import mint
 from audience_service.settings import Settings
 
@@ -65,16 +65,14 @@ def serve(*, dev: bool) -> None:
 
 
 def _serve_here(settings: Settings, stop: Stop) -> None:
+    share_arenas()
     configure_logs(settings.log_format)
     try:
         app = App(settings, open_store(settings))
     except RuntimeError as error:
         raise click.ClickException(f"AUDIENCE_LISTEN: cannot serve on {settings.listen}: {error}") from None
     app.start()
-    # What is there now stays: the collector need not look through it again, and need look less often, since a stream
-    # makes records by the thousand, none of them in cycles. A tenth of a stream's time otherwise.
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    collect_less()
     host = settings.listen.rpartition(":")[0]
     store = settings.database if settings.mongodb_uri else "the embedded store"
     _log.info("serving", address=f"{host}:{app.port}", store=store, datatypes=",".join(settings.datatypes))
