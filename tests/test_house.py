@@ -65,7 +65,8 @@ def test_the_packages_of_the_taxonomies_are_documented_in_their_versions_and_lic
     packages = re.findall(r'Package\(\s*"([\w-]+)",\s*"([\d.]+)"', script)
     page = (ROOT / "docs/taxonomies.md").read_text()
     licenses = {path.stem for path in (ROOT / "audience_service/domain/targeting/data/licenses").iterdir()}
-    unlicensed = {"tiktok-business-api-sdk-official"}  # an Unlicense asks for no copy of itself, and the package has none
+    # An Unlicense asks for no copy of itself, and the package has none.
+    unlicensed = {"tiktok-business-api-sdk-official"}
     assert len(packages) == 9
     assert {name for name, _ in packages} - unlicensed == licenses - {"babel-cldr"}
     for name, version in packages:

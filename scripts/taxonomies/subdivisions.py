@@ -148,8 +148,9 @@ def _borne_out(
 ) -> dict[tuple[str, str], str]:
     """`linked` without the countries whose own cities belie it.
 
-    GeoNames gives codes anew at times, as it did Vietnam's, of which iso3166-2-db has what they meant before. Where cities
-    of several codes bear the names of other subdivisions, and none that of its own, a country's codes are not carried.
+    GeoNames gives codes anew at times, as it did Vietnam's, of which iso3166-2-db has what they meant before. Where
+    cities of several codes bear the names of other subdivisions, and none that of its own, a country's codes are not
+    carried.
     """
     parents = {row.id: row.parent for row in subdivisions}
     owners: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
