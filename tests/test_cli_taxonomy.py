@@ -36,7 +36,7 @@ def test_a_dry_run_reads_a_file_with_a_byte_order_mark_and_writes_nothing(
     tried = run("taxonomy", "import", "--platform", "tiktok", str(marked), "--dry-run", **_settings(real_service))
     assert (tried.returncode, "linked 1: 1 language" in tried.stdout) == (0, True), tried.stderr
     assert "nothing is written" in tried.stdout
-    assert run("taxonomy", "list", **_settings(real_service)).stdout == ""
+    assert run("taxonomy", "list", **_settings(real_service)).stdout == "nothing is imported\n"
 
 
 def test_a_file_of_another_platform_is_refused_with_what_is_wrong(real_service: Service) -> None:
@@ -51,3 +51,10 @@ def test_an_archive_is_refused_with_the_advice_to_unpack_it(tmp_path: Path) -> N
         archive.write(EXPORTS / "google.csv", "geotargets.csv")
     refused = run("taxonomy", "import", "--platform", "google", str(packed))
     assert (refused.returncode, "is a ZIP archive; unpack it" in refused.stderr) == (1, True)
+
+
+def test_meta_goes_by_the_name_of_facebook_too(real_service: Service) -> None:
+    file = str(EXPORTS / "meta_locales.json")
+    done = run("taxonomy", "import", "--platform", "facebook", file, **_settings(real_service))
+    assert "published as the ids of meta" in done.stdout, done.stderr
+    assert run("taxonomy", "list", **_settings(real_service)).stdout.startswith("meta: 1 ids, 1 entries unlinked")

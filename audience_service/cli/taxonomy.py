@@ -10,14 +10,20 @@ from rich.console import Console
 from audience_service.app import open_store, platform_imports
 from audience_service.domain.caller import Deadline
 from audience_service.domain.targeting.linking import Links
-from audience_service.domain.targeting.platforms import PLATFORMS
+from audience_service.domain.targeting.platforms import PLATFORMS, SYNONYMS, platform_named
 from audience_service.mongo.store import Store
 from audience_service.settings import Settings, SettingsError
 
 _SECONDS = 60.0
 _SHOWN = 10
 
-_platform = click.option("--platform", type=click.Choice(PLATFORMS), required=True, help="Whose ids they are.")
+_platform = click.option(
+    "--platform",
+    type=click.Choice((*PLATFORMS, *SYNONYMS)),
+    callback=lambda _context, _option, name: platform_named(name),
+    required=True,
+    help="Whose ids they are.",
+)
 
 
 @click.group()
@@ -60,7 +66,10 @@ def import_(platform: str, files: tuple[Path, ...], unlinked: Path | None, *, dr
 def list_() -> None:
     """List what is imported."""
     store = _store()
-    for platform in sorted(store.platform_ids.versions(Deadline.after(_SECONDS))):
+    platforms = sorted(store.platform_ids.versions(Deadline.after(_SECONDS)))
+    if not platforms:
+        click.echo("nothing is imported")
+    for platform in platforms:
         if held := store.platform_ids.load(platform, Deadline.after(_SECONDS)):
             day, files = held.imported_at.date().isoformat(), ", ".join(held.files)
             click.echo(f"{platform}: {len(held.ids):,} ids, {held.unlinked:,} entries unlinked, of {day}, from {files}")
