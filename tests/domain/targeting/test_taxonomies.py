@@ -134,6 +134,8 @@ def test_options_are_constants_of_the_sdks_below_their_facets() -> None:
     ]  # fmt: skip
     genders = [node.value for node in nodes if node.path and node.path[0].id == "option-tiktok-gender"]
     assert genders == ["GENDER_FEMALE", "GENDER_MALE", "GENDER_UNLIMITED"]
+    placements = [node.value for node in nodes if node.path and node.path[0].id == "option-tiktok-placements"]
+    assert placements == ["PLACEMENT_TIKTOK", "PLACEMENT_PANGLE", "PLACEMENT_GLOBAL_APP_BUNDLE"]
     assert all((node.kind == "facet") == (not node.path) == (node.child_count > 0) for node in nodes)
 
 
