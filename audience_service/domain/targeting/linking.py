@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from audience_service.domain.targeting.divisions import Divisions
 from audience_service.domain.targeting.exports import Entry
 from audience_service.domain.targeting.folding import fold
 from audience_service.domain.targeting.node import KINDS
@@ -38,9 +39,8 @@ class Linker:
     """Finds the one node that an entry stands for, or says why there is none."""
 
     def __init__(self, taxonomies: Mapping[str, Taxonomy]) -> None:
-        self._places, self._interests = places, _ = taxonomies["places"], taxonomies["interests"]
-        kinds = zip(places.kind_of, places.country_of, strict=True)
-        self._divided = {country for kind, country in kinds if kind == "subdivision"}
+        self._places, self._interests = taxonomies["places"], taxonomies["interests"]
+        self._divisions = Divisions(self._places)
 
     def link(self, entries: Iterable[Entry]) -> Links:
         """The links of all entries. A node that several stand for has one where it is clear which of them is meant."""
@@ -76,7 +76,8 @@ class Linker:
 
     def _interest(self, entry: Entry) -> int:
         """The interest of its name; of several the one below what is above the entry. Raises _NotLinked."""
-        found, over = _named(self._interests, entry, ""), {fold(name) for name in entry.above}
+        named = self._interests.names.named(fold(entry.name))
+        found, over = _of_kind(self._interests, entry, named), {fold(name) for name in entry.above}
         if len(found) > 1:
             name, above = self._interests.name, self._interests.above
             found = {number for number in found if over & {fold(name(up)) for up in above(number)}} or found
@@ -85,7 +86,8 @@ class Linker:
     def _place(self, entry: Entry) -> int:
         """The place or language of its name, where it lies in what is above the entry. Raises _NotLinked."""
         country = entry.country or self._country(entry.country_name)
-        found = _named(self._places, entry, country)
+        named = {n for n in self._places.names.named(fold(entry.name)) if country in ("", self._places.country_of[n])}
+        found = _of_kind(self._places, entry, named | self._divisions.named(entry.name, country))
         if (own := self._places.number(f"city-{entry.geoname_id}")) in found:
             found = {own}
         else:
@@ -107,29 +109,24 @@ class Linker:
 
     def _within(self, entry: Entry, country: str, found: set[int]) -> set[int]:
         """Those that lie in what the platform has above the entry. Raises _NotLinked where that is not sure of any."""
-        named = {name: self._places.names.named(fold(name)) for name in entry.above}
-        around = {
-            number for numbers in named.values() for number in numbers if self._is("subdivision", number, country)
-        }
-        unknown = [name for name, numbers in named.items() if not any(self._is("country", n, country) for n in numbers)]
-        if not around and (not unknown or (country and country not in self._divided)):
+        around = set[int]().union(*(self._divisions.named(name, country) for name in entry.above))
+        unknown = [name for name in entry.above if not self._is_country(name, country)]
+        if not around and (not unknown or (country and country not in self._divisions.countries)):
             return found
         inside = {number for number in found if not around.isdisjoint(self._places.above(number))}
         if not inside:
             raise _NotLinked("it is not known to lie in what is above it", ", ".join(entry.above))
         return inside
 
-    def _is(self, kind: str, number: int, country: str) -> bool:
-        """Whether a node is of a kind, and of a country if that is known."""
-        return self._places.kind_of[number] == kind and country in ("", self._places.country_of[number])
+    def _is_country(self, name: str, country: str) -> bool:
+        named = self._places.names.named(fold(name))
+        return self._places.number(f"country-{country}") in named
 
 
-def _named(taxonomy: Taxonomy, entry: Entry, country: str) -> set[int]:
-    """The nodes of a country that have an entry's name, of the first of its kinds that any is of. Raises _NotLinked."""
-    named = taxonomy.names.named(fold(entry.name))
-    found = {number for number in named if country in ("", taxonomy.country_of[number])}
+def _of_kind(taxonomy: Taxonomy, entry: Entry, named: set[int]) -> set[int]:
+    """Those of the first of an entry's kinds that any of them is of. Raises _NotLinked."""
     for kind in entry.kinds:
-        if of_kind := {number for number in found if taxonomy.kind_of[number] == kind}:
+        if of_kind := {number for number in named if taxonomy.kind_of[number] == kind}:
             return of_kind
     raise _NotLinked("no node of its type has its name there")
 

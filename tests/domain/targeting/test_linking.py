@@ -36,6 +36,11 @@ def city(name: str, country: str = "", *above: str, key: str = "1", **more: Any)
     return Entry(key, name, ("city",), country, above=above, **more)
 
 
+def region(name: str, country: str, *above: str) -> Entry:
+    """A platform's entry for a subdivision."""
+    return Entry("1", name, ("subdivision",), country, above=above)
+
+
 @pytest.mark.parametrize(
     ("entry", "node"),
     [
@@ -50,6 +55,11 @@ def city(name: str, country: str = "", *above: str, key: str = "1", **more: Any)
         (Entry("1", "Bundesrepublik", ("country",), "DE", code="DE"), "country-DE"),
         (Entry("1", "Hebrew", ("language",), code="iw"), "language-he"),
         (Entry("1", "Ljubljana", ("subdivision", "city"), "SI"), "subdivision-SI-061"),
+        (region("State of Sao Paulo", "BR"), "subdivision-BR-SP"),
+        (region("Cordoba Province", "AR"), "subdivision-AR-X"),
+        (region("Moscow Oblast", "RU"), "subdivision-RU-MOS"),
+        (region("Moscow", "RU"), "subdivision-RU-MOW"),
+        (city("Rosario", "AR", "Santa Fe Province"), "city-3838583"),
         (Entry("1", "Munich", ("subdivision", "city"), "DE"), MUNICH),
         (Entry("1", "Nutrition", ("interest",), above=("Academic Interests",)), "interest-220"),
     ],
@@ -68,7 +78,12 @@ def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: Entry, node: s
         (city("Munich", "FR"), "no node of its type has its name there", ""),
         (city("Munich", country_name="Atlantis"), "no country has the name that it gives", "Atlantis"),
         (Entry("1", "Atlantis", ("country",), "XX", code="XX"), "no node of its type has its name there", ""),
-        (Entry("1", "Madrid", ("subdivision",), "ES"), "several nodes have its name", "subdivision-ES-M"),
+        (region("Madrid", "ES"), "several nodes have its name", "subdivision-ES-M"),
+        (region("Kyiv Oblast", "UA"), "no node of its type has its name there", ""),
+        (region("Altai Republic", "RU"), "no node of its type has its name there", ""),
+        (region("Washington County", "US", "Oregon"), ELSEWHERE, "Oregon"),
+        (region("State of Sao Paulo", "AR"), "no node of its type has its name there", ""),
+        (city("Buenos Aires", "AR", "Buenos Aires"), ELSEWHERE, "Buenos Aires"),
         (Entry("1", "Nutrition", ("interest",)), "several nodes have its name", "interest-"),
         (Entry("1", "Female", ("interest",)), "no node of its type has its name there", ""),
         (Entry("1", "Munich", type="TV Region"), "no node is of its type", "TV Region"),
@@ -79,6 +94,19 @@ def test_an_entry_that_could_be_another_place_is_linked_to_none(entry: Entry, re
     [unlinked] = links.unlinked
     assert (links.ids, unlinked.entry, unlinked.reason) == ({}, entry, reason)
     assert unlinked.detail == detail if detail == "" else detail in unlinked.detail
+
+
+def test_an_export_of_what_there_is_here_links_each_place_to_itself_or_to_none() -> None:
+    places = packaged_taxonomies()["places"]
+    entries = []
+    for number, node in ((number, places.node(number)) for number in range(len(places))):
+        if node.kind in ("subdivision", "city"):
+            above = tuple(up.name for up in node.path[1:])
+            name = node.localized.get("en", node.name)
+            entries.append(Entry(str(number), name, (node.kind,), node.country, above=above))
+    linked = LINKER.link(entries).ids
+    assert {node_id for node_id, key in linked.items() if places.ids[int(key)] != node_id} == set()
+    assert len(linked) > 0.98 * len(entries)
 
 
 def test_of_two_entries_for_a_city_the_one_with_its_very_name_is_linked() -> None:
