@@ -33,13 +33,13 @@ class Divisions:
         self._bare: dict[tuple[str, str], set[int]] = defaultdict(set)
         self.countries: set[str] = set()
         """The countries that have any."""
+        types = {f"subdivision-{listed.code}": listed.type.lower() for listed in pycountry.subdivisions}
         for number, kind in enumerate(places.kind_of):
             if kind != "subdivision":
                 continue
             node = places.node(number)
             self.countries.add(node.country)
-            listed = pycountry.subdivisions.get(code=node.id.removeprefix("subdivision-"))
-            if listed and not any(town in listed.type.lower() for town in _TOWNS):
+            if node.id in types and not any(town in types[node.id] for town in _TOWNS):
                 for name in (node.name, *node.localized.values()):
                     self._bare[node.country, bare(name)].add(number)
 

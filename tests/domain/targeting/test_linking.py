@@ -49,6 +49,7 @@ def region(name: str, country: str, *above: str) -> Entry:
         (city("Springfield", "US", "Ohio", "Clark County"), SPRINGFIELD_OHIO),
         (city("Hong Kong", "HK", "Hong Kong"), HONG_KONG),
         (city("Hong Kong", "HK", "Central and Western District"), HONG_KONG),
+        (city("Hong Kong", "HK", "Victoria"), HONG_KONG),
         (city("Toluca", "MX", "México"), "city-3515302"),
         (city("Richmond", "GB", "England"), RICHMOND),
         (Entry("1", "Germany", ("country",), "DE", code="de"), "country-DE"),
