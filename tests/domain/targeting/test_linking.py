@@ -206,6 +206,16 @@ def test_a_behaviour_is_no_interest_whatever_it_is_called() -> None:
     assert LINKER.link(read_export("meta", json.dumps({"data": rows}), "f")).ids == {"interest-660": "2"}
 
 
+def test_a_region_does_not_lie_below_itself() -> None:
+    row = {"key": "548", "name": "Bayern", "type": "region", "country_code": "DE", "region": "Bayern", "region_id": 548}
+    assert LINKER.link(read_export("meta", json.dumps({"data": [row]}), "f")).ids == {"subdivision-DE-BY": "548"}
+
+
+def test_a_country_that_says_no_other_code_has_its_own() -> None:
+    [entry] = read_export("meta", '{"data": [{"key": "XX", "name": "Germany", "type": "country"}]}', "f")
+    assert (entry.country, LINKER.link([entry]).ids) == ("XX", {})
+
+
 def test_a_place_below_a_region_is_no_region() -> None:
     facet = "urn:li:adTargetingFacet:locations"
     names = ("Valencia, Valencian Community, Spain", "New York, New York, United States", "Bavaria, Germany")
