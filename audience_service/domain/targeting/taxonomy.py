@@ -18,6 +18,10 @@ _ID, _PARENT, _KIND, _COUNTRY, _NAME, _SOURCE, _POPULATION, _LATITUDE, _LONGITUD
 """The columns of a row; from the last one on, a localised name in each: `de:Bayern`."""
 
 
+_MANY = 256
+"""From how many nodes on a subtree is kept."""
+
+
 class Taxonomy:
     """Nodes, numbered from 0 in the order in which equals are listed, and the index of their names.
 
@@ -38,6 +42,7 @@ class Taxonomy:
         """The number of a node's parent; -1 at the top."""
         self.children: dict[int, list[int]] = {}
         """The numbers of a node's children; at -1, of those at the top."""
+        self._below: dict[int, Bitmap] = {}
         of_kind: dict[str, list[int]] = {kind: [] for kind in kinds}
         in_country: dict[str, list[int]] = defaultdict(list)
         of_platform: dict[str, list[int]] = defaultdict(list)
@@ -75,11 +80,16 @@ class Taxonomy:
             yield number
 
     def below(self, number: int) -> Bitmap:
-        """The nodes below one, however far."""
+        """The nodes below one, however far; those of some hundred large subtrees are kept once they are asked for."""
+        if (kept := self._below.get(number)) is not None:
+            return kept
         found = list(self.children.get(number, ()))
         for place in found:  # which grows by what is below each
             found += self.children.get(place, ())
-        return bitmap(found)
+        below = bitmap(found)
+        if len(found) >= _MANY:
+            self._below[number] = below
+        return below
 
     def name(self, number: int) -> str:
         """The name of a node."""
