@@ -23,8 +23,9 @@ CALLS = 1_000
 ROWS: tuple[tuple[str, Any, Any], ...] = (
     *(
         ("ListLocations", pb.ListLocationsRequest(query=query), pb.ListLocationsResponse)
-        for query in ("munch", "New York", "san", "mu", "s")
+        for query in ("munch", "New York", "san", "mu", "s", "a")
     ),
+    ("ListLocations", pb.ListLocationsRequest(query="s", parent_id="country-US"), pb.ListLocationsResponse),
     ("ListLocations", pb.ListLocationsRequest(kind="country"), pb.ListLocationsResponse),
     ("ListInterests", pb.ListInterestsRequest(query="rugby"), pb.ListInterestsResponse),
     ("ListTargetingOptions", pb.ListTargetingOptionsRequest(platform="google"), pb.ListTargetingOptionsResponse),

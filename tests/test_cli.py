@@ -181,27 +181,6 @@ def test_seed_and_indexes_fill_a_database(real_service: Service) -> None:
     assert "created  lead(sk)" in run("indexes", **settings).stdout
 
 
-def test_taxonomy_imports_lists_and_removes_the_ids_of_a_platform(real_service: Service, tmp_path: Path) -> None:
-    settings = {"AUDIENCE_MONGODB_URI": URI, "AUDIENCE_DATABASE": real_service.store.database.name}
-    exports = Path(__file__).parent / "data" / "exports"
-    files = [str(exports / f"tiktok_{name}.json") for name in ("regions", "interests", "languages")]
-    names = tmp_path / "unlinked.csv"
-    tried = run("taxonomy", "import", "--platform", "tiktok", *files, "--dry-run", **settings)
-    assert (tried.returncode, "nothing is written" in tried.stdout) == (0, True), tried.stderr
-    assert run("taxonomy", "list", **settings).stdout == ""
-    done = run("taxonomy", "import", "--platform", "tiktok", *files, "--unlinked", str(names), **settings)
-    assert "linked 6: 2 interest, 1 country, 1 subdivision, 1 city, 1 language" in done.stdout
-    assert "not linked 3" in done.stdout
-    assert "1: no node is of its type (DMA): New York, NY (501)" in done.stdout
-    assert '501,"New York, NY",DMA,US,,no node is of its type (DMA)' in names.read_text()
-    listed = run("taxonomy", "list", **settings).stdout
-    assert listed.startswith("tiktok: 6 ids, 3 entries unlinked, of ")
-    refused = run("taxonomy", "import", "--platform", "google", files[0], **settings)
-    assert (refused.returncode, "does not begin with Google's columns" in refused.stderr) == (1, True)
-    assert "removed" in run("taxonomy", "remove", "--platform", "tiktok", **settings).stdout
-    assert run("taxonomy", "remove", "--platform", "tiktok", **settings).returncode == 1
-
-
 @pytest.mark.parametrize("command", ["seed", "indexes", "taxonomy list"])
 def test_commands_on_a_database_need_one(command: str) -> None:
     done = run(*command.split())

@@ -60,10 +60,15 @@ def test_the_filter_language_is_documented_operator_by_operator() -> None:
         assert f"`{name}`" in page, name
 
 
-def test_the_packages_of_the_taxonomies_are_documented_in_their_versions() -> None:
+def test_the_packages_of_the_taxonomies_are_documented_in_their_versions_and_licensed() -> None:
     script = "".join(path.read_text() for path in (ROOT / "scripts/taxonomies").glob("*.py"))
     packages = re.findall(r'Package\(\s*"([\w-]+)",\s*"([\d.]+)"', script)
-    page = (ROOT / "docs/taxonomies.md").read_text()
+    page, readme = ((ROOT / name).read_text() for name in ("docs/taxonomies.md", "README.md"))
+    licenses = {path.stem for path in (ROOT / "audience_service/domain/targeting/data/licenses").iterdir()}
+    # An Unlicense asks for no copy of itself, and the package has none.
+    unlicensed = {"tiktok-business-api-sdk-official"}
     assert len(packages) == 9
+    assert {name for name, _ in packages} - unlicensed == licenses - {"babel-cldr"}
     for name, version in packages:
         assert re.search(rf"^\| {re.escape(name)} \((PyPI|npm)\) \| {re.escape(version)} \|", page, re.M), name
+        assert f"{name} {version}" in readme or name == "iso3166-2-db"  # of which nothing is carried

@@ -10,14 +10,20 @@ from rich.console import Console
 from audience_service.app import open_store, platform_imports
 from audience_service.domain.caller import Deadline
 from audience_service.domain.targeting.linking import Links
-from audience_service.domain.targeting.platforms import PLATFORMS
+from audience_service.domain.targeting.platforms import PLATFORMS, SYNONYMS, platform_named
 from audience_service.mongo.store import Store
 from audience_service.settings import Settings, SettingsError
 
 _SECONDS = 60.0
 _SHOWN = 10
 
-_platform = click.option("--platform", type=click.Choice(PLATFORMS), required=True, help="Whose ids they are.")
+_platform = click.option(
+    "--platform",
+    type=click.Choice((*PLATFORMS, *SYNONYMS)),
+    callback=lambda _context, _option, name: platform_named(name),
+    required=True,
+    help="Whose ids they are.",
+)
 
 
 @click.group()
@@ -37,12 +43,7 @@ def import_(platform: str, files: tuple[Path, ...], unlinked: Path | None, *, dr
 
     All files of a platform are imported together: what none of them holds is gone afterwards.
     """
-    texts = {}
-    for file in files:
-        try:
-            texts[file.name] = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise click.ClickException(f"{file}: is not in UTF-8") from None
+    texts = {file.name: _text(file) for file in files}
     if len(texts) < len(files):
         raise click.ClickException("two of the files have one name")
     store = _store()
@@ -65,7 +66,10 @@ def import_(platform: str, files: tuple[Path, ...], unlinked: Path | None, *, dr
 def list_() -> None:
     """List what is imported."""
     store = _store()
-    for platform in sorted(store.platform_ids.versions(Deadline.after(_SECONDS))):
+    platforms = sorted(store.platform_ids.versions(Deadline.after(_SECONDS)))
+    if not platforms:
+        click.echo("nothing is imported")
+    for platform in platforms:
         if held := store.platform_ids.load(platform, Deadline.after(_SECONDS)):
             day, files = held.imported_at.date().isoformat(), ", ".join(held.files)
             click.echo(f"{platform}: {len(held.ids):,} ids, {held.unlinked:,} entries unlinked, of {day}, from {files}")
@@ -83,6 +87,16 @@ def remove(platform: str) -> None:
     store.close()
 
 
+def _text(file: Path) -> str:
+    octets = file.read_bytes()
+    if octets.startswith(b"PK"):
+        raise click.ClickException(f"{file}: is a ZIP archive; unpack it and import what is in it")
+    try:
+        return octets.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{file}: is not in UTF-8") from None
+
+
 def _store() -> Store:
     settings = Settings.load()
     if settings.mongodb_uri is None:
@@ -97,19 +111,20 @@ def _report(links: Links) -> None:
         f"linked {len(links.ids):,}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     )
     console.print(f"not linked {len(links.unlinked):,}")
-    for reason, count in Counter(each.reason for each in links.unlinked).most_common(_SHOWN):
-        named = [f"{each.entry.name} ({each.entry.platform_id})" for each in links.unlinked if each.reason == reason]
+    for reason, count in Counter(each.reason for each in links.unlinked).most_common():
+        shown = [each for each in links.unlinked if each.reason == reason][:_SHOWN]
+        named = [
+            f"{each.entry.name} ({', '.join(filter(None, (each.entry.platform_id, each.detail)))})" for each in shown
+        ]
         more = f" and {count - _SHOWN:,} more" if count > _SHOWN else ""
-        console.print(f"  {count:,}: {reason}: {', '.join(named[:_SHOWN])}{more}", markup=False)
-    if len({each.reason for each in links.unlinked}) > _SHOWN:
-        console.print("  and for other reasons; --unlinked FILE names all")
+        console.print(f"  {count:,}: {reason}: {'; '.join(named)}{more}", markup=False)
 
 
 def _write(file: Path, links: Links) -> None:
     with file.open("w", encoding="utf-8", newline="") as out:
         rows = csv.writer(out)
-        rows.writerow(("platform_id", "name", "type", "country", "above", "reason"))
+        rows.writerow(("platform_id", "name", "type", "country", "above", "reason", "detail"))
         for each in links.unlinked:
             entry = each.entry
             above = " > ".join(entry.above)
-            rows.writerow((entry.platform_id, entry.name, entry.type, entry.country, above, each.reason))
+            rows.writerow((entry.platform_id, entry.name, entry.type, entry.country, above, each.reason, each.detail))

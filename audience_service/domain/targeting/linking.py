@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from audience_service.domain.targeting.divisions import Divisions
 from audience_service.domain.targeting.exports import Entry
 from audience_service.domain.targeting.folding import fold
 from audience_service.domain.targeting.node import KINDS
@@ -12,10 +13,13 @@ from audience_service.domain.targeting.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class Unlinked:
-    """An entry that stands for no node, and why."""
+    """An entry that is linked to no node, and why."""
 
     entry: Entry
     reason: str
+    """One of a handful, for counting."""
+    detail: str = ""
+    """What it is about in this case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Links:
 
 
 class _NotLinked(Exception):
-    """Why an entry is linked to nothing."""
+    """Why an entry is linked to nothing: the reason, and what it is about."""
 
 
 class Linker:
@@ -36,49 +40,63 @@ class Linker:
 
     def __init__(self, taxonomies: Mapping[str, Taxonomy]) -> None:
         self._places, self._interests = taxonomies["places"], taxonomies["interests"]
+        self._divisions = Divisions(self._places)
 
     def link(self, entries: Iterable[Entry]) -> Links:
-        """The links of all entries. A node that several stand for goes to the one with its very name, or to none."""
-        claims: dict[str, list[Entry]] = defaultdict(list)
+        """The links of all entries. A node that several stand for has one where it is clear which of them is meant."""
+        claims: dict[tuple[Taxonomy, int], list[Entry]] = defaultdict(list)
         unlinked = []
         for entry in dict.fromkeys(entries):
             try:
                 claims[self._node(entry)].append(entry)
             except _NotLinked as why:
-                unlinked.append(Unlinked(entry, str(why)))
+                unlinked.append(Unlinked(entry, *why.args))
         ids: dict[str, str] = {}
-        for node_id, claimants in claims.items():
-            by_name = [entry for entry in claimants if fold(entry.name) == fold(self._name(node_id))]
-            chosen = (claimants if len(claimants) == 1 else by_name) if len(by_name) < 2 else []
-            ids.update((node_id, entry.platform_id) for entry in chosen)
-            others = [entry for entry in claimants if entry not in chosen]
-            unlinked += [Unlinked(entry, f"another entry stands for {node_id} as well") for entry in others]
+        for (taxonomy, number), claimants in claims.items():
+            node_id = taxonomy.ids[number]
+            meant = {entry.platform_id for entry in _nearest(taxonomy, number, claimants)}
+            if len(meant) == 1:
+                [ids[node_id]] = meant
+            others = [entry for entry in claimants if entry.platform_id != ids.get(node_id)]
+            unlinked += [Unlinked(entry, "another entry stands for its node as well", node_id) for entry in others]
         return Links(ids, tuple(unlinked))
 
-    def _name(self, node_id: str) -> str:
-        taxonomy = self._interests if node_id.startswith("interest-") else self._places
-        number = taxonomy.number(node_id)
-        return "" if number is None else taxonomy.name(number)
-
-    def _node(self, entry: Entry) -> str:
-        """The id of the node that an entry stands for. Raises _NotLinked."""
+    def _node(self, entry: Entry) -> tuple[Taxonomy, int]:
+        """The node that an entry stands for. Raises _NotLinked."""
         if not entry.kinds:
-            raise _NotLinked(f"no node is of its type ({entry.type})")
-        if entry.code and (node_id := self._coded(entry)):
-            return node_id
+            raise _NotLinked("no node is of its type", entry.type)
         if entry.kinds[0] in KINDS["interests"]:
-            return self._interests.ids[self._chosen(self._interests, entry, self._named(self._interests, entry))]
-        country = entry.country or self._country(entry.country_name)
-        found = self._named(self._places, entry)
-        if country:
-            found = {number for number in found if self._places.country_of[number] == country}
-        return self._places.ids[self._chosen(self._places, entry, self._within(entry, country, found))]
+            return self._interests, self._interest(entry)
+        coded = self._coded(entry) if entry.code else None
+        return self._places, self._place(entry) if coded is None else coded
 
-    def _coded(self, entry: Entry) -> str | None:
+    def _coded(self, entry: Entry) -> int | None:
         kind = entry.kinds[0]
-        code = entry.code.upper() if kind == "country" else entry.code.lower()
-        node_id = f"{kind}-{code}"
-        return node_id if self._places.number(node_id) is not None else None
+        return self._places.number(f"{kind}-{entry.code.upper() if kind == 'country' else entry.code.lower()}")
+
+    def _interest(self, entry: Entry) -> int:
+        """The interest of its name; of several the one below what is above the entry. Raises _NotLinked."""
+        named = self._interests.names.named(fold(entry.name))
+        found, over = _of_kind(self._interests, entry, named), {fold(name) for name in entry.above}
+        if len(found) > 1:
+            name, above = self._interests.name, self._interests.above
+            found = {number for number in found if over & {fold(name(up)) for up in above(number)}} or found
+        return _only(self._interests, found)
+
+    def _place(self, entry: Entry) -> int:
+        """The place or language of its name, where it lies in what is above the entry. Raises _NotLinked."""
+        country = entry.country or self._country(entry.country_name)
+        named = {n for n in self._places.names.named(fold(entry.name)) if country in ("", self._places.country_of[n])}
+        found = _of_kind(self._places, entry, named | self._divisions.named(entry.name, country))
+        if (own := self._places.number(f"city-{entry.geoname_id}")) in found:
+            found = {own}
+        else:
+            found = self._within(entry, country, found)
+        main = {number for number in found if fold(self._places.name(number)) == fold(entry.name)}
+        # Of several cities the largest, where the name is its main one and no other's: they are numbered by population.
+        if self._places.kind_of[min(found)] == "city" and main == {min(found)}:
+            return min(found)
+        return _only(self._places, found)
 
     def _country(self, name: str) -> str:
         """The code of the country of this name; empty where no name is given. Raises _NotLinked."""
@@ -86,59 +104,47 @@ class Linker:
             return ""
         found = [number for number in self._places.names.named(fold(name)) if self._places.kind_of[number] == "country"]
         if len(found) != 1:
-            raise _NotLinked(f"no country is called {name}")
+            raise _NotLinked("no country has the name that it gives", name)
         return self._places.country_of[found[0]]
-
-    @staticmethod
-    def _named(taxonomy: Taxonomy, entry: Entry) -> set[int]:
-        """The nodes of its first kind of which any has its name."""
-        found = taxonomy.names.named(fold(entry.name))
-        for kind in entry.kinds:
-            if of_kind := {number for number in found if taxonomy.kind_of[number] == kind}:
-                return of_kind
-        return set()
 
     def _within(self, entry: Entry, country: str, found: set[int]) -> set[int]:
         """Those that lie in what the platform has above the entry. Raises _NotLinked where that is not sure of any."""
-        if not entry.above or not found:
+        around = set[int]().union(*(self._divisions.named(name, country) for name in entry.above))
+        unknown = [name for name in entry.above if not self._is_country(name, country)]
+        if not around and (not unknown or (country and country not in self._divisions.countries)):
             return found
-        named = set().union(*(self._places.names.named(fold(name)) for name in entry.above))
-        around = {
-            number
-            for number in named
-            if self._places.kind_of[number] == "subdivision" and self._places.country_of[number] == country
-        }
-        if inside := {number for number in found if self._lies_in(number, around)}:
-            return inside
-        on_country = {number for number in found if self._hangs_on_country(number)}
-        if around or not on_country:
-            raise _NotLinked(f"it is not known to lie in {', '.join(entry.above)}")
-        return on_country
+        inside = {number for number in found if not around.isdisjoint(self._places.above(number))}
+        if not inside:
+            raise _NotLinked("it is not known to lie in what is above it", ", ".join(entry.above))
+        return inside
 
-    def _lies_in(self, number: int, around: set[int]) -> bool:
-        """Whether a node is below one of these, or beside: a platform may place a city finer than its parent does."""
-        parent = self._places.parent_of[number]
-        beside = not self._hangs_on_country(number) and any(parent in self._places.above(place) for place in around)
-        return beside or not around.isdisjoint(self._places.above(number))
+    def _is_country(self, name: str, country: str) -> bool:
+        named = self._places.names.named(fold(name))
+        return self._places.number(f"country-{country}") in named
 
-    def _hangs_on_country(self, number: int) -> bool:
-        parent = self._places.parent_of[number]
-        return parent < 0 or self._places.kind_of[parent] == "country"
 
-    @staticmethod
-    def _chosen(taxonomy: Taxonomy, entry: Entry, found: set[int]) -> int:
-        """The one node: where several are found, the one whose main name it is, or that lies below what is above it."""
-        if not found:
-            raise _NotLinked("no node of its type has its name there")
-        if len(found) > 1:
-            around = {fold(name) for name in entry.above}
-            below = {n for n in found if around & {fold(taxonomy.name(up)) for up in taxonomy.above(n)}}
-            found = below or found
-        if len(found) > 1:
-            main = {number for number in found if fold(taxonomy.name(number)) == fold(entry.name)}
-            found = main or found
-        if len(found) > 1:
-            raise _NotLinked(
-                f"{len(found)} nodes have its name: {', '.join(taxonomy.ids[n] for n in sorted(found)[:3])}"
-            )
-        return found.pop()
+def _of_kind(taxonomy: Taxonomy, entry: Entry, named: set[int]) -> set[int]:
+    """Those of the first of an entry's kinds that any of them is of. Raises _NotLinked."""
+    for kind in entry.kinds:
+        if of_kind := {number for number in named if taxonomy.kind_of[number] == kind}:
+            return of_kind
+    raise _NotLinked("no node of its type has its name there")
+
+
+def _only(taxonomy: Taxonomy, found: set[int]) -> int:
+    """The one that is found. Raises _NotLinked where there are several."""
+    if len(found) > 1:
+        raise _NotLinked("several nodes have its name", ", ".join(taxonomy.ids[number] for number in sorted(found)[:5]))
+    [number] = found
+    return number
+
+
+def _nearest(taxonomy: Taxonomy, number: int, claimants: list[Entry]) -> list[Entry]:
+    """Those whose type means the node's kind before another, and for a city those of them who have its main name.
+
+    For a subdivision its name decides nothing: "Buenos Aires" is ISO's of the province, and Google's of the city in it.
+    """
+    kind, name = taxonomy.kind_of[number], fold(taxonomy.name(number))
+    places = [entry.kinds.index(kind) for entry in claimants]
+    near = [entry for entry, place in zip(claimants, places, strict=True) if place == min(places)]
+    return [entry for entry in near if kind == "city" and fold(entry.name) == name] or near

@@ -4,51 +4,76 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from audience_service.domain.targeting.bitmap import Bitmap, bitmap
+
+_MANY = 256
+"""From how many lines on what a beginning finds is kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The numbers of the nodes that a query finds, each in the first of the sets that fits it."""
+    """The nodes that a query finds, each in the first of the sets that fits it."""
 
-    exact: set[int]
+    exact: Bitmap
     """Those with exactly this name."""
-    beginning: set[int]
+    beginning: Bitmap
     """Those with a name that begins so."""
-    within: set[int]
+    within: Bitmap
     """Those with a name in which a later word begins so."""
 
 
 class NameIndex:
-    """An immutable index of folded names.
+    """An index of folded names.
 
     A line is a name, a tab and the numbers of the nodes that have it, parted by spaces; lines are in the order of their
     bytes. `names` has whole names, `words` what is left of them from each later word on: of "new york city" also "york
-    city" and "city", so that the words of a query are found wherever they stand next to one another. The lines stay the
-    bytes that they were read as: what a query does not touch is never taken apart.
+    city" and "city", so that the words of a query are found wherever they stand next to one another.
     """
 
     def __init__(self, names: bytes, words: bytes) -> None:
-        self._names, self._words = names.splitlines(), words.splitlines()
+        self._names, self._words = _Lines(names), _Lines(words)
 
     def find(self, folded: str) -> Matches:
         """The nodes that a folded query finds."""
-        query = folded.encode()
-        exact, beginning = self.named(folded), _numbers(_beginning(self._names, query)) if query else set[int]()
-        within = _numbers(_beginning(self._words, query)) if query else set[int]()
-        beginning -= exact
-        return Matches(exact, beginning, within - beginning - exact)
+        if not folded:
+            return Matches(0, 0, 0)
+        exact, beginning = bitmap(self.named(folded)), self._names.beginning(folded)
+        return Matches(exact, beginning & ~exact, self._words.beginning(folded) & ~beginning)
 
     def named(self, folded: str) -> set[int]:
-        """The nodes that have exactly this folded name."""
+        """The numbers of the nodes that have exactly this folded name."""
+        return self._names.exactly(folded)
+
+
+class _Lines:
+    """Sorted lines, which stay the bytes that they were read as until a query meets them.
+
+    A beginning of a letter or three meets thousands. There are some six hundred such beginnings, so what each finds is
+    kept from the first time that it is asked for (3 MB, once all have been).
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self._lines = text.splitlines()
+        self._kept: dict[str, Bitmap] = {}
+
+    def exactly(self, folded: str) -> set[int]:
         start = folded.encode() + b"\t"
-        at = bisect_left(self._names, start)
-        found = at < len(self._names) and self._names[at].startswith(start)
-        return _numbers((self._names[at],)) if found else set()
+        at = bisect_left(self._lines, start)
+        found = at < len(self._lines) and self._lines[at].startswith(start)
+        return set(_numbers(self._lines[at : at + 1])) if found else set()
+
+    def beginning(self, folded: str) -> Bitmap:
+        if (kept := self._kept.get(folded)) is not None:
+            return kept
+        start = folded.encode()
+        first = bisect_left(self._lines, start)
+        # No byte of UTF-8 is as high as FF, so this is the end of what begins so.
+        end = bisect_left(self._lines, start + b"\xff", first)
+        found = bitmap(_numbers(self._lines[first:end]))
+        if end - first >= _MANY:
+            self._kept[folded] = found
+        return found
 
 
-def _beginning(lines: list[bytes], query: bytes) -> list[bytes]:
-    # No byte of UTF-8 is as high as FF, so this is the end of what begins with the query.
-    return lines[bisect_left(lines, query) : bisect_left(lines, query + b"\xff")]
-
-
-def _numbers(lines: Iterable[bytes]) -> set[int]:
-    return set(map(int, b" ".join([line.partition(b"\t")[2] for line in lines]).split()))
+def _numbers(lines: Iterable[bytes]) -> Iterable[int]:
+    return map(int, b" ".join([line.partition(b"\t")[2] for line in lines]).split())

@@ -10,12 +10,13 @@ WITHOUT_OPTIONS = {
 }
 """The platforms that have no options here, and why."""
 
-_SYNONYMS = {"facebook": "meta"}
+SYNONYMS = {"facebook": "meta"}
+"""Other names of platforms, as callers use them."""
 
 
 def platform_named(name: str, place: str = "platform") -> str:
     """The platform that a caller names; empty for an empty name. Raises InvalidArgument for any that there is not."""
-    known = _SYNONYMS.get(name, name)
+    known = SYNONYMS.get(name, name)
     if known and known not in PLATFORMS:
         raise InvalidArgument.at(place, f"is none of {', '.join(PLATFORMS)}")
     return known

@@ -1,15 +1,15 @@
 """The use case: search a taxonomy, page by page."""
 
 import dataclasses
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import reduce
+from itertools import islice
 from operator import and_
 
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
 from audience_service.domain.targeting.folding import fold
 from audience_service.domain.targeting.node import Node
 from audience_service.domain.targeting.platform_ids import PlatformIds
@@ -48,20 +48,31 @@ class Targeting:
         self._taxonomies = taxonomies
         self._ids = ids
         self._sealer = sealer
+        self._linked: dict[tuple[str, str], tuple[Mapping[str, str], Bitmap]] = {}
 
     def list(self, call: Call, name: str, query: NodeQuery, page_size: int, page_token: str) -> ListedNodes:
         """A page of the taxonomy of this name. Raises InvalidArgument, InvalidPageToken."""
         taxonomy, ids = self._taxonomies[name], self._ids.current()
         query = dataclasses.replace(query, platform=platform_named(query.platform), country=query.country.upper())
         binding = ("targeting", name, taxonomy.version, call.org, *dataclasses.astuple(query))
-        after = self._sealer.open(page_token, binding, "page_token") if page_token else None
-        ranks = _ranked(taxonomy, query, ids)
-        start = bisect_right(ranks, after[0]) if after else 0
-        shown = ranks[start : start + page_size]
-        more = start + page_size < len(ranks)
-        token = self._sealer.seal(binding, [shown[-1]]) if more else ""
+        after = self._sealer.open(page_token, binding, "page_token")[0] if page_token else -1
+        classes = _classes(taxonomy, query, self._with_ids(name, query.platform, ids))
+        ranks = [*islice(_ranks(classes, len(taxonomy), after), page_size + 1)]
+        shown = ranks[:page_size]
+        token = self._sealer.seal(binding, [shown[-1]]) if len(ranks) > page_size else ""
         numbers = (rank % len(taxonomy) for rank in shown)
-        return ListedNodes(tuple(_shown(taxonomy, number, ids) for number in numbers), token, len(ranks))
+        total = sum(found.bit_count() for found in classes)
+        return ListedNodes(tuple(_shown(taxonomy, number, ids) for number in numbers), token, total)
+
+    def _with_ids(self, name: str, platform: str, ids: Mapping[str, Mapping[str, str]]) -> Bitmap:
+        """The nodes that a platform has ids of, worked out once for each import."""
+        known = ids.get(platform, {})
+        imported, nodes = self._linked.get((name, platform), ({}, 0))
+        if imported is not known:
+            numbers = map(self._taxonomies[name].number, known)
+            nodes = bitmap(number for number in numbers if number is not None)
+            self._linked[name, platform] = known, nodes
+        return nodes
 
 
 def _shown(taxonomy: Taxonomy, number: int, ids: Mapping[str, Mapping[str, str]]) -> tuple[Node, Mapping[str, str]]:
@@ -69,25 +80,28 @@ def _shown(taxonomy: Taxonomy, number: int, ids: Mapping[str, Mapping[str, str]]
     return node, {platform: known[node.id] for platform, known in ids.items() if node.id in known}
 
 
-def _ranked(taxonomy: Taxonomy, query: NodeQuery, ids: Mapping[str, Mapping[str, str]]) -> list[int]:
-    """The ranks of what is wanted: a node's number, and the size of the taxonomy for each class of match before it.
+def _ranks(classes: Sequence[Bitmap], size: int, after: int) -> Iterator[int]:
+    """The ranks after this one: a node's number, and the size of the taxonomy for each class of match before its own.
 
     Numbers are in the order of equals, so a rank says where a node stands, whatever else is found or has been imported.
     """
+    for place, numbers in enumerate(classes):
+        first = place * size
+        yield from (first + number for number in members(numbers, max(after - first, -1)))
+
+
+def _classes(taxonomy: Taxonomy, query: NodeQuery, with_ids: Bitmap) -> list[Bitmap]:
+    """The nodes that are wanted, the better matches first. Raises InvalidArgument."""
     parent = _parent(taxonomy, query)
-    kept = reduce(and_, _conditions(taxonomy, query, parent, ids))
-    classes: Sequence[AbstractSet[int]]
-    if query.query.strip():
-        if len(query.query) > MAX_QUERY_LENGTH:
-            raise InvalidArgument.at("query", f"is longer than {MAX_QUERY_LENGTH} characters")
-        found = taxonomy.names.find(fold(query.query))
-        classes = [numbers & kept for numbers in (found.exact, found.beginning, found.within)]
-        if parent is not None:
-            classes = [{number for number in numbers if parent in taxonomy.above(number)} for numbers in classes]
-    else:
-        classes = [kept if parent is None else kept.intersection(taxonomy.children.get(parent, ()))]
-    size = len(taxonomy)
-    return [place * size + number for place, numbers in enumerate(classes) for number in sorted(numbers)]
+    kept = reduce(and_, _conditions(taxonomy, query, parent, with_ids))
+    if not query.query.strip():
+        return [kept if parent is None else kept & bitmap(taxonomy.children.get(parent, ()))]
+    if len(query.query) > MAX_QUERY_LENGTH:
+        raise InvalidArgument.at("query", f"is longer than {MAX_QUERY_LENGTH} characters")
+    if parent is not None:
+        kept &= taxonomy.below(parent)
+    found = taxonomy.names.find(fold(query.query))
+    return [numbers & kept for numbers in (found.exact, found.beginning, found.within)]
 
 
 def _parent(taxonomy: Taxonomy, query: NodeQuery) -> int | None:
@@ -99,9 +113,7 @@ def _parent(taxonomy: Taxonomy, query: NodeQuery) -> int | None:
     return number
 
 
-def _conditions(
-    taxonomy: Taxonomy, query: NodeQuery, parent: int | None, ids: Mapping[str, Mapping[str, str]]
-) -> Iterator[frozenset[int]]:
+def _conditions(taxonomy: Taxonomy, query: NodeQuery, parent: int | None, with_ids: Bitmap) -> Iterator[Bitmap]:
     """The nodes that each condition besides the name keeps; one at least. Raises InvalidArgument."""
     if query.kind:
         if query.kind not in taxonomy.kinds:
@@ -116,11 +128,10 @@ def _conditions(
     if query.top_level:
         if parent is not None:
             raise InvalidArgument.at("top_level", "goes with no parent_id: what is at the top has no parent")
-        yield frozenset(taxonomy.children[-1])
+        yield bitmap(taxonomy.children[-1])
     if query.platform and "option" in taxonomy.kinds:
         if query.platform in WITHOUT_OPTIONS:
             raise InvalidArgument.at("platform", WITHOUT_OPTIONS[query.platform])
         yield taxonomy.of_platform[query.platform]
     elif query.platform:
-        known = (taxonomy.number(node_id) for node_id in ids.get(query.platform, ()))
-        yield frozenset(number for number in known if number is not None)
+        yield with_ids

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from sys import intern
 
+from audience_service.domain.targeting.bitmap import Bitmap, bitmap
 from audience_service.domain.targeting.name_index import NameIndex
 from audience_service.domain.targeting.node import KINDS, ON_REQUEST, Node, NodeName
 
@@ -17,11 +18,15 @@ _ID, _PARENT, _KIND, _COUNTRY, _NAME, _SOURCE, _POPULATION, _LATITUDE, _LONGITUD
 """The columns of a row; from the last one on, a localised name in each: `de:Bayern`."""
 
 
+_MANY = 256
+"""From how many nodes on a subtree is kept."""
+
+
 class Taxonomy:
     """Nodes, numbered from 0 in the order in which equals are listed, and the index of their names.
 
-    Rows stay the bytes that they were read as, and become Nodes as they are shown. What filters look at (kind, country,
-    parent, platform) is kept beside them.
+    Rows stay the bytes that they were read as, and become Nodes as they are shown. What filters keep, of each kind,
+    country and platform, is kept beside them as bitmaps.
     """
 
     def __init__(self, kinds: Sequence[str], rows: bytes, names: bytes, words: bytes) -> None:
@@ -37,9 +42,10 @@ class Taxonomy:
         """The number of a node's parent; -1 at the top."""
         self.children: dict[int, list[int]] = {}
         """The numbers of a node's children; at -1, of those at the top."""
-        of_kind: dict[str, set[int]] = {kind: set() for kind in kinds}
-        in_country: dict[str, set[int]] = defaultdict(set)
-        of_platform: dict[str, set[int]] = defaultdict(set)
+        self._below: dict[int, Bitmap] = {}
+        of_kind: dict[str, list[int]] = {kind: [] for kind in kinds}
+        in_country: dict[str, list[int]] = defaultdict(list)
+        of_platform: dict[str, list[int]] = defaultdict(list)
         for number, row in enumerate(self._rows):
             cells = row.split(b"\t", _LOCALIZED)
             parent, kind = int(cells[_PARENT] or b"-1"), intern(cells[_KIND].decode())
@@ -49,15 +55,15 @@ class Taxonomy:
             self.country_of.append(country)
             self.parent_of.append(parent)
             self.children.setdefault(parent, []).append(number)
-            of_kind[kind].add(number)
+            of_kind[kind].append(number)
             if country:
-                in_country[country].add(number)
+                in_country[country].append(number)
             if platform := cells[_PLATFORM]:
-                of_platform[platform.decode()].add(number)
+                of_platform[platform.decode()].append(number)
         self.of_kind, self.in_country, self.of_platform = (
-            {key: frozenset(numbers) for key, numbers in sets.items()} for sets in (of_kind, in_country, of_platform)
+            {key: bitmap(numbers) for key, numbers in lists.items()} for lists in (of_kind, in_country, of_platform)
         )
-        self.unasked = frozenset(range(len(self._rows))) - self.of_kind.get(ON_REQUEST, frozenset())
+        self.unasked = bitmap(range(len(self._rows))) & ~self.of_kind.get(ON_REQUEST, 0)
         """What is listed where no kind is asked for."""
         self._numbers = {node_id: number for number, node_id in enumerate(self.ids)}
 
@@ -72,6 +78,18 @@ class Taxonomy:
         """The numbers of the nodes above one, from its parent up."""
         while (number := self.parent_of[number]) >= 0:
             yield number
+
+    def below(self, number: int) -> Bitmap:
+        """The nodes below one, however far; those of some hundred large subtrees are kept once they are asked for."""
+        if (kept := self._below.get(number)) is not None:
+            return kept
+        found = list(self.children.get(number, ()))
+        for place in found:  # which grows by what is below each
+            found += self.children.get(place, ())
+        below = bitmap(found)
+        if len(found) >= _MANY:
+            self._below[number] = below
+        return below
 
     def name(self, number: int) -> str:
         """The name of a node."""

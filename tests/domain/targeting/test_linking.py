@@ -1,6 +1,8 @@
 """Exports of the ad platforms, in their true shape: what they link to, and why the rest does not."""
 
+import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,9 @@ import pytest
 
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.targeting.exports import Entry, read_export
-from audience_service.domain.targeting.linking import Linker
-from audience_service.domain.targeting.taxonomy import packaged_taxonomies
+from audience_service.domain.targeting.linking import Linker, Links
+from audience_service.domain.targeting.node import KINDS
+from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
 
 DATA = Path(__file__).parents[2] / "data"
 CASES = json.loads((DATA / "exports.json").read_text())
@@ -21,35 +24,131 @@ def test_an_export_links_what_is_the_same_and_names_the_rest(case: dict[str, Any
     text = (DATA / "exports" / case["file"]).read_text()
     links = LINKER.link(read_export(case["platform"], text, case["file"]))
     assert links.ids == case["ids"]
-    assert {each.entry.name: each.reason for each in links.unlinked} == case["unlinked"]
+    assert {each.entry.name: [each.reason, each.detail] for each in links.unlinked} == case["unlinked"]
+
+
+MUNICH, SPRINGFIELD_OHIO, HONG_KONG, RICHMOND = "city-2867714", "city-4525353", "city-1819729", "city-2639389"
+ELSEWHERE = "it is not known to lie in what is above it"
+
+
+def city(name: str, country: str = "", *above: str, key: str = "1", **more: Any) -> Entry:
+    """A platform's entry for a city."""
+    return Entry(key, name, ("city",), country, above=above, **more)
+
+
+def region(name: str, country: str, *above: str) -> Entry:
+    """A platform's entry for a subdivision."""
+    return Entry("1", name, ("subdivision",), country, above=above)
 
 
 @pytest.mark.parametrize(
-    ("entry", "reason"),
+    ("entry", "node"),
     [
-        (Entry("1", "Springfield", ("city",), "US"), "nodes have its name"),
-        (Entry("1", "Springfield", ("city",), "US", above=("Ohio", "Clark County")), ""),
-        (Entry("1", "Springfield", ("city",), "US", above=("Bavaria",)), "not known to lie in Bavaria"),
-        (Entry("1", "Munich", ("city",), "FR"), "no node of its type has its name there"),
-        (Entry("1", "Munich", ("city",), country_name="Atlantis"), "no country is called Atlantis"),
-        (Entry("1", "Munich", ("city",), country_name="Allemagne"), ""),
-        (Entry("1", "Atlantis", ("country",), "XX", code="XX"), "no node of its type has its name there"),
-        (Entry("1", "Germany", ("country",), "DE", code="DE"), ""),
-        (Entry("1", "Hong Kong", ("city",), "HK", above=("Hong Kong",)), ""),
+        (city("Munich", country_name="Allemagne"), MUNICH),
+        (city("Munich", "DE", "Deutschland"), MUNICH),
+        (city("Springfield", "US", "Ohio", "Clark County"), SPRINGFIELD_OHIO),
+        (city("Hong Kong", "HK", "Hong Kong"), HONG_KONG),
+        (city("Hong Kong", "HK", "Central and Western District"), HONG_KONG),
+        (city("Hong Kong", "HK", "Victoria"), HONG_KONG),
+        (city("Toluca", "MX", "México"), "city-3515302"),
+        (city("Richmond", "GB", "England"), RICHMOND),
+        (Entry("1", "Germany", ("country",), "DE", code="de"), "country-DE"),
+        (Entry("1", "Bundesrepublik", ("country",), "DE", code="DE"), "country-DE"),
+        (Entry("1", "Hebrew", ("language",), code="iw"), "language-he"),
+        (Entry("1", "Ljubljana", ("subdivision", "city"), "SI"), "subdivision-SI-061"),
+        (region("State of Sao Paulo", "BR"), "subdivision-BR-SP"),
+        (region("Cordoba Province", "AR"), "subdivision-AR-X"),
+        (region("Moscow Oblast", "RU"), "subdivision-RU-MOS"),
+        (region("Moscow", "RU"), "subdivision-RU-MOW"),
+        (city("Rosario", "AR", "Santa Fe Province"), "city-3838583"),
+        (Entry("1", "Munich", ("subdivision", "city"), "DE"), MUNICH),
+        (Entry("1", "Nutrition", ("interest",), above=("Academic Interests",)), "interest-220"),
     ],
 )
-def test_a_name_alone_decides_only_where_one_node_has_it(entry: Entry, reason: str) -> None:
+def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: Entry, node: str) -> None:
+    assert LINKER.link([entry]).ids == {node: "1"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason", "detail"),
+    [
+        (city("Springfield", "US"), "several nodes have its name", "city-4409896, city-4951788"),
+        (city("Springfield", "US", "Bavaria"), ELSEWHERE, "Bavaria"),
+        (city("Richmond", "GB", "North Yorkshire"), ELSEWHERE, "North Yorkshire"),
+        (city("Richmond", "GB", "Nowhere Shire"), ELSEWHERE, "Nowhere Shire"),
+        (city("Munich", "FR"), "no node of its type has its name there", ""),
+        (city("Munich", country_name="Atlantis"), "no country has the name that it gives", "Atlantis"),
+        (Entry("1", "Atlantis", ("country",), "XX", code="XX"), "no node of its type has its name there", ""),
+        (region("Madrid", "ES"), "several nodes have its name", "subdivision-ES-M"),
+        (region("Kyiv Oblast", "UA"), "no node of its type has its name there", ""),
+        (region("Krasnodar", "RU"), "no node of its type has its name there", ""),
+        (region("Altai Republic", "RU"), "no node of its type has its name there", ""),
+        (region("Washington County", "US", "Oregon"), ELSEWHERE, "Oregon"),
+        (region("State of Sao Paulo", "AR"), "no node of its type has its name there", ""),
+        (city("Buenos Aires", "AR", "Buenos Aires"), ELSEWHERE, "Buenos Aires"),
+        (Entry("1", "Nutrition", ("interest",)), "several nodes have its name", "interest-"),
+        (Entry("1", "Female", ("interest",)), "no node of its type has its name there", ""),
+        (Entry("1", "Munich", type="TV Region"), "no node is of its type", "TV Region"),
+    ],
+)
+def test_an_entry_that_could_be_another_place_is_linked_to_none(entry: Entry, reason: str, detail: str) -> None:
     links = LINKER.link([entry])
-    assert [bool(reason)] == [bool(links.unlinked)]
-    assert not links.unlinked or reason in links.unlinked[0].reason
+    [unlinked] = links.unlinked
+    assert (links.ids, unlinked.entry, unlinked.reason) == ({}, entry, reason)
+    assert unlinked.detail == detail if detail == "" else detail in unlinked.detail
 
 
-def test_of_two_entries_for_one_node_the_one_with_its_very_name_is_linked() -> None:
-    munich, other = (Entry(key, name, ("city",), "DE") for key, name in (("1", "Munich"), ("2", "München")))
-    assert LINKER.link([other, munich]).ids == {"city-2867714": "1"}
-    twice = LINKER.link([munich, Entry("3", "Munich", ("city",), "DE")])
+def test_an_export_of_what_there_is_here_links_each_place_to_itself_or_to_none() -> None:
+    places = packaged_taxonomies()["places"]
+    entries = []
+    for number, node in ((number, places.node(number)) for number in range(len(places))):
+        if node.kind in ("subdivision", "city"):
+            above = tuple(up.name for up in node.path[1:])
+            name = node.localized.get("en", node.name)
+            entries.append(Entry(str(number), name, (node.kind,), node.country, above=above))
+    linked = LINKER.link(entries).ids
+    assert {node_id for node_id, key in linked.items() if places.ids[int(key)] != node_id} == set()
+    assert len(linked) > 0.98 * len(entries)
+
+
+def test_of_two_entries_for_a_city_the_one_with_its_very_name_is_linked() -> None:
+    munich, other = city("Munich", "DE"), city("München", "DE", key="2")
+    links = LINKER.link([other, munich])
+    assert (links.ids, [each.entry for each in links.unlinked]) == ({MUNICH: "1"}, [other])
+    twice = LINKER.link([munich, city("Munich", "DE", key="3")])
     assert (twice.ids, len(twice.unlinked)) == ({}, 2)
-    assert LINKER.link([munich, munich]).ids == {"city-2867714": "1"}
+
+
+def test_a_city_is_the_city_s_before_it_is_the_municipality_s_of_its_name() -> None:
+    municipality = Entry("2", "Munich", ("subdivision", "city"), "DE")
+    links = LINKER.link([municipality, city("München", "DE")])
+    assert (links.ids, [each.entry for each in links.unlinked]) == ({MUNICH: "1"}, [municipality])
+
+
+def test_entries_of_one_id_are_one_entry() -> None:
+    munich = city("Munich", "DE")
+    assert LINKER.link([munich, munich, city("Munich", "DE", "Bavaria")]) == Links({MUNICH: "1"}, ())
+
+
+def test_an_id_of_geonames_tells_which_of_the_cities_of_a_name_it_is() -> None:
+    springfield = city("Springfield", "US", key="4525353", geoname_id="4525353")
+    assert LINKER.link([springfield]).ids == {SPRINGFIELD_OHIO: "4525353"}
+    assert LINKER.link([city("Munich", "DE", key="4525353", geoname_id="4525353")]).ids == {MUNICH: "4525353"}
+
+
+def test_of_cities_of_a_name_the_largest_is_linked_where_it_is_the_only_one_whose_main_name_it_is() -> None:
+    names = b"".join(sorted(b"%s\t%s\n" % line for line in [(b"halle", b"1 2 3"), (b"saale", b"2"), (b"x", b"3")]))
+    rows = "country-DE\t\tcountry\tDE\tGermany" + "\t" * 6
+    for key, name in enumerate(("Halle", "Halle", "X")):
+        rows += f"\ncity-{key}\t0\tcity\tDE\t{name}" + "\t" * 6
+    assert _linked(rows, names) == {}
+    assert _linked(rows.replace("Halle", "Saale", 1), names) == {}
+    assert _linked(rows.replace("city-1\t0\tcity\tDE\tHalle", "city-1\t0\tcity\tDE\tSaale"), names) == {"city-0": "1"}
+
+
+def _linked(rows: str, names: bytes) -> Mapping[str, str]:
+    places = Taxonomy(KINDS["places"], rows.encode(), names, b"")
+    return Linker({"places": places, "interests": packaged_taxonomies()["interests"]}).link([city("Halle", "DE")]).ids
 
 
 @pytest.mark.parametrize(
@@ -68,7 +167,7 @@ def test_of_two_entries_for_one_node_the_one_with_its_very_name_is_linked() -> N
         ("meta", '{"data": [1]}', "f, data[0]", "is no object"),
         ("meta", '{"data": [{"name": "x"}]}', "f, data[0].id", "is missing"),
         ("meta", '{"data": [{"id": true, "name": "x"}]}', "f, data[0].id", "neither text nor a whole number"),
-        ("tiktok", '{"code": 40001, "message": "no", "data": {}}', "f", "has no list languages"),
+        ("tiktok", '{"code": 40001, "message": "no", "data": {}}', "f", "has no list region_info or interest"),
         ("tiktok", '{"data": {"region_info": [{"name": "x"}]}}', "f, region_info[0].location_id", "is missing"),
         ("linkedin", '{"elements": [{"urn": "x"}]}', "f, elements[0].name", "is missing"),
     ],
@@ -81,6 +180,13 @@ def test_a_file_of_another_form_is_refused_with_the_place(platform: str, text: s
     assert what in violation.description
 
 
+def test_a_quote_that_is_never_closed_is_refused_with_its_line() -> None:
+    head = "Criteria ID,Name,Canonical Name,Parent ID,Country Code,Target Type,Status"
+    with pytest.raises(InvalidArgument) as caught:
+        read_export("google", f'{head}\n1,"{"x" * (csv.field_size_limit() + 1)}', "f")
+    assert [(each.field, "is no CSV" in each.description) for each in caught.value.violations] == [("f, line 2", True)]
+
+
 def test_regions_that_are_each_other_s_parents_end() -> None:
     rows = [
         {"location_id": "1", "parent_id": "2", "name": "A", "region_code": "DE", "level": "CITY"},
@@ -88,3 +194,32 @@ def test_regions_that_are_each_other_s_parents_end() -> None:
     ]
     first, second = read_export("tiktok", json.dumps({"data": {"region_info": rows}}), "f")
     assert (first.above, second.above) == (("B",), ("A",))
+
+
+def test_a_city_whose_region_is_not_in_the_file_lies_in_it_all_the_same() -> None:
+    row = {"location_id": "1", "parent_id": "2", "name": "Richmond", "region_code": "GB", "level": "CITY"}
+    [richmond] = read_export("tiktok", json.dumps({"data": {"region_info": [row]}}), "f")
+    assert (richmond.above, LINKER.link([richmond]).ids) == (("2",), {})
+
+
+def test_a_behaviour_is_no_interest_whatever_it_is_called() -> None:
+    rows = [{"id": "1", "name": "Sailing", "type": "behaviors"}, {"id": "2", "name": "Sailing", "type": "interests"}]
+    assert LINKER.link(read_export("meta", json.dumps({"data": rows}), "f")).ids == {"interest-660": "2"}
+
+
+def test_a_region_does_not_lie_below_itself() -> None:
+    row = {"key": "548", "name": "Bayern", "type": "region", "country_code": "DE", "region": "Bayern", "region_id": 548}
+    assert LINKER.link(read_export("meta", json.dumps({"data": [row]}), "f")).ids == {"subdivision-DE-BY": "548"}
+
+
+def test_a_country_that_says_no_other_code_has_its_own() -> None:
+    [entry] = read_export("meta", '{"data": [{"key": "XX", "name": "Germany", "type": "country"}]}', "f")
+    assert (entry.country, LINKER.link([entry]).ids) == ("XX", {})
+
+
+def test_a_place_below_a_region_is_no_region() -> None:
+    facet = "urn:li:adTargetingFacet:locations"
+    names = ("Valencia, Valencian Community, Spain", "New York, New York, United States", "Bavaria, Germany")
+    rows = [{"urn": str(number), "facetUrn": facet, "name": name} for number, name in enumerate(names)]
+    links = LINKER.link(read_export("linkedin", json.dumps({"elements": rows}), "f"))
+    assert links.ids == {"city-2509954": "0", "city-5128581": "1", "subdivision-DE-BY": "2"}

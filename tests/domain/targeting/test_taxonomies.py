@@ -83,6 +83,22 @@ def test_cities_lie_in_the_subdivision_that_they_are_in(city: str, subdivision: 
     assert PLACES.node(number).path[-1].id == f"subdivision-{subdivision}"
 
 
+@pytest.mark.parametrize(
+    "city",
+    [
+        "city-1581130",  # Hanoi: GeoNames has given Vietnam's codes anew
+        "city-1566083",  # Ho Chi Minh City, likewise
+        "city-1668341",  # Taipei: GeoNames' divisions of Taiwan are none of ISO's
+        "city-385038",  # Riffa: two codes are taken for one governorate
+        "city-151479",  # Njombe: iso3166-2-db calls its code Simiyu as well
+    ],
+)
+def test_cities_whose_code_says_nothing_of_today_s_subdivisions_hang_on_their_country(city: str) -> None:
+    number = PLACES.number(city)
+    assert number is not None
+    assert [above.id.partition("-")[0] for above in PLACES.node(number).path] == ["country"]
+
+
 def test_nineteen_of_twenty_cities_have_a_subdivision() -> None:
     cities = of_kind("city")
     assert sum(len(city.path) > 1 for city in cities) * 20 > len(cities) * 19
@@ -118,6 +134,8 @@ def test_options_are_constants_of_the_sdks_below_their_facets() -> None:
     ]  # fmt: skip
     genders = [node.value for node in nodes if node.path and node.path[0].id == "option-tiktok-gender"]
     assert genders == ["GENDER_FEMALE", "GENDER_MALE", "GENDER_UNLIMITED"]
+    placements = [node.value for node in nodes if node.path and node.path[0].id == "option-tiktok-placements"]
+    assert placements == ["PLACEMENT_TIKTOK", "PLACEMENT_PANGLE", "PLACEMENT_GLOBAL_APP_BUNDLE"]
     assert all((node.kind == "facet") == (not node.path) == (node.child_count > 0) for node in nodes)
 
 
