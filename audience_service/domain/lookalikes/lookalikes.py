@@ -27,6 +27,7 @@ from audience_service.domain.lookalikes.record import read_model, write_model
 from audience_service.domain.lookalikes.spec import check_spec, everyone_of, fields_of, size_of
 from audience_service.domain.lookalikes.tally import Scores, SeedScores
 from audience_service.domain.ports import MemberRepository, SampleRepository
+from audience_service.domain.lookalikes.turns import Turns
 from audience_service.domain.survey import survey
 
 _MODEL = "model"
@@ -47,6 +48,7 @@ class Lookalikes:
         members: MemberRepository,
         samples: SampleRepository,
         least: int,
+        turns: Turns,
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._customs = customs
@@ -55,6 +57,7 @@ class Lookalikes:
         self._members = members
         self._samples = samples
         self._least = least
+        self._turns = turns
         self._clock = clock
 
     def plan(self, call: Call, drafted: CustomAudience) -> CustomAudience:
@@ -75,11 +78,25 @@ class Lookalikes:
     def refresh(self, call: Call, audience: CustomAudience) -> CustomAudience:
         """The Refresh of a lookalike: modelled and scored anew, list and model published by one write.
 
-        Raises UnusableAudience, also where the source is no longer there, SeedTooSmall, StaleVersion, OutOfTime.
+        Raises TooManyLookalikes, UnusableAudience (also where the source is no longer there), SeedTooSmall,
+        StaleVersion, OutOfTime.
         """
         spec, org = _spec(audience), call.org
         deadline = call.deadline.within(_LONGEST_MAKING)
         source = self._source(call, audience, spec)
+        with self._turns.turn():
+            return self._made(call, audience)
+
+    def model(self, call: Call, audience_id: str) -> tuple[str, LookalikeModel]:
+        """The audience's id and the model that its members were chosen by. Raises AudienceNotFound, NotALookalike."""
+        if not audience_id.startswith(CUSTOM_PREFIX):
+            raise AudienceNotFound.of(audience_id)
+        found = self._customs.get(call.org, audience_id, call.deadline)
+        if not isinstance(found.spec, LookalikeSpec):
+            raise NotALookalike.of(found.type)
+        return found.id, read_model(found.published[_MODEL])
+
+    def _made(self, call: Call, audience: CustomAudience) -> CustomAudience:
         everyone = self._audiences.compile(call, everyone_of(audience.datatype, spec))
         fields = fields_of(spec)
         created = self._clock()
