@@ -99,7 +99,7 @@ CUSTOM_TYPES = (
         (
             "Members are those with the highest scores above 0; GetLookalikeModel shows what they are made of.",
             "A fifth of the source's members is held out of the model, and recall and AUC are of them.",
-            "Protected fields are used only where `fields` names them.",
+            "Protected fields, and those that the source's filter asks about, are used only where `fields` names them.",
             "Modelled when it is made and whenever it is refreshed; between, the list stays as it is.",
         ),
         {
