@@ -4,14 +4,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from bson import Decimal128
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audience_service.domain.filters import Filter, FilterCompiler
 from tests import lookalikes_by_hand as by_hand
 from tests.awkward import Shape, awkward_contacts
 from tests.client import Client
 from tests.conftest import Service, envelope
 from tests.contract.test_insights import a_few
+from tests.lists import NEVER
 from tests.lookalikes import lookalike, model, people, segment
 
 FIELDS = [
@@ -132,6 +135,34 @@ def test_what_the_source_is_made_by_is_used_only_where_it_is_named(runners: tupl
     of_list = model(client, lookalike(client, frozen.id, fields=[]).id)
     assert not of_list.source_fields
     assert "data.score" in [field.path for field in of_list.fields]
+
+
+def test_prices_in_decimals_count_and_score_as_the_numbers_that_they_are(real_service: Service) -> None:
+    org = f"price{next(real_service.names)}x"
+    contacts = people(2_000)
+    for number, contact in enumerate(contacts):
+        dear = number % 10 == 0 or number % 7 == 0
+        contact["data"]["price"] = Decimal128("9.99") if dear else Decimal128("1.1")
+        contact["data"]["many"] = Decimal128("99.9") if dear else Decimal128(f"{number % 60}.7")
+    real_service.insert(org, contacts)
+    client = real_service.client(org)
+    seed = segment(client, {"score": 90})
+    for name, value in (("price", "9.99"), ("many", "55.7 to 99.9")):
+        made = lookalike(client, seed, fields=[name], count=1_000)
+        found = model(client, made.id)
+        [field] = found.fields
+        best = max(field.factors, key=lambda factor: factor.weight)
+        assert (best.value, best.baseline_count) == (value, made.contact_count)
+        assert best.seed_count == found.seed_count - found.held_out_count
+
+
+def test_how_scores_vary_is_seen_in_a_part_that_is_drawn(runners: tuple[Client, str], real_service: Service) -> None:
+    org, store = dict(runners[0].metadata)["orgid"], real_service.store
+    everyone = FilterCompiler(["contact"]).compile(Filter("contact", {}))
+    counts = [store.lookalikes.moments(org, everyone, size, [], NEVER).count for size in (10_000, 20_000, 100_000)]
+    assert counts[0] == 3_000
+    assert 1_300 < counts[1] < 1_700
+    assert 200 < counts[2] < 400
 
 
 def test_counts_of_few_are_not_told(real_service: Service) -> None:

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import bson
 import grpc
+import pycountry
 import pytest
 
 from audience_service.domain.custom.audience import CustomType
@@ -126,3 +128,28 @@ def test_no_more_are_made_at_once_than_a_process_may(runners: tuple[Client, str]
 
     assert refresher.refresh(before=again).version == 1
     assert len(refused) == 1
+
+
+def test_a_source_that_has_become_one_of_other_records_is_unusable(
+    runners: tuple[Client, str], real_service: Service, refused: Refused
+) -> None:
+    client, source = runners
+    made = lookalike(client, source)
+    changed = {"$set": {"data.filter.datatype": "lead"}}
+    real_service.store.database["segment"].update_one({"pk": source}, changed)
+    refusal = refused(lambda: client.call("RefreshCustomAudience", {"id": made.id}))
+    assert (refusal.info.reason, dict(refusal.info.metadata)) == ("UNUSABLE_AUDIENCE", {"id": source})
+
+
+def test_a_source_that_is_too_large_beside_the_countries_is_unusable(
+    runners: tuple[Client, str], refused: Refused
+) -> None:
+    client, _ = runners
+    names = [f"{number:0100}" for number in range(9_990)]
+    where: dict[str, Any] = {"$or": [{"score": 90}, {"jobTitle": {"$in": names}}]}
+    while len(bson.encode(where)) > 1_048_576 - 1_000:
+        names.pop()
+    source = client.create(name="large", filter={"datatype": "contact", "where": where}).id
+    countries = [country.alpha_2 for country in list(pycountry.countries)[:60]]
+    refusal = refused(lambda: lookalike(client, source, countries=["PE", "NO", *countries]))
+    assert (refusal.info.reason, dict(refusal.info.metadata)) == ("UNUSABLE_AUDIENCE", {"id": source})

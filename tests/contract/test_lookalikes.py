@@ -1,10 +1,12 @@
 """Lookalikes made and refreshed, and who their members are, on a real engine."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from audience_service.domain.clock import now
 from audience_service.domain.errors import OutOfTime, StaleVersion
 from audience_service.domain.lookalikes.turns import Turns
 from tests.client import Client, Refusal
@@ -66,6 +68,8 @@ def test_members_seed_and_baseline_are_of_the_countries(runners: tuple[Client, s
     assert ids[1] not in members
     found = model(client, made.id)
     assert (found.seed_count, found.seed_count + found.baseline_count) == (150, 1_501)
+    both = model(client, lookalike(client, source, count=9, countries=["NO", "PE"]).id)
+    assert (both.seed_count, both.seed_count + both.baseline_count) == (300, 3_002)
 
 
 def test_every_kind_of_audience_may_be_the_source(runners: tuple[Client, str], real_service: Service) -> None:
@@ -108,6 +112,19 @@ def test_of_two_refreshes_at_once_one_is_stale_and_list_and_model_are_the_others
     found = model(client, made)
     assert (found.model_version, found.seed_count + found.baseline_count) == (2, 3_006)
     assert client.count(audienceId=made) == len(client.members(audienceId=made))
+
+
+def test_rows_are_kept_for_as_long_as_a_command_may_write_them(
+    runners: tuple[Client, str], real_service: Service
+) -> None:
+    client, source = runners
+    made = lookalike(client, source, count=20)
+
+    def sweep() -> None:
+        real_service.store.custom_sweeper.sweep(now() + timedelta(minutes=14))
+
+    assert Refresher(real_service, client, made.id).refresh("write", before=sweep).version == 1
+    assert len(client.members(audienceId=made.id)) == 20
 
 
 @pytest.mark.parametrize("step", ["survey", "scores", "seed_scores", "write"])

@@ -98,7 +98,8 @@ def test_the_curve_falls_and_ends_with_everybody(candidates: dict[int, int], hel
         assert point.count == min(share_of(everyone, point.share), sum(candidates.values()))
         ranked = sorted((score for score, count in candidates.items() for _ in range(count)), reverse=True)
         assert point.lowest_score == ranked[point.count - 1] == score_at(candidates, point.count)
-        assert point.recall == recall(held, point.lowest_score)
+        found = sum(count for score, count in held.items() if score >= point.lowest_score)
+        assert point.recall == recall(held, point.lowest_score) == pytest.approx(found / sum(held.values()))
 
 
 @given(TALLIES, TALLIES)

@@ -102,6 +102,7 @@ class Lookalikes:
         source = self._source(call, audience, spec)
         everyone = self._audiences.compile(call, everyone_of(audience.datatype, spec))
         fields = _fields(source, spec)
+        chosen = everyone if spec.include_source else self._without(everyone, source)
         created = self._clock()
         seed = source.population
         learnt = learn(self._repository, org, seed, everyone, fields, _end_of_day(created), self._least, deadline)
@@ -123,7 +124,6 @@ class Lookalikes:
         rows_id = new_rows_id(audience.id)
         self._customs.reserve(org, audience.id, rows_id, _last_write(deadline), deadline)
         if most:
-            chosen = everyone if spec.include_source else self._without(everyone, source)
             self._repository.write(org, chosen, learnt.weighed, rows_id, cutoff, most, deadline)
         return self._customs.publish(org, audience, rows_id, {_MODEL: write_model(model)}, deadline)
 
