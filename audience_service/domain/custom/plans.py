@@ -66,8 +66,16 @@ def _placed(place: str) -> Iterator[None]:
     try:
         yield
     except InvalidFilter as error:
-        error.violations = tuple(Violation(_moved(each.field, place), each.description) for each in error.violations)
+        error.violations = tuple(
+            Violation(_moved(each.field, place), _without_advice(each.description)) for each in error.violations
+        )
         raise
+
+
+def _without_advice(description: str) -> str:
+    """A pixel has no where_json."""
+    first, advice, rest = description.partition(" write the filter in where_json")
+    return f"{first}{rest.removeprefix(', or')}".removesuffix(";") if advice else description
 
 
 def _moved(field: str, place: str) -> str:
