@@ -69,9 +69,14 @@ def test_a_field_counts_whole_where_it_stands_alone_and_once_where_it_stands_twi
 
 
 def test_a_field_that_others_make_up_for_or_that_never_varies_counts_nothing() -> None:
-    assert dampings([[1.0, 0.95], [0.95, 1.0]], [0.5, 0.2], 0.1)[1] == 0
+    [alone] = dampings([[1.0]], [0.5], 0.1)
+    assert dampings([[1.0, 0.95], [0.95, 1.0]], [0.5, 0.2], 0.1) == (alone, 0)
     assert dampings([[1.0, 0.0], [0.0, 0.0]], [0.5, 0.0], 0.1)[1] == 0
     assert dampings([[0.0]], [0.0], 0.5) == (0.0,)
+
+
+def test_no_field_counts_more_than_whole() -> None:
+    assert dampings([[0.1]], [0.5], 0.1) == (1.0,)
 
 
 @given(st.lists(st.lists(st.integers(-9, 9), min_size=4, max_size=4), min_size=4, max_size=4), st.data())
