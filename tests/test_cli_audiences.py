@@ -65,3 +65,8 @@ def test_lookalike_is_made_refreshed_and_drawn_with_its_curve(real_service: Serv
 def test_lookalike_is_made_of_one_size_or_refreshed_as_it_is(settings: dict[str, str], options: str) -> None:
     done = run("lookalike", "--org", "x", "segment-1", *options.split(), **settings)
     assert (done.returncode, "one of them" in done.stderr) == (2, True)
+
+
+def test_lookalike_says_that_an_id_is_no_lookalikes(settings: dict[str, str]) -> None:
+    done = run("lookalike", "--org", "x", "segment-1", **settings)
+    assert (done.returncode, "--make makes one of it" in done.stderr) == (2, True)

@@ -13,7 +13,7 @@ from rich.text import Text
 from audience_service.cli.bars import printable
 from audience_service.cli.client import as_dict, calling, connected
 from audience_service.domain.caller import Scope
-from audience_service.domain.custom.audience import CustomType
+from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 
 _BAR_WIDTH, _LABEL_WIDTH = 30, 40
@@ -61,6 +61,8 @@ def lookalike(
         raise click.UsageError("give --make or --refresh, one of them")
     if (share is not None) + (count is not None) != bool(name):
         raise click.UsageError("give --share or --count with --make, one of them, and neither without")
+    if not name and not audience_id.startswith(CUSTOM_PREFIX):
+        raise click.UsageError(f"{audience_id} is no lookalike's id ({CUSTOM_PREFIX}...); --make makes one of it")
     if making and click.get_current_context().get_parameter_source("timeout") is ParameterSource.DEFAULT:
         timeout = _MAKING_SECONDS
     scopes = (Scope.READ, Scope.WRITE) if making else (Scope.READ,)

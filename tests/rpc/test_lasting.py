@@ -1,9 +1,12 @@
 """Calls that may take minutes, and come without a deadline."""
 
+import re
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 
 from audience_service.mongo.store import embedded_store
+from audience_service.settings import Settings
 from tests.client import Refusal
 from tests.conftest import run_service
 
@@ -25,3 +28,10 @@ def test_it_is_held_to_a_default_of_its_own(refused: Callable[..., Refusal]) -> 
         client = service.client("hasty")
         made = {"customAudience": {"name": "list", "type": "file_upload"}}
         assert refused(lambda: client.call("CreateCustomAudience", made, timeout=None)).info.reason == "OUT_OF_TIME"
+
+
+def test_the_http_door_waits_longer_than_the_defaults() -> None:
+    routes = re.findall(r"timeout: (\d+)s", (Path(__file__).parents[2] / "deploy" / "envoy.yaml").read_text())
+    defaults = Settings.model_fields
+    assert int(routes[0]) > defaults["lasting_timeout_seconds"].default
+    assert int(routes[1]) > defaults["unary_timeout_seconds"].default
