@@ -156,6 +156,22 @@ def test_prices_in_decimals_count_and_score_as_the_numbers_that_they_are(real_se
         assert best.seed_count == found.seed_count - found.held_out_count
 
 
+def test_numbers_stand_for_themselves_up_to_twenty_and_lists_of_one_are_one_value(real_service: Service) -> None:
+    org = f"shape{next(real_service.names)}x"
+    contacts = people(2_000)
+    for number, contact in enumerate(contacts):
+        contact["data"] |= {"few": number % 20, "many": number % 21, "one": [contact["data"]["city"]]}
+    real_service.insert(org, contacts)
+    client = real_service.client(org)
+    made = lookalike(client, segment(client, {"score": 90}), fields=["few", "many", "one", "tags"])
+    fields = {field.path.removeprefix("data."): field for field in model(client, made.id).fields}
+    assert {factor.value for factor in fields["few"].factors} == {str(number) for number in range(20)}
+    assert all(" to " in factor.value for factor in fields["many"].factors)
+    assert {name: field.multi_valued for name, field in fields.items()} == {
+        "few": False, "many": False, "one": False, "tags": True,
+    }  # fmt: skip
+
+
 def test_how_scores_vary_is_seen_in_a_part_that_is_drawn(runners: tuple[Client, str], real_service: Service) -> None:
     org, store = dict(runners[0].metadata)["orgid"], real_service.store
     everyone = FilterCompiler(["contact"]).compile(Filter("contact", {}))

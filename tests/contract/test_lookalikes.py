@@ -68,6 +68,7 @@ def test_members_seed_and_baseline_are_of_the_countries(runners: tuple[Client, s
     assert ids[1] not in members
     found = model(client, made.id)
     assert (found.seed_count, found.seed_count + found.baseline_count) == (150, 1_501)
+    assert found.curve[-1].count == found.baseline_count
     both = model(client, lookalike(client, source, count=9, countries=["NO", "PE"]).id)
     assert (both.seed_count, both.seed_count + both.baseline_count) == (300, 3_002)
 
