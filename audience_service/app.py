@@ -24,6 +24,7 @@ from audience_service.domain.field_catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.lookalikes.lookalikes import Lookalikes
+from audience_service.domain.lookalikes.turns import Turns
 from audience_service.domain.membership import Membership
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.partitions import Partitions
@@ -142,7 +143,13 @@ class App:
         uploads = Uploads(store.customs, store.upload_storage, store.identifiers, publisher, sealer)
         refresh = UploadRefresh(store.upload_storage, store.identifiers, publisher).refresh
         lookalikes = Lookalikes(
-            store.customs, audiences, store.lookalikes, store.members, store.samples, settings.insights_min_cell
+            store.customs,
+            audiences,
+            store.lookalikes,
+            store.members,
+            store.samples,
+            Turns(settings.lookalikes_at_once),
+            settings.insights_min_cell,
         )
         plans: Plans = {**dict.fromkeys(CustomType, spec_plans.plan), CustomType.LOOKALIKE: lookalikes.plan}
         refreshers: Refreshers = {
@@ -262,7 +269,9 @@ def _options(settings: Settings) -> ServerOptions:
         threads=settings.threads,
         max_streams=settings.max_streams,
         stream_idle_seconds=settings.stream_idle_seconds,
-        timeouts=Timeouts(settings.unary_timeout_seconds, settings.stream_timeout_seconds),
+        timeouts=Timeouts(
+            settings.unary_timeout_seconds, settings.stream_timeout_seconds, settings.lasting_timeout_seconds
+        ),
         reflection=settings.reflection,
         share_port=settings.workers > 1,
     )

@@ -149,6 +149,7 @@ def _field(
     usual: list[Any] = [
         v for v in list[Any](org) if v is None or (v[0] != "junk" and not (v[0] == "text" and len(v[1]) > 100))
     ]
+    usual = [v for v in usual if counts[v] >= LEAST or v in labels or (v and v[0] == "number")]
 
     def rank(value: Any) -> Any:
         kind = value[0] if value else "NoneType"

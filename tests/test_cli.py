@@ -297,15 +297,6 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         assert buf(*headers, "-d", sent, f"{address}/{paths[rpc]}").startswith("{"), rpc
 
 
-def test_lookalike_draws_factors_and_the_curve(real_service: Service) -> None:
-    client = real_service.client("alike")
-    settings = {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}"}
-    done = run("lookalike", "--org", "alike", modelled(real_service, client), **settings)
-    assert done.returncode == 0, done.stderr
-    assert "data.city" in done.stdout
-    assert "similarity by reach" in done.stdout
-
-
 def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:
     client = real_service.client("drawn")
     sources = ["website"] * 30 + ["ads"] * 10

@@ -1,8 +1,10 @@
-"""`audience-service lookalike`: a lookalike's model, drawn in the terminal, from a running server."""
+"""`audience-service lookalike`: a lookalike of a running server, made or refreshed, and its model drawn."""
 
 import json
+from collections.abc import Sequence
 
 import click
+from click.core import ParameterSource
 from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
@@ -10,27 +12,92 @@ from rich.text import Text
 
 from audience_service.cli.bars import printable
 from audience_service.cli.client import as_dict, calling, connected
+from audience_service.domain.caller import Scope
+from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 
 _BAR_WIDTH, _LABEL_WIDTH = 30, 40
+_MAKING_SECONDS = 600.0
+"""How long making one is waited for, where nothing else is said."""
 
 
 @click.command()
 @click.argument("audience_id")
+@click.option("--make", "name", default="", metavar="NAME", help="Make a lookalike of this audience first.")
+@click.option("--share", type=float, help="How many members it is to have, as a part of the org's records: 0.01.")
+@click.option("--count", type=int, help="How many members it is to have.")
+@click.option("--country", "countries", multiple=True, metavar="CODE", help="Where they may be: US. Default anywhere.")
+@click.option(
+    "--field", "fields", multiple=True, metavar="PATH", help="What likeness is told by. Default see the docs."
+)
+@click.option("--exclude-field", "exclude_fields", multiple=True, metavar="PATH", help="What it is not told by.")
+@click.option("--include-source", is_flag=True, help="Members of the audience may be among them.")
+@click.option("--refresh", is_flag=True, help="Bring it up to date first.")
 @click.option("--limit", default=8, show_default=True, help="Values of a field that are drawn, the heaviest first.")
 @calling
-def lookalike(*, audience_id: str, limit: int, org: str, token: str, timeout: float, as_json: bool) -> None:
-    """Open a lookalike's model, weights and curve, on the server at AUDIENCE_LISTEN."""
-    with connected(org, token, timeout) as client:
+def lookalike(
+    *,
+    audience_id: str,
+    name: str,
+    share: float | None,
+    count: int | None,
+    countries: Sequence[str],
+    fields: Sequence[str],
+    exclude_fields: Sequence[str],
+    include_source: bool,
+    refresh: bool,
+    limit: int,
+    org: str,
+    token: str,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Open a lookalike's model, weights and curve, on the server at AUDIENCE_LISTEN.
+
+    With --make the AUDIENCE_ID is the source that a new lookalike is made of, with --share or --count.
+    """
+    making = bool(name or refresh)
+    if name and refresh:
+        raise click.UsageError("give --make or --refresh, one of them")
+    if (share is not None) + (count is not None) != bool(name):
+        raise click.UsageError("give --share or --count with --make, one of them, and neither without")
+    if not name and not audience_id.startswith(CUSTOM_PREFIX):
+        raise click.UsageError(f"{audience_id} is no lookalike's id ({CUSTOM_PREFIX}...); --make makes one of it")
+    if making and click.get_current_context().get_parameter_source("timeout") is ParameterSource.DEFAULT:
+        timeout = _MAKING_SECONDS
+    scopes = (Scope.READ, Scope.WRITE) if making else (Scope.READ,)
+    with connected(org, token, timeout, scopes) as client:
+        if name:
+            spec = pb.LookalikeSpec(
+                source_audience_id=audience_id,
+                countries=countries,
+                include_source=include_source,
+                fields=fields,
+                exclude_fields=exclude_fields,
+            )
+            if share is not None:
+                spec.share = share
+            if count is not None:
+                spec.count = count
+            wanted = pb.CustomAudience(name=name, type=CustomType.LOOKALIKE, lookalike=spec)
+            request = pb.CreateCustomAudienceRequest(custom_audience=wanted)
+            audience_id = client.call(client.custom.CreateCustomAudience, request).id
+        if refresh:
+            client.call(client.custom.RefreshCustomAudience, pb.RefreshCustomAudienceRequest(id=audience_id))
+        audience = client.call(client.custom.GetCustomAudience, pb.GetCustomAudienceRequest(id=audience_id))
         answer = client.call(client.custom.GetLookalikeModel, pb.GetLookalikeModelRequest(id=audience_id))
     if as_json:
         click.echo(json.dumps(as_dict(answer), ensure_ascii=False))
         return
     console = Console(highlight=False)
+    members = f": {audience.contact_count:,} members by model {answer.model_version}"
+    console.print(printable(f"{audience_id} {audience.name}").append(members))
     quality = f"; AUC on {answer.held_out_count:,} held out: {answer.auc:.3f}" if answer.HasField("auc") else ""
     console.print(f"a seed of {answer.seed_count:,} beside {answer.baseline_count:,}{quality}")
     if answer.protected_fields:
         console.print(Text("left out as protected: ").append(printable(", ".join(answer.protected_fields))))
+    if answer.source_fields:
+        console.print(Text("the source's filter asks about: ").append(printable(", ".join(answer.source_fields))))
     for field in answer.fields:
         if field.damping:
             console.print(drawn_field(field, limit))
@@ -40,6 +107,7 @@ def lookalike(*, audience_id: str, limit: int, org: str, token: str, timeout: fl
 def drawn_field(field: pb.LookalikeField, limit: int) -> Table:
     """A bar a value, to the right in green where it speaks for likeness and to the left in red where against."""
     title = printable(field.path).append(f": information {field.information:.3f}, damping {field.damping:.2f}")
+    title.append(", protected" if field.protected else "")
     table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 1))
     table.add_column(max_width=_LABEL_WIDTH, no_wrap=True)
     table.add_column(width=_BAR_WIDTH)
@@ -55,7 +123,7 @@ def drawn_field(field: pb.LookalikeField, limit: int) -> Table:
 
 def drawn_curve(model: pb.LookalikeModel) -> Table:
     """A row a point: how similar the last one is, and how many of those held out are among them."""
-    columns = ("of candidates", "count", "score", "similarity", "recall", "")
+    columns = ("of the records", "count", "score", "similarity", "recall", "")
     table = Table(*columns, title="similarity by reach", title_justify="left", box=None, pad_edge=False)
     for column in table.columns[:5]:
         column.justify = "right"

@@ -108,7 +108,7 @@ def read_custom(record: Mapping[str, Any]) -> CustomAudience:
         refresh_time=data["refreshed"],
         author=record["author"],
         rows_id=data["rows"],
-        published=data["published"],
+        published=data.get("published", {}),
     )
 
 

@@ -57,9 +57,10 @@ def values_of(standing: str, field: LikenessField, moment: datetime, cuts: Seque
     """The different values of what stands there, as a list: null for nothing, null or empty text."""
     listed = {"$cond": [{"$isArray": standing}, {"$cond": [{"$eq": [standing, []]}, [None], standing]}, [standing]]}
     one = {"$cond": [{"$in": [{"$ifNull": ["$$this", None]}, [None, ""]]}, None, _of_one_type("$$this")]}
+    # Bands are found last, since they begin at numbers of that type: the decimal 9.99 is less than the double.
+    each = {"$map": {"input": listed, "as": "this", "in": one}}
     banded = _in_band("$$each", field.bands(moment), cuts)
-    each = {"$map": {"input": listed, "as": "each", "in": banded}}
-    return {"$setUnion": [{"$map": {"input": each, "as": "this", "in": one}}, []]}
+    return {"$setUnion": [{"$map": {"input": each, "as": "each", "in": banded}}, []]}
 
 
 def is_factor(value: str) -> Expression:
@@ -79,7 +80,7 @@ def weight(weighed: Weighed) -> Expression:
 
 
 def _weight_at(path: str, weighed: Weighed) -> Expression:
-    one = _weight_of(path, weighed)
+    one = _weight_of(_as_counted(path, weighed), weighed)
     if not weighed.listed:
         return one
     nothing = next((weight for value, weight in weighed.weights if value is None), weighed.other)
@@ -91,11 +92,21 @@ def _weight_at(path: str, weighed: Weighed) -> Expression:
     return {"$cond": [{"$isArray": path}, several, one]}
 
 
-def _position(value: str, weighed: Weighed) -> Expression:
+def _position(value: Expression, weighed: Weighed) -> Expression:
     """The position of a value among those that have weights; -1, which counts from the end, where it is none."""
     values = {"$literal": [value for value, _ in weighed.weights]}
+    value = _as_counted(value, weighed)
     banded = _in_band(value, weighed.field.bands(weighed.moment), weighed.cuts)
     return {"$indexOfArray": [values, {"$cond": [{"$in": [value, [None, ""]]}, None, banded]}]}
+
+
+def _as_counted(value: Expression, weighed: Weighed) -> Expression:
+    """A number as it was counted: the double nearest to a decimal, where the model has fractions, which differ."""
+    numbers = [*(known for known, _ in weighed.weights if isinstance(known, float)), *weighed.cuts]
+    if all(number.is_integer() for number in numbers):
+        return value
+    double = {"$convert": {"input": value, "to": "double", "onError": value}}
+    return {"$cond": [{"$eq": [{"$type": value}, "decimal"]}, double, value]}
 
 
 def _weight_of(value: Expression, weighed: Weighed) -> Expression:

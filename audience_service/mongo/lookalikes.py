@@ -53,11 +53,12 @@ class MongoLookalikes:
         fields: Sequence[LikenessField],
         moment: datetime,
         most: int,
+        least: int,
         deadline: Deadline,
     ) -> Survey:
         """One $facet with a $group for each field."""
         facets: dict[str, Stages] = {
-            f"f{number}": _survey_stages(field, moment, most) for number, field in enumerate(fields)
+            f"f{number}": _survey_stages(field, moment, most, least) for number, field in enumerate(fields)
         }
         stages: Stages = [_project(fields), {"$facet": {**facets, _SIZE: [{"$count": "n"}]}}]
         [answer] = self._run(org, everyone, stages, deadline)
@@ -156,10 +157,11 @@ class MongoLookalikes:
             return list(collection.aggregate([*pipeline.stages(), *stages], allowDiskUse=True))
 
 
-def _survey_stages(field: LikenessField, moment: datetime, most: int) -> Stages:
+def _survey_stages(field: LikenessField, moment: datetime, most: int, least: int) -> Stages:
     """From records to a field's values: {v, n, top, several, band}, where numbers are many the bands of these.
 
-    All stages but the first work on groups. A band holds the numbers whose least rank is in the same tenth.
+    All stages but the first work on groups. A band holds the numbers whose least rank is in the same tenth. What a
+    record has nearly alone, a name of a company say, goes early: there may be as many groups of it as records.
     """
     whole = {"documents": ["unbounded", "unbounded"]}
     numbers: Document = {
@@ -178,6 +180,7 @@ def _survey_stages(field: LikenessField, moment: datetime, most: int) -> Stages:
         {"$unwind": "$values"},
         {"$group": {"_id": "$values", "n": {"$sum": "$n"}, "several": {"$max": "$several"}}},
         {"$setWindowFields": {"output": {"several": {"$max": "$several", "window": whole}}}},
+        {"$match": {"$or": [{"n": {"$gte": least}}, {"_id": {"$type": "number"}}]}},
         {"$setWindowFields": {"partitionBy": is_number("$_id"), "sortBy": {"_id": 1}, "output": numbers}},
         {
             "$group": {

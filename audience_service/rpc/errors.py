@@ -37,6 +37,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.UnsupportedByStore: grpc.StatusCode.UNIMPLEMENTED,
     custom.NotRefreshable: grpc.StatusCode.FAILED_PRECONDITION,
     custom.NotUploadable: grpc.StatusCode.FAILED_PRECONDITION,
+    custom.TooManyLookalikes: grpc.StatusCode.RESOURCE_EXHAUSTED,
     custom.NotALookalike: grpc.StatusCode.FAILED_PRECONDITION,
     custom.SeedTooSmall: grpc.StatusCode.FAILED_PRECONDITION,
     custom.UploadTakenOver: grpc.StatusCode.ABORTED,

@@ -41,14 +41,17 @@ class Method:
     path: str
     scope: Scope
     request: type[Message]
+    lasting: bool
 
     @classmethod
     def of(cls, descriptor: MethodDescriptor) -> Method:
         """Read a method's declaration. Raises ValueError where it requires no scope that there is."""
+        options = descriptor.GetOptions().Extensions
         return cls(
             path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
-            scope=Scope(descriptor.GetOptions().Extensions[options_pb2.required_scope]),
+            scope=Scope(options[options_pb2.required_scope]),
             request=GetMessageClass(descriptor.input_type),
+            lasting=options[options_pb2.lasting],
         )
 
     def decode(self, raw: bytes) -> Message:
@@ -66,6 +69,8 @@ class Timeouts:
 
     unary_seconds: float
     stream_seconds: float
+    lasting_seconds: float
+    """Of unary calls that may take minutes."""
 
 
 class CallInterceptor(grpc.ServerInterceptor):
@@ -126,9 +131,11 @@ class CallInterceptor(grpc.ServerInterceptor):
         raise NotImplementedError(f"{method.path} streams both ways, which no RPC does yet")
 
     def _unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
+        timeout = self._timeouts.lasting_seconds if method.lasting else self._timeouts.unary_seconds
+
         def answer(raw: bytes, context: grpc.ServicerContext) -> Any:
             with _answering(method.path, context) as gone:
-                self._enter(method, context, self._timeouts.unary_seconds, gone)
+                self._enter(method, context, timeout, gone)
                 return behavior(method.decode(raw), context)
 
         return answer

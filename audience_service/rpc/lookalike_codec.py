@@ -27,6 +27,7 @@ def encode_model(audience_id: str, value: LookalikeModel) -> pb.LookalikeModel:
         ],
         auc=value.auc,
         protected_fields=value.protected_fields,
+        source_fields=value.source_fields,
         cutoff_score=value.cutoff_score / UNIT,
     )
 
@@ -37,6 +38,7 @@ def _encode_field(value: FieldModel) -> pb.LookalikeField:
         information=value.information,
         damping=value.damping,
         multi_valued=value.several,
+        protected=value.protected,
         factors=[
             pb.LookalikeFactor(
                 value=factor.value,

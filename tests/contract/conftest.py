@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from tests.client import Client
 from tests.conftest import Service
+from tests.lookalikes import people, segment
 from tests.tracked import Tracked
 from tests.waiting import eventually
 
@@ -29,3 +31,12 @@ def end_watches(service: Service) -> None:
 def tracked(service: Service, org: str) -> Callable[[dict[str, Any]], Tracked]:
     """An audience of the test's org, by its filter."""
     return lambda where: Tracked(service, org, where)
+
+
+@pytest.fixture
+def runners(real_service: Service) -> tuple[Client, str]:
+    """A client of an org of 3,000, and the segment of the 300 who score 90."""
+    org = f"like{next(real_service.names)}x"
+    real_service.insert(org, people(3_000))
+    client = real_service.client(org)
+    return client, segment(client, {"score": 90})

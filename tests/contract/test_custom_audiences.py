@@ -138,6 +138,16 @@ def test_what_cannot_be_made_is_refused_with_its_place(
     assert client.call("ListCustomAudiences").total_size == 0
 
 
+@pytest.mark.parametrize(
+    ("value", "ends"),
+    [(2**60, "may have rounded"), ({"a": 1, "b": 2}, "not keep; name the inner fields, like address.city")],
+)
+def test_a_pixel_is_not_advised_to_use_what_it_has_not(client: Client, refused: Refused, value: Any, ends: str) -> None:
+    rule = {"where": {"a": value}, "withinDays": 1}
+    refusal = refused(lambda: client.custom(name="x", type="retargeting_pixel", retargetingPixel=rule))
+    assert refusal.message.endswith(ends)
+
+
 def test_validate_only_checks_and_makes_nothing(client: Client, refused: Refused) -> None:
     asked = {"customAudience": {"name": "x", **MATCH}, "validateOnly": True}
     checked = client.call("CreateCustomAudience", asked)

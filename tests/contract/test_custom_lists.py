@@ -31,6 +31,13 @@ def record(service: Service, audience_id: str) -> Any:
     return service.store.database["custom"].find_one({"pk": audience_id})
 
 
+def test_pages_are_not_cut_short_by_what_publishers_noted(service: Service, client: Client, org: str) -> None:
+    for name in ("one", "two", "three"):
+        publish(service.store, org, client.custom(name=name).id, [], model="x" * 600_000)
+    page = client.call("ListCustomAudiences")
+    assert (len(page.custom_audiences), page.next_page_token) == (3, "")
+
+
 def test_a_list_is_there_once_it_is_published_and_no_sooner(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:

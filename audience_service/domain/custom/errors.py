@@ -11,6 +11,7 @@ AudienceError
 ├── NotUploadable
 ├── NotALookalike
 ├── SeedTooSmall
+├── TooManyLookalikes          retry later
 ├── UploadTakenOver
 ├── OffsetMismatch             metadata tells next_offset
 ├── UploadIncomplete           metadata tells next_offset
@@ -77,6 +78,12 @@ class SeedTooSmall(AudienceError):
     """The source of a lookalike has too few members to tell anything from."""
 
     reason = "SEED_TOO_SMALL"
+
+
+class TooManyLookalikes(AudienceError):
+    """The process makes as many lookalikes as it may at once."""
+
+    reason = "TOO_MANY_LOOKALIKES"
 
 
 class UploadTakenOver(AudienceError):

@@ -5,6 +5,8 @@ from audience_service.domain.filters import Filter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.relative import NOW
 
+MOST_DAYS, MOST_EVENTS = 540, 1_000
+
 PLACES = {
     "where.$related.where.$and[0]": "where",
     "where.$related.where.$and[1]": "date_field",

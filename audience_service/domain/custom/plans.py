@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.custom.audience import PLACE, CustomAudience, CustomerMatchSpec, PixelSpec
-from audience_service.domain.custom.pixel import PLACES, pixel_filter
+from audience_service.domain.custom.pixel import MOST_DAYS, MOST_EVENTS, PLACES, pixel_filter
 from audience_service.domain.errors import InvalidArgument, InvalidFilter, Violation
 from audience_service.domain.identifiers.platforms import choose_rules
 from audience_service.domain.located import located
 
 _DEFAULT_DATATYPE = "contact"
-_MOST_DAYS, _MOST_EVENTS = 540, 1_000
 
 
 class SpecPlans:
@@ -38,10 +37,10 @@ class SpecPlans:
         place = f"{PLACE}.retargeting_pixel"
         if spec.where is None:
             raise InvalidArgument.at(f"{place}.where", "is missing; {} means any event")
-        if not 1 <= spec.within_days <= _MOST_DAYS:
-            raise InvalidArgument.at(f"{place}.within_days", f"is a number of days from 1 to {_MOST_DAYS}")
-        if not 0 <= spec.min_events <= _MOST_EVENTS:
-            raise InvalidArgument.at(f"{place}.min_events", f"is a number from 1 to {_MOST_EVENTS:,}, or 0 for 1")
+        if not 1 <= spec.within_days <= MOST_DAYS:
+            raise InvalidArgument.at(f"{place}.within_days", f"is a number of days from 1 to {MOST_DAYS}")
+        if not 0 <= spec.min_events <= MOST_EVENTS:
+            raise InvalidArgument.at(f"{place}.min_events", f"is a number from 1 to {MOST_EVENTS:,}, or 0 for 1")
         definite = dataclasses.replace(
             spec,
             event_datatype=spec.event_datatype or "event",
@@ -67,8 +66,16 @@ def _placed(place: str) -> Iterator[None]:
     try:
         yield
     except InvalidFilter as error:
-        error.violations = tuple(Violation(_moved(each.field, place), each.description) for each in error.violations)
+        error.violations = tuple(
+            Violation(_moved(each.field, place), _without_advice(each.description)) for each in error.violations
+        )
         raise
+
+
+def _without_advice(description: str) -> str:
+    """A pixel has no where_json."""
+    first, advice, rest = description.partition(" write the filter in where_json")
+    return f"{first}{rest.removeprefix(', or')}".removesuffix(";") if advice else description
 
 
 def _moved(field: str, place: str) -> str:

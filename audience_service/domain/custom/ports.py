@@ -41,7 +41,7 @@ class CustomAudienceRepository(Protocol):
     def page(
         self, org: str, query: CustomQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> CustomPage:
-        """Up to `size` audiences behind the key `after`, newest first; lists not counted."""
+        """Up to `size` audiences behind the key `after`, newest first; lists not counted, `published` left empty."""
 
     def is_name_taken(self, org: str, name: str, deadline: Deadline) -> bool:
         """Whether an audience has the name, or one that is being made."""

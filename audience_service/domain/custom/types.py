@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from audience_service.domain.custom.audience import CustomType
+from audience_service.domain.custom.pixel import MOST_DAYS, MOST_EVENTS
 from audience_service.domain.identifiers.platforms import PLATFORM_RULES
+from audience_service.domain.lookalikes.fields import MAX_FIELDS
+from audience_service.domain.lookalikes.modelling import LEAST_SEED
+from audience_service.domain.lookalikes.spec import MOST_SHARE
+from audience_service.domain.lookalikes.weights import MOST_FACTORS
 from audience_service.domain.uploads.arrivals import MAX_CHUNK_BYTES
 from audience_service.domain.uploads.lines import MAX_CELL_BYTES, MAX_ROW_BYTES
 from audience_service.domain.uploads.upload import MAX_COLUMNS, MAX_REJECTIONS, OPEN_FOR
@@ -94,10 +99,15 @@ CUSTOM_TYPES = (
         (
             "Members are those with the highest scores above 0; GetLookalikeModel shows what they are made of.",
             "A fifth of the source's members is held out of the model, and recall and AUC are of them.",
-            "Protected fields are used only where `fields` names them.",
+            "Protected fields, and those that the source's filter asks about, are used only where `fields` names them.",
             "Modelled when it is made and whenever it is refreshed; between, the list stays as it is.",
         ),
-        {"seed_members": "100", "most_share": "0.5", "fields": "20", "factors_of_a_field": "50"},
+        {
+            "seed_members": str(LEAST_SEED),
+            "most_share": str(MOST_SHARE),
+            "fields": str(MAX_FIELDS),
+            "factors_of_a_field": str(MOST_FACTORS),
+        },
     ),
     TypeDescription(
         CustomType.RETARGETING_PIXEL,
@@ -116,7 +126,7 @@ CUSTOM_TYPES = (
             "An event counts from its date on until it is older than within_days times 24 hours.",
             "Events that are archived or deleted, or of another org, count for nobody.",
         ),
-        {"within_days": "540", "min_events": "1000"},
+        {"within_days": str(MOST_DAYS), "min_events": str(MOST_EVENTS)},
     ),
 )
 """All types."""

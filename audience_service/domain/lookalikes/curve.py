@@ -19,12 +19,15 @@ def without(scores: Scores, others: Scores) -> dict[int, int]:
     return {score: count for score, count in left.items() if count > 0}
 
 
-def curve(candidates: Scores, held_out: Scores, lowest: int, highest: int) -> tuple[Point, ...]:
-    """A point for each of SHARES; none where there is no candidate. `lowest` and `highest` are what scores can be."""
+def curve(candidates: Scores, everyone: int, held_out: Scores, lowest: int, highest: int) -> tuple[Point, ...]:
+    """A point for each of SHARES of everyone, as many candidates as there are at most; none where there is none.
+
+    `lowest` and `highest` are what scores can be.
+    """
     total = sum(candidates.values())
     if not total:
         return ()
-    counts = [share_of(total, share) for share in SHARES]
+    counts = [min(share_of(everyone, share), total) for share in SHARES]
     scores = [score_at(candidates, count) for count in counts]
     span = max(highest - lowest, 1)
     return tuple(

@@ -1,4 +1,4 @@
-"""The fields that likeness is told by: those by default, those that are protected, and those that a request names."""
+"""The fields that likeness is told by: those by default, and those that a request names."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from audience_service.domain.dimensions import DIMENSIONS, Bands
 from audience_service.domain.errors import InvalidArgument, InvalidFilter
 from audience_service.domain.filters.fields import record_path
+from audience_service.domain.lookalikes.protected import is_protected, is_protected_name
 from audience_service.domain.profile import is_personal
 
 MAX_FIELDS = 20
@@ -25,6 +26,10 @@ class LikenessField:
     paths: tuple[str, ...]
     bands: Bands = _RECENCY
     dated: bool = True
+
+    def is_at(self, path: str) -> bool:
+        """Whether a path leads to where its values stand, into them, or to what holds them."""
+        return any(f"{one}.".startswith(f"{path}.") or f"{path}.".startswith(f"{one}.") for one in self.paths)
 
 
 def _text(name: str, *also: str) -> LikenessField:
@@ -58,34 +63,9 @@ _KNOWN = {
     )
 }
 
-PROTECTED = frozenset(
-    (
-        "sex", "gender", "genderidentity", "pronouns", "title", "salutation", "birthday", "birthdate", "dateofbirth",
-        "yearofbirth", "age", "ageband", "agegroup", "language", "locale", "religion", "religious", "faith", "belief",
-        "ethnicity", "ethnicorigin", "race", "skincolor", "nationality", "nationalorigin",
-        "citizenship", "birthplace", "placeofbirth", "health", "healthstatus", "medical", "disability", "disabled",
-        "pregnant", "pregnancy", "genetic", "genetics", "biometric", "biometrics", "politics", "politicalopinion",
-        "politicalparty", "union", "unionmember", "tradeunion", "sexualorientation", "orientation", "sexlife",
-        "maritalstatus", "familystatus", "familialstatus", "parentalstatus", "children", "veteran", "veteranstatus",
-        "publicassistance", "criminalrecord", "caste",
-    )
-)  # fmt: skip
-"""Names of fields about what people may not be picked by in many places, in lower case, without `_` and `-`.
-
-Sources: GDPR, article 9(1) and 10; the EU Charter, article 21; US Equal Credit Opportunity Act (15 USC 1691); US Fair
-Housing Act (42 USC 3604); titles and languages tell sex and origin.
-"""
-
-_SKIPPED = str.maketrans("", "", "_- ")
-
-
-def is_protected(path: str) -> bool:
-    """Whether any step of a path in the record is named as a protected field is."""
-    return any(step.lower().translate(_SKIPPED) in PROTECTED for step in path.split("."))
-
 
 def read_fields(wanted: Sequence[str], left_out: Sequence[str]) -> tuple[LikenessField, ...]:
-    """The fields of a request: those that it names, or the default ones, less those that it leaves out.
+    """The fields of a request: those that it names, or the default ones, less those left out, by any of their places.
 
     Raises InvalidArgument at `fields[i]` or `exclude_fields[i]`, and at `fields` where none is left.
     """
@@ -93,11 +73,11 @@ def read_fields(wanted: Sequence[str], left_out: Sequence[str]) -> tuple[Likenes
         raise InvalidArgument.at("fields", f"names {len(wanted)} fields, more than {MAX_FIELDS}")
     paths = [_path(text, f"fields[{index}]") for index, text in enumerate(wanted)]
     for index, path in enumerate(paths):
-        if is_personal(path) and not is_protected(path):
+        if _is_personal(path):
             raise InvalidArgument.at(f"fields[{index}]", "is personal data, by which nobody is likened to others")
-    excluded = {_path(text, f"exclude_fields[{index}]") for index, text in enumerate(left_out)}
-    chosen = paths or [field.path for field in _DEFAULT]
-    fields = tuple(field_at(path) for path in dict.fromkeys(chosen) if path not in excluded)
+    excluded = [_path(text, f"exclude_fields[{index}]") for index, text in enumerate(left_out)]
+    chosen = map(field_at, dict.fromkeys(paths)) if paths else _DEFAULT
+    fields = tuple(field for field in chosen if not any(field.is_at(path) for path in excluded))
     if not fields:
         raise InvalidArgument.at("exclude_fields", "leaves out every field; leave one at least")
     return fields
@@ -112,6 +92,11 @@ def protected_among(paths: Iterable[str], used: Sequence[LikenessField]) -> tupl
     """Those of some paths that are protected and not used, in order."""
     taken = {path for field in used for path in field.paths}
     return tuple(sorted({path for path in paths if is_protected(path) and path not in taken}))
+
+
+def _is_personal(path: str) -> bool:
+    """Protected fields may be named on purpose, a birthday among them; what names people inside one may not."""
+    return is_personal(".".join("_" if is_protected_name(step) else step for step in path.split(".")))
 
 
 def _path(text: str, place: str) -> str:

@@ -18,14 +18,16 @@ from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.sets import as_filter, difference, intersection
+from audience_service.domain.located import located
 from audience_service.domain.lookalikes.curve import auc, curve, positive, score_at, without
-from audience_service.domain.lookalikes.fields import protected_among
+from audience_service.domain.lookalikes.fields import LikenessField, protected_among
 from audience_service.domain.lookalikes.model import LookalikeModel, bounds
 from audience_service.domain.lookalikes.modelling import Learnt, check_seed, learn
 from audience_service.domain.lookalikes.ports import LookalikeRepository
 from audience_service.domain.lookalikes.record import read_model, write_model
-from audience_service.domain.lookalikes.spec import check_spec, everyone_of, fields_of, size_of
+from audience_service.domain.lookalikes.spec import check_spec, everyone_of, fields_of, size_of, source_fields
 from audience_service.domain.lookalikes.tally import Scores, SeedScores
+from audience_service.domain.lookalikes.turns import Turns
 from audience_service.domain.ports import MemberRepository, SampleRepository
 from audience_service.domain.survey import survey
 
@@ -46,6 +48,7 @@ class Lookalikes:
         repository: LookalikeRepository,
         members: MemberRepository,
         samples: SampleRepository,
+        turns: Turns,
         least: int,
         clock: Callable[[], datetime] = now,
     ) -> None:
@@ -54,6 +57,7 @@ class Lookalikes:
         self._repository = repository
         self._members = members
         self._samples = samples
+        self._turns = turns
         self._least = least
         self._clock = clock
 
@@ -67,6 +71,8 @@ class Lookalikes:
         datatype = source.population.datatype
         if drafted.datatype not in ("", datatype):
             raise InvalidArgument.at(f"{PLACE}.datatype", f"is {datatype!r}, as the source's is; leave it away")
+        with located(f"{PLACE}.lookalike"):
+            fields_of(spec, source.population)
         everyone = self._audiences.compile(call, everyone_of(datatype, spec))
         seed = intersection(everyone, as_filter(source.population))
         check_seed(self._members.count(call.org, seed, call.deadline))
@@ -75,13 +81,28 @@ class Lookalikes:
     def refresh(self, call: Call, audience: CustomAudience) -> CustomAudience:
         """The Refresh of a lookalike: modelled and scored anew, list and model published by one write.
 
-        Raises UnusableAudience, also where the source is no longer there, SeedTooSmall, StaleVersion, OutOfTime.
+        Raises TooManyLookalikes, UnusableAudience (also where the source is no longer there), SeedTooSmall,
+        StaleVersion, OutOfTime.
         """
+        with self._turns.turn():
+            return self._made(call, audience)
+
+    def model(self, call: Call, audience_id: str) -> tuple[str, LookalikeModel]:
+        """The audience's id and the model that its members were chosen by. Raises AudienceNotFound, NotALookalike."""
+        if not audience_id.startswith(CUSTOM_PREFIX):
+            raise AudienceNotFound.of(audience_id)
+        found = self._customs.get(call.org, audience_id, call.deadline)
+        if not isinstance(found.spec, LookalikeSpec):
+            raise NotALookalike.of(found.type)
+        return found.id, read_model(found.published[_MODEL])
+
+    def _made(self, call: Call, audience: CustomAudience) -> CustomAudience:
         spec, org = _spec(audience), call.org
         deadline = call.deadline.within(_LONGEST_MAKING)
         source = self._source(call, audience, spec)
         everyone = self._audiences.compile(call, everyone_of(audience.datatype, spec))
-        fields = fields_of(spec)
+        fields = _fields(source, spec)
+        chosen = everyone if spec.include_source else self._without(everyone, source)
         created = self._clock()
         seed = source.population
         learnt = learn(self._repository, org, seed, everyone, fields, _end_of_day(created), self._least, deadline)
@@ -97,23 +118,14 @@ class Lookalikes:
             version=_version(audience.published) + 1,
             create_time=created,
             protected_fields=protected_among(survey(records).profiles, fields),
+            source_fields=source_fields(spec, seed),
             cutoff_score=cutoff,
         )
         rows_id = new_rows_id(audience.id)
         self._customs.reserve(org, audience.id, rows_id, _last_write(deadline), deadline)
         if most:
-            chosen = everyone if spec.include_source else self._without(everyone, source)
             self._repository.write(org, chosen, learnt.weighed, rows_id, cutoff, most, deadline)
         return self._customs.publish(org, audience, rows_id, {_MODEL: write_model(model)}, deadline)
-
-    def model(self, call: Call, audience_id: str) -> tuple[str, LookalikeModel]:
-        """The audience's id and the model that its members were chosen by. Raises AudienceNotFound, NotALookalike."""
-        if not audience_id.startswith(CUSTOM_PREFIX):
-            raise AudienceNotFound.of(audience_id)
-        found = self._customs.get(call.org, audience_id, call.deadline)
-        if not isinstance(found.spec, LookalikeSpec):
-            raise NotALookalike.of(found.type)
-        return found.id, read_model(found.published[_MODEL])
 
     def _source(self, call: Call, audience: CustomAudience, spec: LookalikeSpec) -> NamedAudience:
         try:
@@ -148,6 +160,16 @@ def _spec(audience: CustomAudience) -> LookalikeSpec:
     return audience.spec
 
 
+def _fields(source: NamedAudience, spec: LookalikeSpec) -> tuple[LikenessField, ...]:
+    try:
+        return fields_of(spec, source.population)
+    except InvalidArgument as error:
+        raise UnusableAudience(
+            "the source's filter asks about every field now that likeness is told by; name others in `fields`",
+            metadata={"id": source.id},
+        ) from error
+
+
 def _version(published: Mapping[str, object]) -> int:
     """The version of the model that was published, 0 where there is none."""
     model = published.get(_MODEL)
@@ -163,9 +185,10 @@ def _model(learnt: Learnt, candidates: Scores, baseline: Scores, seed: SeedScore
         held_out_count=learnt.tally.size - learnt.tally.learnt,
         baseline_count=max(learnt.survey.size - learnt.tally.size, 0),
         fields=learnt.fields,
-        curve=curve(candidates, seed.held_out, lowest, highest),
+        curve=curve(candidates, learnt.survey.size, seed.held_out, lowest, highest),
         auc=auc(seed.held_out, baseline),
         protected_fields=(),
+        source_fields=(),
         cutoff_score=0,
     )
 

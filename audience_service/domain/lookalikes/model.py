@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from audience_service.domain.lookalikes.protected import is_protected
+
 MISSING_LABEL, OTHER_LABEL = "(missing)", "(other)"
 
 UNIT = 1000
@@ -37,10 +39,15 @@ class FieldModel:
     factors: tuple[Factor, ...]
     several: bool
 
+    @property
+    def protected(self) -> bool:
+        """Whether it is one of those that are left out unless a request names them."""
+        return is_protected(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The candidates with the highest scores: what share, how many, their lowest score, and what they would find."""
+    """Candidates with the highest scores: for what share of the records, how many, the lowest score, what they find."""
 
     share: float
     count: int
@@ -51,7 +58,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class LookalikeModel:
-    """All that the members of a lookalike were chosen by. Scores are in thousandths."""
+    """All that the members of a lookalike were chosen by. Scores are in thousandths.
+
+    `source_fields` are those that the source's own filter asks about, whether they are used or not.
+    """
 
     version: int
     create_time: datetime
@@ -62,6 +72,7 @@ class LookalikeModel:
     curve: tuple[Point, ...]
     auc: float | None
     protected_fields: tuple[str, ...]
+    source_fields: tuple[str, ...]
     cutoff_score: int
 
 

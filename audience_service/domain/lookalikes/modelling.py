@@ -44,7 +44,7 @@ def learn(
 
     Values that fewer than `least` have are not told by themselves. Raises SeedTooSmall.
     """
-    survey = repository.survey(org, everyone, fields, moment, _MOST_VALUES, deadline)
+    survey = repository.survey(org, everyone, fields, moment, _MOST_VALUES, least, deadline)
     survey = _with_bands_counted(repository, org, everyone, survey, deadline)
     tally = repository.tally(org, seed, everyone, survey, deadline)
     check_seed(tally.size)

@@ -25,9 +25,13 @@ class LookalikeRepository(Protocol):
         fields: Sequence[LikenessField],
         moment: datetime,
         most: int,
+        least: int,
         deadline: Deadline,
     ) -> Survey:
-        """The values of each field, the `most` frequent and all bands, by one pass. Dates as of `moment`."""
+        """The values of each field, the `most` frequent and all bands, by one pass. Dates as of `moment`.
+
+        Of values that fewer than `least` have, numbers alone.
+        """
 
     def tally(
         self, org: str, seed: Population, everyone: CompiledFilter, survey: Survey, deadline: Deadline

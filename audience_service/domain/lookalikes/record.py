@@ -6,6 +6,8 @@ from typing import Any
 
 from audience_service.domain.lookalikes.model import Factor, FieldModel, LookalikeModel, Point
 
+_NAMES = ("protected_fields", "source_fields")
+
 
 def write_model(model: LookalikeModel) -> dict[str, Any]:
     """The model to keep: factors and points as lists of their values, of which there may be a thousand."""
@@ -18,7 +20,8 @@ def write_model(model: LookalikeModel) -> dict[str, Any]:
     ]
     plain = {each.name: getattr(model, each.name) for each in dataclasses.fields(model)}
     curve = [list(dataclasses.astuple(point)) for point in model.curve]
-    return {**plain, "fields": fields, "curve": curve, "protected_fields": list(model.protected_fields)}
+    lists = {name: list(plain[name]) for name in _NAMES}
+    return {**plain, **lists, "fields": fields, "curve": curve}
 
 
 def read_model(stored: Mapping[str, Any]) -> LookalikeModel:
@@ -28,5 +31,6 @@ def read_model(stored: Mapping[str, Any]) -> LookalikeModel:
         for field in stored["fields"]
     )
     curve = tuple(Point(*values) for values in stored["curve"])
-    protected = tuple(stored["protected_fields"])
-    return LookalikeModel(**{**stored, "fields": fields, "curve": curve, "protected_fields": protected})
+    # Models that were made before source_fields were told have none.
+    names = {name: tuple(stored.get(name, ())) for name in _NAMES}
+    return LookalikeModel(**{**stored, **names, "fields": fields, "curve": curve})

@@ -8,7 +8,9 @@ from audience_service.domain.filters import Filter
 from audience_service.domain.identifiers.places import country_spellings, is_country_code
 from audience_service.domain.located import located
 from audience_service.domain.lookalikes.curve import share_of
+from audience_service.domain.lookalikes.defining import defining
 from audience_service.domain.lookalikes.fields import LikenessField, read_fields
+from audience_service.domain.ports import Population
 
 MOST_SHARE = 0.5
 _SPEC = f"{PLACE}.lookalike"
@@ -31,13 +33,28 @@ def check_spec(spec: LookalikeSpec) -> LookalikeSpec:
                 raise InvalidArgument.at(
                     f"countries[{index}]", f"{code[:20]!r} is no country's code of two letters (ISO 3166-1), like US"
                 )
-        fields_of(spec)
+        read_fields(spec.fields, spec.exclude_fields)
     return dataclasses.replace(spec, countries=tuple(dict.fromkeys(countries)))
 
 
-def fields_of(spec: LookalikeSpec) -> tuple[LikenessField, ...]:
-    """The fields that likeness is told by. Raises InvalidArgument."""
-    return read_fields(spec.fields, spec.exclude_fields)
+def fields_of(spec: LookalikeSpec, source: Population) -> tuple[LikenessField, ...]:
+    """The fields that likeness is told by: those named, or those by default that do not decide who is in the source.
+
+    Raises InvalidArgument at `fields` where none is left.
+    """
+    fields = read_fields(spec.fields, spec.exclude_fields)
+    if spec.fields:
+        return fields
+    own = defining(fields, source)
+    left = tuple(field for field in fields if field not in own)
+    if not left:
+        raise InvalidArgument.at("fields", "is missing; the source's filter asks about all that is there by default")
+    return left
+
+
+def source_fields(spec: LookalikeSpec, source: Population) -> tuple[str, ...]:
+    """The paths, named or there by default, that the source's own filter asks about, whether they are used or not."""
+    return tuple(field.path for field in defining(read_fields(spec.fields, spec.exclude_fields), source))
 
 
 def size_of(spec: LookalikeSpec, everyone: int) -> int:

@@ -209,13 +209,14 @@ class LookalikeSpec(_message.Message):
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """fields are the paths, as in a filter, that likeness is told by, 20 at most. Default what docs/custom-audiences.md
-        lists.
+        lists, but for those that the source's own filter asks about: whoever has what it asks for is in the source already.
         """
 
     @_builtins.property
     def exclude_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """exclude_fields are left out of those. Protected fields (sex, gender, birthday, language, religion and the like; the
-        docs list them) are left out by default, and used only where `fields` names them.
+        """exclude_fields are left out of those: every field that is read at such a path, be it one of several places. Protected
+        fields (sex, gender, birthday, language, religion and the like; the docs list them) are left out by default, and used
+        only where `fields` names them.
         """
 
     def __init__(
@@ -1115,6 +1116,7 @@ class LookalikeModel(_message.Message):
     AUC_FIELD_NUMBER: _builtins.int
     PROTECTED_FIELDS_FIELD_NUMBER: _builtins.int
     CUTOFF_SCORE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELDS_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id is the lookalike's."""
     model_version: _builtins.int
@@ -1145,11 +1147,18 @@ class LookalikeModel(_message.Message):
 
     @_builtins.property
     def curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___LookalikePoint]:
-        """curve tells how similar members are at each reach, from the most similar percent of candidates on."""
+        """curve tells how similar members are at each reach: at 1, 2, 3, 5, 10, 20 per cent of the records and so on to all."""
 
     @_builtins.property
     def protected_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """protected_fields are those that are protected and were left out, of the fields in a sample of the org's records."""
+
+    @_builtins.property
+    def source_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """source_fields are those that the source's own filter asks about, of the fields by default or those that were named.
+        They tell who is in the source and not who is like its members: by default they are left out, and those that were
+        named are used. Empty where the source is a list, of which nobody knows what it was made by.
+        """
 
     def __init__(
         self,
@@ -1165,10 +1174,11 @@ class LookalikeModel(_message.Message):
         auc: _builtins.float | None = ...,
         protected_fields: _abc.Iterable[_builtins.str] | None = ...,
         cutoff_score: _builtins.float = ...,
+        source_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "audience_id", b"audience_id", "baseline_count", b"baseline_count", "create_time", b"create_time", "curve", b"curve", "cutoff_score", b"cutoff_score", "fields", b"fields", "held_out_count", b"held_out_count", "model_version", b"model_version", "protected_fields", b"protected_fields", "seed_count", b"seed_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "audience_id", b"audience_id", "baseline_count", b"baseline_count", "create_time", b"create_time", "curve", b"curve", "cutoff_score", b"cutoff_score", "fields", b"fields", "held_out_count", b"held_out_count", "model_version", b"model_version", "protected_fields", b"protected_fields", "seed_count", b"seed_count", "source_fields", b"source_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__auc: _TypeAlias = _typing.Literal["auc"]  # noqa: Y015
     _WhichOneofArgType__auc: _TypeAlias = _typing.Literal["_auc", b"_auc"]  # noqa: Y015
@@ -1187,6 +1197,7 @@ class LookalikeField(_message.Message):
     FACTORS_FIELD_NUMBER: _builtins.int
     DAMPING_FIELD_NUMBER: _builtins.int
     MULTI_VALUED_FIELD_NUMBER: _builtins.int
+    PROTECTED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """path is where it is in the record: `data.country`."""
     information: _builtins.float
@@ -1199,6 +1210,8 @@ class LookalikeField(_message.Message):
     """
     multi_valued: _builtins.bool
     """multi_valued says that a record may have several of the values: each counts, and those that are no factors count 0."""
+    protected: _builtins.bool
+    """protected says that it is one of those that are left out unless a request names them."""
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___LookalikeFactor]:
         """factors are its values, the heaviest first, whether positive or negative: the 50 that tell most, and `(other)`, which
@@ -1213,10 +1226,11 @@ class LookalikeField(_message.Message):
         factors: _abc.Iterable[Global___LookalikeFactor] | None = ...,
         damping: _builtins.float = ...,
         multi_valued: _builtins.bool = ...,
+        protected: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["damping", b"damping", "factors", b"factors", "information", b"information", "multi_valued", b"multi_valued", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damping", b"damping", "factors", b"factors", "information", b"information", "multi_valued", b"multi_valued", "path", b"path", "protected", b"protected"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1277,9 +1291,11 @@ class LookalikePoint(_message.Message):
     SIMILARITY_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
     share: _builtins.float
-    """share is the part of the candidates with the highest scores: 0.01 is the most similar percent."""
+    """share is a part of the org's records in use, of the countries given, as LookalikeSpec.share is."""
     count: _builtins.int
-    """count is how many that are."""
+    """count is how many candidates that are, those with the highest scores: at most as many as there are. A lookalike of
+    this share has so many members, unless lowest_score is not above 0: those alone are members whose score is.
+    """
     lowest_score: _builtins.float
     """lowest_score is the lowest score among them."""
     similarity: _builtins.float

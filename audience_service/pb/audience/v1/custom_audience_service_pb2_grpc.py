@@ -97,9 +97,9 @@ class CustomAudienceServiceServicer:
 
     def CreateCustomAudience(self, request, context):
         """CreateCustomAudience makes a custom audience. A list that is uploaded is empty until UploadMembers fills it; a
-        lookalike is modelled before the call answers, and nothing is kept of one that cannot be. Errors: INVALID_FIELD,
-        NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source), UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED,
-        SEED_TOO_SMALL, OUT_OF_TIME.
+        lookalike is modelled before the call answers, which takes about a minute for a million records, and nothing is kept
+        of one that cannot be. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source),
+        UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,7 +134,8 @@ class CustomAudienceServiceServicer:
         """RefreshCustomAudience brings a custom audience up to date with the contacts of now: a lookalike is modelled and
         scored anew, rows of uploads that matched nobody are matched again. Readers see the list before or the list after. A
         retargeting pixel is evaluated at each use and has nothing to refresh: NOT_REFRESHABLE. Errors: AUDIENCE_NOT_FOUND,
-        NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, OUT_OF_TIME.
+        NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES,
+        OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,9 @@ class CustomAudienceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CustomAudienceServiceAsyncStub: ...
     CreateCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.CreateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
     """CreateCustomAudience makes a custom audience. A list that is uploaded is empty until UploadMembers fills it; a
-    lookalike is modelled before the call answers, and nothing is kept of one that cannot be. Errors: INVALID_FIELD,
-    NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source), UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED,
-    SEED_TOO_SMALL, OUT_OF_TIME.
+    lookalike is modelled before the call answers, which takes about a minute for a million records, and nothing is kept
+    of one that cannot be. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source),
+    UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
     """
     ListCustomAudiences: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudiencesRequest, _custom_audience_service_pb2.ListCustomAudiencesResponse]
     """ListCustomAudiences pages through the org's custom audiences, newest first. Errors: INVALID_FIELD,
@@ -58,7 +58,8 @@ class CustomAudienceServiceStub:
     """RefreshCustomAudience brings a custom audience up to date with the contacts of now: a lookalike is modelled and
     scored anew, rows of uploads that matched nobody are matched again. Readers see the list before or the list after. A
     retargeting pixel is evaluated at each use and has nothing to refresh: NOT_REFRESHABLE. Errors: AUDIENCE_NOT_FOUND,
-    NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, OUT_OF_TIME.
+    NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES,
+    OUT_OF_TIME.
     """
     ListCustomAudienceTypes: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudienceTypesRequest, _custom_audience_service_pb2.ListCustomAudienceTypesResponse]
     """ListCustomAudienceTypes tells the types that there are, each with its columns or fields, its limits and its rules."""
@@ -95,9 +96,9 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.CreateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
     """CreateCustomAudience makes a custom audience. A list that is uploaded is empty until UploadMembers fills it; a
-    lookalike is modelled before the call answers, and nothing is kept of one that cannot be. Errors: INVALID_FIELD,
-    NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source), UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED,
-    SEED_TOO_SMALL, OUT_OF_TIME.
+    lookalike is modelled before the call answers, which takes about a minute for a million records, and nothing is kept
+    of one that cannot be. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source),
+    UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
     """
     ListCustomAudiences: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudiencesRequest, _custom_audience_service_pb2.ListCustomAudiencesResponse]  # type: ignore[assignment]
     """ListCustomAudiences pages through the org's custom audiences, newest first. Errors: INVALID_FIELD,
@@ -115,7 +116,8 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     """RefreshCustomAudience brings a custom audience up to date with the contacts of now: a lookalike is modelled and
     scored anew, rows of uploads that matched nobody are matched again. Readers see the list before or the list after. A
     retargeting pixel is evaluated at each use and has nothing to refresh: NOT_REFRESHABLE. Errors: AUDIENCE_NOT_FOUND,
-    NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, OUT_OF_TIME.
+    NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES,
+    OUT_OF_TIME.
     """
     ListCustomAudienceTypes: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudienceTypesRequest, _custom_audience_service_pb2.ListCustomAudienceTypesResponse]  # type: ignore[assignment]
     """ListCustomAudienceTypes tells the types that there are, each with its columns or fields, its limits and its rules."""
@@ -155,9 +157,9 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
         """CreateCustomAudience makes a custom audience. A list that is uploaded is empty until UploadMembers fills it; a
-        lookalike is modelled before the call answers, and nothing is kept of one that cannot be. Errors: INVALID_FIELD,
-        NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source), UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED,
-        SEED_TOO_SMALL, OUT_OF_TIME.
+        lookalike is modelled before the call answers, which takes about a minute for a million records, and nothing is kept
+        of one that cannot be. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source),
+        UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -199,7 +201,8 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         """RefreshCustomAudience brings a custom audience up to date with the contacts of now: a lookalike is modelled and
         scored anew, rows of uploads that matched nobody are matched again. Readers see the list before or the list after. A
         retargeting pixel is evaluated at each use and has nothing to refresh: NOT_REFRESHABLE. Errors: AUDIENCE_NOT_FOUND,
-        NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, OUT_OF_TIME.
+        NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES,
+        OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod

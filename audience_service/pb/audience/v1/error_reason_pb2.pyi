@@ -272,6 +272,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "UPLOAD_INCOMPLETE", "domain": "audience", "metadata": {"next_offset": "1048576"}}
     """
+    TOO_MANY_LOOKALIKES: _ErrorReason.ValueType  # 51
+    """TOO_MANY_LOOKALIKES: the server makes or refreshes as many lookalikes as it may at once; retry later.
+    RESOURCE_EXHAUSTED.
+
+        {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience", "metadata": {"limit": "4"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience". Switch on
@@ -527,5 +533,11 @@ UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 50
 """UPLOAD_INCOMPLETE: the end says that the file is of another size than what has arrived. OUT_OF_RANGE.
 
     {"reason": "UPLOAD_INCOMPLETE", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+"""
+TOO_MANY_LOOKALIKES: ErrorReason.ValueType  # 51
+"""TOO_MANY_LOOKALIKES: the server makes or refreshes as many lookalikes as it may at once; retry later.
+RESOURCE_EXHAUSTED.
+
+    {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience", "metadata": {"limit": "4"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,195 @@
+"""Models of lookalikes: what they are made of and what they tell, on a real engine."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from bson import Decimal128
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audience_service.domain.filters import Filter, FilterCompiler
+from tests import lookalikes_by_hand as by_hand
+from tests.awkward import Shape, awkward_contacts
+from tests.client import Client
+from tests.conftest import Service, envelope
+from tests.contract.test_insights import a_few
+from tests.lists import NEVER
+from tests.lookalikes import lookalike, model, people, segment
+
+FIELDS = [
+    "country", "region", "city", "company", "jobTitle", "leadStage", "source", "tags", "score", "createdAt",
+    "lastEmailOpenedAt", "plan", "spend", "address.city", "state",
+]  # fmt: skip
+
+
+@a_few
+@given(
+    seed=st.integers(0, 2**32),
+    shape=st.builds(Shape, st.floats(0.1, 1), st.floats(0, 1), st.integers(1, 900), st.sampled_from([0, 0.25])),
+    include=st.booleans(),
+    share=st.sampled_from([0.01, 0.1, 0.37, 0.5]),
+)
+def test_model_members_and_curve_are_what_is_computed_by_hand(
+    real_service: Service, seed: int, shape: Shape, include: bool, share: float
+) -> None:
+    org = f"byhand{next(real_service.names)}x"
+    client, database = real_service.client(org), real_service.store.database
+    contacts = [envelope(org, contact) for contact in awkward_contacts(2_500, datetime.now(UTC), seed, shape)]
+    for number, contact in enumerate(contacts):
+        contact["data"]["seed"] = number % 5 == 0 or (contact["data"].get("source") == "US" and number % 3 == 0)
+    database["contact"].insert_many(contacts)
+    living = [contact for contact in contacts if contact["state"] != "deleted"]
+    members = [contact for contact in living if contact["data"]["seed"]]
+    held = {
+        row["sk"]
+        for row in database["contact"].aggregate([
+            {"$match": {"sk": {"$regex": f"^{org}/"}}},
+            {"$match": {"$expr": {"$eq": [{"$mod": [{"$toHashedIndexKey": "$sk"}, 5]}, 0]}}},
+        ])
+    }  # fmt: skip
+    learnt = [contact for contact in members if contact["sk"] not in held]
+    made = lookalike(client, segment(client, {"seed": True}), share=share, includeSource=include, fields=FIELDS)
+    found = model(client, made.id)
+    today = found.create_time.ToDatetime(UTC).replace(hour=23, minute=59, second=59, microsecond=0)
+    paths = [name if name == "state" else f"data.{name}" for name in FIELDS]
+    fields = by_hand.model_of(paths, living, members, learnt, today)
+
+    assert (found.seed_count, found.held_out_count) == (len(members), len(members) - len(learnt))
+    assert found.baseline_count == len(living) - len(members)
+    told_of = {field.path: field for field in found.fields}
+    for expected in fields:
+        told = told_of[expected.path]
+        rows = sorted((each.value, each.seed_count, each.baseline_count) for each in told.factors)
+        others = [(by_hand.OTHER, *(0 if 0 < count < 5 else count for count in expected.others))]
+        counts = [(expected.labels[value], *expected.counts[value]) for value in expected.counts]
+        assert rows == sorted([*counts, *(others if expected.others != (0, 0) else [])]), told.path
+        assert told.multi_valued == expected.several, told.path
+        assert told.information == pytest.approx(expected.information, abs=1e-9), told.path
+        assert told.damping == pytest.approx(expected.damping, abs=0.0011), told.path
+    assert [field.path for field in found.fields] == [field.path for field in fields]
+
+    damped = {field.path: field.damping for field in found.fields}
+    scores = {
+        contact["sk"]: sum(field.score(contact, today, damped[field.path]) for field in fields) for contact in living
+    }
+    seeds = {contact["sk"] for contact in members}
+    candidates = [sk for sk in scores if include or sk not in seeds]
+    ranked = sorted(candidates, key=lambda sk: (-scores[sk], sk))
+    wanted = [sk for sk in ranked if scores[sk] > 0][: max(1, int(share * 1000 + 0.5) * len(living) // 1000)]
+    written = list(database["audience_member"].find({"audience": {"$regex": f"^{made.id}"}}))
+    assert {row["sk"]: round(row["score"] * 1000) for row in written} == {sk: scores[sk] for sk in wanted}
+    assert made.contact_count == client.count(audienceId=made.id) == len(wanted)
+    assert found.cutoff_score == (scores[wanted[-1]] / 1000 if wanted else 0)
+
+    tried = [scores[sk] for sk in seeds & held]
+    rest = [scores[sk] for sk in scores if sk not in seeds]
+    better = sum((ours > theirs) + (ours == theirs) / 2 for ours in tried for theirs in rest)
+    assert found.auc == pytest.approx(better / len(tried) / len(rest))
+    for point in found.curve:
+        assert point.count == min(max(1, round(point.share * 100) * len(living) // 100), len(candidates))
+        assert point.lowest_score == scores[ranked[point.count - 1]] / 1000
+        assert point.recall == pytest.approx(sum(s >= point.lowest_score * 1000 for s in tried) / len(tried))
+        assert 0 <= point.similarity <= 1
+
+
+def test_about_a_fifth_is_held_out_of_ids_by_chance_and_in_a_row(real_service: Service) -> None:
+    expression = {"$eq": [{"$mod": [{"$toHashedIndexKey": "$sk"}, 5]}, 0]}
+    by_number: list[dict[str, Any]] = [{"id": f"{number}"} for number in range(5_000)]
+    by_chance: list[dict[str, Any]] = [{} for _ in range(5_000)]
+    kinds: dict[str, list[dict[str, Any]]] = {"row": by_number, "chance": by_chance}
+    for name, ids in kinds.items():
+        org = f"{name}{next(real_service.names)}x"
+        real_service.insert(org, ids)
+        match = {"sk": {"$regex": f"^{org}/"}, "$expr": expression}
+        held = real_service.store.database["contact"].count_documents(match)
+        assert 850 < held < 1_150, name
+
+
+def test_protected_fields_are_used_only_where_they_are_named(runners: tuple[Client, str]) -> None:
+    client, source = runners
+    default = model(client, lookalike(client, source, fields=[]).id)
+    assert "data.language" not in [field.path for field in default.fields]
+    assert list(default.protected_fields) == ["data.language"]
+    named = model(client, lookalike(client, source, fields=["language", "city"]).id)
+    assert sorted(field.path for field in named.fields) == ["data.city", "data.language"]
+    assert not named.protected_fields
+    assert {field.path: field.protected for field in named.fields} == {"data.language": True, "data.city": False}
+    less = model(client, lookalike(client, source, fields=[], excludeFields=["city", "tags"]).id)
+    assert not {"data.city", "data.tags"} & {field.path for field in less.fields}
+
+
+def test_what_the_source_is_made_by_is_used_only_where_it_is_named(runners: tuple[Client, str]) -> None:
+    client, source = runners
+    inside = segment(client, {"$and": [{"$inAudience": source}, {"source": {"$exists": False}}]})
+    for audience_id, asked in ((source, ["data.score"]), (inside, ["data.source", "data.score"])):
+        made = lookalike(client, audience_id, fields=[])
+        found = model(client, made.id)
+        assert list(found.source_fields) == asked
+        assert not set(asked) & {field.path for field in found.fields}
+        assert made.contact_count == 50
+    named = model(client, lookalike(client, source, fields=["score", "city"]).id)
+    assert list(named.source_fields) == ["data.score"]
+    assert sorted(field.path for field in named.fields) == ["data.city", "data.score"]
+    frozen = client.snapshot(audienceId=source)
+    of_list = model(client, lookalike(client, frozen.id, fields=[]).id)
+    assert not of_list.source_fields
+    assert "data.score" in [field.path for field in of_list.fields]
+
+
+def test_prices_in_decimals_count_and_score_as_the_numbers_that_they_are(real_service: Service) -> None:
+    org = f"price{next(real_service.names)}x"
+    contacts = people(2_000)
+    for number, contact in enumerate(contacts):
+        dear = number % 10 == 0 or number % 7 == 0
+        contact["data"]["price"] = Decimal128("9.99") if dear else Decimal128("1.1")
+        contact["data"]["many"] = Decimal128("99.9") if dear else Decimal128(f"{number % 60}.7")
+    real_service.insert(org, contacts)
+    client = real_service.client(org)
+    seed = segment(client, {"score": 90})
+    for name, value in (("price", "9.99"), ("many", "55.7 to 99.9")):
+        made = lookalike(client, seed, fields=[name], count=1_000)
+        found = model(client, made.id)
+        [field] = found.fields
+        best = max(field.factors, key=lambda factor: factor.weight)
+        assert (best.value, best.baseline_count) == (value, made.contact_count)
+        assert best.seed_count == found.seed_count - found.held_out_count
+
+
+def test_numbers_stand_for_themselves_up_to_twenty_and_lists_of_one_are_one_value(real_service: Service) -> None:
+    org = f"shape{next(real_service.names)}x"
+    contacts = people(2_000)
+    for number, contact in enumerate(contacts):
+        contact["data"] |= {"few": number % 20, "many": number % 21, "one": [contact["data"]["city"]]}
+    real_service.insert(org, contacts)
+    client = real_service.client(org)
+    made = lookalike(client, segment(client, {"score": 90}), fields=["few", "many", "one", "tags"])
+    fields = {field.path.removeprefix("data."): field for field in model(client, made.id).fields}
+    assert {factor.value for factor in fields["few"].factors} == {str(number) for number in range(20)}
+    assert all(" to " in factor.value for factor in fields["many"].factors)
+    assert {name: field.multi_valued for name, field in fields.items()} == {
+        "few": False, "many": False, "one": False, "tags": True,
+    }  # fmt: skip
+
+
+def test_how_scores_vary_is_seen_in_a_part_that_is_drawn(runners: tuple[Client, str], real_service: Service) -> None:
+    org, store = dict(runners[0].metadata)["orgid"], real_service.store
+    everyone = FilterCompiler(["contact"]).compile(Filter("contact", {}))
+    counts = [store.lookalikes.moments(org, everyone, size, [], NEVER).count for size in (10_000, 20_000, 100_000)]
+    assert counts[0] == 3_000
+    assert 1_300 < counts[1] < 1_700
+    assert 200 < counts[2] < 400
+
+
+def test_counts_of_few_are_not_told(real_service: Service) -> None:
+    org = f"few{next(real_service.names)}x"
+    client = real_service.client(org)
+    contacts = people(2_000)
+    for contact in contacts[:30:10]:
+        contact["data"]["city"] = "Rome"
+    real_service.insert(org, contacts)
+    found = model(client, lookalike(client, segment(client, {"score": 90}), fields=["city"]).id)
+    assert [each.value for each in found.fields[0].factors if each.value == "Rome"] == []
+    for each in found.fields[0].factors:
+        assert each.seed_count == 0 or each.seed_count >= 5
+        assert each.baseline_count == 0 or each.baseline_count >= 5

@@ -1,0 +1,66 @@
+"""Lookalikes as tests make them, of people of whom some are alike."""
+
+from typing import Any
+
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.caller import Call, Caller
+from audience_service.domain.custom.audience import CustomAudience
+from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.lookalikes.lookalikes import Lookalikes
+from audience_service.domain.lookalikes.turns import Turns
+from tests.client import Client
+from tests.conftest import Service
+from tests.lists import NEVER
+from tests.midst import Midst
+
+
+def people(count: int, **also: Any) -> list[dict[str, Any]]:
+    """Contacts of whom every tenth scores 90, lives in Lima and runs; among the others some live there, or run."""
+    return [
+        {
+            "id": f"{number:05}",
+            "data": {
+                "score": 90 if number % 10 == 0 else 10,
+                "city": "Lima" if number % 10 == 0 or number % 7 == 0 else "Oslo",
+                "tags": ["run", "eat"] if number % 10 == 0 or number % 3 == 0 else ["eat"],
+                "country": "PE" if number % 4 < 2 else "NO",
+                "language": "es",
+                **also,
+            },
+        }
+        for number in range(count)
+    ]
+
+
+def segment(client: Client, where: dict[str, Any]) -> str:
+    """The id of a new segment."""
+    return str(client.create(name=str(where), filter={"datatype": "contact", "where": where}).id)
+
+
+def lookalike(client: Client, source: str, **spec: Any) -> Any:
+    """A new lookalike."""
+    size = {} if {"share", "count"} & spec.keys() else {"count": 50}
+    wanted = {"sourceAudienceId": source, "fields": ["city", "tags"], **size, **spec}
+    return client.custom(name=f"like {source} {spec}"[:200], type="lookalike", lookalike=wanted)
+
+
+def model(client: Client, audience_id: str) -> Any:
+    """The model."""
+    return client.call("GetLookalikeModel", {"id": audience_id})
+
+
+class Refresher:
+    """Refreshes a lookalike of an org by the use case, in the midst of which something happens."""
+
+    def __init__(self, service: Service, client: Client, audience_id: str) -> None:
+        self._store, self._org, self._audience_id = service.store, dict(client.metadata)["orgid"], audience_id
+        self._turns = Turns(1)
+
+    def refresh(self, step: str = "survey", *, before: Any = None, turns: Turns | None = None) -> CustomAudience:
+        """The audience as it is written; `before` is called before the model's step."""
+        store = self._store
+        audiences = Audiences(store.segments, FilterCompiler(["contact"]))
+        models: Any = Midst(store.lookalikes, step, before=before)
+        lookalikes = Lookalikes(store.customs, audiences, models, store.members, store.samples, turns or self._turns, 5)
+        audience = store.customs.get(self._org, self._audience_id, NEVER)
+        return lookalikes.refresh(Call(Caller("tester", self._org, frozenset()), NEVER), audience)

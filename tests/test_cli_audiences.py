@@ -1,0 +1,72 @@
+"""Commands that take the id of an audience take that of any kind; lookalikes are made, refreshed and opened."""
+
+import json
+
+import pytest
+
+from tests.client import Client
+from tests.conftest import KEY, Service
+from tests.lookalikes import people, segment
+from tests.test_cli import run
+
+
+@pytest.fixture
+def settings(service: Service) -> dict[str, str]:
+    """What makes the commands ask the test server."""
+    return {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{service.app.port}"}
+
+
+@pytest.mark.parametrize("command", ["reach", "overlap"])
+def test_audiences_of_every_kind_are_named(
+    service: Service, client: Client, org: str, settings: dict[str, str], command: str
+) -> None:
+    service.insert(org, people(10))
+    every = client.create(name="everyone", filter={"datatype": "contact", "where": {}}).id
+    ids = [every, client.custom(name="uploaded").id, client.snapshot(audienceId=every, name="frozen").id]
+    calls = [ids] if command == "overlap" else [[one] for one in ids]
+    done = [run(command, "--org", org, *each, **settings) for each in calls]
+    assert [each.returncode for each in done] == [0] * len(calls), done
+    printed = "".join(each.stdout for each in done)
+    assert all(name in printed for name in ("everyone", "uploaded", "frozen"))
+
+
+def test_lookalike_is_made_refreshed_and_drawn_with_its_curve(real_service: Service) -> None:
+    org = f"cli{next(real_service.names)}x"
+    real_service.insert(org, people(1_500))
+    client = real_service.client(org)
+    seed = segment(client, {"score": 90})
+    settings = {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}"}
+    wanted = ["--make", "like them", "--count", "40", "--exclude-field", "country", "--field", "city", "--field", "sex"]
+    made = run("lookalike", "--org", org, seed, *wanted, "--field", "country", **settings)
+    assert made.returncode == 0, made.stderr
+    assert "like them: 40 members by model 1" in made.stdout
+    assert "data.city: information" in made.stdout
+    assert "data.country" not in made.stdout
+    assert "left out as protected: data.language" in made.stdout
+    assert "similarity by reach" in made.stdout
+    [listed] = client.call("ListCustomAudiences").custom_audiences
+    again = run("lookalike", "--org", org, listed.id, "--refresh", "--json", **settings)
+    assert json.loads(again.stdout)["modelVersion"] == 2
+    by_default = run("lookalike", "--org", org, seed, "--make", "else", "--share", "0.02", **settings).stdout
+    assert "else: 30 members" in by_default
+    assert "the source's filter asks about: data.score" in by_default
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--make x --refresh --share 0.1",
+        "--make x",
+        "--make x --share 0.1 --count 5",
+        "--share 0.1",
+        "--refresh --count 5",
+    ],
+)
+def test_lookalike_is_made_of_one_size_or_refreshed_as_it_is(settings: dict[str, str], options: str) -> None:
+    done = run("lookalike", "--org", "x", "segment-1", *options.split(), **settings)
+    assert (done.returncode, "one of them" in done.stderr) == (2, True)
+
+
+def test_lookalike_says_that_an_id_is_no_lookalikes(settings: dict[str, str]) -> None:
+    done = run("lookalike", "--org", "x", "segment-1", **settings)
+    assert (done.returncode, "--make makes one of it" in done.stderr) == (2, True)
