@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from audience_service.mongo import related as related_records
 from tests.client import Client, Refusal
 from tests.conftest import Service
 
@@ -12,6 +13,14 @@ from tests.conftest import Service
 def related(count: Any = None, **changes: Any) -> dict[str, Any]:
     relation: dict[str, Any] = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}, **changes}
     return {"$related": relation if count is None else {**relation, "count": count}}
+
+
+@pytest.fixture(params=["looked up", "read"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Related records are looked up for few records, and else read before the filter."""
+    if request.param == "read":
+        monkeypatch.setattr(related_records, "_FEW", -1)
+        monkeypatch.setattr(related_records, "_LOOK_SECONDS", 1.0)
 
 
 @pytest.fixture
