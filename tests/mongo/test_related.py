@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
-from audience_service.mongo import related
-from audience_service.mongo.pipeline import read_pipeline
+from audience_service.mongo import joins, related
+from audience_service.mongo.pipeline import Pipeline, read_pipeline
 from tests.conftest import Service
 
 COMPILER = FilterCompiler(["contact"], ["order"])
@@ -119,3 +119,87 @@ def test_values_that_are_read_tell_what_lookups_tell(
     where: dict[str, Any] = {"$related": relation}
     population = COMPILER.compile(Filter("contact", {"$nor": [where]} if negated else where))
     assert orgs.members(org, population, few=False) == orgs.members(org, population, few=True)
+
+
+@dataclass
+class Shop:
+    """An org whose first contact has two orders, the second one, the third none."""
+
+    service: Service
+    org: str
+
+    def pipeline(self, relation: dict[str, Any]) -> Pipeline:
+        """That of a filter on orders."""
+        on = {"local": "pk", "foreign": "buyer"}
+        where = {"$related": {"datatype": "order", "on": on, **relation}}
+        population = COMPILER.compile(Filter("contact", where))
+        return read_pipeline(self.service.store.database, self.org, population, Deadline.after(60))
+
+    def members(self, relation: dict[str, Any], *, is_read: bool) -> list[int]:
+        """The members of a filter by number, whose orders must have been read before it, or not."""
+        pipeline = self.pipeline(relation)
+        assert pipeline.joins.is_read_before == is_read
+        assert any("$lookup" in stage for stage in pipeline.stages()) != is_read
+        found = self.service.store.database["contact"].aggregate(pipeline.stages(ordered=True))
+        return [int(record["sk"].rpartition("/")[2]) for record in found]
+
+
+@pytest.fixture
+def shop(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """For which two contacts are few, and three are not."""
+    org = f"shop{next(real_service.names)}x"
+    first, second, _ = real_service.insert(org, [{"id": f"{n}", "data": {"n": n}} for n in range(3)])
+    buyers = (first, [first, first], [second, second], "contact-nobody")
+    real_service.insert(org, [{"data": {"buyer": buyer, "total": n}} for n, buyer in enumerate(buyers)], "order")
+    monkeypatch.setattr(related, "_FEW", 2)
+    monkeypatch.setattr(related, "_LOOK_SECONDS", 1.0)
+    return Shop(real_service, org)
+
+
+def test_related_records_of_few_are_looked_up_and_of_more_are_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shop.members({}, is_read=True) == [0, 1]
+    monkeypatch.setattr(related, "_FEW", 3)
+    assert shop.members({}, is_read=False) == [0, 1]
+
+
+def test_a_related_record_that_names_a_value_twice_counts_once(shop: Shop) -> None:
+    assert shop.members({"count": {"$gte": 2}}, is_read=True) == [0]
+    assert shop.members({"count": 1}, is_read=True) == [1]
+
+
+def test_values_that_do_not_fit_the_filter_are_looked_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joins, "INLINE_BYTES", 100)
+    assert shop.members({}, is_read=False) == [0, 1]
+
+
+def test_reading_is_given_up_that_takes_longer_than_looks(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(related, "_LOOK_SECONDS", 1e-9)
+    assert shop.members({}, is_read=False) == [0, 1]
+
+
+def test_an_expression_that_fails_is_left_for_looks_to_meet(shop: Shop) -> None:
+    """Which are at the candidates' related records: where an index leads to these, others' fail no call."""
+    shop.service.insert(shop.org, [{"data": {"buyer": "contact-none", "total": "many"}}], "order")
+    pipeline = shop.pipeline({"where": {"$expr": {"$gt": [{"$add": ["$total", 1]}, 1]}}})
+    assert not pipeline.joins.is_read_before
+
+
+def test_more_values_than_it_pays_to_seek_are_found_all_the_same(shop: Shop) -> None:
+    held = related.Held(["contact-0"], None, sought=1)
+    assert held.condition("pk") == {"pk": {"$in": ["contact-0"]}}
+    for sought in (0, 1):
+        match = related.Held(["contact-1", "contact-2"], ["contact-2"], sought).condition("pk")
+        where = {"$and": [match], "sk": {"$regex": f"^{shop.org}/"}}
+        assert [found["pk"] for found in shop.service.store.database["contact"].find(where)] == ["contact-1"]
+
+
+def test_a_filter_that_is_settled_looks_nothing_up(shop: Shop) -> None:
+    relation = {"datatype": "order", "on": {"local": "pk", "foreign": "buyer"}, "count": 0}
+    population = COMPILER.compile(Filter("contact", {"$related": relation}))
+    slices, deadline = shop.service.store.slices, Deadline.after(60)
+    settled = slices.settled(shop.org, population, deadline)
+    shop.service.store.database["order"].delete_many({"sk": {"$regex": f"^{shop.org}/"}})
+    assert slices.count_between(shop.org, settled, "", "", deadline) == 1
+    assert slices.count_between(shop.org, population, "", "", deadline) == 3
+    everyone = COMPILER.compile(Filter("contact", {}))
+    assert slices.settled(shop.org, everyone, deadline) is everyone
