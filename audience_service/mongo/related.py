@@ -34,15 +34,16 @@ from audience_service.mongo.scope import scoped
 
 Stages = list[Document]
 
-_FEW, _MANY = 1_000, 100_000
+_FEW, _MANY = 1_000, 50_000
 """So few records are looked up; for so many reading may take as long as the deadline allows."""
 _LOOK_SECONDS = 100e-6
-"""What a look takes."""
-_SOUGHT_SHARE, _MOST_SOUGHT = 50, 10_000
+"""What a look takes that an index serves. Without one it takes as long as reading does."""
+_FOREVER = 1e9
+_SOUGHT_SHARE, _MOST_SOUGHT = 50, 5_000
 """One value in so many records, and no more than so many values, are sought in an index rather than in each record."""
 _READ_BATCH = 50_000
-_ITEM_BYTES = 30
-"""What an item of a BSON array takes, beside its text if it is one: type, index of up to 7 digits, value, ends."""
+_TEXT_BYTES, _VALUE_BYTES = 14, 25
+"""What an item of a BSON array takes at most: a text beside itself, and any other value that is comparable."""
 
 _IDS = frozenset(("pk", "sk"))
 """What every record has one text in."""
@@ -142,12 +143,13 @@ class _Reader:
         at the candidates' related records alone.
         """
         least, most = related.least, related.most
-        if not _is_told_by_values(related) or self._number() <= _FEW:
+        if not _is_told_by_values(related):
             return None
-        if max(least, 0 if most is None else most + 1) > 1 and self._have_several(related.local):
+        patience = self._patience(related)
+        if not patience or (max(least, 0 if most is None else most + 1) > 1 and self._have_several(related.local)):
             return None
         try:
-            found = self._values(related, room)
+            found = self._values(related, self._deadline.within(patience), room)
         except OutOfTime:
             self._deadline.check()
             return None
@@ -164,6 +166,19 @@ class _Reader:
         sought = self._number() // _SOUGHT_SHARE if self._number() < _MANY else _MOST_SOUGHT
         held = Held(enough, many, sought)
         return held if held.size <= room else None
+
+    def _patience(self, related: Related) -> float:
+        """For how many seconds to read: as long as looks would take, none at all where these are few."""
+        number = self._number()
+        if number >= _MANY or not self._is_indexed(related):
+            return _FOREVER
+        return number * _LOOK_SECONDS if number > _FEW else 0.0
+
+    def _is_indexed(self, related: Related) -> bool:
+        """Whether a look need not read the related records whole."""
+        with limited(self._database, self._deadline):
+            indexes = self._database[related.datatype].index_information().values()
+        return any(index["key"][0][0] == related.foreign for index in indexes)
 
     def _number(self) -> int:
         """How many candidates there are, as long as they are not many."""
@@ -183,16 +198,13 @@ class _Reader:
             collection = self._database[self._candidates.datatype]
             return collection.find_one(scoped(self._org, {"$or": second}), {"_id": 1}) is not None
 
-    def _values(self, related: Related, room: int) -> list[tuple[Any, int]] | None:
+    def _values(self, related: Related, deadline: Deadline, room: int) -> list[tuple[Any, int]] | None:
         """The values that any of the counts asks for, with how many related records have them.
 
-        None where some are no values for an $in. Raises OutOfTime once looks would have told.
+        None where they take more than so many bytes, or some are no values for an $in.
         """
         bounds = [related.least, *([] if related.most is None else [related.most + 1])]
         fewest = min(bound for bound in bounds if bound)
-        deadline = self._deadline
-        if self._number() < _MANY:
-            deadline = deadline.within(self._number() * _LOOK_SECONDS)
         found: list[tuple[Any, int]] = []
         with (
             limited(self._database, deadline),
@@ -201,7 +213,6 @@ class _Reader:
                     _values_stages(self._org, related, fewest),
                     batchSize=_READ_BATCH,
                     allowDiskUse=True,
-                    collation={"locale": "simple"},
                 )
             ) as rows,
         ):
@@ -225,7 +236,12 @@ def _values_stages(org: str, related: Related, fewest: int) -> Stages:
     stages: Stages = [
         {"$match": scoped(org, emit(related.query))},
         {"$group": {"_id": f"${path}" if is_flat else values_at(f"${path}"), "n": {"$sum": 1}}},
-        {"$project": {"n": 1, "value": {"$setUnion": [values_at("$_id"), []]}}},
+        {
+            "$project": {
+                "n": 1,
+                "value": {"$cond": [{"$isArray": "$_id"}, {"$setUnion": [values_at("$_id"), []]}, "$_id"]},
+            }
+        },
         {"$unwind": "$value"},
         {"$group": {"_id": "$value", "n": {"$sum": "$n"}}},
     ]
@@ -233,7 +249,7 @@ def _values_stages(org: str, related: Related, fewest: int) -> Stages:
 
 
 def _item_bytes(value: Any) -> int:
-    return _ITEM_BYTES + len(value.encode()) if isinstance(value, str) else _ITEM_BYTES
+    return _TEXT_BYTES + len(value.encode()) if isinstance(value, str) else _VALUE_BYTES
 
 
 def related_stages(org: str, related: Related, name: str) -> Stages:
@@ -251,9 +267,11 @@ def related_stages(org: str, related: Related, name: str) -> Stages:
         ],
         "as": name,
     }
-    return (
-        [{"$lookup": lookup}] if related.local in _IDS else looked_up_by(values, values_at(f"${related.local}"), lookup)
-    )
+    if related.local not in _IDS:
+        return looked_up_by(values, values_at(f"${related.local}"), lookup)
+    # A record that lacks it all the same would be related to those without the foreign field.
+    is_there = {"$gt": [f"${related.local}", None]}
+    return [{"$lookup": lookup}, {"$set": {name: {"$cond": [is_there, f"${name}", []]}}}]
 
 
 def found_condition(related: Related, name: str) -> Document:

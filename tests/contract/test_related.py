@@ -17,10 +17,9 @@ def related(count: Any = None, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(params=["looked up", "read"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Related records are looked up for few records, and else read before the filter."""
-    if request.param == "read":
-        monkeypatch.setattr(related_records, "_FEW", -1)
-        monkeypatch.setattr(related_records, "_LOOK_SECONDS", 1.0)
+    """Related records are read before the filter, which does not depend on how many there are here, or looked up."""
+    patience = related_records._FOREVER if request.param == "read" else 0.0
+    monkeypatch.setattr(related_records._Reader, "_patience", lambda *_: patience)
 
 
 @pytest.fixture

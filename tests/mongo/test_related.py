@@ -85,8 +85,7 @@ def orgs(real_service: Service) -> Iterator[Orgs]:
     orders = real_service.store.database["order"]
     indexes = [orders.create_index([(f"data.{path}", 1), ("sk", 1)]) for path in ("a", "b.c", "l.c", "d.l.c")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(related, "_FEW", -1)
-        patch.setattr(related, "_LOOK_SECONDS", 1.0)
+        patch.setattr(related._Reader, "_patience", lambda *_: related._FOREVER)
         yield made
     for index in indexes:
         orders.drop_index(index)
@@ -145,7 +144,7 @@ class Shop:
 
 
 @pytest.fixture
-def shop(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def shop(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """For which two contacts are few, and three are not."""
     org = f"shop{next(real_service.names)}x"
     first, second, _ = real_service.insert(org, [{"id": f"{n}", "data": {"n": n}} for n in range(3)])
@@ -153,13 +152,19 @@ def shop(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> Shop:
     real_service.insert(org, [{"data": {"buyer": buyer, "total": n}} for n, buyer in enumerate(buyers)], "order")
     monkeypatch.setattr(related, "_FEW", 2)
     monkeypatch.setattr(related, "_LOOK_SECONDS", 1.0)
-    return Shop(real_service, org)
+    orders = real_service.store.database["order"]
+    index = orders.create_index([("data.buyer", 1), ("sk", 1)])
+    yield Shop(real_service, org)
+    orders.drop_index(index)
 
 
 def test_related_records_of_few_are_looked_up_and_of_more_are_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shop.members({}, is_read=True) == [0, 1]
     monkeypatch.setattr(related, "_FEW", 3)
     assert shop.members({}, is_read=False) == [0, 1]
+    shop.service.store.database["order"].drop_indexes()
+    assert shop.members({}, is_read=True) == [0, 1], "a look without an index would read them all as well"
+    shop.service.store.database["order"].create_index([("data.buyer", 1), ("sk", 1)])
 
 
 def test_a_related_record_that_names_a_value_twice_counts_once(shop: Shop) -> None:
