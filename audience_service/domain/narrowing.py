@@ -26,7 +26,7 @@ _FEW = 1_000
 """So many records are counted at once, without a sample."""
 _STEP_SECONDS, _LONGEST_SECONDS = 0.08, 0.2
 """How long a query should take, and when it is given up for a smaller one."""
-_SETTLE_SECONDS = 5.0
+_SETTLE_SECONDS = 30.0
 """How long the one query may take that spares slices of related records most of their work."""
 _FIRST_SLICE = 2_000
 """Slices get no smaller than this for being slow, until one is given up: what takes long may not be the records."""
