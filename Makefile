@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-targeting taxonomies lock clean
+.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting taxonomies lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,11 @@ bench-parts: install ## Measure the balance of parts that four workers read: mak
 
 bench-lookalike: install ## How well lookalikes tell, and how long they take (needs statsmodels, scikit-learn): URI=mongodb://...
 	$(BIN)/python -m bench.lookalike --uri "$(URI)" --contacts "$(CONTACTS)"
+
+SIZES ?= 100000x300000
+
+bench-related: install ## Measure filters on related records beside pymongo: make bench-related URI=mongodb://... [SIZES=...]
+	$(BIN)/python -m bench.related --uri "$(URI)" --sizes "$(SIZES)"
 
 bench-cancel: install ## Measure what a cancelled StreamReach still costs the database: make bench-cancel URI=mongodb://...
 	$(BIN)/python -m bench.cancel --uri "$(URI)"

@@ -34,7 +34,7 @@ class Upkeep:
         self._store = store
         self._platform_ids = platform_ids
         self._server = server
-        self._datatypes = settings.datatypes
+        self._datatypes = settings.datatypes, settings.related_datatypes
         self._collections = settings.collections
         self._sweeps = sweeps
         self._sweep_seconds = settings.snapshot_lease_seconds
@@ -85,7 +85,7 @@ class Upkeep:
             if unsafe := self._store.collated_collections(self._collections):
                 _log.critical("orgs could see one another: collections have a default collation", collections=unsafe)
                 os.kill(os.getpid(), signal.SIGTERM)
-            if missing := self._store.missing_indexes(self._datatypes):
+            if missing := self._store.missing_indexes(*self._datatypes):
                 names = [str(index) for index in missing]
                 _log.warning("indexes are missing; run audience-service indexes", indexes=names)
 

@@ -41,7 +41,7 @@ def main(*, uri: str, contacts: str, only: str, json_path: Path | None) -> None:
                 if only in row.name:
                     with console.status(f"{row.name} beside {row.beside}, {size:,} contacts"):
                         results.append(measure(row, server, size))
-    Console(width=max(console.width, _WIDTH)).print(_table(results))
+    Console(width=max(console.width, _WIDTH)).print(results_table(results))
     if json_path:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
@@ -50,7 +50,8 @@ def main(*, uri: str, contacts: str, only: str, json_path: Path | None) -> None:
         console.print(f"figures in {json_path}")
 
 
-def _table(results: list[Result]) -> Table:
+def results_table(results: list[Result]) -> Table:
+    """The figures of some rows."""
     columns = ("RPC", "beside", "contacts", "pairs", "service", "reference", "ratio", "server CPU", "peak memory")
     table = Table(*columns, title="medians (middle half, 95 of 100 below); ratio: service's time over the reference's")
     for result in results:

@@ -19,7 +19,7 @@ def indexes(*, check: bool) -> None:
     collated = store.collated_collections(settings.collections)
     for name in collated:
         console.print(f"[red]unsafe[/]   {name} has a default collation, under which orgs could see one another")
-    missing = store.missing_indexes(settings.datatypes)
+    missing = store.missing_indexes(settings.datatypes, settings.related_datatypes)
     for index in missing:
         if check:
             console.print(f"[red]missing[/]  {index}  {index.why}")

@@ -57,14 +57,17 @@ def advise(population: CompiledFilter, evidence: Evidence) -> IndexAdvice:
 
 
 def _of_joins(population: CompiledFilter, evidence: Evidence) -> IndexAdvice | None:
-    """A look into another collection without an index reads it whole, for each record: nothing else counts as much."""
+    """A look into another collection without an index reads it whole, for each record: nothing else counts as much.
+
+    Also where this plan has no look: checks of some records and watches have them.
+    """
     for join in joins(population.joined) if population.joined else ():
         if isinstance(join, Related) and not any(
             index.fields[0] == join.foreign for index in evidence.indexes.get(join.datatype, ())
         ):
             why = (
-                f"for each {population.datatype} that the other conditions leave, the {join.datatype} records are"
-                f" searched for {join.foreign}, which no index of theirs begins with"
+                f"for each {population.datatype} where these are few, as in checks and watches, the {join.datatype}"
+                f" records are searched for {join.foreign}, which no index of theirs begins with"
             )
             return IndexAdvice(join.datatype, tuple(dict.fromkeys((join.foreign, "sk"))), helps=True, why=why)
     return None

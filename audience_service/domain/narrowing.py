@@ -1,7 +1,8 @@
 """Counting in slices: a sampled estimate first, estimates that narrow, and the exact count in the end.
 
-Every step is one short query, so that a caller who stops between two steps costs the database no more than that. All
-records between the landmarks are counted, also those that have come since these were read: the end is exact.
+Every step is one short query, so that a caller who stops between two steps costs the database no more than that; but
+related records, if the population is told by any, are read at once before the slices. All records between the landmarks
+are counted, also those that have come since these were read: the end is exact.
 """
 
 import random
@@ -25,6 +26,8 @@ _FEW = 1_000
 """So many records are counted at once, without a sample."""
 _STEP_SECONDS, _LONGEST_SECONDS = 0.08, 0.2
 """How long a query should take, and when it is given up for a smaller one."""
+_SETTLE_SECONDS = 30.0
+"""How long the one query may take that spares slices of related records most of their work."""
 _FIRST_SLICE = 2_000
 """Slices get no smaller than this for being slow, until one is given up: what takes long may not be the records."""
 _GROWTH = 4
@@ -94,6 +97,7 @@ class Narrowing:
             for larger in self._samples(sample):
                 sample = larger
                 yield Step(sample.estimate(), sample.read(0), total)
+            self._settle()
         estimate = sample.estimate()
         counted = upto = 0
         while True:
@@ -111,6 +115,14 @@ class Narrowing:
             yield Step(estimate, sample.read(upto), total)
         record = self._first(*self._found) if self._found else None
         yield Step(Estimate.of(counted), total, total, record)
+
+    def _settle(self) -> None:
+        """Ready the population for its slices, unless that takes long: then each is counted by itself."""
+        try:
+            within = self._deadline.within(_SETTLE_SECONDS)
+            self._population = self._slices.settled(self._org, self._population, within)
+        except OutOfTime:
+            self._deadline.check()
 
     def _samples(self, sample: Draws) -> Iterator[Draws]:
         """A small sample and then larger ones, each by one query of bounded length; fewer where they are slow."""

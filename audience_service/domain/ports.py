@@ -237,6 +237,12 @@ class SliceRepository(Protocol):
         Reading them anew goes on after an OutOfTime, so that a later call finds them.
         """
 
+    def settled(self, org: str, population: Population, deadline: Deadline) -> Population:
+        """The same population, for many parts of it: what of its joins is better read once has been read.
+
+        It may take as long as it takes to count the population.
+        """
+
     def among(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """Those of the keys that are members'."""
 

@@ -43,12 +43,21 @@ class Index:
         return f"{self.collection}({', '.join(name for name, _ in self.keys)})"
 
 
-def required_indexes(datatypes: Sequence[str]) -> list[Index]:
-    """Every index that the service rests on. sk goes last in compound ones: the filter's fields narrow first."""
+def required_indexes(datatypes: Sequence[str], related: Sequence[str] = ()) -> list[Index]:
+    """Every index that the service rests on, with filters on `datatypes` that look into those that are `related`.
+
+    sk goes last in compound ones: the filter's fields narrow first.
+    """
     unique_if_set = {"unique": True, "sparse": True}
     return [
         *(Index(name, (("sk", 1),), "the tenant scope, streams in sk order") for name in datatypes),
         *(Index(name, (("pk", 1), ("sk", 1)), "records by id, for static lists") for name in datatypes),
+        # One of subscribers begins with sk anyway.
+        *(
+            Index(name, (("sk", 1),), "the tenant scope, in looks at related records")
+            for name in related
+            if name not in {*datatypes, SUBSCRIBERS}
+        ),
         Index(SEGMENTS, (("sk", 1),), "the tenant scope"),
         Index(SEGMENTS, (("pk", 1), ("sk", 1)), "segments by id"),
         Index(SEGMENTS, (("data.unique.name", 1),), "one living segment of a name in an org", unique_if_set),
@@ -87,15 +96,17 @@ def required_indexes(datatypes: Sequence[str]) -> list[Index]:
     ]
 
 
-def missing_indexes(database: Database[dict[str, Any]], datatypes: Sequence[str]) -> list[Index]:
+def missing_indexes(
+    database: Database[dict[str, Any]], datatypes: Sequence[str], related: Sequence[str] = ()
+) -> list[Index]:
     """The required indexes that the database lacks; one of other options (not unique, say) counts as lacking."""
     present: dict[str, list[dict[str, Any]]] = {}
-    for index in required_indexes(datatypes):
+    for index in required_indexes(datatypes, related):
         if index.collection not in present:
             present[index.collection] = list(database[index.collection].index_information().values())
     return [
         index
-        for index in required_indexes(datatypes)
+        for index in required_indexes(datatypes, related)
         if not any(
             tuple((name, int(order)) for name, order in info["key"]) == index.keys
             and bool(info.get("unique")) >= bool(index.options.get("unique"))

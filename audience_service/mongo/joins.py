@@ -2,7 +2,7 @@
 
 A list is read and put into the filter where all lists together fit there, which the database then answers like any $in.
 Longer ones are joined, all by one $lookup for each record that the plain conditions have left: three to four times as
-slow for 200,000 of a million (docs/performance.md), but without a limit.
+slow for 200,000 of a million (docs/performance.md), but without a limit. Related records are either too: related.py.
 """
 
 import itertools
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pymongo.database import Database
@@ -20,7 +21,14 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.nodes import Join, Node, OnList, Related, Suppressed, joins
 from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
-from audience_service.mongo.lookups import looked_up_by, values_at
+from audience_service.mongo.related import (
+    Candidates,
+    Held,
+    certain,
+    found_condition,
+    read_related,
+    related_stages,
+)
 from audience_service.mongo.scope import scoped
 from audience_service.mongo.subscribers import (
     address_stage,
@@ -32,15 +40,16 @@ from audience_service.mongo.subscribers import (
 
 Stages = list[Document]
 
-_INLINE_BYTES = 12 * 1024 * 1024
+INLINE_BYTES = 12 * 1024 * 1024
 """How much of the 16 MiB that a command may take is for lists; a filter itself may take 1 MiB."""
 _ITEM_BYTES = 14
 """What an item of a BSON array takes beside its text: type, index of up to 7 digits, length, ends."""
 _READ_BATCH = 50_000
 
+NOT_READ: Mapping[int, Held] = MappingProxyType({})
+
 _ON_LISTS = "__lists"
 _RELATED = "__related"
-_LOCAL = "__local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +63,15 @@ class Joins:
     """Further nodes that are to be told of the records found: what they join is looked up as well."""
     addresses: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     """The addresses that go into it, by channel and status, of the channels whose subscribers are not looked up."""
+    related: Mapping[int, Held] = field(default_factory=dict)
+    """The values that related records were read as, by the identity of the join."""
     at_hand: bool = False
     """Whether the records come with the lists that they are on, which a stage before (`list_look`) has looked up."""
 
     @property
     def is_read_before(self) -> bool:
         """Whether any of what it joins was read before the command that it goes into."""
-        return bool(self.inline or self.addresses)
+        return bool(self.inline or self.addresses or self.related)
 
     @property
     def match(self) -> Document:
@@ -82,7 +93,7 @@ class Joins:
         lists = sorted({join.contacts.audience_id for join in found if isinstance(join, OnList)})
         looks: Stages = [list_look(self.org, lists)] if lists else []
         for number, join in enumerate(join for join in found if isinstance(join, Related)):
-            looks += _related_stages(self.org, join, number)
+            looks += related_stages(self.org, join, f"{_RELATED}{number}")
         suppressed = [join for join in found if isinstance(join, Suppressed)]
         for channel in sorted({join.channel for join in suppressed}):
             if channel in self.addresses:
@@ -113,7 +124,8 @@ class Joins:
                 return self.at_hand or contacts.audience_id in self.inline
             case Suppressed(channel, status):
                 return channel in self.addresses and not self.addresses[channel][status]
-        return False
+            case Related():
+                return id(join) in self.related or certain(join) is not None
 
     def _condition(self, join: Join) -> Document:
         if isinstance(join, OnList):
@@ -126,14 +138,11 @@ class Joins:
                 addresses = self.addresses[join.channel][join.status]
                 return {found_addresses(join.channel): {"$in": addresses}} if addresses else NOTHING
             return {f"{found_subscribers(join.channel)}.status": {"$eq": join.status}}
+        known = self.related[id(join)].condition(join.local) if id(join) in self.related else certain(join)
+        if known is not None:
+            return known
         related = [found for found in self._all_looked_up if isinstance(found, Related)]
-        name = f"{_RELATED}{next(number for number, found in enumerate(related) if found is join)}"
-        if join.most is not None and join.most < join.least:
-            return NOTHING
-        # The n-th of those found is there, and there is none behind the last that may be.
-        bounds: list[Document] = [{f"{name}.{join.least - 1}": {"$exists": True}}] if join.least else []
-        bounds += [{f"{name}.{join.most}": {"$exists": False}}] if join.most is not None else []
-        return {"$and": bounds} if bounds else {}
+        return found_condition(join, f"{_RELATED}{next(n for n, found in enumerate(related) if found is join)}")
 
 
 def read_joins(
@@ -145,19 +154,23 @@ def read_joins(
     *,
     share: int = 1,
     told: Sequence[Node] = (),
+    candidates: Candidates | None = None,
+    held: Mapping[int, Held] = NOT_READ,
     at_once: bool = False,
 ) -> Joins:
     """The joins of a filter's node, the lists in it read as long as they fit, the shortest first, each whole or not.
 
     `told` are further nodes that are to be told of the records found. For the part of the records whose sk meets a
-    condition, lists are that part of them. They fit into one of `share` parts of the room that a command has, and so do
-    the addresses of those who may not be reached; these are left to the command itself where it reads `at_once`.
+    condition, lists are that part of them. They fit into one of `share` parts of the room that a command has; so do the
+    values that related records are read as for `candidates`, if any are given, and the addresses of those who may not
+    be reached; these are left to the command itself where it reads `at_once`. `held` are such values that have been
+    read already, and take half of the room at most.
     """
     nodes = (*([] if joined is None else [joined]), *told)
     found = [join for node in nodes for join in joins(node)]
     uses = Counter(join.contacts.audience_id for join in found if isinstance(join, OnList))
     inline: dict[str, list[str]] = {}
-    left = _INLINE_BYTES // share
+    left = INLINE_BYTES // share // (2 if held else 1)
     sizes = list_sizes(database, org, list(uses), deadline, part) if uses else {}
     for audience_id in sorted(uses, key=lambda name: sizes[name] * uses[name]):
         if sizes[audience_id] * uses[audience_id] * (_ITEM_BYTES + len(org)) > left:
@@ -167,8 +180,12 @@ def read_joins(
             break
         left -= uses[audience_id] * sum(map(_item_bytes, keys))
         inline[audience_id] = keys
+    related = held
+    if candidates:
+        related = read_related(database, org, nodes, candidates, deadline, left)
+        left -= sum(values.size for values in related.values())
     addresses = {} if at_once else _read_addresses(database, org, found, deadline, left)
-    return Joins(org, joined, inline, told, addresses)
+    return Joins(org, joined, inline, told, addresses, related)
 
 
 def _read_addresses(
@@ -236,21 +253,3 @@ def list_look(org: str, audience_ids: Sequence[str]) -> Document:
     match = scoped(org, {"audience": {"$in": list(audience_ids)}})
     stages: Stages = [{"$match": match}, {"$project": {"_id": 0, "audience": 1}}]
     return {"$lookup": {"from": LISTS, "localField": "sk", "foreignField": "sk", "pipeline": stages, "as": _ON_LISTS}}
-
-
-def _related_stages(org: str, related: Related, number: int) -> Stages:
-    """As many related records as it takes to decide."""
-    name, values = f"{_RELATED}{number}", f"{_LOCAL}{number}"
-    enough = max(related.least, 0 if related.most is None else related.most + 1, 1)
-    lookup = {
-        "from": related.datatype,
-        "localField": values,
-        "foreignField": related.foreign,
-        "pipeline": [
-            {"$match": scoped(org, emit(related.query))},
-            {"$limit": enough},
-            {"$project": {"_id": 1}},
-        ],
-        "as": name,
-    }
-    return looked_up_by(values, values_at(f"${related.local}"), lookup)

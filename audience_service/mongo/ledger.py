@@ -179,7 +179,7 @@ class MongoLedger:
                 yield batch
 
     def _members(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> dict[str, str]:
-        pipeline = read_pipeline(self._database, org, population, deadline, {"sk": {"$in": list(keys)}})
+        pipeline = read_pipeline(self._database, org, population, deadline, {"sk": {"$in": list(keys)}}, few=True)
         with running(self._database, pipeline, deadline) as collection:
             found = collection.aggregate([*pipeline.stages(), {"$project": {"_id": 0, "pk": 1, "sk": 1}}])
             return {row["sk"]: str(row.get("pk", "")) for row in found}

@@ -27,19 +27,30 @@ def looked_up_by(name: str, values: Document, lookup: Document) -> Stages:
 
 
 def values_at(path: str) -> Document:
-    """The values at a path as a flat list without nulls: of a path through a list of objects, those of each."""
+    """The values at a path as a flat list without nulls, as conditions on the path find them.
 
-    def listed(value: str) -> Document:
-        return {"$cond": [{"$isArray": value}, value, [value]]}
+    The elements of a list that stands there, and through a list of objects those of each. A list inside a list is no
+    value, and a number in the path names a field, not a place in a list.
+    """
+    head, *steps = _steps(path)
+    values = _listed(head)
+    for step in steps:
+        inner = {"$cond": [{"$eq": [{"$type": "$$this"}, "object"]}, _listed(f"$$this.{step}"), []]}
+        values = {"$reduce": {"input": values, "initialValue": [], "in": {"$concatArrays": ["$$value", inner]}}}
+    is_value = {"$and": [{"$gt": ["$$this", None]}, {"$not": [{"$isArray": "$$this"}]}]}
+    return {"$filter": {"input": values, "cond": is_value}}
 
-    flat = {
-        "$reduce": {
-            "input": listed(path),
-            "initialValue": [],
-            "in": {"$concatArrays": ["$$value", listed("$$this")]},
-        }
-    }
-    return {"$filter": {"input": flat, "cond": {"$gt": ["$$this", None]}}}
+
+def _steps(path: str) -> list[str]:
+    """The payload is an object: what is looked at first lies in it."""
+    if not path.startswith("$data."):
+        return path.split(".")
+    first, *steps = path.removeprefix("$data.").split(".")
+    return [f"$data.{first}", *steps]
+
+
+def _listed(value: str) -> Document:
+    return {"$cond": [{"$isArray": value}, value, [value]]}
 
 
 def texts_of(values: Any) -> Document:

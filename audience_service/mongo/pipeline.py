@@ -18,7 +18,8 @@ from audience_service.domain.filters.nodes import Node
 from audience_service.domain.ports import ContactList, Population
 from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
-from audience_service.mongo.joins import Joins, Stages, read_joins
+from audience_service.mongo.joins import INLINE_BYTES, NOT_READ, Joins, Stages, read_joins
+from audience_service.mongo.related import Candidates, SettledFilter, read_related
 from audience_service.mongo.scope import scoped
 
 _OUT_OF_MEMORY = frozenset((146, 292, 17261))
@@ -95,17 +96,52 @@ def read_pipeline(
     *,
     share: int = 1,
     told: Sequence[Node] = (),
+    few: bool = False,
     at_once: bool = False,
 ) -> Pipeline:
     """The pipeline of a population, or of the part of it whose sk meets a condition.
 
     Reads the lists that go into a filter: of each no more than what lies in the part. They have one of `share` parts of
-    the room, where several filters stand in one command. `told` are nodes to tell of each record found. What a command
-    that reads as of one instant can look up itself is not read before it.
+    the room, where several filters stand in one command. `told` are nodes to tell of each record found. For `few`
+    records those related to them are not read but looked up. What a command that reads as of one instant can look up
+    itself is not read before it. Raises what `running` raises.
     """
     node = population.joined if isinstance(population, CompiledFilter) else None
-    joins = read_joins(database, org, node, deadline, part, share=share, told=told, at_once=at_once)
+    held = population.held if isinstance(population, SettledFilter) else NOT_READ
+    candidates = None if few or held else _candidates(org, population, part or {})
+    with _told_at(population):
+        joins = read_joins(
+            database,
+            org,
+            node,
+            deadline,
+            part,
+            share=share,
+            told=told,
+            candidates=candidates,
+            held=held,
+            at_once=at_once,
+        )
     return Pipeline(org, population, joins, part or {})
+
+
+def settle(database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline) -> Population:
+    """The population with its related records read, if that takes less than looks. Raises what `running` raises."""
+    if not isinstance(population, CompiledFilter) or not population.joined:
+        return population
+    nodes, candidates = [population.joined], _candidates(org, population, {})
+    with _told_at(population):
+        held = read_related(database, org, nodes, candidates, deadline, INLINE_BYTES // 2)
+    if not held:
+        return population
+    filtered = {name: getattr(population, name) for name in CompiledFilter.__dataclass_fields__}
+    return SettledFilter(**filtered, held=held)
+
+
+def _candidates(org: str, population: Population, part: Document) -> Candidates:
+    if isinstance(population, ContactList):
+        return Candidates(population.datatype, LISTS, scoped(org, {"audience": population.audience_id}, part))
+    return Candidates(population.datatype, population.datatype, scoped(org, part, population.match))
 
 
 def part_between(after: str, until: str) -> Document:
@@ -135,14 +171,20 @@ def running(
     Raises what `limited` raises, InvalidFilter at the filter's place, and ExpressionFailed where an expression of the
     filter met a value that it cannot take.
     """
-    place = pipeline.population.place
+    with _told_at(pipeline.population), limited(database, deadline):
+        yield database[pipeline.collection]
+
+
+@contextmanager
+def _told_at(population: Population) -> Iterator[None]:
+    """Tell what the database refuses in a population's filter at the filter's place."""
+    place = population.place
     try:
-        with limited(database, deadline):
-            yield database[pipeline.collection]
+        yield
     except InvalidFilter as error:
         raise InvalidFilter.at(place, error.violations[0].description) from error
     except OperationFailure as error:
-        if not pipeline.may_fail:
+        if not (isinstance(population, CompiledFilter) and population.expressions):
             raise
         # The server's message may hold the value, which may be personal.
         if error.code in _OUT_OF_MEMORY:

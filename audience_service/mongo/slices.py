@@ -11,7 +11,7 @@ from audience_service.domain.landmarks import Landmarks
 from audience_service.domain.ports import Population, Record
 from audience_service.mongo.joins import Stages
 from audience_service.mongo.landmarks import LandmarkReader
-from audience_service.mongo.pipeline import part_between, read_pipeline, running
+from audience_service.mongo.pipeline import part_between, read_pipeline, running, settle
 
 
 class MongoSlices:
@@ -24,6 +24,10 @@ class MongoSlices:
     def landmarks(self, org: str, population: Population, deadline: Deadline) -> Landmarks:
         """As read lately, or now."""
         return self._landmarks.get(org, population, deadline)
+
+    def settled(self, org: str, population: Population, deadline: Deadline) -> Population:
+        """Its related records read into it."""
+        return settle(self._database, org, population, deadline)
 
     def among(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """By $in, each key a look into the index."""
@@ -45,6 +49,6 @@ class MongoSlices:
     def _run(
         self, org: str, population: Population, part: Document, last: Stages, deadline: Deadline
     ) -> list[dict[str, Any]]:
-        pipeline = read_pipeline(self._database, org, population, deadline, part)
+        pipeline = read_pipeline(self._database, org, population, deadline, part, few=True)
         with running(self._database, pipeline, deadline) as collection:
             return list(collection.aggregate([*pipeline.stages(), *last]))

@@ -140,10 +140,10 @@ class Store:
             return False
         return True
 
-    def missing_indexes(self, datatypes: Sequence[str]) -> list[Index]:
+    def missing_indexes(self, datatypes: Sequence[str], related: Sequence[str] = ()) -> list[Index]:
         """The required indexes that are not there. Raises StoreUnavailable, OutOfTime."""
         with limited(self.database, Deadline.after(_LOOK_SECONDS)):
-            return missing_indexes(self.database, datatypes)
+            return missing_indexes(self.database, datatypes, related)
 
     def create_index(self, index: Index) -> None:
         """Create one. Raises StoreUnavailable."""

@@ -77,7 +77,7 @@ def ids(insert: Insert) -> list[str]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Lists go into the filter, or are too long for it."""
     if request.param == "joined":
-        monkeypatch.setattr(joins, "_INLINE_BYTES", 10)
+        monkeypatch.setattr(joins, "INLINE_BYTES", 10)
     return str(request.param)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from audience_service.mongo import related as related_records
 from tests.client import Client, Refusal
 from tests.conftest import Service
 
@@ -12,6 +13,13 @@ from tests.conftest import Service
 def related(count: Any = None, **changes: Any) -> dict[str, Any]:
     relation: dict[str, Any] = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}, **changes}
     return {"$related": relation if count is None else {**relation, "count": count}}
+
+
+@pytest.fixture(params=["looked up", "read"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Related records are read before the filter, which does not depend on how many there are here, or looked up."""
+    patience = related_records._FOREVER if request.param == "read" else 0.0
+    monkeypatch.setattr(related_records._Reader, "_patience", lambda *_: patience)
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ def test_those_of_a_snapshot_deleted_meanwhile_are_left_out_all_the_same(
     reached = client.snapshot(filter=EVERYONE)
     fresh = insert([{}])
     if how == "looked up":
-        monkeypatch.setattr(joins, "_INLINE_BYTES", 10)
+        monkeypatch.setattr(joins, "INLINE_BYTES", 10)
     members = type(service.store.members)
     original = members.stream
 

@@ -81,7 +81,7 @@ def test_a_list_and_filters_over_lists_end_with_the_count(crowd: Client, static:
         assert last.count == crowd.count(**request) == len(crowd.members(**request)) > 0
 
 
-def test_related_records_are_looked_up_slice_by_slice(real_service: Service) -> None:
+def test_a_filter_on_related_records_ends_with_the_count(real_service: Service) -> None:
     orders = [{"data": {"contactId": f"contact-{n:04d}", "total": n % 50}} for n in range(0, 1_500, 3)]
     real_service.insert("buyers", [{"id": f"{n:04d}"} for n in range(1_500)])
     real_service.insert("buyers", orders, "order")

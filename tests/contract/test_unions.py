@@ -207,7 +207,7 @@ def test_unions_and_exclusions_are_those_of_sets(
     seed: int,
 ) -> None:
     if how == "looked up":
-        monkeypatch.setattr(joins, "_INLINE_BYTES", 10)
+        monkeypatch.setattr(joins, "INLINE_BYTES", 10)
     dice = random.Random(seed)
     org = f"sets{seed}{len(kinds)}{len(excluded)}-{dice.random()}-{next(service.names)}"
     client = service.client(org)

@@ -50,6 +50,9 @@ class FakeSlices:
     def landmarks(self, org: str, population: Population, deadline: Deadline) -> Landmarks:
         return self.marks
 
+    def settled(self, org: str, population: Population, deadline: Deadline) -> Population:
+        return population
+
     def among(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         self._ask(len(keys), deadline)
         return [key for key in keys if self.member(int(key))]

@@ -48,6 +48,34 @@ def test_estimates_narrow_reads_never_fall_and_the_end_is_exact(total: int) -> N
     assert all(step.record is None for step in steps[:-1])
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_slices_are_of_the_population_as_it_was_settled_after_the_sample(*, fails: bool) -> None:
+    settled = FilterCompiler(["contact"]).compile(Filter("contact", {"a": 1}))
+    asked: list[tuple[str, Any]] = []
+
+    class Settling(FakeSlices):
+        def among(self, org: str, population: Any, *rest: Any) -> Any:
+            asked.append(("sample", population))
+            return super().among(org, population, *rest)
+
+        def settled(self, *_: Any) -> Any:
+            asked.append(("settled", EVERYONE))
+            if fails:
+                raise OutOfTime("it takes long")
+            return settled
+
+        def count_between(self, org: str, population: Any, *rest: Any) -> int:
+            asked.append(("slice", population))
+            return super().count_between(org, population, *rest)
+
+    *_, last = narrowing(Settling(5_000, lambda n: n % 2 == 0)).steps()
+    assert last.estimate == Estimate.of(2_500)
+    steps = [name for name, _ in asked]
+    assert steps == sorted(steps, key=["sample", "settled", "slice"].index)
+    assert steps.count("settled") == 1
+    assert all(found is (EVERYONE if fails or name != "slice" else settled) for name, found in asked)
+
+
 def test_no_estimate_contradicts_what_has_been_counted() -> None:
     """A sample may miss, most of all where records have come since the landmarks were read: here all members have."""
 

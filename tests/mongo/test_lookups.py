@@ -14,7 +14,7 @@ def test_a_record_without_values_is_looked_up_by_one_that_is_nowhere(
 ) -> None:
     """By an empty list an engine may read all records that lack the foreign field, for each record anew."""
     org = f"lookups{next(real_service.names)}"
-    none, some = real_service.insert(org, [{"data": absent}, {"data": {"a": ["x", None, [org]]}}])
+    none, some = real_service.insert(org, [{"data": absent}, {"data": {"a": ["x", None, ["y"], org]}}])
     [bought] = real_service.insert(org, [{"data": {"buyer": org}}, {}, {"data": {"buyer": []}}], "order")[:1]
     stages = looked_up_by("values", values_at("$data.a"), ORDERS)
     before = next(number for number, stage in enumerate(stages) if "$lookup" in stage)
@@ -25,3 +25,25 @@ def test_a_record_without_values_is_looked_up_by_one_that_is_nowhere(
     assert None not in by[none]
     found = {row["pk"]: [order["pk"] for order in row["found"]] for row in contacts.aggregate([match, *stages])}
     assert found == {none: [], some: [bought]}
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "values"),
+    [
+        ("a", {"a": "x"}, ["x"]),
+        ("a", {"a": ["x", 1, "x"]}, ["x", 1, "x"]),
+        ("a", {"a": [["x"], "y"]}, ["y"]),
+        ("a.b", {"a": {"b": "x"}}, ["x"]),
+        ("a.b", {"a": [{"b": "x"}, {"b": ["y", ["z"]]}, {}, "b", [{"b": "w"}]]}, ["x", "y"]),
+        ("a.b.c", {"a": [{"b": [{"c": ["x", "y"]}, {"c": "z"}]}, {"b": {"c": "w"}}]}, ["x", "y", "z", "w"]),
+        ("a.b", {"a": "x"}, []),
+    ],
+)
+def test_the_values_at_a_path_are_those_that_conditions_on_it_find(
+    real_service: Service, path: str, data: dict[str, object], values: list[object]
+) -> None:
+    [made] = real_service.insert(f"values{next(real_service.names)}", [{"data": data}])
+    contacts, match = real_service.store.database["contact"], {"$match": {"pk": made}}
+    [row] = contacts.aggregate([match, {"$project": {"values": values_at(f"$data.{path}")}}])
+    assert row["values"] == values
+    assert all(contacts.count_documents({"pk": made, f"data.{path}": value}) for value in values)

@@ -28,6 +28,12 @@ def test_a_database_lacks_indexes_until_they_are_made(service: Service) -> None:
     )
 
 
+def test_related_datatypes_need_an_index_on_sk_alone(service: Service) -> None:
+    there = service.store.missing_indexes(("contact",))
+    missing = service.store.missing_indexes(("contact",), ("parcel", "contact", "subscriber"))
+    assert [str(index) for index in missing if index not in there] == ["parcel(sk)"]
+
+
 def test_an_index_that_deletes_nothing_does_not_do_where_rows_must_expire(service: Service) -> None:
     rows = service.store.database["audience_member"]
     rows.drop_index("expire_at_1")

@@ -43,7 +43,7 @@ class Limits:
     audience_depth: int = 5
     """Audiences inside one another."""
     related: int = 3
-    """Joins with related records, each of which looks them up for every record that the plain conditions leave."""
+    """Joins with related records, each of which may look them up for every record that the plain conditions leave."""
     related_count: int = 1_000
 
 

@@ -1,0 +1,148 @@
+"""`python -m bench.related --uri URI`: conditions on related records, beside the same by hand.
+
+Contacts of an org and their visits of its site over 90 days, of some many more than of others; and as many visits of
+another org by contacts of the same ids. By hand the contacts' ids are grouped from the visits and put into a count,
+as somebody would who knows that a `$lookup` for each contact takes longer.
+"""
+
+import itertools
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import click
+import grpc
+from google.protobuf.json_format import ParseDict
+from pymongo import MongoClient
+from rich.console import Console
+from rich.progress import track
+
+from audience_service.mongo.store import mongo_store
+from audience_service.pb.audience.v1 import reach_service_pb2 as reach
+from audience_service.pb.audience.v1 import resources_pb2 as resources
+from audience_service.samples import NOW, sample_contacts
+from bench import reference
+from bench.__main__ import results_table
+from bench.dataset import DATATYPES, LARGE
+from bench.measure import Result, Row, measure
+from bench.processes import audience_service
+from bench.reference import Document
+from bench.rows import Client
+
+_BATCH = 5_000
+_SINCE = NOW - timedelta(days=30)
+_WIDTH = 200
+VISITS = {"type": "visit", "url": "/pricing", "createdate": {"$gte": f"{_SINCE:%Y-%m-%d}T12:00:00Z"}}
+_BY_HAND = {"data.type": "visit", "data.url": "/pricing", "createdate": {"$gte": _SINCE}}
+
+
+@click.command()
+@click.option("--uri", required=True, help="The MongoDB to measure on.")
+@click.option(
+    "--database", default="bench_related", show_default=True, help="Kept there for the next run of the same size."
+)
+@click.option("--sizes", default="100000x300000", show_default=True, help="Contacts x events, parted by commas.")
+def main(*, uri: str, database: str, sizes: str) -> None:
+    """Measure filters on related records beside hand-written pymongo, in turn."""
+    console = Console()
+    results: list[Result] = []
+    for size in sizes.split(","):
+        contacts, events = map(int, size.split("x"))
+        _prepare(uri, database, contacts, events, console)
+        with (
+            ExitStack() as stack,
+            MongoClient[Document](uri, tz_aware=True) as client,
+            audience_service(uri, database) as server,
+        ):
+            caller = Client(stack.enter_context(grpc.insecure_channel(server.address)), LARGE)
+            for row in _rows(caller, client[database]):
+                with console.status(f"{row.name}, {contacts:,} contacts, {events:,} events"):
+                    results.append(measure(row, server, contacts))
+    Console(width=max(console.width, _WIDTH)).print(results_table(results))
+
+
+def _rows(client: Client, database: reference.Contacts) -> Iterator[Row]:
+    """A pixel, one that asks for several visits, those who never came, all as counts; and the pixel's members."""
+    grouped = "$group of their ids, count and find_one"
+    for name, count, by_hand in (
+        ("visited", {"$gte": 1}, partial(reference.reach_of_visitors, database, LARGE, _BY_HAND, 1)),
+        ("visited three times", {"$gte": 3}, partial(reference.reach_of_visitors, database, LARGE, _BY_HAND, 3)),
+        ("never visited", 0, partial(reference.reach_of_others, database, LARGE, _BY_HAND)),
+    ):
+        yield Row(f"EstimateReach, {name}", grouped, partial(_reach, client, _visits(count)), by_hand)
+    yield Row(
+        "StreamReach, visited, to the end",
+        grouped,
+        lambda: int(client.reach_stream(_visits({"$gte": 1}), first=False).count),
+        partial(reference.reach_of_visitors, database, LARGE, _BY_HAND, 1),
+    )
+    yield Row(
+        "StreamMembers, visited, ids",
+        "$group of their ids, find_raw_batches",
+        lambda: client.members(_visits({"$gte": 1}), []),
+        partial(reference.visitors_raw, database, LARGE, _BY_HAND, 1),
+    )
+
+
+def _visits(count: Any) -> dict[str, Any]:
+    on = {"local": "pk", "foreign": "contactId"}
+    return {"$related": {"datatype": "event", "on": on, "where": VISITS, "count": count}}
+
+
+def _reach(client: Client, where: dict[str, Any]) -> int:
+    request = reach.EstimateReachRequest(filter=ParseDict({"datatype": "contact", "where": where}, resources.Filter()))
+    return int(client.unary("ReachService/EstimateReach", request, reach.EstimateReachResponse).count)
+
+
+def _prepare(uri: str, database: str, contacts: int, events: int, console: Console) -> None:
+    """Contacts and events with the indexes that the service makes, and the one that ExplainFilter advises.
+
+    Those of an earlier run are kept where they are as many.
+    """
+    store = mongo_store(uri, database)
+    try:
+        found = store.database
+        if [found[name].count_documents({}) for name in ("contact", "event")] == [contacts, 2 * events]:
+            return
+        found.client.drop_database(database)
+        for index in store.missing_indexes(DATATYPES, ("event",)):
+            store.create_index(index)
+        store.database["event"].create_index([("data.contactId", 1), ("sk", 1)])
+        ids: list[str] = []
+        records = sample_contacts(LARGE, contacts)
+        for _ in track(range(0, contacts, _BATCH), f"{contacts:,} contacts", console=console, transient=True):
+            batch = list(itertools.islice(records, _BATCH))
+            ids += [record["pk"] for record in batch]
+            store.database["contact"].insert_many(batch, ordered=False)
+        for org in (LARGE, f"{LARGE}2"):
+            visits = _events(org, events, ids)
+            for _ in track(range(0, events, _BATCH), f"{events:,} events of {org}", console=console, transient=True):
+                store.database["event"].insert_many(list(itertools.islice(visits, _BATCH)), ordered=False)
+    finally:
+        store.close()
+
+
+def _events(org: str, count: int, ids: list[str]) -> Iterator[Document]:
+    """The square of an even share falls on the first contacts much more often than on the last."""
+    chance = random.Random(f"{org}/11")  # noqa: S311 - samples, not secrets
+    for number in range(count):
+        moment: datetime = NOW - timedelta(minutes=chance.randrange(90 * 24 * 60))
+        yield {
+            "pk": f"event-{number}",
+            "sk": f"{org}/event/{number:09}",
+            "datatype": "event",
+            "version": 0,
+            "createdate": moment,
+            "data": {
+                "type": chance.choice(("visit", "visit", "click")),
+                "url": chance.choice(("/", "/pricing", "/about")),
+                "contactId": ids[int(chance.random() ** 2 * len(ids))],
+            },
+        }
+
+
+if __name__ == "__main__":
+    main()
