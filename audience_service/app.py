@@ -126,7 +126,7 @@ class App:
         self._feed = store.changes(asked.ring)
         pace = Pace(settings.watch_poll_seconds, settings.watch_lease_seconds)
         self._workers = Workers(Tracker(store.watches, rounds, self._feed, pace), asked)
-        watching = Watching(
+        self._watching = Watching(
             store.watches,
             store.ledger,
             Starts(store.starts, ready),
@@ -185,7 +185,7 @@ class App:
                 snapshots,
                 SnapshotDifferences(store.differences, ready, sealer),
                 Exports(store.members, populations, ready, sealer),
-                watching,
+                self._watching,
             ),
             targeting=TargetingServicer(Targeting(packaged_taxonomies(), self._platform_ids, sealer)),
             custom=CustomAudienceServicer(
@@ -215,7 +215,9 @@ class App:
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Drain and close."""
         self._upkeep.end()
-        self.server.stop(grace_seconds)
+        drained = self.server.drain(grace_seconds)
+        self._watching.stop()  # or they would listen for the whole grace
+        drained.wait()
         self._maker.close()
         self._upkeep.join()
         self._workers.stop()

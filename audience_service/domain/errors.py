@@ -33,7 +33,8 @@
     ├── domain/watches/errors.py
     │   ├── WatchTokenExpired
     │   ├── AudienceNotWatched
-    │   └── MomentNotKnown
+    │   ├── MomentNotKnown
+    │   └── ServerStopping         retry later
     ├── TooManyStreams             retry later
     ├── TooManySnapshots           retry later
     ├── StoreUnavailable           retry later

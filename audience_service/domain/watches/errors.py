@@ -37,5 +37,12 @@ class MomentNotKnown(AudienceError):
         return cls(message, metadata=known)
 
 
+class ServerStopping(AudienceError):
+    """The server stops, and ends the watches that it serves."""
+
+    reason = "SERVER_STOPPING"
+    retry_after_seconds = 1.0
+
+
 def _written(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

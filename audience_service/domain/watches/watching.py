@@ -11,6 +11,7 @@ from audience_service.domain.clock import now
 from audience_service.domain.errors import AudienceNotFound, UnsupportedByStore, UnusableAudience
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.errors import ServerStopping
 from audience_service.domain.watches.ports import LedgerRepository, WatchRepository
 from audience_service.domain.watches.starts import Position, Starts, expired
 from audience_service.domain.watches.watch import Event, Failure, Watch
@@ -68,6 +69,11 @@ class Watching:
         self._ask = ask
         self._told = told
         self._clock = clock
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let whoever listens, or comes to, be told that the server stops, within the time of a poll."""
+        self._stopping = True
 
     def watch(
         self,
@@ -79,7 +85,8 @@ class Watching:
         """Who enters and exits behind the token; since a snapshot; or from now on.
 
         Ends when the caller has gone, or with an error. Raises AudienceNotFound, UnusableAudience, InvalidArgument,
-        SnapshotNotFound, SnapshotNotReady, InvalidPageToken, WatchTokenExpired; StoreUnavailable, OutOfTime.
+        SnapshotNotFound, SnapshotNotReady, InvalidPageToken, WatchTokenExpired; StoreUnavailable, ServerStopping,
+        OutOfTime.
         """
         audience = self._audiences.named(call, audience_id)
         self._starts.check(call, audience.population.datatype, snapshot_id, resume_token)
@@ -121,7 +128,9 @@ class Watching:
         return WatchBatch(events, token, as_of)
 
     def _wanted(self, call: Call, audience_id: str, *, again: bool) -> Watch:
-        """The watch as it is; said to be wanted now and then, and where there is none."""
+        """The watch as it is; said to be wanted now and then, and where there is none. Raises ServerStopping."""
+        if self._stopping:
+            raise ServerStopping("the server stops; resume with the last token")
         watch = None if again else self._watches.get(call.org, audience_id, call.deadline)
         if watch is None:
             until = self._clock() + self._keeping.wanted
