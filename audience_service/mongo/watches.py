@@ -3,7 +3,7 @@
 Every write is compare-and-set on what it rests on, in one command.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,13 +14,13 @@ from pymongo.errors import DuplicateKeyError
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.watches.ports import Overtaken
-from audience_service.domain.watches.watch import Failure, Watch
+from audience_service.domain.watches.watch import Event, Failure, Watch
 from audience_service.mongo.collections import WATCHES
 from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import scoped
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_UNKNOWN: Document = {"generation": "", "seq": 0, "as_of": None, "known_since": None}
+_UNKNOWN: Document = {"generation": "", "seq": 0, "event_at": None, "as_of": None, "known_since": None}
 _UNHELD = {"lease": "", "lease_until": _LONG_AGO}
 
 
@@ -96,14 +96,14 @@ class MongoWatches:
         self, watch: Watch, lease: str, generation: str, as_of: datetime, definition: str, deadline: Deadline
     ) -> None:
         """Bound to the lease under which it was named: whoever holds a later one may have removed it as garbage."""
-        began = {"generation": generation, "seq": 0, "as_of": as_of, "known_since": as_of}
+        began = {"generation": generation, "seq": 0, **dict.fromkeys(("event_at", "as_of", "known_since"), as_of)}
         began |= {"definition": definition, "failure": None}
         self._write(watch, {"lease": lease}, {"$set": began, "$pull": {"garbage": generation}}, deadline)
 
-    def advance(self, watch: Watch, seq: int, deadline: Deadline) -> None:
-        """True whoever says it, and so not bound to a lease."""
-        with limited(self._database, deadline):
-            self._collection.update_one(_of_generation(watch), {"$max": {"seq": seq}})
+    def advance(self, watch: Watch, events: Sequence[Event], deadline: Deadline) -> None:
+        """True whoever says it, and so not bound to a lease, but to what has been answered for."""
+        last = {"seq": events[-1].seq, "event_at": events[-1].at}
+        self._write(watch, {"as_of": {"$lt": events[0].at}}, {"$max": last}, deadline)
 
     def finish(self, watch: Watch, lease: str, seq: int, as_of: datetime, definition: str, deadline: Deadline) -> None:
         """Bound to the lease: another round may have gone on from a later definition."""
@@ -162,6 +162,7 @@ def _read(record: Mapping[str, Any]) -> Watch:
         audience_id=record["audience"],
         generation=record["generation"],
         seq=int(record["seq"]),
+        event_at=record["event_at"],
         as_of=record["as_of"],
         known_since=record["known_since"],
         definition=record["definition"],

@@ -11,7 +11,17 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.tracker import Tracker
-from audience_service.domain.watches.watch import EVERYTHING, Changes, Look, Outlook, Watch
+from audience_service.domain.watches.watch import (
+    EVERYTHING,
+    Cause,
+    Change,
+    Changes,
+    Event,
+    Flip,
+    Look,
+    Outlook,
+    Watch,
+)
 from audience_service.mongo.store import Store, embedded_store
 from tests.conftest import STORES, mongo_database, run_service
 from tests.contract.test_watch import VIPS, watching
@@ -75,6 +85,11 @@ class World:
     def want(self, audience_id: str, org: str = "acme") -> None:
         """Watch an audience."""
         self.store.watches.want(org, audience_id, NOON + timedelta(days=1), NEVER)
+
+
+def happened(seq: int) -> list[Event]:
+    """An event of this number."""
+    return [Event(seq, Flip("contact-a", "acme/contact/a", Change.ENTERED), Cause.DATA, NOON + timedelta(seconds=seq))]
 
 
 def leased_until(store: Store) -> Any:
@@ -258,12 +273,13 @@ def test_how_far_a_generation_came_never_goes_back_nor_is_said_of_the_next_one(s
     first = store.watches.get("acme", "segment-a", NEVER)
     assert first is not None
     for seq in (5, 3):
-        store.watches.advance(first, seq, NEVER)
+        store.watches.advance(first, happened(seq), NEVER)
     ended = store.watches.get("acme", "segment-a", NEVER)
     assert ended is not None
     assert ended.seq == 5
     store.watches.end(first, "mine", NOON, NEVER)
-    store.watches.advance(first, 6, NEVER)
+    with pytest.raises(Overtaken):
+        store.watches.advance(first, happened(6), NEVER)
     with pytest.raises(Overtaken):
         store.watches.begin(first, "mine", "watch-2", NOON, "", NEVER)
     after = store.watches.get("acme", "segment-a", NEVER)

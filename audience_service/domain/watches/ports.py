@@ -44,8 +44,11 @@ class WatchRepository(Protocol):
     ) -> None:
         """Go on with a prepared generation, where there is none, before its first event. Raises Overtaken."""
 
-    def advance(self, watch: Watch, seq: int, deadline: Deadline) -> None:
-        """Note that all events of the generation up to `seq` have been applied. Never goes back, whoever says so."""
+    def advance(self, watch: Watch, events: Sequence[Event], deadline: Deadline) -> None:
+        """Note that all events of the generation up to the last of these have been applied, whoever says so.
+
+        Never goes back. Raises Overtaken where they do not happen behind `as_of`, as it stands by then.
+        """
 
     def finish(
         self,
@@ -118,6 +121,9 @@ class LedgerRepository(Protocol):
 
     def apply(self, org: str, generation: str, events: Sequence[Event], deadline: Deadline) -> None:
         """Record who is in after events, each over what is recorded of an earlier one. Idempotent, in any order."""
+
+    def postpone(self, org: str, generation: str, after: int, moment: datetime, deadline: Deadline) -> None:
+        """Let no event behind the number `after` happen before a moment; for those that nobody has been told of."""
 
     def read(
         self, org: str, generation: str, after: int, until: int | None, limit: int, deadline: Deadline
