@@ -53,7 +53,8 @@ from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.sizes import Sizes
 from audience_service.domain.watches.starts import Starts
 from audience_service.domain.watches.tracker import Tracker
-from audience_service.domain.watches.watching import Keeping, Watching
+from audience_service.domain.watches.wanted import Wanted
+from audience_service.domain.watches.watching import Watching
 from audience_service.domain.watches.workers import Workers
 from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
@@ -121,19 +122,17 @@ class App:
         partitions = Partitions(store.partitions, store.slices, store.members)
         asked, told = Bell(), Bell()
         retention = timedelta(seconds=settings.watch_retention_seconds)
-        keeping = Keeping(retention, settings.watch_checkpoint_seconds)
         rounds = Rounds(store.watches, store.ledger, audiences, told, retention)
         self._feed = store.changes(asked.ring)
         pace = Pace(settings.watch_poll_seconds, settings.watch_lease_seconds)
         self._workers = Workers(Tracker(store.watches, rounds, self._feed, pace), asked)
         self._watching = Watching(
-            store.watches,
+            Wanted(store.watches, retention, settings.watches_per_org, self._workers.ask),
             store.ledger,
             Starts(store.starts, ready),
             audiences,
             sealer,
-            keeping,
-            self._workers.ask,
+            settings.watch_checkpoint_seconds,
             told,
         )
         self._platform_ids = PlatformIds(store.platform_ids)

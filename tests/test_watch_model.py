@@ -33,8 +33,9 @@ from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.sizes import Sizes, Span
 from audience_service.domain.watches.starts import Starts
 from audience_service.domain.watches.tracker import Tracker
+from audience_service.domain.watches.wanted import Wanted
 from audience_service.domain.watches.watch import Change, Changes, Event, Watch
-from audience_service.domain.watches.watching import Keeping, Watching
+from audience_service.domain.watches.watching import Watching
 from audience_service.mongo import ledger as ledger_module
 from audience_service.mongo import past as past_module
 from audience_service.mongo.ledger import MongoLedger
@@ -369,13 +370,11 @@ class Listener:
         self._idle = threading.Event()
         watches, ledger = MongoWatches(world.database), MongoLedger(world.database)
         audiences = Audiences(MongoSegments(world.database), FilterCompiler(["contact"]))
-        keeping = Keeping(timedelta(days=100_000), 1e9)
+        wanted = Wanted(watches, timedelta(days=100_000), 1, lambda: None, lambda: self._world.clock)
         bell: Any = self
         sealer = TokenSealer(b"model")
         starts = Starts(MongoStarts(world.database), ReadySnapshots(None, None))  # type: ignore[arg-type]
-        self._watching = Watching(
-            watches, ledger, starts, audiences, sealer, keeping, lambda: None, bell, lambda: self._world.clock
-        )
+        self._watching = Watching(wanted, ledger, starts, audiences, sealer, 1e9, bell)
         self.token = ""
         self.begun_at: int | None = None
         self.told: list[tuple[str, str]] = []

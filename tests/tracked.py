@@ -12,8 +12,9 @@ from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.starts import Starts
+from audience_service.domain.watches.wanted import Wanted
 from audience_service.domain.watches.watch import EVERYTHING, Event, Look, Outlook, Watch
-from audience_service.domain.watches.watching import Keeping, Watching
+from audience_service.domain.watches.watching import Watching
 from tests.conftest import Service
 
 NEVER = Deadline(None)
@@ -31,7 +32,7 @@ class Tracked:
         self.store.segments.insert(org, segment, None, NEVER)
         # Leased to the test for good, so that the service's own tracker leaves it alone.
         self.lease = "the test's"
-        self.store.watches.want(org, self.audience, NOON + timedelta(days=1_000), NEVER)
+        self.store.watches.propose(org, self.audience, self.lease, NOON + timedelta(days=1_000), NEVER)
         self.claim(self.lease)
 
     def claim(self, lease: str) -> None:
@@ -68,11 +69,9 @@ class Tracked:
         """Watch from behind an event on."""
         sealer = TokenSealer(b"key")
         audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
-        keeping = Keeping(timedelta(days=7), checkpoint_seconds)
+        wanted = Wanted(self.store.watches, timedelta(days=7), 1_000, lambda: None)
         starts = Starts(self.store.starts, ReadySnapshots(self.store.snapshots, self.store.members))
-        watching = Watching(
-            self.store.watches, self.store.ledger, starts, audiences, sealer, keeping, lambda: None, Bell()
-        )
+        watching = Watching(wanted, self.store.ledger, starts, audiences, sealer, checkpoint_seconds, Bell())
         call = Call(Caller("test", self.org, frozenset()), NEVER)
         token = sealer.seal(("watch", self.org, self.audience), [self.watch().generation, seq])
         return watching.watch(call, self.audience, token)

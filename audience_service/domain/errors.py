@@ -34,6 +34,7 @@
     │   ├── WatchTokenExpired
     │   ├── AudienceNotWatched
     │   ├── MomentNotKnown
+    │   ├── TooManyWatches         retry later
     │   └── ServerStopping         retry later
     ├── TooManyStreams             retry later
     ├── TooManySnapshots           retry later

@@ -31,22 +31,37 @@ class MongoWatches:
         self._database = database
         self._collection = database[WATCHES]
 
-    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch:
-        """Make the record or prolong it; who meets another one that makes it just then prolongs that."""
+    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch | None:
+        """By $max."""
+        return self._change(org, audience_id, {}, {"$max": {"wanted_until": until}}, deadline)
+
+    def propose(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> bool:
+        """Insert the record, whose key says whether there is one."""
         key = _key(org, audience_id)
-        new = {"sk": key, "audience": audience_id, **_UNHELD, **_UNKNOWN}
-        new |= {"definition": "", "failure": None, "garbage": []}
-        update = {"$max": {"wanted_until": until}, "$setOnInsert": new}
-        while True:
-            try:
-                with limited(self._database, deadline):
-                    made = self._collection.find_one_and_update(
-                        {"_id": key, **scoped(org)}, update, upsert=True, return_document=ReturnDocument.AFTER
-                    )
-                if made is not None:
-                    return _read(made)
-            except DuplicateKeyError:
-                continue
+        new = {"_id": key, "sk": key, "audience": audience_id, "lease": lease, "lease_until": until, **_UNKNOWN}
+        new |= {"definition": "", "wanted_until": until, "failure": None, "garbage": []}
+        try:
+            with limited(self._database, deadline):
+                self._collection.insert_one(new)
+        except DuplicateKeyError:
+            return False
+        return True
+
+    def accept(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
+        """What others have wanted meanwhile is no longer than this."""
+        update = {"$set": _UNHELD, "$max": {"wanted_until": until}}
+        return self._change(org, audience_id, {"lease": lease}, update, deadline)
+
+    def withdraw(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
+        """By the lease."""
+        with limited(self._database, deadline):
+            self._collection.delete_one(scoped(org, {"_id": _key(org, audience_id), "lease": lease}))
+
+    def count(self, org: str, most: int, deadline: Deadline) -> int:
+        """By keys of the index on `_id`, no more than `most`."""
+        keys = {"_id": {"$gte": _key(org, ""), "$lt": _key(org, "")[:-1] + "0"}}
+        with limited(self._database, deadline):
+            return self._collection.count_documents(scoped(org, keys), limit=most)
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
         """By key."""
@@ -75,12 +90,7 @@ class MongoWatches:
 
     def renew(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
         """Where nobody has claimed it since, be it that the lease has ended."""
-        held = scoped(org, {"_id": _key(org, audience_id), "lease": lease})
-        with limited(self._database, deadline):
-            found = self._collection.find_one_and_update(
-                held, {"$set": {"lease_until": until}}, return_document=ReturnDocument.AFTER
-            )
-        return None if found is None else _read(found)
+        return self._change(org, audience_id, {"lease": lease}, {"$set": {"lease_until": until}}, deadline)
 
     def release(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
         """Free to claim at once."""
@@ -134,6 +144,16 @@ class MongoWatches:
     def cleaned(self, watch: Watch, lease: str, generation: str, deadline: Deadline) -> None:
         """Pull it."""
         self._write(watch, {"lease": lease}, {"$pull": {"garbage": generation}}, deadline)
+
+    def _change(
+        self, org: str, audience_id: str, condition: Document, update: Document, deadline: Deadline
+    ) -> Watch | None:
+        """The watch behind an update, None where none meets the condition."""
+        with limited(self._database, deadline):
+            found = self._collection.find_one_and_update(
+                scoped(org, {"_id": _key(org, audience_id)}, condition), update, return_document=ReturnDocument.AFTER
+            )
+        return None if found is None else _read(found)
 
     def _write(self, watch: Watch, condition: Document, update: Document, deadline: Deadline) -> None:
         with limited(self._database, deadline):

@@ -18,8 +18,20 @@ from audience_service.domain.watches.watch import Changes, Event, Failure, Flip,
 class WatchRepository(Protocol):
     """The watched audiences. A lease, a name that nobody else ever has, is held until it ends or is renewed."""
 
-    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch:
-        """Watch an audience until a moment, or until the later one that is wanted already."""
+    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch | None:
+        """Want a watch until a moment, or until the later one that is wanted already; None where there is none."""
+
+    def propose(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> bool:
+        """Add a watch under a lease, both until a moment; whether there was none yet."""
+
+    def accept(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
+        """Want a proposed watch until a moment, and end its lease; None where the lease is somebody else's since."""
+
+    def withdraw(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
+        """Remove a proposed watch, unless the lease is somebody else's since, whose it is then to end it."""
+
+    def count(self, org: str, most: int, deadline: Deadline) -> int:
+        """How many audiences of an org are watched, proposed ones included; `most` where there are more."""
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
         """The watch, if there is one."""

@@ -223,6 +223,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "SERVER_STOPPING", "domain": "audience", "metadata": {}}
     """
+    TOO_MANY_WATCHES: _ErrorReason.ValueType  # 36
+    """TOO_MANY_WATCHES: as many audiences of the org are watched as may be, those that nobody has listened to for less than
+    a week included; more watchers of these are welcome. RESOURCE_EXHAUSTED.
+
+        {"reason": "TOO_MANY_WATCHES", "domain": "audience", "metadata": {"limit": "1000"}}
+    """
     NOT_REFRESHABLE: _ErrorReason.ValueType  # 40
     """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
 
@@ -484,6 +490,12 @@ SERVER_STOPPING: ErrorReason.ValueType  # 35
 RetryInfo's delay, where another server answers. UNAVAILABLE.
 
     {"reason": "SERVER_STOPPING", "domain": "audience", "metadata": {}}
+"""
+TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
+"""TOO_MANY_WATCHES: as many audiences of the org are watched as may be, those that nobody has listened to for less than
+a week included; more watchers of these are welcome. RESOURCE_EXHAUSTED.
+
+    {"reason": "TOO_MANY_WATCHES", "domain": "audience", "metadata": {"limit": "1000"}}
 """
 NOT_REFRESHABLE: ErrorReason.ValueType  # 40
 """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
