@@ -18,22 +18,6 @@ from tests.tracked import LATELY, NEVER, NOON, Tracked
 pytestmark = pytest.mark.usefixtures("unwatched")
 
 
-def test_nobody_is_judged_by_a_filter_that_was_no_more(service: Service, org: str, tracked: Any) -> None:
-    service.insert(org, [{"id": "a", "data": {"plan": "free", "score": 1}}])
-    audience = tracked({"plan": "paid"})
-    audience.round()
-
-    def edit_and_pay() -> None:
-        audience.define({"score": {"$gte": 5}})
-        audience.update("a", **{"data.plan": "paid"})
-
-    service.insert(org, [{"id": "b", "data": {"plan": "paid"}}])
-    with pytest.raises(Overtaken):
-        audience.round(ledger=Midst(service.store.ledger, "judge", before=edit_and_pay))
-    audience.round()
-    assert audience.events() == []
-
-
 def test_a_process_whose_clock_is_behind_takes_nothing_back(service: Service, org: str, tracked: Any) -> None:
     service.insert(org, [{"id": "a", "data": {"lastOpened": NOON - timedelta(days=30)}}])
     audience = tracked(LATELY)
@@ -257,17 +241,6 @@ def test_a_round_tells_all_that_it_finds_though_that_is_more_than_one_command_ta
             audience.update(key, **{"data.plan": plan})
         audience.round(look=look)
     assert [event.seq for event in audience.ledger()] == list(range(1, 11))
-
-
-def test_an_edit_is_looked_at_in_everything_whatever_the_round_was_for(
-    service: Service, org: str, tracked: Any
-) -> None:
-    service.insert(org, [{"id": "a", "data": {"plan": "free"}}])
-    audience = tracked({"plan": "paid"})
-    outlook = audience.round()
-    audience.define({"plan": "free"})
-    audience.round(look=Look(Changes(complete=True, complete_at=NOON), outlook))
-    assert (audience.events(), audience.causes()) == ([("entered", "contact-a")], ["definition"])
 
 
 @pytest.mark.parametrize("where", [{"$inAudience": "list"}, {"$related": "order"}])

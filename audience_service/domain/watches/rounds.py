@@ -18,11 +18,13 @@ Why nothing is lost, doubled or invented:
     own, each of another record. So when an event is inserted the ledger says of its record what the round has read:
     every event is a flip, and none is there twice.
 4.  *Events are true.* At a moment between the record's event before it and its insertion the database has judged the
-    record, by its key, to be what the event says; by the definition of that moment, which is read again before the
-    insertion, and by dates as of when the round began. A flip that was undone between two rounds was never seen.
+    record, by its key, to be what the event says; by dates as of when the round began, and by the definition of that
+    moment, which is read before and behind: where it is another one behind, the record is judged anew, by that. So a
+    round ends however often the audience is edited meanwhile. A flip that was undone between two rounds was never seen.
 5.  *Nothing is missed for good.* A flip that a round did not get to append, or that a record written during the round
     hid from it, is a difference still, and the next round finds it. A round that ends well says as of when nothing is
-    missing: since it began.
+    missing: since it began; and by which definition it has looked. Where that is another one by now, the next round
+    looks at everything.
 6.  *A generation begins whole.* The members at its beginning are recorded under a generation that nobody knows, which
     becomes the watch's when that is done, by whoever still holds the lease then. What a process that died or lost the
     lease has recorded is never looked at.
@@ -67,6 +69,8 @@ from audience_service.domain.watches.watch import EVERYTHING, Cause, Event, Fail
 
 _ROUND_SECONDS = 600.0
 _PAGE = 1_000
+_JUDGED_AGAIN = 10
+"""How often candidates are judged while the definition changes each time: judging takes milliseconds, an edit more."""
 _FORGOTTEN_IN = 100
 """Events go in a hundredth of the time that they are kept for."""
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,12 +79,16 @@ _ALPHABET = string.ascii_letters + string.digits
 
 @dataclass(slots=True)
 class _Round:
-    """A round in progress: how many events it has appended; causes are told by dates as of `since`."""
+    """A round in progress: how many events it has appended; causes are told by dates as of `since`.
+
+    `latest` is the definition as it was read last, `defined` that by which candidates are looked for.
+    """
 
     call: Call
     watch: Watch
     at: datetime
     defined: Defined
+    latest: Defined
     since: datetime
     appended: int = 0
     searched_seconds: float = 0.0
@@ -153,11 +161,9 @@ class Rounds:
         defined = read_definition(call, audiences, watch.audience_id)
         if defined.definition != watch.definition:
             look = EVERYTHING
-        found = _Round(call, watch, at, defined, look.last.looked_at if look.last else watch.as_of or at)
+        found = _Round(call, watch, at, defined, defined, look.last.looked_at if look.last else watch.as_of or at)
         for keys in found.timed(self._candidates(found, look)):
-            if events := self._events(found, keys, watch.seq + found.appended):
-                if read_definition(call, audiences, watch.audience_id).versions != defined.versions:
-                    raise Overtaken
+            if events := self._judged(found, audiences, keys):
                 self._ledger.append(watch.org, watch.generation, events, call.deadline)
                 found.appended += len(events)
         if found.appended:
@@ -180,13 +186,27 @@ class Rounds:
             for keys in self._ledger.passing(call.org, members.datatype, passed, call.deadline):
                 yield [key for key in keys if key not in look.changes.keys]
 
-    def _events(self, found: _Round, keys: Sequence[str], last: int) -> list[Event]:
-        """The events of those of the candidates who have entered or exited."""
+    def _judged(self, found: _Round, audiences: Audiences, keys: Sequence[str]) -> list[Event]:
+        """The events of those of the candidates who have entered or exited, by what defined the audience all the while.
+
+        Raises Overtaken where it is edited without a pause.
+        """
+        for _ in range(_JUDGED_AGAIN):
+            by = found.latest
+            if not (events := self._events(found, keys)):
+                return []
+            found.latest = read_definition(found.call, audiences, found.watch.audience_id)
+            if found.latest.versions == by.versions:
+                return events
+        raise Overtaken
+
+    def _events(self, found: _Round, keys: Sequence[str]) -> list[Event]:
+        """The events of those of the candidates who have entered or exited by the latest definition."""
         org, generation, deadline = found.call.org, found.watch.generation, found.call.deadline
-        members = found.defined.members
+        members, last = found.latest.members, found.watch.seq + found.appended
         flips = self._ledger.judge(org, generation, members, keys, deadline)
         causes = dict.fromkeys(flips, Cause.DATA)
-        if found.defined.definition != found.watch.definition:
+        if found.latest.definition != found.watch.definition:
             causes = dict.fromkeys(flips, Cause.DEFINITION)
         elif flips and ticks(members):
             flipped = [flip.sk for flip in flips]
