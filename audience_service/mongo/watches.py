@@ -115,10 +115,14 @@ class MongoWatches:
         last = {"seq": events[-1].seq, "event_at": events[-1].at}
         self._write(watch, {"as_of": {"$lt": events[0].at}}, {"$max": last}, deadline)
 
-    def finish(self, watch: Watch, lease: str, seq: int, as_of: datetime, definition: str, deadline: Deadline) -> None:
+    def finish(self, watch: Watch, lease: str, seq: int, as_of: datetime, definition: str, deadline: Deadline) -> Watch:
         """Bound to the lease: another round may have gone on from a later definition."""
+        held = {"generation": watch.generation, "lease": lease, "seq": seq}
         done = {"$set": {"definition": definition, "failure": None}, "$max": {"as_of": as_of}}
-        self._write(watch, {"lease": lease, "seq": seq}, done, deadline)
+        finished = self._change(watch.org, watch.audience_id, held, done, deadline)
+        if finished is None:
+            raise Overtaken
+        return finished
 
     def keep_from(self, watch: Watch, moment: datetime, deadline: Deadline) -> None:
         """By $max."""

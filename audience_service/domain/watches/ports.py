@@ -70,7 +70,7 @@ class WatchRepository(Protocol):
         as_of: datetime,
         definition: str,
         deadline: Deadline,
-    ) -> None:
+    ) -> Watch:
         """Note that nothing is missing from the events up to `seq` as of a moment. Raises Overtaken."""
 
     def keep_from(self, watch: Watch, moment: datetime, deadline: Deadline) -> None:

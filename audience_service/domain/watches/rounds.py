@@ -124,7 +124,10 @@ class Rounds:
         self._forgotten: dict[str, datetime] = {}
 
     def run(self, watch: Watch, lease: str, look: Look = EVERYTHING) -> Outlook:
-        """One round of a watch that has just been read under the lease. Raises Overtaken, and what storage raises."""
+        """One round of a watch as it was read under the lease, or as the last round has left it.
+
+        Raises Overtaken, and what storage raises.
+        """
         call = Call(Caller("audience-service", watch.org, frozenset()), Deadline.after(_ROUND_SECONDS))
         for generation in watch.garbage:
             self._ledger.remove(watch.org, generation, call.deadline)
@@ -168,10 +171,13 @@ class Rounds:
                 found.appended += len(events)
         if found.appended:
             watch = self._settle(call, watch)
+        left = None
         if complete_at := at if look.last is None else look.changes.complete_at:
-            self._watches.finish(watch, lease, watch.seq, min(at, complete_at), defined.definition, call.deadline)
+            as_of = min(at, complete_at)
+            left = self._watches.finish(watch, lease, watch.seq, as_of, defined.definition, call.deadline)
         self._forget(call, watch, moment)
-        return replace(self._outlook(call, defined.members, at, look), searched_seconds=found.searched_seconds)
+        outlook = self._outlook(call, defined.members, at, look)
+        return replace(outlook, searched_seconds=found.searched_seconds, watch=left)
 
     def _candidates(self, found: _Round, look: Look) -> Generator[list[str], None, None]:
         """The sks of those who may have entered or exited, each once."""

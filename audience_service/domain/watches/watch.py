@@ -84,7 +84,8 @@ class Outlook:
 
     Up to `looked_at` whatever time has moved has been found. At `next_passage` time may next move somebody; None where
     it moves nobody. `unforeseen` is whether time may move people at moments that cannot be told in advance. `follows`
-    is the datatype whose changes alone move people; "" where others do, too.
+    is the datatype whose changes alone move people; "" where others do, too. `watch` is as the look has left it, where
+    it ended well: the next one may go on from there.
     """
 
     looked_at: datetime
@@ -93,6 +94,7 @@ class Outlook:
     follows: str = ""
     searched_seconds: float = 0.0
     """How long the look searched for whom to judge."""
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
