@@ -10,7 +10,7 @@ every rest.
 import random
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -379,16 +379,15 @@ class Listener:
         self.begun_at: int | None = None
         self.told: list[tuple[str, str]] = []
 
-    def rung(self, reason: Any) -> int:
-        """In place of the bell: nothing has rung."""
-        return 0
+    def listen(self, reason: Any) -> Any:
+        """In place of the bell."""
+        return nullcontext(self)
 
-    def wait(self, heard: int, seconds: float, reason: Any) -> int:
-        """In place of the bell: there is nothing more to tell now."""
+    def wait(self, seconds: float) -> None:
+        """There is nothing more to tell now."""
         self._idle.set()
-        return heard
 
-    def listen(self, most: int) -> None:
+    def take(self, most: int) -> None:
         """Take up to so many messages."""
         self._idle.clear()
         call = Call(CALL.caller, Deadline(None, self._idle))
@@ -428,12 +427,12 @@ class Model:
 
     def begin(self) -> None:
         """The first watch; nothing else happens until it has begun."""
-        self.listeners[0].listen(1)
+        self.listeners[0].take(1)
         self.rest()
         self.world.inside = self.world.members()
         self.world.remember()
         for listener in self.listeners:
-            listener.listen(1)
+            listener.take(1)
             assert listener.begun_at == 0
         self.began = self.world.members()
 
@@ -459,7 +458,7 @@ class Model:
                 self.world.put(key, self.contact())
         else:
             self.world.feed.happen(self.random, self.world.clock)
-            self.random.choice(self.listeners).listen(self.random.choice([1, 2, 100]))
+            self.random.choice(self.listeners).take(self.random.choice([1, 2, 100]))
             self.ask()
         self.world.remember()
 
@@ -519,7 +518,7 @@ class Model:
         assert self.world.inside == self.world.members(), "an event is lost"
         told = [(row["change"], row["sk"]) for row in self.world.ledger]
         for listener in self.listeners:
-            listener.listen(10**6)
+            listener.take(10**6)
             assert listener.told == told
 
     def check_past(self) -> None:

@@ -9,7 +9,7 @@ from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import AudienceNotFound, UnsupportedByStore, UnusableAudience
 from audience_service.domain.tokens import TokenSealer
-from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.bell import Bell, Ear
 from audience_service.domain.watches.errors import ServerStopping
 from audience_service.domain.watches.ports import LedgerRepository
 from audience_service.domain.watches.starts import Position, Starts, expired
@@ -79,8 +79,13 @@ class Watching:
         audience = self._audiences.named(call, audience_id)
         self._starts.check(call, audience.population.datatype, snapshot_id, resume_token)
         position = self._opened(call, audience_id, resume_token) if resume_token else None
-        name = (call.org, audience_id)
-        heard, checkpoint_at, want_at = self._told.rung(name), 0.0, 0.0
+        with self._told.listen((call.org, audience_id)) as ear:
+            yield from self._follow(call, audience_id, position, snapshot_id, ear)
+
+    def _follow(
+        self, call: Call, audience_id: str, position: Position | None, snapshot_id: str, ear: Ear
+    ) -> Generator[WatchBatch, None, None]:
+        checkpoint_at, want_at = 0.0, 0.0
         while not call.deadline.is_cancelled:
             again = time.monotonic() >= want_at
             watch = self._watch(call, audience_id, again=again)
@@ -104,7 +109,7 @@ class Watching:
             if watch.failure:
                 self._check(call, audience_id, watch.failure)
             left = call.deadline.remaining()
-            heard = self._told.wait(heard, _POLL_SECONDS if left is None else min(left, _POLL_SECONDS), name)
+            ear.wait(_POLL_SECONDS if left is None else min(left, _POLL_SECONDS))
 
     def _opened(self, call: Call, audience_id: str, resume_token: str) -> Position:
         return Position(*self._sealer.open(resume_token, _binding(call, audience_id), "resume_token"))
