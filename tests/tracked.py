@@ -11,7 +11,7 @@ from audience_service.domain.segment import Segment, SegmentType
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.rounds import Rounds
-from audience_service.domain.watches.starts import Starts
+from audience_service.domain.watches.starts import Position, Starts
 from audience_service.domain.watches.wanted import Wanted
 from audience_service.domain.watches.watch import EVERYTHING, Event, Look, Outlook, Watch
 from audience_service.domain.watches.watching import Watching
@@ -65,15 +65,16 @@ class Tracked:
         """The events."""
         return self.store.ledger.read(self.org, self.watch().generation, 0, None, 1_000, NEVER)
 
-    def listen(self, seq: int, checkpoint_seconds: float = 10) -> Any:
-        """Watch from behind an event on."""
+    def listen(self, seq: int, checkpoint_seconds: float = 10, snapshot_id: str = "", starts: Any = None) -> Any:
+        """Watch from behind an event on, or first what has happened since a snapshot up to it."""
         sealer = TokenSealer(b"key")
         audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
         wanted = Wanted(self.store.watches, timedelta(days=7), 1_000, lambda: None)
-        starts = Starts(self.store.starts, ReadySnapshots(self.store.snapshots, self.store.members))
-        watching = Watching(wanted, self.store.ledger, starts, audiences, sealer, checkpoint_seconds, Bell())
+        begun = Starts(starts or self.store.starts, ReadySnapshots(self.store.snapshots, self.store.members))
+        watching = Watching(wanted, self.store.ledger, begun, audiences, sealer, checkpoint_seconds, Bell())
         call = Call(Caller("test", self.org, frozenset()), NEVER)
-        token = sealer.seal(("watch", self.org, self.audience), [self.watch().generation, seq])
+        position = Position(self.watch().generation, seq, snapshot_id)
+        token = sealer.seal(("watch", self.org, self.audience), position.as_list())
         return watching.watch(call, self.audience, token)
 
     def update(self, key: str, **fields: Any) -> None:
