@@ -54,7 +54,8 @@ from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.sizes import Sizes
 from audience_service.domain.watches.starts import Starts
 from audience_service.domain.watches.tracker import Tracker
-from audience_service.domain.watches.watching import Keeping, Watching
+from audience_service.domain.watches.wanted import Wanted
+from audience_service.domain.watches.watching import Watching
 from audience_service.domain.watches.workers import Workers
 from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
@@ -122,19 +123,17 @@ class App:
         partitions = Partitions(store.partitions, store.slices, store.members)
         asked, told = Bell(), Bell()
         retention = timedelta(seconds=settings.watch_retention_seconds)
-        keeping = Keeping(retention, settings.watch_checkpoint_seconds)
         rounds = Rounds(store.watches, store.ledger, audiences, told, retention)
         self._feed = store.changes(asked.ring)
         pace = Pace(settings.watch_poll_seconds, settings.watch_lease_seconds)
         self._workers = Workers(Tracker(store.watches, rounds, self._feed, pace), asked)
-        watching = Watching(
-            store.watches,
+        self._watching = Watching(
+            Wanted(store.watches, retention, settings.watches_per_org, self._workers.ask),
             store.ledger,
             Starts(store.starts, ready),
             audiences,
             sealer,
-            keeping,
-            self._workers.ask,
+            settings.watch_checkpoint_seconds,
             told,
         )
         self._platform_ids = PlatformIds(store.platform_ids)
@@ -192,7 +191,7 @@ class App:
                 snapshots,
                 SnapshotDifferences(store.differences, ready, sealer),
                 Exports(store.members, populations, ready, sealer),
-                watching,
+                self._watching,
             ),
             targeting=TargetingServicer(Targeting(packaged_taxonomies(), self._platform_ids, sealer)),
             custom=CustomAudienceServicer(
@@ -222,7 +221,9 @@ class App:
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Drain and close."""
         self._upkeep.end()
-        self.server.stop(grace_seconds)
+        drained = self.server.drain(grace_seconds)
+        self._watching.stop()  # or they would listen for the whole grace
+        drained.wait()
         self._maker.close()
         self._upkeep.join()
         self._workers.stop()

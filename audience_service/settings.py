@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     watch_retention_seconds: float = Field(
         604_800.0, ge=3_600, description="how long events are kept, and an audience tracked that nobody watches"
     )
+    watches_per_org: int = Field(1_000, ge=1, description="audiences of an org that are watched at once")
     reflection: bool = Field(True, description="whether clients may list the services")
     log_format: Literal["text", "json"] = Field("text", description="how log lines look")
 

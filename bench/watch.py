@@ -144,8 +144,7 @@ def _costs(store: Store, size: int) -> tuple[str, str]:
     lease = "bench"
     audiences = Audiences(store.segments, FilterCompiler(["contact"]))
     rounds = Rounds(store.watches, store.ledger, audiences, Bell(), timedelta(days=7))
-    store.watches.want(ORG, AUDIENCE, datetime.now(UTC) + timedelta(days=1), _NEVER)
-    store.watches.claim(lease, datetime.now(UTC), datetime.now(UTC) + timedelta(days=1), _NEVER)
+    store.watches.propose(ORG, AUDIENCE, lease, datetime.now(UTC) + timedelta(days=1), _NEVER)
 
     def run(look: Look) -> Outlook:
         watch = store.watches.get(ORG, AUDIENCE, _NEVER)

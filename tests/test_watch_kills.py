@@ -12,7 +12,7 @@ from tests.test_kills import ORG, Watched, kill, victim
 
 INSERTED = b"insert\x00\x10\x00\x00\x00audience_ledger"
 APPLIED = b"update\x00\x11\x00\x00\x00audience_tracked"
-NOTED = b"$max\x00\x0e\x00\x00\x00\x10seq"
+NOTED = b"$max\x00\x20\x00\x00\x00\x10seq"
 
 
 @pytest.mark.parametrize("command", [INSERTED, APPLIED, NOTED], ids=["inserted", "applied", "noted"])

@@ -11,9 +11,10 @@ from audience_service.domain.segment import Segment, SegmentType
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.rounds import Rounds
-from audience_service.domain.watches.starts import Starts
+from audience_service.domain.watches.starts import Position, Starts
+from audience_service.domain.watches.wanted import Wanted
 from audience_service.domain.watches.watch import EVERYTHING, Event, Look, Outlook, Watch
-from audience_service.domain.watches.watching import Keeping, Watching
+from audience_service.domain.watches.watching import Watching
 from tests.conftest import Service
 
 NEVER = Deadline(None)
@@ -31,7 +32,7 @@ class Tracked:
         self.store.segments.insert(org, segment, None, NEVER)
         # Leased to the test for good, so that the service's own tracker leaves it alone.
         self.lease = "the test's"
-        self.store.watches.want(org, self.audience, NOON + timedelta(days=1_000), NEVER)
+        self.store.watches.propose(org, self.audience, self.lease, NOON + timedelta(days=1_000), NEVER)
         self.claim(self.lease)
 
     def claim(self, lease: str) -> None:
@@ -64,17 +65,16 @@ class Tracked:
         """The events."""
         return self.store.ledger.read(self.org, self.watch().generation, 0, None, 1_000, NEVER)
 
-    def listen(self, seq: int, checkpoint_seconds: float = 10) -> Any:
-        """Watch from behind an event on."""
+    def listen(self, seq: int, checkpoint_seconds: float = 10, snapshot_id: str = "", starts: Any = None) -> Any:
+        """Watch from behind an event on, or first what has happened since a snapshot up to it."""
         sealer = TokenSealer(b"key")
         audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
-        keeping = Keeping(timedelta(days=7), checkpoint_seconds)
-        starts = Starts(self.store.starts, ReadySnapshots(self.store.snapshots, self.store.members))
-        watching = Watching(
-            self.store.watches, self.store.ledger, starts, audiences, sealer, keeping, lambda: None, Bell()
-        )
+        wanted = Wanted(self.store.watches, timedelta(days=7), 1_000, lambda: None)
+        begun = Starts(starts or self.store.starts, ReadySnapshots(self.store.snapshots, self.store.members))
+        watching = Watching(wanted, self.store.ledger, begun, audiences, sealer, checkpoint_seconds, Bell())
         call = Call(Caller("test", self.org, frozenset()), NEVER)
-        token = sealer.seal(("watch", self.org, self.audience), [self.watch().generation, seq])
+        position = Position(self.watch().generation, seq, snapshot_id)
+        token = sealer.seal(("watch", self.org, self.audience), position.as_list())
         return watching.watch(call, self.audience, token)
 
     def update(self, key: str, **fields: Any) -> None:

@@ -1,9 +1,16 @@
-"""The time of day."""
+"""The time of day, to the millisecond, which is what a BSON date holds."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+MILLISECOND = timedelta(milliseconds=1)
+"""What the database tells moments apart by."""
 
 
 def now() -> datetime:
-    """The time in UTC, to the millisecond, which is what a BSON date holds."""
-    moment = datetime.now(UTC)
+    """The time in UTC."""
+    return in_milliseconds(datetime.now(UTC))
+
+
+def in_milliseconds(moment: datetime) -> datetime:
+    """The moment as the database tells it from others."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

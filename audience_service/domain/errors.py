@@ -33,7 +33,9 @@
     ├── domain/watches/errors.py
     │   ├── WatchTokenExpired
     │   ├── AudienceNotWatched
-    │   └── MomentNotKnown
+    │   ├── MomentNotKnown
+    │   ├── TooManyWatches         retry later
+    │   └── ServerStopping         retry later
     ├── TooManyStreams             retry later
     ├── TooManySnapshots           retry later
     ├── StoreUnavailable           retry later

@@ -147,6 +147,12 @@ class MongoLedger:
             rows = list(self._ledger.find(scoped(org, {"_id": keys}), sort=[("_id", 1)], limit=limit))
         return [_read(row) for seq, row in enumerate(rows, max(after, 0) + 1) if row["seq"] == seq]
 
+    def postpone(self, org: str, generation: str, after: int, moment: datetime, deadline: Deadline) -> None:
+        """By key, those alone that would happen sooner."""
+        behind = {"_id": {"$gt": event_key(generation, after), "$lt": f"{generation}0"}, "at": {"$lt": moment}}
+        with limited(self._database, deadline):
+            self._ledger.update_many(scoped(org, behind), {"$set": {"at": moment}})
+
     def forget(self, org: str, generation: str, before: datetime, until: int, deadline: Deadline) -> None:
         """Up to a key at a time, so that what is left has no gap: times never fall from one event to the next."""
         last = {"$gte": event_key(generation, 0), "$lte": event_key(generation, until)}

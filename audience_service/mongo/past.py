@@ -7,12 +7,13 @@ ledger has of the record behind the event: the first one there tells how it was 
 import itertools
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.clock import MILLISECOND
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Record
 from audience_service.domain.watches.ports import Overtaken
@@ -25,8 +26,6 @@ from audience_service.mongo.members import CURSOR_BATCH, outermost
 from audience_service.mongo.pipeline import beside_records
 from audience_service.mongo.scope import scoped
 
-_MILLISECOND = timedelta(milliseconds=1)
-"""What the database tells moments apart by."""
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 _KINDS = list(itertools.product(Change, Cause))
 
@@ -97,7 +96,7 @@ class MongoPast:
         self, org: str, generation: str, until: int, moments: Sequence[datetime], deadline: Deadline
     ) -> Sequence[Turnover]:
         """One $bucket, each from a millisecond behind a moment on."""
-        begins = [moment + _MILLISECOND for moment in moments]
+        begins = [moment + MILLISECOND for moment in moments]
         kinds = {f"{change}_{cause}": {"change": change.value, "cause": cause.value} for change, cause in _KINDS}
         counted = {
             name: {

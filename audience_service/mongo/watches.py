@@ -3,7 +3,7 @@
 Every write is compare-and-set on what it rests on, in one command.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,13 +14,13 @@ from pymongo.errors import DuplicateKeyError
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.watches.ports import Overtaken
-from audience_service.domain.watches.watch import Failure, Watch
+from audience_service.domain.watches.watch import Event, Failure, Watch
 from audience_service.mongo.collections import WATCHES
 from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import scoped
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_UNKNOWN: Document = {"generation": "", "seq": 0, "as_of": None, "known_since": None}
+_UNKNOWN: Document = {"generation": "", "seq": 0, "event_at": None, "as_of": None, "known_since": None}
 _UNHELD = {"lease": "", "lease_until": _LONG_AGO}
 
 
@@ -31,22 +31,37 @@ class MongoWatches:
         self._database = database
         self._collection = database[WATCHES]
 
-    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch:
-        """Make the record or prolong it; who meets another one that makes it just then prolongs that."""
+    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch | None:
+        """By $max."""
+        return self._change(org, audience_id, {}, {"$max": {"wanted_until": until}}, deadline)
+
+    def propose(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> bool:
+        """Insert the record, whose key says whether there is one."""
         key = _key(org, audience_id)
-        new = {"sk": key, "audience": audience_id, **_UNHELD, **_UNKNOWN}
-        new |= {"definition": "", "failure": None, "garbage": []}
-        update = {"$max": {"wanted_until": until}, "$setOnInsert": new}
-        while True:
-            try:
-                with limited(self._database, deadline):
-                    made = self._collection.find_one_and_update(
-                        {"_id": key, **scoped(org)}, update, upsert=True, return_document=ReturnDocument.AFTER
-                    )
-                if made is not None:
-                    return _read(made)
-            except DuplicateKeyError:
-                continue
+        new = {"_id": key, "sk": key, "audience": audience_id, "lease": lease, "lease_until": until, **_UNKNOWN}
+        new |= {"definition": "", "wanted_until": until, "failure": None, "garbage": []}
+        try:
+            with limited(self._database, deadline):
+                self._collection.insert_one(new)
+        except DuplicateKeyError:
+            return False
+        return True
+
+    def accept(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
+        """What others have wanted meanwhile is no longer than this."""
+        update = {"$set": _UNHELD, "$max": {"wanted_until": until}}
+        return self._change(org, audience_id, {"lease": lease}, update, deadline)
+
+    def withdraw(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
+        """By the lease."""
+        with limited(self._database, deadline):
+            self._collection.delete_one(scoped(org, {"_id": _key(org, audience_id), "lease": lease}))
+
+    def count(self, org: str, most: int, deadline: Deadline) -> int:
+        """By keys of the index on `_id`, no more than `most`."""
+        keys = {"_id": {"$gte": _key(org, ""), "$lt": _key(org, "")[:-1] + "0"}}
+        with limited(self._database, deadline):
+            return self._collection.count_documents(scoped(org, keys), limit=most)
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
         """By key."""
@@ -75,12 +90,7 @@ class MongoWatches:
 
     def renew(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
         """Where nobody has claimed it since, be it that the lease has ended."""
-        held = scoped(org, {"_id": _key(org, audience_id), "lease": lease})
-        with limited(self._database, deadline):
-            found = self._collection.find_one_and_update(
-                held, {"$set": {"lease_until": until}}, return_document=ReturnDocument.AFTER
-            )
-        return None if found is None else _read(found)
+        return self._change(org, audience_id, {"lease": lease}, {"$set": {"lease_until": until}}, deadline)
 
     def release(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
         """Free to claim at once."""
@@ -96,19 +106,23 @@ class MongoWatches:
         self, watch: Watch, lease: str, generation: str, as_of: datetime, definition: str, deadline: Deadline
     ) -> None:
         """Bound to the lease under which it was named: whoever holds a later one may have removed it as garbage."""
-        began = {"generation": generation, "seq": 0, "as_of": as_of, "known_since": as_of}
+        began = {"generation": generation, "seq": 0, **dict.fromkeys(("event_at", "as_of", "known_since"), as_of)}
         began |= {"definition": definition, "failure": None}
         self._write(watch, {"lease": lease}, {"$set": began, "$pull": {"garbage": generation}}, deadline)
 
-    def advance(self, watch: Watch, seq: int, deadline: Deadline) -> None:
-        """True whoever says it, and so not bound to a lease."""
-        with limited(self._database, deadline):
-            self._collection.update_one(_of_generation(watch), {"$max": {"seq": seq}})
+    def advance(self, watch: Watch, events: Sequence[Event], deadline: Deadline) -> None:
+        """True whoever says it, and so not bound to a lease, but to what has been answered for."""
+        last = {"seq": events[-1].seq, "event_at": events[-1].at}
+        self._write(watch, {"as_of": {"$lt": events[0].at}}, {"$max": last}, deadline)
 
-    def finish(self, watch: Watch, lease: str, seq: int, as_of: datetime, definition: str, deadline: Deadline) -> None:
+    def finish(self, watch: Watch, lease: str, seq: int, as_of: datetime, definition: str, deadline: Deadline) -> Watch:
         """Bound to the lease: another round may have gone on from a later definition."""
+        held = {"generation": watch.generation, "lease": lease, "seq": seq}
         done = {"$set": {"definition": definition, "failure": None}, "$max": {"as_of": as_of}}
-        self._write(watch, {"lease": lease, "seq": seq}, done, deadline)
+        finished = self._change(watch.org, watch.audience_id, held, done, deadline)
+        if finished is None:
+            raise Overtaken
+        return finished
 
     def keep_from(self, watch: Watch, moment: datetime, deadline: Deadline) -> None:
         """By $max."""
@@ -134,6 +148,16 @@ class MongoWatches:
     def cleaned(self, watch: Watch, lease: str, generation: str, deadline: Deadline) -> None:
         """Pull it."""
         self._write(watch, {"lease": lease}, {"$pull": {"garbage": generation}}, deadline)
+
+    def _change(
+        self, org: str, audience_id: str, condition: Document, update: Document, deadline: Deadline
+    ) -> Watch | None:
+        """The watch behind an update, None where none meets the condition."""
+        with limited(self._database, deadline):
+            found = self._collection.find_one_and_update(
+                scoped(org, {"_id": _key(org, audience_id)}, condition), update, return_document=ReturnDocument.AFTER
+            )
+        return None if found is None else _read(found)
 
     def _write(self, watch: Watch, condition: Document, update: Document, deadline: Deadline) -> None:
         with limited(self._database, deadline):
@@ -162,6 +186,7 @@ def _read(record: Mapping[str, Any]) -> Watch:
         audience_id=record["audience"],
         generation=record["generation"],
         seq=int(record["seq"]),
+        event_at=record.get("event_at"),
         as_of=record["as_of"],
         known_since=record["known_since"],
         definition=record["definition"],

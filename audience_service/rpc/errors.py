@@ -30,6 +30,8 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     watch_errors.WatchTokenExpired: grpc.StatusCode.OUT_OF_RANGE,
     watch_errors.AudienceNotWatched: grpc.StatusCode.FAILED_PRECONDITION,
     watch_errors.MomentNotKnown: grpc.StatusCode.OUT_OF_RANGE,
+    watch_errors.TooManyWatches: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    watch_errors.ServerStopping: grpc.StatusCode.UNAVAILABLE,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManySnapshots: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,

@@ -1,5 +1,6 @@
 """The gRPC server: the servicers behind the interceptor, with health and reflection."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -127,7 +128,7 @@ class RpcServer:
         self.slots.cut_idle()
         self._open_slots.cut_idle()
 
-    def stop(self, grace_seconds: float) -> None:
-        """Take no new calls, let those under way end within the grace, cut the rest; returns when all is over."""
+    def drain(self, grace_seconds: float) -> threading.Event:
+        """Take no new calls, let those under way end within the grace, cut the rest; the event says when it is over."""
         self._health.enter_graceful_shutdown()
-        self._server.stop(grace_seconds).wait()
+        return self._server.stop(grace_seconds)

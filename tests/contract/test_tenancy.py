@@ -254,7 +254,14 @@ def test_snapshots_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> 
 def test_watches_of_one_audience_and_what_is_recorded_for_them_are_each_orgs_own(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
     for org in (ours, theirs):
-        assert store.watches.want(org, "segment-watched-shared", LATER, NEVER).org == org
+        assert store.watches.want(org, "segment-watched-shared", LATER, NEVER) is None
+        assert store.watches.propose(org, "segment-watched-shared", "shared", LATER, NEVER)
+    for org in (ours, theirs):
+        store.watches.withdraw(f"{org}x", "segment-watched-shared", "shared", NEVER)
+        accepted = store.watches.accept(org, "segment-watched-shared", "shared", LATER, NEVER)
+        wanted = store.watches.want(org, "segment-watched-shared", LATER, NEVER)
+        assert [watch and watch.org for watch in (accepted, wanted)] == [org, org]
+        assert store.watches.count(org, 10, NEVER) == 1
         assert store.watches.get(f"{org}x", "segment-watched-shared", NEVER) is None
     store.ledger.record(ours, f"watch-{ours}", EVERYONE, NEVER)
     store.ledger.record(theirs, f"watch-{theirs}", EVERYONE, NEVER)

@@ -11,7 +11,17 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.tracker import Tracker
-from audience_service.domain.watches.watch import EVERYTHING, Changes, Look, Outlook, Watch
+from audience_service.domain.watches.watch import (
+    EVERYTHING,
+    Cause,
+    Change,
+    Changes,
+    Event,
+    Flip,
+    Look,
+    Outlook,
+    Watch,
+)
 from audience_service.mongo.store import Store, embedded_store
 from tests.conftest import STORES, mongo_database, run_service
 from tests.contract.test_watch import VIPS, watching
@@ -74,7 +84,20 @@ class World:
 
     def want(self, audience_id: str, org: str = "acme") -> None:
         """Watch an audience."""
-        self.store.watches.want(org, audience_id, NOON + timedelta(days=1), NEVER)
+        want(self.store, org, audience_id, NOON + timedelta(days=1))
+
+
+def want(store: Store, org: str, audience_id: str, until: datetime) -> Watch:
+    """Watch an audience that nobody has watched, until a moment."""
+    assert store.watches.propose(org, audience_id, "proposed", NOON, NEVER)
+    watch = store.watches.accept(org, audience_id, "proposed", until, NEVER)
+    assert watch is not None
+    return watch
+
+
+def happened(seq: int) -> list[Event]:
+    """An event of this number."""
+    return [Event(seq, Flip("contact-a", "acme/contact/a", Change.ENTERED), Cause.DATA, NOON + timedelta(seconds=seq))]
 
 
 def leased_until(store: Store) -> Any:
@@ -234,7 +257,7 @@ def test_two_threads_of_a_process_run_no_round_of_one_audience_at_once(store: St
 
 def test_leases_are_kept_org_by_org(store: Store) -> None:
     for org in ("acme", "umbrella"):
-        store.watches.want(org, "segment-a", NOON, NEVER)
+        want(store, org, "segment-a", NOON)
     later = NOON + timedelta(hours=1)
     mine, theirs = (store.watches.claim(lease, NOON, later, NEVER) for lease in ("mine", "theirs"))
     assert mine is not None
@@ -246,24 +269,27 @@ def test_leases_are_kept_org_by_org(store: Store) -> None:
 
 def test_an_audience_is_wanted_until_the_latest_moment_that_anybody_named(store: Store) -> None:
     later = NOON + timedelta(hours=1)
-    for until in (NOON, later, NOON):
+    want(store, "acme", "segment-a", NOON)
+    for until in (later, NOON):
         watch = store.watches.want("acme", "segment-a", until, NEVER)
-    assert watch.wanted_until == later
+        assert watch is not None
+        assert watch.wanted_until == later
 
 
 def test_how_far_a_generation_came_never_goes_back_nor_is_said_of_the_next_one(store: Store) -> None:
-    wanted = store.watches.want("acme", "segment-a", NOON, NEVER)
+    wanted = want(store, "acme", "segment-a", NOON)
     store.watches.claim("mine", NOON, NOON + timedelta(hours=1), NEVER)
     store.watches.begin(wanted, "mine", "watch-1", NOON, "", NEVER)
     first = store.watches.get("acme", "segment-a", NEVER)
     assert first is not None
     for seq in (5, 3):
-        store.watches.advance(first, seq, NEVER)
+        store.watches.advance(first, happened(seq), NEVER)
     ended = store.watches.get("acme", "segment-a", NEVER)
     assert ended is not None
     assert ended.seq == 5
     store.watches.end(first, "mine", NOON, NEVER)
-    store.watches.advance(first, 6, NEVER)
+    with pytest.raises(Overtaken):
+        store.watches.advance(first, happened(6), NEVER)
     with pytest.raises(Overtaken):
         store.watches.begin(first, "mine", "watch-2", NOON, "", NEVER)
     after = store.watches.get("acme", "segment-a", NEVER)

@@ -1,13 +1,18 @@
 """Starts from a snapshot, on every store: who was in by one event of the ledger, whatever has come since."""
 
 import random
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from audience_service.domain.errors import SnapshotNotFound
 from audience_service.domain.snapshot import Snapshot, SnapshotState
+from audience_service.domain.watches.errors import WatchTokenExpired
 from audience_service.domain.watches.ports import Overtaken
+from audience_service.mongo import starts as starts_module
+from tests.client import Client
 from tests.conftest import Service
 from tests.tracked import NEVER, NOON
 
@@ -61,3 +66,45 @@ def test_who_was_in_by_an_event_is_not_told_where_later_events_have_gone(
     with pytest.raises(Overtaken):
         list(service.store.starts.differences(org, generation, 1, snapshot, "", NEVER))
     assert list(service.store.starts.differences(org, generation, 2, snapshot, "", NEVER)) == []
+
+
+class Cut:
+    """A repository that lets something happen behind so many batches, though the next one has been read by then."""
+
+    def __init__(self, starts: Any, sent: int, happens: Callable[[], None]) -> None:
+        self._starts, self._sent, self._happens = starts, sent, happens
+
+    def differences(self, *args: Any) -> Iterator[Any]:
+        """The batches, and behind them nothing."""
+        for number, batch in enumerate([*self._starts.differences(*args), None]):
+            if number == self._sent:
+                self._happens()
+            if batch:
+                yield batch
+
+
+@pytest.mark.parametrize("sent", [0, 1, 3])
+@pytest.mark.parametrize("removed", ["snapshot", "generation"])
+def test_a_start_whose_snapshot_or_ledger_is_removed_meanwhile_ends_with_an_error(
+    service: Service, org: str, client: Client, tracked: Any, monkeypatch: pytest.MonkeyPatch, removed: str, sent: int
+) -> None:
+    monkeypatch.setattr(starts_module, "_BATCH", 1)
+    service.insert(org, [{"id": key} for key in "abc"])
+    snapshot = client.snapshot(filter={"datatype": "contact", "where": {}})
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    generation = audience.watch().generation
+
+    def remove() -> None:
+        if removed == "snapshot":
+            client.call("DeleteSnapshot", {"id": snapshot.id})
+        else:
+            ended = {"$set": {"generation": "", "seq": 0, "event_at": None, "as_of": None, "known_since": None}}
+            service.store.database["audience_watch"].update_one({"audience": audience.audience}, ended)
+            service.store.ledger.remove(org, generation, NEVER)
+
+    stream = audience.listen(0, snapshot_id=snapshot.id, starts=Cut(service.store.starts, sent, remove))
+    told = [event.flip.pk for _ in range(sent) for event in next(stream).events]
+    assert told == ["contact-a", "contact-b", "contact-c"][:sent]
+    with pytest.raises(SnapshotNotFound if removed == "snapshot" else WatchTokenExpired):
+        next(stream)

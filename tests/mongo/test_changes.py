@@ -133,6 +133,20 @@ def test_where_shards_tell_of_their_changes_apart_silence_says_nothing(feeds: Fe
     assert subscription.take().complete_at == NOON
 
 
+def test_a_stream_that_is_opened_anew_knows_nothing_of_up_to_when_the_one_before_had_told(feeds: Feeds) -> None:
+    database = ScriptedDatabase(is_mongos=True)
+    subscription = feeds(database).subscribe("acme", "contact")
+    first = database.opened()
+    first.tell("insert", "umbrella/contact/a", int(NOON.timestamp()))
+    first.settle()
+    subscription.take()
+    assert subscription.take().complete_at == NOON
+    first.fail(AutoReconnect("gone"))
+    database.opened().settle()
+    subscription.take()
+    assert subscription.take() == Changes(complete=True, complete_at=None)
+
+
 def test_who_has_news_already_or_asks_for_another_org_is_not_woken_for_more() -> None:
     database, rung = ScriptedDatabase(), []
     anyone: Any = database

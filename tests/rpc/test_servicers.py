@@ -30,7 +30,8 @@ from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.past import Past
 from audience_service.domain.watches.sizes import Sizes
-from audience_service.domain.watches.watching import Keeping, Watching
+from audience_service.domain.watches.wanted import Wanted
+from audience_service.domain.watches.watching import Watching
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.interceptor import CallInterceptor, Method, Timeouts
@@ -98,7 +99,7 @@ class Harness:
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             Watching(
-                members, members, members, audiences, sealer, Keeping(timedelta(days=1), 10), lambda: None, Bell()
+                Wanted(members, timedelta(days=1), 1, lambda: None), members, members, audiences, sealer, 10, Bell()
             ),
         )
         wrapped: dict[Any, Any] = {}

@@ -37,5 +37,24 @@ class MomentNotKnown(AudienceError):
         return cls(message, metadata=known)
 
 
+class TooManyWatches(AudienceError):
+    """As many audiences of the org are watched as may be."""
+
+    reason = "TOO_MANY_WATCHES"
+    retry_after_seconds = 60.0
+
+    @classmethod
+    def of(cls, most: int) -> Self:
+        """The error that there are so many."""
+        return cls(f"{most} audiences of the org are watched already", metadata={"limit": str(most)})
+
+
+class ServerStopping(AudienceError):
+    """The server stops, and ends the watches that it serves."""
+
+    reason = "SERVER_STOPPING"
+    retry_after_seconds = 1.0
+
+
 def _written(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

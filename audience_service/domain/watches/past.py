@@ -8,6 +8,7 @@ from datetime import datetime
 from audience_service.domain.audience import filter_of
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call
+from audience_service.domain.clock import in_milliseconds
 from audience_service.domain.ports import Record
 from audience_service.domain.watches.errors import AudienceNotWatched, MomentNotKnown
 from audience_service.domain.watches.ports import Overtaken, PastRepository, WatchRepository
@@ -87,8 +88,3 @@ class Past:
         if not watch.known_since <= at <= watch.as_of:
             raise MomentNotKnown.outside(watch.known_since, watch.as_of)
         return watch.generation, watch.seq
-
-
-def in_milliseconds(moment: datetime) -> datetime:
-    """The moment as the database tells it from others."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -18,8 +18,20 @@ from audience_service.domain.watches.watch import Changes, Event, Failure, Flip,
 class WatchRepository(Protocol):
     """The watched audiences. A lease, a name that nobody else ever has, is held until it ends or is renewed."""
 
-    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch:
-        """Watch an audience until a moment, or until the later one that is wanted already."""
+    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch | None:
+        """Want a watch until a moment, or until the later one that is wanted already; None where there is none."""
+
+    def propose(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> bool:
+        """Add a watch under a lease, both until a moment; whether there was none yet."""
+
+    def accept(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
+        """Want a proposed watch until a moment, and end its lease; None where the lease is somebody else's since."""
+
+    def withdraw(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
+        """Remove a proposed watch, unless the lease is somebody else's since, whose it is then to end it."""
+
+    def count(self, org: str, most: int, deadline: Deadline) -> int:
+        """How many audiences of an org are watched, proposed ones included; `most` where there are more."""
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
         """The watch, if there is one."""
@@ -44,8 +56,11 @@ class WatchRepository(Protocol):
     ) -> None:
         """Go on with a prepared generation, where there is none, before its first event. Raises Overtaken."""
 
-    def advance(self, watch: Watch, seq: int, deadline: Deadline) -> None:
-        """Note that all events of the generation up to `seq` have been applied. Never goes back, whoever says so."""
+    def advance(self, watch: Watch, events: Sequence[Event], deadline: Deadline) -> None:
+        """Note that all events of the generation up to the last of these have been applied, whoever says so.
+
+        Never goes back. Raises Overtaken where they do not happen behind `as_of`, as it stands by then.
+        """
 
     def finish(
         self,
@@ -55,7 +70,7 @@ class WatchRepository(Protocol):
         as_of: datetime,
         definition: str,
         deadline: Deadline,
-    ) -> None:
+    ) -> Watch:
         """Note that nothing is missing from the events up to `seq` as of a moment. Raises Overtaken."""
 
     def keep_from(self, watch: Watch, moment: datetime, deadline: Deadline) -> None:
@@ -118,6 +133,9 @@ class LedgerRepository(Protocol):
 
     def apply(self, org: str, generation: str, events: Sequence[Event], deadline: Deadline) -> None:
         """Record who is in after events, each over what is recorded of an earlier one. Idempotent, in any order."""
+
+    def postpone(self, org: str, generation: str, after: int, moment: datetime, deadline: Deadline) -> None:
+        """Let no event behind the number `after` happen before a moment; for those that nobody has been told of."""
 
     def read(
         self, org: str, generation: str, after: int, until: int | None, limit: int, deadline: Deadline

@@ -10,7 +10,7 @@ Why nothing is lost, doubled or invented:
     n, which is unique, and only by somebody who has seen event n - 1 there or has just inserted it.
 2.  *The record never knows more than the ledger, nor less than `seq` says.* Events are applied after they were
     inserted, each over an older one's work only, so that repeating, delaying or reordering it changes nothing. `seq` is
-    set to n when all events up to n have been applied, and only grows.
+    set to n when all events up to n have been applied, and only grows. Nobody is told of an event beyond it.
 3.  *Whoever appends knows the state that the event changes.* A round reads `seq`, and applies what the ledger has
     beyond it, up to n, before it reads the record. What it then reads is the state after event n, or else a later event
     has been applied, which by 2 is in the ledger, where event n + 1 is thus taken and the round cannot append anything.
@@ -18,14 +18,23 @@ Why nothing is lost, doubled or invented:
     own, each of another record. So when an event is inserted the ledger says of its record what the round has read:
     every event is a flip, and none is there twice.
 4.  *Events are true.* At a moment between the record's event before it and its insertion the database has judged the
-    record, by its key, to be what the event says; by the definition of that moment, which is read again before the
-    insertion, and by dates as of when the round began. A flip that was undone between two rounds was never seen.
+    record, by its key, to be what the event says; by dates as of when the round began, and by the definition of that
+    moment, which is read before and behind: where it is another one behind, the record is judged anew, by that. So a
+    round ends however often the audience is edited meanwhile. A flip that was undone between two rounds was never seen.
 5.  *Nothing is missed for good.* A flip that a round did not get to append, or that a record written during the round
     hid from it, is a difference still, and the next round finds it. A round that ends well says as of when nothing is
-    missing: since it began. Nobody is told of an event beyond `seq`.
+    missing: since it began; and by which definition it has looked. Where that is another one by now, the next round
+    looks at everything.
 6.  *A generation begins whole.* The members at its beginning are recorded under a generation that nobody knows, which
     becomes the watch's when that is done, by whoever still holds the lease then. What a process that died or lost the
     lease has recorded is never looked at.
+7.  *What is answered for a moment stays.* An answer is of the events up to `seq` that happened by a moment not behind
+    `as_of`, both read at once. Both are in one document, where `as_of` is set with `seq` as it is, and `seq` only while
+    `as_of` is before the first event that it comes to. So whatever `seq` comes to later happens behind `as_of`. An
+    event that was found before and appended after, by a process that had stood still, would not: whoever settles it
+    lets it happen a millisecond behind `as_of` as it was when `seq` was before the event, and no sooner than the event
+    in front of it. That may be done late or again: once `seq` has come to the event, all of this is so, and nothing is
+    changed. So times do not fall either.
 
 It rests on the database keeping what a majority has acknowledged, on commands going to the primary, and on no command
 arriving after a generation's events have been kept for their time.
@@ -60,6 +69,8 @@ from audience_service.domain.watches.watch import EVERYTHING, Cause, Event, Fail
 
 _ROUND_SECONDS = 600.0
 _PAGE = 1_000
+_JUDGED_AGAIN = 10
+"""How often candidates are judged while the definition changes each time: judging takes milliseconds, an edit more."""
 _FORGOTTEN_IN = 100
 """Events go in a hundredth of the time that they are kept for."""
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,12 +79,16 @@ _ALPHABET = string.ascii_letters + string.digits
 
 @dataclass(slots=True)
 class _Round:
-    """A round in progress: how many events it has appended; causes are told by dates as of `since`."""
+    """A round in progress: how many events it has appended; causes are told by dates as of `since`.
+
+    `latest` is the definition as it was read last, `defined` that by which candidates are looked for.
+    """
 
     call: Call
     watch: Watch
     at: datetime
     defined: Defined
+    latest: Defined
     since: datetime
     appended: int = 0
     searched_seconds: float = 0.0
@@ -109,7 +124,10 @@ class Rounds:
         self._forgotten: dict[str, datetime] = {}
 
     def run(self, watch: Watch, lease: str, look: Look = EVERYTHING) -> Outlook:
-        """One round of a watch that has just been read under the lease. Raises Overtaken, and what storage raises."""
+        """One round of a watch as it was read under the lease, or as the last round has left it.
+
+        Raises Overtaken, and what storage raises.
+        """
         call = Call(Caller("audience-service", watch.org, frozenset()), Deadline.after(_ROUND_SECONDS))
         for generation in watch.garbage:
             self._ledger.remove(watch.org, generation, call.deadline)
@@ -139,27 +157,27 @@ class Rounds:
         return self._outlook(call, defined.members, moment)
 
     def _look(self, call: Call, watch: Watch, lease: str, moment: datetime, look: Look) -> Outlook:
-        seq = self._settle(call, watch, watch.seq)
+        watch = self._settle(call, watch)
         # Time never goes back in a ledger, though clocks differ: contacts would enter again whom time has made exit.
-        last = self._ledger.read(watch.org, watch.generation, seq - 1, seq, 1, call.deadline)
-        at = max([moment, *filter(None, [watch.as_of]), *(event.at for event in last)])
+        at = watch.earliest(moment)
         audiences = self._audiences.at(at)
         defined = read_definition(call, audiences, watch.audience_id)
         if defined.definition != watch.definition:
             look = EVERYTHING
-        found = _Round(call, watch, at, defined, look.last.looked_at if look.last else watch.as_of or at)
+        found = _Round(call, watch, at, defined, defined, look.last.looked_at if look.last else watch.as_of or at)
         for keys in found.timed(self._candidates(found, look)):
-            if events := self._events(found, keys, seq + found.appended):
-                if read_definition(call, audiences, watch.audience_id).versions != defined.versions:
-                    raise Overtaken
+            if events := self._judged(found, audiences, keys):
                 self._ledger.append(watch.org, watch.generation, events, call.deadline)
                 found.appended += len(events)
         if found.appended:
-            seq = self._settle(call, watch, seq)
+            watch = self._settle(call, watch)
+        left = None
         if complete_at := at if look.last is None else look.changes.complete_at:
-            self._watches.finish(watch, lease, seq, min(at, complete_at), defined.definition, call.deadline)
-        self._forget(call, watch, seq, moment)
-        return replace(self._outlook(call, defined.members, at, look), searched_seconds=found.searched_seconds)
+            as_of = min(at, complete_at)
+            left = self._watches.finish(watch, lease, watch.seq, as_of, defined.definition, call.deadline)
+        self._forget(call, watch, moment)
+        outlook = self._outlook(call, defined.members, at, look)
+        return replace(outlook, searched_seconds=found.searched_seconds, watch=left)
 
     def _candidates(self, found: _Round, look: Look) -> Generator[list[str], None, None]:
         """The sks of those who may have entered or exited, each once."""
@@ -174,13 +192,27 @@ class Rounds:
             for keys in self._ledger.passing(call.org, members.datatype, passed, call.deadline):
                 yield [key for key in keys if key not in look.changes.keys]
 
-    def _events(self, found: _Round, keys: Sequence[str], last: int) -> list[Event]:
-        """The events of those of the candidates who have entered or exited."""
+    def _judged(self, found: _Round, audiences: Audiences, keys: Sequence[str]) -> list[Event]:
+        """The events of those of the candidates who have entered or exited, by what defined the audience all the while.
+
+        Raises Overtaken where it is edited without a pause.
+        """
+        for _ in range(_JUDGED_AGAIN):
+            by = found.latest
+            if not (events := self._events(found, keys)):
+                return []
+            found.latest = read_definition(found.call, audiences, found.watch.audience_id)
+            if found.latest.versions == by.versions:
+                return events
+        raise Overtaken
+
+    def _events(self, found: _Round, keys: Sequence[str]) -> list[Event]:
+        """The events of those of the candidates who have entered or exited by the latest definition."""
         org, generation, deadline = found.call.org, found.watch.generation, found.call.deadline
-        members = found.defined.members
+        members, last = found.latest.members, found.watch.seq + found.appended
         flips = self._ledger.judge(org, generation, members, keys, deadline)
         causes = dict.fromkeys(flips, Cause.DATA)
-        if found.defined.definition != found.watch.definition:
+        if found.latest.definition != found.watch.definition:
             causes = dict.fromkeys(flips, Cause.DEFINITION)
         elif flips and ticks(members):
             flipped = [flip.sk for flip in flips]
@@ -204,19 +236,32 @@ class Rounds:
             passage = min(foreseen, passage)
         return Outlook(at, passage, ticks_unseen(members), follows(members))
 
-    def _forget(self, call: Call, watch: Watch, seq: int, moment: datetime) -> None:
+    def _forget(self, call: Call, watch: Watch, moment: datetime) -> None:
         """Remove, now and then, the events that have been kept for their time."""
         before = moment - self._retention
         if before - self._forgotten.get(watch.generation, _LONG_AGO) > self._retention / _FORGOTTEN_IN:
             self._watches.keep_from(watch, before, call.deadline)  # first, so that nobody takes what is left for all
-            self._ledger.forget(call.org, watch.generation, before, seq, call.deadline)
+            self._ledger.forget(call.org, watch.generation, before, watch.seq, call.deadline)
             self._forgotten[watch.generation] = before
 
-    def _settle(self, call: Call, watch: Watch, seq: int) -> int:
-        """Apply what the ledger has beyond an event, whoever appended it; answers with the last event."""
-        while events := self._ledger.read(watch.org, watch.generation, seq, None, _PAGE, call.deadline):
+    def _settle(self, call: Call, watch: Watch) -> Watch:
+        """Apply what the ledger has beyond the watch's last event, whoever appended it; answers with how far it is."""
+        while events := self._ledger.read(watch.org, watch.generation, watch.seq, None, _PAGE, call.deadline):
+            if late := _late(watch, events):
+                self._ledger.postpone(watch.org, watch.generation, *late, call.deadline)
+                continue
             self._ledger.apply(watch.org, watch.generation, events, call.deadline)
-            seq = events[-1].seq
-            self._watches.advance(watch, seq, call.deadline)
+            self._watches.advance(watch, events, call.deadline)
+            watch = replace(watch, seq=events[-1].seq, event_at=events[-1].at)
             self._told.ring((watch.org, watch.audience_id))
-        return seq
+        return watch
+
+
+def _late(watch: Watch, events: Sequence[Event]) -> tuple[int, datetime] | None:
+    """The number behind which events are to be postponed, and until when; None where all happen in time."""
+    last, earliest = watch.seq, watch.earliest(_LONG_AGO)
+    for event in events:
+        if event.at < earliest:
+            return last, earliest
+        last, earliest = event.seq, event.at
+    return None

@@ -2,17 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from audience_service.domain.caller import Call
+from audience_service.domain.clock import MILLISECOND, in_milliseconds
 from audience_service.domain.errors import InvalidArgument
-from audience_service.domain.watches.past import in_milliseconds
 from audience_service.domain.watches.ports import Overtaken, PastRepository, WatchRepository
 from audience_service.domain.watches.watch import Turnover, Watch
 
 MOST_POINTS, DEFAULT_POINTS = 100, 30
-
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +39,9 @@ class Span:
         end = in_milliseconds(min(self.end or as_of, as_of))
         if start > end:
             return []
-        length, steps = (end - start) // _MILLISECOND, self.points - 1
+        length, steps = (end - start) // MILLISECOND, self.points - 1
         offsets = {length * step // steps for step in range(self.points)} if steps else {length}
-        return [start + offset * _MILLISECOND for offset in sorted(offsets)]
+        return [start + offset * MILLISECOND for offset in sorted(offsets)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ class Starts:
                     yield StartBatch(events, Position(position.generation, position.seq, snapshot.id, after))
         except Overtaken:
             raise expired("the next events are older than they are kept") from None
+        self._snapshots.ready(call, snapshot.id)  # of those that were missing behind the last batch, too
         yield StartBatch((), Position(position.generation, position.seq))
 
 

@@ -116,9 +116,10 @@ class Tracker:
             return max(min([self._claim_at - monotonic, *pauses]), 0.0)
 
     def _run(self, held: Held, look: Look) -> None:
-        held.outlook = None
+        watch, held.outlook = held.outlook and held.outlook.watch, None
         try:
-            watch = self._watches.renew(
+            # A round writes under the lease, or by numbers: who has lost it, or knows less than there is, is overtaken.
+            watch = watch or self._watches.renew(
                 held.org, held.audience_id, held.lease, self._lease_end(), Deadline.after(_CALL_SECONDS)
             )
             if watch is None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from audience_service.domain.clock import MILLISECOND
+
 
 class Change(StrEnum):
     """What happened to a contact."""
@@ -38,23 +40,30 @@ class Watch:
     """How far an audience has been tracked.
 
     A `generation` is one unbroken stretch of tracking, with a ledger of its own whose events are numbered from 1 on; ""
-    while its members have not been recorded yet. `seq` is the last event that is known to be applied to them, and
-    `as_of` the moment up to which nothing is missing from the events up to `seq`. From `known_since` on all events are
-    there: since the generation began, or since a moment from before which they may be gone. `definition` is a digest of
-    what the audience was defined by then. `failure` is why it cannot be tracked. `garbage` are generations that have
-    ended, or have never begun, and are to be removed.
+    while its members have not been recorded yet. `seq` is the last event that is known to be applied to them,
+    `event_at` when it happened, or the generation began, and `as_of` the moment up to which nothing is missing from the
+    events up to `seq`: all later ones happen behind it. From `known_since` on all events are there: since the
+    generation began, or since a moment from before which they may be gone. `definition` is a digest of what the
+    audience was defined by then. `failure` is why it cannot be tracked. `garbage` are generations that have ended, or
+    have never begun, and are to be removed.
     """
 
     org: str
     audience_id: str
     generation: str
     seq: int
+    event_at: datetime | None
     as_of: datetime | None
     known_since: datetime | None
     definition: str
     wanted_until: datetime
     failure: Failure | None
     garbage: tuple[str, ...]
+
+    def earliest(self, moment: datetime) -> datetime:
+        """The moment, or when the next event may happen at the earliest: behind `as_of`, not before the last one."""
+        answered = [self.as_of + MILLISECOND] if self.as_of else []
+        return max([moment, *answered, *filter(None, [self.event_at])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,8 @@ class Outlook:
 
     Up to `looked_at` whatever time has moved has been found. At `next_passage` time may next move somebody; None where
     it moves nobody. `unforeseen` is whether time may move people at moments that cannot be told in advance. `follows`
-    is the datatype whose changes alone move people; "" where others do, too.
+    is the datatype whose changes alone move people; "" where others do, too. `watch` is as the look has left it, where
+    it ended well: the next one may go on from there.
     """
 
     looked_at: datetime
@@ -84,6 +94,7 @@ class Outlook:
     follows: str = ""
     searched_seconds: float = 0.0
     """How long the look searched for whom to judge."""
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +120,10 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A flip as it stands in the ledger. `at` is when the round began that found it, and never falls."""
+    """A flip as it stands in the ledger. `at` never falls: when the round began that found it.
+
+    Or, where it came to be known of late, behind what had been answered for by then.
+    """
 
     seq: int
     flip: Flip

@@ -57,13 +57,14 @@ class Workers:
                 _log.warning("leases are not extended", exc_info=None if isinstance(error, AudienceError) else error)
 
     def _work(self) -> None:
-        heard, failing = self._asked.rung(), False
-        while not self._stopping.is_set():
-            try:
-                pause = self._tracker.step()
-                failing = False
-            except Exception as error:
-                if not failing:
-                    _log.warning("tracking failed", exc_info=None if isinstance(error, AudienceError) else error)
-                pause, failing = _RETRY_SECONDS, True
-            heard = self._asked.wait(heard, pause)
+        failing = False
+        with self._asked.listen() as ear:
+            while not self._stopping.is_set():
+                try:
+                    pause = self._tracker.step()
+                    failing = False
+                except Exception as error:
+                    if not failing:
+                        _log.warning("tracking failed", exc_info=None if isinstance(error, AudienceError) else error)
+                    pause, failing = _RETRY_SECONDS, True
+                ear.wait(pause)

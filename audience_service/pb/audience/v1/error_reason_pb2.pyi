@@ -217,6 +217,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "MOMENT_NOT_KNOWN", "domain": "audience",
          "metadata": {"known_since": "2026-11-01T08:00:00.000Z", "as_of": "2026-11-08T07:59:58.250Z"}}
     """
+    SERVER_STOPPING: _ErrorReason.ValueType  # 35
+    """SERVER_STOPPING: the server stops and ends the watches that it serves; resume them with the last token, after the
+    RetryInfo's delay, where another server answers. UNAVAILABLE.
+
+        {"reason": "SERVER_STOPPING", "domain": "audience", "metadata": {}}
+    """
+    TOO_MANY_WATCHES: _ErrorReason.ValueType  # 36
+    """TOO_MANY_WATCHES: as many audiences of the org are watched as may be, those that nobody has listened to for less than
+    a week included; more watchers of these are welcome. RESOURCE_EXHAUSTED.
+
+        {"reason": "TOO_MANY_WATCHES", "domain": "audience", "metadata": {"limit": "1000"}}
+    """
     NOT_REFRESHABLE: _ErrorReason.ValueType  # 40
     """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
 
@@ -478,6 +490,18 @@ it; the metadata says from when to when it is known. OUT_OF_RANGE.
 
     {"reason": "MOMENT_NOT_KNOWN", "domain": "audience",
      "metadata": {"known_since": "2026-11-01T08:00:00.000Z", "as_of": "2026-11-08T07:59:58.250Z"}}
+"""
+SERVER_STOPPING: ErrorReason.ValueType  # 35
+"""SERVER_STOPPING: the server stops and ends the watches that it serves; resume them with the last token, after the
+RetryInfo's delay, where another server answers. UNAVAILABLE.
+
+    {"reason": "SERVER_STOPPING", "domain": "audience", "metadata": {}}
+"""
+TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
+"""TOO_MANY_WATCHES: as many audiences of the org are watched as may be, those that nobody has listened to for less than
+a week included; more watchers of these are welcome. RESOURCE_EXHAUSTED.
+
+    {"reason": "TOO_MANY_WATCHES", "domain": "audience", "metadata": {"limit": "1000"}}
 """
 NOT_REFRESHABLE: ErrorReason.ValueType  # 40
 """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.

@@ -1109,7 +1109,9 @@ class MembershipEvent(_message.Message):
     """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """time is by when it had happened: when the look at the database began that found it."""
+        """time is by when it had happened: when the look at the database began that found it, and always behind any as_of that
+        was told before the event.
+        """
 
     def __init__(
         self,

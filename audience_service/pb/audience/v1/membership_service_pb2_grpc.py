@@ -186,7 +186,8 @@ class MembershipServiceServicer:
         event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
         audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
         AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-        INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE,
+        SERVER_STOPPING, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

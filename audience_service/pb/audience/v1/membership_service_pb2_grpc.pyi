@@ -85,7 +85,8 @@ class MembershipServiceStub:
     event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
     audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
     AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-    INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE,
+    SERVER_STOPPING, OUT_OF_TIME.
     """
     ExportIdentifiers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]
     """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
@@ -151,7 +152,8 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
     audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
     AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-    INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE,
+    SERVER_STOPPING, OUT_OF_TIME.
     """
     ExportIdentifiers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]  # type: ignore[assignment]
     """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
@@ -274,7 +276,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
         audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
         AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-        INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE,
+        SERVER_STOPPING, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod

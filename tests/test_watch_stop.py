@@ -1,0 +1,70 @@
+"""A server that stops: its watchers are told to resume elsewhere, and it does not wait for them."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from audience_service.mongo.store import Store, embedded_store
+from tests.client import Refusal
+from tests.conftest import STORES, URI, Service, envelope, mongo_database, run_service
+from tests.contract.test_watch import VIPS, watching
+from tests.test_kills import ORG, victim
+
+HELD = 200_000
+"""Members that no client's buffers hold."""
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store that no server has opened."""
+    if request.param == "embedded":
+        yield embedded_store([], ("contact",))
+        return
+    with mongo_database() as made:
+        yield made
+
+
+def test_watchers_are_told_at_once_that_the_server_stops(store: Store, refused: Callable[..., Refusal]) -> None:
+    for service in run_service("", store):
+        client = service.client("acme")
+        with watching(client, client.create(name="vips", filter=VIPS).id) as watcher:
+            begun = time.monotonic()
+            stopping = threading.Thread(target=service.app.stop, args=(60,))
+            stopping.start()
+            refusal = refused(lambda: [watcher.next() for _ in range(1_000)])
+            stopping.join(10)
+            assert not stopping.is_alive()
+            assert time.monotonic() - begun < 10
+        assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "SERVER_STOPPING")
+
+
+def test_a_served_process_with_watchers_ends_long_before_its_grace_and_another_goes_on(real_service: Service) -> None:
+    with mongo_database() as store:
+        with victim(URI, store.database.name) as (client, process):
+            segment = client.create(name="vips", filter=VIPS)
+            with watching(client, segment.id) as watcher:
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(8) == 0  # of ten
+                token = watcher.token
+        store.database["contact"].insert_one(envelope(ORG, {"id": "a", "data": {"tags": "vip"}}))
+        for service in run_service("mongodb", store):
+            with watching(service.client(ORG), segment.id, token) as watcher:
+                assert watcher.events(1) == [("entered", "contact-a", "data")]
+
+
+def test_other_streams_may_go_on_for_the_whole_grace(real_service: Service) -> None:
+    with mongo_database() as store:
+        store.database["contact"].insert_many([envelope(ORG, {"id": f"{number:06}"}) for number in range(HELD)])
+        for service in run_service("mongodb", store):
+            everyone = {"filter": {"datatype": "contact", "where": {}}, "batchSize": 100}
+            stream = service.client(ORG).call("StreamMembers", everyone, timeout=60)
+            next(stream)
+            stopping = threading.Thread(target=service.app.stop, args=(60,))
+            stopping.start()
+            *_, last = stream
+            assert last.totals.member_count == HELD
+            stopping.join(20)
+            assert not stopping.is_alive()
