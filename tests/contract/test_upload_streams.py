@@ -1,8 +1,7 @@
 """Streams of uploads: broken anywhere, gone on with, overtaken; nothing is lost, doubled or half published."""
 
-import queue
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.uploads import Uploader, chunk, end, header, messages
+from tests.uploads import Slow, Uploader, chunk, emails, end, header, messages, unmatched
 from tests.waiting import eventually
 
 Insert = Callable[..., list[str]]
@@ -108,18 +107,6 @@ def test_a_file_that_is_cut_and_broken_anywhere_comes_to_the_same_as_in_one_piec
     assert left[0] == left[1]
 
 
-def unmatched(client: Client, audience_id: str, **request: Any) -> list[tuple[int, list[str]]]:
-    """The lines and cells of all unmatched rows; the total must agree."""
-    batches = list(client.call("StreamUnmatchedRows", {"audienceId": audience_id, **request}))
-    rows = [(row.line, list(row.cells)) for batch in batches for row in batch.rows]
-    assert [batch.total for batch in batches if batch.HasField("total")] == [len(rows)] or "cursor" in request
-    return rows
-
-
-def emails(*names: str) -> bytes:
-    return "".join(["email\n", *(f"{name}@example.com\n" for name in names)]).encode()
-
-
 def test_a_chunk_that_does_not_follow_is_refused_with_where_the_upload_goes_on(
     client: Client, uploader: Uploader, small_batches: None, refused: Callable[..., Refusal]
 ) -> None:
@@ -181,20 +168,6 @@ def test_bytes_that_are_no_message_are_an_invalid_argument_in_the_midst_too(
     raw = [header(made.id).SerializeToString(), b"\xff\xff\xff"]
     refusal = refused(lambda: call(iter(raw), metadata=client.metadata))
     assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
-
-
-class Slow:
-    """Messages that are sent as they are put in."""
-
-    def __init__(self) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue()
-
-    def put(self, *parts: Any) -> None:
-        for part in parts:
-            self._queue.put(part)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._queue.get, None)
 
 
 def test_the_stream_that_began_last_writes_and_the_one_before_is_told(
@@ -292,20 +265,6 @@ def test_a_refresh_goes_through_uploads_in_their_order_and_not_behind_a_new_list
     assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
     assert client.members(audienceId=made.id) == ["contact-kept"]
     assert unmatched(client, made.id) == []
-
-
-def test_an_end_that_was_published_and_not_answered_is_published_once(
-    client: Client, insert: Insert, uploader: Uploader, service: Service
-) -> None:
-    insert([{"data": {"email": f"{name}@example.com"}} for name in "ab"])
-    made, data = client.custom(name="list"), emails(*"ab")
-    first = uploader.upload(made.id, data)
-    # As the server leaves it that dies between the two writes.
-    uploads = service.store.database["audience_upload"]
-    uploads.update_one({"audience": made.id}, {"$set": {"state": "open", "publish_time": None, "contact_count": 0}})
-    again = uploader.send(messages(header(made.id), data, len(data)))
-    assert again == first
-    assert client.call("GetCustomAudience", {"id": made.id}).version == 1
 
 
 def test_an_upload_that_is_left_open_for_a_week_has_failed_and_is_cleared_away(

@@ -85,7 +85,7 @@ class Intake:
         """The upload as it is stored."""
 
     def run(self, parts: Iterator[Part]) -> Upload:
-        """Take in everything up to the end; answers with the upload, all of whose rows are stored, and not published.
+        """Take in everything up to the end; answers with the upload, which is whole then, and not published.
 
         Raises InvalidFile, with the upload failed; OffsetMismatch, ChecksumMismatch and UploadIncomplete, which tell
         where the upload goes on; UploadTakenOver; and what the parts raise.
@@ -128,7 +128,9 @@ class Intake:
             raise WrongFile("rows of another file were sent for this upload; send it again from its beginning")
         if not self.upload.tally.rows:
             raise invalid_file(records.line, "no_rows", "the file has a header and no rows")
-        return self.upload
+        whole = replace(self.upload, is_whole=True)
+        self._storage.uploads.save(self._call.org, whole, self._call.deadline)
+        return whole
 
     def _reader(self, layout: Layout) -> RowReader:
         """What reads the rows, once they can be matched."""
@@ -146,6 +148,7 @@ class Intake:
 
     def _write(self, batch: _Batch, found: Sequence[Sequence[Contact]], position: Position) -> None:
         org, deadline = self._call.org, self._call.deadline
+        self._storage.uploads.check(org, self.upload, deadline)
         lines: dict[Contact, int] = {}
         for row, contacts in zip(batch.rows, found, strict=True):
             for contact in contacts:

@@ -43,11 +43,21 @@ class UploadRepository(Protocol):
     def take(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
         """Go on with an open upload under the next epoch; answers with it as it is stored then.
 
-        Raises UploadTakenOver where it is not open any more.
+        One that is whole is answered with as it is. Raises UploadTakenOver where it has failed, UploadNotFound where
+        it went with its audience.
         """
 
+    def check(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """Raise as `save` would."""
+
     def save(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """Write how far it has come, if it is open and of the same epoch. Raises UploadTakenOver."""
+        """Write how far it has come, if it is open, not yet whole and of the same epoch.
+
+        Raises UploadTakenOver, UploadNotFound.
+        """
+
+    def finish(self, org: str, ended: Upload, deadline: Deadline) -> None:
+        """Write how an upload has ended, whatever stream has it; nothing where it has ended before."""
 
     def correct(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Write the tally of a published upload."""

@@ -4,9 +4,8 @@ The list in use is never written to. What becomes of it and the upload is put to
 the database, and published by compare-and-set; where another list has been published meanwhile, that is done anew.
 """
 
-from dataclasses import replace
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
@@ -15,14 +14,15 @@ from audience_service.domain.custom.audience import CustomAudience
 from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import StaleVersion
 from audience_service.domain.uploads.intake import Storage
-from audience_service.domain.uploads.upload import Mode, Upload, UploadState
+from audience_service.domain.uploads.marks import as_published, is_in_list, is_replaced, noted
+from audience_service.domain.uploads.upload import Mode, Upload
 
 _TURNS = 5
-_REMEMBERED = 100
-"""How many uploads a list remembers to have in it: an end that is repeated after as many others would count anew."""
-
 _ASSEMBLED_FOR = timedelta(days=1)
 """How long a list may lie about that is put together and not published: longer than any call lasts."""
+
+_READ_FOR = timedelta(hours=1)
+"""How long those may take who have begun to read a list."""
 
 
 class Publisher:
@@ -33,20 +33,15 @@ class Publisher:
         self._storage = storage
 
     def publish(self, call: Call, upload: Upload) -> Upload:
-        """Publish an upload whose rows are all stored; once, however often it is called.
+        """Publish an upload that is whole; once, however often it is called, by several at once as well.
 
-        Raises AudienceNotFound, StaleVersion (the list never stood still), UploadTakenOver.
+        Raises AudienceNotFound, StaleVersion (the list never stood still).
         """
         audience = self._published(call, upload)
-        mark = _mark_of(audience, upload) or {}
-        published = replace(
-            upload, state=UploadState.PUBLISHED, publish_time=mark["at"], contact_count=int(mark["count"])
-        )
-        if upload.header.mode == Mode.REPLACE:
-            self._supersede(call, published)
-        self._storage.uploads.save(call.org, published, call.deadline)
-        if audience.rows_id != upload.rows_id:
-            self._customs.reserve(call.org, audience.id, upload.rows_id, now(), call.deadline)
+        published = as_published(audience, upload)
+        self._storage.uploads.finish(call.org, published, call.deadline)
+        self._supersede(call, audience)
+        self.release(call, audience.id, upload.rows_id)
         return published
 
     def put_on(self, call: Call, audience: CustomAudience, found: str) -> CustomAudience:
@@ -63,28 +58,37 @@ class Publisher:
         self._customs.reserve(call.org, audience.id, rows_id, now() + _ASSEMBLED_FOR, call.deadline)
         return rows_id
 
+    def release(self, call: Call, audience_id: str, rows_id: str) -> None:
+        """Let rows go that were reserved, unless they are the list; not at once: they may have been until just now.
+
+        Raises AudienceNotFound.
+        """
+        with suppress(StaleVersion):  # they are going already
+            self._customs.reserve(call.org, audience_id, rows_id, now() + _READ_FOR, call.deadline)
+
     def _published(self, call: Call, upload: Upload) -> CustomAudience:
         """The audience once the upload is in its list."""
         for turn in range(1, _TURNS + 1):
             audience = self._customs.get(call.org, upload.header.audience_id, call.deadline)
-            if _mark_of(audience, upload) is not None:
+            if is_in_list(audience, upload):
                 return audience
             rows_id = self._assemble(call, audience, upload)
             count = self._storage.lists.count(call.org, rows_id, call.deadline)
-            mark = {"rows": upload.rows_id, "count": count, "at": now()}
-            noted = [*audience.published.get("uploads", ()), mark][-_REMEMBERED:]
             try:
-                return self._customs.publish(call.org, audience, rows_id, {"uploads": noted}, call.deadline)
+                return self._customs.publish(
+                    call.org, audience, rows_id, noted(audience, upload, count), call.deadline
+                )
             except StaleVersion:
+                if rows_id != upload.rows_id:
+                    self.release(call, audience.id, rows_id)
                 if turn == _TURNS:
                     raise
         raise AssertionError("the last turn returns or raises")
 
-    def _supersede(self, call: Call, published: Upload) -> None:
-        """Forget the unmatched rows of uploads before one that replaces the list."""
-        others = self._storage.uploads.with_unmatched(call.org, published.header.audience_id, call.deadline)
-        for other in others:
-            if other.publish_time and published.publish_time and other.publish_time < published.publish_time:
+    def _supersede(self, call: Call, audience: CustomAudience) -> None:
+        """Forget the unmatched rows of uploads that a whole new list has followed."""
+        for other in self._storage.uploads.with_unmatched(call.org, audience.id, call.deadline):
+            if is_replaced(audience, other):
                 self._storage.unmatched.cut(call.org, other, 0, call.deadline)
                 self._storage.uploads.supersede(call.org, other, call.deadline)
 
@@ -100,9 +104,3 @@ class Publisher:
         if mode is Mode.APPEND:
             self._storage.lists.copy(call.org, upload.rows_id, rows_id, call.deadline)
         return rows_id
-
-
-def _mark_of(audience: CustomAudience, upload: Upload) -> dict[str, Any] | None:
-    """What the audience has noted of the upload, if it has been published."""
-    noted = audience.published.get("uploads", ())
-    return next((mark for mark in noted if mark["rows"] == upload.rows_id), None)

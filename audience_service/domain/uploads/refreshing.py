@@ -8,6 +8,7 @@ from audience_service.domain.caller import Call
 from audience_service.domain.custom.audience import CustomAudience
 from audience_service.domain.uploads.columns import Layout, resumed_layout
 from audience_service.domain.uploads.intake import Storage
+from audience_service.domain.uploads.marks import is_replaced
 from audience_service.domain.uploads.matching import Matcher, uploadable_fields
 from audience_service.domain.uploads.ports import Contact, IdentifierRepository, ListedRow
 from audience_service.domain.uploads.publishing import Publisher
@@ -43,13 +44,15 @@ class UploadRefresh:
 
         Raises StaleVersion, OutOfTime, AudienceNotFound.
         """
-        uploads = self._storage.uploads.with_unmatched(call.org, audience.id, call.deadline)
+        left = self._storage.uploads.with_unmatched(call.org, audience.id, call.deadline)
+        uploads = [upload for upload in left if not is_replaced(audience, upload)]
         if not uploads:
             return audience
         rows_id = self._publisher.reserved(call, audience)
         matcher = Matcher(self._identifiers, audience)
         found = [self._find(call, audience, matcher, upload, rows_id) for upload in uploads]
         if not any(one.lines for one in found):
+            self._publisher.release(call, audience.id, rows_id)
             return audience
         refreshed = self._publisher.put_on(call, audience, rows_id)
         for one in found:

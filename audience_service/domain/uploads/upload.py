@@ -1,13 +1,12 @@
 """The upload: what a caller says of a file, how far it has come, and what became of its rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.identifiers.phones import REGIONS
-from audience_service.domain.tokens import digest
 
 OPEN_FOR = timedelta(days=7)
 """How long an upload may be left open; then it has failed."""
@@ -55,11 +54,6 @@ class UploadHeader:
     no_header: bool = False
     columns: tuple[Column, ...] = ()
     default_region: str = ""
-
-    @property
-    def digest(self) -> str:
-        """The same for equal headers."""
-        return digest(asdict(self))
 
     def checked(self, fields: Sequence[str]) -> "UploadHeader":
         """The header, for columns of these fields, with its defaults. Raises InvalidArgument at `header.<field>`."""
@@ -177,7 +171,8 @@ class Upload:
 
     `rows_id` is what the contacts that it has found carry, `epoch` the number of the stream that writes it: a later
     stream has a higher one, and an earlier one can write no more. `checked_at` is when the index of identifiers was
-    last brought up to date for it.
+    last brought up to date for it. `is_whole` says that its end has come and was right: no stream writes it any more,
+    and it is published, by whoever sends the end again if need be.
     """
 
     header: UploadHeader
@@ -187,6 +182,7 @@ class Upload:
     epoch: int = 0
     position: Position = Position()
     tally: Tally = Tally()
+    is_whole: bool = False
     checked_at: datetime | None = None
     failure: str = ""
     failure_problem: str = ""
@@ -198,3 +194,9 @@ class Upload:
     def expire_time(self) -> datetime:
         """When it has failed if it is open still."""
         return self.create_time + OPEN_FOR
+
+
+def as_abandoned(upload: Upload) -> Upload:
+    """The upload, failed because it was left open for too long."""
+    failure = f"it was open for more than {OPEN_FOR.days} days; send the file under another upload_id"
+    return replace(upload, state=UploadState.FAILED, failure=failure, failure_problem="abandoned")
