@@ -12,6 +12,7 @@ OPEN_FOR = timedelta(days=7)
 """How long an upload may be left open; then it has failed."""
 
 MAX_UPLOAD_ID_LENGTH = 100
+MAX_COLUMN_NAME_LENGTH = 1_000
 MAX_COLUMNS = 1_000
 DELIMITERS = (",", ";", "|", "\t")
 _ENCODINGS = frozenset(("", "utf-8", "utf8", "utf-8-sig", "utf_8"))
@@ -96,7 +97,9 @@ def _check_columns(header: UploadHeader, fields: Sequence[str]) -> None:
             raise InvalidArgument.at(f"{place}.field", f"{column.field} has a column already")
         if bool(column.name.strip()) == bool(column.position):
             raise InvalidArgument.at(place, "takes a name or a position, one of them")
-        if column.name and header.no_header:
+        if len(column.name) > MAX_COLUMN_NAME_LENGTH:
+            raise InvalidArgument.at(f"{place}.name", f"has more than {MAX_COLUMN_NAME_LENGTH:,} characters")
+        if column.name.strip() and header.no_header:
             raise InvalidArgument.at(f"{place}.name", "names a column of a file without a header; give its position")
         if not 0 <= column.position <= MAX_COLUMNS:
             raise InvalidArgument.at(f"{place}.position", f"is 1 to {MAX_COLUMNS:,}")
