@@ -211,13 +211,15 @@ def test_rows_that_match_nobody_come_back_as_they_were_but_for_formulas(client: 
     made = client.custom(name="list")
     cells = ["=1+1", "+14155550100", "-5", "@x", "\tx", "＝1", "plain", "a=b", ""]
     lines = "".join(f'no{n}@example.com,"{cell}"\n' for n, cell in enumerate(cells))
-    uploader.upload(made.id, "email,note\n" + lines)
+    uploader.upload(made.id, "email,=note\n" + lines)
     raw = [(n + 2, [f"no{n}@example.com", cell]) for n, cell in enumerate(cells)]
     assert unmatched(client, made.id, raw=True) == raw
     shown = ["'=1+1", "'+14155550100", "'-5", "'@x", "'\tx", "'＝1", "plain", "a=b", ""]
     assert [row[1] for _, row in unmatched(client, made.id)] == shown
     [batch, last] = client.call("StreamUnmatchedRows", {"audienceId": made.id})
-    assert (batch.upload_id, list(batch.columns), last.total) == ("first", ["email", "note"], len(cells))
+    assert (batch.upload_id, list(batch.columns), last.total) == ("first", ["email", "'=note"], len(cells))
+    [batch, _] = client.call("StreamUnmatchedRows", {"audienceId": made.id, "raw": True})
+    assert list(batch.columns) == ["email", "=note"]
 
 
 def test_unmatched_rows_resume_behind_any_cursor(

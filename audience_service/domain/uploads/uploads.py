@@ -105,9 +105,10 @@ class Uploads:
             after = after if place == at else 0
             while rows := self._storage.unmatched.page(call.org, upload, after, _UNMATCHED_AT_ONCE, call.deadline):
                 at, after, sent = place, rows[-1].line, sent + len(rows)
-                shown = rows if raw else [replace(row, cells=list(map(neutralised, row.cells))) for row in rows]
+                shown = rows if raw else [replace(row, cells=_shown(row.cells)) for row in rows]
+                names = upload.position.names if raw else _shown(upload.position.names)
                 cursor = self._sealer.seal(binding, [at, after, sent])
-                yield UnmatchedBatch(upload.header.upload_id, upload.position.names, shown, cursor)
+                yield UnmatchedBatch(upload.header.upload_id, names, shown, cursor)
         yield UnmatchedBatch("", (), (), self._sealer.seal(binding, [at, after, sent]), sent)
 
     def _uploadable(self, call: Call, audience_id: str) -> CustomAudience:
@@ -143,6 +144,10 @@ def _as_of_now(audience: CustomAudience, upload: Upload) -> Upload:
     """The upload, failed if it has been open for too long."""
     is_over = upload.state is not UploadState.OPEN or is_in_list(audience, upload)
     return upload if is_over or now() < upload.expire_time else as_abandoned(upload)
+
+
+def _shown(cells: Sequence[str]) -> Sequence[str]:
+    return list(map(neutralised, cells))
 
 
 def _place(upload: Upload) -> str:
