@@ -238,37 +238,6 @@ def test_unmatched_rows_resume_behind_any_cursor(
         assert [(b.upload_id, r.line) for b in [*batches[: index + 1], *rest] for r in b.rows] == rows
 
 
-def test_a_refresh_puts_on_whom_rows_find_that_matched_nobody_before(
-    client: Client, insert: Insert, uploader: Uploader
-) -> None:
-    insert([{"id": "ann", "data": {"email": "ann@example.com"}}])
-    made = client.custom(name="list")
-    uploader.upload(made.id, emails("ann", "new", "late"))
-    before = client.call("RefreshCustomAudience", {"id": made.id})
-    assert (before.version, before.contact_count) == (1, 1)
-    insert([{"id": "new", "data": {"email": "NEW@example.com"}}])
-    after = client.call("RefreshCustomAudience", {"id": made.id})
-    assert (after.version, after.contact_count) == (2, 2)
-    assert client.members(audienceId=made.id) == ["contact-ann", "contact-new"]
-    upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
-    assert (upload.matched, upload.unmatched, upload.contacts) == (2, 1, 2)
-    assert unmatched(client, made.id) == [(4, ["late@example.com"])]
-
-
-def test_a_refresh_goes_through_uploads_in_their_order_and_not_behind_a_new_list(
-    client: Client, insert: Insert, uploader: Uploader
-) -> None:
-    made = client.custom(name="list")
-    uploader.upload(made.id, emails("old"), uploadId="0")
-    uploader.upload(made.id, emails("kept"), uploadId="1", mode="replace")
-    uploader.upload(made.id, emails("taken", "kept"), uploadId="2")
-    uploader.upload(made.id, emails("taken"), uploadId="3", mode="remove")
-    insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "kept", "taken")])
-    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
-    assert client.members(audienceId=made.id) == ["contact-kept"]
-    assert unmatched(client, made.id) == []
-
-
 def test_an_upload_that_is_left_open_for_a_week_has_failed_and_is_cleared_away(
     client: Client, uploader: Uploader, service: Service, small_batches: None, refused: Callable[..., Refusal]
 ) -> None:

@@ -44,21 +44,24 @@ class Matcher:
         self._identifiers = identifiers
         self._datatype = audience.datatype
         self._rules = matching_rules(audience)
+        self._prepared: set[KeyRule] = set()
 
     def reader(self, layout: Layout, default_region: str) -> RowReader:
         """What reads rows of a file that is laid out like this."""
         return RowReader(layout, self._rules, self._datatype, default_region)
 
     def prepare(self, call: Call, layout: Layout, checked_at: datetime | None) -> datetime:
-        """Bring the index up to date for what a file is matched by, unless it was a short while ago.
+        """Bring the index up to date for what a file is matched by, unless that was a short while ago or done here.
 
         Answers with when it was. Whoever is matched had the identifier then or later.
         """
         moment = now()
         if checked_at and moment - checked_at < _FRESH_FOR:
             return checked_at
-        for rule in dict.fromkeys(self._rules[field] for field, _ in layout.places if field in self._rules):
-            self._identifiers.update(call.org, self._datatype, rule, call.deadline)
+        for rule in (self._rules[field] for field, _ in layout.places if field in self._rules):
+            if rule not in self._prepared:
+                self._identifiers.update(call.org, self._datatype, rule, call.deadline)
+                self._prepared.add(rule)
         return moment
 
     def match(self, call: Call, rows: Sequence[Row]) -> list[Sequence[Contact]]:

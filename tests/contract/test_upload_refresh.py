@@ -1,0 +1,67 @@
+"""Refreshing uploaded lists: rows that matched nobody are matched again."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.client import Client
+from tests.conftest import Service
+from tests.uploads import Uploader, emails, unmatched
+
+Insert = Callable[..., list[str]]
+
+
+@pytest.fixture
+def uploader(client: Client) -> Uploader:
+    return Uploader(client)
+
+
+def test_a_refresh_puts_on_whom_rows_find_that_matched_nobody_before(
+    client: Client, insert: Insert, uploader: Uploader
+) -> None:
+    insert([{"id": "ann", "data": {"email": "ann@example.com"}}])
+    made = client.custom(name="list")
+    uploader.upload(made.id, emails("ann", "new", "late"))
+    before = client.call("RefreshCustomAudience", {"id": made.id})
+    assert (before.version, before.contact_count) == (1, 1)
+    insert([{"id": "new", "data": {"email": "NEW@example.com"}}])
+    after = client.call("RefreshCustomAudience", {"id": made.id})
+    assert (after.version, after.contact_count) == (2, 2)
+    assert client.members(audienceId=made.id) == ["contact-ann", "contact-new"]
+    upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
+    assert (upload.matched, upload.unmatched, upload.contacts) == (2, 1, 2)
+    assert unmatched(client, made.id) == [(4, ["late@example.com"])]
+
+
+def test_a_refresh_goes_through_uploads_in_their_order_and_not_behind_a_new_list(
+    client: Client, insert: Insert, uploader: Uploader
+) -> None:
+    made = client.custom(name="list")
+    uploader.upload(made.id, emails("old"), uploadId="0")
+    uploader.upload(made.id, emails("kept"), uploadId="1", mode="replace")
+    uploader.upload(made.id, emails("taken", "kept"), uploadId="2")
+    uploader.upload(made.id, emails("taken"), uploadId="3", mode="remove")
+    insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "kept", "taken")])
+    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    assert client.members(audienceId=made.id) == ["contact-kept"]
+    assert unmatched(client, made.id) == []
+
+
+def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_are(
+    client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = client.custom(name="list")
+    for number in range(3):
+        uploader.upload(made.id, "email,phone\nnobody@example.com,\n", uploadId=str(number))
+    looks: list[str] = []
+    kind: Any = type(service.store.identifiers)
+    original = kind.update
+
+    def update(self: Any, org: str, datatype: str, rule: Any, deadline: Any) -> None:
+        looks.append(rule.name)
+        original(self, org, datatype, rule, deadline)
+
+    monkeypatch.setattr(kind, "update", update)
+    client.call("RefreshCustomAudience", {"id": made.id})
+    assert sorted(looks) == ["email", "phone"]
