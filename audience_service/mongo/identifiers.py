@@ -64,13 +64,17 @@ class MongoIdentifiers:
         self._renew(org, datatype, rule, changed, deadline)
         self._forget(org, name, gone, deadline)
 
-    def find(self, org: str, keys: Collection[bytes], deadline: Deadline) -> Mapping[bytes, Sequence[Contact]]:
+    def find(
+        self, org: str, keys: Collection[bytes], most: int, deadline: Deadline
+    ) -> Mapping[bytes, Sequence[Contact]]:
         """By the index on key and sk."""
         found: dict[bytes, list[Contact]] = {}
         match = scoped(org, {"key": {"$in": [Binary(key) for key in keys]}})
         with limited(self._database, deadline):
             for row in self._collection.find(match, {"_id": 0, "key": 1, "pk": 1, "sk": 1}, batch_size=_AT_ONCE):
-                found.setdefault(bytes(row["key"]), []).append(Contact(row["pk"], row["sk"]))
+                contacts = found.setdefault(bytes(row["key"]), [])
+                if len(contacts) <= most:
+                    contacts.append(Contact(row["pk"], row["sk"]))
         return found
 
     def find_ids(

@@ -85,6 +85,25 @@ def test_everybody_with_an_address_is_put_on_and_taken_off(client: Client, inser
     assert on(client, made.id) == {"ann"}
 
 
+def test_what_more_contacts_have_than_a_person_has_records_stands_for_nobody(
+    client: Client, insert: Insert, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audience_service.domain.uploads.matching.MAX_SHARING", 2)
+    people(insert)
+    insert([{"data": {"email": "none@example.com"}} for _ in range(3)])
+    made = client.custom(name="list")
+    rows = ["none@example.com,", "shared@example.com,", "x,", "none@example.com,+18005550100", "NONE@example.com,"]
+    upload = uploader.upload(made.id, "\n".join(["email,phone", *rows]))
+    assert on(client, made.id) == {"ann", "eve", "fay"}
+    assert (upload.matched, upload.unmatched, upload.contacts) == (2, 0, 3)
+    assert dict(upload.rejected) == {"too_common": 2, "invalid_email": 1}
+    assert [(each.line, each.reason) for each in upload.rejections] == [
+        (2, "too_common"),
+        (4, "invalid_email"),
+        (6, "too_common"),
+    ]
+
+
 def test_append_remove_and_replace(client: Client, insert: Insert, uploader: Uploader) -> None:
     people(insert)
     made = client.custom(name="list")

@@ -113,8 +113,10 @@ class IdentifierRepository(Protocol):
     def update(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> None:
         """Bring the index up to date with the records in use, by one rule, whatever has become of them."""
 
-    def find(self, org: str, keys: Collection[bytes], deadline: Deadline) -> Mapping[bytes, Sequence[Contact]]:
-        """Who has these keys, as of the last update."""
+    def find(
+        self, org: str, keys: Collection[bytes], most: int, deadline: Deadline
+    ) -> Mapping[bytes, Sequence[Contact]]:
+        """Who has these keys, as of the last update; of a key that more than `most` have, so many and one."""
 
     def find_ids(
         self, org: str, datatype: str, ids: Collection[str], deadline: Deadline

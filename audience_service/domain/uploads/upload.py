@@ -14,6 +14,9 @@ OPEN_FOR = timedelta(days=7)
 MAX_UPLOAD_ID_LENGTH = 100
 MAX_COLUMN_NAME_LENGTH = 1_000
 MAX_COLUMNS = 1_000
+MAX_SHARING = 1_000
+"""How many contacts an address may have; one that more have, as a placeholder has, stands for nobody."""
+
 DELIMITERS = (",", ";", "|", "\t")
 _ENCODINGS = frozenset(("", "utf-8", "utf8", "utf-8-sig", "utf_8"))
 
