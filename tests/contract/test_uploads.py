@@ -121,6 +121,21 @@ def test_append_remove_and_replace(client: Client, insert: Insert, uploader: Upl
         assert (on(client, made.id), upload.contact_count) == (left, len(left)), number
 
 
+def test_a_list_is_not_replaced_by_a_file_whose_rows_were_all_rejected(
+    client: Client, insert: Insert, uploader: Uploader, refused: Callable[..., Refusal]
+) -> None:
+    people(insert)
+    made = client.custom(name="list")
+    uploader.upload(made.id, "email\nann@example.com\n")
+    refusal = refused(lambda: uploader.upload(made.id, "phone\n4155552671\n12\n", mode="replace", uploadId="2"))
+    assert dict(refusal.info.metadata) == {"line": "3", "problem": "no_valid_rows"}
+    assert on(client, made.id) == {"ann"}
+    told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "2"})
+    assert (told.state, dict(told.rejected)) == ("failed", {"invalid_phone": 2})
+    upload = uploader.upload(made.id, "email\nnobody@example.com\n", mode="replace", uploadId="3")
+    assert (upload.state, on(client, made.id)) == ("published", set())
+
+
 def test_a_duplicate_is_a_row_that_finds_only_those_whom_rows_before_it_have_found(
     client: Client, insert: Insert, uploader: Uploader
 ) -> None:

@@ -30,6 +30,7 @@ from audience_service.domain.uploads.ports import (
 from audience_service.domain.uploads.rows import Row, RowReader
 from audience_service.domain.uploads.upload import (
     MAX_REJECTIONS,
+    Mode,
     Position,
     Rejection,
     Tally,
@@ -134,6 +135,10 @@ class Intake:
             raise WrongFile("rows of another file were sent for this upload; send it again from its beginning")
         if not self.upload.tally.rows:
             raise invalid_file(records.line, "no_rows", "the file has a header and no rows")
+        if self.upload.header.mode == Mode.REPLACE and not self.upload.tally.accepted:
+            raise invalid_file(
+                records.line, "no_valid_rows", "every row was rejected, and a list is not replaced by nothing"
+            )
         whole = replace(self.upload, is_whole=True)
         self._storage.uploads.save(self._call.org, whole, self._call.deadline)
         return whole
