@@ -22,7 +22,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.identifiers.keys import KeyRule
 from audience_service.domain.uploads.ports import Contact
 from audience_service.mongo.collections import IDENTIFIERS
-from audience_service.mongo.failures import limited, only_duplicates
+from audience_service.mongo.failures import limited, unless_duplicates
 from audience_service.mongo.scope import scoped
 
 KEPT_FOR = timedelta(days=30)
@@ -94,8 +94,7 @@ class MongoIdentifiers:
                 with limited(self._database, deadline):
                     self._collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:  # another upload builds it as well
-                if not only_duplicates(error):
-                    raise
+                unless_duplicates(error)
             after = records[-1]["sk"]
 
     def _renew(self, org: str, datatype: str, rule: KeyRule, keys: Sequence[str], deadline: Deadline) -> None:

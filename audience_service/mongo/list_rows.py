@@ -10,7 +10,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.uploads.ports import ListedRow
 from audience_service.mongo.collections import LISTS
-from audience_service.mongo.failures import limited, only_duplicates
+from audience_service.mongo.failures import limited, unless_duplicates
 from audience_service.mongo.scope import scoped
 
 _AT_ONCE = 5_000
@@ -45,8 +45,7 @@ class MongoListRows:
                 with limited(self._database, deadline):
                     self._collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            if not only_duplicates(error):
-                raise
+            unless_duplicates(error)
             lines = self._lines(org, rows_id, [row.contact.sk for row in rows], deadline)
         return {row.contact.sk for row in rows if lines.get(row.contact.sk, row.line) != row.line}
 
