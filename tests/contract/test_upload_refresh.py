@@ -48,6 +48,40 @@ def test_a_refresh_goes_through_uploads_in_their_order_and_not_behind_a_new_list
     assert unmatched(client, made.id) == []
 
 
+def test_a_row_that_removes_takes_off_whom_uploads_before_it_have_put_on_and_nobody_else(
+    client: Client, insert: Insert, uploader: Uploader, service: Service, org: str
+) -> None:
+    contacts = service.store.database["contact"]
+    insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("before", "behind", "both", "other")])
+    made = client.custom(name="list")
+    uploader.upload(made.id, emails("before", "both", "other"), uploadId="1")
+    phones = {name: f"+1415555267{number}" for number, name in enumerate(("before", "behind", "both"))}
+    uploader.upload(made.id, "\n".join(["phone", *phones.values()]), uploadId="2", mode="remove")
+    uploader.upload(made.id, emails("behind", "both"), uploadId="3")
+    assert client.call("RefreshCustomAudience", {"id": made.id}).version == 3
+    for name, phone in phones.items():
+        contacts.update_one({"sk": f"{org}/contact/{name}"}, {"$set": {"data.phone": phone}})
+    refreshed = client.call("RefreshCustomAudience", {"id": made.id})
+    assert (refreshed.version, refreshed.contact_count) == (4, 3)
+    assert client.members(audienceId=made.id) == ["contact-behind", "contact-both", "contact-other"]
+    assert unmatched(client, made.id) == []
+
+
+def test_the_last_upload_decides_of_whom_a_refresh_finds_by_rows_of_several(
+    client: Client, insert: Insert, uploader: Uploader
+) -> None:
+    modes = {"1": "append", "2": "remove", "3": "append", "4": "remove"}
+    on, off = client.custom(name="on"), client.custom(name="off")
+    for made, last in ((on, 3), (off, 4)):
+        for number, mode in list(modes.items())[:last]:
+            uploader.upload(made.id, emails("new"), uploadId=number, mode=mode)
+    insert([{"id": "new", "data": {"email": "new@example.com"}}])
+    assert client.call("RefreshCustomAudience", {"id": on.id}).contact_count == 1
+    assert client.call("RefreshCustomAudience", {"id": off.id}).contact_count == 0
+    assert client.members(audienceId=on.id) == ["contact-new"]
+    assert client.members(audienceId=off.id) == []
+
+
 def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_are(
     client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

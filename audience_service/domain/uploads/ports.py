@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from audience_service.domain.caller import Deadline
@@ -94,8 +95,8 @@ class ListRowRepository(Protocol):
     def known(self, org: str, rows_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
         """Those of these sk that are on."""
 
-    def take_off(self, org: str, rows_id: str, keys: Sequence[str], deadline: Deadline) -> None:
-        """Take the contacts of these sk off."""
+    def put(self, org: str, rows_id: str, contacts: Sequence[Contact], since: datetime, deadline: Deadline) -> None:
+        """Put contacts on, as of a moment; those who are on as of a later one stay so."""
 
     def cut(self, org: str, rows_id: str, after: int, deadline: Deadline) -> None:
         """Take off whom lines behind this one have put on; with 0 everybody."""
@@ -103,8 +104,14 @@ class ListRowRepository(Protocol):
     def count(self, org: str, rows_id: str, deadline: Deadline) -> int:
         """How many are on."""
 
-    def copy(self, org: str, source: str, into: str, deadline: Deadline, *, without: str = "") -> None:
-        """Put all of one list on another, but for those of a third, inside the database."""
+    def combine(
+        self, org: str, into: str, on: Mapping[str, datetime], off: Mapping[str, datetime], deadline: Deadline
+    ) -> None:
+        """Write a list of all whom some lists put on later than others take them off, inside the database.
+
+        The lists come with the moment that holds for those of their rows that have none of their own; where `off` is
+        empty, those that put on last come first.
+        """
 
 
 class IdentifierRepository(Protocol):

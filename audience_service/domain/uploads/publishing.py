@@ -4,8 +4,9 @@ The list in use is never written to. What becomes of it and the upload is put to
 the database, and published by compare-and-set; where another list has been published meanwhile, that is done anew.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
@@ -14,7 +15,14 @@ from audience_service.domain.custom.audience import CustomAudience
 from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import StaleVersion
 from audience_service.domain.uploads.intake import Storage
-from audience_service.domain.uploads.marks import as_published, is_in_list, is_replaced, noted
+from audience_service.domain.uploads.marks import (
+    as_published,
+    is_in_list,
+    is_replaced,
+    listed_since,
+    next_moment,
+    noted,
+)
 from audience_service.domain.uploads.upload import Mode, Upload
 
 _TURNS = 5
@@ -44,12 +52,13 @@ class Publisher:
         self.release(call, audience.id, upload.rows_id)
         return published
 
-    def put_on(self, call: Call, audience: CustomAudience, found: str) -> CustomAudience:
-        """Publish an audience's list with the rows of another one put on. Raises StaleVersion, AudienceNotFound."""
-        rows_id = self.reserved(call, audience)
-        if audience.rows_id:
-            self._storage.lists.copy(call.org, audience.rows_id, rows_id, call.deadline)
-        self._storage.lists.copy(call.org, found, rows_id, call.deadline)
+    def edit(self, call: Call, audience: CustomAudience, on: str, off: str) -> CustomAudience:
+        """Publish an audience's list with those of one put on and those of another taken off, as of when they say.
+
+        Raises StaleVersion, AudienceNotFound.
+        """
+        moment = now()
+        rows_id = self._combined(call, audience, {on: moment}, {off: moment})
         return self._customs.publish(call.org, audience, rows_id, audience.published, call.deadline)
 
     def reserved(self, call: Call, audience: CustomAudience) -> str:
@@ -72,12 +81,12 @@ class Publisher:
             audience = self._customs.get(call.org, upload.header.audience_id, call.deadline)
             if is_in_list(audience, upload):
                 return audience
-            rows_id = self._assemble(call, audience, upload)
+            at = next_moment(audience)
+            rows_id = self._assemble(call, audience, upload, at)
             count = self._storage.lists.count(call.org, rows_id, call.deadline)
             try:
-                return self._customs.publish(
-                    call.org, audience, rows_id, noted(audience, upload, count), call.deadline
-                )
+                published = noted(audience, upload, count, at)
+                return self._customs.publish(call.org, audience, rows_id, published, call.deadline)
             except StaleVersion:
                 if rows_id != upload.rows_id:
                     self.release(call, audience.id, rows_id)
@@ -92,15 +101,20 @@ class Publisher:
                 self._storage.unmatched.cut(call.org, other, 0, call.deadline)
                 self._storage.uploads.supersede(call.org, other, call.deadline)
 
-    def _assemble(self, call: Call, audience: CustomAudience, upload: Upload) -> str:
+    def _assemble(self, call: Call, audience: CustomAudience, upload: Upload, at: datetime) -> str:
         mode = Mode(upload.header.mode)
         is_empty = not audience.rows_id or not self._storage.lists.count(call.org, audience.rows_id, call.deadline)
         if mode is Mode.REPLACE or (mode is Mode.APPEND and is_empty):
             return upload.rows_id
+        found = {upload.rows_id: at}
+        on, off = (found, {}) if mode is Mode.APPEND else ({}, found)
+        return self._combined(call, audience, on, off)
+
+    def _combined(
+        self, call: Call, audience: CustomAudience, on: Mapping[str, datetime], off: Mapping[str, datetime]
+    ) -> str:
+        """The id of a new list: the audience's, with those of some lists put on and those of others taken off."""
         rows_id = self.reserved(call, audience)
-        without = upload.rows_id if mode is Mode.REMOVE else ""
-        if not is_empty:
-            self._storage.lists.copy(call.org, audience.rows_id, rows_id, call.deadline, without=without)
-        if mode is Mode.APPEND:
-            self._storage.lists.copy(call.org, upload.rows_id, rows_id, call.deadline)
+        before = {audience.rows_id: listed_since(audience)} if audience.rows_id else {}
+        self._storage.lists.combine(call.org, rows_id, {**on, **before}, off, call.deadline)
         return rows_id
