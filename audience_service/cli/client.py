@@ -14,6 +14,11 @@ from grpc_status import rpc_status
 
 from audience_service.cli.token import mint
 from audience_service.domain.caller import Scope
+from audience_service.domain.custom.audience import CUSTOM_PREFIX
+from audience_service.domain.snapshot import SNAPSHOT_PREFIX
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as custom_pb
+from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
+from audience_service.pb.audience.v1 import segment_service_pb2 as segments_pb
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
@@ -81,6 +86,18 @@ def reason_of(error: Any) -> str:
     """The reason in an error's ErrorInfo; empty where it came with none."""
     status, info = rpc_status.from_call(error), error_details_pb2.ErrorInfo()
     return next((info.reason for detail in (status.details if status else ()) if detail.Unpack(info)), "")
+
+
+def described(client: Client, audience_id: str) -> tuple[str, str]:
+    """The name and the datatype of an audience: a segment, a custom audience or a snapshot."""
+    if audience_id.startswith(CUSTOM_PREFIX):
+        custom = client.call(client.custom.GetCustomAudience, custom_pb.GetCustomAudienceRequest(id=audience_id))
+        return custom.name, custom.datatype
+    if audience_id.startswith(SNAPSHOT_PREFIX):
+        snapshot = client.call(client.membership.GetSnapshot, membership_pb.GetSnapshotRequest(id=audience_id))
+        return snapshot.name or audience_id, snapshot.datatype
+    segment = client.call(client.segments.GetSegment, segments_pb.GetSegmentRequest(id=audience_id))
+    return segment.name, segment.filter.datatype
 
 
 def as_dict(message: Message) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from audience_service.cli.bars import bars, percent, printable
-from audience_service.cli.client import as_dict, calling, connected
+from audience_service.cli.client import as_dict, calling, connected, described
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
-from audience_service.pb.audience.v1 import segment_service_pb2 as segments
 
 Regions: TypeAlias = pb.GetOverlapRegionsResponse
 
@@ -26,8 +25,7 @@ def overlap(*, audience_ids: Sequence[str], org: str, token: str, timeout: float
     with connected(org, token, timeout) as client:
         request = pb.GetOverlapRegionsRequest(audience_ids=audience_ids)
         found: Regions = client.call(client.reach.GetOverlapRegions, request)
-        requests = [segments.GetSegmentRequest(id=audience_id) for audience_id in ([] if as_json else audience_ids)]
-        names = [client.call(client.segments.GetSegment, one).name for one in requests]
+        names = [described(client, audience_id)[0] for audience_id in ([] if as_json else audience_ids)]
     if as_json:
         click.echo(json.dumps(as_dict(found), ensure_ascii=False))
         return

@@ -7,10 +7,9 @@ from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 
 from audience_service.cli.bars import bars, printable
-from audience_service.cli.client import as_dict, calling, connected
+from audience_service.cli.client import as_dict, calling, connected, described
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.pb.audience.v1 import resources_pb2 as resources
-from audience_service.pb.audience.v1 import segment_service_pb2 as segments
 
 
 @click.command()
@@ -26,8 +25,7 @@ def reach(*, audience_id: str, datatype: str, where: str, org: str, token: str, 
         name = "filter"
         request = pb.EstimateReachRequest(filter=resources.Filter(datatype=datatype, where_json=where))
         if audience_id:
-            segment = client.call(client.segments.GetSegment, segments.GetSegmentRequest(id=audience_id))
-            name, datatype = segment.name, segment.filter.datatype
+            name, datatype = described(client, audience_id)
             request = pb.EstimateReachRequest(audience_id=audience_id)
         estimate = client.call(client.reach.EstimateReach, request)
         everyone = pb.EstimateReachRequest(filter=resources.Filter(datatype=datatype, where_json="{}"))
