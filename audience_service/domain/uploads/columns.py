@@ -71,7 +71,9 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
             )
         found[column.field] = column.position - 1 if column.position else at[_bare(column.name)]
     if not header.columns:
-        found = {field: at[field] for field in fields if field in at}
+        # E-mail is email, where no column is called that to the letter.
+        alike = {_joined(name): index for name, index in reversed(at.items())} | at
+        found = {field: alike[field] for field in fields if field in alike}
     if not found:
         known_fields = ", ".join(fields)
         raise invalid_file(line, "missing_column", f"no column is called any of {known_fields}; {_has(names)}")
@@ -80,6 +82,10 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
 
 def _bare(name: str) -> str:
     return name.strip().casefold()
+
+
+def _joined(name: str) -> str:
+    return name.replace("-", "").replace(" ", "")
 
 
 def _has(names: Sequence[str]) -> str:
