@@ -119,7 +119,7 @@ class MongoIdentifiers:
     def _read(self, org: str, datatype: str, rule: KeyRule, which: Document, deadline: Deadline) -> list[Record]:
         """Up to 5,000 records in use that have the identifier, with what it is made of and the hash of that."""
         stages: list[Document] = [
-            {"$match": scoped(org, which, has_identifier(rule), LIVING)},
+            {"$match": scoped(org, which, _has(rule), LIVING)},
             {"$sort": {"sk": 1}},
             {"$limit": _AT_ONCE},
             {"$project": {"_id": 0, "pk": 1, "sk": 1, "source": self._source(rule)}
@@ -138,7 +138,7 @@ class MongoIdentifiers:
         # One that will go soon counts as missing.
         lasting = {"rule": f"{datatype}.{rule.name}", "expire_at": {"$gt": now() + _RENEWED_BEFORE}}
         stages: list[Document] = [
-            {"$match": scoped(org, has_identifier(rule), LIVING)},
+            {"$match": scoped(org, _has(rule), LIVING)},
             {"$project": there},
             {"$unionWith": {"coll": IDENTIFIERS, "pipeline": [{"$match": scoped(org, lasting)}, {"$project": kept}]}},
             {"$group": {
@@ -181,6 +181,6 @@ class MongoIdentifiers:
         }
 
 
-def has_identifier(rule: KeyRule) -> Document:
+def _has(rule: KeyRule) -> Document:
     """The records that have anything where the identifier is."""
     return {rule.record_paths[0]: {"$nin": [None, ""]}}
