@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.client import Client
+from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.uploads import Uploader, emails, unmatched
+from tests.uploads import Uploader, chunk, emails, header, messages, unmatched
 
 Insert = Callable[..., list[str]]
 
@@ -80,6 +80,18 @@ def test_the_last_upload_decides_of_whom_a_refresh_finds_by_rows_of_several(
     assert client.call("RefreshCustomAudience", {"id": off.id}).contact_count == 0
     assert client.members(audienceId=on.id) == ["contact-new"]
     assert client.members(audienceId=off.id) == []
+
+
+def test_uploads_count_as_of_when_they_were_published_not_when_they_were_begun(
+    client: Client, insert: Insert, uploader: Uploader, refused: Callable[..., Refusal]
+) -> None:
+    made, data = client.custom(name="list"), emails("new")
+    begun = header(made.id, uploadId="removed", mode="remove")
+    refused(lambda: uploader.send(iter([begun, chunk(0, data)])))
+    uploader.upload(made.id, data, uploadId="put on")
+    uploader.send(messages(begun, data))
+    insert([{"id": "new", "data": {"email": "new@example.com"}}])
+    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 0
 
 
 def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_are(

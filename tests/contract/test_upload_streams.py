@@ -130,7 +130,7 @@ def test_a_chunk_that_does_not_follow_is_refused_with_where_the_upload_goes_on(
 def test_a_file_that_is_another_than_its_checksum_says_begins_anew(
     client: Client, insert: Insert, uploader: Uploader, small_batches: None, refused: Callable[..., Refusal]
 ) -> None:
-    insert([{"data": {"email": f"{name}@example.com"}} for name in "abcdxyz"])
+    insert([{"data": {"email": f"{name}@example.com"}} for name in "abcxyz"])
     made, wrong, right = client.custom(name="list"), emails(*"abcd"), emails(*"wxyz")
     crossed = [header(made.id), chunk(0, wrong), end(right)]
     refusal = refused(lambda: uploader.send(iter(crossed)))
@@ -139,6 +139,28 @@ def test_a_file_that_is_another_than_its_checksum_says_begins_anew(
     upload = uploader.upload(made.id, right)
     assert (upload.matched, upload.unmatched, upload.contact_count) == (3, 1, 3)
     assert len(client.members(audienceId=made.id)) == 3
+    assert unmatched(client, made.id) == [(2, ["w@example.com"])]
+
+
+def test_rows_that_a_stream_wrote_that_was_overtaken_make_the_upload_begin_anew(
+    client: Client,
+    insert: Insert,
+    uploader: Uploader,
+    service: Service,
+    small_batches: None,
+    refused: Callable[..., Refusal],
+) -> None:
+    ids = insert([{"data": {"email": f"{name}@example.com"}} for name in "abcz"])
+    made, data = client.custom(name="list"), emails(*"abc")
+    refused(lambda: uploader.send(iter([header(made.id), chunk(0, data)])))
+    members = service.store.database["audience_member"]
+    [row, *_] = members.find({"audience": {"$regex": f"^{made.id}"}})
+    late = {**row, "pk": ids[3], "sk": row["sk"].replace(row["pk"].split("-")[1], ids[3].split("-")[1]), "line": 2}
+    members.insert_one({**late, "_id": f"{row['audience']}/{late['sk']}"})
+    refusal = refused(lambda: uploader.send(messages(header(made.id), data, len(data))))
+    assert (refusal.info.reason, refusal.info.metadata["next_offset"]) == ("CHECKSUM_MISMATCH", "0")
+    assert uploader.upload(made.id, data).contact_count == 3
+    assert sorted(client.members(audienceId=made.id)) == sorted(ids[:3])
 
 
 @pytest.mark.parametrize(
