@@ -41,3 +41,22 @@ def test_a_contact_is_on_a_list_by_one_line_however_often_that_line_is_written(s
     assert list(lists.add(org, "custom-x.1", rows, NEVER)) == []
     assert list(lists.add(org, "custom-x.1", [ListedRow(ann, 4)], NEVER)) == [ann.sk]
     assert lists.count(org, "custom-x.1", NEVER) == 2
+
+
+def test_the_first_hundred_rejected_rows_are_told_and_all_are_counted(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 60)
+    made = client.custom(name="list")
+    upload = Uploader(client).upload(made.id, "email\n" + "none\n" * 150)
+    assert (upload.rows, dict(upload.rejected)) == (150, {"invalid_email": 150})
+    assert [each.line for each in upload.rejections] == list(range(2, 102))
+
+
+def test_records_of_the_audiences_datatype_alone_are_matched(client: Client, insert: Callable[..., list[str]]) -> None:
+    insert([{"data": {"email": "ann@example.com"}}])
+    [lead] = insert([{"data": {"email": "ann@example.com"}}], "lead")
+    contacts, leads = client.custom(name="contacts"), client.custom(name="leads", datatype="lead")
+    for made in (contacts, leads):
+        assert Uploader(client).upload(made.id, emails("ann")).contacts == 1
+    assert client.members(audienceId=leads.id) == [lead]

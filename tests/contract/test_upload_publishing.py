@@ -91,6 +91,22 @@ def test_a_published_upload_that_nobody_asks_for_again_is_no_abandoned_one(
 
 
 @pytest.mark.usefixtures("people")
+def test_a_list_that_others_have_followed_stays_for_an_hour_though_its_upload_is_told_only_then(
+    client: Client, uploader: Uploader, service: Service
+) -> None:
+    made, data = client.custom(name="list"), emails(*"ab")
+    uploader.upload(made.id, data)
+    die_before_it_is_told(service, made.id)
+    uploader.upload(made.id, emails("z"), uploadId="second", mode="replace")
+    uploader.send(messages(header(made.id), data, len(data)))
+    sweep(service, now())
+    assert len(rows_of(service.store, made.id)) == 2
+    sweep(service, now() + timedelta(hours=1, seconds=1))
+    assert len(rows_of(service.store, made.id)) == 1
+    assert client.members(audienceId=made.id) == ["contact-z"]
+
+
+@pytest.mark.usefixtures("people")
 @pytest.mark.parametrize("died", [False, True])
 def test_an_upload_that_is_whole_is_that_file_and_no_other(
     client: Client, uploader: Uploader, service: Service, refused: Callable[..., Refusal], died: bool
@@ -176,7 +192,7 @@ def test_uploads_are_in_the_order_of_publishing_whatever_the_clocks_say(
     client: Client, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = client.custom(name="list")
-    uploader.upload(made.id, emails("one"), uploadId="1", mode="replace")
+    uploader.upload(made.id, emails("one"), uploadId="9", mode="replace")
     monkeypatch.setattr("audience_service.domain.uploads.marks.now", lambda: now() - timedelta(hours=1))
     uploader.upload(made.id, emails("two"), uploadId="2")
     assert [row for _, row in unmatched(client, made.id)] == [["one@example.com"], ["two@example.com"]]
