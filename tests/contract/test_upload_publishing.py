@@ -198,6 +198,17 @@ def test_uploads_are_in_the_order_of_publishing_whatever_the_clocks_say(
     assert [row for _, row in unmatched(client, made.id)] == [["one@example.com"], ["two@example.com"]]
 
 
+def test_an_upload_that_has_been_open_for_a_week_has_failed_before_any_sweep(
+    client: Client, uploader: Uploader, service: Service, refused: Callable[..., Refusal]
+) -> None:
+    made, data = client.custom(name="list"), emails("nobody")
+    refused(lambda: uploader.send(iter([header(made.id), chunk(0, data)])))
+    begun = {"$set": {"createdate": now() - timedelta(days=7, seconds=1)}}
+    service.store.database["audience_upload"].update_one({"audience": made.id}, begun)
+    assert client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"}).state == "failed"
+    assert refused(lambda: uploader.upload(made.id, data)).info.metadata["problem"] == "abandoned"
+
+
 def test_rows_that_are_for_nothing_are_let_go_soon(
     client: Client, insert: Insert, uploader: Uploader, service: Service, refused: Callable[..., Refusal]
 ) -> None:

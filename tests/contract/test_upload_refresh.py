@@ -111,3 +111,16 @@ def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_ar
     monkeypatch.setattr(kind, "update", update)
     client.call("RefreshCustomAudience", {"id": made.id})
     assert sorted(looks) == ["email", "phone"]
+
+
+def test_a_row_that_finds_those_alone_who_are_on_the_list_is_a_duplicate(
+    client: Client, insert: Insert, uploader: Uploader, service: Service, org: str
+) -> None:
+    insert([{"id": "ann", "data": {"email": "ann@example.com"}}])
+    made = client.custom(name="list")
+    uploader.upload(made.id, "email,phone\nann@example.com,\n,+14155552671\n")
+    contacts = service.store.database["contact"]
+    contacts.update_one({"sk": f"{org}/contact/ann"}, {"$set": {"data.phone": "+14155552671"}})
+    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
+    assert (told.matched, told.duplicate, told.unmatched, told.contacts) == (1, 1, 0, 1)
