@@ -60,3 +60,9 @@ def test_records_of_the_audiences_datatype_alone_are_matched(client: Client, ins
     for made in (contacts, leads):
         assert Uploader(client).upload(made.id, emails("ann")).contacts == 1
     assert client.members(audienceId=leads.id) == [lead]
+
+
+def test_a_byte_order_mark_is_passed_over(client: Client, insert: Callable[..., list[str]]) -> None:
+    insert([{"data": {"email": "ann@example.com"}}])
+    made = client.custom(name="list")
+    assert Uploader(client).upload(made.id, b'\xef\xbb\xbf"email"\nann@example.com').matched == 1

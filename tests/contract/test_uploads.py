@@ -293,9 +293,3 @@ def test_the_columns_may_be_named_or_counted(client: Client, insert: Insert, upl
     counted = {"columns": [{"field": "email", "position": 2}], "uploadId": "2", "delimiter": "\t", "noHeader": True}
     assert uploader.upload(made.id, "1\tbob@example.com", **counted).matched == 1
     assert on(client, made.id) == {"ann", "bob"}
-
-
-def test_a_byte_order_mark_is_passed_over(client: Client, insert: Insert, uploader: Uploader) -> None:
-    people(insert)
-    made = client.custom(name="list")
-    assert uploader.upload(made.id, b'\xef\xbb\xbf"email"\nann@example.com').matched == 1
