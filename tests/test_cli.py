@@ -202,6 +202,8 @@ def test_the_demo_ends_in_agreement() -> None:
     assert numbers
     assert len(set(numbers.groups())) == 1
     assert int(numbers[1]) > 0
+    told = " ".join(done.stdout.split())
+    assert "20 of the segment in the file, 20 on the list, 20 of them in the segment: they agree" in told
 
 
 def modelled(service: Service, client: Client) -> str:

@@ -14,6 +14,7 @@ from audience_service.domain.narrowing import Narrowing, Step
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from tests.client import Client
 from tests.conftest import KEY, Service
+from tests.lists import publish
 from tests.test_cli import run
 from tests.tracked import NOON, Tracked
 
@@ -75,6 +76,20 @@ def test_overlap_shows_sizes_regions_and_who_is_in_whom(
     assert answer["unionCount"] == 4
     assert answer["regions"][0] == {"audienceIds": [everyone, of_us, listed], "count": 3}
     assert answer["duplicates"] == [{"audienceIds": [of_us, listed]}]
+
+
+def test_reach_and_overlap_take_every_kind_of_audience(
+    asked: Any, service: Service, client: Client, org: str, ids: list[str]
+) -> None:
+    segment = client.create(name="all", filter=EVERYONE)
+    custom, snapshot = client.custom(name="listed"), client.snapshot(audienceId=segment.id, name="frozen")
+    publish(service.store, org, custom.id, ids[:1])
+    for audience_id, name, count in ((segment.id, "all", 4), (custom.id, "listed", 1), (snapshot.id, "frozen", 4)):
+        done = asked("reach", audience_id)
+        assert re.search(rf"{name} +{count} ", done.stdout), done.stderr
+    done = asked("overlap", segment.id, custom.id, snapshot.id)
+    assert "B lies wholly inside A" in done.stdout, done.stderr
+    assert re.search(r"C  frozen +4 ", done.stdout)
 
 
 def test_a_total_that_is_an_estimate_says_so(

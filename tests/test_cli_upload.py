@@ -45,9 +45,35 @@ def test_upload_publishes_a_file_tells_its_counts_and_writes_who_was_not_found(
     assert "line 8, column E-Mail: is no email address" in done.stdout
     assert "none" not in done.stdout
     assert list(csv.reader(left.read_text().splitlines())) == [["E-Mail", "note"], ["nobody@example.com", "'=1+1"]]
-    again = asked(*command, "--json")
-    assert (again.returncode, json.loads(again.stdout)["matched"]) == (0, 5)
-    assert client.call("GetCustomAudience", {"id": made}).version == 1
+
+
+def test_a_file_is_uploaded_once_more_when_it_is_published_and_not_under_the_same_name(
+    asked: Any, client: Client, insert: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    [contact] = insert([{"data": {"email": "ann@example.com"}}])
+    made, path = client.custom(name="list").id, tmp_path / "ann.csv"
+    path.write_text("email\nann@example.com\n")
+
+    def upload(mode: str, *more: str) -> Any:
+        done = asked(str(path), "--audience", made, "--mode", mode, "--json", *more)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    for mode, on in [
+        ("append", [contact]),
+        ("remove", []),
+        ("append", [contact]),
+        ("remove", []),
+        ("append", [contact]),
+    ]:
+        assert upload(mode)["contactCount"] == len(on)
+        assert client.members(audienceId=made) == on
+    named = [upload("remove", "--upload-id", "once") for _ in range(2)]
+    assert named[0] == named[1]
+    assert client.call("GetCustomAudience", {"id": made}).version == 6
+    path.write_text("email\nbob@example.com\n")
+    done = asked(str(path), "--audience", made, "--mode", "remove", "--upload-id", "once")
+    assert (done.returncode, "UPLOAD_REUSED: " in done.stderr) == (1, True)
 
 
 def test_upload_ends_with_1_and_says_why_where_nothing_is_published(asked: Any, client: Client, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Uploads as a client sends them."""
 
+import queue
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -59,3 +60,31 @@ class Uploader:
         """A whole file."""
         raw = data.encode() if isinstance(data, str) else data
         return self.send(messages(header(audience_id, **fields), raw))
+
+
+class Slow:
+    """Messages that are sent as they are put in."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue()
+
+    def put(self, *parts: Any) -> None:
+        """Send these; None ends the stream."""
+        for part in parts:
+            self._queue.put(part)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._queue.get, None)
+
+
+def emails(*names: str) -> bytes:
+    """A file of addresses."""
+    return "".join(["email\n", *(f"{name}@example.com\n" for name in names)]).encode()
+
+
+def unmatched(client: Client, audience_id: str, **request: Any) -> list[tuple[int, list[str]]]:
+    """The lines and cells of all unmatched rows; the total must agree."""
+    batches = list(client.call("StreamUnmatchedRows", {"audienceId": audience_id, **request}))
+    rows = [(row.line, list(row.cells)) for batch in batches for row in batch.rows]
+    assert [batch.total for batch in batches if batch.HasField("total")] == [len(rows)] or "cursor" in request
+    return rows

@@ -77,6 +77,12 @@ def connected(org: str, token: str, timeout: float, scopes: tuple[Scope, ...] = 
             raise click.ClickException(_refusal(error, address)) from None
 
 
+def reason_of(error: Any) -> str:
+    """The reason in an error's ErrorInfo; empty where it came with none."""
+    status, info = rpc_status.from_call(error), error_details_pb2.ErrorInfo()
+    return next((info.reason for detail in (status.details if status else ()) if detail.Unpack(info)), "")
+
+
 def as_dict(message: Message) -> dict[str, Any]:
     """A message as JSON would have it, zeros shown."""
     return MessageToDict(message, always_print_fields_with_no_presence=True)

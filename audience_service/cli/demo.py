@@ -2,6 +2,7 @@
 
 import json
 import logging
+import zlib
 
 import click
 import grpc
@@ -11,9 +12,11 @@ from rich.console import Console
 from audience_service.app import App, sample_store
 from audience_service.cli.log import configure_logs
 from audience_service.cli.token import mint
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as customs
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach
 from audience_service.pb.audience.v1 import segment_service_pb2 as segments
+from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
@@ -29,7 +32,7 @@ REACH = """{"filter": {"datatype": "contact", "where": {"country": "US", "tags":
 
 @click.command()
 def demo() -> None:
-    """Start a server with sample contacts, then save a segment, estimate a reach and stream members as a client."""
+    """Start a server with sample contacts, then save a segment, stream it and upload a list to it as a client."""
     configure_logs("text", logging.WARNING)
     settings = Settings(listen="127.0.0.1:0", mongodb_uri=None).with_dev_key()
     console = Console(highlight=False)
@@ -70,6 +73,37 @@ def _run(console: Console, channel: grpc.Channel, metadata: tuple[tuple[str, str
         console.print_json(json.dumps(MessageToDict(member)), indent=None)
     console.print(f"... {len(members) - 3} more")
     agreed = saved.count == len(members) == total == len({member.id for member in members})
-    verdict = "[green]they agree[/]" if agreed else "[red]they do not agree[/]"
-    console.print(f"\nreach {saved.count}, members streamed {len(members)}, total stated {total}: {verdict}")
-    return agreed
+    console.print(f"\nreach {saved.count}, members streamed {len(members)}, total stated {total}: {_verdict(agreed)}\n")
+    people = [str(member.fields["email"]) for member in members[:20]]
+    return _upload(console, channel, metadata, made.id, people) and agreed
+
+
+def _upload(
+    console: Console, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...], segment_id: str, people: list[str]
+) -> bool:
+    """Upload a file of some members and a stranger to a custom audience, and lay it over their segment."""
+    console.rule("CreateCustomAudience, UploadMembers of a CSV file, and GetOverlap", align="left")
+    stub = CustomAudienceServiceStub(channel)
+    listed = customs.CustomAudience(name="fair visitors", type="file_upload")
+    made = stub.CreateCustomAudience(customs.CreateCustomAudienceRequest(custom_audience=listed), metadata=metadata)
+    data = "\n".join(["E-Mail", *map(str.upper, people), "nobody@example.com"]).encode()
+    checksum = zlib.crc32(data)
+    parts = [
+        customs.UploadMembersRequest(header=customs.UploadHeader(audience_id=made.id, upload_id="fair", mode="append")),
+        customs.UploadMembersRequest(chunk=customs.UploadChunk(data=data, crc32=checksum)),
+        customs.UploadMembersRequest(end=customs.UploadEnd(size=len(data), crc32=checksum)),
+    ]
+    upload = stub.UploadMembers(iter(parts), metadata=metadata)
+    console.print_json(json.dumps(MessageToDict(upload)))
+    pair = reach.GetOverlapRequest(id=made.id, other_id=segment_id)
+    overlap = ReachServiceStub(channel).GetOverlap(pair, metadata=metadata)
+    agreed = len(people) == upload.matched == upload.contact_count == overlap.size == overlap.count
+    console.print(
+        f"\n{len(people)} of the segment in the file, {upload.contact_count} on the list, "
+        f"{overlap.count} of them in the segment: {_verdict(agreed)}"
+    )
+    return bool(agreed)
+
+
+def _verdict(agreed: bool) -> str:
+    return "[green]they agree[/]" if agreed else "[red]they do not agree[/]"

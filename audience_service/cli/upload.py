@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from audience_service.cli.bars import printable
-from audience_service.cli.client import Client, as_dict, calling, connected
+from audience_service.cli.client import Client, as_dict, calling, connected, reason_of
 from audience_service.domain.caller import Scope
 from audience_service.domain.uploads.upload import DELIMITERS, Mode
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
@@ -23,7 +23,17 @@ from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 _CHUNK = 256 * 1024
 _PAUSES = (0.5, 1, 2, 4, 8, 15, 30)
 """How long to wait before the next try, as often as nothing more was taken, in seconds."""
-_BROKEN = frozenset((grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE))
+_BROKEN = frozenset(
+    (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,  # of streams, AUDIENCE_STREAM_TIMEOUT_SECONDS
+        grpc.StatusCode.CANCELLED,  # by the server, of a client that was stopped for a while
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.DATA_LOSS,
+    )
+)
+"""What an upload goes on behind, and STALE_VERSION: other lists were published all the while."""
 _SHOWN_REJECTIONS = 10
 
 
@@ -33,7 +43,7 @@ _SHOWN_REJECTIONS = 10
 @click.option(
     "--mode", required=True, type=click.Choice([mode.value for mode in Mode]), help="What becomes of the list."
 )
-@click.option("--upload-id", default="", help="A name for this upload. Default a digest of file and options.")
+@click.option("--upload-id", default="", help="A name for this upload. Default one made of file and options.")
 @click.option("--delimiter", default=",", show_default=True, type=click.Choice(DELIMITERS), help="Between cells.")
 @click.option("--column", "columns", multiple=True, metavar="FIELD=NAME", help="email=E-Mail, or email=2 by place.")
 @click.option("--no-header", is_flag=True, help="The first row is data; columns are by place.")
@@ -59,7 +69,8 @@ def upload(
     """Upload a CSV file in UTF-8 on the server at AUDIENCE_LISTEN, and publish the list that it makes.
 
     --timeout is for each call but the upload, which takes as long as it takes. Exits with 1 where nothing was
-    published. Run again with the same file and options it goes on where it was, or answers as it did.
+    published. Run again with the same file and options after a break it goes on where it was; once it is published, it
+    uploads the file once more, unless it has the same --upload-id.
     """
     header = pb.UploadHeader(
         audience_id=audience_id,
@@ -71,10 +82,11 @@ def upload(
     )
     console = Console(stderr=True, highlight=False)
     with file.open("rb") as content, connected(org, token, timeout, scopes=(Scope.READ, Scope.WRITE)) as client:
-        header.upload_id = upload_id or _digest(content, header)
+        digest = _digest(content, header)
+        header.upload_id = upload_id
         with _progress(console) as progress:
             task = progress.add_task(file.name, total=file.stat().st_size)
-            sent = _File(content, header, lambda offset: progress.update(task, completed=offset))
+            sent = _File(content, header, digest, lambda offset: progress.update(task, completed=offset))
             done = _sent(client, sent, lambda why: progress.console.print(printable(why)))
             progress.update(task, completed=done.next_offset)
         if unmatched:
@@ -89,8 +101,9 @@ def upload(
 class _File:
     """The file as the messages of an upload."""
 
-    def __init__(self, content: BinaryIO, header: pb.UploadHeader, sent: Callable[[int], None]) -> None:
+    def __init__(self, content: BinaryIO, header: pb.UploadHeader, digest: str, sent: Callable[[int], None]) -> None:
         self.header = header
+        self.digest = digest
         self._content = content
         self._sent = sent
 
@@ -111,18 +124,20 @@ class _File:
 
 def _sent(client: Client, file: _File, say: Callable[[str], None]) -> pb.Upload:
     """The upload once it is published. Goes on where the way breaks, as long as more is taken now and then."""
-    asked = pb.GetUploadRequest(audience_id=file.header.audience_id, upload_id=file.header.upload_id)
     start, tries = -1, 0
     while True:
         try:
-            before, start = start, _next_offset(client, asked)
+            if not file.header.upload_id:
+                file.header.upload_id = _free_id(client, file)
+            before, start = start, _next_offset(client, file.header)
             if start > before:
                 tries = 0
             done: pb.Upload = client.custom.UploadMembers(file.messages(start), metadata=client.metadata)
             return done
         except grpc.RpcError as error:
             code = error.code()
-            if code not in _BROKEN or tries == len(_PAUSES):
+            is_broken = code in _BROKEN or reason_of(error) == "STALE_VERSION"
+            if not is_broken or tries == len(_PAUSES):
                 raise
             pause = _PAUSES[tries]
             tries += 1
@@ -130,15 +145,33 @@ def _sent(client: Client, file: _File, say: Callable[[str], None]) -> pb.Upload:
             time.sleep(pause)
 
 
-def _next_offset(client: Client, asked: pb.GetUploadRequest) -> int:
-    """Where the upload goes on: at 0 where there is none, or none that is open."""
+def _free_id(client: Client, file: _File) -> str:
+    """A name that an upload of the same file with the same options has again, until it is over.
+
+    After that it is one for the list as it is now, since what has been done to the list meanwhile may want it again.
+    """
+    found = _state(client, file.header.audience_id, file.digest)
+    if found is None or found.state == "open":
+        return file.digest
+    asked = pb.GetCustomAudienceRequest(id=file.header.audience_id)
+    return f"{file.digest}-{client.call(client.custom.GetCustomAudience, asked).version}"
+
+
+def _next_offset(client: Client, header: pb.UploadHeader) -> int:
+    """Where the upload goes on: at 0 where there is none, at its end where it is published."""
+    found = _state(client, header.audience_id, header.upload_id)
+    return found.next_offset if found and found.state != "failed" else 0
+
+
+def _state(client: Client, audience_id: str, upload_id: str) -> pb.Upload | None:
+    asked = pb.GetUploadRequest(audience_id=audience_id, upload_id=upload_id)
     try:
-        found = client.call(client.custom.GetUpload, asked)
+        found: pb.Upload = client.call(client.custom.GetUpload, asked)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.NOT_FOUND:
-            return 0
+            return None
         raise
-    return found.next_offset if found.state == "open" else 0
+    return found
 
 
 def _write_unmatched(client: Client, audience_id: str, upload_id: str, path: Path) -> int:

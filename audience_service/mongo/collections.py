@@ -20,7 +20,7 @@ SNAPSHOTS = "audience_snapshot"
 
 CUSTOM = "custom"
 """Custom audiences, in the platform's envelope, {_id: sk, ...}; mongo/custom_documents.py shows the rest. Their lists
-lie among the static ones, with "<audience>.<8 characters>" for `audience`."""
+lie among the static ones, with "<audience>.<8 characters>" for `audience`, and `since` when an upload put them on."""
 
 UPLOADS = "audience_upload"
 """How far uploads have come; mongo/upload_documents.py shows them. The contacts that one has found lie among the lists,

@@ -111,9 +111,11 @@ class MongoCustomAudiences:
         return self._find(org, {"data.unique.name": name_key(org, name), **_kept()}, deadline) is not None
 
     def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
-        """Compare-and-set on what is noted, again where somebody else was first."""
+        """Compare-and-set on what is noted and on the version, again where somebody else was first."""
         while True:
             record = self._not_deleted(org, audience_id, deadline)
+            if record["data"]["rows"] == rows_id:
+                return
             noted = _reserved(record, rows_id, optional=True)
             left = [*(each for each in record["leftovers"] if each != noted), leftover(rows_id, until)]
             if self._write(org, record, {"$set": {"leftovers": left}}, deadline):

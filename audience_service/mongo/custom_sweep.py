@@ -46,11 +46,17 @@ class CustomSweeper:
             self._collection.update_many({"state": MAKING, "made_by": {"$lt": moment}}, GIVE_UP)
         self._leave_lists(moment)
         self._drop_leftovers(moment)
+        # Rows that were reserved for long may keep the record; what was uploaded, people's data, does not wait.
+        for record in self._found({"state": DELETED, "data.rows": "", "modifydate": {"$lte": moment - OUTLIVE}}):
+            self._drop_belongings(record)
         for record in self._found({"state": DELETED, "leftovers": [], "data.rows": ""}):
-            for drop in self._belongings:
-                drop(_org_of(record), record["pk"], Deadline.after(_DROP_SECONDS))
+            self._drop_belongings(record)
             with limited(self._database, Deadline.after(_SECONDS)):
                 self._collection.delete_one({"_id": record["_id"], "state": DELETED})
+
+    def _drop_belongings(self, record: Record) -> None:
+        for drop in self._belongings:
+            drop(_org_of(record), record["pk"], Deadline.after(_DROP_SECONDS))
 
     def _leave_lists(self, moment: datetime) -> None:
         """Note the lists of audiences that the platform has marked as deleted."""

@@ -18,8 +18,6 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import of_node
-from audience_service.domain.filters.filter import Document
-from audience_service.domain.identifiers.keys import KeyRule
 from audience_service.domain.plan import QueryPlan
 from audience_service.domain.ports import ContactList, Population, Record
 from audience_service.domain.snapshot import Snapshot
@@ -29,8 +27,6 @@ from audience_service.domain.watches.watch import Flip
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import SUBSCRIBERS
 from audience_service.mongo.embedded_refusals import refused, without_suppressed
-from audience_service.mongo.failures import limited
-from audience_service.mongo.identifiers import MongoIdentifiers
 from audience_service.mongo.joins import Stages
 from audience_service.mongo.ledger import MongoLedger
 from audience_service.mongo.lists import MongoLists
@@ -242,19 +238,6 @@ class EmbeddedFrozen(MongoFrozen):
             hashed = hashlib.sha256(row["sk"].encode()).digest()
             sums[row["audience"]] = count + 1, total + int.from_bytes(hashed[:8])
         return {audience: (count, digest_of(total >> 32, total)) for audience, (count, total) in sums.items()}
-
-
-class EmbeddedIdentifiers(MongoIdentifiers):
-    """MongoIdentifiers that look at all records themselves: the embedded store has no hash to tell a change by."""
-
-    def update(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> None:
-        """All keys are made anew."""
-        with limited(self._database, deadline):
-            self._collection.delete_many(scoped(org, {"rule": f"{datatype}.{rule.name}"}))
-        super().update(org, datatype, rule, deadline)
-
-    def _source(self, rule: KeyRule) -> Document:  # noqa: ARG002
-        return {"$literal": 0}
 
 
 class EmbeddedPlans(MongoPlans):

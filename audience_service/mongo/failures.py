@@ -55,11 +55,18 @@ def _find_server(database: Database[dict[str, Any]]) -> None:
         _ = client.is_primary
 
 
-def only_duplicates(error: BulkWriteError) -> bool:
-    """Whether all that a bulk write could not insert is there already."""
-    failures = error.details.get("writeErrors", [])
-    lost = error.details.get("writeConcernErrors", [])
-    return not lost and all(failure["code"] == _DUPLICATE_KEY for failure in failures)
+def unless_duplicates(error: BulkWriteError) -> None:
+    """Raise what kept a bulk write from inserting, if it was anything else than that all of it is there already.
+
+    Without the documents that the driver's error holds: they may be people's data, and logs are not to have it.
+    """
+    codes = _codes(error)
+    if codes != {_DUPLICATE_KEY}:
+        raise BulkWriteFailed(f"a bulk write failed with the codes {sorted(codes)}") from None
+
+
+class BulkWriteFailed(Exception):
+    """A bulk write was refused by the database, for a reason that is no caller's doing."""
 
 
 @contextmanager
@@ -75,15 +82,23 @@ def translated() -> Iterator[None]:
 
 
 def _known(error: PyMongoError) -> AudienceError | None:
-    code = error.code if isinstance(error, OperationFailure) else None
-    if (error.timeout and not isinstance(error, ServerSelectionTimeoutError)) or code in _OUT_OF_TIME:
+    codes = _codes(error)
+    if (error.timeout and not isinstance(error, ServerSelectionTimeoutError)) or codes & _OUT_OF_TIME:
         return OutOfTime("the database did not answer before the deadline")
-    if isinstance(error, ConnectionFailure) or code in _UNREACHABLE:
+    if isinstance(error, ConnectionFailure) or codes & _UNREACHABLE:
         return StoreUnavailable("the database cannot be reached")
-    if code in _CONFLICT:
+    if codes & _CONFLICT:
         return StoreUnavailable("the database could not write beside other writes of the same record; try again")
     if isinstance(error, CursorNotFound):
         return StoreUnavailable("the database ended the query; resume the stream from the last cursor received")
-    if code in _INVALID_PATTERN and "regular expression" in str(error).lower():
+    if codes & _INVALID_PATTERN and "regular expression" in str(error).lower():
         return InvalidFilter.at("filter.where", "holds a regular expression that the database refuses")
     return None
+
+
+def _codes(error: PyMongoError) -> frozenset[int]:
+    """The server's codes of an error; of a bulk write, those of all that it could not do."""
+    if isinstance(error, BulkWriteError):
+        failures = [*error.details.get("writeErrors", []), *error.details.get("writeConcernErrors", [])]
+        return frozenset(failure["code"] for failure in failures)
+    return frozenset((error.code,)) if isinstance(error, OperationFailure) and error.code is not None else frozenset()

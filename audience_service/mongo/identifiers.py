@@ -22,7 +22,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.identifiers.keys import KeyRule
 from audience_service.domain.uploads.ports import Contact
 from audience_service.mongo.collections import IDENTIFIERS
-from audience_service.mongo.failures import limited, only_duplicates
+from audience_service.mongo.failures import limited, unless_duplicates
 from audience_service.mongo.scope import scoped
 
 KEPT_FOR = timedelta(days=30)
@@ -64,13 +64,17 @@ class MongoIdentifiers:
         self._renew(org, datatype, rule, changed, deadline)
         self._forget(org, name, gone, deadline)
 
-    def find(self, org: str, keys: Collection[bytes], deadline: Deadline) -> Mapping[bytes, Sequence[Contact]]:
+    def find(
+        self, org: str, keys: Collection[bytes], most: int, deadline: Deadline
+    ) -> Mapping[bytes, Sequence[Contact]]:
         """By the index on key and sk."""
         found: dict[bytes, list[Contact]] = {}
         match = scoped(org, {"key": {"$in": [Binary(key) for key in keys]}})
         with limited(self._database, deadline):
             for row in self._collection.find(match, {"_id": 0, "key": 1, "pk": 1, "sk": 1}, batch_size=_AT_ONCE):
-                found.setdefault(bytes(row["key"]), []).append(Contact(row["pk"], row["sk"]))
+                contacts = found.setdefault(bytes(row["key"]), [])
+                if len(contacts) <= most:
+                    contacts.append(Contact(row["pk"], row["sk"]))
         return found
 
     def find_ids(
@@ -90,8 +94,7 @@ class MongoIdentifiers:
                 with limited(self._database, deadline):
                     self._collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:  # another upload builds it as well
-                if not only_duplicates(error):
-                    raise
+                unless_duplicates(error)
             after = records[-1]["sk"]
 
     def _renew(self, org: str, datatype: str, rule: KeyRule, keys: Sequence[str], deadline: Deadline) -> None:

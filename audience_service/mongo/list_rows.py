@@ -1,19 +1,24 @@
 """The rows of lists that uploads write: as those of static segments, with the line that put the contact on."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
+from pymongo import UpdateOne
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.uploads.ports import ListedRow
+from audience_service.domain.uploads.ports import Contact, ListedRow
 from audience_service.mongo.collections import LISTS
-from audience_service.mongo.failures import limited, only_duplicates
+from audience_service.mongo.failures import limited, unless_duplicates
 from audience_service.mongo.scope import scoped
 
 _AT_ONCE = 5_000
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+
+Item = TypeVar("Item")
 
 
 class MongoListRows:
@@ -45,8 +50,7 @@ class MongoListRows:
                 with limited(self._database, deadline):
                     self._collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            if not only_duplicates(error):
-                raise
+            unless_duplicates(error)
             lines = self._lines(org, rows_id, [row.contact.sk for row in rows], deadline)
         return {row.contact.sk for row in rows if lines.get(row.contact.sk, row.line) != row.line}
 
@@ -54,11 +58,29 @@ class MongoListRows:
         """By key."""
         return self._lines(org, rows_id, keys, deadline).keys()
 
-    def take_off(self, org: str, rows_id: str, keys: Sequence[str], deadline: Deadline) -> None:
+    def put(
+        self,
+        org: str,  # noqa: ARG002 - each sk holds it
+        rows_id: str,
+        contacts: Sequence[Contact],
+        since: datetime,
+        deadline: Deadline,
+    ) -> None:
         """By key."""
-        for chunk in _chunks(keys):
+        for chunk in _chunks(contacts):
+            writes = [
+                UpdateOne(
+                    {"_id": f"{rows_id}/{contact.sk}"},
+                    {
+                        "$max": {"since": since},
+                        "$setOnInsert": {"audience": rows_id, "pk": contact.pk, "sk": contact.sk},
+                    },
+                    upsert=True,
+                )
+                for contact in chunk
+            ]
             with limited(self._database, deadline):
-                self._collection.delete_many(scoped(org, {"_id": {"$in": [f"{rows_id}/{sk}" for sk in chunk]}}))
+                self._collection.bulk_write(writes, ordered=False)
 
     def cut(self, org: str, rows_id: str, after: int, deadline: Deadline) -> None:
         """Among the rows of the list."""
@@ -70,22 +92,44 @@ class MongoListRows:
         with limited(self._database, deadline):
             return self._collection.count_documents(scoped(org, {"audience": rows_id}))
 
-    def copy(self, org: str, source: str, into: str, deadline: Deadline, *, without: str = "") -> None:
-        """One pipeline that ends in $merge: no row leaves the database."""
-        lists = [source, without] if without else [source]
-        stages: list[Document] = [{"$match": scoped(org, {"audience": {"$in": lists}})}]
-        if without:
-            kept = {"$sum": {"$cond": [{"$eq": ["$audience", source]}, 0, 1]}}
-            stages += [
-                {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "others": kept}},
-                {"$match": {"others": 0}},
-                {"$project": {"_id": 0, "pk": 1, "sk": "$_id"}},
-            ]
+    def combine(
+        self, org: str, into: str, on: Mapping[str, datetime], off: Mapping[str, datetime], deadline: Deadline
+    ) -> None:
+        """By pipelines that end in $merge: no row leaves the database.
+
+        Where none is taken off, list by list, which takes two thirds of the time of grouping them.
+        """
+        since: Any = "$since"
+        for name, moment in (*on.items(), *off.items()):
+            since = {"$cond": [{"$eq": ["$audience", name]}, {"$ifNull": ["$since", moment]}, since]}
+        if not off:
+            for name in on:
+                own: list[Document] = [{"$match": scoped(org, {"audience": name})}]
+                self._merge(into, [*own, {"$project": {"pk": 1, "sk": 1, "since": since}}], deadline)
+            return
+        is_on = {"$in": ["$audience", list(on)]}
+        stages: list[Document] = [
+            {"$match": scoped(org, {"audience": {"$in": [*on, *off]}})},
+            {"$project": {
+                "pk": 1,
+                "sk": 1,
+                "on": {"$cond": [is_on, since, _LONG_AGO]},
+                "off": {"$cond": [is_on, _LONG_AGO, since]},
+            }},
+            {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "on": {"$max": "$on"}, "off": {"$max": "$off"}}},
+            {"$match": {"$expr": {"$gt": ["$on", "$off"]}}},
+            {"$project": {"_id": 0, "pk": 1, "sk": "$_id", "since": "$on"}},
+        ]  # fmt: skip
+        self._merge(into, stages, deadline)
+
+    def _merge(self, into: str, stages: Sequence[Document], deadline: Deadline) -> None:
+        """Write what pipelines find, as pk, sk and since, onto a list; those who are on it already stay as they are."""
         row = {
             "_id": {"$concat": [{"$literal": f"{into}/"}, "$sk"]},
             "audience": {"$literal": into},
             "pk": 1,
             "sk": 1,
+            "since": 1,
         }
         merge = {"into": LISTS, "on": "_id", "whenMatched": "keepExisting", "whenNotMatched": "insert"}
         with limited(self._database, deadline):
@@ -102,5 +146,5 @@ class MongoListRows:
         return found
 
 
-def _chunks(keys: Sequence[str]) -> Sequence[Sequence[str]]:
-    return [keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE)]
+def _chunks(items: Sequence[Item]) -> Sequence[Sequence[Item]]:
+    return [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]

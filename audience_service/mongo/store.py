@@ -47,7 +47,6 @@ from audience_service.mongo.embedded import (
     EmbeddedChanges,
     EmbeddedChecks,
     EmbeddedFrozen,
-    EmbeddedIdentifiers,
     EmbeddedInsights,
     EmbeddedLedger,
     EmbeddedLists,
@@ -57,6 +56,7 @@ from audience_service.mongo.embedded import (
     EmbeddedSlices,
     embedded_database,
 )
+from audience_service.mongo.embedded_identifiers import EmbeddedIdentifiers
 from audience_service.mongo.failures import limited, translated
 from audience_service.mongo.identifiers import MongoIdentifiers
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes

@@ -15,7 +15,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.uploads.ports import UnmatchedRow
 from audience_service.domain.uploads.upload import Upload
 from audience_service.mongo.collections import UPLOAD_ROWS
-from audience_service.mongo.failures import limited, only_duplicates
+from audience_service.mongo.failures import limited, unless_duplicates
 from audience_service.mongo.scope import scoped
 from audience_service.mongo.sizes import within_bytes
 
@@ -40,8 +40,7 @@ class MongoUnmatched:
             with limited(self._database, deadline):
                 self._collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            if not only_duplicates(error):
-                raise
+            unless_duplicates(error)
 
     def page(self, org: str, upload: Upload, after: int, size: int, deadline: Deadline) -> Sequence[UnmatchedRow]:
         """In the order of their keys, which is that of lines."""

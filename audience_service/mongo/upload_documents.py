@@ -1,8 +1,8 @@
 """Uploads as they are stored.
 
 {_id: sk, sk: "<org>/audience_upload/<audience>/<upload_id>", audience, header, state, rows, epoch, createdate,
- position: {offset, line, crc32, names, width}, tally: {matched, ..., rejected, rejections}, checked_at, failure,
- open_until (while it is open), publish_time, contact_count, superseded}
+ position: {offset, line, crc32, names, width}, tally: {matched, ..., rejected, rejections}, whole, checked_at,
+ failure, open_until (while it is open), publish_time, contact_count, superseded}
 """
 
 from collections.abc import Mapping
@@ -49,6 +49,7 @@ def written(upload: Upload) -> Record:
         "state": upload.state.value,
         "position": asdict(upload.position),
         "tally": asdict(upload.tally),
+        "whole": upload.is_whole,
         "checked_at": upload.checked_at,
         "failure": {
             "why": upload.failure,
@@ -75,6 +76,7 @@ def read_upload(record: Mapping[str, Any]) -> Upload:
         epoch=record["epoch"],
         position=Position(**position),
         tally=Tally(**tally),
+        is_whole=record["whole"],
         checked_at=record["checked_at"],
         failure=failure["why"],
         failure_problem=failure["problem"],

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from pymongo import ReturnDocument
 from pymongo.database import Database
@@ -10,9 +10,12 @@ from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.custom.errors import UploadNotFound, UploadTakenOver
+from audience_service.domain.errors import AudienceNotFound
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.uploads.upload import Upload, UploadState
+from audience_service.domain.uploads.marks import as_published
+from audience_service.domain.uploads.upload import Upload, UploadState, as_abandoned
 from audience_service.mongo.collections import UPLOADS
+from audience_service.mongo.custom import MongoCustomAudiences
 from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import scoped
 from audience_service.mongo.unmatched import MongoUnmatched
@@ -49,23 +52,36 @@ class MongoUploads:
 
     def take(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
         """One update."""
+        same = {**_open(org, upload), "whole": False}
         with limited(self._database, deadline):
             record = self._collection.find_one_and_update(
-                scoped(org, self._open(org, upload)), {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
+                scoped(org, same), {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
             )
-        if record is None:
-            raise _taken(upload)
-        return read_upload(record)
+        if record:
+            return read_upload(record)
+        found = self.get(org, upload.header.audience_id, upload.header.upload_id, deadline)
+        if not found.is_whole:
+            raise _taken_over(upload)
+        return found
+
+    def check(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """By the epoch."""
+        with limited(self._database, deadline):
+            is_held = self._collection.find_one(scoped(org, _held(org, upload)), {"_id": 1}) is not None
+        if not is_held:
+            self._refuse(org, upload, deadline)
 
     def save(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Compare-and-set on the epoch."""
-        changes: Document = {"$set": written(upload)}
-        if upload.state is not UploadState.OPEN:
-            changes["$unset"] = {"open_until": ""}
-        same = {**self._open(org, upload), "epoch": upload.epoch}
         with limited(self._database, deadline):
-            if not self._collection.update_one(scoped(org, same), changes).matched_count:
-                raise _taken(upload)
+            is_held = self._collection.update_one(scoped(org, _held(org, upload)), _changes(upload)).matched_count > 0
+        if not is_held:
+            self._refuse(org, upload, deadline)
+
+    def finish(self, org: str, ended: Upload, deadline: Deadline) -> None:
+        """Where it is open."""
+        with limited(self._database, deadline):
+            self._collection.update_one(scoped(org, _open(org, ended)), _changes(ended))
 
     def correct(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """The tally alone."""
@@ -92,8 +108,10 @@ class MongoUploads:
         with limited(self._database, deadline):
             self._collection.delete_many(scoped(org, _of_audience(org, audience_id)))
 
-    def _open(self, org: str, upload: Upload) -> Document:
-        return {"_id": _key(org, upload), "state": UploadState.OPEN.value}
+    def _refuse(self, org: str, upload: Upload, deadline: Deadline) -> NoReturn:
+        """Say why a stream may not write. Raises UploadNotFound, UploadTakenOver."""
+        self.get(org, upload.header.audience_id, upload.header.upload_id, deadline)
+        raise _taken_over(upload)
 
     def _set(self, org: str, upload: Upload, changes: Document, deadline: Deadline) -> None:
         with limited(self._database, deadline):
@@ -108,21 +126,30 @@ class UploadSweeper:
         self._collection = database[UPLOADS]
         self._uploads = MongoUploads(database)
         self._unmatched = MongoUnmatched(database)
+        self._customs = MongoCustomAudiences(database)
 
     def sweep(self, moment: datetime) -> None:
         """Fail the uploads that have been open for too long, and delete their rows. Raises StoreUnavailable, OutOfTime.
 
-        The contacts that they had found are swept as any list that is not published.
+        The contacts that they had found are swept as any list that is not published. One whose list was published by a
+        process that died before it had written so is not failed, and gets that written.
         """
         with limited(self._database, Deadline.after(_SECONDS)):
             records: list[Record] = list(self._collection.find({"open_until": {"$lt": moment}}, limit=_AT_ONCE))
         for record in records:
-            org = record["sk"].partition("/")[0]
-            self._unmatched.cut(org, read_upload(record), 0, Deadline.after(_DROP_SECONDS))
-            failure = {"why": "it was left open", "problem": "abandoned", "line": 0}
-            gone = {"$set": {"state": UploadState.FAILED.value, "failure": failure}, "$unset": {"open_until": ""}}
-            with limited(self._database, Deadline.after(_SECONDS)):
-                self._collection.update_one({"_id": record["_id"], "state": UploadState.OPEN.value}, gone)
+            org, upload = record["sk"].partition("/")[0], read_upload(record)
+            ended = self._as_published(org, upload)
+            if ended.state is UploadState.OPEN:
+                self._unmatched.cut(org, upload, 0, Deadline.after(_DROP_SECONDS))
+                ended = as_abandoned(upload)
+            self._uploads.finish(org, ended, Deadline.after(_SECONDS))
+
+    def _as_published(self, org: str, upload: Upload) -> Upload:
+        deadline = Deadline.after(_SECONDS)
+        try:
+            return as_published(self._customs.get(org, upload.header.audience_id, deadline), upload)
+        except AudienceNotFound:
+            return upload
 
     def drop_belongings(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete what was uploaded for an audience that was deleted."""
@@ -139,5 +166,19 @@ def _of_audience(org: str, audience_id: str) -> Document:
     return {"_id": {"$gte": prefix, "$lt": f"{prefix[:-1]}0"}}
 
 
-def _taken(upload: Upload) -> UploadTakenOver:
-    return UploadTakenOver("another stream has gone on with the upload", metadata={"id": upload.header.upload_id[:100]})
+def _taken_over(upload: Upload) -> UploadTakenOver:
+    return UploadTakenOver("another stream has gone on with the upload", metadata={"id": upload.header.upload_id})
+
+
+def _open(org: str, upload: Upload) -> Document:
+    return {"_id": _key(org, upload), "state": UploadState.OPEN.value}
+
+
+def _held(org: str, upload: Upload) -> Document:
+    """The upload while the stream that has this epoch may write it."""
+    return {**_open(org, upload), "epoch": upload.epoch}
+
+
+def _changes(upload: Upload) -> Document:
+    is_over = upload.state is not UploadState.OPEN
+    return {"$set": written(upload), **({"$unset": {"open_until": ""}} if is_over else {})}

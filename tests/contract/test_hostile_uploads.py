@@ -29,9 +29,9 @@ def test_a_file_is_counted_row_by_row_or_refused_whole(
 ) -> None:
     insert([{"id": name, "data": data} for name, data in PEOPLE.items()])
     made, uploader, data = client.custom(name="list"), Uploader(client), file_of(case)
-    big = 1024 * 1024
+    big, head = 1024 * 1024, header(made.id, **case.get("header", {}))
     if "problem" not in case:
-        upload = uploader.send(messages(header(made.id), data, size=big))
+        upload = uploader.send(messages(head, data, size=big))
         rejected = [[each.line, each.column, each.reason] for each in upload.rejections]
         assert (upload.state, upload.matched, rejected) == (
             "published",
@@ -44,7 +44,7 @@ def test_a_file_is_counted_row_by_row_or_refused_whole(
         assert all(each.description for each in upload.rejections)
         return
     for _ in range(2):  # it has failed for good
-        refusal = refused(lambda: uploader.send(messages(header(made.id), data, size=big)))
+        refusal = refused(lambda: uploader.send(messages(head, data, size=big)))
         assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "INVALID_FILE")
         assert dict(refusal.info.metadata) == {"line": str(case["line"]), "problem": case["problem"]}
         assert case.get("says", "") in refusal.message

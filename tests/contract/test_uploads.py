@@ -85,6 +85,25 @@ def test_everybody_with_an_address_is_put_on_and_taken_off(client: Client, inser
     assert on(client, made.id) == {"ann"}
 
 
+def test_what_more_contacts_have_than_a_person_has_records_stands_for_nobody(
+    client: Client, insert: Insert, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audience_service.domain.uploads.matching.MAX_SHARING", 2)
+    people(insert)
+    insert([{"data": {"email": "none@example.com"}} for _ in range(3)])
+    made = client.custom(name="list")
+    rows = ["none@example.com,", "shared@example.com,", "x,", "none@example.com,+18005550100", "NONE@example.com,"]
+    upload = uploader.upload(made.id, "\n".join(["email,phone", *rows]))
+    assert on(client, made.id) == {"ann", "eve", "fay"}
+    assert (upload.matched, upload.unmatched, upload.contacts) == (2, 0, 3)
+    assert dict(upload.rejected) == {"too_common": 2, "invalid_email": 1}
+    assert [(each.line, each.reason) for each in upload.rejections] == [
+        (2, "too_common"),
+        (4, "invalid_email"),
+        (6, "too_common"),
+    ]
+
+
 def test_append_remove_and_replace(client: Client, insert: Insert, uploader: Uploader) -> None:
     people(insert)
     made = client.custom(name="list")
@@ -100,6 +119,21 @@ def test_append_remove_and_replace(client: Client, insert: Insert, uploader: Upl
         data = "email\n" + "".join(f"{name}@example.com\n" for name in names)
         upload = uploader.upload(made.id, data, mode=mode, uploadId=f"{number}")
         assert (on(client, made.id), upload.contact_count) == (left, len(left)), number
+
+
+def test_a_list_is_not_replaced_by_a_file_whose_rows_were_all_rejected(
+    client: Client, insert: Insert, uploader: Uploader, refused: Callable[..., Refusal]
+) -> None:
+    people(insert)
+    made = client.custom(name="list")
+    uploader.upload(made.id, "email\nann@example.com\n")
+    refusal = refused(lambda: uploader.upload(made.id, "phone\n4155552671\n12\n", mode="replace", uploadId="2"))
+    assert dict(refusal.info.metadata) == {"line": "3", "problem": "no_valid_rows"}
+    assert on(client, made.id) == {"ann"}
+    told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "2"})
+    assert (told.state, dict(told.rejected)) == ("failed", {"invalid_phone": 2})
+    upload = uploader.upload(made.id, "email\nnobody@example.com\n", mode="replace", uploadId="3")
+    assert (upload.state, on(client, made.id)) == ("published", set())
 
 
 def test_a_duplicate_is_a_row_that_finds_only_those_whom_rows_before_it_have_found(
@@ -205,6 +239,9 @@ def test_an_upload_that_is_repeated_answers_as_it_did_and_another_header_is_refu
         ({"columns": [{"field": "email"}]}, "header.columns[0]"),
         ({"columns": [{"field": "email", "name": "a", "position": 1}]}, "header.columns[0]"),
         ({"columns": [{"field": "email", "position": -1}]}, "header.columns[0].position"),
+        ({"columns": [{"field": "email", "position": 1001}]}, "header.columns[0].position"),
+        ({"columns": [{"field": "email", "name": "x" * 1001}]}, "header.columns[0].name"),
+        ({"columns": [{"field": "email", "name": " "}]}, "header.columns[0]"),
         ({"columns": [{"field": "email", "name": "a"}, {"field": "email", "name": "b"}]}, "header.columns[1].field"),
         ({"noHeader": True, "columns": [{"field": "email", "name": "a"}]}, "header.columns[0].name"),
     ],
@@ -256,9 +293,3 @@ def test_the_columns_may_be_named_or_counted(client: Client, insert: Insert, upl
     counted = {"columns": [{"field": "email", "position": 2}], "uploadId": "2", "delimiter": "\t", "noHeader": True}
     assert uploader.upload(made.id, "1\tbob@example.com", **counted).matched == 1
     assert on(client, made.id) == {"ann", "bob"}
-
-
-def test_a_byte_order_mark_is_passed_over(client: Client, insert: Insert, uploader: Uploader) -> None:
-    people(insert)
-    made = client.custom(name="list")
-    assert uploader.upload(made.id, b'\xef\xbb\xbf"email"\nann@example.com').matched == 1

@@ -1,5 +1,6 @@
 """The driver's errors and the deadline, at the boundary."""
 
+import traceback
 from typing import Any
 
 import pytest
@@ -10,8 +11,14 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import InvalidFilter, OutOfTime, StoreUnavailable
-from audience_service.mongo.failures import limited, translated
+from audience_service.mongo.failures import BulkWriteFailed, limited, translated, unless_duplicates
 from tests.conftest import URI, Service
+
+
+def bulk(*codes: int) -> driver.BulkWriteError:
+    """What the driver raises of documents that could not be inserted: it holds them."""
+    failures = [{"code": code, "op": {"email": "ann@example.com"}} for code in codes]
+    return driver.BulkWriteError({"writeErrors": failures})
 
 
 @pytest.mark.parametrize(
@@ -27,6 +34,9 @@ from tests.conftest import URI, Service
         (driver.ExecutionTimeout("x", 50), OutOfTime),
         (driver.OperationFailure("x", 262), OutOfTime),
         (driver.OperationFailure("Regular expression is invalid", 51091), InvalidFilter),
+        (bulk(11000, 91), StoreUnavailable),
+        (bulk(11000, 50), OutOfTime),
+        (bulk(11000), driver.BulkWriteError),
         (driver.OperationFailure("no rights", 13), driver.OperationFailure),
         (ValueError("a defect"), ValueError),
     ],
@@ -34,6 +44,15 @@ from tests.conftest import URI, Service
 def test_a_drivers_error_becomes_the_domains(raised: Exception, told: type[Exception]) -> None:
     with pytest.raises(told), translated():
         raise raised
+
+
+def test_what_a_bulk_write_could_not_insert_is_not_told_with_its_documents() -> None:
+    unless_duplicates(bulk(11000, 11000))
+    with pytest.raises(BulkWriteFailed) as caught:
+        unless_duplicates(bulk(11000, 14031))
+    told = "".join(traceback.format_exception(caught.value))
+    assert "14031" in told
+    assert "ann@example.com" not in told
 
 
 class Spy(CommandListener):

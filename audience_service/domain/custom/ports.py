@@ -49,7 +49,7 @@ class CustomAudienceRepository(Protocol):
     def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
         """Note that rows of this id may lie about until then, when they are swept; again, it moves that time.
 
-        Raises AudienceNotFound.
+        Where they are the list, nothing. Raises AudienceNotFound, and StaleVersion where they are being swept.
         """
 
     def publish(

@@ -12,7 +12,7 @@ from audience_service.domain.lookalikes.spec import MOST_SHARE
 from audience_service.domain.lookalikes.weights import MOST_FACTORS
 from audience_service.domain.uploads.arrivals import MAX_CHUNK_BYTES
 from audience_service.domain.uploads.lines import MAX_CELL_BYTES, MAX_ROW_BYTES
-from audience_service.domain.uploads.upload import MAX_COLUMNS, MAX_REJECTIONS, OPEN_FOR
+from audience_service.domain.uploads.upload import MAX_COLUMNS, MAX_REJECTIONS, MAX_SHARING, OPEN_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,12 @@ _UPLOAD_LIMITS = {
     "columns": str(MAX_COLUMNS),
     "open_days": str(OPEN_FOR.days),
     "rejections_told": str(MAX_REJECTIONS),
+    "contacts_of_an_address": str(MAX_SHARING),
 }
 _UPLOAD_RULES = (
     "A file is CSV in UTF-8, with or without a byte order mark.",
     "A row is matched by the first of its fields that any contact in use has, in the order of the fields here.",
-    "All contacts that have it go on the list, or off it.",
+    f"All contacts that have it go on the list, or off it; what more than {MAX_SHARING:,} have stands for nobody.",
     "Rows that match nobody are kept, and matched again by RefreshCustomAudience.",
     "The list is published whole at the end of the upload: readers see the one before or the one after.",
 )

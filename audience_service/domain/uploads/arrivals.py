@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from audience_service.domain.custom.errors import ChecksumMismatch, OffsetMismatch, UploadIncomplete
+from audience_service.domain.custom.errors import ChecksumMismatch, OffsetMismatch, UploadIncomplete, UploadReused
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.uploads.upload import Position, UploadHeader
 
@@ -41,6 +41,21 @@ def read_header(parts: Iterator[Part]) -> UploadHeader:
     if not isinstance(first, UploadHeader):
         raise InvalidArgument.at("header", "is missing; an upload begins with one")
     return first
+
+
+def check_repeated(parts: Iterator[Part], whole: Position) -> None:
+    """Read on to the end of a stream that repeats a file of this size and checksum, or asks what has become of it.
+
+    Raises UploadReused where it is another file, InvalidArgument.
+    """
+    for part in parts:
+        match part:
+            case UploadHeader():
+                raise InvalidArgument.at("header", "comes once, before all else")
+            case End():
+                if (part.size, part.crc32) != (whole.offset, whole.crc32):
+                    raise UploadReused("this upload_id stands for another file, which has arrived whole")
+                return
 
 
 def pieces(parts: Iterator[Part], start: Position) -> Iterator[bytes]:

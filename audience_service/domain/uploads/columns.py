@@ -21,8 +21,12 @@ class Layout:
     width: int
 
     def name_of(self, index: int) -> str:
-        """What a column is called when something in it is rejected: its name, or its place from 1 on."""
-        return self.names[index].strip() if self.names and self.names[index].strip() else str(index + 1)
+        """What a column is called when something in it is rejected: its name, or its place from 1 on.
+
+        By its place also where the name is too long for one, or may be somebody's data.
+        """
+        name = self.names[index].strip() if self.names else ""
+        return name if name and not _looks_like_data(name) else str(index + 1)
 
 
 def read_layout(header: UploadHeader, fields: Sequence[str], first: Sequence[str], line: int) -> Layout:
@@ -40,7 +44,8 @@ def resumed_layout(header: UploadHeader, fields: Sequence[str], position: Positi
 
 def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...], width: int, line: int) -> Layout:
     known = [_bare(name) for name in names]
-    repeated = [name for name, count in Counter(known).items() if name and count > 1]
+    asked = {_bare(column.name) for column in header.columns} if header.columns else {*fields}
+    repeated = [name for name, count in Counter(known).items() if name and name in asked and count > 1]
     if repeated:
         places = [index + 1 for index, name in enumerate(known) if name == repeated[0]]
         where = " and ".join(map(str, places[:2]))
@@ -52,7 +57,13 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
             raise invalid_file(
                 line, "missing_column", f"{column.field} is to be in column {column.position}, and there are {width}"
             )
-        if column.name and _bare(column.name) not in at:
+        if column.position and names and _is_data(names[column.position - 1]):
+            raise invalid_file(
+                line,
+                "missing_header",
+                f"column {column.position} holds data where its name should be; without a header, say no_header",
+            )
+        if not column.position and _bare(column.name) not in at:
             raise invalid_file(
                 line,
                 "missing_column",
@@ -60,7 +71,9 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
             )
         found[column.field] = column.position - 1 if column.position else at[_bare(column.name)]
     if not header.columns:
-        found = {field: at[field] for field in fields if field in at}
+        # E-mail is email, where no column is called that to the letter.
+        alike = {_joined(name): index for name, index in reversed(at.items())} | at
+        found = {field: alike[field] for field in fields if field in alike}
     if not found:
         known_fields = ", ".join(fields)
         raise invalid_file(line, "missing_column", f"no column is called any of {known_fields}; {_has(names)}")
@@ -69,6 +82,10 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
 
 def _bare(name: str) -> str:
     return name.strip().casefold()
+
+
+def _joined(name: str) -> str:
+    return name.replace("-", "").replace(" ", "")
 
 
 def _has(names: Sequence[str]) -> str:
@@ -80,5 +97,8 @@ def _has(names: Sequence[str]) -> str:
 
 
 def _looks_like_data(name: str) -> bool:
-    digits = sum(letter.isdigit() for letter in name)
-    return "@" in name or digits >= _MANY_DIGITS or len(name) > _LONG_NAME or not name.isprintable()
+    return _is_data(name) or len(name) > _LONG_NAME or not name.isprintable()
+
+
+def _is_data(name: str) -> bool:
+    return "@" in name or sum(letter.isdigit() for letter in name) >= _MANY_DIGITS

@@ -30,6 +30,7 @@ from audience_service.domain.uploads.ports import (
 from audience_service.domain.uploads.rows import Row, RowReader
 from audience_service.domain.uploads.upload import (
     MAX_REJECTIONS,
+    Mode,
     Position,
     Rejection,
     Tally,
@@ -70,6 +71,12 @@ class _Batch:
             if len(self.rejections) < MAX_REJECTIONS:
                 self.rejections.append(read)
 
+    def reject(self, reason: str, lines: Sequence[int]) -> None:
+        """Reject rows that have been read, by their lines, for what is known of them only now."""
+        self.rejected.update([reason] * len(lines))
+        rejections = [*self.rejections, *(Rejection(line, "", reason) for line in lines)]
+        self.rejections = sorted(rejections, key=lambda rejection: rejection.line)[:MAX_REJECTIONS]
+
 
 class Intake:
     """Takes one stream in, under the epoch of its upload."""
@@ -85,7 +92,7 @@ class Intake:
         """The upload as it is stored."""
 
     def run(self, parts: Iterator[Part]) -> Upload:
-        """Take in everything up to the end; answers with the upload, all of whose rows are stored, and not published.
+        """Take in everything up to the end; answers with the upload, which is whole then, and not published.
 
         Raises InvalidFile, with the upload failed; OffsetMismatch, ChecksumMismatch and UploadIncomplete, which tell
         where the upload goes on; UploadTakenOver; and what the parts raise.
@@ -128,7 +135,13 @@ class Intake:
             raise WrongFile("rows of another file were sent for this upload; send it again from its beginning")
         if not self.upload.tally.rows:
             raise invalid_file(records.line, "no_rows", "the file has a header and no rows")
-        return self.upload
+        if self.upload.header.mode == Mode.REPLACE and not self.upload.tally.accepted:
+            raise invalid_file(
+                records.line, "no_valid_rows", "every row was rejected, and a list is not replaced by nothing"
+            )
+        whole = replace(self.upload, is_whole=True)
+        self._storage.uploads.save(self._call.org, whole, self._call.deadline)
+        return whole
 
     def _reader(self, layout: Layout) -> RowReader:
         """What reads the rows, once they can be matched."""
@@ -140,34 +153,34 @@ class Intake:
         self, batch: _Batch, position: Position, written: "Future[None]", writer: ThreadPoolExecutor
     ) -> "Future[None]":
         """Match a batch, wait for the one before it, and have it written."""
-        found = self._matcher.match(self._call, batch.rows)
+        found = list(zip(batch.rows, self._matcher.match(self._call, batch.rows), strict=True))
+        batch.reject("too_common", [row.line for row, contacts in found if contacts is None])
+        told = [(row, contacts) for row, contacts in found if contacts is not None]
         written.result()
-        return writer.submit(self._write, batch, found, position)
+        return writer.submit(self._write, batch, told, position)
 
-    def _write(self, batch: _Batch, found: Sequence[Sequence[Contact]], position: Position) -> None:
+    def _write(self, batch: _Batch, told: Sequence[tuple[Row, Sequence[Contact]]], position: Position) -> None:
         org, deadline = self._call.org, self._call.deadline
+        self._storage.uploads.check(org, self.upload, deadline)
         lines: dict[Contact, int] = {}
-        for row, contacts in zip(batch.rows, found, strict=True):
+        for row, contacts in told:
             for contact in contacts:
                 lines.setdefault(contact, row.line)
         listed = [ListedRow(contact, line) for contact, line in lines.items()]
         known = self._storage.lists.add(org, self.upload.rows_id, listed, deadline)
         fresh = {(contact, line) for contact, line in lines.items() if contact.sk not in known}
-        alone = [row for row, contacts in zip(batch.rows, found, strict=True) if not contacts]
+        alone = [row for row, contacts in told if not contacts]
         self._storage.unmatched.add(org, self.upload, [UnmatchedRow(row.line, row.cells) for row in alone], deadline)
-        matched = sum(
-            any((contact, row.line) in fresh for contact in contacts)
-            for row, contacts in zip(batch.rows, found, strict=True)
-        )
-        told = Tally(
+        matched = sum(any((contact, row.line) in fresh for contact in contacts) for row, contacts in told)
+        tally = Tally(
             matched=matched,
-            duplicate=len(batch.rows) - len(alone) - matched,
+            duplicate=len(told) - len(alone) - matched,
             unmatched=len(alone),
             contacts=len(fresh),
             rejected=batch.rejected,
             rejections=tuple(batch.rejections),
         )
-        upload = replace(self.upload, position=position, tally=self.upload.tally.plus(told))
+        upload = replace(self.upload, position=position, tally=self.upload.tally.plus(tally))
         self._storage.uploads.save(org, upload, deadline)
         self.upload = upload
 

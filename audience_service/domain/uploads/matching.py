@@ -13,6 +13,7 @@ from audience_service.domain.identifiers.keys import EMAIL, PHONE, KeyRule, hash
 from audience_service.domain.uploads.columns import Layout
 from audience_service.domain.uploads.ports import Contact, IdentifierRepository
 from audience_service.domain.uploads.rows import Row, RowReader
+from audience_service.domain.uploads.upload import MAX_SHARING
 
 _AT_ONCE = 5_000
 _FRESH_FOR = timedelta(hours=1)
@@ -44,41 +45,56 @@ class Matcher:
         self._identifiers = identifiers
         self._datatype = audience.datatype
         self._rules = matching_rules(audience)
+        self._prepared: set[KeyRule] = set()
+        self._shared = set[str | bytes]()
+        """Keys that more contacts have than may; each has a thousand of the org's records, so that they are few."""
 
     def reader(self, layout: Layout, default_region: str) -> RowReader:
         """What reads rows of a file that is laid out like this."""
         return RowReader(layout, self._rules, self._datatype, default_region)
 
     def prepare(self, call: Call, layout: Layout, checked_at: datetime | None) -> datetime:
-        """Bring the index up to date for what a file is matched by, unless it was a short while ago.
+        """Bring the index up to date for what a file is matched by, unless that was a short while ago or done here.
 
         Answers with when it was. Whoever is matched had the identifier then or later.
         """
         moment = now()
         if checked_at and moment - checked_at < _FRESH_FOR:
             return checked_at
-        for rule in dict.fromkeys(self._rules[field] for field, _ in layout.places if field in self._rules):
-            self._identifiers.update(call.org, self._datatype, rule, call.deadline)
+        for rule in (self._rules[field] for field, _ in layout.places if field in self._rules):
+            if rule not in self._prepared:
+                self._identifiers.update(call.org, self._datatype, rule, call.deadline)
+                self._prepared.add(rule)
         return moment
 
-    def match(self, call: Call, rows: Sequence[Row]) -> list[Sequence[Contact]]:
-        """Whom each row is about: all who have the first of its candidates that anybody has; nobody where none has."""
+    def match(self, call: Call, rows: Sequence[Row]) -> list[Sequence[Contact] | None]:
+        """Whom each row is about: all who have the first of its candidates that anybody has; nobody where none has.
+
+        None for a row that would be about more contacts than one address may have.
+        """
         found: list[Sequence[Contact]] = [()] * len(rows)
         waiting: Collection[int] = range(len(rows))
         turn = 0
         while waiting := [index for index in waiting if not found[index] and turn < len(rows[index].candidates)]:
-            known = self._look(call, {rows[index].candidates[turn] for index in waiting})
+            known = self._look(call, {rows[index].candidates[turn] for index in waiting} - self._shared)
             for index in waiting:
                 found[index] = known.get(rows[index].candidates[turn], ())
             turn += 1
-        return found
+        return [
+            contacts or (() if self._shared.isdisjoint(row.candidates) else None)
+            for contacts, row in zip(found, rows, strict=True)
+        ]
 
     def _look(self, call: Call, candidates: Collection[str | bytes]) -> Mapping[str | bytes, Sequence[Contact]]:
         known: dict[str | bytes, Sequence[Contact]] = {}
         for ids in _chunks([candidate for candidate in candidates if isinstance(candidate, str)]):
             known.update(self._identifiers.find_ids(call.org, self._datatype, ids, call.deadline).items())
         for keys in _chunks([candidate for candidate in candidates if isinstance(candidate, bytes)]):
-            known.update(self._identifiers.find(call.org, keys, call.deadline).items())
+            for key, contacts in self._identifiers.find(call.org, keys, MAX_SHARING, call.deadline).items():
+                if len(contacts) > MAX_SHARING:
+                    self._shared.add(key)
+                else:
+                    known[key] = contacts
         return known
 
 

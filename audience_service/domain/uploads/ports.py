@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from audience_service.domain.caller import Deadline
@@ -43,11 +44,21 @@ class UploadRepository(Protocol):
     def take(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
         """Go on with an open upload under the next epoch; answers with it as it is stored then.
 
-        Raises UploadTakenOver where it is not open any more.
+        One that is whole is answered with as it is. Raises UploadTakenOver where it has failed, UploadNotFound where
+        it went with its audience.
         """
 
+    def check(self, org: str, upload: Upload, deadline: Deadline) -> None:
+        """Raise as `save` would."""
+
     def save(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """Write how far it has come, if it is open and of the same epoch. Raises UploadTakenOver."""
+        """Write how far it has come, if it is open, not yet whole and of the same epoch.
+
+        Raises UploadTakenOver, UploadNotFound.
+        """
+
+    def finish(self, org: str, ended: Upload, deadline: Deadline) -> None:
+        """Write how an upload has ended, whatever stream has it; nothing where it has ended before."""
 
     def correct(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Write the tally of a published upload."""
@@ -84,8 +95,8 @@ class ListRowRepository(Protocol):
     def known(self, org: str, rows_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
         """Those of these sk that are on."""
 
-    def take_off(self, org: str, rows_id: str, keys: Sequence[str], deadline: Deadline) -> None:
-        """Take the contacts of these sk off."""
+    def put(self, org: str, rows_id: str, contacts: Sequence[Contact], since: datetime, deadline: Deadline) -> None:
+        """Put contacts on, as of a moment; those who are on as of a later one stay so."""
 
     def cut(self, org: str, rows_id: str, after: int, deadline: Deadline) -> None:
         """Take off whom lines behind this one have put on; with 0 everybody."""
@@ -93,8 +104,14 @@ class ListRowRepository(Protocol):
     def count(self, org: str, rows_id: str, deadline: Deadline) -> int:
         """How many are on."""
 
-    def copy(self, org: str, source: str, into: str, deadline: Deadline, *, without: str = "") -> None:
-        """Put all of one list on another, but for those of a third, inside the database."""
+    def combine(
+        self, org: str, into: str, on: Mapping[str, datetime], off: Mapping[str, datetime], deadline: Deadline
+    ) -> None:
+        """Write a list of all whom some lists put on later than others take them off, inside the database.
+
+        The lists come with the moment that holds for those of their rows that have none of their own; where `off` is
+        empty, those that put on last come first.
+        """
 
 
 class IdentifierRepository(Protocol):
@@ -103,8 +120,10 @@ class IdentifierRepository(Protocol):
     def update(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> None:
         """Bring the index up to date with the records in use, by one rule, whatever has become of them."""
 
-    def find(self, org: str, keys: Collection[bytes], deadline: Deadline) -> Mapping[bytes, Sequence[Contact]]:
-        """Who has these keys, as of the last update."""
+    def find(
+        self, org: str, keys: Collection[bytes], most: int, deadline: Deadline
+    ) -> Mapping[bytes, Sequence[Contact]]:
+        """Who has these keys, as of the last update; of a key that more than `most` have, so many and one."""
 
     def find_ids(
         self, org: str, datatype: str, ids: Collection[str], deadline: Deadline

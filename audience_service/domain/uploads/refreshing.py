@@ -8,8 +8,9 @@ from audience_service.domain.caller import Call
 from audience_service.domain.custom.audience import CustomAudience
 from audience_service.domain.uploads.columns import Layout, resumed_layout
 from audience_service.domain.uploads.intake import Storage
+from audience_service.domain.uploads.marks import is_replaced
 from audience_service.domain.uploads.matching import Matcher, uploadable_fields
-from audience_service.domain.uploads.ports import Contact, IdentifierRepository, ListedRow
+from audience_service.domain.uploads.ports import Contact, IdentifierRepository
 from audience_service.domain.uploads.publishing import Publisher
 from audience_service.domain.uploads.rows import Row
 from audience_service.domain.uploads.upload import Mode, Tally, Upload
@@ -29,8 +30,8 @@ class _Found:
 class UploadRefresh:
     """Refreshes file uploads and customer matches.
 
-    Uploads are gone through in the order in which they were published: whom a row of one puts on, a row of a later one
-    that removes takes off again. Whom uploads have put on before stays on.
+    Whom a row finds now is put on, or taken off, as of when its upload was published: a row that removes takes off whom
+    uploads before it have put on, then or now, and nobody whom later ones have put on.
     """
 
     def __init__(self, storage: Storage, identifiers: IdentifierRepository, publisher: Publisher) -> None:
@@ -43,16 +44,18 @@ class UploadRefresh:
 
         Raises StaleVersion, OutOfTime, AudienceNotFound.
         """
-        uploads = self._storage.uploads.with_unmatched(call.org, audience.id, call.deadline)
+        left = self._storage.uploads.with_unmatched(call.org, audience.id, call.deadline)
+        uploads = [upload for upload in left if not is_replaced(audience, upload)]
         if not uploads:
             return audience
-        rows_id = self._publisher.reserved(call, audience)
+        on, off = self._publisher.reserved(call, audience), self._publisher.reserved(call, audience)
         matcher = Matcher(self._identifiers, audience)
-        found = [self._find(call, audience, matcher, upload, rows_id) for upload in uploads]
-        if not any(one.lines for one in found):
-            return audience
-        refreshed = self._publisher.put_on(call, audience, rows_id)
-        for one in found:
+        found = [self._find(call, audience, matcher, upload, on, off) for upload in uploads]
+        is_any = any(one.lines for one in found)
+        refreshed = self._publisher.edit(call, audience, on, off) if is_any else audience
+        for rows_id in (on, off):
+            self._publisher.release(call, audience.id, rows_id)
+        for one in (one for one in found if one.lines):
             for start in range(0, len(one.lines), _AT_ONCE):
                 lines = one.lines[start : start + _AT_ONCE].tolist()
                 self._storage.unmatched.remove(call.org, one.upload, lines, call.deadline)
@@ -60,8 +63,10 @@ class UploadRefresh:
             self._storage.uploads.correct(call.org, replace(one.upload, tally=tally), call.deadline)
         return refreshed
 
-    def _find(self, call: Call, audience: CustomAudience, matcher: Matcher, upload: Upload, rows_id: str) -> _Found:
-        """Go through the rows of one upload, and put those found on the list of this refresh, or take them off it."""
+    def _find(
+        self, call: Call, audience: CustomAudience, matcher: Matcher, upload: Upload, on: str, off: str
+    ) -> _Found:
+        """Go through the rows of one upload, and note whom they find among those to put on, or those to take off."""
         layout = resumed_layout(upload.header, uploadable_fields(audience), upload.position)
         matcher.prepare(call, layout, None)
         found = _Found(upload)
@@ -73,13 +78,12 @@ class UploadRefresh:
                 for contact in contacts:
                     lines.setdefault(contact, row.line)
             keys = [contact.sk for contact in lines]
-            if upload.header.mode == Mode.REMOVE:
-                self._storage.lists.take_off(call.org, rows_id, keys, call.deadline)
-                before: set[str] = set()
-            else:
-                before = set(self._storage.lists.known(call.org, audience.rows_id, keys, call.deadline))
-                listed = [ListedRow(contact, line) for contact, line in lines.items()]
-                before |= set(self._storage.lists.add(call.org, rows_id, listed, call.deadline))
+            is_off = upload.header.mode == Mode.REMOVE
+            before = {*self._storage.lists.known(call.org, off if is_off else on, keys, call.deadline)}
+            if not is_off:
+                before |= {*self._storage.lists.known(call.org, audience.rows_id, keys, call.deadline)}
+            since = upload.publish_time or upload.create_time
+            self._storage.lists.put(call.org, off if is_off else on, list(lines), since, call.deadline)
             found.tally = found.tally.plus(_counted(told, lines, before))
         return found
 

@@ -8,7 +8,7 @@ from audience_service.domain.identifiers.home import Home
 from audience_service.domain.identifiers.keys import DIGEST_DIGITS, KeyRule
 from audience_service.domain.uploads.columns import Layout
 from audience_service.domain.uploads.lines import MAX_CELL_BYTES
-from audience_service.domain.uploads.upload import Rejection
+from audience_service.domain.uploads.upload import MAX_SHARING, Rejection
 
 REASONS: Mapping[str, str] = {
     "ragged_row": "has another number of cells than the first row",
@@ -17,6 +17,7 @@ REASONS: Mapping[str, str] = {
     "invalid_email": "is no email address",
     "invalid_phone": "is no phone number; write it with + and its country code, or send a default_region",
     "invalid_hash": f"is no SHA-256 in {DIGEST_DIGITS} hexadecimal digits",
+    "too_common": f"has what more than {MAX_SHARING:,} contacts have, as placeholders are, and nothing else of anybody",
     "no_identifier": "has nothing in the columns that rows are matched by",
 }
 """Why rows are rejected, and what is wrong with them then."""

@@ -1,19 +1,22 @@
 """The upload: what a caller says of a file, how far it has come, and what became of its rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.identifiers.phones import REGIONS
-from audience_service.domain.tokens import digest
 
 OPEN_FOR = timedelta(days=7)
 """How long an upload may be left open; then it has failed."""
 
 MAX_UPLOAD_ID_LENGTH = 100
+MAX_COLUMN_NAME_LENGTH = 1_000
 MAX_COLUMNS = 1_000
+MAX_SHARING = 1_000
+"""How many contacts an address may have; one that more have, as a placeholder has, stands for nobody."""
+
 DELIMITERS = (",", ";", "|", "\t")
 _ENCODINGS = frozenset(("", "utf-8", "utf8", "utf-8-sig", "utf_8"))
 
@@ -56,11 +59,6 @@ class UploadHeader:
     columns: tuple[Column, ...] = ()
     default_region: str = ""
 
-    @property
-    def digest(self) -> str:
-        """The same for equal headers."""
-        return digest(asdict(self))
-
     def checked(self, fields: Sequence[str]) -> "UploadHeader":
         """The header, for columns of these fields, with its defaults. Raises InvalidArgument at `header.<field>`."""
         if not 0 < len(self.upload_id) <= MAX_UPLOAD_ID_LENGTH or not self.upload_id.isprintable():
@@ -102,7 +100,9 @@ def _check_columns(header: UploadHeader, fields: Sequence[str]) -> None:
             raise InvalidArgument.at(f"{place}.field", f"{column.field} has a column already")
         if bool(column.name.strip()) == bool(column.position):
             raise InvalidArgument.at(place, "takes a name or a position, one of them")
-        if column.name and header.no_header:
+        if len(column.name) > MAX_COLUMN_NAME_LENGTH:
+            raise InvalidArgument.at(f"{place}.name", f"has more than {MAX_COLUMN_NAME_LENGTH:,} characters")
+        if column.name.strip() and header.no_header:
             raise InvalidArgument.at(f"{place}.name", "names a column of a file without a header; give its position")
         if not 0 <= column.position <= MAX_COLUMNS:
             raise InvalidArgument.at(f"{place}.position", f"is 1 to {MAX_COLUMNS:,}")
@@ -177,7 +177,8 @@ class Upload:
 
     `rows_id` is what the contacts that it has found carry, `epoch` the number of the stream that writes it: a later
     stream has a higher one, and an earlier one can write no more. `checked_at` is when the index of identifiers was
-    last brought up to date for it.
+    last brought up to date for it. `is_whole` says that its end has come and was right: no stream writes it any more,
+    and it is published, by whoever sends the end again if need be.
     """
 
     header: UploadHeader
@@ -187,6 +188,7 @@ class Upload:
     epoch: int = 0
     position: Position = Position()
     tally: Tally = Tally()
+    is_whole: bool = False
     checked_at: datetime | None = None
     failure: str = ""
     failure_problem: str = ""
@@ -198,3 +200,9 @@ class Upload:
     def expire_time(self) -> datetime:
         """When it has failed if it is open still."""
         return self.create_time + OPEN_FOR
+
+
+def as_abandoned(upload: Upload) -> Upload:
+    """The upload, failed because it was left open for too long."""
+    failure = f"it was open for more than {OPEN_FOR.days} days; send the file under another upload_id"
+    return replace(upload, state=UploadState.FAILED, failure=failure, failure_problem="abandoned")

@@ -687,8 +687,8 @@ class UploadHeader(_message.Message):
     """
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadColumn]:
-        """columns say which columns hold what. Default the columns whose names are the fields' own. Other columns are
-        kept with rows that match nobody, and not looked at.
+        """columns say which columns hold what. Default the columns whose names are the fields' own, in any case, hyphens and
+        spaces not counted: `E-Mail` is `email`. Other columns are kept with rows that match nobody, and not looked at.
         """
 
     def __init__(
@@ -870,7 +870,7 @@ class Upload(_message.Message):
     @_builtins.property
     def rejected(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """rejected is how many were rejected, by reason: `ragged_row`, `invalid_email`, `invalid_phone`, `invalid_hash`,
-        `no_identifier`, `cell_too_large`, `control_character`.
+        `no_identifier`, `too_common`, `cell_too_large`, `control_character`.
         """
 
     @_builtins.property
@@ -1026,7 +1026,7 @@ class StreamUnmatchedRowsResponse(_message.Message):
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """columns are the names of the file's columns; empty where it had no header."""
+        """columns are the names of the file's columns, as cells are; empty where it had no header."""
 
     def __init__(
         self,

@@ -154,8 +154,9 @@ class CustomAudienceServiceServicer:
         was taken: GetUpload tells next_offset, and another stream with the same upload_id goes on from there. Repeated after
         its end it answers as it did. A file that cannot be read is refused whole, with the line, and the upload has FAILED:
         nothing of it is published. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE,
-        UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, TOO_MANY_STREAMS,
-        STORE_UNAVAILABLE, OUT_OF_TIME.
+        UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (its
+        audience was deleted midway), STALE_VERSION (other lists were published all the while; send the end again),
+        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,9 +171,9 @@ class CustomAudienceServiceServicer:
 
     def StreamUnmatchedRows(self, request, context):
         """StreamUnmatchedRows sends the rows of an audience's uploads that have matched no contact yet, as they were uploaded
-        but for cells that a spreadsheet would run as formulas, which get an apostrophe in front. The last message carries
-        the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
-        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        but for cells that a spreadsheet would run as formulas, those of the header too, which get an apostrophe in front.
+        The last message carries the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
+        INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

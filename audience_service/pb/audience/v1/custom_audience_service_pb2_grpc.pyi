@@ -69,16 +69,17 @@ class CustomAudienceServiceStub:
     was taken: GetUpload tells next_offset, and another stream with the same upload_id goes on from there. Repeated after
     its end it answers as it did. A file that cannot be read is refused whole, with the line, and the upload has FAILED:
     nothing of it is published. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE,
-    UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, TOO_MANY_STREAMS,
-    STORE_UNAVAILABLE, OUT_OF_TIME.
+    UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (its
+    audience was deleted midway), STALE_VERSION (other lists were published all the while; send the end again),
+    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetUploadRequest, _custom_audience_service_pb2.Upload]
     """GetUpload tells how far an upload has come. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
     StreamUnmatchedRows: _grpc.UnaryStreamMultiCallable[_custom_audience_service_pb2.StreamUnmatchedRowsRequest, _custom_audience_service_pb2.StreamUnmatchedRowsResponse]
     """StreamUnmatchedRows sends the rows of an audience's uploads that have matched no contact yet, as they were uploaded
-    but for cells that a spreadsheet would run as formulas, which get an apostrophe in front. The last message carries
-    the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
-    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    but for cells that a spreadsheet would run as formulas, those of the header too, which get an apostrophe in front.
+    The last message carries the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
+    INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetLookalikeModel: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetLookalikeModelRequest, _custom_audience_service_pb2.LookalikeModel]
     """GetLookalikeModel opens a lookalike's model: what each value of a field counts for, how similar members are at each
@@ -127,16 +128,17 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     was taken: GetUpload tells next_offset, and another stream with the same upload_id goes on from there. Repeated after
     its end it answers as it did. A file that cannot be read is refused whole, with the line, and the upload has FAILED:
     nothing of it is published. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE,
-    UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, TOO_MANY_STREAMS,
-    STORE_UNAVAILABLE, OUT_OF_TIME.
+    UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (its
+    audience was deleted midway), STALE_VERSION (other lists were published all the while; send the end again),
+    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetUploadRequest, _custom_audience_service_pb2.Upload]  # type: ignore[assignment]
     """GetUpload tells how far an upload has come. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
     StreamUnmatchedRows: _aio.UnaryStreamMultiCallable[_custom_audience_service_pb2.StreamUnmatchedRowsRequest, _custom_audience_service_pb2.StreamUnmatchedRowsResponse]  # type: ignore[assignment]
     """StreamUnmatchedRows sends the rows of an audience's uploads that have matched no contact yet, as they were uploaded
-    but for cells that a spreadsheet would run as formulas, which get an apostrophe in front. The last message carries
-    the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
-    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    but for cells that a spreadsheet would run as formulas, those of the header too, which get an apostrophe in front.
+    The last message carries the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
+    INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetLookalikeModel: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetLookalikeModelRequest, _custom_audience_service_pb2.LookalikeModel]  # type: ignore[assignment]
     """GetLookalikeModel opens a lookalike's model: what each value of a field counts for, how similar members are at each
@@ -224,8 +226,9 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         was taken: GetUpload tells next_offset, and another stream with the same upload_id goes on from there. Repeated after
         its end it answers as it did. A file that cannot be read is refused whole, with the line, and the upload has FAILED:
         nothing of it is published. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE,
-        UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, TOO_MANY_STREAMS,
-        STORE_UNAVAILABLE, OUT_OF_TIME.
+        UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (its
+        audience was deleted midway), STALE_VERSION (other lists were published all the while; send the end again),
+        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -243,9 +246,9 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_custom_audience_service_pb2.StreamUnmatchedRowsResponse], _abc.AsyncIterator[_custom_audience_service_pb2.StreamUnmatchedRowsResponse]]:
         """StreamUnmatchedRows sends the rows of an audience's uploads that have matched no contact yet, as they were uploaded
-        but for cells that a spreadsheet would run as formulas, which get an apostrophe in front. The last message carries
-        the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
-        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        but for cells that a spreadsheet would run as formulas, those of the header too, which get an apostrophe in front.
+        The last message carries the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
+        INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod

@@ -245,7 +245,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "UPLOAD_NOT_FOUND", "domain": "audience", "metadata": {"id": "import-7"}}
     """
     UPLOAD_REUSED: _ErrorReason.ValueType  # 43
-    """UPLOAD_REUSED: the upload_id stands for another upload, with another header. ALREADY_EXISTS.
+    """UPLOAD_REUSED: the upload_id stands for another upload, with another header, or with another file that has arrived
+    whole. ALREADY_EXISTS.
 
         {"reason": "UPLOAD_REUSED", "domain": "audience", "metadata": {"id": "import-7"}}
     """
@@ -519,7 +520,8 @@ UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 42
     {"reason": "UPLOAD_NOT_FOUND", "domain": "audience", "metadata": {"id": "import-7"}}
 """
 UPLOAD_REUSED: ErrorReason.ValueType  # 43
-"""UPLOAD_REUSED: the upload_id stands for another upload, with another header. ALREADY_EXISTS.
+"""UPLOAD_REUSED: the upload_id stands for another upload, with another header, or with another file that has arrived
+whole. ALREADY_EXISTS.
 
     {"reason": "UPLOAD_REUSED", "domain": "audience", "metadata": {"id": "import-7"}}
 """

@@ -1,0 +1,52 @@
+"""The client of docs/custom-audiences.md, run as it stands there."""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
+from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
+from tests.client import Client
+from tests.uploads import emails
+
+PAGE = Path(__file__).parents[2] / "docs" / "custom-audiences.md"
+
+
+class Breaking:
+    """A stub whose streams break off behind so many messages, the first few times."""
+
+    def __init__(self, stub: Any, *breaks: int) -> None:
+        self.GetUpload = stub.GetUpload
+        self._send, self._breaks = stub.UploadMembers, list(breaks)
+        self.sent: list[int] = []
+
+    def UploadMembers(  # noqa: N802 - as the stub has it
+        self, messages: Iterator[Any], metadata: Any
+    ) -> Any:
+        """Send, or a part of it."""
+        parts = list(islice(messages, self._breaks.pop(0)) if self._breaks else messages)
+        self.sent.append(sum(part.HasField("chunk") for part in parts))
+        return self._send(iter(parts), metadata=metadata)
+
+
+def test_the_client_of_the_docs_goes_on_where_its_streams_break(
+    client: Client, insert: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S) if "def upload" in block]
+    names: dict[str, Any] = {}
+    exec(compile(code.replace("2**18", "100"), str(PAGE), "exec"), names)  # noqa: S102 - what the page says
+    names["time"] = SimpleNamespace(sleep=lambda _: None)
+    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 3)
+    insert([{"data": {"email": f"{name}@example.com"}} for name in "abcdefghijklmnop"])
+    made, data = client.custom(name="list"), emails(*"abcdefghijklmnop")
+    stub = Breaking(CustomAudienceServiceStub(client.channel), 1, 3)
+    header = pb.UploadHeader(audience_id=made.id, upload_id="spring", mode="append")
+    done = names["upload"](stub, client.metadata, header, data)
+    assert (done.state, done.matched, done.duplicate, done.contact_count) == ("published", 16, 0, 16)
+    assert stub.sent[:2] == [0, 2]
+    assert 0 < stub.sent[2] < -(-len(data) // 100)

@@ -1,0 +1,182 @@
+"""Uploads whose database goes away at any step, and whose clients fall silent: gone on with, they are exact."""
+
+import itertools
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from audience_service.domain.caller import Call, Caller
+from audience_service.domain.custom.errors import UploadNotFound
+from audience_service.domain.errors import StoreUnavailable
+from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.uploads.arrivals import Chunk, End, Part
+from audience_service.domain.uploads.intake import Storage
+from audience_service.domain.uploads.publishing import Publisher
+from audience_service.domain.uploads.upload import Upload, UploadHeader
+from audience_service.domain.uploads.uploads import Uploads
+from audience_service.mongo.store import Store, embedded_store
+from tests.client import Client, Refusal
+from tests.conftest import URI, Service, run_service
+from tests.lists import NEVER, publish
+from tests.test_outage import Proxy, served
+from tests.uploads import Slow, Uploader, chunk, emails, end, header, messages, unmatched
+from tests.waiting import eventually
+
+Insert = Callable[..., list[str]]
+DATA = emails("a", "b", "nobody", "b", "none at all", "c", "noone")
+TOLD = (7, 6, 3, 1, 2, 3)
+
+
+class Steps:
+    """Repositories of which one call, whichever it is, is done and not answered."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def __call__(self, repository: Any) -> Any:
+        """The repository, each of whose calls is a step."""
+        return _Stepping(repository, self)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the call has come."""
+        return self._left <= 0
+
+    def step(self, call: Callable[[], Any]) -> Any:
+        """One call."""
+        self._left -= 1
+        answer = call()
+        if self._left == 0:
+            raise StoreUnavailable("gone")
+        return answer
+
+
+class _Stepping:
+    def __init__(self, repository: Any, steps: Steps) -> None:
+        self._repository, self._steps = repository, steps
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._repository, name)
+        return lambda *args, **kwargs: self._steps.step(lambda: method(*args, **kwargs))
+
+
+def use_cases(store: Store, stepping: Callable[[Any], Any] = lambda repository: repository) -> Uploads:
+    """Uploads on a store, whose repositories may fail."""
+    kept = store.upload_storage
+    customs = stepping(store.customs)
+    storage = Storage(stepping(kept.uploads), stepping(kept.unmatched), stepping(kept.lists))
+    publisher = Publisher(customs, storage)
+    return Uploads(customs, storage, stepping(store.identifiers), publisher, TokenSealer(b"key"))
+
+
+def parts(audience_id: str, mode: str, start: int) -> Iterator[Part]:
+    """The file from an offset on."""
+    yield UploadHeader(audience_id, "first", mode)
+    yield Chunk(start, DATA[start:], zlib.crc32(DATA[start:]))
+    yield End(len(DATA), zlib.crc32(DATA))
+
+
+@pytest.mark.parametrize(
+    ("mode", "left"), [("append", ["a", "b", "c", "z"]), ("remove", ["z"]), ("replace", ["a", "b", "c"])]
+)
+def test_an_upload_whose_database_goes_away_at_any_step_is_gone_on_with_and_exact(
+    service: Service,
+    client: Client,
+    org: str,
+    insert: Insert,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    left: list[str],
+) -> None:
+    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 3)
+    insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in "abcz"])
+    call = Call(Caller("tester", org, frozenset()), NEVER)
+    well = use_cases(service.store)
+    for at in itertools.count(1):
+        made = client.custom(name=uuid.uuid4().hex).id
+        publish(service.store, org, made, ["contact-a", "contact-z"])
+        steps = Steps(at)
+        done = _gone_on_with(call, use_cases(service.store, steps), well, made, mode)
+        assert told(done) == ("published", *TOLD, len(left)), at
+        assert client.members(audienceId=made) == [f"contact-{name}" for name in left], at
+        assert client.call("GetCustomAudience", {"id": made}).version == 2
+        lines = [line for line, _ in unmatched(client, made)]
+        assert lines == [4, 8], at
+        if not steps.has_failed:
+            assert at > 15
+            return
+
+
+def _gone_on_with(call: Call, failing: Uploads, well: Uploads, audience_id: str, mode: str) -> Upload:
+    """The upload, once it is published: sent again from where it is, as a client does."""
+    try:
+        return failing.receive(call, parts(audience_id, mode, 0))
+    except StoreUnavailable:
+        try:
+            start = well.get(call, audience_id, "first").position.offset
+        except UploadNotFound:
+            start = 0
+        return well.receive(call, parts(audience_id, mode, start))
+
+
+def told(upload: Upload) -> tuple[Any, ...]:
+    """The counts of an upload."""
+    tally = upload.tally
+    counts = (tally.rows, tally.accepted, tally.matched, tally.duplicate, tally.unmatched, tally.contacts)
+    return (upload.state, *counts, upload.contact_count)
+
+
+def test_a_database_that_goes_away_is_unavailable_and_the_upload_is_gone_on_with(
+    real_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 100)
+    org, count = "uploadoutage", 1_000
+    names = [f"p{number:03}" for number in range(count)]
+    real_service.insert(org, [{"id": name, "data": {"email": f"{name}@example.com"}} for name in names])
+    client, data, slow = real_service.client(org), emails(*names, "nobody", names[0]), Slow()
+    made, half = client.custom(name="list").id, len(emails(*names)) // 2
+    at = urlsplit(URI)
+    way = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
+    uri = f"mongodb://127.0.0.1:{way.port}/?serverSelectionTimeoutMS=300"
+    with served(uri, real_service.store.database.name) as service:
+        slow.put(header(made), chunk(0, data[:half]))
+        call = Uploader(service.client(org)).begin(iter(slow))
+        asked = {"audienceId": made, "uploadId": "first"}
+        uploads = real_service.store.database["audience_upload"]
+        eventually(lambda: bool(uploads.count_documents({"audience": made, "position.offset": {"$gt": 0}})))
+        way.cut()
+        slow.put(chunk(half, data[half:]), end(data), None)
+        refusal = Refusal(call.exception(timeout=20))
+        assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
+        assert refusal.retry_seconds
+        eventually(lambda: service.app.server.slots.open == 0)
+    start = client.call("GetUpload", asked).next_offset
+    assert 0 < start < len(data)
+    assert client.members(audienceId=made) == []
+    done = Uploader(client).send(messages(header(made), data, start))
+    assert (done.rows, done.matched, done.duplicate, done.unmatched) == (count + 2, count, 1, 1)
+    assert client.members(audienceId=made) == [f"contact-{name}" for name in names]
+
+
+def test_a_client_that_sends_nothing_more_is_cut_and_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 2)
+    for service in run_service("embedded", embedded_store([], ("contact",)), stream_idle_seconds=0.05):
+        client, server = service.client("idle"), service.app.server
+        made, data, slow = client.custom(name="list").id, emails(*"abcde"), Slow()
+        slow.put(header(made), chunk(0, data[:-1]))
+        call = Uploader(client).begin(iter(slow))
+
+        def is_cut(call: Any = call, server: Any = server) -> bool:
+            server.cut_idle_streams()
+            return bool(call.done() and server.slots.open == 0)
+
+        eventually(is_cut)
+        slow.put(None)
+        assert call.code().name == "CANCELLED"
+        start = client.call("GetUpload", {"audienceId": made, "uploadId": "first"}).next_offset
+        assert start in range(len(data))
+        assert Uploader(client).send(messages(header(made), data, start)).unmatched == 5

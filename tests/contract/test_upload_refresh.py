@@ -1,0 +1,126 @@
+"""Refreshing uploaded lists: rows that matched nobody are matched again."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.client import Client, Refusal
+from tests.conftest import Service
+from tests.uploads import Uploader, chunk, emails, header, messages, unmatched
+
+Insert = Callable[..., list[str]]
+
+
+@pytest.fixture
+def uploader(client: Client) -> Uploader:
+    return Uploader(client)
+
+
+def test_a_refresh_puts_on_whom_rows_find_that_matched_nobody_before(
+    client: Client, insert: Insert, uploader: Uploader
+) -> None:
+    insert([{"id": "ann", "data": {"email": "ann@example.com"}}])
+    made = client.custom(name="list")
+    uploader.upload(made.id, emails("ann", "new", "late"))
+    before = client.call("RefreshCustomAudience", {"id": made.id})
+    assert (before.version, before.contact_count) == (1, 1)
+    insert([{"id": "new", "data": {"email": "NEW@example.com"}}])
+    after = client.call("RefreshCustomAudience", {"id": made.id})
+    assert (after.version, after.contact_count) == (2, 2)
+    assert client.members(audienceId=made.id) == ["contact-ann", "contact-new"]
+    upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
+    assert (upload.matched, upload.unmatched, upload.contacts) == (2, 1, 2)
+    assert unmatched(client, made.id) == [(4, ["late@example.com"])]
+
+
+def test_a_refresh_goes_through_uploads_in_their_order_and_not_behind_a_new_list(
+    client: Client, insert: Insert, uploader: Uploader
+) -> None:
+    made = client.custom(name="list")
+    uploader.upload(made.id, emails("old"), uploadId="0")
+    uploader.upload(made.id, emails("kept"), uploadId="1", mode="replace")
+    uploader.upload(made.id, emails("taken", "kept"), uploadId="2")
+    uploader.upload(made.id, emails("taken"), uploadId="3", mode="remove")
+    insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "kept", "taken")])
+    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    assert client.members(audienceId=made.id) == ["contact-kept"]
+    assert unmatched(client, made.id) == []
+
+
+def test_a_row_that_removes_takes_off_whom_uploads_before_it_have_put_on_and_nobody_else(
+    client: Client, insert: Insert, uploader: Uploader, service: Service, org: str
+) -> None:
+    contacts = service.store.database["contact"]
+    insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("before", "behind", "both", "other")])
+    made = client.custom(name="list")
+    uploader.upload(made.id, emails("before", "both", "other"), uploadId="1")
+    phones = {name: f"+1415555267{number}" for number, name in enumerate(("before", "behind", "both"))}
+    uploader.upload(made.id, "\n".join(["phone", *phones.values()]), uploadId="2", mode="remove")
+    uploader.upload(made.id, emails("behind", "both"), uploadId="3")
+    assert client.call("RefreshCustomAudience", {"id": made.id}).version == 3
+    for name, phone in phones.items():
+        contacts.update_one({"sk": f"{org}/contact/{name}"}, {"$set": {"data.phone": phone}})
+    refreshed = client.call("RefreshCustomAudience", {"id": made.id})
+    assert (refreshed.version, refreshed.contact_count) == (4, 3)
+    assert client.members(audienceId=made.id) == ["contact-behind", "contact-both", "contact-other"]
+    assert unmatched(client, made.id) == []
+
+
+def test_the_last_upload_decides_of_whom_a_refresh_finds_by_rows_of_several(
+    client: Client, insert: Insert, uploader: Uploader
+) -> None:
+    modes = {"1": "append", "2": "remove", "3": "append", "4": "remove"}
+    on, off = client.custom(name="on"), client.custom(name="off")
+    for made, last in ((on, 3), (off, 4)):
+        for number, mode in list(modes.items())[:last]:
+            uploader.upload(made.id, emails("new"), uploadId=number, mode=mode)
+    insert([{"id": "new", "data": {"email": "new@example.com"}}])
+    assert client.call("RefreshCustomAudience", {"id": on.id}).contact_count == 1
+    assert client.call("RefreshCustomAudience", {"id": off.id}).contact_count == 0
+    assert client.members(audienceId=on.id) == ["contact-new"]
+    assert client.members(audienceId=off.id) == []
+
+
+def test_uploads_count_as_of_when_they_were_published_not_when_they_were_begun(
+    client: Client, insert: Insert, uploader: Uploader, refused: Callable[..., Refusal]
+) -> None:
+    made, data = client.custom(name="list"), emails("new")
+    begun = header(made.id, uploadId="removed", mode="remove")
+    refused(lambda: uploader.send(iter([begun, chunk(0, data)])))
+    uploader.upload(made.id, data, uploadId="put on")
+    uploader.send(messages(begun, data))
+    insert([{"id": "new", "data": {"email": "new@example.com"}}])
+    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 0
+
+
+def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_are(
+    client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = client.custom(name="list")
+    for number in range(3):
+        uploader.upload(made.id, "email,phone\nnobody@example.com,\n", uploadId=str(number))
+    looks: list[str] = []
+    kind: Any = type(service.store.identifiers)
+    original = kind.update
+
+    def update(self: Any, org: str, datatype: str, rule: Any, deadline: Any) -> None:
+        looks.append(rule.name)
+        original(self, org, datatype, rule, deadline)
+
+    monkeypatch.setattr(kind, "update", update)
+    client.call("RefreshCustomAudience", {"id": made.id})
+    assert sorted(looks) == ["email", "phone"]
+
+
+def test_a_row_that_finds_those_alone_who_are_on_the_list_is_a_duplicate(
+    client: Client, insert: Insert, uploader: Uploader, service: Service, org: str
+) -> None:
+    insert([{"id": "ann", "data": {"email": "ann@example.com"}}])
+    made = client.custom(name="list")
+    uploader.upload(made.id, "email,phone\nann@example.com,\n,+14155552671\n")
+    contacts = service.store.database["contact"]
+    contacts.update_one({"sk": f"{org}/contact/ann"}, {"$set": {"data.phone": "+14155552671"}})
+    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
+    assert (told.matched, told.duplicate, told.unmatched, told.contacts) == (1, 1, 0, 1)
