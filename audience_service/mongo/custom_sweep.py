@@ -3,7 +3,7 @@
 Any process may sweep, for all orgs, several at once as well: each step is compare-and-set, or can be done twice.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -76,9 +76,16 @@ class CustomSweeper:
                     gone = {"$pull": {"leftovers": {"rows": {"$in": due}}}}
                     self._collection.update_one({"_id": record["_id"]}, gone)
 
-    def _found(self, condition: Document) -> list[Record]:
-        with limited(self._database, Deadline.after(_SECONDS)):
-            return list(self._collection.find(condition, limit=_AT_ONCE))
+    def _found(self, condition: Document) -> Iterator[Record]:
+        """All such records, some at a time: those that stay keep none behind them from being seen."""
+        after: Document = {}
+        while True:
+            with limited(self._database, Deadline.after(_SECONDS)):
+                records = list(self._collection.find({**condition, **after}, sort=[("_id", 1)], limit=_AT_ONCE))
+            yield from records
+            if len(records) < _AT_ONCE:
+                return
+            after = {"_id": {"$gt": records[-1]["_id"]}}
 
     def _update(self, record: Record, change: Document) -> bool:
         """Change a record if it is the same still; the next sweep is for those that are not."""

@@ -71,6 +71,18 @@ def test_the_list_before_goes_when_streams_of_it_have_ended(
     assert client.members(audienceId=audience) == ids[1:]
 
 
+def test_a_sweep_sees_all_that_is_left_over_however_much_it_is(
+    service: Service, client: Client, org: str, insert: Insert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audience_service.mongo.custom_sweep._AT_ONCE", 1)
+    ids = insert([{}])
+    made = [client.custom(name=str(number)).id for number in range(3)]
+    for audience_id in made * 2:
+        publish(service.store, org, audience_id, ids)
+    service.store.custom_sweeper.sweep(now() + LATER)
+    assert [len(rows_of(service.store, audience_id)) for audience_id in made] == [1, 1, 1]
+
+
 def test_a_second_publisher_of_one_version_publishes_nothing(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:

@@ -62,7 +62,13 @@ def test_records_of_the_audiences_datatype_alone_are_matched(client: Client, ins
     assert client.members(audienceId=leads.id) == [lead]
 
 
-def test_a_byte_order_mark_is_passed_over(client: Client, insert: Callable[..., list[str]]) -> None:
-    insert([{"data": {"email": "ann@example.com"}}])
-    made = client.custom(name="list")
-    assert Uploader(client).upload(made.id, b'\xef\xbb\xbf"email"\nann@example.com').matched == 1
+def test_a_byte_order_mark_is_passed_over_and_counted_behind_a_break(
+    client: Client, insert: Callable[..., list[str]], refused: Callable[..., Refusal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 1)
+    insert([{"data": {"email": f"{name}@example.com"}} for name in "ab"])
+    made, data = client.custom(name="list"), b'\xef\xbb\xbf"email"\na@example.com\nb@example.com'
+    refused(lambda: Uploader(client).send(iter([header(made.id), chunk(0, data)])))
+    start = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"}).next_offset
+    assert start > 0
+    assert Uploader(client).send(messages(header(made.id), data, start)).matched == 2
