@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client
-from tests.conftest import Service
+from tests.conftest import Service, mongo_database, run_service
 from tests.lookalikes import people, segment
 from tests.tracked import Tracked
 from tests.waiting import eventually
@@ -40,3 +40,10 @@ def runners(real_service: Service) -> tuple[Client, str]:
     real_service.insert(org, people(3_000))
     client = real_service.client(org)
     return client, segment(client, {"score": 90})
+
+
+@pytest.fixture(scope="module")
+def telling(real_service: Service) -> Iterator[Service]:
+    """A server that suppresses nothing and keeps no baseline."""
+    with mongo_database() as store:
+        yield from run_service("mongodb", store, insights_min_cell=0, insights_baseline_seconds=0)
