@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from audience_service.mongo import past as past_module
 from tests.client import Client
 from tests.conftest import Service, mongo_database, run_service
 from tests.lookalikes import people, segment
+from tests.past import PAID, Tracking
 from tests.tracked import Tracked
 from tests.waiting import eventually
 
@@ -47,3 +49,15 @@ def telling(real_service: Service) -> Iterator[Service]:
     """A server that suppresses nothing and keeps no baseline."""
     with mongo_database() as store:
         yield from run_service("mongodb", store, insights_min_cell=0, insights_baseline_seconds=0)
+
+
+@pytest.fixture
+def read_by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are read by twos, so that much can happen between."""
+    monkeypatch.setattr(past_module, "CURSOR_BATCH", 2)
+
+
+@pytest.fixture
+def tracking(service: Service, org: str) -> Tracking:
+    """An audience of those who have paid."""
+    return lambda: Tracked(service, org, PAID)

@@ -20,6 +20,7 @@ from tests.insights import a_few, insights, segment
 NEVER = Deadline(None)
 PATHS = ["data.plan", "data.spend", "data.score", "data.address.city", "state"]
 VIPS = {"$or": [{"tags": "vip"}, {"score": {"$gte": 60}}]}
+
 SEEDS = st.integers(0, 2**32)
 SHAPES = st.builds(
     Shape, st.floats(0.02, 1), st.floats(0, 1), st.integers(1, 3_000), st.sampled_from([0, 0.02, 0.25, 0.9, 1])
