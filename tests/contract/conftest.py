@@ -61,3 +61,10 @@ def read_by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
 def tracking(service: Service, org: str) -> Tracking:
     """An audience of those who have paid."""
     return lambda: Tracked(service, org, PAID)
+
+
+@pytest.fixture
+def raced(client: Client) -> str:
+    """A segment to race about, called `raced`."""
+    made: str = client.create(name="raced", filter={"datatype": "contact", "where": {"tags": "vip"}}).id
+    return made
