@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from audience_service.mongo import past as past_module
+from audience_service.mongo.store import Store
+from tests import tenants
 from tests.client import Client
 from tests.conftest import Service, mongo_database, run_service
 from tests.lookalikes import people, segment
@@ -68,3 +70,25 @@ def raced(client: Client) -> str:
     """A segment to race about, called `raced`."""
     made: str = client.create(name="raced", filter={"datatype": "contact", "where": {"tags": "vip"}}).id
     return made
+
+
+@pytest.fixture
+def orgs(service: Service) -> Iterator[tuple[Store, str, str]]:
+    """Two orgs, one's name the beginning of the other's, with the same ids for a segment, its list and contacts."""
+    number = next(service.names)
+    ours, theirs = f"tenant{number}", f"tenant{number}2"
+    for org, keys in ((ours, "ab"), (theirs, "abcd")):
+        service.insert(org, [{"id": key} for key in keys])
+        service.store.segments.insert(org, tenants.segment(f"of {org}"), None, tenants.NEVER)
+        service.store.lists.add(org, tenants.LIST, [f"contact-{key}" for key in keys], tenants.NEVER)
+    yield service.store, ours, theirs
+    for name in (
+        "contact",
+        "segment",
+        "segment_version",
+        "audience_use",
+        "audience_member",
+        "audience_snapshot",
+        "custom",
+    ):
+        service.store.database[name].delete_many({"sk": {"$regex": f"^{ours}2?/"}})
