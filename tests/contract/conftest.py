@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
+from audience_service.mongo import past as past_module
+from audience_service.mongo.store import Store
+from tests import tenants
 from tests.client import Client
-from tests.conftest import Service
+from tests.conftest import Service, mongo_database, run_service
 from tests.lookalikes import people, segment
+from tests.past import PAID, Tracking
 from tests.tracked import Tracked
 from tests.waiting import eventually
 
@@ -40,3 +44,51 @@ def runners(real_service: Service) -> tuple[Client, str]:
     real_service.insert(org, people(3_000))
     client = real_service.client(org)
     return client, segment(client, {"score": 90})
+
+
+@pytest.fixture(scope="module")
+def telling(real_service: Service) -> Iterator[Service]:
+    """A server that suppresses nothing and keeps no baseline."""
+    with mongo_database() as store:
+        yield from run_service("mongodb", store, insights_min_cell=0, insights_baseline_seconds=0)
+
+
+@pytest.fixture
+def read_by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are read by twos, so that much can happen between."""
+    monkeypatch.setattr(past_module, "CURSOR_BATCH", 2)
+
+
+@pytest.fixture
+def tracking(service: Service, org: str) -> Tracking:
+    """An audience of those who have paid."""
+    return lambda: Tracked(service, org, PAID)
+
+
+@pytest.fixture
+def raced(client: Client) -> str:
+    """A segment to race about, called `raced`."""
+    made: str = client.create(name="raced", filter={"datatype": "contact", "where": {"tags": "vip"}}).id
+    return made
+
+
+@pytest.fixture
+def orgs(service: Service) -> Iterator[tuple[Store, str, str]]:
+    """Two orgs, one's name the beginning of the other's, with the same ids for a segment, its list and contacts."""
+    number = next(service.names)
+    ours, theirs = f"tenant{number}", f"tenant{number}2"
+    for org, keys in ((ours, "ab"), (theirs, "abcd")):
+        service.insert(org, [{"id": key} for key in keys])
+        service.store.segments.insert(org, tenants.segment(f"of {org}"), None, tenants.NEVER)
+        service.store.lists.add(org, tenants.LIST, [f"contact-{key}" for key in keys], tenants.NEVER)
+    yield service.store, ours, theirs
+    for name in (
+        "contact",
+        "segment",
+        "segment_version",
+        "audience_use",
+        "audience_member",
+        "audience_snapshot",
+        "custom",
+    ):
+        service.store.database[name].delete_many({"sk": {"$regex": f"^{ours}2?/"}})

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import grpc
 import pytest
@@ -16,7 +15,6 @@ from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.lists import NEVER, publish
 
-Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 
 MATCH = {"type": "customer_match", "customerMatch": {"platform": "meta"}}
@@ -76,76 +74,6 @@ def test_defaults_of_a_pixel_are_shown_and_it_has_no_list(client: Client, servic
         1,
     )
     assert not made.HasField("contact_count")
-
-
-@pytest.mark.parametrize(
-    ("written", "place"),
-    [
-        ({"name": ""}, "name"),
-        ({"name": "x" * 201}, "name"),
-        ({"name": "a\nb"}, "name"),
-        ({"description": "x" * 2_001}, "description"),
-        ({"type": ""}, "type"),
-        ({"type": "segment"}, "type"),
-        ({"datatype": "passwords"}, "datatype"),
-        ({"customerMatch": {"platform": "meta"}}, "customer_match"),
-        ({"type": "customer_match"}, "customer_match"),
-        ({"type": "customer_match", "customerMatch": {}}, "customer_match.platform"),
-        ({"type": "customer_match", "customerMatch": {"platform": "meta", "rules": "x"}}, "customer_match.rules"),
-        (
-            {"type": "customer_match", "customerMatch": {"platform": "tiktok", "options": {"nope": "x"}}},
-            "customer_match.options.nope",
-        ),
-        ({"type": "lookalike", "retargetingPixel": {}}, "lookalike"),
-        ({"type": "retargeting_pixel", "retargetingPixel": {"withinDays": 1}}, "retargeting_pixel.where"),
-        ({"type": "retargeting_pixel", "retargetingPixel": {"where": {}}}, "retargeting_pixel.within_days"),
-        (
-            {"type": "retargeting_pixel", "retargetingPixel": {"where": {}, "withinDays": 541}},
-            "retargeting_pixel.within_days",
-        ),
-        (
-            {"type": "retargeting_pixel", "retargetingPixel": {"where": {}, "withinDays": 1, "minEvents": 1001}},
-            "retargeting_pixel.min_events",
-        ),
-        (
-            {"type": "retargeting_pixel", "retargetingPixel": {"where": {"a": {"$no": 1}}, "withinDays": 1}},
-            "retargeting_pixel.where.a.$no",
-        ),
-        (
-            {"type": "retargeting_pixel", "retargetingPixel": {"where": {"$inAudience": "x"}, "withinDays": 1}},
-            "retargeting_pixel.where.$inAudience",
-        ),
-        (
-            {"type": "retargeting_pixel", "retargetingPixel": {"where": {}, "withinDays": 1, "eventDatatype": "x"}},
-            "retargeting_pixel.event_datatype",
-        ),
-        (
-            {"type": "retargeting_pixel", "retargetingPixel": {"where": {}, "withinDays": 1, "dateField": "$x"}},
-            "retargeting_pixel.date_field",
-        ),
-        (
-            {"type": "retargeting_pixel", "retargetingPixel": {"where": {}, "withinDays": 1, "contactField": "$x"}},
-            "retargeting_pixel.contact_field",
-        ),
-    ],
-)
-def test_what_cannot_be_made_is_refused_with_its_place(
-    client: Client, refused: Refused, written: dict[str, Any], place: str
-) -> None:
-    refusal = refused(lambda: client.custom(**{"name": "x", **written}))
-    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert refusal.fields == [f"custom_audience.{place}"]
-    assert client.call("ListCustomAudiences").total_size == 0
-
-
-@pytest.mark.parametrize(
-    ("value", "ends"),
-    [(2**60, "may have rounded"), ({"a": 1, "b": 2}, "not keep; name the inner fields, like address.city")],
-)
-def test_a_pixel_is_not_advised_to_use_what_it_has_not(client: Client, refused: Refused, value: Any, ends: str) -> None:
-    rule = {"where": {"a": value}, "withinDays": 1}
-    refusal = refused(lambda: client.custom(name="x", type="retargeting_pixel", retargetingPixel=rule))
-    assert refusal.message.endswith(ends)
 
 
 def test_validate_only_checks_and_makes_nothing(client: Client, refused: Refused) -> None:

@@ -13,7 +13,7 @@ from tests import lookalikes_by_hand as by_hand
 from tests.awkward import Shape, awkward_contacts
 from tests.client import Client
 from tests.conftest import Service, envelope
-from tests.contract.test_insights import a_few
+from tests.insights import a_few
 from tests.lists import NEVER
 from tests.lookalikes import lookalike, model, people, segment
 

@@ -2,15 +2,13 @@
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import grpc
 import pymongo
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
@@ -19,17 +17,9 @@ from audience_service.mongo.regions import count_regions
 from audience_service.mongo.store import embedded_store
 from tests.client import Client, Refusal
 from tests.conftest import STORES, URI, Service
+from tests.overlaps import contact_filter, held_to, overlap
 
 Insert = Callable[..., list[str]]
-CROWD = {"embedded": 250, "mongodb": 5_000}
-
-
-def contact_filter(where: dict[str, Any]) -> dict[str, Any]:
-    return {"datatype": "contact", "where": where}
-
-
-def overlap(client: Client, audience_id: str, other_id: str) -> Any:
-    return client.call("GetOverlap", {"id": audience_id, "otherId": other_id})
 
 
 def check(client: Client, audience_ids: list[str]) -> Any:
@@ -54,15 +44,6 @@ def check(client: Client, audience_ids: list[str]) -> Any:
         assert (pair.size, pair.other_size) == (len(members[name]), len(members[other]))
         assert pair.HasField("read_at")
     return answer
-
-
-def held_to(pair: Any, first: set[str], second: set[str]) -> None:
-    """What an answer says of two audiences is so of their members."""
-    both, either = len(first & second), len(first | second)
-    assert pair.count == both
-    assert pair.jaccard == (both / either if either else 0)
-    assert pair.share_of_first == (both / len(first) if first else 0)
-    assert pair.share_of_second == (both / len(second) if second else 0)
 
 
 @pytest.fixture
@@ -255,73 +236,3 @@ def test_a_record_that_is_read_twice_is_in_its_own_region_alone(kind: str) -> No
             database, "acme", [compiler.compile(Filter("contact", where)) for where in wheres], Deadline(None)
         )
         assert found == {0b101: 1, 0b110: 1}
-
-
-@pytest.fixture(scope="module")
-def crowd(service: Service) -> Iterator[tuple[Client, list[str]]]:
-    """A client of an org of 5,000 contacts, and twelve audiences of every kind over them.
-
-    The embedded store, which takes a second for what takes a millisecond elsewhere, has 250.
-    """
-    from audience_service.samples import sample_contacts
-
-    org = "overlapping"
-    service.store.insert(list(sample_contacts(org, CROWD[service.kind])))
-    client = service.client(org)
-
-    def saved(name: str, where: dict[str, Any], **fields: Any) -> str:
-        return str(client.create(name=name, filter=contact_filter(where), **fields).id)
-
-    us = saved("of the US", {"country": "US"})
-    vip = saved("VIPs", {"tags": "vip"})
-    frozen = saved("frozen VIPs", {"tags": "vip"}, type="static")
-    half = saved("half", {"score": {"$gte": 50}}, type="static")
-    yield (
-        client,
-        [
-            us,
-            vip,
-            frozen,
-            half,
-            saved("everyone", {}),
-            saved("nobody", {"country": "nowhere"}),
-            client.create(name="empty", type="static").id,
-            saved("openers", {"lastEmailOpenedAt": {"$gte": "2026-01-01T00:00:00Z"}}),
-            saved("US or half", {"$or": [{"$inAudience": us}, {"$inAudience": half}]}),
-            saved("no VIPs", {"$nor": [{"$inAudience": frozen}]}),
-            saved("archived too", {"state": {"$in": ["active", "archived"]}}),
-            saved("frozen US", {"country": "US", "score": {"$lt": 80}}, type="static"),
-        ],
-    )
-    for name in ("contact", "segment", "audience_member", "segment_version"):
-        service.store.database[name].delete_many({"sk": {"$regex": f"^{org}/"}})
-
-
-@pytest.mark.timeout(300)
-def test_any_audiences_of_a_crowd_overlap_as_their_members_do(
-    service: Service, crowd: tuple[Client, list[str]]
-) -> None:
-    client, audience_ids = crowd
-    members = {name: set(client.members(audienceId=name)) for name in audience_ids}
-    assert len(members[audience_ids[4]]) > CROWD[service.kind] * 0.9
-
-    @settings(
-        max_examples=25 if service.kind == "mongodb" else 8, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-    @given(st.lists(st.sampled_from(audience_ids), min_size=2, max_size=8, unique=True))
-    def agree(asked: list[str]) -> None:
-        answer = client.call("GetOverlapRegions", {"audienceIds": asked}, timeout=60)
-        regions: dict[tuple[str, ...], int] = {}
-        for one in set().union(*(members[name] for name in asked)):
-            region = tuple(name for name in asked if one in members[name])
-            regions[region] = regions.get(region, 0) + 1
-        assert {tuple(region.audience_ids): region.count for region in answer.regions} == regions
-        assert answer.union_count == sum(regions.values())
-        assert [(size.id, size.size) for size in answer.sizes] == [(name, len(members[name])) for name in asked]
-        for pair in answer.pairwise:
-            held_to(pair, members[pair.id], members[pair.other_id])
-        two = overlap(client, *asked[:2])
-        held_to(two, *(members[name] for name in asked[:2]))
-        assert (two.size, two.other_size) == tuple(client.count(audienceId=name) for name in asked[:2])
-
-    agree()

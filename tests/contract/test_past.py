@@ -1,7 +1,6 @@
-"""What ledgers know of the past of watched audiences: members as of a time and sizes over time, on every store."""
+"""What ledgers know of the past of watched audiences: who was in as of a time, on every store."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,23 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audience_service.domain.audiences import Audiences
-from audience_service.domain.caller import Call, Caller
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.watches.errors import AudienceNotWatched, MomentNotKnown
 from audience_service.domain.watches.past import Past
-from audience_service.domain.watches.sizes import SizeHistory, Sizes, Span
 from audience_service.domain.watches.watch import Cause, Change, Event, Flip
-from audience_service.mongo import past as past_module
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.midst import Midst
-from tests.tracked import NEVER, NOON, Tracked
+from tests.past import DAY, PAID, SECOND, Tracking, call_of, history, set_plans, stamp
+from tests.tracked import NEVER, NOON
 
-pytestmark = pytest.mark.usefixtures("unwatched")
-
-SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
-PAID: dict[str, Any] = {"plan": "paid"}
-Tracking = Callable[[], Tracked]
+pytestmark = pytest.mark.usefixtures("unwatched", "read_by_twos")
 
 flips = st.lists(
     st.tuples(
@@ -34,39 +26,6 @@ flips = st.lists(
     max_size=25,
 )
 """Of whom, why, and how many seconds after the flip before."""
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows are read by twos, so that much can happen between."""
-    monkeypatch.setattr(past_module, "CURSOR_BATCH", 2)
-
-
-@pytest.fixture
-def tracking(service: Service, org: str) -> Tracking:
-    """An audience of those who have paid."""
-    return lambda: Tracked(service, org, PAID)
-
-
-def set_plans(audience: Tracked, **plans: str) -> None:
-    """Change the plans of contacts, by key."""
-    for key, plan in plans.items():
-        audience.update(key, **{"data.plan": plan})
-
-
-def history(audience: Tracked, start: datetime | None, end: datetime | None, points: int = 100) -> SizeHistory:
-    """The sizes of an audience."""
-    sizes = Sizes(audience.store.watches, audience.store.past)
-    return sizes.history(call_of(audience), audience.audience, Span(start, end, points))
-
-
-def call_of(audience: Tracked) -> Call:
-    return Call(Caller("test", audience.org, frozenset()), NEVER)
-
-
-def stamp(moment: datetime) -> str:
-    """The moment in JSON."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -250,41 +209,6 @@ def test_a_stream_whose_ledger_is_cut_or_ends_midway_ends_with_an_error(
         next(stream)
 
 
-def test_sizes_are_counted_anew_where_the_ledger_is_cut_meanwhile(
-    service: Service, org: str, tracking: Tracking
-) -> None:
-    service.insert(org, [{"id": key} for key in "ab"])
-    audience = tracking()
-    audience.round()
-    for day, key in enumerate("ab", 1):
-        set_plans(audience, **{key: "paid"})
-        audience.round(NOON + day * DAY)
-    cut = Midst(service.store.past, "turnovers", before=lambda: audience.round(NOON + 8 * DAY + SECOND))
-    found = Sizes(service.store.watches, cut).history(call_of(audience), audience.audience, Span(None, None, 2))
-    assert found.known_since == NOON + DAY + SECOND
-    assert [(point.size, point.since.entered) for point in found.points] == [(1, 0), (2, 1)]
-
-
-def test_sizes_are_of_what_is_known_of_the_span_and_of_nothing_else(
-    service: Service, org: str, tracking: Tracking
-) -> None:
-    audience = tracking()
-    assert history(audience, None, None) == SizeHistory()
-    audience.round()
-    assert [point.at for point in history(audience, None, None).points] == [NOON], "there is but one millisecond"
-    audience.round(NOON + 3 * SECOND)
-    for start, end, points, expected in (
-        (NOON - DAY, NOON + DAY, 4, [0, 1, 2, 3]),
-        (NOON + SECOND, NOON + 2 * SECOND, 2, [1, 2]),
-        (NOON - DAY, NOON + DAY, 1, [3]),
-        (NOON - DAY, NOON - SECOND, 4, []),
-        (NOON + DAY, None, 4, []),
-    ):
-        found = history(audience, start, end, points)
-        assert [point.at for point in found.points] == [NOON + seconds * SECOND for seconds in expected]
-        assert (found.known_since, found.as_of) == (NOON, NOON + 3 * SECOND)
-
-
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
@@ -326,40 +250,3 @@ def test_what_is_not_watched_or_lies_behind_the_last_look_is_refused(
     [end] = client.call("StreamMembers", request)
     moved = {**request, "asOf": stamp(NOON - SECOND), "cursor": end.cursor}
     assert refused(lambda: client.call("StreamMembers", moved)).info.reason == "INVALID_PAGE_TOKEN"
-
-
-def test_insights_tell_the_sizes_of_a_watched_audience(real_service: Service, refused: Callable[..., Refusal]) -> None:
-    org = f"sizes{next(real_service.names)}x"
-    client = real_service.client(org)
-    real_service.insert(org, [{"id": "a", "data": PAID}, {"id": "b"}])
-    audience = Tracked(real_service, org, PAID)
-    ask = {"id": audience.audience, "dimensions": ["source"]}
-    assert not client.call("GetInsights", ask).HasField("size_history")
-    untracked = client.call("GetInsights", {**ask, "sizeHistory": {}}).size_history
-    assert (untracked.tracked, untracked.HasField("known_since"), list(untracked.points)) == (False, False, [])
-    audience.round()
-    set_plans(audience, a="free", b="paid")
-    audience.round(NOON + DAY)
-    audience.define({"plan": {"$in": ["paid", "free"]}})
-    audience.round(NOON + 2 * DAY)
-    answer = client.call("GetInsights", {**ask, "sizeHistory": {"startTime": stamp(NOON - DAY), "points": 3}})
-    found = answer.size_history
-    assert (answer.count, found.tracked, len(found.points)) == (2, True, 3)
-    assert (found.known_since.ToDatetime(UTC), found.as_of.ToDatetime(UTC)) == (NOON, NOON + 2 * DAY)
-    assert [(point.time.ToDatetime(UTC), point.size, point.entered, point.exited) for point in found.points] == [
-        (NOON, 1, 0, 0),
-        (NOON + DAY, 1, 1, 1),
-        (NOON + 2 * DAY, 2, 1, 0),
-    ]
-    assert [(dict(point.entered_by_cause), dict(point.exited_by_cause)) for point in found.points] == [
-        ({}, {}),
-        ({"data": 1}, {"data": 1}),
-        ({"definition": 1}, {}),
-    ]
-    for wrong, field in (
-        ({"points": 101}, "size_history.points"),
-        ({"points": -1}, "size_history.points"),
-        ({"startTime": stamp(NOON + SECOND), "endTime": stamp(NOON)}, "size_history.end_time"),
-    ):
-        refusal = refused(lambda wrong=wrong: client.call("GetInsights", {**ask, "sizeHistory": wrong}))
-        assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [field])

@@ -1,0 +1,84 @@
+"""Any audiences of a crowd overlap as their members do, on every store."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.client import Client
+from tests.conftest import Service
+from tests.overlaps import contact_filter, held_to, overlap
+
+CROWD = {"embedded": 250, "mongodb": 5_000}
+
+
+@pytest.fixture(scope="module")
+def crowd(service: Service) -> Iterator[tuple[Client, list[str]]]:
+    """A client of an org of 5,000 contacts, and twelve audiences of every kind over them.
+
+    The embedded store, which takes a second for what takes a millisecond elsewhere, has 250.
+    """
+    from audience_service.samples import sample_contacts
+
+    org = "overlapping"
+    service.store.insert(list(sample_contacts(org, CROWD[service.kind])))
+    client = service.client(org)
+
+    def saved(name: str, where: dict[str, Any], **fields: Any) -> str:
+        return str(client.create(name=name, filter=contact_filter(where), **fields).id)
+
+    us = saved("of the US", {"country": "US"})
+    vip = saved("VIPs", {"tags": "vip"})
+    frozen = saved("frozen VIPs", {"tags": "vip"}, type="static")
+    half = saved("half", {"score": {"$gte": 50}}, type="static")
+    yield (
+        client,
+        [
+            us,
+            vip,
+            frozen,
+            half,
+            saved("everyone", {}),
+            saved("nobody", {"country": "nowhere"}),
+            client.create(name="empty", type="static").id,
+            saved("openers", {"lastEmailOpenedAt": {"$gte": "2026-01-01T00:00:00Z"}}),
+            saved("US or half", {"$or": [{"$inAudience": us}, {"$inAudience": half}]}),
+            saved("no VIPs", {"$nor": [{"$inAudience": frozen}]}),
+            saved("archived too", {"state": {"$in": ["active", "archived"]}}),
+            saved("frozen US", {"country": "US", "score": {"$lt": 80}}, type="static"),
+        ],
+    )
+    for name in ("contact", "segment", "audience_member", "segment_version"):
+        service.store.database[name].delete_many({"sk": {"$regex": f"^{org}/"}})
+
+
+@pytest.mark.timeout(300)
+def test_any_audiences_of_a_crowd_overlap_as_their_members_do(
+    service: Service, crowd: tuple[Client, list[str]]
+) -> None:
+    client, audience_ids = crowd
+    members = {name: set(client.members(audienceId=name)) for name in audience_ids}
+    assert len(members[audience_ids[4]]) > CROWD[service.kind] * 0.9
+
+    @settings(
+        max_examples=25 if service.kind == "mongodb" else 8, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    @given(st.lists(st.sampled_from(audience_ids), min_size=2, max_size=8, unique=True))
+    def agree(asked: list[str]) -> None:
+        answer = client.call("GetOverlapRegions", {"audienceIds": asked}, timeout=60)
+        regions: dict[tuple[str, ...], int] = {}
+        for one in set().union(*(members[name] for name in asked)):
+            region = tuple(name for name in asked if one in members[name])
+            regions[region] = regions.get(region, 0) + 1
+        assert {tuple(region.audience_ids): region.count for region in answer.regions} == regions
+        assert answer.union_count == sum(regions.values())
+        assert [(size.id, size.size) for size in answer.sizes] == [(name, len(members[name])) for name in asked]
+        for pair in answer.pairwise:
+            held_to(pair, members[pair.id], members[pair.other_id])
+        two = overlap(client, *asked[:2])
+        held_to(two, *(members[name] for name in asked[:2]))
+        assert (two.size, two.other_size) == tuple(client.count(audienceId=name) for name in asked[:2])
+
+    agree()

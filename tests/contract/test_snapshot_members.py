@@ -1,0 +1,192 @@
+"""Who is read of a snapshot: those who were in, whatever becomes of them, of it, or of a stream midway."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from audience_service.mongo import joins
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+VIP: dict[str, Any] = {"datatype": "contact", "where": {"tags": "vip"}}
+Insert = Callable[..., list[str]]
+Refused = Callable[..., Refusal]
+
+
+def test_a_snapshot_holds_who_was_in_whatever_becomes_of_them(
+    client: Client, service: Service, org: str, insert: Insert
+) -> None:
+    ids = insert([{"data": {"tags": ["vip"], "email": f"{n}@example.com"}} for n in range(5)] + [{}])[:5]
+    segment = client.create(name="vip", filter=VIP)
+    made = client.snapshot(audienceId=segment.id, name="launch")
+    contacts = service.store.database["contact"]
+    contacts.delete_one({"pk": ids[0]})
+    contacts.update_one({"pk": ids[1]}, {"$set": {"state": "deleted"}})
+    contacts.update_one({"pk": ids[2]}, {"$set": {"data.tags": []}})
+    insert([{"data": {"tags": ["vip"]}}])
+    assert client.members(snapshotId=made.id) == client.members(snapshotId=made.id, batchSize=2) == sorted(ids)
+    assert made.count == 5
+    assert client.members(audienceId=made.id) == sorted(ids[2:])
+    messages = client.call("StreamMembers", {"snapshotId": made.id, "fields": ["email", "pk"]})
+    told = {member.id: MessageToDict(member.fields) for message in messages for member in message.members}
+    assert told == {found: {"pk": found, **({"email": f"{n}@example.com"} if n else {})} for n, found in enumerate(ids)}
+
+
+@pytest.mark.parametrize("state", ["CREATING", "FAILED"])
+def test_nothing_is_read_of_one_that_is_not_ready(
+    client: Client, service: Service, insert: Insert, refused: Refused, state: str
+) -> None:
+    insert([{}])
+    made = client.snapshot(filter=EVERYONE)
+    service.store.database["audience_snapshot"].update_one({"pk": made.id}, {"$set": {"state": state}})
+    refusal = refused(lambda: client.call("StreamMembers", {"snapshotId": made.id}))
+    assert (refusal.code.name, refusal.info.reason) == ("FAILED_PRECONDITION", "SNAPSHOT_NOT_READY")
+    assert dict(refusal.info.metadata) == {"id": made.id, "state": state}
+    refusal = refused(lambda: client.call("EstimateReach", {"audienceId": made.id}))
+    assert refusal.info.reason == "UNUSABLE_AUDIENCE"
+    assert client.call("GetSnapshot", {"id": made.id}).state == state
+
+
+@pytest.mark.parametrize("how", ["inline", "looked up"])
+def test_those_of_a_snapshot_deleted_meanwhile_are_left_out_all_the_same(
+    client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    insert([{} for _ in range(3)])
+    reached = client.snapshot(filter=EVERYONE)
+    fresh = insert([{}])
+    if how == "looked up":
+        monkeypatch.setattr(joins, "INLINE_BYTES", 10)
+    members = type(service.store.members)
+    original = members.stream
+
+    def stream(*arguments: Any) -> Any:
+        client.call("DeleteSnapshot", {"id": reached.id})
+        return original(*arguments)
+
+    monkeypatch.setattr(members, "stream", stream)
+    assert client.members(filter=EVERYONE, excludeAudienceIds=[reached.id]) == fresh
+
+
+@pytest.mark.parametrize("asked", [{}, {"partition": {"index": 0, "count": 1}}, {"purpose": "email"}])
+def test_a_stream_whose_snapshot_expires_midway_ends_with_its_totals_unless_rows_are_missing(
+    client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, refused: Refused, asked: Any
+) -> None:
+    ids = insert([{}, {}])
+    database, members = service.store.database, type(service.store.members)
+    original = members.stream
+    missing = 0
+
+    def stream(*arguments: Any) -> Any:
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        database["audience_snapshot"].update_one({"pk": made.id}, {"$set": {"expire_at": past}})
+        for row in database["audience_member"].find({"audience": f"{made.id}.1"}, limit=missing) if missing else ():
+            database["audience_member"].delete_one({"_id": row["_id"]})
+        return original(*arguments)
+
+    monkeypatch.setattr(members, "stream", stream)
+    made = client.snapshot(filter=EVERYONE)
+    assert client.members(snapshotId=made.id, **asked) == sorted(ids)
+    made, missing = client.snapshot(filter=EVERYONE), 1
+    refusal = refused(lambda: client.call("StreamMembers", {"snapshotId": made.id, **asked}))
+    assert refusal.info.reason == "SNAPSHOT_NOT_FOUND"
+
+
+def test_a_stream_whose_snapshot_goes_midway_does_not_end_as_if_whole(
+    client: Client, insert: Insert, refused: Refused
+) -> None:
+    insert([{} for _ in range(10)])
+    made = client.snapshot(filter=EVERYONE)
+    first = next(iter(client.call("StreamMembers", {"snapshotId": made.id, "batchSize": 2})))
+    client.call("DeleteSnapshot", {"id": made.id})
+    rest = {"snapshotId": made.id, "batchSize": 2, "cursor": first.cursor}
+    assert refused(lambda: client.call("StreamMembers", rest)).info.reason == "SNAPSHOT_NOT_FOUND"
+
+
+def test_rows_that_are_missing_end_a_stream_without_totals(
+    client: Client, service: Service, org: str, insert: Insert, refused: Refused
+) -> None:
+    insert([{}, {}])
+    made = client.snapshot(filter=EVERYONE)
+    service.store.database["audience_member"].delete_one({"sk": {"$regex": f"^{org}/"}})
+    assert refused(lambda: client.call("StreamMembers", {"snapshotId": made.id})).code.name == "INTERNAL"
+
+
+def test_a_stream_of_a_snapshot_resumes_behind_any_cursor(client: Client, insert: Insert, refused: Refused) -> None:
+    ids = sorted(insert([{} for _ in range(7)]))
+    made = client.snapshot(filter=EVERYONE)
+    messages = list(client.call("StreamMembers", {"snapshotId": made.id, "batchSize": 2}))
+    seen = 0
+    for message in messages:
+        seen += len(message.members)
+        rest = list(client.call("StreamMembers", {"snapshotId": made.id, "cursor": message.cursor}))
+        assert [m.id for again in rest for m in again.members] == ids[seen:]
+        assert rest[-1].totals.member_count == 7
+    other = client.snapshot(filter=EVERYONE)
+    wrong = {"snapshotId": other.id, "cursor": messages[0].cursor}
+    assert refused(lambda: client.call("StreamMembers", wrong)).info.reason == "INVALID_PAGE_TOKEN"
+
+
+def test_those_gone_of_a_snapshot_are_left_out_where_others_are(
+    client: Client, service: Service, insert: Insert
+) -> None:
+    ids = sorted(insert([{"data": {"tags": ["out"] if n == 3 else []}} for n in range(6)]))
+    out = client.create(name="out", filter={"datatype": "contact", "where": {"tags": "out"}}).id
+    made = client.snapshot(filter=EVERYONE)
+    [out_id] = client.members(audienceId=out)
+    gone = [found for found in ids if found != out_id][:2]
+    service.store.database["contact"].delete_one({"pk": gone[0]})
+    service.store.database["contact"].update_one({"pk": gone[1]}, {"$set": {"state": "archived"}})
+    assert client.members(snapshotId=made.id) == ids
+    asked = {"snapshotId": made.id, "excludeAudienceIds": [out]}
+    assert client.members(**asked) == [found for found in ids if found not in (*gone, out_id)]
+    *_, last = client.call("StreamMembers", asked)
+    assert [(item.reason, item.count) for item in last.totals.exclusions] == [("gone", 2), ("excluded", 1)]
+
+
+def test_a_snapshot_is_left_out_of_others(client: Client, insert: Insert) -> None:
+    insert([{} for _ in range(3)])
+    reached = client.snapshot(filter=EVERYONE)
+    fresh = insert([{}, {}])
+    asked = {"filter": EVERYONE, "excludeAudienceIds": [reached.id]}
+    assert client.members(**asked) == sorted(fresh)
+    made = client.snapshot(**asked)
+    assert (made.count, [(item.reason, item.count) for item in made.exclusions]) == (2, [("excluded", 3)])
+
+
+def test_parts_of_a_snapshot_make_it_up(client: Client, insert: Insert) -> None:
+    ids = sorted(insert([{} for _ in range(20)]))
+    made = client.snapshot(filter=EVERYONE)
+    parts = [client.members(snapshotId=made.id, partition={"index": n, "count": 3}) for n in range(3)]
+    assert [found for part in parts for found in part] == ids
+
+
+def test_the_count_is_that_of_the_members_while_records_change(real_service: Service) -> None:
+    org = "frozen-busy"
+    real_service.insert(org, [{"id": f"{n:04}", "data": {"tags": ["vip"]}} for n in range(1_000)])
+    client, contacts = real_service.client(org), real_service.store.database["contact"]
+    out = client.create(name="out", filter={"datatype": "contact", "where": {"tags": "out"}}).id
+    stop = threading.Event()
+
+    def write() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            change = {"$set": {"data.tags": ["vip", "out"] if turn % 2 else ["vip"]}}
+            contacts.update_many({"sk": {"$gte": f"{org}/contact/0{turn % 10}", "$lt": f"{org}0"}}, change)
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        try:
+            for _ in range(5):
+                made = client.snapshot(filter=EVERYONE, excludeAudienceIds=[out])
+                assert len(client.members(snapshotId=made.id)) == made.count
+                assert made.count + made.exclusions[0].count == 1_000
+        finally:
+            stop.set()
+        writer.result()

@@ -1,0 +1,130 @@
+"""Uses that are registered while their audience is deleted, on every store."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from audience_service.domain.audiences import Audiences
+from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.deletion import SegmentDeletion
+from audience_service.domain.errors import AudienceInUse, AudienceNotFound
+from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.use import AudienceUse
+from audience_service.domain.uses import AudienceUses
+from audience_service.domain.writes import SegmentWriter
+from tests.client import Client
+from tests.conftest import Service
+from tests.midst import Midst
+from tests.uses import register
+
+VIP = {"datatype": "contact", "where": {"tags": "vip"}}
+
+
+class Racers:
+    """The use cases that race, on repositories that may be replaced."""
+
+    def __init__(self, service: Service, org: str, *, segments: Any = None, uses: Any = None) -> None:
+        self.call = Call(Caller("racer", org, frozenset()), Deadline(None))
+        segments, uses = segments or service.store.segments, uses or service.store.uses
+        audiences = Audiences(segments, FilterCompiler(["contact"]))
+        self.uses = AudienceUses(segments, service.store.customs, uses, audiences)
+        self.deletion = SegmentDeletion(uses, SegmentWriter(segments, service.store.lists, audiences))
+
+    def delete(self, segment_id: str) -> None:
+        self.deletion.delete(self.call, segment_id, None, force=False)
+
+    def register(self, segment_id: str) -> None:
+        self.uses.register(self.call, AudienceUse(segment_id, "campaign", "racing"))
+
+
+def test_a_use_registered_while_the_deletion_goes_on_stops_it(
+    client: Client, service: Service, org: str, raced: str
+) -> None:
+    midst = Midst(service.store.segments, "save", before=lambda: register(client, raced))
+    with pytest.raises(AudienceInUse):
+        Racers(service, org, segments=midst).delete(raced)
+    assert client.call("GetSegment", {"id": raced}).state == "active"
+    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+    states = [v.segment.state for v in client.call("ListSegmentVersions", {"id": raced}).versions]
+    assert states == ["active", "deleted", "active"]
+
+
+def test_a_use_registered_as_its_audience_goes_is_taken_back(
+    client: Client, service: Service, org: str, raced: str
+) -> None:
+    delete = lambda: client.call("DeleteSegment", {"id": raced})  # noqa: E731 - reads as what happens in the midst
+    racers = Racers(service, org, uses=Midst(service.store.uses, "add", before=delete))
+    with pytest.raises(AudienceNotFound):
+        racers.register(raced)
+    usage = client.call("GetSegmentUsage", {"id": raced})
+    assert usage.use_count == 0
+    assert client.call("ListSegments", {"state": "deleted"}).total_size == 1
+
+
+def test_a_use_that_two_calls_register_is_kept_for_the_one_that_succeeds(
+    client: Client, service: Service, org: str, raced: str
+) -> None:
+    def meanwhile() -> None:
+        client.call("DeleteSegment", {"id": raced, "force": True})
+
+    def recovered() -> None:
+        client.call("RestoreSegment", {"id": raced})
+        register(client, raced, user_id="racing")
+
+    withdrawing = Midst(service.store.uses, "withdraw", before=recovered)
+    uses = Midst(withdrawing, "add", after=meanwhile)
+    with pytest.raises(AudienceNotFound):
+        Racers(service, org, uses=uses).register(raced)
+    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+
+
+def test_a_failed_registration_ends_no_use_that_was_there(
+    client: Client, service: Service, org: str, raced: str
+) -> None:
+    register(client, raced, user_id="racing")
+    force = lambda: client.call("DeleteSegment", {"id": raced, "force": True})  # noqa: E731
+    with pytest.raises(AudienceNotFound):
+        Racers(service, org, uses=Midst(service.store.uses, "add", before=force)).register(raced)
+    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+
+
+def test_a_deletion_whose_freed_name_was_taken_stands(client: Client, service: Service, org: str, raced: str) -> None:
+    def meanwhile() -> None:
+        service.store.uses.add(org, AudienceUse(raced, "campaign", "late"), Deadline(None))
+        client.create(name="raced", filter=VIP)
+
+    Racers(service, org, segments=Midst(service.store.segments, "save", after=meanwhile)).delete(raced)
+    assert client.call("ListSegments", {"state": "deleted"}).total_size == 1
+    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+
+
+def test_a_use_that_was_taken_back_leaves_nothing(client: Client, service: Service, org: str, raced: str) -> None:
+    delete = lambda: client.call("DeleteSegment", {"id": raced})  # noqa: E731
+    with pytest.raises(AudienceNotFound):
+        Racers(service, org, uses=Midst(service.store.uses, "add", before=delete)).register(raced)
+    assert service.store.database["audience_use"].count_documents({"audience": raced}) == 0
+
+
+def test_no_use_is_registered_for_an_audience_that_is_gone(client: Client) -> None:
+    for number in range(8):
+        made = client.create(name=f"raced {number}", filter=VIP)
+
+        def attempt(act: Callable[[], Any]) -> bool:
+            try:
+                act()
+            except Exception:
+                return False
+            return True
+
+        acts = (
+            lambda made=made: client.call("DeleteSegment", {"id": made.id}),
+            lambda made=made: register(client, made.id),
+        )
+        with ThreadPoolExecutor(2) as pool:
+            deleted, registered = pool.map(attempt, acts)
+        assert not (deleted and registered)
+        gone = client.call("ListSegments", {"state": "deleted", "name": made.name}).total_size == 1
+        uses = client.call("GetSegmentUsage", {"id": made.id}).use_count
+        assert (gone, uses) == (deleted, int(registered))
