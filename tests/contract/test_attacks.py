@@ -19,8 +19,8 @@ from tests.contract.test_filters import DATA, RECORDS, held
 
 ATTACKS = json.loads((DATA / "attacks.json").read_text())
 ORG, OTHER = "attacked", "attacked2"
-CPU_SECONDS = 1.0
-"""A bound against what blows up, not a benchmark; it holds client and server, which share this process."""
+CPU_SECONDS = 10.0
+"""A bound against what blows up, for minutes; client, server and embedded store share this process."""
 
 
 @pytest.fixture(scope="module")
