@@ -120,6 +120,19 @@ class mongo_database:  # noqa: N801 - reads as the context manager that it is
             client.drop_database(self._name)
 
 
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store of the test's own, in which no server tracks."""
+    if request.param == "embedded":
+        made = embedded_store([], ("contact",))
+        yield made
+        made.close()
+        return
+    with mongo_database() as made:
+        yield made
+        made.close()
+
+
 @pytest.fixture
 def org(service: Service) -> Iterator[str]:
     """An org of this test's own."""

@@ -1,6 +1,6 @@
 """How many audiences of an org are watched at once, on every store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,9 +11,9 @@ import pytest
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.watches.errors import TooManyWatches
 from audience_service.domain.watches.wanted import Wanted
-from audience_service.mongo.store import Store, embedded_store
+from audience_service.mongo.store import Store
 from tests.client import Refusal
-from tests.conftest import STORES, mongo_database, run_service
+from tests.conftest import run_service
 from tests.contract.test_watch import VIPS, watching
 from tests.midst import Midst
 
@@ -21,19 +21,6 @@ NEVER = Deadline(None)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WEEK = timedelta(days=7)
 CALL = Call(Caller("test", "acme", frozenset()), NEVER)
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """A store that no server tracks in."""
-    if request.param == "embedded":
-        made = embedded_store([], ("contact",))
-        yield made
-        made.close()
-        return
-    with mongo_database() as made:
-        yield made
-        made.close()
 
 
 def wanted(watches: Any, most: int = 2) -> Wanted:

@@ -1,6 +1,5 @@
 """What a look asks of the database where nothing has happened, on every store."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -15,22 +14,9 @@ from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.tracker import Tracker
 from audience_service.domain.watches.watch import Changes
-from audience_service.mongo.store import Store, embedded_store
-from tests.conftest import STORES, envelope, mongo_database
+from audience_service.mongo.store import Store
+from tests.conftest import envelope
 from tests.contract.test_watch_leases import NEVER, NOON, want
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """A store that no server tracks in."""
-    if request.param == "embedded":
-        made = embedded_store([], ("contact",))
-        yield made
-        made.close()
-        return
-    with mongo_database() as made:
-        yield made
-        made.close()
 
 
 class Asked:

@@ -1,6 +1,6 @@
 """Who tracks a watched audience, and for how long, on every store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -22,26 +22,13 @@ from audience_service.domain.watches.watch import (
     Outlook,
     Watch,
 )
-from audience_service.mongo.store import Store, embedded_store
-from tests.conftest import STORES, mongo_database, run_service
+from audience_service.mongo.store import Store
+from tests.conftest import run_service
 from tests.contract.test_watch import VIPS, watching
 from tests.waiting import eventually
 
 NEVER = Deadline(None)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """A store that no server tracks in."""
-    if request.param == "embedded":
-        made = embedded_store([], ("contact",))
-        yield made
-        made.close()
-        return
-    with mongo_database() as made:
-        yield made
-        made.close()
 
 
 class World:
