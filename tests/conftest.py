@@ -19,6 +19,9 @@ from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.settings import Settings
 from tests.client import Client, Refusal
 
+# Where an assert in one of these fails, it says what it compared, as one in a test module does.
+pytest.register_assert_rewrite("tests.overlaps", "tests.versions", "tests.watch_world")
+
 KEY = "a key of the tests, longer than thirty-two bytes"
 URI = os.environ.get("AUDIENCE_TEST_MONGODB_URI", "")
 STORES = ["embedded", "mongodb"] if URI else ["embedded"]
