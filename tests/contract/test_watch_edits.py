@@ -79,6 +79,30 @@ def test_whom_a_look_finds_is_judged_by_the_edit_that_came_meanwhile(
     assert audience.events() == [*entered, ("exited", "contact-a"), ("exited", "contact-b")]
 
 
+@pytest.mark.parametrize("back", ["within the look", "before the next look"])
+def test_an_edit_that_is_taken_back_has_the_next_look_look_at_everything(
+    service: Service, org: str, tracked: Any, monkeypatch: pytest.MonkeyPatch, back: str
+) -> None:
+    """Some of a look were judged by what the audience is no more, and the filter is the one of before again."""
+    monkeypatch.setattr(ledger_module, "_JUDGED", 1)
+    service.insert(org, [{"id": key, "data": {"score": 1}} for key in "abc"])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    for key in "abc":
+        audience.update(key, **{"data.plan": "paid"})
+    taken_back = Midst(service.store.ledger, "append", after=lambda: audience.define({"plan": "paid"}))
+    edit = Midst(
+        taken_back if back == "within the look" else service.store.ledger,
+        "judge",
+        before=lambda: audience.define({"plan": "paid", "score": {"$gte": 2}}),
+    )
+    audience.update("a", **{"data.score": 2})
+    outlook = audience.round(ledger=edit)
+    audience.define({"plan": "paid"})
+    audience.round(NOON + SECOND, Look(Changes(complete=True, complete_at=NOON + SECOND), outlook))
+    assert sorted(audience.events()) == [("entered", f"contact-{key}") for key in "abc"]
+
+
 def test_an_audience_that_is_edited_without_a_pause_is_looked_at_anew(service: Service, org: str, tracked: Any) -> None:
     service.insert(org, [{"id": "a", "data": {"score": 1}}])
     audience = tracked({"plan": "paid"})

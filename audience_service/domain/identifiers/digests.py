@@ -54,7 +54,9 @@ class Digests:
 
 
 def _digest(row: Iterable[str]) -> bytes:
-    return hashlib.blake2b("\0".join(row).encode(), digest_size=_BYTES).digest()
+    # With their lengths in front, so that a character may not pass for the end of a text.
+    texts = "".join(f"{len(text)}:{text}" for text in row)
+    return hashlib.blake2b(texts.encode(), digest_size=_BYTES).digest()
 
 
 def _cut(bucket: bytearray) -> Iterator[bytes]:

@@ -23,8 +23,8 @@ Why nothing is lost, doubled or invented:
     round ends however often the audience is edited meanwhile. A flip that was undone between two rounds was never seen.
 5.  *Nothing is missed for good.* A flip that a round did not get to append, or that a record written during the round
     hid from it, is a difference still, and the next round finds it. A round that ends well says as of when nothing is
-    missing: since it began; and by which definition it has looked. Where that is another one by now, the next round
-    looks at everything.
+    missing: since it began; and by which definition it has looked and judged. Where that is another one by now, or was
+    several, which then hold for some records each, the next round looks at everything.
 6.  *A generation begins whole.* The members at its beginning are recorded under a generation that nobody knows, which
     becomes the watch's when that is done, by whoever still holds the lease then. What a process that died or lost the
     lease has recorded is never looked at.
@@ -81,7 +81,8 @@ _ALPHABET = string.ascii_letters + string.digits
 class _Round:
     """A round in progress: how many events it has appended; causes are told by dates as of `since`.
 
-    `latest` is the definition as it was read last, `defined` that by which candidates are looked for.
+    `latest` is the definition as it was read last, `defined` that by which candidates are looked for. `strayed` is
+    whether any were judged by another one.
     """
 
     call: Call
@@ -92,6 +93,12 @@ class _Round:
     since: datetime
     appended: int = 0
     searched_seconds: float = 0.0
+    strayed: bool = False
+
+    @property
+    def definition(self) -> str:
+        """The definition by which all candidates were looked for and judged; "" where there were several."""
+        return "" if self.strayed else self.defined.definition
 
     def timed(self, candidates: Iterator[list[str]]) -> Iterator[list[str]]:
         """The same, and how long one waits for them."""
@@ -174,7 +181,7 @@ class Rounds:
         left = None
         if complete_at := at if look.last is None else look.changes.complete_at:
             as_of = min(at, complete_at)
-            left = self._watches.finish(watch, lease, watch.seq, as_of, defined.definition, call.deadline)
+            left = self._watches.finish(watch, lease, watch.seq, as_of, found.definition, call.deadline)
         self._forget(call, watch, moment)
         outlook = self._outlook(call, defined.members, at, look)
         return replace(outlook, searched_seconds=found.searched_seconds, watch=left)
@@ -202,6 +209,7 @@ class Rounds:
             if not (events := self._events(found, keys)):
                 return []
             found.latest = read_definition(found.call, audiences, found.watch.audience_id)
+            found.strayed |= found.latest.definition != found.defined.definition
             if found.latest.versions == by.versions:
                 return events
         raise Overtaken
