@@ -105,7 +105,7 @@ class Model:
     def has_seen_enough(self) -> bool:
         """Whether chance has brought about what the run is for."""
         kills = sum(server.baton.kills for server in self.servers)
-        many = len(self.world.ledger) > STEPS / 30 and kills > STEPS / 400
+        many = len(self.world.ledger) > STEPS / 20 and kills > STEPS / 400
         return many and self.late > 0 and self.world.causes == CAUSES
 
     def contact(self) -> Contact:

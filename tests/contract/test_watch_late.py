@@ -13,6 +13,7 @@ from audience_service.domain.watches import rounds as rounds_module
 from audience_service.domain.watches.past import Past
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.sizes import Sizes, Span
+from audience_service.domain.watches.watch import Changes, Look
 from audience_service.mongo import ledger as ledger_module
 from tests.conftest import Service
 from tests.midst import Midst
@@ -95,6 +96,31 @@ def test_what_was_answered_for_a_moment_stays_though_an_event_from_before_comes_
     assert times(audience) == [10 * SECOND + MILLISECOND, 20 * SECOND]
     assert members(audience, NOON + 5 * SECOND) == []
     assert members(audience, NOON + 15 * SECOND) == ["contact-a"]
+
+
+@pytest.mark.parametrize("settled_by", ["the next look", "who appended it"])
+def test_an_event_that_came_late_and_is_true_no_more_is_undone_though_no_change_tells_of_it(
+    service: Service, org: str, tracked: Any, settled_by: str
+) -> None:
+    service.insert(org, [{"id": "a"}])
+    audience = tracked(PAID)
+    audience.round()
+    plans(audience, "a", "paid")
+    outlooks: list[Any] = []
+
+    def look() -> None:
+        """Another process looks at everything while this one stands still: the contact is out again."""
+        plans(audience, "a", "free")
+        outlooks.append(audience.round(NOON + 10 * SECOND))
+
+    after = die if settled_by == "the next look" else lambda: None
+    stalled = Midst(service.store.ledger, "append", before=look, after=after)
+    with pytest.raises((RuntimeError, Overtaken)):
+        audience.round(NOON + SECOND, ledger=stalled, lease="a lease that was lost")
+    assert audience.events() == [("entered", "contact-a")]
+    heard = Changes(complete=True, complete_at=NOON + 20 * SECOND)
+    audience.round(NOON + 20 * SECOND, Look(heard, outlooks[0]))
+    assert audience.events() == [("entered", "contact-a"), ("exited", "contact-a")]
 
 
 def test_what_a_process_appends_behind_events_that_were_postponed_happens_no_sooner(

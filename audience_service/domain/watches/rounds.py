@@ -24,7 +24,9 @@ Why nothing is lost, doubled or invented:
 5.  *Nothing is missed for good.* A flip that a round did not get to append, or that a record written during the round
     hid from it, is a difference still, and the next round finds it. A round that ends well says as of when nothing is
     missing: since it began; and by which definition it has looked and judged. Where that is another one by now, or was
-    several, which then hold for some records each, the next round looks at everything.
+    several, which then hold for some records each, the next round looks at everything. So does one that finds events of
+    others behind those of the round before: a process that stood still may have appended what is true no more, of
+    records of which no change will tell.
 6.  *A generation begins whole.* The members at its beginning are recorded under a generation that nobody knows, which
     becomes the watch's when that is done, by whoever still holds the lease then. What a process that died or lost the
     lease has recorded is never looked at.
@@ -165,6 +167,8 @@ class Rounds:
 
     def _look(self, call: Call, watch: Watch, lease: str, moment: datetime, look: Look) -> Outlook:
         watch = self._settle(call, watch)
+        if look.last and look.last.seq != watch.seq:
+            look = EVERYTHING  # others' events may be of records that no change tells of any more
         # Time never goes back in a ledger, though clocks differ: contacts would enter again whom time has made exit.
         at = watch.earliest(moment)
         audiences = self._audiences.at(at)
@@ -176,6 +180,7 @@ class Rounds:
             if events := self._judged(found, audiences, keys):
                 self._ledger.append(watch.org, watch.generation, events, call.deadline)
                 found.appended += len(events)
+        known = watch.seq + found.appended
         if found.appended:
             watch = self._settle(call, watch)
         left = None
@@ -184,7 +189,7 @@ class Rounds:
             left = self._watches.finish(watch, lease, watch.seq, as_of, found.definition, call.deadline)
         self._forget(call, watch, moment)
         outlook = self._outlook(call, defined.members, at, look)
-        return replace(outlook, searched_seconds=found.searched_seconds, watch=left)
+        return replace(outlook, seq=known, searched_seconds=found.searched_seconds, watch=left)
 
     def _candidates(self, found: _Round, look: Look) -> Generator[list[str], None, None]:
         """The sks of those who may have entered or exited, each once."""

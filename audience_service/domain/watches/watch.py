@@ -84,14 +84,16 @@ class Outlook:
 
     Up to `looked_at` whatever time has moved has been found. At `next_passage` time may next move somebody; None where
     it moves nobody. `unforeseen` is whether time may move people at moments that cannot be told in advance. `follows`
-    is the datatype whose changes alone move people; "" where others do, too. `watch` is as the look has left it, where
-    it ended well: the next one may go on from there.
+    is the datatype whose changes alone move people; "" where others do, too. `seq` is the last event that the look knew
+    of: where others have come behind it, the next one looks at everything. `watch` is as the look has left it, where it
+    ended well: the next one may go on from there.
     """
 
     looked_at: datetime
     next_passage: datetime | None = None
     unforeseen: bool = False
     follows: str = ""
+    seq: int = 0
     searched_seconds: float = 0.0
     """How long the look searched for whom to judge."""
     watch: Watch | None = None
