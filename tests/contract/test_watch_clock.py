@@ -1,5 +1,6 @@
 """The clock of a watched audience, on every store: when time alone moves anybody, and whom."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -105,4 +106,5 @@ def test_what_changed_may_bring_the_next_moment_nearer_and_nothing_else_is_asked
     changed = Changes(frozenset((f"{org}/contact/b",)), complete=True)
     assert audience.round(later, Look(changed, outlook)).next_passage == NOON + timedelta(hours=1)
     audience.update("b", **opened(NOON - month + timedelta(hours=3)))
-    assert audience.round(later, Look(changed, outlook)).next_passage == NOON + timedelta(hours=2)
+    knowing = replace(outlook, seq=1)  # that b has entered
+    assert audience.round(later, Look(changed, knowing)).next_passage == NOON + timedelta(hours=2)
