@@ -215,11 +215,11 @@ class Model:
         events = self.events()
         times = [event.at for event in events]
         assert times == sorted(times), "time goes back"
-        for _ in range(5):
+        for _ in range(20):
             self.ask()
         for at, told in self.answers:
             assert told == self.members_at(events, at), "an answer was false"
-        for at in self.random.sample([at for at, _ in self.answers], 5):
+        for at in self.random.sample([at for at, _ in self.answers], 20):
             span = Span(at, None, self.random.randint(1, 100))
             for point in Sizes(self.watches, self.repository).history(CALL, AUDIENCE, span).points:
                 assert point.size == len(self.members_at(events, point.at))

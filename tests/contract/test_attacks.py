@@ -19,8 +19,10 @@ from tests.contract.test_filters import DATA, RECORDS, held
 
 ATTACKS = json.loads((DATA / "attacks.json").read_text())
 ORG, OTHER = "attacked", "attacked2"
-CPU_SECONDS = 10.0
-"""A bound against what blows up, for minutes; client, server and embedded store share this process."""
+CPU_SECONDS = {"mongodb": 1.0, "embedded": 5.0}
+"""A bound against what blows up: of client and server, and of the embedded store, which looks at each alternative."""
+ATTEMPTS = 3
+"""Whatever else the process does meanwhile counts too; what blows up does so each time."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,16 @@ def records(service: Service) -> Iterator[Client]:
 def test_an_attack_is_refused_at_its_place_or_finds_only_what_it_says(
     service: Service, records: Client, name: str, written: Any, outcome: dict[str, Any]
 ) -> None:
-    begun = time.process_time()
+    for _ in range(ATTEMPTS):
+        begun = time.process_time()
+        _attack(service, records, written, outcome)
+        spent = time.process_time() - begun
+        if spent < CPU_SECONDS[service.kind]:
+            break
+    assert spent < CPU_SECONDS[service.kind]
+
+
+def _attack(service: Service, records: Client, written: Any, outcome: dict[str, Any]) -> None:
     whole = {"datatype": "contact", "whereJson": _expanded(written)}
     try:
         found = _members(records, whole)
@@ -47,7 +58,6 @@ def test_an_attack_is_refused_at_its_place_or_finds_only_what_it_says(
     else:
         assert "matches" in outcome, f"it was not refused, and found {len(found)}"
         assert found == sorted(f"{ORG}/contact/{name}" for name in held(service) & _named(outcome["matches"]))
-    assert time.process_time() - begun < CPU_SECONDS
 
 
 def _check_refusal(service: Service, refusal: Refusal, outcome: dict[str, Any]) -> None:
