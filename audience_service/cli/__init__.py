@@ -1,25 +1,45 @@
 """The command line: serve, health, demo, token, seed, indexes, taxonomy; the rest ask a server."""
 
+from importlib import import_module
+
 import click
 
-from audience_service.cli.demo import demo
-from audience_service.cli.health import health
-from audience_service.cli.indexes import indexes
-from audience_service.cli.insights import insights
-from audience_service.cli.lookalike import lookalike
-from audience_service.cli.overlap import overlap
-from audience_service.cli.reach import reach
-from audience_service.cli.seed import seed
-from audience_service.cli.serve import serve
-from audience_service.cli.taxonomy import taxonomy
-from audience_service.cli.token import token
-from audience_service.cli.upload import upload
 from audience_service.domain.errors import AudienceError
 from audience_service.settings import SettingsError
 
+_COMMANDS = (
+    "demo",
+    "health",
+    "indexes",
+    "insights",
+    "lookalike",
+    "overlap",
+    "reach",
+    "seed",
+    "serve",
+    "taxonomy",
+    "token",
+    "upload",
+)
+"""Each is in the module of its name."""
+
 
 class _Commands(click.Group):
-    """Shows what is wrong with settings or the store as a message, not as a traceback."""
+    """Loads a command when it is named, since `health` runs every few seconds and needs little of what `serve` does.
+
+    Shows what is wrong with settings or the store as a message, not as a traceback.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """Their names."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command. Raises ClickException for the errors that a user can mend."""
@@ -36,7 +56,3 @@ def main() -> None:
 
     Settings come from the environment (AUDIENCE_...); docs/operations.md describes them.
     """
-
-
-for command in (serve, health, demo, token, seed, indexes, taxonomy, reach, overlap, insights, lookalike, upload):
-    main.add_command(command)
