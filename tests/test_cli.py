@@ -1,15 +1,10 @@
 """The command line, as a user runs it."""
 
-import base64
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +14,8 @@ import pytest
 
 from audience_service.domain.dimensions import DIMENSIONS
 from tests.client import Client
+from tests.command import run, serving
 from tests.conftest import KEY, URI, Service
-
-BIN = Path(sys.executable).parent
-COMMAND = [sys.executable, "-m", "audience_service"]
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command with these settings alone."""
-    return subprocess.run(  # noqa: S603
-        [*COMMAND, *arguments], env=_environment(environment), capture_output=True, text=True, timeout=50, check=False
-    )
-
-
-def _environment(settings: dict[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
-    return {**kept, **settings, "PYTHONUNBUFFERED": "1"}
-
-
-@contextmanager
-def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
-    """A served process, its address, and what it printed until it served."""
-    process = subprocess.Popen(  # noqa: S603
-        [*COMMAND, "serve", *(["--dev"] if "AUDIENCE_JWT_KEY" not in environment else [])],
-        env=_environment({"AUDIENCE_LISTEN": "127.0.0.1:0", "AUDIENCE_LOG_FORMAT": "json", **environment}),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr
-    printed: list[str] = []
-    try:
-        for line in process.stderr:
-            printed.append(line.strip())
-            if '"event": "serving"' in line:
-                break
-        address = json.loads(printed[-1])["address"]
-        yield process, address, printed
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
 
 
 def test_help_names_every_command() -> None:
@@ -95,6 +52,12 @@ def test_serve_in_development_shows_a_token_that_works_and_drains_on_sigterm() -
             assert client.count(filter={"datatype": "contact", "where": {}}) > 2_000
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
+
+
+def test_a_command_loads_nothing_of_what_another_one_needs() -> None:
+    loaded = "import sys, audience_service.cli.health; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, timeout=50, check=True)  # noqa: S603
+    assert {"audience_service.app", "audience_service.cli.serve", "pymongo", "rich"}.isdisjoint(done.stdout.split())
 
 
 def test_health_tells_whether_the_server_can_answer() -> None:
@@ -205,99 +168,6 @@ def test_the_demo_ends_in_agreement() -> None:
     assert int(numbers[1]) > 0
     told = " ".join(done.stdout.split())
     assert "20 of the segment in the file, 20 on the list, 20 of them in the segment: they agree" in told
-
-
-def modelled(service: Service, client: Client) -> str:
-    """The id of a lookalike; of none on the embedded store, which models nothing."""
-    if service.kind == "embedded":
-        return ""
-    org = dict(client.metadata)["orgid"]
-    service.insert(org, [{"data": {"vip": n < 120, "city": "Lima" if n % 7 else "Oslo"}} for n in range(500)])
-    seed = client.create(name="vips", filter={"datatype": "contact", "where": {"vip": True}})
-    size = {"sourceAudienceId": seed.id, "count": 10}
-    return str(client.custom(name="like", type="lookalike", lookalike=size).id)
-
-
-def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
-    address = f"http://127.0.0.1:{service.app.port}"
-    curl = [str(BIN / "buf"), "curl", "--protocol", "grpc", "--http2-prior-knowledge"]
-
-    def buf(*arguments: str) -> str:
-        done = subprocess.run([*curl, *arguments], capture_output=True, text=True, timeout=50, check=True)  # noqa: S603
-        return done.stdout
-
-    methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 44
-    client = service.client("curl")
-    headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
-    static = client.create(name="static", type="static")
-    [contact] = service.insert("curl", [{}])
-    everyone = {"filter": {"datatype": "contact", "where": {}}}
-    snapshot = client.snapshot(**everyone)
-    custom = client.custom(name="custom")
-    requests: dict[str, dict[str, Any]] = {
-        "CreateSegment": {"segment": {"name": "curled", **everyone}},
-        "GetSegment": {"id": static.id},
-        "ListSegments": {},
-        "UpdateSegment": {"segment": {"id": static.id, "name": "renamed"}, "updateMask": "name"},
-        "AddSegmentContacts": {"id": static.id, "contactIds": [contact]},
-        "RemoveSegmentContacts": {"id": static.id, "contactIds": ["contact-1"]},
-        "ListSegmentContacts": {"id": static.id},
-        "ListSegmentVersions": {"id": static.id},
-        "RegisterUse": {"use": {"audienceId": static.id, "kind": "campaign", "userId": "spring"}},
-        "GetSegmentUsage": {"id": static.id},
-        "ReleaseUse": {"audienceId": static.id, "kind": "campaign", "userId": "spring"},
-        "RestoreSegment": {"id": static.id, "restoreVersion": 0},
-        "ExplainFilter": everyone,
-        "ListFields": {"datatype": "contact"},
-        "EstimateReach": everyone,
-        "StreamReach": everyone,
-        "GetInsights": {"id": static.id},
-        "StreamMembers": everyone,
-        "CheckMembership": {"audienceIds": [static.id], "contactIds": ["contact-1"]},
-        "ListAudiencesOfContact": {"contactId": contact},
-        "ExplainMembership": {"contactId": contact, **everyone},
-        "ExportIdentifiers": {**everyone, "platform": "meta"},
-        "GetOverlap": {"id": static.id, "otherId": static.id},
-        "GetOverlapRegions": {"audienceIds": [static.id, client.create(name="other", **everyone).id]},
-        "DeleteSegment": {"id": static.id},
-        "CreateSnapshot": everyone,
-        "GetSnapshot": {"id": snapshot.id},
-        "ListSnapshots": {},
-        "DiffSnapshots": {"fromId": snapshot.id, "toId": snapshot.id},
-        "DeleteSnapshot": {"id": snapshot.id},
-        "ListInterests": {"query": "rugby"},
-        "ListLocations": {"query": "munich"},
-        "ListTargetingOptions": {"platform": "google"},
-        "CreateCustomAudience": {"customAudience": {"name": "curled", "type": "file_upload"}},
-        "GetCustomAudience": {"id": custom.id},
-        "ListCustomAudiences": {},
-        "RefreshCustomAudience": {"id": custom.id},
-        "ListCustomAudienceTypes": {},
-        "UploadMembers": {},
-        "GetUpload": {"audienceId": custom.id, "uploadId": "curled"},
-        "StreamUnmatchedRows": {"audienceId": custom.id},
-        "GetLookalikeModel": {"id": modelled(service, client)},
-        "DeleteCustomAudience": {"id": custom.id},
-    }
-    assert {name.rpartition("/")[2] for name in methods} == {*requests, "WatchMembership"}
-    paths = {name.rpartition("/")[2]: name for name in methods}
-    if service.kind == "embedded":
-        del requests["ExplainFilter"]  # it has no plans
-        del requests["GetInsights"]  # it refuses that one
-        del requests["GetLookalikeModel"]  # it has none
-    endless = [*curl, *headers, "-d", json.dumps({"audienceId": static.id}), f"{address}/{paths['WatchMembership']}"]
-    with subprocess.Popen(endless, stdout=subprocess.PIPE) as watching:  # noqa: S603
-        assert watching.stdout
-        assert watching.stdout.read(1) == b"{"
-        watching.terminate()
-    file = b"email\nann@example.com\n"
-    data = {"data": base64.b64encode(file).decode(), "crc32": zlib.crc32(file)}
-    header = {"audienceId": custom.id, "uploadId": "curled", "mode": "append"}
-    parts = [{"header": header}, {"chunk": data}, {"end": {"size": len(file), "crc32": zlib.crc32(file)}}]
-    for rpc, request in requests.items():
-        sent = "".join(map(json.dumps, parts)) if rpc == "UploadMembers" else json.dumps(request)
-        assert buf(*headers, "-d", sent, f"{address}/{paths[rpc]}").startswith("{"), rpc
 
 
 def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:

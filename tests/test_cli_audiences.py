@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.client import Client
+from tests.command import run
 from tests.conftest import KEY, Service
 from tests.lookalikes import people, segment
-from tests.test_cli import run
 
 
 @pytest.fixture

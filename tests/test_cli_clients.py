@@ -13,9 +13,9 @@ from audience_service.domain.errors import OutOfTime
 from audience_service.domain.narrowing import Narrowing, Step
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from tests.client import Client
+from tests.command import run
 from tests.conftest import KEY, Service
 from tests.lists import publish
-from tests.test_cli import run
 from tests.tracked import NOON, Tracked
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}

@@ -3,8 +3,8 @@
 import zipfile
 from pathlib import Path
 
+from tests.command import run
 from tests.conftest import URI, Service
-from tests.test_cli import run
 
 EXPORTS = Path(__file__).parent / "data" / "exports"
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.client import Client
+from tests.command import run
 from tests.conftest import KEY, Service
-from tests.test_cli import run
-from tests.test_outage import Proxy
+from tests.proxy import Proxy
 
 FILE = "E-Mail;note\n" + "".join(f"Person{n}@Example.com;{n}\n" for n in range(5)) + "nobody@example.com;=1+1\nnone;\n"
 

@@ -6,7 +6,12 @@ from importlib.metadata import requires
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-MODULES = [path for path in (ROOT / "audience_service").rglob("*.py") if "pb" not in path.parts]
+MODULES = [
+    path
+    for part in ("audience_service", "bench", "scripts", "tests")
+    for path in (ROOT / part).rglob("*.py")
+    if "pb" not in path.parts
+]
 
 
 def test_no_module_is_longer_than_300_lines() -> None:

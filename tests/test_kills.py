@@ -23,9 +23,9 @@ from audience_service.cli.token import mint
 from audience_service.mongo.store import Store, mongo_store
 from tests import conftest
 from tests.client import Client
+from tests.command import serving
 from tests.conftest import DURABLE, KEY, URI, Service, envelope, mongo_database, run_service
-from tests.test_cli import serving
-from tests.test_outage import Proxy, health
+from tests.proxy import Proxy, health
 from tests.uploads import Uploader, chunk, header, messages
 from tests.waiting import eventually
 

@@ -1,101 +1,24 @@
-"""The database away, gone midway, and clients that vanish: what the caller sees and what is freed."""
+"""The database away, and gone midway: what the caller sees and what is freed."""
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
-import pymongo.monitoring
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from audience_service.domain.caller import Deadline
-from audience_service.mongo.store import Store, embedded_store, mongo_store
+from audience_service.mongo.store import mongo_store
 from tests.client import Refusal
-from tests.conftest import URI, Service, run_service
+from tests.conftest import URI, Service
+from tests.proxy import Proxy, health, served, served_store
 from tests.waiting import eventually
 
 EVERYONE = {"datatype": "contact", "where": {}}
-
-
-class Proxy:
-    """A way to the database that can be cut."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._sockets: list[socket.socket] = []
-        self._open = True
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                far = socket.create_connection(self._target)
-            except OSError:
-                near.close()
-                continue
-            self._sockets += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        swallowed = False
-        try:
-            while data := source.recv(65536):
-                swallowed = swallowed or not self._open
-                if not swallowed:
-                    sink.sendall(data)
-        except OSError:
-            pass
-        sink.close()
-
-    def swallow(self) -> None:
-        """From now on let nothing through and close nothing, as a firewall that forgot the connections does."""
-        self._open = False
-
-    def heal(self) -> None:
-        """Let new connections through again."""
-        self._open = True
-
-    def cut(self) -> None:
-        """Close everything, as a database that dies does."""
-        self._listener.close()
-        for end in self._sockets:
-            with closing(end):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
-
-
-@contextmanager
-def served(uri: str, database: str = "audience_test_outage") -> Iterator[Service]:
-    """A service on a URI."""
-    yield from run_service("mongodb", mongo_store(uri, database))
-
-
-@contextmanager
-def served_store(store: Store, **settings: Any) -> Iterator[Service]:
-    """A service on a store."""
-    yield from run_service("mongodb", store, **settings)
-
-
-def health(service: Service) -> int:
-    """What a health check says."""
-    stub: Any = health_pb2_grpc.HealthStub(service.channel)
-    return int(stub.Check(health_pb2.HealthCheckRequest(service="audience.v1.ReachService")).status)
 
 
 def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> None:
@@ -131,15 +54,11 @@ def test_a_service_on_a_living_store_is_healthy(service: Service) -> None:
     eventually(lambda: health(service) == health_pb2.HealthCheckResponse.SERVING)
 
 
-@pytest.fixture
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cursors that go back to the database every few records."""
-    monkeypatch.setattr("audience_service.mongo.members.CURSOR_BATCH", 10)
-
-
 def test_a_database_gone_midway_is_unavailable_and_the_cursor_resumes(
-    real_service: Service, small_batches: None
+    real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("audience_service.mongo.members.CURSOR_BATCH", 10)
+    monkeypatch.setattr("audience_service.mongo.members.CURSOR_BATCH", 10)
     database = real_service.store.database
     ids = sorted(real_service.insert("outage", [{"data": {"pad": "x" * 500}} for _ in range(3_000)]))
     at = urlsplit(URI)
@@ -215,100 +134,3 @@ def test_reflection_holds_few_threads(service: Service) -> None:
     for stream in streams:
         stream.cancel()
     never.set()
-
-
-class CursorWatch(pymongo.monitoring.CommandListener):
-    """Counts cursors that are opened and killed."""
-
-    def __init__(self) -> None:
-        self.killed: list[int] = []
-
-    def started(self, event: pymongo.monitoring.CommandStartedEvent) -> None:
-        if event.command_name == "killCursors":
-            self.killed += event.command["cursors"]
-
-    def succeeded(self, event: pymongo.monitoring.CommandSucceededEvent) -> None: ...
-
-    def failed(self, event: pymongo.monitoring.CommandFailedEvent) -> None: ...
-
-
-def test_a_client_that_vanishes_frees_its_cursor_and_its_slot(
-    real_service: Service, small_batches: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real_service.insert("vanish", [{"data": {"pad": "x" * 2_000}} for _ in range(3_000)])
-    watch = CursorWatch()
-    original = pymongo.MongoClient
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        return original(*args, event_listeners=[watch], **kwargs)
-
-    monkeypatch.setattr("audience_service.mongo.collections.MongoClient", watched)
-    with served(URI, real_service.store.database.name) as service:
-        slots = service.app.server.slots
-        stream = service.client("vanish").call(
-            "StreamMembers", {"filter": EVERYONE, "batchSize": 10, "fields": ["pad"]}
-        )
-        next(stream)
-        assert slots.open == 1
-        stream.cancel()
-        eventually(lambda: slots.open == 0)
-        eventually(lambda: len(watch.killed) == 1)
-
-
-class Aggregates(CursorWatch):
-    """Counts the pipelines that are run."""
-
-    count = 0
-
-    def started(self, event: pymongo.monitoring.CommandStartedEvent) -> None:
-        self.count += event.command_name == "aggregate"
-
-
-def test_a_count_in_slices_whose_client_goes_away_asks_nothing_more(
-    real_service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real_service.insert("slices", [{} for _ in range(4_000)])
-    watch = Aggregates()
-    original = pymongo.MongoClient
-    monkeypatch.setattr(
-        "audience_service.mongo.collections.MongoClient", lambda *a, **k: original(*a, event_listeners=[watch], **k)
-    )
-    for name in ("_FIRST_SLICE", "_GROWTH"):
-        monkeypatch.setattr(f"audience_service.domain.narrowing.{name}", 1)
-    with served(URI, real_service.store.database.name) as service:
-        slots = service.app.server.slots
-        stream = service.client("slices").call("StreamReach", {"filter": EVERYONE})
-        assert not next(stream).exact
-        stream.cancel()
-        left = time.monotonic()
-        eventually(lambda: slots.open == 0)
-        assert time.monotonic() - left < 1
-        asked = watch.count
-        assert service.client("slices").count(filter=EVERYONE) == 4_000
-        assert watch.count == asked + 2, "the count and the member just asked for"
-        assert asked < 900, "a slice for each landmark would be a thousand"
-
-
-def test_a_deadline_stops_the_query_in_the_database(real_service: Service, refused: Any) -> None:
-    real_service.insert("slow", [{"data": {"text": "a" * 60 + str(n)}} for n in range(2_000)])
-    slow = {"datatype": "contact", "where": {"$or": [{"text": {"$regex": f".*a.*b.*c.*={n}"}} for n in range(500)]}}
-    begun = time.monotonic()
-    refusal = refused(lambda: real_service.client("slow").call("EstimateReach", {"filter": slow}, timeout=0.5))
-    assert refusal.code.name == "DEADLINE_EXCEEDED"
-    assert time.monotonic() - begun < 5
-
-
-def test_a_call_that_comes_without_a_deadline_is_held_to_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = embedded_store([], ("contact",))
-    left: list[float | None] = []
-
-    def reach(_: Any, org: str, population: Any, deadline: Deadline) -> tuple[int, None]:
-        left.append(deadline.remaining())
-        return 0, None
-
-    monkeypatch.setattr(type(store.members), "reach", reach)
-    for service in run_service("embedded", store, unary_timeout_seconds=7.0):
-        everyone = {"filter": {"datatype": "contact", "where": {}}}
-        service.client("patient").call("EstimateReach", everyone, timeout=None)
-    assert left[0] is not None
-    assert 0 < left[0] <= 7

@@ -22,7 +22,7 @@ from audience_service.mongo.store import Store, embedded_store
 from tests.client import Client, Refusal
 from tests.conftest import URI, Service, run_service
 from tests.lists import NEVER, publish
-from tests.test_outage import Proxy, served
+from tests.proxy import Proxy, served
 from tests.uploads import Slow, Uploader, chunk, emails, end, header, messages, unmatched
 from tests.waiting import eventually
 

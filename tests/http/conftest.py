@@ -15,6 +15,14 @@ import pytest
 from audience_service.cli.token import mint
 from tests.conftest import Service
 
+VIP = {
+    "name": "VIP recent openers",
+    "filter": {
+        "datatype": "contact",
+        "where": {"$and": [{"tags": "vip"}, {"lastEmailOpenedAt": {"$gte": "2026-03-25T00:00:00Z"}}]},
+    },
+    "type": "dynamic",
+}
 _SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "http_door.py"
 
 
@@ -24,6 +32,12 @@ class Answer:
 
     status: int
     body: Any
+
+    @property
+    def reason(self) -> str:
+        """Of a refusal."""
+        [info] = [detail for detail in self.body["details"] if detail["@type"].endswith("ErrorInfo")]
+        return str(info["reason"])
 
 
 @dataclass(frozen=True)
@@ -67,3 +81,10 @@ def door(service: Service, org: str, door_address: str) -> Door:
     """The door, for a caller of the test's org."""
     token = mint(service.settings, org=org, subject="ann")
     return Door(door_address, {"authorization": f"Bearer {token}", "orgid": org})
+
+
+@pytest.fixture
+def segment(door: Door) -> dict[str, Any]:
+    """The page's segment, saved."""
+    made: dict[str, Any] = door.fetch("POST", "/segments", VIP).body
+    return made

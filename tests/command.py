@@ -1,0 +1,48 @@
+"""The command `audience-service`, run as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+COMMAND = [sys.executable, "-m", "audience_service"]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with these settings alone."""
+    return subprocess.run(  # noqa: S603
+        [*COMMAND, *arguments], env=_environment(environment), capture_output=True, text=True, timeout=50, check=False
+    )
+
+
+def _environment(settings: dict[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
+    return {**kept, **settings, "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """A served process, its address, and what it printed until it served."""
+    process = subprocess.Popen(  # noqa: S603
+        [*COMMAND, "serve", *(["--dev"] if "AUDIENCE_JWT_KEY" not in environment else [])],
+        env=_environment({"AUDIENCE_LISTEN": "127.0.0.1:0", "AUDIENCE_LOG_FORMAT": "json", **environment}),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    printed: list[str] = []
+    try:
+        for line in process.stderr:
+            printed.append(line.strip())
+            if '"event": "serving"' in line:
+                break
+        address = json.loads(printed[-1])["address"]
+        yield process, address, printed
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()

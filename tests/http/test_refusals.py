@@ -1,0 +1,103 @@
+"""JSON over HTTP: what is refused is a status, and a body that says why."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from tests.http.conftest import VIP, Door, opened
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code", "reason"),
+    [
+        ("POST", "/segments", {"name": "x"}, 400, 3, "INVALID_FIELD"),
+        ("GET", "/segments/segment-none/overlap/segment-no", None, 404, 5, "AUDIENCE_NOT_FOUND"),
+        ("POST", "/segments", {**VIP, "type": "lively"}, 400, 3, "INVALID_FIELD"),
+        ("POST", "/estimate-reach", {}, 400, 3, "INVALID_FIELD"),
+        ("POST", "/estimate-reach", {"filter": {"datatype": "contact"}}, 400, 3, "INVALID_FILTER"),
+        ("POST", "/estimate-reach", {"filter": {"datatype": "order", "where": {}}}, 400, 3, "DATATYPE_NOT_ALLOWED"),
+        ("GET", "/segments?pageToken=x", None, 400, 3, "INVALID_PAGE_TOKEN"),
+        ("GET", "/segments/segment-none", None, 404, 5, "AUDIENCE_NOT_FOUND"),
+        ("GET", "/segments/segment-none/insights", None, 404, 5, "AUDIENCE_NOT_FOUND"),
+        ("PUT", "/segments/segment-none", VIP, 404, 5, "AUDIENCE_NOT_FOUND"),
+        ("DELETE", "/segments/segment-none", None, 404, 5, "AUDIENCE_NOT_FOUND"),
+    ],
+)
+def test_an_error_is_a_status_and_a_body_with_itsreason(
+    door: Door, method: str, path: str, body: Any, status: int, code: int, reason: str
+) -> None:
+    answer = door.fetch(method, path, body)
+    assert (answer.status, answer.body["code"], answer.reason) == (status, code, reason)
+    assert answer.body["message"]
+
+
+def test_a_bad_filter_comes_with_its_place_in_the_body(door: Door) -> None:
+    answer = door.fetch("POST", "/estimate-reach", {"filter": {"datatype": "contact", "where": {"a": {"$gtt": 1}}}})
+    assert [v["field"] for v in answer.body["details"][1]["fieldViolations"]] == ["filter.where.a.$gtt"]
+    assert "did you mean $gt?" in answer.body["details"][1]["fieldViolations"][0]["description"]
+
+
+def test_a_name_that_is_taken_is_a_conflict(door: Door, segment: dict[str, Any]) -> None:
+    answer = door.fetch("POST", "/segments", VIP)
+    assert (answer.status, answer.body["code"], answer.reason) == (409, 6, "NAME_TAKEN")
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "reason"),
+    [
+        ({"authorization": ""}, 401, "MISSING_TOKEN"),
+        ({"authorization": "Bearer x.y.z"}, 401, "INVALID_TOKEN"),
+        ({"orgid": ""}, 400, "MISSING_ORGID"),
+        ({"orgid": "another"}, 403, "FOREIGN_ORG"),
+    ],
+)
+def test_who_asks_is_told_by_headers(door: Door, changes: dict[str, str], status: int, reason: str) -> None:
+    headers = {name: value for name, value in {**door.headers, **changes}.items() if value}
+    answer = Door(door.address, headers).fetch("GET", "/segments")
+    assert (answer.status, answer.reason) == (status, reason)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", "/estimate-reach", '{"filter": {', 400, 3),
+        ("POST", "/estimate-reach", '{"filter": {"datatype": "contact", "where": {"a": NaN}}}', 400, 3),
+        ("POST", "/estimate-reach", {"filter": {"datatype": "contact", "where": "all"}}, 400, 3),
+        ("GET", "/segments?colour=red", None, 400, 3),
+        ("GET", "/nothing", None, 404, 5),
+        ("PATCH", "/segments", VIP, 404, 5),
+        ("POST", "/estimate-reach", {"filter": {"datatype": "contact", "whereJson": "x" * 5_000_000}}, 429, 8),
+        ("POST", "/estimate-reach", {"filter": {"datatype": "contact", "whereJson": "x" * 50_000_000}}, 429, 8),
+    ],
+    ids=[
+        "no JSON",
+        "NaN",
+        "no object",
+        "unknown in query",
+        "unknown path",
+        "unknown method",
+        "too large",
+        "far too large",
+    ],
+)
+def test_what_the_door_itself_refuses_has_the_same_shape(
+    door: Door, method: str, path: str, body: Any, status: int, code: int
+) -> None:
+    answer = door.fetch(method, path, body)
+    assert (answer.status, answer.body["code"], answer.body["details"]) == (status, code, [])
+    assert answer.body["message"]
+
+
+def test_streams_and_grpc_itself_have_no_path_here(door: Door) -> None:
+    for path in ("/../../audience.v1.MembershipService/StreamMembers", "/../../audience.v1.SegmentService/GetSegment"):
+        assert door.fetch("POST", path, {}).status == 404
+
+
+def test_a_service_that_is_away_is_unavailable() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # held and never listened on: connections to it are refused
+        doors = opened(closed.getsockname()[1])
+        answer = Door(next(doors), {}).fetch("GET", "/segments")
+        doors.close()
+    assert (answer.status, answer.body["code"]) == (503, 14)

@@ -1,0 +1,86 @@
+"""A way to the database that can be cut, and services on it."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from audience_service.mongo.store import Store, mongo_store
+from tests.conftest import Service, run_service
+
+
+class Proxy:
+    """A way to the database that can be cut."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._open = True
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()
+                continue
+            self._sockets += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        swallowed = False
+        try:
+            while data := source.recv(65536):
+                swallowed = swallowed or not self._open
+                if not swallowed:
+                    sink.sendall(data)
+        except OSError:
+            pass
+        sink.close()
+
+    def swallow(self) -> None:
+        """From now on let nothing through and close nothing, as a firewall that forgot the connections does."""
+        self._open = False
+
+    def heal(self) -> None:
+        """Let new connections through again."""
+        self._open = True
+
+    def cut(self) -> None:
+        """Close everything, as a database that dies does."""
+        self._listener.close()
+        for end in self._sockets:
+            with closing(end):
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+
+@contextmanager
+def served(uri: str, database: str = "audience_test_outage") -> Iterator[Service]:
+    """A service on a URI."""
+    yield from run_service("mongodb", mongo_store(uri, database))
+
+
+@contextmanager
+def served_store(store: Store, **settings: Any) -> Iterator[Service]:
+    """A service on a store."""
+    yield from run_service("mongodb", store, **settings)
+
+
+def health(service: Service) -> int:
+    """What a health check says."""
+    stub: Any = health_pb2_grpc.HealthStub(service.channel)
+    return int(stub.Check(health_pb2.HealthCheckRequest(service="audience.v1.ReachService")).status)
