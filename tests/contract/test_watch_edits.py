@@ -103,6 +103,23 @@ def test_an_edit_that_is_taken_back_has_the_next_look_look_at_everything(
     assert sorted(audience.events()) == [("entered", f"contact-{key}") for key in "abc"]
 
 
+def test_a_look_that_cannot_say_as_of_when_all_is_told_notes_that_it_judged_by_several_filters_all_the_same(
+    service: Service, org: str, tracked: Any
+) -> None:
+    """As on a sharded cluster that has told of no change yet."""
+    service.insert(org, [{"id": "a", "data": {"score": 1}}])
+    audience = tracked({"plan": "paid"})
+    outlook = audience.round()
+    audience.update("a", **{"data.plan": "paid"})
+    edit = Midst(service.store.ledger, "judge", after=lambda: audience.define({"plan": "paid", "score": {"$gte": 2}}))
+    told = Changes(frozenset((f"{org}/contact/a",)), complete=True)
+    outlook = audience.round(NOON + SECOND, Look(told, outlook), ledger=edit)
+    assert (audience.events(), audience.watch().as_of) == ([], NOON)
+    audience.define({"plan": "paid"})
+    audience.round(NOON + 2 * SECOND, Look(Changes(complete=True), outlook))
+    assert audience.events() == [("entered", "contact-a")]
+
+
 def test_an_audience_that_is_edited_without_a_pause_is_looked_at_anew(service: Service, org: str, tracked: Any) -> None:
     service.insert(org, [{"id": "a", "data": {"score": 1}}])
     audience = tracked({"plan": "paid"})

@@ -114,3 +114,14 @@ def test_where_time_is_unforeseen_everything_is_looked_at_once_a_minute() -> Non
     held = Held("acme", "segment-1", "lease", subscription=Told())
     looked(held, 0, Outlook(NOON, follows="contact", unforeseen=True))
     assert held.due == 60.5
+
+
+def test_where_an_edit_makes_time_unforeseen_everything_is_looked_at_once_a_minute_from_then_on() -> None:
+    held = Held("acme", "segment-1", "lease", subscription=Told())
+    looked(held, 0, Outlook(NOON, follows="contact"))
+    edited = Outlook(NOON, follows="contact", unforeseen=True)
+    assert looked(held, 5, edited) != EVERYTHING
+    assert looked(held, 30, edited) != EVERYTHING
+    assert held.due == 65.5
+    assert looked(held, 66, edited) == EVERYTHING
+    assert held.due == 126.5

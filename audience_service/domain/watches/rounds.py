@@ -183,8 +183,10 @@ class Rounds:
         known = watch.seq + found.appended
         if found.appended:
             watch = self._settle(call, watch)
-        left = None
-        if complete_at := at if look.last is None else look.changes.complete_at:
+        left, complete_at = None, at if look.last is None else look.changes.complete_at
+        if found.strayed:
+            complete_at = complete_at or watch.as_of  # nothing new, but that there were several definitions
+        if complete_at:
             as_of = min(at, complete_at)
             left = self._watches.finish(watch, lease, watch.seq, as_of, found.definition, call.deadline)
         self._forget(call, watch, moment)
