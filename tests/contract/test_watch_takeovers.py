@@ -117,3 +117,30 @@ def test_tracking_does_not_end_where_the_audience_is_wanted_again_just_then(
     with pytest.raises(Overtaken):
         audience.round(late, watches=Midst(service.store.watches, "end", before=want))
     assert audience.watch().generation == generation
+
+
+def test_who_knows_less_than_was_answered_for_lets_no_late_event_happen_before_the_one_in_front_of_it(
+    service: Service, org: str, tracked: Any
+) -> None:
+    """Between its reading the watch and the ledger others answer, and die when they have postponed the first event."""
+    service.insert(org, [{"id": "a"}, {"id": "b"}])
+    audience = tracked({"plan": "paid"})
+    audience.round()
+    for key in "ab":
+        audience.update(key, **{"data.plan": "paid"})
+
+    def die() -> None:
+        raise RuntimeError("dies")
+
+    with pytest.raises(RuntimeError):
+        audience.round(NOON + timedelta(seconds=1), ledger=Midst(service.store.ledger, "append", after=die))
+    postponed = NOON + timedelta(seconds=10, milliseconds=1)
+
+    def look() -> None:
+        answered = NOON + timedelta(seconds=10)
+        service.store.watches.finish(audience.watch(), audience.lease, 0, answered, "", NEVER)
+        first = {"sk": f"{org}/contact/a"}
+        service.store.database["audience_ledger"].update_one(first, {"$set": {"at": postponed}})
+
+    audience.round(NOON + timedelta(seconds=20), ledger=Midst(service.store.ledger, "read", before=look))
+    assert [event.at for event in audience.ledger()] == [postponed, postponed]
