@@ -152,6 +152,7 @@ class _Stream:
             except OperationFailure as error:
                 if error.code in _NO_STREAMS:
                     _log.info("no change streams; watched audiences are compared now and then", code=error.code)
+                    self._close_stream()  # a deployment may have had them until now
                     return
                 self._lost(error)
             except Exception as error:  # whatever it is: a stream that ends unsaid would leave changes out for ever

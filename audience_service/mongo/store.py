@@ -172,10 +172,10 @@ def mongo_store(uri: str, database: str) -> Store:
     landmarks = LandmarkReader(connected)
     frozen = MongoFrozen(connected)
     uploads = UploadSweeper(connected)
-    # Whatever the URI says of reads: one that is behind would find changes that are none.
+    # Whatever the URI says of reads: one that is behind would find changes that are none, be it of what an audience is.
     primary = connected.with_options(read_preference=ReadPreference.PRIMARY)
     return Store(
-        segments=MongoSegments(connected),
+        segments=MongoSegments(primary),
         versions=MongoVersions(connected),
         uses=MongoUses(connected),
         lists=MongoLists(connected),
@@ -188,11 +188,11 @@ def mongo_store(uri: str, database: str) -> Store:
         landmarks=landmarks,
         insights=MongoInsights(connected),
         lookalikes=MongoLookalikes(connected),
-        snapshots=MongoSnapshots(connected),
+        snapshots=MongoSnapshots(primary),
         frozen=frozen,
         differences=MongoDifferences(connected),
         sweeper=SnapshotSweeper(connected, frozen),
-        customs=MongoCustomAudiences(connected),
+        customs=MongoCustomAudiences(primary),
         custom_sweeper=CustomSweeper(connected, frozen, [uploads.drop_belongings]),
         upload_storage=Storage(MongoUploads(connected), MongoUnmatched(connected), MongoListRows(connected)),
         identifiers=MongoIdentifiers(connected),

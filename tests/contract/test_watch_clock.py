@@ -108,3 +108,15 @@ def test_what_changed_may_bring_the_next_moment_nearer_and_nothing_else_is_asked
     audience.update("b", **opened(NOON - month + timedelta(hours=3)))
     knowing = replace(outlook, seq=1)  # that b has entered
     assert audience.round(later, Look(changed, knowing)).next_passage == NOON + timedelta(hours=2)
+
+
+def test_whom_time_has_moved_is_told_once_though_the_record_has_changed_as_well(
+    service: Service, org: str, tracked: Any
+) -> None:
+    service.insert(org, [{"id": key, **opened(NOON - timedelta(days=30, seconds=-30))} for key in "ab"])
+    audience = tracked(LATELY)
+    outlook = audience.round()
+    audience.update("a", **{"data.score": 1})
+    changed = Changes(frozenset((f"{org}/contact/a",)), complete=True)
+    audience.round(NOON + timedelta(minutes=1), Look(changed, outlook))
+    assert audience.events() == [("exited", "contact-a"), ("exited", "contact-b")]

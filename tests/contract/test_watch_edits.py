@@ -96,11 +96,52 @@ def test_an_edit_that_is_taken_back_has_the_next_look_look_at_everything(
         "judge",
         before=lambda: audience.define({"plan": "paid", "score": {"$gte": 2}}),
     )
-    audience.update("a", **{"data.score": 2})
+    for key in "ac":
+        audience.update(key, **{"data.score": 2})
     outlook = audience.round(ledger=edit)
     audience.define({"plan": "paid"})
     audience.round(NOON + SECOND, Look(Changes(complete=True, complete_at=NOON + SECOND), outlook))
     assert sorted(audience.events()) == [("entered", f"contact-{key}") for key in "abc"]
+
+
+def test_a_look_that_cannot_say_as_of_when_all_is_told_notes_that_it_judged_by_several_filters_all_the_same(
+    service: Service, org: str, tracked: Any
+) -> None:
+    """As on a sharded cluster that has told of no change yet."""
+    service.insert(org, [{"id": "a", "data": {"score": 1}}])
+    audience = tracked({"plan": "paid"})
+    outlook = audience.round()
+    audience.update("a", **{"data.plan": "paid"})
+    edit = Midst(service.store.ledger, "judge", after=lambda: audience.define({"plan": "paid", "score": {"$gte": 2}}))
+    told = Changes(frozenset((f"{org}/contact/a",)), complete=True)
+    outlook = audience.round(NOON + SECOND, Look(told, outlook), ledger=edit)
+    assert (audience.events(), audience.watch().as_of) == ([], NOON)
+    audience.define({"plan": "paid"})
+    audience.round(NOON + 2 * SECOND, Look(Changes(complete=True), outlook))
+    assert audience.events() == [("entered", "contact-a")]
+
+
+def test_what_others_told_behind_a_looks_own_events_by_a_filter_that_was_taken_back_is_undone(
+    service: Service, org: str, tracked: Any
+) -> None:
+    service.insert(org, [{"id": key, "data": {"score": 1}} for key in "ab"])
+    audience = tracked({"plan": "paid"})
+    outlook = audience.round()
+    audience.update("a", **{"data.plan": "paid"})
+
+    def look() -> None:
+        """Another process has lost the lease, and knows the event that has just been appended."""
+        audience.define({"score": {"$gte": 1}})
+        with pytest.raises(Overtaken):
+            audience.round(NOON + SECOND, lease="a lease that was lost")
+        audience.define({"plan": "paid"})
+
+    told = Changes(frozenset((f"{org}/contact/a",)), complete=True, complete_at=NOON + SECOND)
+    appended = Midst(service.store.ledger, "append", after=look)
+    outlook = audience.round(NOON + SECOND, Look(told, outlook), ledger=appended)
+    assert audience.events() == [("entered", "contact-a"), ("entered", "contact-b")]
+    audience.round(NOON + 2 * SECOND, Look(Changes(complete=True, complete_at=NOON + 2 * SECOND), outlook))
+    assert audience.events()[2:] == [("exited", "contact-b")]
 
 
 def test_an_audience_that_is_edited_without_a_pause_is_looked_at_anew(service: Service, org: str, tracked: Any) -> None:

@@ -274,6 +274,8 @@ def test_how_far_a_generation_came_never_goes_back_nor_is_said_of_the_next_one(s
     ended = store.watches.get("acme", "segment-a", NEVER)
     assert ended is not None
     assert ended.seq == 5
+    with pytest.raises(Overtaken):
+        store.watches.finish(first, "mine", 3, NOON + timedelta(hours=1), "", NEVER)
     store.watches.end(first, "mine", NOON, NEVER)
     with pytest.raises(Overtaken):
         store.watches.advance(first, happened(6), NEVER)

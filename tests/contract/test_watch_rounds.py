@@ -24,9 +24,9 @@ def test_a_process_whose_clock_is_behind_takes_nothing_back(service: Service, or
     audience.round()
     audience.round(NOON + timedelta(seconds=2))
     assert audience.events() == [("exited", "contact-a")]
-    audience.round(NOON - timedelta(hours=1))
+    outlook = audience.round(NOON - timedelta(hours=1))
     assert audience.events() == [("exited", "contact-a")]
-    assert audience.watch().as_of == NOON + timedelta(seconds=2, milliseconds=1)
+    assert audience.watch().as_of == outlook.looked_at == NOON + timedelta(seconds=2, milliseconds=1)
 
 
 def test_what_a_process_recorded_that_died_meanwhile_is_removed(service: Service, org: str, tracked: Any) -> None:
@@ -177,6 +177,18 @@ def test_events_go_when_they_have_been_kept_for_their_time_and_tokens_with_them(
     audience.update("a", **{"data.plan": "paid"})
     audience.round(later)
     assert audience.watch().seq == 5
+
+
+def test_it_is_noted_that_events_may_be_gone_before_any_is(service: Service, org: str, tracked: Any) -> None:
+    audience = tracked({"plan": "paid"})
+    audience.round()
+
+    def die() -> None:
+        raise RuntimeError("dies")
+
+    with pytest.raises(RuntimeError):
+        audience.round(NOON + timedelta(days=8), ledger=Midst(service.store.ledger, "forget", before=die))
+    assert audience.watch().known_since == NOON + timedelta(days=1)
 
 
 def test_a_token_from_behind_the_ledgers_end_is_refused(service: Service, org: str, tracked: Any) -> None:

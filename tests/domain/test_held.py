@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
+from types import SimpleNamespace
+from typing import Any
 
 from audience_service.domain.watches.held import Held, Pace
 from audience_service.domain.watches.watch import EVERYTHING, Changes, Look, Outlook
@@ -114,3 +116,23 @@ def test_where_time_is_unforeseen_everything_is_looked_at_once_a_minute() -> Non
     held = Held("acme", "segment-1", "lease", subscription=Told())
     looked(held, 0, Outlook(NOON, follows="contact", unforeseen=True))
     assert held.due == 60.5
+
+
+def test_where_an_edit_makes_time_unforeseen_everything_is_looked_at_once_a_minute_from_then_on() -> None:
+    held = Held("acme", "segment-1", "lease", subscription=Told())
+    looked(held, 0, Outlook(NOON, follows="contact"))
+    edited = Outlook(NOON, follows="contact", unforeseen=True)
+    assert looked(held, 5, edited) != EVERYTHING
+    assert looked(held, 30, edited) != EVERYTHING
+    assert held.due == 65.5
+    assert looked(held, 66, edited) == EVERYTHING
+    assert held.due == 126.5
+
+
+def test_where_an_edit_makes_it_an_audience_of_other_records_those_are_followed() -> None:
+    contacts, leads = Told("contact"), Told("lead")
+    held = Held("acme", "segment-1", "lease", subscription=contacts, outlook=Outlook(NOON, follows="lead"))
+    feed: Any = SimpleNamespace(subscribe=lambda org, datatype: {("acme", "lead"): leads}[org, datatype])
+    held.follow(feed)
+    assert held.subscription is leads
+    assert not contacts.follows

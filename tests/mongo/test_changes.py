@@ -99,6 +99,18 @@ def test_a_stream_that_breaks_is_opened_anew_and_says_that_it_has_missed_somethi
     assert taken == Changes(frozenset(("acme/contact/a",)), complete=True, complete_at=taken.complete_at)
 
 
+def test_a_deployment_that_has_change_streams_no_more_is_followed_by_nobody_from_then_on(feeds: Feeds) -> None:
+    database = ScriptedDatabase()
+    feed = feeds(database)
+    subscription = feed.subscribe("acme", "contact")
+    stream = database.opened()
+    stream.settle()
+    subscription.take()
+    stream.fail(OperationFailure("only on replica sets", 40573))
+    eventually(lambda: not feed.is_reading("contact"))
+    assert (subscription.follows, subscription.take().complete) == (False, False)
+
+
 def test_nothing_is_complete_while_the_stream_is_away(feeds: Feeds) -> None:
     database = ScriptedDatabase()
     database.errors = [AutoReconnect("gone")] * 5

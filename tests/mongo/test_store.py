@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 from bson import Decimal128
+from pymongo import ReadPreference
+from pymongo.read_preferences import Secondary
 
 from audience_service.domain.errors import UnsupportedByStore
 from audience_service.mongo.collections import connect
 from audience_service.mongo.indexes import collated_collections, required_indexes
 from audience_service.mongo.scope import scoped
-from audience_service.mongo.store import embedded_store
+from audience_service.mongo.store import embedded_store, mongo_store
 from tests.conftest import Service, envelope
 
 
@@ -97,6 +99,15 @@ def test_a_weaker_write_concern_is_the_uris_to_ask() -> None:
     database = connect("mongodb://127.0.0.1:1/?w=1", "crm")
     assert database.write_concern.document == {"w": 1}
     database.client.close()
+
+
+def test_what_audiences_are_and_who_is_in_is_read_from_the_primary_whatever_the_uri_says_of_reads() -> None:
+    store = mongo_store("mongodb://127.0.0.1:1/?readPreference=secondary", "crm")
+    read = [store.segments, store.customs, store.snapshots, store.watches, store.ledger, store.starts, store.past]
+    databases = [vars(repository)["_database"] for repository in read]
+    assert [database.read_preference for database in databases] == [ReadPreference.PRIMARY] * len(read)
+    assert store.database.read_preference == Secondary()
+    store.close()
 
 
 def test_the_embedded_store_takes_in_no_decimals() -> None:

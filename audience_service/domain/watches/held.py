@@ -75,7 +75,8 @@ class Held:
         self.check_at = inf
         if self.outlook and self.subscription and self.subscription.follows:
             self.check_at = ended + pace.poll_seconds
-            if look == EVERYTHING:
+            # Also where an edit has made it so, which a look at changes has found.
+            if look == EVERYTHING or (self.outlook.unforeseen and self.due == inf):
                 self.due = max(self.rested_at, ended + _UNFORESEEN_SECONDS) if self.outlook.unforeseen else inf
         elif look == EVERYTHING or self.outlook is None or self.due == inf:
             self.due = self.rested_at

@@ -22,11 +22,15 @@ Why nothing is lost, doubled or invented:
     moment, which is read before and behind: where it is another one behind, the record is judged anew, by that. So a
     round ends however often the audience is edited meanwhile. A flip that was undone between two rounds was never seen.
 5.  *Nothing is missed for good.* A flip that a round did not get to append, or that a record written during the round
-    hid from it, is a difference still, and the next round finds it. A round that ends well says as of when nothing is
-    missing: since it began; and by which definition it has looked and judged. Where that is another one by now, or was
-    several, which then hold for some records each, the next round looks at everything. So does one that finds events of
-    others behind those of the round before: a process that stood still may have appended what is true no more, of
-    records of which no change will tell.
+    hid from it, is a difference still, and the next round that looks at everything finds it. A round that ends well
+    says as of when nothing is missing: since it began, or as long as nothing has changed but what it was told of; and
+    by which definition it has looked and judged.
+    One that is told of changes goes on from a look at everything, before which they began to be gathered, and takes
+    what was gathered before it judges; time it follows by the dates that it passes (clockwork.py). It looks at
+    everything instead where more may have moved somebody: after a round that failed or changes that cannot be told
+    (held.py); where the definition is another one by now, or was several in the round before, which then hold for some
+    records each; and where it finds events of others behind those of the round before, since a process that stood still
+    may have appended what is true no more, of records of which no change will tell.
 6.  *A generation begins whole.* The members at its beginning are recorded under a generation that nobody knows, which
     becomes the watch's when that is done, by whoever still holds the lease then. What a process that died or lost the
     lease has recorded is never looked at.
@@ -183,8 +187,10 @@ class Rounds:
         known = watch.seq + found.appended
         if found.appended:
             watch = self._settle(call, watch)
-        left = None
-        if complete_at := at if look.last is None else look.changes.complete_at:
+        left, complete_at = None, at if look.last is None else look.changes.complete_at
+        if found.strayed:
+            complete_at = complete_at or watch.as_of  # nothing new, but that there were several definitions
+        if complete_at:
             as_of = min(at, complete_at)
             left = self._watches.finish(watch, lease, watch.seq, as_of, found.definition, call.deadline)
         self._forget(call, watch, moment)
