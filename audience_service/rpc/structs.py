@@ -4,9 +4,10 @@ import base64
 import json
 import math
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import NullValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -34,6 +35,14 @@ def decode_moment(message: Timestamp, place: str) -> datetime:
         return message.ToDatetime(UTC)
     except (ValueError, OverflowError):
         raise InvalidArgument.at(place, "is no moment from the year 1 to 9999") from None
+
+
+def decode_span(message: Duration, place: str) -> timedelta:
+    """The length of time, in microseconds. Raises InvalidArgument at the place for one past 999,999,999 days."""
+    try:
+        return message.ToTimedelta()
+    except OverflowError:
+        raise InvalidArgument.at(place, "is past 999,999,999 days") from None
 
 
 def read_struct(message: Struct) -> dict[str, Any]:

@@ -125,6 +125,7 @@ def test_snapshots_are_listed_newest_first_by_page_audience_and_state(
         ({"filter": EVERYONE, "name": "x" * 201}, "name"),
         ({"filter": EVERYONE, "timeToLive": "59s"}, "time_to_live"),
         ({"filter": EVERYONE, "timeToLive": f"{400_000_000}s"}, "time_to_live"),
+        ({"filter": EVERYONE, "timeToLive": f"{315_576_000_000}s"}, "time_to_live"),
         ({"filter": EVERYONE, "requestId": "x" * 65}, "request_id"),
         ({"filter": {"datatype": "contact", "where": {"$bad": 1}}}, "filter.where.$bad"),
     ],
