@@ -139,9 +139,7 @@ class Checks:
         return found
 
     def _datatype_of(self, call: Call, contact_id: str) -> str:
-        """The datatype of a record. Raises InvalidArgument, ContactNotFound."""
-        if not contact_id:
-            raise InvalidArgument.at("contact_id", "is missing; name a contact")
+        """The datatype of a record. Raises ContactNotFound."""
         for datatype in sorted(self._datatypes, key=lambda name: not contact_id.startswith(f"{name}-")):
             if self._checks.find(call.org, datatype, [contact_id], call.deadline):
                 return datatype

@@ -11,7 +11,7 @@ from audience_service.domain.caller import Call
 from audience_service.domain.checks import contact_not_found
 from audience_service.domain.claims import Claim, ClaimReader
 from audience_service.domain.clock import now
-from audience_service.domain.errors import InvalidArgument, InvalidFilter
+from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.fields import MISSING, dig
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import of_node
@@ -68,8 +68,6 @@ class MembershipExplanations:
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, ContactNotFound, ExpressionFailed, OutOfTime.
         """
-        if not contact_id:
-            raise InvalidArgument.at("contact_id", "is missing; name a contact")
         read_at = now()
         audiences = self._at_hand(call, selection).at(read_at)
         whole = as_filter(audiences.population(call, selection))

@@ -112,6 +112,8 @@ class Segments:
         validate_only: bool,
     ) -> Segment:
         """Change a living segment; UpdateSegment in the protos states rules and errors."""
+        if not segment_id:
+            raise InvalidArgument.at("segment.id", "is missing; the call has to name one")
         fields = frozenset(mask)
         steps: list[tuple[Segment, Segment]] = []
 

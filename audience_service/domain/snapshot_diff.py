@@ -63,9 +63,6 @@ class SnapshotDifferences:
         yield DiffBatch((), self._sealer.seal(binding, [after, entered, exited]), totals)
 
     def _two(self, call: Call, from_id: str, to_id: str) -> tuple[Snapshot, Snapshot]:
-        for place, snapshot_id in (("from_id", from_id), ("to_id", to_id)):
-            if not snapshot_id:
-                raise InvalidArgument.at(place, "is missing; name a snapshot")
         first, second = self._snapshots.ready(call, from_id), self._snapshots.ready(call, to_id)
         if first.datatype != second.datatype:
             raise InvalidArgument.at("to_id", f"is a snapshot of {second.datatype}, from_id one of {first.datatype}")

@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.api import field_behavior_pb2
+from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from audience_service.domain.caller import Call, Deadline, Scope
-from audience_service.domain.errors import AudienceError, MalformedRequest, OutOfTime
+from audience_service.domain.errors import AudienceError, InvalidArgument, MalformedRequest, OutOfTime
 from audience_service.pb.audience.v1 import options_pb2
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.call import enter_call
@@ -41,6 +43,8 @@ class Method:
     path: str
     scope: Scope
     request: type[Message]
+    ids: tuple[tuple[str, ...], ...]
+    """The paths of the ids that a request must name."""
     lasting: bool
 
     @classmethod
@@ -51,16 +55,21 @@ class Method:
             path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
             scope=Scope(options[options_pb2.required_scope]),
             request=GetMessageClass(descriptor.input_type),
+            ids=tuple(_required_ids(descriptor.input_type)),
             lasting=options[options_pb2.lasting],
         )
 
     def decode(self, raw: bytes) -> Message:
-        """The request. Raises MalformedRequest."""
+        """The request. Raises MalformedRequest, InvalidArgument where it does not name what it is about."""
         try:
-            return self.request.FromString(raw)
+            request = self.request.FromString(raw)
         except DecodeError:
             name = self.request.DESCRIPTOR.full_name
             raise MalformedRequest(f"the bytes are no {name}", metadata={"message": name}) from None
+        for path in self.ids:
+            if not reduce(getattr, path, request):
+                raise InvalidArgument.at(".".join(path), "is missing; the call has to name one")
+        return request
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +189,18 @@ class CallInterceptor(grpc.ServerInterceptor):
             remaining = timeout
         enter_call(Call(caller, Deadline.after(remaining, gone)))
         structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
+
+
+def _required_ids(message: Descriptor, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The ids that a message must hold as its proto declares them, and those in what else it must hold."""
+    for field in message.fields:
+        behaviors = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+        if field_behavior_pb2.FieldBehavior.REQUIRED not in behaviors:
+            continue
+        if field.message_type:
+            yield from _required_ids(field.message_type, (*above, field.name))
+        elif field.name == "id" or field.name.endswith("_id"):
+            yield (*above, field.name)
 
 
 def _received(method: Method, raws: Iterator[bytes], slot: Slot) -> Iterator[Message]:

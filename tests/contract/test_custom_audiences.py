@@ -150,7 +150,7 @@ def test_another_org_sees_and_touches_nothing(service: Service, client: Client, 
     client.call("GetCustomAudience", {"id": made.id})
 
 
-@pytest.mark.parametrize("audience_id", ["", "custom-", "custom-nobody", "segment-x", "snapshot-x", "custom-../x"])
+@pytest.mark.parametrize("audience_id", ["custom-", "custom-nobody", "segment-x", "snapshot-x", "custom-../x"])
 def test_an_id_that_is_no_custom_audience_is_not_found(client: Client, refused: Refused, audience_id: str) -> None:
     for rpc in ("GetCustomAudience", "DeleteCustomAudience", "RefreshCustomAudience"):
         refusal = refused(lambda rpc=rpc: client.call(rpc, {"id": audience_id}))

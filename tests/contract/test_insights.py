@@ -151,7 +151,6 @@ def test_what_is_no_dimension_is_refused(
 
 def test_unknown_audiences_and_limits_are_refused(client: Client, refused: Callable[..., Refusal]) -> None:
     assert refused(lambda: insights(client, "segment-none")).info.reason == "AUDIENCE_NOT_FOUND"
-    assert refused(lambda: client.call("GetInsights", {})).info.reason == "AUDIENCE_NOT_FOUND"
     assert refused(lambda: insights(client, segment(client, {}), bucketLimit=-1)).fields == ["bucket_limit"]
 
 

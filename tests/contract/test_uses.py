@@ -79,7 +79,7 @@ def test_only_a_living_audience_of_the_org_can_be_used(client: Client, service: 
     foreign = service.client("uses-owner").create(name=client.metadata[1][1], filter=VIP)
     deleted = client.create(name="deleted", filter=VIP)
     client.call("DeleteSegment", {"id": deleted.id})
-    for audience_id in (foreign.id, deleted.id, "segment-unknown", ""):
+    for audience_id in (foreign.id, deleted.id, "segment-unknown"):
         refusal = refused(lambda audience_id=audience_id: register(client, audience_id))
         assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
     assert refused(lambda: client.call("GetSegmentUsage", {"id": foreign.id})).info.reason == "AUDIENCE_NOT_FOUND"

@@ -116,7 +116,7 @@ def test_a_record_that_the_platform_made_has_versions(client: Client, service: S
 def test_an_unknown_or_foreign_segment_has_no_versions(client: Client, service: Service, refused: Refused) -> None:
     foreign = service.client("versions-owner").create(name=client.metadata[1][1], filter=VIP)
     for rpc in ("ListSegmentVersions", "RestoreSegment"):
-        for segment_id in (foreign.id, "segment-unknown", ""):
+        for segment_id in (foreign.id, "segment-unknown"):
             refusal = refused(lambda rpc=rpc, segment_id=segment_id: client.call(rpc, {"id": segment_id}))
             assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
 

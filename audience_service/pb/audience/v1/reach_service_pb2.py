@@ -25,18 +25,25 @@ _sym_db = _symbol_database.Default()
 from audience_service.pb.audience.v1 import options_pb2 as audience_dot_v1_dot_options__pb2
 from audience_service.pb.audience.v1 import resources_pb2 as audience_dot_v1_dot_resources__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61udience/v1/reach_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x14\x45stimateReachRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x12)\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\n\npopulation\"\xb1\x01\n\x15\x45stimateReachResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12/\n\x0esample_profile\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\r\n\x05lower\x18\x05 \x01(\x05\x12\r\n\x05upper\x18\x06 \x01(\x05\"`\n\x12StreamReachRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x42\x0c\n\npopulation\"\xd9\x01\n\x13StreamReachResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12/\n\x0esample_profile\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\r\n\x05lower\x18\x05 \x01(\x05\x12\r\n\x05upper\x18\x06 \x01(\x05\x12\x12\n\nread_count\x18\x07 \x01(\x05\x12\x14\n\x0crecord_count\x18\x08 \x01(\x05\"1\n\x11GetOverlapRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08other_id\x18\x02 \x01(\t\"\xb4\x01\n\x12GetOverlapResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x0c\n\x04size\x18\x02 \x01(\x05\x12\x12\n\nother_size\x18\x03 \x01(\x05\x12\x0f\n\x07jaccard\x18\x04 \x01(\x01\x12\x16\n\x0eshare_of_first\x18\x05 \x01(\x01\x12\x17\n\x0fshare_of_second\x18\x06 \x01(\x01\x12+\n\x07read_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"0\n\x18GetOverlapRegionsRequest\x12\x14\n\x0c\x61udience_ids\x18\x01 \x03(\t\"\xbf\x02\n\x19GetOverlapRegionsResponse\x12+\n\x07regions\x18\x01 \x03(\x0b\x32\x1a.audience.v1.OverlapRegion\x12(\n\x05sizes\x18\x02 \x03(\x0b\x32\x19.audience.v1.AudienceSize\x12*\n\x08pairwise\x18\x03 \x03(\x0b\x32\x18.audience.v1.PairOverlap\x12\x13\n\x0bunion_count\x18\x04 \x01(\x05\x12/\n\nduplicates\x18\x05 \x03(\x0b\x32\x1b.audience.v1.EqualAudiences\x12,\n\x07subsets\x18\x06 \x03(\x0b\x32\x1b.audience.v1.AudienceSubset\x12+\n\x07read_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"4\n\rOverlapRegion\x12\x14\n\x0c\x61udience_ids\x18\x01 \x03(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"(\n\x0c\x41udienceSize\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x05\"|\n\x0bPairOverlap\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08other_id\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0f\n\x07jaccard\x18\x04 \x01(\x01\x12\x16\n\x0eshare_of_first\x18\x05 \x01(\x01\x12\x17\n\x0fshare_of_second\x18\x06 \x01(\x01\"&\n\x0e\x45qualAudiences\x12\x14\n\x0c\x61udience_ids\x18\x01 \x03(\t\".\n\x0e\x41udienceSubset\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08other_id\x18\x02 \x01(\t\"\x7f\n\x12GetInsightsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x03(\t\x12\x14\n\x0c\x62ucket_limit\x18\x03 \x01(\x05\x12\x33\n\x0csize_history\x18\x04 \x01(\x0b\x32\x1d.audience.v1.SizeHistoryQuery\"\x80\x01\n\x10SizeHistoryQuery\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06points\x18\x03 \x01(\x05\"\x95\x02\n\x13GetInsightsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12+\n\x07read_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x62\x61seline_count\x18\x03 \x01(\x05\x12\x34\n\x10\x62\x61seline_read_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08min_cell\x18\x05 \x01(\x05\x12\x32\n\ndimensions\x18\x06 \x03(\x0b\x32\x1e.audience.v1.DimensionInsights\x12.\n\x0csize_history\x18\x07 \x01(\x0b\x32\x18.audience.v1.SizeHistory\"\xa2\x01\n\x0bSizeHistory\x12\x0f\n\x07tracked\x18\x01 \x01(\x08\x12/\n\x0bknown_since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06points\x18\x04 \x03(\x0b\x32\x16.audience.v1.SizePoint\"\xdb\x02\n\tSizePoint\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04size\x18\x02 \x01(\x05\x12\x0f\n\x07\x65ntered\x18\x03 \x01(\x05\x12\x0e\n\x06\x65xited\x18\x04 \x01(\x05\x12\x44\n\x10\x65ntered_by_cause\x18\x05 \x03(\x0b\x32*.audience.v1.SizePoint.EnteredByCauseEntry\x12\x42\n\x0f\x65xited_by_cause\x18\x06 \x03(\x0b\x32).audience.v1.SizePoint.ExitedByCauseEntry\x1a\x35\n\x13\x45nteredByCauseEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x34\n\x12\x45xitedByCauseEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x94\x02\n\x11\x44imensionInsights\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\x12\x14\n\x0cmulti_valued\x18\x03 \x01(\x08\x12\x1d\n\x10with_value_count\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12+\n\x07\x62uckets\x18\x05 \x03(\x0b\x32\x1a.audience.v1.InsightBucket\x12\x30\n\tquantiles\x18\x06 \x01(\x0b\x32\x1d.audience.v1.InsightQuantiles\x12\x39\n\x12\x62\x61seline_quantiles\x18\x07 \x01(\x0b\x32\x1d.audience.v1.InsightQuantilesB\x13\n\x11_with_value_count\"\xdd\x01\n\rInsightBucket\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x13\n\x0bvalue_count\x18\x04 \x01(\x05\x12\r\n\x05share\x18\x05 \x01(\x01\x12\x1b\n\x0e\x62\x61seline_count\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0e\x62\x61seline_share\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05index\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x11\n\x0f_baseline_countB\x11\n\x0f_baseline_shareB\x08\n\x06_index\"\xc8\x01\n\x10InsightQuantiles\x12\x10\n\x03min\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03p10\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03p25\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03p50\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x03p75\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x10\n\x03p90\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x10\n\x03max\x18\x07 \x01(\x01H\x06\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_p10B\x06\n\x04_p25B\x06\n\x04_p50B\x06\n\x04_p75B\x06\n\x04_p90B\x06\n\x04_max2\xb2\x05\n\x0cReachService\x12\x92\x01\n\rEstimateReach\x12!.audience.v1.EstimateReachRequest\x1a\".audience.v1.EstimateReachResponse\":\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\"\"\x1d/crm/audiences/estimate-reach:\x01*\x12\x66\n\x0bStreamReach\x12\x1f.audience.v1.StreamReachRequest\x1a .audience.v1.StreamReachResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read0\x01\x12\x98\x01\n\nGetOverlap\x12\x1e.audience.v1.GetOverlapRequest\x1a\x1f.audience.v1.GetOverlapResponse\"I\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x31\x12//crm/audiences/segments/{id}/overlap/{other_id}\x12v\n\x11GetOverlapRegions\x12%.audience.v1.GetOverlapRegionsRequest\x1a&.audience.v1.GetOverlapRegionsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12\x91\x01\n\x0bGetInsights\x12\x1f.audience.v1.GetInsightsRequest\x1a .audience.v1.GetInsightsResponse\"?\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\'\x12%/crm/audiences/segments/{id}/insightsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61udience/v1/reach_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1b\x61udience/v1/resources.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x14\x45stimateReachRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x12)\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\n\npopulation\"\xb1\x01\n\x15\x45stimateReachResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12/\n\x0esample_profile\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\r\n\x05lower\x18\x05 \x01(\x05\x12\r\n\x05upper\x18\x06 \x01(\x05\"`\n\x12StreamReachRequest\x12%\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x13.audience.v1.FilterH\x00\x12\x15\n\x0b\x61udience_id\x18\x02 \x01(\tH\x00\x42\x0c\n\npopulation\"\xd9\x01\n\x13StreamReachResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12/\n\x0esample_profile\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12+\n\x07read_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x65xact\x18\x04 \x01(\x08\x12\r\n\x05lower\x18\x05 \x01(\x05\x12\r\n\x05upper\x18\x06 \x01(\x05\x12\x12\n\nread_count\x18\x07 \x01(\x05\x12\x14\n\x0crecord_count\x18\x08 \x01(\x05\"=\n\x11GetOverlapRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x08other_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\xb4\x01\n\x12GetOverlapResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x0c\n\x04size\x18\x02 \x01(\x05\x12\x12\n\nother_size\x18\x03 \x01(\x05\x12\x0f\n\x07jaccard\x18\x04 \x01(\x01\x12\x16\n\x0eshare_of_first\x18\x05 \x01(\x01\x12\x17\n\x0fshare_of_second\x18\x06 \x01(\x01\x12+\n\x07read_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"0\n\x18GetOverlapRegionsRequest\x12\x14\n\x0c\x61udience_ids\x18\x01 \x03(\t\"\xbf\x02\n\x19GetOverlapRegionsResponse\x12+\n\x07regions\x18\x01 \x03(\x0b\x32\x1a.audience.v1.OverlapRegion\x12(\n\x05sizes\x18\x02 \x03(\x0b\x32\x19.audience.v1.AudienceSize\x12*\n\x08pairwise\x18\x03 \x03(\x0b\x32\x18.audience.v1.PairOverlap\x12\x13\n\x0bunion_count\x18\x04 \x01(\x05\x12/\n\nduplicates\x18\x05 \x03(\x0b\x32\x1b.audience.v1.EqualAudiences\x12,\n\x07subsets\x18\x06 \x03(\x0b\x32\x1b.audience.v1.AudienceSubset\x12+\n\x07read_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"4\n\rOverlapRegion\x12\x14\n\x0c\x61udience_ids\x18\x01 \x03(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\"(\n\x0c\x41udienceSize\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x05\"|\n\x0bPairOverlap\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08other_id\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0f\n\x07jaccard\x18\x04 \x01(\x01\x12\x16\n\x0eshare_of_first\x18\x05 \x01(\x01\x12\x17\n\x0fshare_of_second\x18\x06 \x01(\x01\"&\n\x0e\x45qualAudiences\x12\x14\n\x0c\x61udience_ids\x18\x01 \x03(\t\".\n\x0e\x41udienceSubset\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08other_id\x18\x02 \x01(\t\"\x85\x01\n\x12GetInsightsRequest\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\ndimensions\x18\x02 \x03(\t\x12\x14\n\x0c\x62ucket_limit\x18\x03 \x01(\x05\x12\x33\n\x0csize_history\x18\x04 \x01(\x0b\x32\x1d.audience.v1.SizeHistoryQuery\"\x80\x01\n\x10SizeHistoryQuery\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06points\x18\x03 \x01(\x05\"\x95\x02\n\x13GetInsightsResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12+\n\x07read_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x62\x61seline_count\x18\x03 \x01(\x05\x12\x34\n\x10\x62\x61seline_read_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08min_cell\x18\x05 \x01(\x05\x12\x32\n\ndimensions\x18\x06 \x03(\x0b\x32\x1e.audience.v1.DimensionInsights\x12.\n\x0csize_history\x18\x07 \x01(\x0b\x32\x18.audience.v1.SizeHistory\"\xa2\x01\n\x0bSizeHistory\x12\x0f\n\x07tracked\x18\x01 \x01(\x08\x12/\n\x0bknown_since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06points\x18\x04 \x03(\x0b\x32\x16.audience.v1.SizePoint\"\xdb\x02\n\tSizePoint\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04size\x18\x02 \x01(\x05\x12\x0f\n\x07\x65ntered\x18\x03 \x01(\x05\x12\x0e\n\x06\x65xited\x18\x04 \x01(\x05\x12\x44\n\x10\x65ntered_by_cause\x18\x05 \x03(\x0b\x32*.audience.v1.SizePoint.EnteredByCauseEntry\x12\x42\n\x0f\x65xited_by_cause\x18\x06 \x03(\x0b\x32).audience.v1.SizePoint.ExitedByCauseEntry\x1a\x35\n\x13\x45nteredByCauseEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a\x34\n\x12\x45xitedByCauseEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x94\x02\n\x11\x44imensionInsights\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\x12\x14\n\x0cmulti_valued\x18\x03 \x01(\x08\x12\x1d\n\x10with_value_count\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12+\n\x07\x62uckets\x18\x05 \x03(\x0b\x32\x1a.audience.v1.InsightBucket\x12\x30\n\tquantiles\x18\x06 \x01(\x0b\x32\x1d.audience.v1.InsightQuantiles\x12\x39\n\x12\x62\x61seline_quantiles\x18\x07 \x01(\x0b\x32\x1d.audience.v1.InsightQuantilesB\x13\n\x11_with_value_count\"\xdd\x01\n\rInsightBucket\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x13\n\x0bvalue_count\x18\x04 \x01(\x05\x12\r\n\x05share\x18\x05 \x01(\x01\x12\x1b\n\x0e\x62\x61seline_count\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0e\x62\x61seline_share\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05index\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x11\n\x0f_baseline_countB\x11\n\x0f_baseline_shareB\x08\n\x06_index\"\xc8\x01\n\x10InsightQuantiles\x12\x10\n\x03min\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03p10\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03p25\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03p50\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x03p75\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x10\n\x03p90\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x10\n\x03max\x18\x07 \x01(\x01H\x06\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_p10B\x06\n\x04_p25B\x06\n\x04_p50B\x06\n\x04_p75B\x06\n\x04_p90B\x06\n\x04_max2\xb2\x05\n\x0cReachService\x12\x92\x01\n\rEstimateReach\x12!.audience.v1.EstimateReachRequest\x1a\".audience.v1.EstimateReachResponse\":\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\"\"\x1d/crm/audiences/estimate-reach:\x01*\x12\x66\n\x0bStreamReach\x12\x1f.audience.v1.StreamReachRequest\x1a .audience.v1.StreamReachResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read0\x01\x12\x98\x01\n\nGetOverlap\x12\x1e.audience.v1.GetOverlapRequest\x1a\x1f.audience.v1.GetOverlapResponse\"I\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\x31\x12//crm/audiences/segments/{id}/overlap/{other_id}\x12v\n\x11GetOverlapRegions\x12%.audience.v1.GetOverlapRegionsRequest\x1a&.audience.v1.GetOverlapRegionsResponse\"\x12\xca\xf3\x18\x0e\x61udiences.read\x12\x91\x01\n\x0bGetInsights\x12\x1f.audience.v1.GetInsightsRequest\x1a .audience.v1.GetInsightsResponse\"?\xca\xf3\x18\x0e\x61udiences.read\x82\xd3\xe4\x93\x02\'\x12%/crm/audiences/segments/{id}/insightsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'audience.v1.reach_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETOVERLAPREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_GETOVERLAPREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
+  _globals['_GETOVERLAPREQUEST'].fields_by_name['other_id']._loaded_options = None
+  _globals['_GETOVERLAPREQUEST'].fields_by_name['other_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETINSIGHTSREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_GETINSIGHTSREQUEST'].fields_by_name['id']._serialized_options = b'\342A\001\002'
   _globals['_SIZEPOINT_ENTEREDBYCAUSEENTRY']._loaded_options = None
   _globals['_SIZEPOINT_ENTEREDBYCAUSEENTRY']._serialized_options = b'8\001'
   _globals['_SIZEPOINT_EXITEDBYCAUSEENTRY']._loaded_options = None
@@ -51,52 +58,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REACHSERVICE'].methods_by_name['GetOverlapRegions']._serialized_options = b'\312\363\030\016audiences.read'
   _globals['_REACHSERVICE'].methods_by_name['GetInsights']._loaded_options = None
   _globals['_REACHSERVICE'].methods_by_name['GetInsights']._serialized_options = b'\312\363\030\016audiences.read\202\323\344\223\002\'\022%/crm/audiences/segments/{id}/insights'
-  _globals['_ESTIMATEREACHREQUEST']._serialized_start=230
-  _globals['_ESTIMATEREACHREQUEST']._serialized_end=371
-  _globals['_ESTIMATEREACHRESPONSE']._serialized_start=374
-  _globals['_ESTIMATEREACHRESPONSE']._serialized_end=551
-  _globals['_STREAMREACHREQUEST']._serialized_start=553
-  _globals['_STREAMREACHREQUEST']._serialized_end=649
-  _globals['_STREAMREACHRESPONSE']._serialized_start=652
-  _globals['_STREAMREACHRESPONSE']._serialized_end=869
-  _globals['_GETOVERLAPREQUEST']._serialized_start=871
-  _globals['_GETOVERLAPREQUEST']._serialized_end=920
-  _globals['_GETOVERLAPRESPONSE']._serialized_start=923
-  _globals['_GETOVERLAPRESPONSE']._serialized_end=1103
-  _globals['_GETOVERLAPREGIONSREQUEST']._serialized_start=1105
-  _globals['_GETOVERLAPREGIONSREQUEST']._serialized_end=1153
-  _globals['_GETOVERLAPREGIONSRESPONSE']._serialized_start=1156
-  _globals['_GETOVERLAPREGIONSRESPONSE']._serialized_end=1475
-  _globals['_OVERLAPREGION']._serialized_start=1477
-  _globals['_OVERLAPREGION']._serialized_end=1529
-  _globals['_AUDIENCESIZE']._serialized_start=1531
-  _globals['_AUDIENCESIZE']._serialized_end=1571
-  _globals['_PAIROVERLAP']._serialized_start=1573
-  _globals['_PAIROVERLAP']._serialized_end=1697
-  _globals['_EQUALAUDIENCES']._serialized_start=1699
-  _globals['_EQUALAUDIENCES']._serialized_end=1737
-  _globals['_AUDIENCESUBSET']._serialized_start=1739
-  _globals['_AUDIENCESUBSET']._serialized_end=1785
-  _globals['_GETINSIGHTSREQUEST']._serialized_start=1787
-  _globals['_GETINSIGHTSREQUEST']._serialized_end=1914
-  _globals['_SIZEHISTORYQUERY']._serialized_start=1917
-  _globals['_SIZEHISTORYQUERY']._serialized_end=2045
-  _globals['_GETINSIGHTSRESPONSE']._serialized_start=2048
-  _globals['_GETINSIGHTSRESPONSE']._serialized_end=2325
-  _globals['_SIZEHISTORY']._serialized_start=2328
-  _globals['_SIZEHISTORY']._serialized_end=2490
-  _globals['_SIZEPOINT']._serialized_start=2493
-  _globals['_SIZEPOINT']._serialized_end=2840
-  _globals['_SIZEPOINT_ENTEREDBYCAUSEENTRY']._serialized_start=2733
-  _globals['_SIZEPOINT_ENTEREDBYCAUSEENTRY']._serialized_end=2786
-  _globals['_SIZEPOINT_EXITEDBYCAUSEENTRY']._serialized_start=2788
-  _globals['_SIZEPOINT_EXITEDBYCAUSEENTRY']._serialized_end=2840
-  _globals['_DIMENSIONINSIGHTS']._serialized_start=2843
-  _globals['_DIMENSIONINSIGHTS']._serialized_end=3119
-  _globals['_INSIGHTBUCKET']._serialized_start=3122
-  _globals['_INSIGHTBUCKET']._serialized_end=3343
-  _globals['_INSIGHTQUANTILES']._serialized_start=3346
-  _globals['_INSIGHTQUANTILES']._serialized_end=3546
-  _globals['_REACHSERVICE']._serialized_start=3549
-  _globals['_REACHSERVICE']._serialized_end=4239
+  _globals['_ESTIMATEREACHREQUEST']._serialized_start=263
+  _globals['_ESTIMATEREACHREQUEST']._serialized_end=404
+  _globals['_ESTIMATEREACHRESPONSE']._serialized_start=407
+  _globals['_ESTIMATEREACHRESPONSE']._serialized_end=584
+  _globals['_STREAMREACHREQUEST']._serialized_start=586
+  _globals['_STREAMREACHREQUEST']._serialized_end=682
+  _globals['_STREAMREACHRESPONSE']._serialized_start=685
+  _globals['_STREAMREACHRESPONSE']._serialized_end=902
+  _globals['_GETOVERLAPREQUEST']._serialized_start=904
+  _globals['_GETOVERLAPREQUEST']._serialized_end=965
+  _globals['_GETOVERLAPRESPONSE']._serialized_start=968
+  _globals['_GETOVERLAPRESPONSE']._serialized_end=1148
+  _globals['_GETOVERLAPREGIONSREQUEST']._serialized_start=1150
+  _globals['_GETOVERLAPREGIONSREQUEST']._serialized_end=1198
+  _globals['_GETOVERLAPREGIONSRESPONSE']._serialized_start=1201
+  _globals['_GETOVERLAPREGIONSRESPONSE']._serialized_end=1520
+  _globals['_OVERLAPREGION']._serialized_start=1522
+  _globals['_OVERLAPREGION']._serialized_end=1574
+  _globals['_AUDIENCESIZE']._serialized_start=1576
+  _globals['_AUDIENCESIZE']._serialized_end=1616
+  _globals['_PAIROVERLAP']._serialized_start=1618
+  _globals['_PAIROVERLAP']._serialized_end=1742
+  _globals['_EQUALAUDIENCES']._serialized_start=1744
+  _globals['_EQUALAUDIENCES']._serialized_end=1782
+  _globals['_AUDIENCESUBSET']._serialized_start=1784
+  _globals['_AUDIENCESUBSET']._serialized_end=1830
+  _globals['_GETINSIGHTSREQUEST']._serialized_start=1833
+  _globals['_GETINSIGHTSREQUEST']._serialized_end=1966
+  _globals['_SIZEHISTORYQUERY']._serialized_start=1969
+  _globals['_SIZEHISTORYQUERY']._serialized_end=2097
+  _globals['_GETINSIGHTSRESPONSE']._serialized_start=2100
+  _globals['_GETINSIGHTSRESPONSE']._serialized_end=2377
+  _globals['_SIZEHISTORY']._serialized_start=2380
+  _globals['_SIZEHISTORY']._serialized_end=2542
+  _globals['_SIZEPOINT']._serialized_start=2545
+  _globals['_SIZEPOINT']._serialized_end=2892
+  _globals['_SIZEPOINT_ENTEREDBYCAUSEENTRY']._serialized_start=2785
+  _globals['_SIZEPOINT_ENTEREDBYCAUSEENTRY']._serialized_end=2838
+  _globals['_SIZEPOINT_EXITEDBYCAUSEENTRY']._serialized_start=2840
+  _globals['_SIZEPOINT_EXITEDBYCAUSEENTRY']._serialized_end=2892
+  _globals['_DIMENSIONINSIGHTS']._serialized_start=2895
+  _globals['_DIMENSIONINSIGHTS']._serialized_end=3171
+  _globals['_INSIGHTBUCKET']._serialized_start=3174
+  _globals['_INSIGHTBUCKET']._serialized_end=3395
+  _globals['_INSIGHTQUANTILES']._serialized_start=3398
+  _globals['_INSIGHTQUANTILES']._serialized_end=3598
+  _globals['_REACHSERVICE']._serialized_start=3601
+  _globals['_REACHSERVICE']._serialized_end=4291
 # @@protoc_insertion_point(module_scope)

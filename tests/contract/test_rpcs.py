@@ -1,0 +1,119 @@
+"""What holds for every RPC that the protos declare, on every store."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from audience_service.rpc.interceptor import Method
+from audience_service.rpc.server import SERVICES
+from tests.client import Client, Refusal
+from tests.conftest import Service
+
+METHODS = [method for service in SERVICES for method in service.methods if not method.client_streaming]
+ABOUT_SOMETHING = [method for method in METHODS if Method.of(method).ids]
+DEFECTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+
+_NOISE: dict[int, Sequence[Any]] = {
+    FieldDescriptor.CPPTYPE_STRING: ("smart", "\0", "a/b", "x" * 300),
+    FieldDescriptor.CPPTYPE_INT32: (-1, 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-1, 2**63 - 1),
+    FieldDescriptor.CPPTYPE_DOUBLE: (-1.0, math.nan, math.inf),
+    FieldDescriptor.CPPTYPE_BOOL: (True,),
+    FieldDescriptor.CPPTYPE_ENUM: (99,),
+}
+
+
+def named(method: MethodDescriptor) -> str:
+    return f"{method.containing_service.name}/{method.name}"
+
+
+def refusal(service: Service, method: MethodDescriptor, request: Message, metadata: Any) -> Refusal | None:
+    """What the answer to a request is refused with, None where it is answered."""
+    kind: Any = service.channel.unary_stream if method.server_streaming else service.channel.unary_unary
+    call = kind(
+        f"/audience.v1.{named(method)}", type(request).SerializeToString, GetMessageClass(method.output_type).FromString
+    )
+    try:
+        answer = call(request, metadata=metadata, timeout=20)
+        if method.server_streaming:
+            list(answer)
+    except grpc.RpcError as error:
+        return Refusal(error)
+    return None
+
+
+def noise(kind: Any, depth: int = 3) -> Iterator[Message]:
+    """Messages with one field each that holds something odd, of a kind given by its descriptor."""
+    for field in kind.fields:
+        if field.message_type and field.message_type.GetOptions().map_entry:
+            continue
+        inner = noise(field.message_type, depth - 1) if field.message_type and depth else ()
+        for value in _NOISE.get(field.cpp_type, ()) if not field.message_type else inner:
+            message = GetMessageClass(kind)()
+            held = getattr(message, field.name)
+            if field.is_repeated:
+                held.append(value)
+            elif field.message_type:
+                held.CopyFrom(value)
+            else:
+                setattr(message, field.name, value)
+            yield message
+
+
+def about(method: MethodDescriptor, names: Sequence[str]) -> Message:
+    """A request that names these wherever it has to name something."""
+    request = GetMessageClass(method.input_type)()
+    for path, name in zip(Method.of(method).ids, itertools.cycle(names)):
+        setattr(reduce(getattr, path[:-1], request), path[-1], name)
+    for field in method.input_type.fields:
+        if field.name == "audience_id":  # also where it is one of several populations
+            setattr(request, field.name, names[0])
+    return request
+
+
+@pytest.mark.parametrize("method", METHODS, ids=named)
+def test_a_call_without_a_token_is_not_answered(service: Service, method: MethodDescriptor) -> None:
+    told = refusal(service, method, GetMessageClass(method.input_type)(), (("orgid", "acme"),))
+    assert told
+    assert (told.code, told.info.reason) == (grpc.StatusCode.UNAUTHENTICATED, "MISSING_TOKEN")
+
+
+@pytest.mark.parametrize("method", ABOUT_SOMETHING, ids=named)
+def test_an_id_that_a_call_has_to_name_and_does_not_is_told_by_its_place(
+    service: Service, client: Client, method: MethodDescriptor
+) -> None:
+    paths = Method.of(method).ids
+    for path in paths:
+        request = about(method, ["segment-x"])
+        setattr(reduce(getattr, path[:-1], request), path[-1], "")
+        told = refusal(service, method, request, client.metadata)
+        assert told
+        assert (told.code, told.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+        assert told.fields == [".".join(path)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=named)
+def test_whatever_a_field_holds_is_no_defect(
+    service: Service, client: Client, org: str, method: MethodDescriptor
+) -> None:
+    [contact, *_] = service.insert(org, [{"data": {"email": "ann@example.com"}}])
+    everyone = {"datatype": "contact", "where": {}}
+    for made in (
+        client.create(name="dynamic", filter=everyone).id,
+        client.create(name="static", type="static", contactIds=[contact]).id,
+        client.custom(name="uploaded").id,
+        contact,
+    ):
+        for odd in noise(method.input_type):
+            request = about(method, [made])
+            request.MergeFrom(odd)
+            told = refusal(service, method, request, client.metadata)
+            assert told is None or told.code not in DEFECTS, (request, told.message)
