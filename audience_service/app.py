@@ -89,9 +89,9 @@ def sample_store(settings: Settings) -> Store:
     try:
         from audience_service.samples import sample_contacts
     except ImportError:
-        return embedded_store([], settings.datatypes)  # says what to install
+        return embedded_store([], settings.datatypes, settings.related_datatypes)  # says what to install
     records = (record for org, count in SAMPLE_ORGS.items() for record in sample_contacts(org, count))
-    return embedded_store(records, settings.datatypes)
+    return embedded_store(records, settings.datatypes, settings.related_datatypes)
 
 
 def platform_imports(store: Store) -> PlatformImports:

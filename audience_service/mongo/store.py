@@ -207,10 +207,10 @@ def mongo_store(uri: str, database: str) -> Store:
     )
 
 
-def embedded_store(records: Iterable[Record], datatypes: Sequence[str]) -> Store:
+def embedded_store(records: Iterable[Record], datatypes: Sequence[str], related: Sequence[str] = ()) -> Store:
     """A new store in memory that holds the records. Raises UnsupportedByStore where its extra is not installed."""
     database = embedded_database(records)
-    for index in required_indexes(datatypes):
+    for index in required_indexes(datatypes, related):
         create_index(database, index)
     turn = threading.RLock()
     landmarks = LandmarkReader(database, background=False)

@@ -110,6 +110,11 @@ def test_what_audiences_are_and_who_is_in_is_read_from_the_primary_whatever_the_
     store.close()
 
 
+def test_the_embedded_store_lacks_no_index() -> None:
+    store = embedded_store([], ("contact",), ("order", "event"))
+    assert store.missing_indexes(("contact",), ("order", "event")) == []
+
+
 def test_the_embedded_store_takes_in_no_decimals() -> None:
     record = envelope("acme", {"id": "a", "data": {"prices": [{"net": Decimal128("1.5")}]}})
     with pytest.raises(UnsupportedByStore, match="contact-a"):
