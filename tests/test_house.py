@@ -65,6 +65,15 @@ def test_the_filter_language_is_documented_operator_by_operator() -> None:
         assert f"`{name}`" in page, name
 
 
+def test_every_rpc_has_a_line_in_the_readme() -> None:
+    from audience_service.rpc.server import SERVICES
+
+    shown = re.findall(r"^\| (\w*) *\|.*`call (\w+)/(\w+) ", (ROOT / "README.md").read_text(), re.M)
+    there = {(service.name, method.name) for service in SERVICES for method in service.methods}
+    assert {(service, method) for _, service, method in shown} == there
+    assert all(name in ("", method) for name, _, method in shown)
+
+
 def test_the_packages_of_the_taxonomies_are_documented_in_their_versions_and_licensed() -> None:
     script = "".join(path.read_text() for path in (ROOT / "scripts/taxonomies").glob("*.py"))
     packages = re.findall(r'Package\(\s*"([\w-]+)",\s*"([\d.]+)"', script)

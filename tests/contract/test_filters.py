@@ -1,6 +1,7 @@
 """What filters mean, on every store: pairs of a filter and the records that match it, as MongoDB's manual says."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import grpc
 import pytest
 from bson import Decimal128, json_util
 
+from audience_service.domain.filters.expressions import EXPRESSIONS
+from audience_service.domain.filters.operators import LOGICAL, OPERATORS
 from tests.client import Client, Refusal
 from tests.conftest import Service
 
@@ -51,6 +54,12 @@ def test_a_filter_finds_the_records_that_mongodb_says(
     # Asked of each record by its id, as a check of membership does, the answer is the same.
     named = {"$and": [where, {"pk": {"$in": [f"contact-{name}" for name in RECORDS]}}]}
     assert records.members(filter={"datatype": "contact", "whereJson": json.dumps(named)}) == found
+
+
+def test_every_operator_is_asked_of_the_stores() -> None:
+    asked = set(re.findall(r'"(\$\w+)": ', json.dumps([where for _, where, _ in PAIRS])))
+    named = {*OPERATORS, *LOGICAL, *EXPRESSIONS, "$expr", "$not", "$elemMatch", "$options"}
+    assert named - asked == set(), "these have no pair in matches.json or expressions.json"
 
 
 @pytest.mark.parametrize(("topic", "text", "place", "reason"), REFUSALS, ids=[row[0] for row in REFUSALS])

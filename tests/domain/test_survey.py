@@ -7,6 +7,7 @@ from bson import Binary, DatetimeMS, Decimal128, Int64, ObjectId
 
 from audience_service.domain.field_catalog import operators_for
 from audience_service.domain.field_profile import FieldProfile
+from audience_service.domain.filters.operators import OPERATORS
 from audience_service.domain.json_schema import schema_profiles
 from audience_service.domain.survey import MAX_DEPTH, survey, type_name
 
@@ -111,6 +112,11 @@ def test_operators_fit_the_types() -> None:
     assert fitting(int=1) > fitting(double=1)
     assert fitting(array=1, string=1) == {*every, "$regex", "$all", "$size", "$elemMatch"}
     assert set(operators_for(FieldProfile("x", {"string": 1}, 1.0, (), 0.2))) == {*every, "$regex", *order}
+
+
+def test_every_operator_fits_some_type() -> None:
+    types = dict.fromkeys(("string", "date", "double", "int", "binData", "array"), 1.0)
+    assert set(operators_for(FieldProfile("x", types, 1.0))) == {*OPERATORS, "$elemMatch"}
 
 
 def test_a_schema_states_fields_with_types_and_enums() -> None:
