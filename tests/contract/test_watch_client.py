@@ -72,7 +72,7 @@ def test_the_readmes_automation_resumes_and_begins_anew_when_its_token_is_too_ol
             watch = partial(stub.WatchMembership, timeout=1)  # and is resumed
             membership = SimpleNamespace(WatchMembership=watch, StreamMembers=stub.StreamMembers)
             try:
-                follow(membership, client.metadata, segment.id, state)
+                follow(membership, lambda: client.metadata, segment.id, state)
             except grpc.RpcError as error:
                 ended.append(error.code())
 
