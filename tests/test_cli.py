@@ -18,9 +18,11 @@ from tests.command import run, serving
 from tests.conftest import KEY, URI, Service
 
 
-def test_help_names_every_command() -> None:
+def test_help_names_every_command_and_says_in_a_line_what_it_does() -> None:
     names = "demo health indexes insights lookalike overlap reach seed serve taxonomy token upload"
-    assert re.findall(r"^  (\w+)  ", run("--help").stdout, re.M) == names.split()
+    shown = run("--help").stdout
+    assert re.findall(r"^  (\w+)  ", shown, re.M) == names.split()
+    assert not re.findall(r"^  \w+  .*\.\.\.$", shown, re.M), "these are cut"
 
 
 def test_serve_refuses_to_start_without_a_key() -> None:
@@ -137,7 +139,9 @@ def test_seed_and_indexes_fill_a_database(real_service: Service) -> None:
     assert done.returncode == 0, done.stderr
     everyone = {"datatype": "contact", "where": {"state": {"$exists": True}}}
     assert real_service.client("seeded").count(filter=everyone) == 120
-    run("indexes", **settings)
+    made = run("indexes", COLUMNS="40", **settings).stdout.splitlines()
+    assert made
+    assert all(line.startswith("created  ") for line in made), "a line is an index, however narrow"
     assert "every index is there" in run("indexes", "--check", **settings).stdout
     real_service.store.database["lead"].drop_index("sk_1")
     checked = run("indexes", "--check", **settings)

@@ -40,7 +40,7 @@ def test_upload_publishes_a_file_tells_its_counts_and_writes_who_was_not_found(
     command = [str(file), "--audience", made, "--mode", "append", "--delimiter", ";", "--column", "email=e-mail"]
     done = asked(*command, "--unmatched", str(left))
     assert done.returncode == 0, done.stderr
-    assert "published: 5 contacts are on the list" in done.stdout
+    assert "published: 5 contacts on the list" in done.stdout
     assert "7 rows: 5 matched, 0 duplicate, 1 unmatched, 1 rejected" in done.stdout
     assert "line 8, column E-Mail: is no email address" in done.stdout
     assert "none" not in done.stdout

@@ -32,7 +32,10 @@ REACH = """{"filter": {"datatype": "contact", "where": {"country": "US", "tags":
 
 @click.command()
 def demo() -> None:
-    """Start a server with sample contacts, then save a segment, stream it and upload a list to it as a client."""
+    """Serve sample contacts in memory and use them as a client would.
+
+    Saves a segment, streams its members and uploads a list.
+    """
     configure_logs("text", logging.WARNING)
     settings = Settings(listen="127.0.0.1:0", mongodb_uri=None).with_dev_key()
     console = Console(highlight=False)

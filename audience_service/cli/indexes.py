@@ -14,7 +14,7 @@ def indexes(*, check: bool) -> None:
     settings = Settings.load()
     if settings.mongodb_uri is None:
         raise SettingsError("AUDIENCE_MONGODB_URI: is missing; the embedded store makes its own indexes")
-    console = Console()
+    console = Console(soft_wrap=True)  # one line an index, for scripts as well
     store = open_store(settings)
     collated = store.collated_collections(settings.collections)
     for name in collated:

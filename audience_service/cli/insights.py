@@ -45,7 +45,10 @@ def insights(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Break an audience down by dimension, beside its org, on the server at AUDIENCE_LISTEN."""
+    """Break an audience down by dimension, beside its org.
+
+    Asks the server at AUDIENCE_LISTEN.
+    """
     wanted = None if points is None else pb.SizeHistoryQuery(points=points)
     request = pb.GetInsightsRequest(id=audience_id, dimensions=dimensions, bucket_limit=limit, size_history=wanted)
     with connected(org, token, timeout) as client:

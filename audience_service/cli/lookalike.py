@@ -52,9 +52,10 @@ def lookalike(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Open a lookalike's model, weights and curve, on the server at AUDIENCE_LISTEN.
+    """Open a lookalike's model: its weights and its curve.
 
-    With --make the AUDIENCE_ID is the source that a new lookalike is made of, with --share or --count.
+    Asks the server at AUDIENCE_LISTEN. With --make the AUDIENCE_ID is the source that a new lookalike is made of, with
+    --share or --count.
     """
     making = bool(name or refresh)
     if name and refresh:

@@ -22,7 +22,10 @@ Regions: TypeAlias = pb.GetOverlapRegionsResponse
 @click.argument("audience_ids", nargs=-1, required=True)
 @calling
 def overlap(*, audience_ids: Sequence[str], org: str, token: str, timeout: float, as_json: bool) -> None:
-    """Show what two to eight audiences have in common, on the server at AUDIENCE_LISTEN."""
+    """Show what two to eight audiences have in common.
+
+    Asks the server at AUDIENCE_LISTEN.
+    """
     with connected(org, token, timeout) as client:
         request = pb.GetOverlapRegionsRequest(audience_ids=audience_ids)
         found: Regions = client.call(client.reach.GetOverlapRegions, request)

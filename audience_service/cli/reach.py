@@ -19,7 +19,10 @@ from audience_service.pb.audience.v1 import resources_pb2 as resources
 @click.option("--where", default="", help='An unsaved filter instead of an audience, as JSON: \'{"country": "US"}\'.')
 @calling
 def reach(*, audience_id: str, datatype: str, where: str, org: str, token: str, timeout: float, as_json: bool) -> None:
-    """Count the members of an audience, or of a filter, on the server at AUDIENCE_LISTEN."""
+    """Count the members of an audience, or of a filter.
+
+    Asks the server at AUDIENCE_LISTEN.
+    """
     if bool(audience_id) == bool(where):
         raise click.UsageError("give an AUDIENCE_ID or --where, one of them")
     with connected(org, token, timeout) as client:

@@ -17,7 +17,10 @@ _BATCH = 5_000
 @click.option("--seed", "seed_number", default=7, show_default=True, help="The same seed makes the same contacts.")
 @click.option("--iso-text", is_flag=True, help="Store dates as ISO text instead of BSON dates.")
 def seed(*, org: str, count: int, seed_number: int, iso_text: bool) -> None:
-    """Load sample contacts into the database of AUDIENCE_MONGODB_URI, beside what is there."""
+    """Load sample contacts into the database, beside what is there.
+
+    It is the one that AUDIENCE_MONGODB_URI and AUDIENCE_DATABASE name.
+    """
     settings = Settings.load()
     if settings.mongodb_uri is None:
         raise SettingsError("AUDIENCE_MONGODB_URI: is missing; the embedded store has its own samples")

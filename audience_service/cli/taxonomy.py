@@ -28,7 +28,7 @@ _platform = click.option(
 
 @click.group()
 def taxonomy() -> None:
-    """Import the ids of ad platforms, list what is imported, or remove it."""
+    """Import the ids of ad platforms, list them, or remove them."""
 
 
 @taxonomy.command("import")
@@ -39,9 +39,10 @@ def taxonomy() -> None:
     "--unlinked", type=click.Path(dir_okay=False, path_type=Path), help="A CSV file to name all that is not linked in."
 )
 def import_(platform: str, files: tuple[Path, ...], unlinked: Path | None, *, dry_run: bool) -> None:
-    """Link a platform's own exports to the taxonomies, in the place of its earlier import.
+    """Link a platform's own exports to the taxonomies.
 
-    All files of a platform are imported together: what none of them holds is gone afterwards.
+    They take the place of what was imported of it before. All files of a platform are imported together: what none of
+    them holds is gone afterwards.
     """
     texts = {file.name: _text(file) for file in files}
     if len(texts) < len(files):

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from audience_service.cli.bars import printable
 from audience_service.cli.client import Client, as_dict, calling, connected, reason_of
 from audience_service.domain.caller import Scope
+from audience_service.domain.filters.words.values import counted
 from audience_service.domain.uploads.upload import DELIMITERS, Mode
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 
@@ -66,11 +67,11 @@ def upload(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Upload a CSV file in UTF-8 on the server at AUDIENCE_LISTEN, and publish the list that it makes.
+    """Upload a CSV file in UTF-8, and publish the list that it makes.
 
-    --timeout is for each call but the upload, which takes as long as it takes. Exits with 1 where nothing was
-    published. Run again with the same file and options after a break it goes on where it was; once it is published, it
-    uploads the file once more, unless it has the same --upload-id.
+    Goes to the server at AUDIENCE_LISTEN. --timeout is for each call but the upload, which takes as long as it takes.
+    Exits with 1 where nothing was published. Run again with the same file and options after a break it goes on where it
+    was; once it is published, it uploads the file once more, unless it has the same --upload-id.
     """
     header = pb.UploadHeader(
         audience_id=audience_id,
@@ -91,7 +92,7 @@ def upload(
             progress.update(task, completed=done.next_offset)
         if unmatched:
             written = _write_unmatched(client, audience_id, header.upload_id, unmatched)
-            console.print(f"{written:,} rows that matched nobody are in {unmatched}")
+            console.print(f"{counted(written, 'row')} that matched nobody: in {unmatched}")
     if as_json:
         click.echo(json.dumps(as_dict(done), ensure_ascii=False))
     else:
@@ -191,10 +192,11 @@ def _write_unmatched(client: Client, audience_id: str, upload_id: str, path: Pat
 
 
 def _tell(console: Console, done: pb.Upload) -> None:
-    console.print(f"{done.state}: {done.contact_count:,} contacts are on the list")
+    console.print(f"{done.state}: {counted(done.contact_count, 'contact')} on the list")
     console.print(
-        f"{done.rows:,} rows: {done.matched:,} matched, {done.duplicate:,} duplicate, {done.unmatched:,} unmatched, "
-        f"{sum(done.rejected.values()):,} rejected; {done.contacts:,} contacts found"
+        f"{counted(done.rows, 'row')}: {done.matched:,} matched, {done.duplicate:,} duplicate, "
+        f"{done.unmatched:,} unmatched, {sum(done.rejected.values()):,} rejected; "
+        f"{counted(done.contacts, 'contact')} found"
     )
     for reason, count in sorted(done.rejected.items()):
         console.print(f"  {reason} {count:,}")
