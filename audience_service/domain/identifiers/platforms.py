@@ -142,4 +142,5 @@ def _of_fields(rules: PlatformRules, fields: Sequence[str]) -> PlatformRules:
 
 def _refuse(place: str, given: str, allowed: Iterable[str]) -> NoReturn:
     known = ", ".join(allowed)
-    raise InvalidArgument.at(place, f"{given[:50]!r} is none of those there are: {known or 'none'}")
+    what = f"is none of those there are: {known}" if known else "is not known; the platform takes none"
+    raise InvalidArgument.at(place, f"{given[:50]!r} {what}")

@@ -22,7 +22,7 @@ def check_spec(spec: LookalikeSpec) -> LookalikeSpec:
         if not spec.source_audience_id:
             raise InvalidArgument.at("source_audience_id", "is missing; name the audience whose members are the seed")
         if (spec.share is None) == (spec.count is None):
-            raise InvalidArgument.at("share", "or count is missing; say how many members there are to be")
+            raise InvalidArgument.at("share", "is missing, and so is count; say how many members there are to be")
         if spec.share is not None and not 0 < spec.share <= MOST_SHARE:
             raise InvalidArgument.at("share", f"is above 0 and at most {MOST_SHARE}: 0.01 is one of a hundred")
         if spec.count is not None and spec.count < 1:
