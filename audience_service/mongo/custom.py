@@ -1,10 +1,9 @@
 """The custom audiences of an org, in the platform's `custom` collection."""
 
-import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pymongo.collection import Collection
@@ -29,8 +28,8 @@ from audience_service.mongo.custom_documents import (
 )
 from audience_service.mongo.documents import Record, name_key, request_key
 from audience_service.mongo.failures import limited
+from audience_service.mongo.pages import newest
 from audience_service.mongo.scope import scoped
-from audience_service.mongo.sizes import within_bytes
 from audience_service.mongo.snapshot_rows import OUTLIVE
 
 _WITHOUT_PUBLISHED: Document = {"data.published": 0}
@@ -87,24 +86,14 @@ class MongoCustomAudiences:
     def page(
         self, org: str, query: CustomQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> CustomPage:
-        """Newest first. One more is read, to know whether there is another page."""
+        """Newest first."""
         conditions: list[Document] = [_THERE]
         if query.type:
             conditions.append({"data.type": query.type})
         if query.name:
             conditions.append({"name": {"$regex": re.escape(query.name), "$options": "i"}})
-        behind: Document = {}
-        if after:
-            moment = datetime.fromisoformat(after[0])
-            behind = {"$or": [{"createdate": {"$lt": moment}}, {"createdate": moment, "sk": {"$lt": after[1]}}]}
-        with limited(self._database, deadline):
-            total = self._collection.count_documents(scoped(org, *conditions))
-            match, order = scoped(org, *conditions, behind), [("createdate", -1), ("sk", -1)]
-            found = self._collection.find(match, _WITHOUT_PUBLISHED, sort=order, limit=size + 1)
-            with contextlib.closing(found) as records:
-                page, more = within_bytes(records, size)
-        last = (page[-1]["createdate"].astimezone(UTC).isoformat(), page[-1]["sk"]) if more else None
-        return CustomPage(tuple(read_custom(record) for record in page), last, total)
+        page = newest(self._collection, org, conditions, size, after, deadline, _WITHOUT_PUBLISHED)
+        return CustomPage(tuple(read_custom(record) for record in page.records), page.last, page.total)
 
     def is_name_taken(self, org: str, name: str, deadline: Deadline) -> bool:
         """By the key of the name."""

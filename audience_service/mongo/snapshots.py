@@ -1,7 +1,6 @@
 """The manifests of an org's snapshots."""
 
-import contextlib
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import bson
@@ -19,8 +18,8 @@ from audience_service.domain.snapshot_ports import Lease
 from audience_service.mongo.collections import SNAPSHOTS
 from audience_service.mongo.documents import Record, request_key
 from audience_service.mongo.failures import limited
+from audience_service.mongo.pages import newest
 from audience_service.mongo.scope import scoped
-from audience_service.mongo.sizes import within_bytes
 from audience_service.mongo.snapshot_documents import (
     DELETED,
     new_manifest,
@@ -78,23 +77,14 @@ class MongoSnapshots:
     def page(
         self, org: str, query: SnapshotQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> SnapshotPage:
-        """Newest first. One more is read, to know whether there is another page."""
+        """Newest first."""
         conditions: list[Document] = [_there()]
         if query.audience_id:
             conditions.append({"data.sources.audience": query.audience_id})
         if query.state:
             conditions.append({"state": query.state})
-        behind: Document = {}
-        if after:
-            moment = datetime.fromisoformat(after[0])
-            behind = {"$or": [{"createdate": {"$lt": moment}}, {"createdate": moment, "sk": {"$lt": after[1]}}]}
-        with limited(self._database, deadline):
-            total = self._collection.count_documents(scoped(org, *conditions))
-            match, order = scoped(org, *conditions, behind), [("createdate", -1), ("sk", -1)]
-            with contextlib.closing(self._collection.find(match, sort=order, limit=size + 1)) as records:
-                page, more = within_bytes(records, size)
-        last = (page[-1]["createdate"].astimezone(UTC).isoformat(), page[-1]["sk"]) if more else None
-        return SnapshotPage(tuple(read_manifest(record) for record in page), last, total)
+        page = newest(self._collection, org, conditions, size, after, deadline)
+        return SnapshotPage(tuple(read_manifest(record) for record in page.records), page.last, page.total)
 
     def renew(self, org: str, snapshot: Snapshot, lease: Lease, deadline: Deadline) -> bool:
         """Compare-and-set on attempt and owner."""
