@@ -17,15 +17,15 @@ from audience_service.domain.custom.plans import SpecPlans
 from audience_service.domain.custom.ports import Plans, Refreshers
 from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.drafts import DraftReader
-from audience_service.domain.explain import Explain, Repositories
-from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.exports import Exports
 from audience_service.domain.field_catalog import FieldCatalog
+from audience_service.domain.filter_explanation import FilterExplanations, Repositories
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.lookalikes.lookalikes import Lookalikes
 from audience_service.domain.lookalikes.turns import Turns
 from audience_service.domain.membership import Membership
+from audience_service.domain.membership_explanation import MembershipExplanations
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.partitions import Partitions
 from audience_service.domain.populations import Populations
@@ -164,7 +164,7 @@ class App:
                 SegmentVersions(store.versions, drafts, writer, references, sealer),
                 SegmentDeletion(store.uses, writer),
                 AudienceUses(store.segments, store.customs, store.uses, audiences),
-                Explain(repositories, catalog, audiences, compiler),
+                FilterExplanations(repositories, catalog, audiences, compiler),
                 catalog,
             ),
             reach=ReachServicer(

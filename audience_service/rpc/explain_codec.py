@@ -1,7 +1,7 @@
 """Explanations and fields as messages."""
 
-from audience_service.domain.explain import Explanation
 from audience_service.domain.field_catalog import Field, FieldList
+from audience_service.domain.filter_explanation import FilterExplanation
 from audience_service.domain.index_advice import IndexAdvice
 from audience_service.domain.plan import PlanKind, QueryPlan
 from audience_service.pb.audience.v1 import resources_pb2 as pb
@@ -16,7 +16,7 @@ def decode_run(message: segment_pb.ExplainFilterRequest) -> bool:
     return message.run if message.HasField("run") else True
 
 
-def encode_explanation(value: Explanation) -> segment_pb.ExplainFilterResponse:
+def encode_explanation(value: FilterExplanation) -> segment_pb.ExplainFilterResponse:
     """The explanation as callers see it."""
     return segment_pb.ExplainFilterResponse(
         words=value.words,

@@ -6,9 +6,9 @@ from contextlib import closing
 import grpc
 
 from audience_service.domain.checks import Checks
-from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.exports import Exports
 from audience_service.domain.membership import Membership
+from audience_service.domain.membership_explanation import MembershipExplanations
 from audience_service.domain.snapshot_diff import SnapshotDifferences
 from audience_service.domain.snapshots import Snapshots
 from audience_service.domain.watches.watching import Watching

@@ -4,8 +4,8 @@ import grpc
 
 from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.deletion import SegmentDeletion
-from audience_service.domain.explain import Explain
 from audience_service.domain.field_catalog import FieldCatalog
+from audience_service.domain.filter_explanation import FilterExplanations
 from audience_service.domain.segments import Segments
 from audience_service.domain.uses import AudienceUses
 from audience_service.domain.versions import SegmentVersions
@@ -40,7 +40,7 @@ class SegmentServicer(SegmentServiceServicer):
         versions: SegmentVersions,
         deletion: SegmentDeletion,
         uses: AudienceUses,
-        explain: Explain,
+        explain: FilterExplanations,
         catalog: FieldCatalog,
     ) -> None:
         self._segments = segments

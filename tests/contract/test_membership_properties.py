@@ -17,10 +17,10 @@ from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.checks import Checks
 from audience_service.domain.claims import ClaimReader
 from audience_service.domain.errors import InvalidFilter, UnsupportedByStore
-from audience_service.domain.explanation import MembershipExplanations, Truth
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.filters.nodes import And, Nor, Not, Or
 from audience_service.domain.filters.relative import UNITS
+from audience_service.domain.membership_explanation import MembershipExplanations, Truth
 from audience_service.domain.segment import Segment, SegmentType
 from audience_service.domain.selection import Selection
 from audience_service.domain.tokens import TokenSealer

@@ -12,8 +12,8 @@ from audience_service.domain.audience_pages import AudiencePages
 from audience_service.domain.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.checks import Checks
-from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.membership_explanation import MembershipExplanations
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.selection import Selection
 from audience_service.domain.tokens import TokenSealer

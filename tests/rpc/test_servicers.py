@@ -16,10 +16,10 @@ from audience_service.domain.baselines import Baselines
 from audience_service.domain.caller import Deadline
 from audience_service.domain.checks import Checks
 from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
-from audience_service.domain.explanation import MembershipExplanations
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights import Insights
 from audience_service.domain.membership import Membership
+from audience_service.domain.membership_explanation import MembershipExplanations
 from audience_service.domain.overlap import Overlaps
 from audience_service.domain.partitions import Partitions
 from audience_service.domain.populations import Populations

@@ -23,7 +23,7 @@ from audience_service.domain.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class FilterExplanation:
     """What is to be said of a filter. `fields` are those it reads, as callers write them."""
 
     words: str
@@ -42,7 +42,7 @@ class Repositories:
     members: MemberRepository
 
 
-class Explain:
+class FilterExplanations:
     """Explains filters, saved or not."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Explain:
         self._audiences = audiences
         self._compiler = compiler
 
-    def explain(self, call: Call, selection: Selection, *, run: bool) -> Explanation:
+    def explain(self, call: Call, selection: Selection, *, run: bool) -> FilterExplanation:
         """All of it; `run` counts the filter for the plan's figures.
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, OutOfTime, UnsupportedByStore.
@@ -68,11 +68,11 @@ class Explain:
             audience_id = selection.audience_id
             words = in_words(InAudience(audience_id, "audience_id"), self._names(call, [audience_id]))
             why = "a static list is read through its own index, and its records by their sk"
-            return Explanation(words, (), plan, IndexAdvice(population.datatype, (), helps=False, why=why), ())
+            return FilterExplanation(words, (), plan, IndexAdvice(population.datatype, (), helps=False, why=why), ())
         node = self._written(call, selection)
         inside = [inner.audience_id for inner in walk(node) if isinstance(inner, InAudience)]
         sampled = self._catalog.sampled(call, population.datatype)
-        return Explanation(
+        return FilterExplanation(
             in_words(node, self._names(call, inside)),
             [written_path(path) for path in fields_read(population.node)],
             plan,
