@@ -65,6 +65,13 @@ def test_the_filter_language_is_documented_operator_by_operator() -> None:
         assert f"`{name}`" in page, name
 
 
+def test_every_repository_stands_on_the_page_of_the_architecture() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    ports = re.findall(r"^class (\w+Repository)\(Protocol\)", "\n".join(path.read_text() for path in MODULES), re.M)
+    assert ports
+    assert [name for name in ports if name not in page] == []
+
+
 def test_every_rpc_has_a_line_in_the_readme() -> None:
     from audience_service.rpc.server import SERVICES
 
