@@ -100,7 +100,8 @@ def _refusal(error: Any, address: str) -> str:
     """What an error says: its reason, message and metadata, and every place in the request that it names."""
     status = rpc_status.from_call(error)
     if status is None:
-        return f"{address}: {error.code().name}"
+        away = "; no server answers there: start one, or name another in AUDIENCE_LISTEN"
+        return f"{address}: {error.code().name}{away if error.code() is grpc.StatusCode.UNAVAILABLE else ''}"
     lines = [status.message]
     for detail in status.details:
         info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()

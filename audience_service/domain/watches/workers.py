@@ -1,6 +1,7 @@
 """The threads of a process that track watched audiences."""
 
 import threading
+from typing import Any
 
 import structlog
 
@@ -54,7 +55,7 @@ class Workers:
             try:
                 self._tracker.keep()
             except Exception as error:
-                _log.warning("leases are not extended", exc_info=None if isinstance(error, AudienceError) else error)
+                _log.warning("leases are not extended", **_why(error))
 
     def _work(self) -> None:
         failing = False
@@ -65,6 +66,11 @@ class Workers:
                     failing = False
                 except Exception as error:
                     if not failing:
-                        _log.warning("tracking failed", exc_info=None if isinstance(error, AudienceError) else error)
+                        _log.warning("tracking failed", **_why(error))
                     pause, failing = _RETRY_SECONDS, True
                 ear.wait(pause)
+
+
+def _why(error: Exception) -> dict[str, Any]:
+    """What the log says of an error: the reason of one that is expected, the whole of a defect."""
+    return {"reason": error.reason} if isinstance(error, AudienceError) else {"exc_info": error}
