@@ -55,7 +55,7 @@ def lookalike(
     """Open a lookalike's model: its weights and its curve.
 
     Asks the server at AUDIENCE_LISTEN. With --make the AUDIENCE_ID is the source that a new lookalike is made of, with
-    --share or --count.
+    --share or --count. Making and refreshing one may take minutes and are waited for, unless --timeout is given.
     """
     making = bool(name or refresh)
     if name and refresh:
