@@ -17,6 +17,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from audience_service.domain.clock import now
 from audience_service.domain.watches.watch import Changes
+from audience_service.mongo.scope import org_of
 
 _WRITES = frozenset(("insert", "update", "replace"))
 _STAGES = [{"$project": {"operationType": 1, "clusterTime": 1, "documentKey.sk": 1, "fullDocument.sk": 1}}]
@@ -189,7 +190,7 @@ class _Stream:
         sk = record.get("sk")
         if change["operationType"] not in _WRITES or not isinstance(sk, str):
             return self._lose()
-        asking = self._subscriptions.get(sk.partition("/")[0], ())
+        asking = self._subscriptions.get(org_of(sk), ())
         is_news = not all(subscription.has_news for subscription in asking)
         for subscription in asking:
             subscription.keys.add(sk)

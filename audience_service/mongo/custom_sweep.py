@@ -16,6 +16,7 @@ from audience_service.mongo.collections import CUSTOM
 from audience_service.mongo.custom_documents import DELETED, GIVE_UP, leftover
 from audience_service.mongo.documents import Record
 from audience_service.mongo.failures import limited
+from audience_service.mongo.scope import org_of
 from audience_service.mongo.snapshot_rows import OUTLIVE, MongoFrozen
 
 _SECONDS = 30.0
@@ -56,7 +57,7 @@ class CustomSweeper:
 
     def _drop_belongings(self, record: Record) -> None:
         for drop in self._belongings:
-            drop(_org_of(record), record["pk"], Deadline.after(_DROP_SECONDS))
+            drop(org_of(record["sk"]), record["pk"], Deadline.after(_DROP_SECONDS))
 
     def _leave_lists(self, moment: datetime) -> None:
         """Note the lists of audiences that the platform has marked as deleted."""
@@ -71,7 +72,7 @@ class CustomSweeper:
             due = [each["rows"] for each in left if each["swept"]]
             if self._update(record, {"$set": {"leftovers": left}}):
                 for rows_id in due:
-                    self._rows.drop(_org_of(record), rows_id, Deadline.after(_DROP_SECONDS))
+                    self._rows.drop(org_of(record["sk"]), rows_id, Deadline.after(_DROP_SECONDS))
                 with limited(self._database, Deadline.after(_SECONDS)):
                     gone = {"$pull": {"leftovers": {"rows": {"$in": due}}}}
                     self._collection.update_one({"_id": record["_id"]}, gone)
@@ -92,7 +93,3 @@ class CustomSweeper:
         same = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
         with limited(self._database, Deadline.after(_SECONDS)):
             return self._collection.update_one(same, change).matched_count > 0
-
-
-def _org_of(record: Record) -> str:
-    return str(record["sk"].partition("/")[0])

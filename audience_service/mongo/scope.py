@@ -14,6 +14,11 @@ def org_scope(org: str) -> Document:
     return {"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}}
 
 
+def org_of(sk: str) -> str:
+    """The org of the record with this sk, for what goes through those of all orgs: sweeps, watches, changes."""
+    return sk.partition("/")[0]
+
+
 def scoped(org: str, *conditions: Document) -> Document:
     """What matches the conditions among the org's records."""
     given = [condition for condition in conditions if condition]

@@ -13,6 +13,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.snapshot import SnapshotState
 from audience_service.mongo.collections import SNAPSHOTS
 from audience_service.mongo.failures import limited
+from audience_service.mongo.scope import org_of
 from audience_service.mongo.snapshot_documents import DELETED
 from audience_service.mongo.snapshot_rows import MongoFrozen
 from audience_service.mongo.snapshots import failure_of
@@ -54,7 +55,7 @@ class SnapshotSweeper:
         with limited(self._database, Deadline.after(_SECONDS)):
             records = list(self._collection.find(due, {"sk": 1, "leftovers": 1}, limit=_AT_ONCE))
         for record in records:
-            org = record["sk"].partition("/")[0]
+            org = org_of(record["sk"])
             for left in record["leftovers"]:
                 if left["after"] <= moment:
                     self._rows.drop(org, left["rows"], Deadline.after(_DROP_SECONDS))

@@ -17,7 +17,7 @@ from audience_service.domain.uploads.upload import Upload, UploadState, as_aband
 from audience_service.mongo.collections import UPLOADS
 from audience_service.mongo.custom import MongoCustomAudiences
 from audience_service.mongo.failures import limited
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.scope import org_of, scoped
 from audience_service.mongo.unmatched import MongoUnmatched
 from audience_service.mongo.upload_documents import Record, new_upload, read_upload, upload_sk, written
 
@@ -137,7 +137,7 @@ class UploadSweeper:
         with limited(self._database, Deadline.after(_SECONDS)):
             records: list[Record] = list(self._collection.find({"open_until": {"$lt": moment}}, limit=_AT_ONCE))
         for record in records:
-            org, upload = record["sk"].partition("/")[0], read_upload(record)
+            org, upload = org_of(record["sk"]), read_upload(record)
             ended = self._as_published(org, upload)
             if ended.state is UploadState.OPEN:
                 self._unmatched.cut(org, upload, 0, Deadline.after(_DROP_SECONDS))

@@ -17,7 +17,7 @@ from audience_service.domain.watches.ports import Overtaken
 from audience_service.domain.watches.watch import Event, Failure, Watch
 from audience_service.mongo.collections import WATCHES
 from audience_service.mongo.failures import limited
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.scope import org_of, scoped
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _UNKNOWN: Document = {"generation": "", "seq": 0, "event_at": None, "as_of": None, "known_since": None}
@@ -77,7 +77,7 @@ class MongoWatches:
                 {"$set": {"lease": lease, "lease_until": until}},
                 sort=[("lease_until", 1)],
             )
-        return None if found is None else (_org_of(found), str(found["audience"]))
+        return None if found is None else (org_of(found["sk"]), str(found["audience"]))
 
     def keep(self, held: Collection[tuple[str, str, str]], until: datetime, deadline: Deadline) -> None:
         """By key, in one command; a lease is of one watch, so that keys and leases need not be told in pairs."""
@@ -175,14 +175,10 @@ def _key(org: str, audience_id: str) -> str:
     return f"{org}/audience_watch/{audience_id}"
 
 
-def _org_of(record: Mapping[str, Any]) -> str:
-    return str(record["sk"]).partition("/")[0]
-
-
 def _read(record: Mapping[str, Any]) -> Watch:
     failure = record["failure"]
     return Watch(
-        org=_org_of(record),
+        org=org_of(record["sk"]),
         audience_id=record["audience"],
         generation=record["generation"],
         seq=int(record["seq"]),

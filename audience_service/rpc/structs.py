@@ -37,7 +37,7 @@ def decode_moment(message: Timestamp, place: str) -> datetime:
         raise InvalidArgument.at(place, "is no moment from the year 1 to 9999") from None
 
 
-def decode_span(message: Duration, place: str) -> timedelta:
+def decode_duration(message: Duration, place: str) -> timedelta:
     """The length of time, in microseconds. Raises InvalidArgument at the place for one past 999,999,999 days."""
     try:
         return message.ToTimedelta()
