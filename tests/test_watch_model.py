@@ -165,7 +165,7 @@ class Model:
         self.quiet = self.random.choice([0, 0, 40, 80])
 
     def look_on(self) -> None:
-        """Trackers go on, and hear of what has changed, but nothing does: so who stood still may append all the same."""
+        """Trackers go on, and hear of what has changed, but nothing does: who stood still may append all the same."""
         self.quiet -= 1
         chance = self.random.random()
         if chance < 0.1:
