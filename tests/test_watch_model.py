@@ -95,7 +95,7 @@ class Model:
             self.world.put(key, self.contact())
         self.listeners = [Listener(self.world) for _ in range(3)]
         self.servers = [Server(self.world) for _ in range(2)]
-        self.turn = 0
+        self.turn, self.quiet = 0, 0
         self.watches, self.repository = MongoWatches(database), MongoPast(database)
         audiences = Audiences(MongoSegments(database), FilterCompiler(["contact"]))
         self.past = Past(self.watches, self.repository, audiences)
@@ -126,6 +126,9 @@ class Model:
 
     def step(self) -> None:
         """Whatever happens next."""
+        if self.quiet:
+            self.look_on()
+            return
         chance = self.random.random()
         if chance < 0.7:
             if self.servers[self.turn].baton.stands_at == "insert_many" and self.random.random() < 0.3:
@@ -159,6 +162,20 @@ class Model:
         for key in self.world.inside ^ self.world.members():
             while (key in self.world.inside) != (key in self.world.members()):
                 self.world.put(key, self.contact())
+        self.quiet = self.random.choice([0, 0, 40, 80])
+
+    def look_on(self) -> None:
+        """Trackers go on, and hear of what has changed, but nothing does: who stood still may append all the same."""
+        self.quiet -= 1
+        chance = self.random.random()
+        if chance < 0.1:
+            self.world.feed.happen(self.random, self.world.clock)
+        elif chance < 0.13:
+            self.world.clock += timedelta(seconds=self.random.choice([1, 5]))
+            self.world.remember()
+        else:
+            self.turn = 1 - self.turn if chance < 0.16 else self.turn
+            self.servers[self.turn].grant()
 
     def ask(self) -> None:
         """Ask who was in at a moment, and remember what was answered."""

@@ -1,7 +1,8 @@
 """The change feed on scripted streams: what is told to whom, and when it is not all."""
 
+import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from audience_service.domain.watches.watch import Changes
 from audience_service.mongo import changes as changes_module
 from audience_service.mongo.changes import MongoChanges
 from tests.conftest import Service
-from tests.scripted import ScriptedDatabase
+from tests.scripted import ScriptedDatabase, ScriptedStream
 from tests.waiting import eventually
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -131,6 +132,26 @@ def test_up_to_when_nothing_is_missing_is_the_last_changes_time_or_when_there_wa
     later = datetime(2026, 3, 1, 13, 30, 15, tzinfo=UTC)
     stream.tell("insert", "umbrella/contact/a", int(later.timestamp()))
     eventually(lambda: subscription.take().complete_at == later)
+
+
+def test_nothing_is_missing_up_to_when_it_was_asked_for_changes_not_when_there_were_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moments, released = [NOON], threading.Event()
+
+    def wait(_: ScriptedStream) -> None:
+        if len(moments) > 1:
+            released.wait(10)
+        moments.append(NOON + timedelta(minutes=1))
+
+    monkeypatch.setattr(ScriptedStream, "try_next", wait)
+    database: Any = ScriptedDatabase()
+    feed = MongoChanges(database, lambda: None, lambda: moments[-1])
+    subscription = feed.subscribe("acme", "contact")
+    eventually(lambda: subscription.take().complete_at is not None)
+    assert subscription.take().complete_at == NOON
+    released.set()
+    feed.close()
 
 
 def test_where_shards_tell_of_their_changes_apart_silence_says_nothing(feeds: Feeds) -> None:
