@@ -3,40 +3,43 @@
 import hashlib
 from datetime import timedelta
 
-from audience_service.domain.audience_pages import AudiencePages
-from audience_service.domain.audiences import Audiences
-from audience_service.domain.baselines import Baselines
-from audience_service.domain.checks import Checks
+from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.pages import AudiencePages
+from audience_service.domain.audiences.populations import Populations
+from audience_service.domain.audiences.uses import AudienceUses
 from audience_service.domain.clock import now
-from audience_service.domain.contact_lists import ContactLists
 from audience_service.domain.custom.as_audience import CustomAsAudience
 from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
 from audience_service.domain.custom.audiences import CustomAudiences
 from audience_service.domain.custom.deletion import CustomDeletion
 from audience_service.domain.custom.plans import SpecPlans
 from audience_service.domain.custom.ports import Plans, Refreshers
-from audience_service.domain.deletion import SegmentDeletion
-from audience_service.domain.drafts import DraftReader
-from audience_service.domain.exports import Exports
-from audience_service.domain.field_catalog import FieldCatalog
-from audience_service.domain.filter_explanation import FilterExplanations, Repositories
+from audience_service.domain.explanations.filter_explanation import FilterExplanations, Repositories
+from audience_service.domain.explanations.membership_explanation import MembershipExplanations
+from audience_service.domain.exports.exports import Exports
+from audience_service.domain.fields.catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.insights import Insights
+from audience_service.domain.insights.baselines import Baselines
+from audience_service.domain.insights.insights import Insights
 from audience_service.domain.lookalikes.lookalikes import Lookalikes
 from audience_service.domain.lookalikes.turns import Turns
-from audience_service.domain.membership import Membership
-from audience_service.domain.membership_explanation import MembershipExplanations
-from audience_service.domain.overlap import Overlaps
-from audience_service.domain.partitions import Partitions
-from audience_service.domain.populations import Populations
-from audience_service.domain.reach import Reach
-from audience_service.domain.ready_snapshots import ReadySnapshots
-from audience_service.domain.references import References
-from audience_service.domain.segments import Segments
-from audience_service.domain.snapshot import SNAPSHOT_PREFIX
-from audience_service.domain.snapshot_diff import SnapshotDifferences
-from audience_service.domain.snapshot_maker import MakingRules, SnapshotMaker
-from audience_service.domain.snapshots import Snapshots
+from audience_service.domain.membership.checks import Checks
+from audience_service.domain.membership.membership import Membership
+from audience_service.domain.membership.partitions import Partitions
+from audience_service.domain.reach.overlap import Overlaps
+from audience_service.domain.reach.reach import Reach
+from audience_service.domain.segments.contact_lists import ContactLists
+from audience_service.domain.segments.deletion import SegmentDeletion
+from audience_service.domain.segments.drafts import DraftReader
+from audience_service.domain.segments.references import References
+from audience_service.domain.segments.segments import Segments
+from audience_service.domain.segments.versions import SegmentVersions
+from audience_service.domain.segments.writes import SegmentWriter
+from audience_service.domain.snapshots.differences import SnapshotDifferences
+from audience_service.domain.snapshots.maker import MakingRules, SnapshotMaker
+from audience_service.domain.snapshots.ready import ReadySnapshots
+from audience_service.domain.snapshots.snapshot import SNAPSHOT_PREFIX
+from audience_service.domain.snapshots.snapshots import Snapshots
 from audience_service.domain.targeting.imports import PlatformImports
 from audience_service.domain.targeting.platform_ids import PlatformIds
 from audience_service.domain.targeting.targeting import Targeting
@@ -45,8 +48,6 @@ from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.uploads.publishing import Publisher
 from audience_service.domain.uploads.refreshing import UploadRefresh
 from audience_service.domain.uploads.uploads import Uploads
-from audience_service.domain.uses import AudienceUses
-from audience_service.domain.versions import SegmentVersions
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.past import Past
@@ -57,7 +58,6 @@ from audience_service.domain.watches.tracker import Tracker
 from audience_service.domain.watches.wanted import Wanted
 from audience_service.domain.watches.watching import Watching
 from audience_service.domain.watches.workers import Workers
-from audience_service.domain.writes import SegmentWriter
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
 from audience_service.rpc.custom_servicer import CustomAudienceServicer

@@ -14,8 +14,8 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from audience_service.cli.token import mint
-from audience_service.domain.dimensions import DIMENSIONS
 from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.insights.dimensions import DIMENSIONS
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach
 from audience_service.pb.audience.v1 import resources_pb2 as resources

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.narrowing import Narrowing
+from audience_service.domain.reach.narrowing import Narrowing
 from audience_service.mongo.store import Store, mongo_store
 from bench.dataset import LARGE
 from bench.reference import Document, in_org

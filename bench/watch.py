@@ -26,10 +26,10 @@ from rich.table import Table
 
 from audience_service.app import App
 from audience_service.cli.token import mint
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.segment import Segment, SegmentType
+from audience_service.domain.segments.segment import Segment, SegmentType
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.rounds import Rounds
 from audience_service.domain.watches.watch import EVERYTHING, Changes, Look, Outlook

@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from audience_service.app import App
+from audience_service.cli.log import configure_logs
 from audience_service.cli.token import mint
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.settings import Settings
@@ -21,6 +22,8 @@ from tests.client import Client, Refusal
 
 # Where an assert in one of these fails, it says what it compared, as one in a test module does.
 pytest.register_assert_rewrite("tests.overlaps", "tests.versions", "tests.watch_world")
+
+configure_logs("text")  # as the service does: the traceback of a defect takes a second to draw otherwise
 
 KEY = "a key of the tests, longer than thirty-two bytes"
 URI = os.environ.get("AUDIENCE_TEST_MONGODB_URI", "")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call, Caller
 from audience_service.domain.custom.audience import CustomAudience
 from audience_service.domain.filters import FilterCompiler

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.ports import ContactList, CreateRequest
-from audience_service.domain.segment import Segment, SegmentType
+from audience_service.domain.segments.segment import Segment, SegmentType
 
 NEVER = Deadline(None)
 LIST = ContactList("segment-shared", "contact")

@@ -12,7 +12,7 @@ import grpc
 import jwt
 import pytest
 
-from audience_service.domain.dimensions import DIMENSIONS
+from audience_service.domain.insights.dimensions import DIMENSIONS
 from tests.client import Client
 from tests.command import run, serving
 from tests.conftest import KEY, URI, Service

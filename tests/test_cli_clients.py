@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from audience_service.cli.insights import drawn
-from audience_service.domain.draws import Estimate
 from audience_service.domain.errors import OutOfTime
-from audience_service.domain.narrowing import Narrowing, Step
+from audience_service.domain.reach.draws import Estimate
+from audience_service.domain.reach.narrowing import Narrowing, Step
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from tests.client import Client
 from tests.command import run

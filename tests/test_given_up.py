@@ -73,7 +73,7 @@ def test_a_count_in_slices_whose_client_goes_away_asks_nothing_more(
         "audience_service.mongo.collections.MongoClient", lambda *a, **k: original(*a, event_listeners=[watch], **k)
     )
     for name in ("_FIRST_SLICE", "_GROWTH"):
-        monkeypatch.setattr(f"audience_service.domain.narrowing.{name}", 1)
+        monkeypatch.setattr(f"audience_service.domain.reach.narrowing.{name}", 1)
     with served(URI, real_service.store.database.name) as service:
         slots = service.app.server.slots
         stream = service.client("slices").call("StreamReach", {"filter": EVERYONE})

@@ -72,6 +72,14 @@ def test_every_repository_stands_on_the_page_of_the_architecture() -> None:
     assert [name for name in ports if name not in page] == []
 
 
+def test_every_module_that_a_page_or_a_comment_names_is_there() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "protos").rglob("*.proto"), *MODULES]
+    named = {name for page in pages for name in re.findall(r"(?<![\w/.-])[a-z]\w*/[\w/]+\.py\b", page.read_text())}
+    roots = [ROOT, ROOT / "audience_service", ROOT / "audience_service/domain"]
+    assert len(named) > 50
+    assert sorted(name for name in named if not any((root / name).exists() for root in roots)) == []
+
+
 def test_every_rpc_has_a_line_in_the_readme() -> None:
     from audience_service.rpc.server import SERVICES
 

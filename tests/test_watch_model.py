@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.ready_snapshots import ReadySnapshots
+from audience_service.domain.snapshots.ready import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches import rounds as rounds_module
 from audience_service.domain.watches import watching as watching_module

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.ready_snapshots import ReadySnapshots
-from audience_service.domain.segment import Segment, SegmentType
+from audience_service.domain.segments.segment import Segment, SegmentType
+from audience_service.domain.snapshots.ready import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.rounds import Rounds

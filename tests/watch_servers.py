@@ -12,7 +12,7 @@ from typing import Any
 
 from pymongo.errors import AutoReconnect, BulkWriteError
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.errors import StoreUnavailable
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.watches.bell import Bell

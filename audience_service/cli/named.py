@@ -2,7 +2,7 @@
 
 from audience_service.cli.client import Client
 from audience_service.domain.custom.audience import CUSTOM_PREFIX
-from audience_service.domain.snapshot import SNAPSHOT_PREFIX
+from audience_service.domain.snapshots.snapshot import SNAPSHOT_PREFIX
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as customs
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership
 from audience_service.pb.audience.v1 import segment_service_pb2 as segments

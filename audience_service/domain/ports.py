@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from audience_service.domain.breakdown import Breakdown
+from audience_service.domain.audiences.contact_list import ContactList as ContactList
+from audience_service.domain.audiences.use import AudienceUse, Usage
 from audience_service.domain.caller import Deadline
-from audience_service.domain.contact_list import ContactList as ContactList
-from audience_service.domain.dimensions import Dimension
+from audience_service.domain.explanations.plan import ExistingIndex, QueryPlan
+from audience_service.domain.fields.sample import Sample
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.landmarks import Landmarks
-from audience_service.domain.plan import ExistingIndex, QueryPlan
-from audience_service.domain.sample import Sample
-from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
-from audience_service.domain.use import AudienceUse, Usage
-from audience_service.domain.version import VersionPage
+from audience_service.domain.insights.breakdown import Breakdown
+from audience_service.domain.insights.dimensions import Dimension
+from audience_service.domain.reach.landmarks import Landmarks
+from audience_service.domain.segments.segment import Segment, SegmentPage, SegmentQuery
+from audience_service.domain.segments.version import VersionPage
 
 Record = Mapping[str, Any]
 """A record in the platform's envelope: pk, sk, state, data and so on. Dates are aware."""

@@ -15,8 +15,8 @@ from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.nodes import OnList, joins
+from audience_service.domain.membership.verdicts import Verdicts
 from audience_service.domain.ports import Record
-from audience_service.domain.verdicts import Verdicts
 from audience_service.mongo.failures import limited
 from audience_service.mongo.joins import Joins, Stages, list_look
 from audience_service.mongo.pipeline import Pipeline, running
@@ -31,7 +31,7 @@ _RECORDS = "records"
 
 
 class MongoChecks:
-    """The CheckRepository on MongoDB; domain/verdicts.py states what each method promises."""
+    """The CheckRepository on MongoDB; domain/membership/verdicts.py states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

@@ -19,7 +19,7 @@ from typing import Any
 from audience_service.domain.filters import Filter
 from audience_service.domain.filters.references import audience_references
 from audience_service.domain.ports import CreateRequest
-from audience_service.domain.segment import ID_PREFIX, Segment, SegmentType
+from audience_service.domain.segments.segment import ID_PREFIX, Segment, SegmentType
 
 Record = dict[str, Any]
 

@@ -13,16 +13,16 @@ from typing import Any
 from bson import Decimal128
 from pymongo.database import Database
 
-from audience_service.domain.breakdown import Breakdown
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import UnsupportedByStore
+from audience_service.domain.explanations.plan import QueryPlan
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import of_node
-from audience_service.domain.plan import QueryPlan
+from audience_service.domain.insights.breakdown import Breakdown
+from audience_service.domain.membership.verdicts import Verdicts
 from audience_service.domain.ports import ContactList, Population, Record
-from audience_service.domain.snapshot import Snapshot
-from audience_service.domain.snapshot_ports import Frozen
-from audience_service.domain.verdicts import Verdicts
+from audience_service.domain.snapshots.ports import Frozen
+from audience_service.domain.snapshots.snapshot import Snapshot
 from audience_service.domain.watches.watch import Flip
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import SUBSCRIBERS

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audience_service.domain.plan import Figures, PlanKind
+from audience_service.domain.explanations.plan import Figures, PlanKind
 from audience_service.mongo.scope import org_scope
 
 Document = Mapping[str, Any]

@@ -7,9 +7,9 @@ from typing import Any
 from bson import Decimal128
 from pymongo.database import Database
 
-from audience_service.domain.breakdown import PERCENTS, Breakdown, Cell, CellKind, DimensionCells, Quantile
 from audience_service.domain.caller import Deadline
-from audience_service.domain.dimensions import Dimension, Kind
+from audience_service.domain.insights.breakdown import PERCENTS, Breakdown, Cell, CellKind, DimensionCells, Quantile
+from audience_service.domain.insights.dimensions import Dimension, Kind
 from audience_service.domain.ports import Population
 from audience_service.mongo.joins import Stages
 from audience_service.mongo.pipeline import read_pipeline, running

@@ -22,8 +22,8 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.landmarks import Landmarks
 from audience_service.domain.ports import ContactList, Population
+from audience_service.domain.reach.landmarks import Landmarks
 from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import scoped

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from audience_service.domain.dimensions import Band
+from audience_service.domain.insights.dimensions import Band
 from audience_service.domain.lookalikes.fields import LikenessField
 from audience_service.domain.lookalikes.tally import Weighed
 from audience_service.domain.lookalikes.weights import EARLIEST

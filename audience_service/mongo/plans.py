@@ -7,9 +7,9 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.explanations.plan import ExistingIndex, QueryPlan
 from audience_service.domain.filters.nodes import OnList, joins
 from audience_service.domain.filters.reads import fields_read
-from audience_service.domain.plan import ExistingIndex, QueryPlan
 from audience_service.domain.ports import ContactList, Population
 from audience_service.mongo.explained import failure, read_explain
 from audience_service.mongo.failures import limited

@@ -13,10 +13,10 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.fields.sample import SAMPLE_SIZE, Sample
 from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Record
-from audience_service.domain.sample import SAMPLE_SIZE, Sample
 from audience_service.mongo.failures import limited
 from audience_service.mongo.joins import Stages
 from audience_service.mongo.scope import scoped

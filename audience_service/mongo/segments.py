@@ -20,7 +20,7 @@ from audience_service.domain.errors import (
 )
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
-from audience_service.domain.segment import ID_PREFIX, Order, Segment, SegmentPage, SegmentQuery, SegmentType
+from audience_service.domain.segments.segment import ID_PREFIX, Order, Segment, SegmentPage, SegmentQuery, SegmentType
 from audience_service.mongo.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.documents import (
     LAST_VERSION,

@@ -7,8 +7,8 @@ from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.landmarks import Landmarks
 from audience_service.domain.ports import Population, Record
+from audience_service.domain.reach.landmarks import Landmarks
 from audience_service.mongo.joins import Stages
 from audience_service.mongo.landmarks import LandmarkReader
 from audience_service.mongo.pipeline import part_between, read_pipeline, running, settle

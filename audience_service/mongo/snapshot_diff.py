@@ -13,8 +13,8 @@ from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.snapshot import Snapshot
-from audience_service.domain.snapshot_ports import Difference
+from audience_service.domain.snapshots.ports import Difference
+from audience_service.domain.snapshots.snapshot import Snapshot
 from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
 from audience_service.mongo.joins import Stages
@@ -28,7 +28,7 @@ _CURSOR_BATCH = 10_000
 
 
 class MongoDifferences:
-    """The DifferenceRepository on MongoDB; domain/snapshot_ports.py states what it promises."""
+    """The DifferenceRepository on MongoDB; domain/snapshots/ports.py states what it promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

@@ -14,7 +14,7 @@ from typing import Any
 
 from audience_service.domain.filters import Filter
 from audience_service.domain.ports import CreateRequest
-from audience_service.domain.snapshot import SNAPSHOT_PREFIX, Snapshot, SnapshotSource, SnapshotState
+from audience_service.domain.snapshots.snapshot import SNAPSHOT_PREFIX, Snapshot, SnapshotSource, SnapshotState
 from audience_service.mongo.collections import SNAPSHOTS
 from audience_service.mongo.documents import Record, request_key
 

@@ -18,8 +18,8 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.sets import as_filter, intersection
 from audience_service.domain.ports import Population
-from audience_service.domain.snapshot import Snapshot
-from audience_service.domain.snapshot_ports import Frozen
+from audience_service.domain.snapshots.ports import Frozen
+from audience_service.domain.snapshots.snapshot import Snapshot
 from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
 from audience_service.mongo.instants import has_instants, instant_of
@@ -39,7 +39,7 @@ _32_BITS = 2**32 - 1
 
 
 class MongoFrozen:
-    """The FrozenRepository on MongoDB; domain/snapshot_ports.py states what each method promises."""
+    """The FrozenRepository on MongoDB; domain/snapshots/ports.py states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

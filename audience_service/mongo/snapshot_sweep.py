@@ -10,7 +10,7 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.snapshot import SnapshotState
+from audience_service.domain.snapshots.snapshot import SnapshotState
 from audience_service.mongo.collections import SNAPSHOTS
 from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import org_of

@@ -13,8 +13,8 @@ from audience_service.domain.clock import now
 from audience_service.domain.errors import InvalidArgument, RequestIdReused, SnapshotNotFound
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
-from audience_service.domain.snapshot import Snapshot, SnapshotPage, SnapshotQuery, SnapshotState
-from audience_service.domain.snapshot_ports import Lease
+from audience_service.domain.snapshots.ports import Lease
+from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotPage, SnapshotQuery, SnapshotState
 from audience_service.mongo.collections import SNAPSHOTS
 from audience_service.mongo.documents import Record, request_key
 from audience_service.mongo.failures import limited
@@ -37,7 +37,7 @@ _CREATING: Document = {"state": SnapshotState.CREATING.value}
 
 
 class MongoSnapshots:
-    """The SnapshotRepository on MongoDB; domain/snapshot_ports.py states what each method promises."""
+    """The SnapshotRepository on MongoDB; domain/snapshots/ports.py states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

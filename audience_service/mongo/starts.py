@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.snapshot import Snapshot
+from audience_service.domain.snapshots.snapshot import Snapshot
 from audience_service.domain.watches.watch import Change, Flip
 from audience_service.mongo.collections import LISTS, TRACKED
 from audience_service.mongo.failures import limited

@@ -13,6 +13,7 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import AudienceError
 from audience_service.domain.lookalikes.ports import LookalikeRepository
+from audience_service.domain.membership.verdicts import CheckRepository
 from audience_service.domain.ports import (
     InsightRepository,
     ListRepository,
@@ -26,11 +27,10 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
-from audience_service.domain.snapshot_ports import DifferenceRepository, FrozenRepository, SnapshotRepository
+from audience_service.domain.snapshots.ports import DifferenceRepository, FrozenRepository, SnapshotRepository
 from audience_service.domain.targeting.platform_ids import PlatformIdRepository
 from audience_service.domain.uploads.intake import Storage
 from audience_service.domain.uploads.ports import IdentifierRepository
-from audience_service.domain.verdicts import CheckRepository
 from audience_service.domain.watches.ports import (
     ChangeFeed,
     LedgerRepository,

@@ -11,15 +11,15 @@ from typing import Any
 
 from pymongo.database import Database
 
+from audience_service.domain.audiences.use import AudienceUse, Usage
 from audience_service.domain.caller import Deadline
 from audience_service.domain.custom.audience import CustomAudience, CustomPage, CustomQuery
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
-from audience_service.domain.segment import Segment, SegmentPage, SegmentQuery
-from audience_service.domain.snapshot import Snapshot, SnapshotPage, SnapshotQuery
-from audience_service.domain.snapshot_ports import Lease
-from audience_service.domain.use import AudienceUse, Usage
-from audience_service.domain.version import VersionPage
+from audience_service.domain.segments.segment import Segment, SegmentPage, SegmentQuery
+from audience_service.domain.segments.version import VersionPage
+from audience_service.domain.snapshots.ports import Lease
+from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotPage, SnapshotQuery
 from audience_service.mongo.custom import MongoCustomAudiences
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.snapshots import MongoSnapshots

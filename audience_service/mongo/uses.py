@@ -7,11 +7,11 @@ from urllib.parse import quote
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from audience_service.domain.audiences.use import AudienceName, AudienceUse, Usage
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.references import audience_references
-from audience_service.domain.segment import MAX_NAME_LENGTH, SegmentType
-from audience_service.domain.use import AudienceName, AudienceUse, Usage
+from audience_service.domain.segments.segment import MAX_NAME_LENGTH, SegmentType
 from audience_service.mongo.collections import CUSTOM, SEGMENTS, USES
 from audience_service.mongo.custom_documents import DELETED
 from audience_service.mongo.documents import read_segment

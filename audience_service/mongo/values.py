@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from audience_service.domain.dimensions import Band, Dimension, Kind
 from audience_service.domain.filters.dates import SHAPE
+from audience_service.domain.insights.dimensions import Band, Dimension, Kind
 
 Expression = Any
 Stages = list[dict[str, Any]]

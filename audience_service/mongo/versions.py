@@ -9,8 +9,8 @@ from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceNotFound, VersionNotFound
-from audience_service.domain.segment import Segment
-from audience_service.domain.version import VersionPage
+from audience_service.domain.segments.segment import Segment
+from audience_service.domain.segments.version import VersionPage
 from audience_service.mongo.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.documents import Record, read_segment
 from audience_service.mongo.failures import limited

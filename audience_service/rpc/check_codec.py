@@ -1,10 +1,10 @@
 """Memberships of single contacts, and their explanations, as messages."""
 
-from audience_service.domain.checks import ContactAudiences, MembershipCheck
 from audience_service.domain.errors import FilterTooLarge
-from audience_service.domain.fields import MISSING
+from audience_service.domain.explanations.membership_explanation import MembershipExplanation, Truth
+from audience_service.domain.fields.fields import MISSING
 from audience_service.domain.filters.fields import written_path
-from audience_service.domain.membership_explanation import MembershipExplanation, Truth
+from audience_service.domain.membership.checks import ContactAudiences, MembershipCheck
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.rpc.structs import encode_moment, encode_value
 

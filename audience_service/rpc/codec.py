@@ -3,17 +3,24 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from audience_service.domain.audiences.populations import Exclusion
+from audience_service.domain.audiences.selection import Selection
+from audience_service.domain.audiences.use import AudienceUse, Usage
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
 from audience_service.domain.located import located
-from audience_service.domain.membership import MemberBatch
-from audience_service.domain.partitions import Partition
-from audience_service.domain.populations import Exclusion
-from audience_service.domain.reach import ReachEstimate, ReachStep
-from audience_service.domain.segment import Segment, SegmentDraft, SegmentQuery, Source, check_order, check_type
-from audience_service.domain.selection import Selection
-from audience_service.domain.use import AudienceUse, Usage
-from audience_service.domain.version import SegmentVersion
+from audience_service.domain.membership.membership import MemberBatch
+from audience_service.domain.membership.partitions import Partition
+from audience_service.domain.reach.reach import ReachEstimate, ReachStep
+from audience_service.domain.segments.segment import (
+    Segment,
+    SegmentDraft,
+    SegmentQuery,
+    Source,
+    check_order,
+    check_type,
+)
+from audience_service.domain.segments.version import SegmentVersion
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach_pb
 from audience_service.pb.audience.v1 import resources_pb2 as pb

@@ -1,9 +1,9 @@
 """Explanations and fields as messages."""
 
-from audience_service.domain.field_catalog import Field, FieldList
-from audience_service.domain.filter_explanation import FilterExplanation
-from audience_service.domain.index_advice import IndexAdvice
-from audience_service.domain.plan import PlanKind, QueryPlan
+from audience_service.domain.explanations.filter_explanation import FilterExplanation
+from audience_service.domain.explanations.index_advice import IndexAdvice
+from audience_service.domain.explanations.plan import PlanKind, QueryPlan
+from audience_service.domain.fields.catalog import Field, FieldList
 from audience_service.pb.audience.v1 import resources_pb2 as pb
 from audience_service.pb.audience.v1 import segment_service_pb2 as segment_pb
 from audience_service.rpc.structs import encode_value

@@ -1,8 +1,8 @@
 """Exports as messages."""
 
-from audience_service.domain.export_batches import ExportPart
-from audience_service.domain.exports import ExportRequest
-from audience_service.domain.readiness import Readiness, Removals
+from audience_service.domain.exports.batches import ExportPart
+from audience_service.domain.exports.exports import ExportRequest
+from audience_service.domain.exports.readiness import Readiness, Removals
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.rpc.codec import decode_members, encode_exclusions
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from audience_service.domain.breakdown import CellKind
-from audience_service.domain.comparison import Bucket, DimensionInsights
-from audience_service.domain.insights import AudienceInsights
+from audience_service.domain.insights.breakdown import CellKind
+from audience_service.domain.insights.comparison import Bucket, DimensionInsights
+from audience_service.domain.insights.insights import AudienceInsights
 from audience_service.domain.watches.sizes import SizeHistory, Span
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.rpc.structs import decode_moment, encode_moment

@@ -5,12 +5,12 @@ from contextlib import closing
 
 import grpc
 
-from audience_service.domain.checks import Checks
-from audience_service.domain.exports import Exports
-from audience_service.domain.membership import Membership
-from audience_service.domain.membership_explanation import MembershipExplanations
-from audience_service.domain.snapshot_diff import SnapshotDifferences
-from audience_service.domain.snapshots import Snapshots
+from audience_service.domain.explanations.membership_explanation import MembershipExplanations
+from audience_service.domain.exports.exports import Exports
+from audience_service.domain.membership.checks import Checks
+from audience_service.domain.membership.membership import Membership
+from audience_service.domain.snapshots.differences import SnapshotDifferences
+from audience_service.domain.snapshots.snapshots import Snapshots
 from audience_service.domain.watches.watching import Watching
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer

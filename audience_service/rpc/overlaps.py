@@ -1,6 +1,6 @@
 """Overlaps of audiences as messages."""
 
-from audience_service.domain.regions import Regions
+from audience_service.domain.reach.regions import Regions
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.rpc.structs import encode_moment
 

@@ -5,9 +5,9 @@ from contextlib import closing
 
 import grpc
 
-from audience_service.domain.insights import Insights
-from audience_service.domain.overlap import Overlaps
-from audience_service.domain.reach import Reach
+from audience_service.domain.insights.insights import Insights
+from audience_service.domain.reach.overlap import Overlaps
+from audience_service.domain.reach.reach import Reach
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceServicer
 from audience_service.rpc.call import current_call

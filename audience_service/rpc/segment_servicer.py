@@ -2,13 +2,13 @@
 
 import grpc
 
-from audience_service.domain.contact_lists import ContactLists
-from audience_service.domain.deletion import SegmentDeletion
-from audience_service.domain.field_catalog import FieldCatalog
-from audience_service.domain.filter_explanation import FilterExplanations
-from audience_service.domain.segments import Segments
-from audience_service.domain.uses import AudienceUses
-from audience_service.domain.versions import SegmentVersions
+from audience_service.domain.audiences.uses import AudienceUses
+from audience_service.domain.explanations.filter_explanation import FilterExplanations
+from audience_service.domain.fields.catalog import FieldCatalog
+from audience_service.domain.segments.contact_lists import ContactLists
+from audience_service.domain.segments.deletion import SegmentDeletion
+from audience_service.domain.segments.segments import Segments
+from audience_service.domain.segments.versions import SegmentVersions
 from audience_service.pb.audience.v1 import segment_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import Segment
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceServicer

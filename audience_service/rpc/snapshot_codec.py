@@ -1,8 +1,8 @@
 """Between messages and the domain's snapshots."""
 
-from audience_service.domain.snapshot import Snapshot, SnapshotQuery, SnapshotSource
-from audience_service.domain.snapshot_diff import DiffBatch
-from audience_service.domain.snapshots import ListedSnapshots, SnapshotDraft
+from audience_service.domain.snapshots.differences import DiffBatch
+from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotQuery, SnapshotSource
+from audience_service.domain.snapshots.snapshots import ListedSnapshots, SnapshotDraft
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.rpc.codec import decode_members, encode_filter
 from audience_service.rpc.structs import decode_duration, encode_moment

@@ -24,7 +24,7 @@ class Row:
     """Those of its names that a source gives to its very code."""
 
     def line(self, numbers: dict[str, int]) -> str:
-        """The row of the table; domain/targeting/table.py reads it."""
+        """The row of the table; domain/targeting/taxonomy.py reads it."""
         place = ["" if at is None else str(at) for at in (self.latitude, self.longitude)]
         parent = str(numbers[self.parent]) if self.parent else ""
         cells = [self.id, parent, self.kind, self.country, self.name, self.source, str(self.population or ""), *place]

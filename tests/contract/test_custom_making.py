@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.use import AudienceUse
+from audience_service.domain.audiences.uses import AudienceUses
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.creation import new_rows_id
@@ -25,8 +27,6 @@ from audience_service.domain.errors import (
 )
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.tokens import TokenSealer
-from audience_service.domain.use import AudienceUse
-from audience_service.domain.uses import AudienceUses
 from tests.client import Client
 from tests.conftest import Service
 from tests.lists import NEVER, rows_of, write_rows

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.fields.sample import SAMPLE_SIZE
 from audience_service.domain.filters.operators import OPERATORS
-from audience_service.domain.sample import SAMPLE_SIZE
 from audience_service.samples import sample_contacts
 from tests.client import Client, Refusal
 from tests.conftest import Service

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.breakdown import PERCENTS, CellKind
 from audience_service.domain.caller import Deadline
-from audience_service.domain.dimensions import read_dimensions
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.insights import MOST_VALUES
+from audience_service.domain.insights.breakdown import PERCENTS, CellKind
+from audience_service.domain.insights.dimensions import read_dimensions
+from audience_service.domain.insights.insights import MOST_VALUES
 from tests import insights_by_hand as by_hand
 from tests.awkward import Shape, awkward_contacts
 from tests.conftest import Service

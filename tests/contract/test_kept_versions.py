@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.segment import Segment
+from audience_service.domain.segments.segment import Segment
 from audience_service.mongo import versions as kept_versions
 from audience_service.mongo.segments import MongoSegments
 from tests.client import Client, Refusal

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audience_service.domain.audience_pages import AudiencePages
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.pages import AudiencePages
+from audience_service.domain.audiences.selection import Selection
 from audience_service.domain.caller import Call, Caller, Deadline
-from audience_service.domain.checks import Checks
-from audience_service.domain.claims import ClaimReader
 from audience_service.domain.errors import InvalidFilter, UnsupportedByStore
+from audience_service.domain.explanations.claims import ClaimReader
+from audience_service.domain.explanations.membership_explanation import MembershipExplanations, Truth
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.filters.nodes import And, Nor, Not, Or
 from audience_service.domain.filters.relative import UNITS
-from audience_service.domain.membership_explanation import MembershipExplanations, Truth
-from audience_service.domain.segment import Segment, SegmentType
-from audience_service.domain.selection import Selection
+from audience_service.domain.membership.checks import Checks
+from audience_service.domain.segments.segment import Segment, SegmentType
 from audience_service.domain.tokens import TokenSealer
 from tests.conftest import Service
 from tests.strategies import filters, record

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.watches.errors import AudienceNotWatched, MomentNotKnown
 from audience_service.domain.watches.past import Past

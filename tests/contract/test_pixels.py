@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call, Caller
 from audience_service.domain.custom.as_audience import CustomAsAudience
 from audience_service.domain.custom.audience import CUSTOM_PREFIX

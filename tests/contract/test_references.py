@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.midst import Midst

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.snapshot import SnapshotState
-from audience_service.domain.snapshot_ports import Lease
+from audience_service.domain.snapshots.ports import Lease
+from audience_service.domain.snapshots.snapshot import SnapshotState
 from tests.client import Client, Refusal
 from tests.conftest import Service
 

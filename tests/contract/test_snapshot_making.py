@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain import snapshot_maker
 from audience_service.domain.errors import StoreUnavailable
+from audience_service.domain.snapshots import maker as snapshot_maker
 from tests.client import Client, Refusal
 from tests.conftest import Service, run_service
 from tests.waiting import eventually

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.dimensions import read_dimensions
+from audience_service.domain.audiences.use import AudienceUse, Usage
 from audience_service.domain.errors import AudienceNotFound, ContactNotFound, UnsupportedByStore, VersionNotFound
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.filters.sets import of_list
+from audience_service.domain.insights.dimensions import read_dimensions
 from audience_service.domain.ports import ContactList, Population
-from audience_service.domain.segment import Segment, SegmentQuery, SegmentType
-from audience_service.domain.use import AudienceUse, Usage
+from audience_service.domain.segments.segment import Segment, SegmentQuery, SegmentType
 from audience_service.mongo.embedded import EmbeddedInsights
 from audience_service.mongo.store import Store
 from tests.tenants import EVERYONE, LIST, NEVER, NEW_YEAR, REQUEST

@@ -8,8 +8,8 @@ import pytest
 from audience_service.domain.custom.audience import CustomAudience, CustomQuery, CustomType
 from audience_service.domain.errors import AudienceNotFound
 from audience_service.domain.filters.sets import of_list
-from audience_service.domain.snapshot import Snapshot, SnapshotQuery, SnapshotState
-from audience_service.domain.snapshot_ports import Lease
+from audience_service.domain.snapshots.ports import Lease
+from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotQuery, SnapshotState
 from audience_service.domain.watches.watch import Cause, Event
 from audience_service.mongo.store import Store
 from tests.lists import write_rows

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.populations import Populations
+from audience_service.domain.audiences.selection import Selection
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.filters import CompiledFilter, FilterCompiler
 from audience_service.domain.filters.nodes import Or
-from audience_service.domain.populations import Populations
-from audience_service.domain.ready_snapshots import ReadySnapshots
-from audience_service.domain.selection import Selection
+from audience_service.domain.snapshots.ready import ReadySnapshots
 from audience_service.mongo import joins
 from tests.client import Client, Refusal
 from tests.conftest import Service

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.use import AudienceUse
+from audience_service.domain.audiences.uses import AudienceUses
 from audience_service.domain.caller import Call, Caller, Deadline
-from audience_service.domain.deletion import SegmentDeletion
 from audience_service.domain.errors import AudienceInUse, AudienceNotFound
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.use import AudienceUse
-from audience_service.domain.uses import AudienceUses
-from audience_service.domain.writes import SegmentWriter
+from audience_service.domain.segments.deletion import SegmentDeletion
+from audience_service.domain.segments.writes import SegmentWriter
 from tests.client import Client
 from tests.conftest import Service
 from tests.midst import Midst

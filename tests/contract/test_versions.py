@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain import writes
+from audience_service.domain.segments import writes
 from audience_service.mongo.segments import MongoSegments
 from tests.client import Client, Refusal
 from tests.conftest import Service

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.segment import Segment, SegmentType
+from audience_service.domain.segments.segment import Segment, SegmentType
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.held import Pace
 from audience_service.domain.watches.rounds import Rounds

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call, Caller
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.watches import rounds as rounds_module

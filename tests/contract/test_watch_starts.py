@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from audience_service.domain.errors import SnapshotNotFound
-from audience_service.domain.snapshot import Snapshot, SnapshotState
+from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotState
 from audience_service.domain.watches.errors import WatchTokenExpired
 from audience_service.domain.watches.ports import Overtaken
 from audience_service.mongo import starts as starts_module

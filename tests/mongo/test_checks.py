@@ -8,14 +8,14 @@ import pytest
 from pymongo import MongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from audience_service.domain.audience_pages import AudiencePages
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.pages import AudiencePages
+from audience_service.domain.audiences.selection import Selection
 from audience_service.domain.caller import Call, Caller, Deadline
-from audience_service.domain.checks import Checks
+from audience_service.domain.explanations.membership_explanation import MembershipExplanations
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.membership_explanation import MembershipExplanations
-from audience_service.domain.overlap import Overlaps
-from audience_service.domain.selection import Selection
+from audience_service.domain.membership.checks import Checks
+from audience_service.domain.reach.overlap import Overlaps
 from audience_service.domain.tokens import TokenSealer
 from audience_service.mongo import checks
 from audience_service.mongo.checks import MongoChecks

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from audience_service.domain.filters import Filter
-from audience_service.domain.segment import Segment, SegmentType
-from audience_service.domain.version import SegmentVersion
+from audience_service.domain.segments.segment import Segment, SegmentType
+from audience_service.domain.segments.version import SegmentVersion
 from audience_service.pb.audience.v1.segment_service_pb2 import ListSegmentsResponse, ListSegmentVersionsResponse
 from audience_service.rpc.codec import encode_segment, encode_version
 

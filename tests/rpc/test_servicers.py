@@ -11,21 +11,21 @@ from pydantic import SecretStr
 
 from audience_service.app import token_rules
 from audience_service.cli.token import mint
-from audience_service.domain.audiences import Audiences
-from audience_service.domain.baselines import Baselines
+from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.populations import Populations
 from audience_service.domain.caller import Deadline
-from audience_service.domain.checks import Checks
 from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
+from audience_service.domain.explanations.membership_explanation import MembershipExplanations
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.insights import Insights
-from audience_service.domain.membership import Membership
-from audience_service.domain.membership_explanation import MembershipExplanations
-from audience_service.domain.overlap import Overlaps
-from audience_service.domain.partitions import Partitions
-from audience_service.domain.populations import Populations
+from audience_service.domain.insights.baselines import Baselines
+from audience_service.domain.insights.insights import Insights
+from audience_service.domain.membership.checks import Checks
+from audience_service.domain.membership.membership import Membership
+from audience_service.domain.membership.partitions import Partitions
 from audience_service.domain.ports import Population, Record
-from audience_service.domain.reach import Reach
-from audience_service.domain.ready_snapshots import ReadySnapshots
+from audience_service.domain.reach.overlap import Overlaps
+from audience_service.domain.reach.reach import Reach
+from audience_service.domain.snapshots.ready import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
 from audience_service.domain.watches.bell import Bell
 from audience_service.domain.watches.past import Past

@@ -1,6 +1,6 @@
 """Custom audiences as audiences: what has members."""
 
-from audience_service.domain.audience import ListedAudience, RuledAudience
+from audience_service.domain.audiences.audience import ListedAudience, RuledAudience
 from audience_service.domain.caller import Call
 from audience_service.domain.custom.audience import CustomAudience, PixelSpec
 from audience_service.domain.custom.pixel import pixel_filter

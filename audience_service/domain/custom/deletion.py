@@ -2,14 +2,14 @@
 
 import dataclasses
 
+from audience_service.domain.audiences.use import Usage
 from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.custom.audience import CustomAudience
 from audience_service.domain.custom.audiences import CustomAudiences
 from audience_service.domain.custom.ports import CustomAudienceRepository
-from audience_service.domain.deletion import NAMED_USERS
 from audience_service.domain.errors import StaleVersion
 from audience_service.domain.ports import UseRepository
-from audience_service.domain.use import Usage
+from audience_service.domain.segments.deletion import NAMED_USERS
 
 _FINISH_SECONDS = 10.0
 """What looking again and taking back may take: a deletion is not left half done because its caller's time is up."""

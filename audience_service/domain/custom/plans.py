@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.custom.audience import PLACE, CustomAudience, CustomerMatchSpec, PixelSpec
 from audience_service.domain.custom.pixel import MOST_DAYS, MOST_EVENTS, PLACES, pixel_filter

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from audience_service.domain.dimensions import DIMENSIONS, Bands
 from audience_service.domain.errors import InvalidArgument, InvalidFilter
 from audience_service.domain.filters.fields import record_path
+from audience_service.domain.insights.dimensions import DIMENSIONS, Bands
 from audience_service.domain.lookalikes.protected import is_protected, is_protected_name
 from audience_service.domain.profile import is_personal
 

@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from audience_service.domain.audience import NamedAudience
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audience import NamedAudience
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.creation import new_rows_id
@@ -16,6 +16,7 @@ from audience_service.domain.custom.audience import CUSTOM_PREFIX, PLACE, Custom
 from audience_service.domain.custom.errors import NotALookalike
 from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience
+from audience_service.domain.fields.survey import survey
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.sets import as_filter, difference, intersection
 from audience_service.domain.located import located
@@ -29,7 +30,6 @@ from audience_service.domain.lookalikes.spec import check_spec, everyone_of, fie
 from audience_service.domain.lookalikes.tally import Scores, SeedScores
 from audience_service.domain.lookalikes.turns import Turns
 from audience_service.domain.ports import MemberRepository, SampleRepository
-from audience_service.domain.survey import survey
 
 _MODEL = "model"
 _LONGEST_MAKING = 900.0

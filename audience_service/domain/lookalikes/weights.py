@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from audience_service.domain.insights.suppression import to_hide
 from audience_service.domain.lookalikes.model import MISSING_LABEL, OTHER_LABEL
 from audience_service.domain.lookalikes.tally import FieldValues, SeedTally, Survey
-from audience_service.domain.suppression import to_hide
 
 SMOOTHING = 5
 """Added to how many of the seed have a value, and to how many would have it if the seed were as the baseline."""

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from audience_service.domain.caller import Deadline
+from audience_service.domain.explanations.flips import Horizon
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import of_node
 from audience_service.domain.filters.dates import iso_text, ordered
@@ -13,7 +14,6 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.moments import as_of, depends_on_more, relative_dates
 from audience_service.domain.filters.moving import MovingDate
 from audience_service.domain.filters.nodes import Condition, ElementIs, ElementMatch, Node, walk
-from audience_service.domain.flips import Horizon
 from audience_service.domain.ports import Population, Record
 
 AHEAD = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))

@@ -3,8 +3,8 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from audience_service.domain.audience import filter_of
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audience import filter_of
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.filters import identity
 from audience_service.domain.ports import Population

@@ -5,8 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
-from audience_service.domain.audience import filter_of
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audience import filter_of
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import in_milliseconds
 from audience_service.domain.ports import Record

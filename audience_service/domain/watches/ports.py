@@ -11,7 +11,7 @@ from typing import Protocol
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Population, Record
-from audience_service.domain.snapshot import Snapshot
+from audience_service.domain.snapshots.snapshot import Snapshot
 from audience_service.domain.watches.watch import Changes, Event, Failure, Flip, Turnover, Watch
 
 

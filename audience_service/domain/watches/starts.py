@@ -8,7 +8,7 @@ from typing import Any
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import now
 from audience_service.domain.errors import InvalidArgument
-from audience_service.domain.ready_snapshots import ReadySnapshots
+from audience_service.domain.snapshots.ready import ReadySnapshots
 from audience_service.domain.watches.errors import WatchTokenExpired
 from audience_service.domain.watches.ports import Overtaken, StartRepository
 from audience_service.domain.watches.watch import Cause, Event, Watch

@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from audience_service.domain.audiences import Audiences
+from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.errors import AudienceNotFound, UnsupportedByStore, UnusableAudience
 from audience_service.domain.tokens import TokenSealer

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audience_service.domain.errors import InvalidFilter
-from audience_service.domain.field_profile import FieldProfile
+from audience_service.domain.fields.profile import FieldProfile
 from audience_service.domain.filters import Filter, FilterCompiler, parse_text
 from audience_service.domain.filters.warnings.warning import FilterWarning, Reason
 from audience_service.domain.filters.warnings.warnings import MAX_WARNINGS, filter_warnings

@@ -7,7 +7,7 @@ from typing import Any
 
 from bson import Decimal128, ObjectId
 
-from audience_service.domain.field_profile import FieldProfile
+from audience_service.domain.fields.profile import FieldProfile
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.fields import SYSTEM_FIELDS, written_path
 from audience_service.domain.filters.nodes import Condition, ElementIs, ElementMatch, Expression, Node, Related

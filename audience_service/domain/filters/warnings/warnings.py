@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from audience_service.domain.field_profile import FieldProfile
+from audience_service.domain.fields.profile import FieldProfile
 from audience_service.domain.filters.nodes import Node
 from audience_service.domain.filters.warnings.certainties import certainties
 from audience_service.domain.filters.warnings.fields import field_warnings

@@ -1,0 +1,1 @@
+"""Exports: members as the rows that an ad platform takes."""

@@ -1,0 +1,136 @@
+"""What rows an export consists of: those of all members, or of those who have come in and gone out since a snapshot."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+
+from audience_service.domain.caller import Call
+from audience_service.domain.exports.batches import ADD, REMOVE
+from audience_service.domain.exports.readiness import ReadinessCounter, Removals, Row
+from audience_service.domain.exports.removals import Staying
+from audience_service.domain.filters.compile import of_node
+from audience_service.domain.filters.nodes import OnList
+from audience_service.domain.filters.sets import as_filter, difference
+from audience_service.domain.identifiers import Identifier
+from audience_service.domain.ports import MemberRepository, Population, Record
+from audience_service.domain.snapshots.snapshot import Snapshot
+
+Rows = Generator[tuple[str, Row], None, None]
+"""Rows with their records' sks, in the order of these."""
+
+_READ_AT_ONCE = 1_000
+
+
+class ExportRows(Protocol):
+    """The rows of an export."""
+
+    def operations(self) -> Iterator[tuple[str, Rows]]:
+        """What to do with which rows; each is to be read to its end before the next."""
+
+    def removals(self) -> Removals | None:
+        """What became of those to remove, once all have been read; None where there can be none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReader:
+    """Reads the records of populations, one by one, in the order of sk."""
+
+    members: MemberRepository
+    call: Call
+    paths: Sequence[str]
+
+    def records(self, population: Population, paths: Sequence[str] | None = None) -> Generator[Record, None, None]:
+        """Every record, with the paths or what else is told."""
+        wanted = self.paths if paths is None else paths
+        deadline = self.call.deadline
+        with closing(self.members.stream(self.call.org, population, wanted, _READ_AT_ONCE, "", deadline)) as stream:
+            for records in stream:
+                deadline.check()  # a stream that is resumed far along sends nothing for long
+                yield from records
+
+    def count(self, population: Population) -> int:
+        """How many there are."""
+        return self.members.count(self.call.org, population, self.call.deadline)
+
+
+class Everybody:
+    """All members, to add."""
+
+    def __init__(self, reader: RecordReader, counter: ReadinessCounter, population: Population) -> None:
+        self._reader = reader
+        self._counter = counter
+        self._population = population
+
+    def operations(self) -> Iterator[tuple[str, Rows]]:
+        """All of them, to add."""
+        yield ADD, self._rows()
+
+    def removals(self) -> None:
+        """None."""
+
+    def _rows(self) -> Rows:
+        with closing(self._reader.records(self._population)) as records:
+            for record in records:
+                if (row := self._counter.row(record)) is not None:
+                    yield record["sk"], row
+
+
+class Changes:
+    """Who has come in since a snapshot, to add, and who has gone out, to remove; the database tells who that is.
+
+    All members are read nevertheless: they are counted, and what they are known by is not to be removed with others.
+    """
+
+    def __init__(
+        self,
+        reader: RecordReader,
+        identifier: Identifier,
+        counter: ReadinessCounter,
+        population: Population,
+        since: Snapshot,
+    ) -> None:
+        self._reader = reader
+        self._identifier = identifier
+        self._counter = counter
+        self._population = population
+        now, self._were = as_filter(population), of_node(since.datatype, OnList(since.rows))
+        self._entered, self._exited = difference(now, self._were), difference(self._were, now)
+        self._since = since
+        self._staying = Staying(identifier)
+        self._removed = self._retained = self._without_row = 0
+
+    def operations(self) -> Iterator[tuple[str, Rows]]:
+        """Those who have come in, then those who have gone out."""
+        yield ADD, self._rows_entered()
+        yield REMOVE, self._rows_exited()
+
+    def removals(self) -> Removals:
+        """Those whose records are gone cannot be hashed any more."""
+        gone = self._since.count - self._reader.count(self._were)
+        return Removals(self._removed, self._retained, self._without_row + gone)
+
+    def _rows_entered(self) -> Rows:
+        entered, members = self._reader.records(self._entered, []), self._reader.records(self._population)
+        with closing(entered), closing(members):
+            keys = (record["sk"] for record in entered)
+            key = next(keys, None)
+            for record in members:
+                sk, row = record["sk"], self._counter.row(record)
+                while key is not None and key < sk:
+                    key = next(keys, None)
+                if row is not None:
+                    self._staying.add(row)
+                    if key == sk:
+                        yield sk, row
+
+    def _rows_exited(self) -> Rows:
+        with closing(self._reader.records(self._exited)) as records:
+            for record in records:
+                row = self._identifier.identify(record).row
+                left = row and self._staying.without(row)
+                self._without_row += row is None
+                self._retained += row is not None and left is None
+                if left:
+                    self._removed += 1
+                    yield record["sk"], left

@@ -1,0 +1,1 @@
+"""Insights: what an audience consists of, beside its org."""

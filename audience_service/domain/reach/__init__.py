@@ -1,0 +1,1 @@
+"""Reach: how many members there are, in how many audiences at once."""

@@ -1,0 +1,1 @@
+"""Segments: saved filters and frozen lists, their versions, and the one way to write them."""

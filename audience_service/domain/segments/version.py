@@ -1,0 +1,37 @@
+"""The version of a segment: what it was between two writes, who wrote it, and what that write changed."""
+
+from dataclasses import dataclass
+
+from audience_service.domain.segments.segment import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentVersion:
+    """A segment as it was, and the names of the fields that differ from the version before."""
+
+    segment: Segment
+    changed_fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """One page of a segment's versions, newest first, their lists not counted.
+
+    `behind` is the version after the last of the page, None on the last page.
+    """
+
+    versions: tuple[Segment, ...]
+    behind: Segment | None
+    total: int
+
+
+def changed_fields(before: Segment | None, after: Segment) -> tuple[str, ...]:
+    """What the write of `after` changed; nothing where `before` is unknown, as for the first version."""
+    if before is None:
+        return ()
+    changed = [name for name in ("name", "description", "filter", "state") if _differs(name, before, after)]
+    return (*changed, "contacts") if after.list_edited else tuple(changed)
+
+
+def _differs(name: str, before: Segment, after: Segment) -> bool:
+    return bool(getattr(before, name) != getattr(after, name))

@@ -1,0 +1,1 @@
+"""Snapshots: who was in an audience at a moment, kept."""
