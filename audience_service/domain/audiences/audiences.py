@@ -108,7 +108,7 @@ class Audiences:
             population = replace(compiled, place=f"{selection.filter_place}.{compiled.place}")
             return population, json.dumps(identity(selection.filter), sort_keys=True)
         if not selection.audience_id:
-            raise InvalidArgument.at("filter", "is missing; give a filter or an audience_id")
+            raise InvalidArgument.at("filter", "is missing; give a filter, or name an audience")
         found = self.named(call, selection.audience_id)
         return replace(found.population, place=selection.audience_place), (found.id, found.version)
 
