@@ -78,6 +78,10 @@ def test_every_module_that_a_page_or_a_comment_names_is_there() -> None:
     roots = [ROOT, ROOT / "audience_service", ROOT / "audience_service/domain"]
     assert len(named) > 50
     assert sorted(name for name in named if not any((root / name).exists() for root in roots)) == []
+    pages = [page for page in pages if "tests" not in page.relative_to(ROOT).parts]
+    bare = {name for page in pages for name in re.findall(r"(?<![\w/.*-])[a-z]\w*\.py\b", page.read_text())}
+    assert len(bare) > 20
+    assert bare - {path.name for path in MODULES} == set(), "named without their package"
 
 
 def test_every_rpc_has_a_line_in_the_readme() -> None:

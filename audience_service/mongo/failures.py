@@ -48,10 +48,14 @@ def limited(database: Database[dict[str, Any]], deadline: Deadline) -> Iterator[
 
 
 def _find_server(database: Database[dict[str, Any]]) -> None:
-    """Wait for a server as long as the URI says, since the driver would wait for one as long as the deadline lasts."""
+    """Wait for a server as long as the URI says, since the driver would wait for one as long as the deadline lasts.
+
+    For one that the database is read from, which is the primary for some repositories, whatever the URI says of reads.
+    """
     client = database.client
-    # The embedded store is no MongoClient, and always there.
-    if isinstance(client, MongoClient) and not client.topology_description.has_readable_server(client.read_preference):
+    if not isinstance(client, MongoClient):
+        return  # the embedded store is always there
+    if not client.topology_description.has_readable_server(database.read_preference):
         _ = client.is_primary
 
 

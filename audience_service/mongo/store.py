@@ -171,13 +171,14 @@ def mongo_store(uri: str, database: str) -> Store:
     connected = connect(uri, database)
     landmarks = LandmarkReader(connected)
     frozen = MongoFrozen(connected)
-    uploads = UploadSweeper(connected)
-    # Whatever the URI says of reads: one that is behind would find changes that are none, be it of what an audience is.
+    # Whatever the URI says of reads: one that is behind would find changes that are none, be it of what an audience is,
+    # and would not know of a use that was registered while the audience was deleted.
     primary = connected.with_options(read_preference=ReadPreference.PRIMARY)
+    uploads = UploadSweeper(primary)
     return Store(
         segments=MongoSegments(primary),
         versions=MongoVersions(connected),
-        uses=MongoUses(connected),
+        uses=MongoUses(primary),
         lists=MongoLists(connected),
         members=MongoMembers(connected),
         checks=MongoChecks(connected),

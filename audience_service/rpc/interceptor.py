@@ -204,7 +204,7 @@ def _required_ids(message: Descriptor, above: tuple[str, ...] = ()) -> Iterator[
 
 
 def _received(method: Method, raws: Iterator[bytes], slot: Slot) -> Iterator[Message]:
-    """The messages of a stream, decoded. Raises MalformedRequest, OutOfTime where the client goes away."""
+    """The messages of a stream, decoded. Raises as `Method.decode`, and OutOfTime where the client goes away."""
     while True:
         try:
             with slot.waiting():

@@ -53,6 +53,7 @@ def test_what_get_answers_can_be_put_back(client: Client, insert: Insert) -> Non
         ({"contactIds": ["contact-1"]}, "name", "segment.contact_ids"),
         ({"filter": {"datatype": "contact", "where": {"$x": 1}}}, "filter", "segment.filter.where.$x"),
         ({}, "state", "update_mask"),
+        ({"id": ""}, "name", "segment.id"),
     ],
 )
 def test_a_bad_update_is_refused_with_its_place(

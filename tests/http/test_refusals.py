@@ -24,7 +24,7 @@ from tests.http.conftest import VIP, Door, opened
         ("DELETE", "/segments/segment-none", None, 404, 5, "AUDIENCE_NOT_FOUND"),
     ],
 )
-def test_an_error_is_a_status_and_a_body_with_itsreason(
+def test_an_error_is_a_status_and_a_body_with_its_reason(
     door: Door, method: str, path: str, body: Any, status: int, code: int, reason: str
 ) -> None:
     answer = door.fetch(method, path, body)

@@ -1,10 +1,11 @@
 """The driver's errors and the deadline, at the boundary."""
 
 import traceback
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
+from pymongo import MongoClient, ReadPreference
 from pymongo import errors as driver
 from pymongo.database import Database
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
@@ -87,6 +88,25 @@ def test_a_deadline_becomes_the_databases_and_never_rounds_to_none(real_service:
     assert 1 <= short <= 500
     assert 4_000 <= some <= 5_000
     assert 2**30 < ages < 2**31
+
+
+class Headless(MongoClient[dict[str, Any]]):
+    """A client of a replica set that has a secondary, and no primary just now."""
+
+    @property
+    def topology_description(self) -> Any:
+        """It has servers to read from, but for who wants the primary."""
+        return SimpleNamespace(has_readable_server=lambda preference: preference != ReadPreference.PRIMARY)
+
+
+def test_a_primary_is_waited_for_as_long_as_the_uri_says_by_who_reads_from_it_alone() -> None:
+    with Headless("mongodb://127.0.0.1:1/?readPreference=secondary&serverSelectionTimeoutMS=50") as client:
+        database = client.get_database("crm")
+        with limited(database, Deadline.after(60)):
+            pass
+        primary = database.with_options(read_preference=ReadPreference.PRIMARY)
+        with pytest.raises(StoreUnavailable), limited(primary, Deadline.after(60)):
+            pytest.fail("it would be waited for until the deadline")
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, 0.001])

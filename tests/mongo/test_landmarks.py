@@ -64,7 +64,7 @@ class Database:
 
     def __init__(self, database: Any) -> None:
         self._database = database
-        self.client = database.client
+        self.client, self.read_preference = database.client, database.read_preference
         self.finds: Counter[str] = Counter()
         self.open = threading.Event()
         self.open.set()

@@ -101,9 +101,10 @@ def test_a_weaker_write_concern_is_the_uris_to_ask() -> None:
     database.client.close()
 
 
-def test_what_audiences_are_and_who_is_in_is_read_from_the_primary_whatever_the_uri_says_of_reads() -> None:
+def test_what_audiences_are_who_uses_them_and_who_is_in_is_read_from_the_primary_whatever_the_uri_says() -> None:
     store = mongo_store("mongodb://127.0.0.1:1/?readPreference=secondary", "crm")
-    read = [store.segments, store.customs, store.snapshots, store.watches, store.ledger, store.starts, store.past]
+    audiences = [store.segments, store.customs, store.snapshots, store.uses, store.upload_sweeper]
+    read = [*audiences, store.watches, store.ledger, store.starts, store.past]
     databases = [vars(repository)["_database"] for repository in read]
     assert [database.read_preference for database in databases] == [ReadPreference.PRIMARY] * len(read)
     assert store.database.read_preference == Secondary()
