@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pymongo
 import pytest
+import structlog
 from pydantic import SecretStr
 
 from audience_service.app import App
@@ -24,6 +25,7 @@ from tests.client import Client, Refusal
 pytest.register_assert_rewrite("tests.overlaps", "tests.versions", "tests.watch_world")
 
 configure_logs("text")  # as the service does: the traceback of a defect takes a second to draw otherwise
+structlog.configure(logger_factory=structlog.PrintLoggerFactory())  # to where a test looks, not where stderr is by now
 
 KEY = "a key of the tests, longer than thirty-two bytes"
 URI = os.environ.get("AUDIENCE_TEST_MONGODB_URI", "")
