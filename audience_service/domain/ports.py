@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from audience_service.domain.audiences.contact_list import ContactList as ContactList
 from audience_service.domain.audiences.use import AudienceUse, Usage
 from audience_service.domain.caller import Deadline
+from audience_service.domain.contact_list import ContactList as ContactList
 from audience_service.domain.explanations.plan import ExistingIndex, QueryPlan
 from audience_service.domain.fields.sample import Sample
 from audience_service.domain.filters import CompiledFilter

@@ -11,9 +11,9 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from audience_service.domain.audiences.contact_list import ContactList
 from audience_service.domain.audiences.purposes import suppressed
 from audience_service.domain.caller import Deadline
+from audience_service.domain.contact_list import ContactList
 from audience_service.domain.errors import StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotState

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from audience_service.domain.audiences.contact_list import ContactList
+from audience_service.domain.contact_list import ContactList
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.segments.segment import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from audience_service.domain.audiences.audience import as_shown
-from audience_service.domain.audiences.contact_list import ContactList
+from audience_service.domain.contact_list import ContactList
 from audience_service.domain.filters import Filter, FindAudience
 from audience_service.domain.filters.nodes import (
     And,

@@ -8,8 +8,8 @@ from typing import Any
 import bson
 from bson.errors import BSONError
 
-from audience_service.domain.audiences.contact_list import ContactList
 from audience_service.domain.clock import now
+from audience_service.domain.contact_list import ContactList
 from audience_service.domain.errors import AudienceNotFound, DatatypeNotAllowed, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.elements import element_documents
 from audience_service.domain.filters.filter import Document, Filter, Limits

@@ -8,7 +8,7 @@ filter names their state, and never by a list.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from audience_service.domain.audiences.contact_list import ContactList
+from audience_service.domain.contact_list import ContactList
 from audience_service.domain.errors import (
     AudienceError,
     AudienceNotFound,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from audience_service.domain.audiences.contact_list import ContactList
+from audience_service.domain.contact_list import ContactList
 from audience_service.domain.filters.compile import CompiledFilter, of_node
 from audience_service.domain.filters.nodes import And, Node, Nor, OnList, Or
 from audience_service.domain.filters.resolve import IN_USE

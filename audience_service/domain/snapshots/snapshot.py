@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from audience_service.domain.audiences.contact_list import ContactList
+from audience_service.domain.contact_list import ContactList
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter
 from audience_service.domain.segments.segment import MAX_NAME_LENGTH

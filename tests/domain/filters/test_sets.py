@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from audience_service.domain.audiences.contact_list import ContactList
+from audience_service.domain.contact_list import ContactList
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
 from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.filters.sets import difference, intersection, of_list, union

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences.contact_list import ContactList
+from audience_service.domain.contact_list import ContactList
 from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler, parse_text
 from audience_service.domain.filters.expressions import EXPRESSIONS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences.contact_list import ContactList
+from audience_service.domain.contact_list import ContactList
 from audience_service.domain.custom.errors import TooManyLookalikes
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter, FilterCompiler
