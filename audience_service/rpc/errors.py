@@ -14,7 +14,8 @@ from audience_service.domain import errors
 from audience_service.domain.custom import errors as custom
 from audience_service.domain.watches import errors as watch_errors
 
-DOMAIN = "audience"
+DOMAIN = "audience.crm.appengine.internal"
+"""The ErrorInfo domain: unique among all services, so that a reason means one thing everywhere (AIP-193)."""
 
 CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,

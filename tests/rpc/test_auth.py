@@ -230,4 +230,4 @@ def test_errors_arrive_with_their_codes_and_details(service: Any, refused: Any) 
     ):
         told = refused(lambda values=values: call(b"", metadata=values))
         assert (told.code, told.info.reason) == (grpc.StatusCode[code], reason)
-        assert told.info.domain == "audience"
+        assert told.info.domain == "audience.crm.appengine.internal"

@@ -27,150 +27,150 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     MISSING_TOKEN: _ErrorReason.ValueType  # 1
     """MISSING_TOKEN: the call carries no `authorization: Bearer <JWT>` metadata. UNAUTHENTICATED.
 
-        {"reason": "MISSING_TOKEN", "domain": "audience", "metadata": {}}
+        {"reason": "MISSING_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     INVALID_TOKEN: _ErrorReason.ValueType  # 2
     """INVALID_TOKEN: the JWT cannot be read, its signature, issuer or token audience is wrong, a required claim is
     missing or malformed, or it is larger than 8 KB. UNAUTHENTICATED.
 
-        {"reason": "INVALID_TOKEN", "domain": "audience", "metadata": {}}
+        {"reason": "INVALID_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     EXPIRED_TOKEN: _ErrorReason.ValueType  # 3
     """EXPIRED_TOKEN: the JWT's `exp` has passed; get a new one and call again. UNAUTHENTICATED.
 
-        {"reason": "EXPIRED_TOKEN", "domain": "audience", "metadata": {}}
+        {"reason": "EXPIRED_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     MISSING_ORGID: _ErrorReason.ValueType  # 4
     """MISSING_ORGID: the call carries no `orgid` metadata. INVALID_ARGUMENT.
 
-        {"reason": "MISSING_ORGID", "domain": "audience", "metadata": {}}
+        {"reason": "MISSING_ORGID", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     INVALID_ORGID: _ErrorReason.ValueType  # 5
     """INVALID_ORGID: `orgid` is sent more than once or is not 1 to 64 of the characters A-Z a-z 0-9 _ . -
     INVALID_ARGUMENT.
 
-        {"reason": "INVALID_ORGID", "domain": "audience", "metadata": {}}
+        {"reason": "INVALID_ORGID", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     FOREIGN_ORG: _ErrorReason.ValueType  # 6
     """FOREIGN_ORG: the caller's token grants no access to the org that the call names. PERMISSION_DENIED.
 
-        {"reason": "FOREIGN_ORG", "domain": "audience", "metadata": {}}
+        {"reason": "FOREIGN_ORG", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     MISSING_SCOPE: _ErrorReason.ValueType  # 7
     """MISSING_SCOPE: the caller lacks the scope that the method requires. PERMISSION_DENIED.
 
-        {"reason": "MISSING_SCOPE", "domain": "audience", "metadata": {"scope": "audiences.write"}}
+        {"reason": "MISSING_SCOPE", "domain": "audience.crm.appengine.internal", "metadata": {"scope": "audiences.write"}}
     """
     MALFORMED_REQUEST: _ErrorReason.ValueType  # 8
     """MALFORMED_REQUEST: the request's bytes are no message of the method's type. INVALID_ARGUMENT.
 
-        {"reason": "MALFORMED_REQUEST", "domain": "audience", "metadata": {"message": "audience.v1.GetSegmentRequest"}}
+        {"reason": "MALFORMED_REQUEST", "domain": "audience.crm.appengine.internal", "metadata": {"message": "audience.v1.GetSegmentRequest"}}
     """
     INVALID_FIELD: _ErrorReason.ValueType  # 9
     """INVALID_FIELD: a field of the request is missing, malformed or past its limit; BadRequest names it.
     INVALID_ARGUMENT.
 
-        {"reason": "INVALID_FIELD", "domain": "audience", "metadata": {}}
+        {"reason": "INVALID_FIELD", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     INVALID_FILTER: _ErrorReason.ValueType  # 10
     """INVALID_FILTER: a filter is not in the filter language; BadRequest holds the JSON path. INVALID_ARGUMENT.
 
-        {"reason": "INVALID_FILTER", "domain": "audience", "metadata": {}}
+        {"reason": "INVALID_FILTER", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     FILTER_TOO_LARGE: _ErrorReason.ValueType  # 11
     """FILTER_TOO_LARGE: a filter is past a limit on size, depth, conditions or list length; BadRequest holds the JSON
     path, the metadata the limit. INVALID_ARGUMENT.
 
-        {"reason": "FILTER_TOO_LARGE", "domain": "audience", "metadata": {"limit": "32"}}
+        {"reason": "FILTER_TOO_LARGE", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "32"}}
     """
     DATATYPE_NOT_ALLOWED: _ErrorReason.ValueType  # 12
     """DATATYPE_NOT_ALLOWED: the filter's datatype is not among those the service is set to serve. INVALID_ARGUMENT.
 
-        {"reason": "DATATYPE_NOT_ALLOWED", "domain": "audience", "metadata": {"allowed": "contact,lead,customer"}}
+        {"reason": "DATATYPE_NOT_ALLOWED", "domain": "audience.crm.appengine.internal", "metadata": {"allowed": "contact,lead,customer"}}
     """
     INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 13
     """INVALID_PAGE_TOKEN: a page token or cursor is damaged, or was made for another request. INVALID_ARGUMENT.
 
-        {"reason": "INVALID_PAGE_TOKEN", "domain": "audience", "metadata": {}}
+        {"reason": "INVALID_PAGE_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     AUDIENCE_NOT_FOUND: _ErrorReason.ValueType  # 14
     """AUDIENCE_NOT_FOUND: the org has no living audience with this id; the same for an id that exists in another org
     only. NOT_FOUND.
 
-        {"reason": "AUDIENCE_NOT_FOUND", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+        {"reason": "AUDIENCE_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     CONTACT_NOT_FOUND: _ErrorReason.ValueType  # 15
     """CONTACT_NOT_FOUND: ids that a static list should hold name no living record of the org. Nothing was written;
     BadRequest names the places of the first 20, the metadata how many there are. Or the one contact that is asked
     about is no record of the org, in use or not; then there is no count. NOT_FOUND.
 
-        {"reason": "CONTACT_NOT_FOUND", "domain": "audience", "metadata": {"count": "2"}}
+        {"reason": "CONTACT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"count": "2"}}
     """
     NAME_TAKEN: _ErrorReason.ValueType  # 16
     """NAME_TAKEN: another living segment, or another custom audience, of the org has this name. ALREADY_EXISTS.
 
-        {"reason": "NAME_TAKEN", "domain": "audience", "metadata": {"name": "VIP recent openers"}}
+        {"reason": "NAME_TAKEN", "domain": "audience.crm.appengine.internal", "metadata": {"name": "VIP recent openers"}}
     """
     REQUEST_ID_REUSED: _ErrorReason.ValueType  # 17
     """REQUEST_ID_REUSED: this request_id has already made a segment from a different request. ALREADY_EXISTS.
 
-        {"reason": "REQUEST_ID_REUSED", "domain": "audience", "metadata": {"request_id": "6a1f7e9c"}}
+        {"reason": "REQUEST_ID_REUSED", "domain": "audience.crm.appengine.internal", "metadata": {"request_id": "6a1f7e9c"}}
     """
     STALE_VERSION: _ErrorReason.ValueType  # 18
     """STALE_VERSION: the record has moved on from the version that the write carries; get it again and retry. ABORTED.
 
-        {"reason": "STALE_VERSION", "domain": "audience", "metadata": {"current_version": "4"}}
+        {"reason": "STALE_VERSION", "domain": "audience.crm.appengine.internal", "metadata": {"current_version": "4"}}
     """
     NOT_STATIC: _ErrorReason.ValueType  # 19
     """NOT_STATIC: the list of a dynamic segment cannot be edited or listed; its filter decides. FAILED_PRECONDITION.
 
-        {"reason": "NOT_STATIC", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+        {"reason": "NOT_STATIC", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     UNUSABLE_AUDIENCE: _ErrorReason.ValueType  # 20
     """UNUSABLE_AUDIENCE: the audience's saved filter is not in the filter language or names a datatype that is not served
     (the platform, or a service set otherwise, saved it); BadRequest holds the JSON path. FAILED_PRECONDITION.
 
-        {"reason": "UNUSABLE_AUDIENCE", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+        {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     TOO_MANY_STREAMS: _ErrorReason.ValueType  # 21
     """TOO_MANY_STREAMS: the server holds as many streams as it is set to; retry after the RetryInfo's delay.
     RESOURCE_EXHAUSTED.
 
-        {"reason": "TOO_MANY_STREAMS", "domain": "audience", "metadata": {"limit": "16"}}
+        {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
     """
     STORE_UNAVAILABLE: _ErrorReason.ValueType  # 22
     """STORE_UNAVAILABLE: the database cannot be reached or is electing; retry after the RetryInfo's delay, a stream
     from its last cursor. UNAVAILABLE.
 
-        {"reason": "STORE_UNAVAILABLE", "domain": "audience", "metadata": {}}
+        {"reason": "STORE_UNAVAILABLE", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     OUT_OF_TIME: _ErrorReason.ValueType  # 23
     """OUT_OF_TIME: the call's deadline, or the server's own where it has none, passed before the answer.
     DEADLINE_EXCEEDED.
 
-        {"reason": "OUT_OF_TIME", "domain": "audience", "metadata": {}}
+        {"reason": "OUT_OF_TIME", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     UNSUPPORTED_BY_STORE: _ErrorReason.ValueType  # 24
     """UNSUPPORTED_BY_STORE: the embedded store is known to answer this wrongly, so it refuses; a MongoDB answers it.
     UNIMPLEMENTED.
 
-        {"reason": "UNSUPPORTED_BY_STORE", "domain": "audience", "metadata": {}}
+        {"reason": "UNSUPPORTED_BY_STORE", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     INTERNAL: _ErrorReason.ValueType  # 25
     """INTERNAL: a defect of the service; its log holds the incident. INTERNAL.
 
-        {"reason": "INTERNAL", "domain": "audience", "metadata": {"incident": "3f0c9a52"}}
+        {"reason": "INTERNAL", "domain": "audience.crm.appengine.internal", "metadata": {"incident": "3f0c9a52"}}
     """
     VERSION_NOT_FOUND: _ErrorReason.ValueType  # 26
     """VERSION_NOT_FOUND: the segment has no such version, or it was written past this service and not kept. NOT_FOUND.
 
-        {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
+        {"reason": "VERSION_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"version": "7", "current_version": "4"}}
     """
     AUDIENCE_IN_USE: _ErrorReason.ValueType  # 27
     """AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it; the
     metadata counts them and names the first. End them, or delete with force. FAILED_PRECONDITION.
 
-        {"reason": "AUDIENCE_IN_USE", "domain": "audience",
+        {"reason": "AUDIENCE_IN_USE", "domain": "audience.crm.appengine.internal",
          "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers",
                       "lookalikes": "1", "lookalike_names": "like our VIPs"}}
     """
@@ -178,122 +178,122 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails
     the whole query; guard it by $ifNull, $type or $convert. INVALID_ARGUMENT.
 
-        {"reason": "EXPRESSION_FAILED", "domain": "audience", "metadata": {}}
+        {"reason": "EXPRESSION_FAILED", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     SNAPSHOT_NOT_FOUND: _ErrorReason.ValueType  # 29
     """SNAPSHOT_NOT_FOUND: the org has no snapshot of this id, or it was deleted or has expired. NOT_FOUND.
 
-        {"reason": "SNAPSHOT_NOT_FOUND", "domain": "audience", "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT"}}
+        {"reason": "SNAPSHOT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT"}}
     """
     SNAPSHOT_NOT_READY: _ErrorReason.ValueType  # 30
     """SNAPSHOT_NOT_READY: the snapshot is still being made, or failed. FAILED_PRECONDITION.
 
-        {"reason": "SNAPSHOT_NOT_READY", "domain": "audience",
+        {"reason": "SNAPSHOT_NOT_READY", "domain": "audience.crm.appengine.internal",
          "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
     """
     TOO_MANY_SNAPSHOTS: _ErrorReason.ValueType  # 31
     """TOO_MANY_SNAPSHOTS: the server makes as many snapshots, or has as many waiting for their turn, as it may; retry
     after the RetryInfo's delay. RESOURCE_EXHAUSTED.
 
-        {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience", "metadata": {"limit": "64"}}
+        {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
     """
     WATCH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 32
     """WATCH_TOKEN_EXPIRED: the events behind a resume token are not there any more; watch again without it, and read who
     is in anew. The metadata says why they are not. OUT_OF_RANGE.
 
-        {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
+        {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience.crm.appengine.internal",
          "metadata": {"why": "the next events are older than they are kept"}}
     """
     AUDIENCE_NOT_WATCHED: _ErrorReason.ValueType  # 33
     """AUDIENCE_NOT_WATCHED: the past of an audience is asked for, and nobody watches it, or its members are still being
     recorded; WatchMembership has it tracked from then on. FAILED_PRECONDITION.
 
-        {"reason": "AUDIENCE_NOT_WATCHED", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+        {"reason": "AUDIENCE_NOT_WATCHED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     MOMENT_NOT_KNOWN: _ErrorReason.ValueType  # 34
     """MOMENT_NOT_KNOWN: the past of a watched audience is asked for at a time before it is known, or past the last look at
     it; the metadata says from when to when it is known. OUT_OF_RANGE.
 
-        {"reason": "MOMENT_NOT_KNOWN", "domain": "audience",
+        {"reason": "MOMENT_NOT_KNOWN", "domain": "audience.crm.appengine.internal",
          "metadata": {"known_since": "2026-11-01T08:00:00.000Z", "as_of": "2026-11-08T07:59:58.250Z"}}
     """
     SERVER_STOPPING: _ErrorReason.ValueType  # 35
     """SERVER_STOPPING: the server stops and ends the watches that it serves; resume them with the last token, after the
     RetryInfo's delay, where another server answers. UNAVAILABLE.
 
-        {"reason": "SERVER_STOPPING", "domain": "audience", "metadata": {}}
+        {"reason": "SERVER_STOPPING", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     TOO_MANY_WATCHES: _ErrorReason.ValueType  # 36
     """TOO_MANY_WATCHES: as many audiences of the org are watched as may be, those that nobody has listened to for less than
     a week included; more watchers of these are welcome. RESOURCE_EXHAUSTED.
 
-        {"reason": "TOO_MANY_WATCHES", "domain": "audience", "metadata": {"limit": "1000"}}
+        {"reason": "TOO_MANY_WATCHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "1000"}}
     """
     NOT_REFRESHABLE: _ErrorReason.ValueType  # 40
     """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
 
-        {"reason": "NOT_REFRESHABLE", "domain": "audience", "metadata": {"type": "retargeting_pixel"}}
+        {"reason": "NOT_REFRESHABLE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "retargeting_pixel"}}
     """
     NOT_UPLOADABLE: _ErrorReason.ValueType  # 41
     """NOT_UPLOADABLE: the custom audience is of a type that takes no uploads. FAILED_PRECONDITION.
 
-        {"reason": "NOT_UPLOADABLE", "domain": "audience", "metadata": {"type": "lookalike"}}
+        {"reason": "NOT_UPLOADABLE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "lookalike"}}
     """
     UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 42
     """UPLOAD_NOT_FOUND: the audience has no upload of this upload_id. NOT_FOUND.
 
-        {"reason": "UPLOAD_NOT_FOUND", "domain": "audience", "metadata": {"id": "import-7"}}
+        {"reason": "UPLOAD_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
     """
     UPLOAD_REUSED: _ErrorReason.ValueType  # 43
     """UPLOAD_REUSED: the upload_id stands for another upload, with another header, or with another file that has arrived
     whole. ALREADY_EXISTS.
 
-        {"reason": "UPLOAD_REUSED", "domain": "audience", "metadata": {"id": "import-7"}}
+        {"reason": "UPLOAD_REUSED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
     """
     UPLOAD_TAKEN_OVER: _ErrorReason.ValueType  # 44
     """UPLOAD_TAKEN_OVER: another stream has gone on with the upload. ABORTED.
 
-        {"reason": "UPLOAD_TAKEN_OVER", "domain": "audience", "metadata": {"id": "import-7"}}
+        {"reason": "UPLOAD_TAKEN_OVER", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
     """
     OFFSET_MISMATCH: _ErrorReason.ValueType  # 45
     """OFFSET_MISMATCH: the chunk does not begin where the upload goes on. OUT_OF_RANGE.
 
-        {"reason": "OFFSET_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+        {"reason": "OFFSET_MISMATCH", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
     """
     CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 46
     """CHECKSUM_MISMATCH: the bytes that arrived are not those that the checksum is of; send them again. DATA_LOSS.
 
-        {"reason": "CHECKSUM_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+        {"reason": "CHECKSUM_MISMATCH", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
     """
     INVALID_FILE: _ErrorReason.ValueType  # 47
     """INVALID_FILE: the file cannot be read; the upload has failed and nothing of it is published. INVALID_ARGUMENT.
 
-        {"reason": "INVALID_FILE", "domain": "audience", "metadata": {"line": "17", "problem": "unclosed_quote"}}
+        {"reason": "INVALID_FILE", "domain": "audience.crm.appengine.internal", "metadata": {"line": "17", "problem": "unclosed_quote"}}
     """
     SEED_TOO_SMALL: _ErrorReason.ValueType  # 48
     """SEED_TOO_SMALL: the source of a lookalike has too few members to tell anything from. FAILED_PRECONDITION.
 
-        {"reason": "SEED_TOO_SMALL", "domain": "audience", "metadata": {"count": "42", "minimum": "100"}}
+        {"reason": "SEED_TOO_SMALL", "domain": "audience.crm.appengine.internal", "metadata": {"count": "42", "minimum": "100"}}
     """
     NOT_A_LOOKALIKE: _ErrorReason.ValueType  # 49
     """NOT_A_LOOKALIKE: the custom audience is of another type, which has no model. FAILED_PRECONDITION.
 
-        {"reason": "NOT_A_LOOKALIKE", "domain": "audience", "metadata": {"type": "file_upload"}}
+        {"reason": "NOT_A_LOOKALIKE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "file_upload"}}
     """
     UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 50
     """UPLOAD_INCOMPLETE: the end says that the file is of another size than what has arrived. OUT_OF_RANGE.
 
-        {"reason": "UPLOAD_INCOMPLETE", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+        {"reason": "UPLOAD_INCOMPLETE", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
     """
     TOO_MANY_LOOKALIKES: _ErrorReason.ValueType  # 51
     """TOO_MANY_LOOKALIKES: the server makes or refreshes as many lookalikes as it may at once; retry later.
     RESOURCE_EXHAUSTED.
 
-        {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience", "metadata": {"limit": "4"}}
+        {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience". Switch on
+    """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience.crm.appengine.internal". Switch on
     it, not on the message: messages may be reworded at any time.
     """
 
@@ -302,150 +302,150 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 MISSING_TOKEN: ErrorReason.ValueType  # 1
 """MISSING_TOKEN: the call carries no `authorization: Bearer <JWT>` metadata. UNAUTHENTICATED.
 
-    {"reason": "MISSING_TOKEN", "domain": "audience", "metadata": {}}
+    {"reason": "MISSING_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 INVALID_TOKEN: ErrorReason.ValueType  # 2
 """INVALID_TOKEN: the JWT cannot be read, its signature, issuer or token audience is wrong, a required claim is
 missing or malformed, or it is larger than 8 KB. UNAUTHENTICATED.
 
-    {"reason": "INVALID_TOKEN", "domain": "audience", "metadata": {}}
+    {"reason": "INVALID_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 EXPIRED_TOKEN: ErrorReason.ValueType  # 3
 """EXPIRED_TOKEN: the JWT's `exp` has passed; get a new one and call again. UNAUTHENTICATED.
 
-    {"reason": "EXPIRED_TOKEN", "domain": "audience", "metadata": {}}
+    {"reason": "EXPIRED_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 MISSING_ORGID: ErrorReason.ValueType  # 4
 """MISSING_ORGID: the call carries no `orgid` metadata. INVALID_ARGUMENT.
 
-    {"reason": "MISSING_ORGID", "domain": "audience", "metadata": {}}
+    {"reason": "MISSING_ORGID", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 INVALID_ORGID: ErrorReason.ValueType  # 5
 """INVALID_ORGID: `orgid` is sent more than once or is not 1 to 64 of the characters A-Z a-z 0-9 _ . -
 INVALID_ARGUMENT.
 
-    {"reason": "INVALID_ORGID", "domain": "audience", "metadata": {}}
+    {"reason": "INVALID_ORGID", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 FOREIGN_ORG: ErrorReason.ValueType  # 6
 """FOREIGN_ORG: the caller's token grants no access to the org that the call names. PERMISSION_DENIED.
 
-    {"reason": "FOREIGN_ORG", "domain": "audience", "metadata": {}}
+    {"reason": "FOREIGN_ORG", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 MISSING_SCOPE: ErrorReason.ValueType  # 7
 """MISSING_SCOPE: the caller lacks the scope that the method requires. PERMISSION_DENIED.
 
-    {"reason": "MISSING_SCOPE", "domain": "audience", "metadata": {"scope": "audiences.write"}}
+    {"reason": "MISSING_SCOPE", "domain": "audience.crm.appengine.internal", "metadata": {"scope": "audiences.write"}}
 """
 MALFORMED_REQUEST: ErrorReason.ValueType  # 8
 """MALFORMED_REQUEST: the request's bytes are no message of the method's type. INVALID_ARGUMENT.
 
-    {"reason": "MALFORMED_REQUEST", "domain": "audience", "metadata": {"message": "audience.v1.GetSegmentRequest"}}
+    {"reason": "MALFORMED_REQUEST", "domain": "audience.crm.appengine.internal", "metadata": {"message": "audience.v1.GetSegmentRequest"}}
 """
 INVALID_FIELD: ErrorReason.ValueType  # 9
 """INVALID_FIELD: a field of the request is missing, malformed or past its limit; BadRequest names it.
 INVALID_ARGUMENT.
 
-    {"reason": "INVALID_FIELD", "domain": "audience", "metadata": {}}
+    {"reason": "INVALID_FIELD", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 INVALID_FILTER: ErrorReason.ValueType  # 10
 """INVALID_FILTER: a filter is not in the filter language; BadRequest holds the JSON path. INVALID_ARGUMENT.
 
-    {"reason": "INVALID_FILTER", "domain": "audience", "metadata": {}}
+    {"reason": "INVALID_FILTER", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 FILTER_TOO_LARGE: ErrorReason.ValueType  # 11
 """FILTER_TOO_LARGE: a filter is past a limit on size, depth, conditions or list length; BadRequest holds the JSON
 path, the metadata the limit. INVALID_ARGUMENT.
 
-    {"reason": "FILTER_TOO_LARGE", "domain": "audience", "metadata": {"limit": "32"}}
+    {"reason": "FILTER_TOO_LARGE", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "32"}}
 """
 DATATYPE_NOT_ALLOWED: ErrorReason.ValueType  # 12
 """DATATYPE_NOT_ALLOWED: the filter's datatype is not among those the service is set to serve. INVALID_ARGUMENT.
 
-    {"reason": "DATATYPE_NOT_ALLOWED", "domain": "audience", "metadata": {"allowed": "contact,lead,customer"}}
+    {"reason": "DATATYPE_NOT_ALLOWED", "domain": "audience.crm.appengine.internal", "metadata": {"allowed": "contact,lead,customer"}}
 """
 INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 13
 """INVALID_PAGE_TOKEN: a page token or cursor is damaged, or was made for another request. INVALID_ARGUMENT.
 
-    {"reason": "INVALID_PAGE_TOKEN", "domain": "audience", "metadata": {}}
+    {"reason": "INVALID_PAGE_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 AUDIENCE_NOT_FOUND: ErrorReason.ValueType  # 14
 """AUDIENCE_NOT_FOUND: the org has no living audience with this id; the same for an id that exists in another org
 only. NOT_FOUND.
 
-    {"reason": "AUDIENCE_NOT_FOUND", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+    {"reason": "AUDIENCE_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 CONTACT_NOT_FOUND: ErrorReason.ValueType  # 15
 """CONTACT_NOT_FOUND: ids that a static list should hold name no living record of the org. Nothing was written;
 BadRequest names the places of the first 20, the metadata how many there are. Or the one contact that is asked
 about is no record of the org, in use or not; then there is no count. NOT_FOUND.
 
-    {"reason": "CONTACT_NOT_FOUND", "domain": "audience", "metadata": {"count": "2"}}
+    {"reason": "CONTACT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"count": "2"}}
 """
 NAME_TAKEN: ErrorReason.ValueType  # 16
 """NAME_TAKEN: another living segment, or another custom audience, of the org has this name. ALREADY_EXISTS.
 
-    {"reason": "NAME_TAKEN", "domain": "audience", "metadata": {"name": "VIP recent openers"}}
+    {"reason": "NAME_TAKEN", "domain": "audience.crm.appengine.internal", "metadata": {"name": "VIP recent openers"}}
 """
 REQUEST_ID_REUSED: ErrorReason.ValueType  # 17
 """REQUEST_ID_REUSED: this request_id has already made a segment from a different request. ALREADY_EXISTS.
 
-    {"reason": "REQUEST_ID_REUSED", "domain": "audience", "metadata": {"request_id": "6a1f7e9c"}}
+    {"reason": "REQUEST_ID_REUSED", "domain": "audience.crm.appengine.internal", "metadata": {"request_id": "6a1f7e9c"}}
 """
 STALE_VERSION: ErrorReason.ValueType  # 18
 """STALE_VERSION: the record has moved on from the version that the write carries; get it again and retry. ABORTED.
 
-    {"reason": "STALE_VERSION", "domain": "audience", "metadata": {"current_version": "4"}}
+    {"reason": "STALE_VERSION", "domain": "audience.crm.appengine.internal", "metadata": {"current_version": "4"}}
 """
 NOT_STATIC: ErrorReason.ValueType  # 19
 """NOT_STATIC: the list of a dynamic segment cannot be edited or listed; its filter decides. FAILED_PRECONDITION.
 
-    {"reason": "NOT_STATIC", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+    {"reason": "NOT_STATIC", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 UNUSABLE_AUDIENCE: ErrorReason.ValueType  # 20
 """UNUSABLE_AUDIENCE: the audience's saved filter is not in the filter language or names a datatype that is not served
 (the platform, or a service set otherwise, saved it); BadRequest holds the JSON path. FAILED_PRECONDITION.
 
-    {"reason": "UNUSABLE_AUDIENCE", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+    {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 TOO_MANY_STREAMS: ErrorReason.ValueType  # 21
 """TOO_MANY_STREAMS: the server holds as many streams as it is set to; retry after the RetryInfo's delay.
 RESOURCE_EXHAUSTED.
 
-    {"reason": "TOO_MANY_STREAMS", "domain": "audience", "metadata": {"limit": "16"}}
+    {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
 """
 STORE_UNAVAILABLE: ErrorReason.ValueType  # 22
 """STORE_UNAVAILABLE: the database cannot be reached or is electing; retry after the RetryInfo's delay, a stream
 from its last cursor. UNAVAILABLE.
 
-    {"reason": "STORE_UNAVAILABLE", "domain": "audience", "metadata": {}}
+    {"reason": "STORE_UNAVAILABLE", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 OUT_OF_TIME: ErrorReason.ValueType  # 23
 """OUT_OF_TIME: the call's deadline, or the server's own where it has none, passed before the answer.
 DEADLINE_EXCEEDED.
 
-    {"reason": "OUT_OF_TIME", "domain": "audience", "metadata": {}}
+    {"reason": "OUT_OF_TIME", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 UNSUPPORTED_BY_STORE: ErrorReason.ValueType  # 24
 """UNSUPPORTED_BY_STORE: the embedded store is known to answer this wrongly, so it refuses; a MongoDB answers it.
 UNIMPLEMENTED.
 
-    {"reason": "UNSUPPORTED_BY_STORE", "domain": "audience", "metadata": {}}
+    {"reason": "UNSUPPORTED_BY_STORE", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 INTERNAL: ErrorReason.ValueType  # 25
 """INTERNAL: a defect of the service; its log holds the incident. INTERNAL.
 
-    {"reason": "INTERNAL", "domain": "audience", "metadata": {"incident": "3f0c9a52"}}
+    {"reason": "INTERNAL", "domain": "audience.crm.appengine.internal", "metadata": {"incident": "3f0c9a52"}}
 """
 VERSION_NOT_FOUND: ErrorReason.ValueType  # 26
 """VERSION_NOT_FOUND: the segment has no such version, or it was written past this service and not kept. NOT_FOUND.
 
-    {"reason": "VERSION_NOT_FOUND", "domain": "audience", "metadata": {"version": "7", "current_version": "4"}}
+    {"reason": "VERSION_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"version": "7", "current_version": "4"}}
 """
 AUDIENCE_IN_USE: ErrorReason.ValueType  # 27
 """AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it; the
 metadata counts them and names the first. End them, or delete with force. FAILED_PRECONDITION.
 
-    {"reason": "AUDIENCE_IN_USE", "domain": "audience",
+    {"reason": "AUDIENCE_IN_USE", "domain": "audience.crm.appengine.internal",
      "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers",
                   "lookalikes": "1", "lookalike_names": "like our VIPs"}}
 """
@@ -453,117 +453,117 @@ EXPRESSION_FAILED: ErrorReason.ValueType  # 28
 """EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails
 the whole query; guard it by $ifNull, $type or $convert. INVALID_ARGUMENT.
 
-    {"reason": "EXPRESSION_FAILED", "domain": "audience", "metadata": {}}
+    {"reason": "EXPRESSION_FAILED", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 SNAPSHOT_NOT_FOUND: ErrorReason.ValueType  # 29
 """SNAPSHOT_NOT_FOUND: the org has no snapshot of this id, or it was deleted or has expired. NOT_FOUND.
 
-    {"reason": "SNAPSHOT_NOT_FOUND", "domain": "audience", "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT"}}
+    {"reason": "SNAPSHOT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT"}}
 """
 SNAPSHOT_NOT_READY: ErrorReason.ValueType  # 30
 """SNAPSHOT_NOT_READY: the snapshot is still being made, or failed. FAILED_PRECONDITION.
 
-    {"reason": "SNAPSHOT_NOT_READY", "domain": "audience",
+    {"reason": "SNAPSHOT_NOT_READY", "domain": "audience.crm.appengine.internal",
      "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
 """
 TOO_MANY_SNAPSHOTS: ErrorReason.ValueType  # 31
 """TOO_MANY_SNAPSHOTS: the server makes as many snapshots, or has as many waiting for their turn, as it may; retry
 after the RetryInfo's delay. RESOURCE_EXHAUSTED.
 
-    {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience", "metadata": {"limit": "64"}}
+    {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
 """
 WATCH_TOKEN_EXPIRED: ErrorReason.ValueType  # 32
 """WATCH_TOKEN_EXPIRED: the events behind a resume token are not there any more; watch again without it, and read who
 is in anew. The metadata says why they are not. OUT_OF_RANGE.
 
-    {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience",
+    {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience.crm.appengine.internal",
      "metadata": {"why": "the next events are older than they are kept"}}
 """
 AUDIENCE_NOT_WATCHED: ErrorReason.ValueType  # 33
 """AUDIENCE_NOT_WATCHED: the past of an audience is asked for, and nobody watches it, or its members are still being
 recorded; WatchMembership has it tracked from then on. FAILED_PRECONDITION.
 
-    {"reason": "AUDIENCE_NOT_WATCHED", "domain": "audience", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+    {"reason": "AUDIENCE_NOT_WATCHED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 MOMENT_NOT_KNOWN: ErrorReason.ValueType  # 34
 """MOMENT_NOT_KNOWN: the past of a watched audience is asked for at a time before it is known, or past the last look at
 it; the metadata says from when to when it is known. OUT_OF_RANGE.
 
-    {"reason": "MOMENT_NOT_KNOWN", "domain": "audience",
+    {"reason": "MOMENT_NOT_KNOWN", "domain": "audience.crm.appengine.internal",
      "metadata": {"known_since": "2026-11-01T08:00:00.000Z", "as_of": "2026-11-08T07:59:58.250Z"}}
 """
 SERVER_STOPPING: ErrorReason.ValueType  # 35
 """SERVER_STOPPING: the server stops and ends the watches that it serves; resume them with the last token, after the
 RetryInfo's delay, where another server answers. UNAVAILABLE.
 
-    {"reason": "SERVER_STOPPING", "domain": "audience", "metadata": {}}
+    {"reason": "SERVER_STOPPING", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
 """TOO_MANY_WATCHES: as many audiences of the org are watched as may be, those that nobody has listened to for less than
 a week included; more watchers of these are welcome. RESOURCE_EXHAUSTED.
 
-    {"reason": "TOO_MANY_WATCHES", "domain": "audience", "metadata": {"limit": "1000"}}
+    {"reason": "TOO_MANY_WATCHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "1000"}}
 """
 NOT_REFRESHABLE: ErrorReason.ValueType  # 40
 """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
 
-    {"reason": "NOT_REFRESHABLE", "domain": "audience", "metadata": {"type": "retargeting_pixel"}}
+    {"reason": "NOT_REFRESHABLE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "retargeting_pixel"}}
 """
 NOT_UPLOADABLE: ErrorReason.ValueType  # 41
 """NOT_UPLOADABLE: the custom audience is of a type that takes no uploads. FAILED_PRECONDITION.
 
-    {"reason": "NOT_UPLOADABLE", "domain": "audience", "metadata": {"type": "lookalike"}}
+    {"reason": "NOT_UPLOADABLE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "lookalike"}}
 """
 UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 42
 """UPLOAD_NOT_FOUND: the audience has no upload of this upload_id. NOT_FOUND.
 
-    {"reason": "UPLOAD_NOT_FOUND", "domain": "audience", "metadata": {"id": "import-7"}}
+    {"reason": "UPLOAD_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
 """
 UPLOAD_REUSED: ErrorReason.ValueType  # 43
 """UPLOAD_REUSED: the upload_id stands for another upload, with another header, or with another file that has arrived
 whole. ALREADY_EXISTS.
 
-    {"reason": "UPLOAD_REUSED", "domain": "audience", "metadata": {"id": "import-7"}}
+    {"reason": "UPLOAD_REUSED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
 """
 UPLOAD_TAKEN_OVER: ErrorReason.ValueType  # 44
 """UPLOAD_TAKEN_OVER: another stream has gone on with the upload. ABORTED.
 
-    {"reason": "UPLOAD_TAKEN_OVER", "domain": "audience", "metadata": {"id": "import-7"}}
+    {"reason": "UPLOAD_TAKEN_OVER", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
 """
 OFFSET_MISMATCH: ErrorReason.ValueType  # 45
 """OFFSET_MISMATCH: the chunk does not begin where the upload goes on. OUT_OF_RANGE.
 
-    {"reason": "OFFSET_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+    {"reason": "OFFSET_MISMATCH", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
 """
 CHECKSUM_MISMATCH: ErrorReason.ValueType  # 46
 """CHECKSUM_MISMATCH: the bytes that arrived are not those that the checksum is of; send them again. DATA_LOSS.
 
-    {"reason": "CHECKSUM_MISMATCH", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+    {"reason": "CHECKSUM_MISMATCH", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
 """
 INVALID_FILE: ErrorReason.ValueType  # 47
 """INVALID_FILE: the file cannot be read; the upload has failed and nothing of it is published. INVALID_ARGUMENT.
 
-    {"reason": "INVALID_FILE", "domain": "audience", "metadata": {"line": "17", "problem": "unclosed_quote"}}
+    {"reason": "INVALID_FILE", "domain": "audience.crm.appengine.internal", "metadata": {"line": "17", "problem": "unclosed_quote"}}
 """
 SEED_TOO_SMALL: ErrorReason.ValueType  # 48
 """SEED_TOO_SMALL: the source of a lookalike has too few members to tell anything from. FAILED_PRECONDITION.
 
-    {"reason": "SEED_TOO_SMALL", "domain": "audience", "metadata": {"count": "42", "minimum": "100"}}
+    {"reason": "SEED_TOO_SMALL", "domain": "audience.crm.appengine.internal", "metadata": {"count": "42", "minimum": "100"}}
 """
 NOT_A_LOOKALIKE: ErrorReason.ValueType  # 49
 """NOT_A_LOOKALIKE: the custom audience is of another type, which has no model. FAILED_PRECONDITION.
 
-    {"reason": "NOT_A_LOOKALIKE", "domain": "audience", "metadata": {"type": "file_upload"}}
+    {"reason": "NOT_A_LOOKALIKE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "file_upload"}}
 """
 UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 50
 """UPLOAD_INCOMPLETE: the end says that the file is of another size than what has arrived. OUT_OF_RANGE.
 
-    {"reason": "UPLOAD_INCOMPLETE", "domain": "audience", "metadata": {"next_offset": "1048576"}}
+    {"reason": "UPLOAD_INCOMPLETE", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
 """
 TOO_MANY_LOOKALIKES: ErrorReason.ValueType  # 51
 """TOO_MANY_LOOKALIKES: the server makes or refreshes as many lookalikes as it may at once; retry later.
 RESOURCE_EXHAUSTED.
 
-    {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience", "metadata": {"limit": "4"}}
+    {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,36 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CreationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CreationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CreationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CREATION_STATE_UNSPECIFIED: _CreationState.ValueType  # 0
+    """CREATION_STATE_UNSPECIFIED is never sent."""
+    CREATION_STATE_CREATING: _CreationState.ValueType  # 1
+    """CREATION_STATE_CREATING: the service is at work. The resource has no members yet."""
+    CREATION_STATE_READY: _CreationState.ValueType  # 2
+    """CREATION_STATE_READY: the resource is complete and can be used."""
+    CREATION_STATE_FAILED: _CreationState.ValueType  # 3
+    """CREATION_STATE_FAILED: the work ended without a result; `error` says why."""
+
+class CreationState(_CreationState, metaclass=_CreationStateEnumTypeWrapper):
+    """CreationState is how far the creation of a resource has come. A resource that takes more than a moment to create is
+    returned while it is CREATING; its Get method shows the progress, and in the end READY or FAILED.
+    """
+
+CREATION_STATE_UNSPECIFIED: CreationState.ValueType  # 0
+"""CREATION_STATE_UNSPECIFIED is never sent."""
+CREATION_STATE_CREATING: CreationState.ValueType  # 1
+"""CREATION_STATE_CREATING: the service is at work. The resource has no members yet."""
+CREATION_STATE_READY: CreationState.ValueType  # 2
+"""CREATION_STATE_READY: the resource is complete and can be used."""
+CREATION_STATE_FAILED: CreationState.ValueType  # 3
+"""CREATION_STATE_FAILED: the work ended without a result; `error` says why."""
+Global___CreationState: _TypeAlias = CreationState  # noqa: Y015
 
 @_typing.final
 class Filter(_message.Message):
