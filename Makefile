@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format type test run http demo descriptors protos protos-check breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting taxonomies lock clean
+.PHONY: help install lint format type test run http demo descriptors protos protos-check clients breaking bench bench-indexes bench-sampling bench-parts bench-watch bench-cancel bench-upload bench-lookalike bench-traffic bench-related bench-targeting taxonomies lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ ROWS ?= 1000000
 
 bench-upload: install ## Measure an upload beside insert_many of its rows: make bench-upload URI=mongodb://... [ROWS=100000]
 	$(BIN)/python -m bench.upload --uri "$(URI)" --rows "$(ROWS)"
+
+clients: install ## Generate clients in TypeScript and Go below build/clients (needs the plugins that buf.gen.yaml names)
+	$(BIN)/buf generate
 
 breaking: install ## Check that protos/ breaks no client of the last tag; before the first tag nothing is released
 	@base=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo "no released contract"; exit 0; }; \

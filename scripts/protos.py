@@ -16,7 +16,6 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from google.rpc import error_details_pb2
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parent.parent
@@ -42,9 +41,7 @@ def generate(out: Path) -> None:
 def write_descriptors(out: Path) -> None:
     """Write the descriptors of every proto to one file, with those of the details of errors: the door prints them."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    details = Path(error_details_pb2.__file__).parent / "error_details.proto"
-    root = details.parents[2]
-    _protoc(f"-I{root}", f"--descriptor_set_out={out}", "--include_imports", str(details.relative_to(root)))
+    _protoc(f"--descriptor_set_out={out}", "--include_imports", "google/rpc/error_details.proto")
 
 
 def _protoc(*arguments: str) -> None:

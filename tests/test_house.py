@@ -46,14 +46,25 @@ def test_the_embedded_store_is_an_extra() -> None:
     assert not any("mongomock" in line or "faker" in line for line in needed)
 
 
-def test_vendored_protos_are_those_of_the_package() -> None:
+def test_vendored_protos_match_their_package() -> None:
+    """Generators of other languages read the protos of googleapis-common-protos from third_party."""
     from importlib.resources import files
 
-    vendored = ROOT / "third_party/googleapis/google/api"
-    names = sorted(path.name for path in vendored.glob("*.proto"))
-    assert names == ["annotations.proto", "field_behavior.proto", "http.proto"]
-    for name in names:
-        assert (vendored / name).read_text() == (files("google.api") / name).read_text()
+    expected = {
+        "google.api": ["annotations.proto", "field_behavior.proto", "http.proto"],
+        "google.rpc": ["code.proto", "error_details.proto", "status.proto"],
+    }
+    for package, names in expected.items():
+        vendored = ROOT / "third_party/googleapis" / package.replace(".", "/")
+        assert sorted(path.name for path in vendored.glob("*.proto")) == names
+        for name in names:
+            assert (vendored / name).read_text() == (files(package) / name).read_text()
+
+
+def test_every_proto_names_its_go_package() -> None:
+    """protoc-gen-go refuses a file without one."""
+    option = 'option go_package = "audience.crm.appengine.internal/go/audience/v1;audiencev1";'
+    assert [path.name for path in (ROOT / "protos").rglob("*.proto") if option not in path.read_text()] == []
 
 
 def test_the_filter_language_is_documented_operator_by_operator() -> None:
