@@ -74,11 +74,11 @@ class Usage:
 
 
 def check_use(use: AudienceUse) -> AudienceUse:
-    """The use as given. Raises InvalidArgument at `kind`, `user_id` or `description`."""
+    """The use as given. Raises InvalidArgument at `kind`, `consumer_id` or `description`."""
     if not _KIND.fullmatch(use.kind):
         raise InvalidArgument.at("kind", "is 1 to 64 of the characters a-z 0-9 _ -")
     if not 0 < len(use.user_id) <= MAX_USER_ID_LENGTH or not use.user_id.isprintable():
-        raise InvalidArgument.at("user_id", f"is 1 to {MAX_USER_ID_LENGTH} printable characters")
+        raise InvalidArgument.at("consumer_id", f"is 1 to {MAX_USER_ID_LENGTH} printable characters")
     if len(use.description) > MAX_USE_DESCRIPTION_LENGTH:
         raise InvalidArgument.at(
             "description", f"has {len(use.description)} characters, more than {MAX_USE_DESCRIPTION_LENGTH}"
