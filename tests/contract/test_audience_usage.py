@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
+from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.use import AudienceUse
+from audience_service.domain.audiences.uses import AudienceUses, RecordLoader
+from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.errors import AudienceNotFound
+from audience_service.domain.filters import FilterCompiler
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.midst import Midst
 from tests.uses import refer, register, release
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
@@ -102,6 +109,20 @@ def test_no_use_is_registered_on_a_removed_audience(
     remove()
     refusal = refused(lambda: register(client, made))
     assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
+
+
+def test_a_use_registered_while_its_audience_is_removed_is_taken_back(
+    client: Client, service: Service, org: str, removable: tuple[str, Callable[[], Any]]
+) -> None:
+    made, remove = removable
+    store = service.store
+    audiences = Audiences(store.segments, FilterCompiler(["contact"]))
+    loaders: dict[str, RecordLoader] = {"custom-": store.customs.get, "snapshot-": store.snapshots.get}
+    uses = AudienceUses(store.segments, Midst(store.uses, "add", before=remove), audiences, loaders)
+    call = Call(Caller("racer", org, frozenset()), Deadline(None))
+    with pytest.raises(AudienceNotFound):
+        uses.register(call, AudienceUse(made, "campaign", "racing"))
+    assert store.database["audience_use"].count_documents({"audience": made}) == 0
 
 
 def test_uses_of_an_expired_snapshot_are_found_and_released(client: Client, service: Service, refused: Refused) -> None:

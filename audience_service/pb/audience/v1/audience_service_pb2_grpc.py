@@ -27,8 +27,9 @@ if _version_not_supported:
 
 class AudienceServiceStub:
     """AudienceService records which campaigns, automations and other consumers use an audience. It serves segments, custom
-    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. Every call
-    names the org in the metadata `orgid` and carries a JWT in `authorization`.
+    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. It does not
+    protect a snapshot: DeleteSnapshot and expiry remove one in use. Every call names the org in the metadata `orgid` and
+    carries a JWT in `authorization`.
     """
 
     def __init__(self, channel):
@@ -56,8 +57,9 @@ class AudienceServiceStub:
 
 class AudienceServiceServicer:
     """AudienceService records which campaigns, automations and other consumers use an audience. It serves segments, custom
-    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. Every call
-    names the org in the metadata `orgid` and carries a JWT in `authorization`.
+    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. It does not
+    protect a snapshot: DeleteSnapshot and expiry remove one in use. Every call names the org in the metadata `orgid` and
+    carries a JWT in `authorization`.
     """
 
     def RegisterUse(self, request, context):
@@ -79,8 +81,8 @@ class AudienceServiceServicer:
 
     def GetAudienceUsage(self, request, context):
         """GetAudienceUsage lists what uses an audience: registered uses, segments and lookalikes. A segment is found whether
-        or not it is deleted. A custom audience or snapshot that was deleted or has expired is found for as long as something
-        uses it, so that its uses can be released. Errors: AUDIENCE_NOT_FOUND.
+        or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
+        something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,8 +116,9 @@ def add_AudienceServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AudienceService:
     """AudienceService records which campaigns, automations and other consumers use an audience. It serves segments, custom
-    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. Every call
-    names the org in the metadata `orgid` and carries a JWT in `authorization`.
+    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. It does not
+    protect a snapshot: DeleteSnapshot and expiry remove one in use. Every call names the org in the metadata `orgid` and
+    carries a JWT in `authorization`.
     """
 
     @staticmethod

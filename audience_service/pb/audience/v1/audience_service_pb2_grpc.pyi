@@ -28,8 +28,9 @@ GRPC_VERSION: str
 
 class AudienceServiceStub:
     """AudienceService records which campaigns, automations and other consumers use an audience. It serves segments, custom
-    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. Every call
-    names the org in the metadata `orgid` and carries a JWT in `authorization`.
+    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. It does not
+    protect a snapshot: DeleteSnapshot and expiry remove one in use. Every call names the org in the metadata `orgid` and
+    carries a JWT in `authorization`.
     """
 
     @_typing.overload
@@ -47,15 +48,16 @@ class AudienceServiceStub:
     """
     GetAudienceUsage: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.GetAudienceUsageRequest, _audience_service_pb2.GetAudienceUsageResponse]
     """GetAudienceUsage lists what uses an audience: registered uses, segments and lookalikes. A segment is found whether
-    or not it is deleted. A custom audience or snapshot that was deleted or has expired is found for as long as something
-    uses it, so that its uses can be released. Errors: AUDIENCE_NOT_FOUND.
+    or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
+    something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
     """
 
 @_typing.type_check_only
 class AudienceServiceAsyncStub(AudienceServiceStub):
     """AudienceService records which campaigns, automations and other consumers use an audience. It serves segments, custom
-    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. Every call
-    names the org in the metadata `orgid` and carries a JWT in `authorization`.
+    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. It does not
+    protect a snapshot: DeleteSnapshot and expiry remove one in use. Every call names the org in the metadata `orgid` and
+    carries a JWT in `authorization`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -70,14 +72,15 @@ class AudienceServiceAsyncStub(AudienceServiceStub):
     """
     GetAudienceUsage: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.GetAudienceUsageRequest, _audience_service_pb2.GetAudienceUsageResponse]  # type: ignore[assignment]
     """GetAudienceUsage lists what uses an audience: registered uses, segments and lookalikes. A segment is found whether
-    or not it is deleted. A custom audience or snapshot that was deleted or has expired is found for as long as something
-    uses it, so that its uses can be released. Errors: AUDIENCE_NOT_FOUND.
+    or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
+    something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
     """
 
 class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
     """AudienceService records which campaigns, automations and other consumers use an audience. It serves segments, custom
-    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. Every call
-    names the org in the metadata `orgid` and carries a JWT in `authorization`.
+    audiences and snapshots alike. A registered use protects a segment or a custom audience from deletion. It does not
+    protect a snapshot: DeleteSnapshot and expiry remove one in use. Every call names the org in the metadata `orgid` and
+    carries a JWT in `authorization`.
     """
 
     @_abc_1.abstractmethod
@@ -108,8 +111,8 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audience_service_pb2.GetAudienceUsageResponse, _abc.Awaitable[_audience_service_pb2.GetAudienceUsageResponse]]:
         """GetAudienceUsage lists what uses an audience: registered uses, segments and lookalikes. A segment is found whether
-        or not it is deleted. A custom audience or snapshot that was deleted or has expired is found for as long as something
-        uses it, so that its uses can be released. Errors: AUDIENCE_NOT_FOUND.
+        or not it is deleted. A custom audience or snapshot that was deleted, or has expired, is found for as long as
+        something uses it. Its uses can then be released. Errors: AUDIENCE_NOT_FOUND.
         """
 
 def add_AudienceServiceServicer_to_server(servicer: AudienceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,13 +30,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "MISSING_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     INVALID_TOKEN: _ErrorReason.ValueType  # 2
-    """INVALID_TOKEN: the JWT cannot be read, its signature, issuer or token audience is wrong, a required claim is
-    missing or malformed, or it is larger than 8 KB. UNAUTHENTICATED.
+    """INVALID_TOKEN: the JWT is malformed or larger than 8 KB, or its signature, issuer or token audience is wrong. Or a
+    required claim is missing or malformed. UNAUTHENTICATED.
 
         {"reason": "INVALID_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     EXPIRED_TOKEN: _ErrorReason.ValueType  # 3
-    """EXPIRED_TOKEN: the JWT's `exp` has passed; get a new one and call again. UNAUTHENTICATED.
+    """EXPIRED_TOKEN: the JWT's `exp` has passed. Get a new token and call again. UNAUTHENTICATED.
 
         {"reason": "EXPIRED_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
@@ -62,18 +62,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "MISSING_SCOPE", "domain": "audience.crm.appengine.internal", "metadata": {"scope": "audiences.write"}}
     """
     MALFORMED_REQUEST: _ErrorReason.ValueType  # 8
-    """MALFORMED_REQUEST: the request's bytes are no message of the method's type. INVALID_ARGUMENT.
+    """MALFORMED_REQUEST: the request's bytes are not a message of the method's request type. INVALID_ARGUMENT.
 
         {"reason": "MALFORMED_REQUEST", "domain": "audience.crm.appengine.internal", "metadata": {"message": "audience.v1.GetSegmentRequest"}}
     """
     INVALID_FIELD: _ErrorReason.ValueType  # 9
-    """INVALID_FIELD: a field of the request is missing, malformed or past its limit; BadRequest names it.
+    """INVALID_FIELD: a field of the request is missing, malformed or above its limit. BadRequest has the field path.
     INVALID_ARGUMENT.
 
         {"reason": "INVALID_FIELD", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     INVALID_FILTER: _ErrorReason.ValueType  # 10
-    """INVALID_FILTER: a filter is not in the filter language; BadRequest has the field path. INVALID_ARGUMENT.
+    """INVALID_FILTER: a filter is not in the filter language. BadRequest has the field path. INVALID_ARGUMENT.
 
         {"reason": "INVALID_FILTER", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
@@ -89,7 +89,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "DATATYPE_NOT_ALLOWED", "domain": "audience.crm.appengine.internal", "metadata": {"allowed": "contact,lead,customer"}}
     """
     INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 13
-    """INVALID_PAGE_TOKEN: a page token or cursor is damaged, or was made for another request. INVALID_ARGUMENT.
+    """INVALID_PAGE_TOKEN: a page token or cursor is damaged, or belongs to another request. INVALID_ARGUMENT.
 
         {"reason": "INVALID_PAGE_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
@@ -100,8 +100,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "AUDIENCE_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     CONTACT_NOT_FOUND: _ErrorReason.ValueType  # 15
-    """CONTACT_NOT_FOUND: ids for a static list name no record of the org, or an archived or deleted one. The call wrote
-    nothing. BadRequest has the field paths of the first 20; the metadata has their number. A call about one contact
+    """CONTACT_NOT_FOUND: ids for a static list name no record of the org, or an archived or deleted one. The call has not
+    changed the list. BadRequest has the field paths of the first 20; the metadata has their number. A call about one contact
     fails with this reason, without a count, if the org has no such record in any state. NOT_FOUND.
 
         {"reason": "CONTACT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"count": "2"}}
@@ -113,7 +113,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "NAME_TAKEN", "domain": "audience.crm.appengine.internal", "metadata": {"name": "VIP recent openers"}}
     """
     REQUEST_ID_REUSED: _ErrorReason.ValueType  # 17
-    """REQUEST_ID_REUSED: this request_id has already made a segment from a different request. ALREADY_EXISTS.
+    """REQUEST_ID_REUSED: a different request with this request_id has already created a resource. ALREADY_EXISTS.
 
         {"reason": "REQUEST_ID_REUSED", "domain": "audience.crm.appengine.internal", "metadata": {"request_id": "6a1f7e9c"}}
     """
@@ -135,31 +135,31 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     TOO_MANY_STREAMS: _ErrorReason.ValueType  # 21
-    """TOO_MANY_STREAMS: the server holds as many streams as it is set to; retry after the RetryInfo's delay.
-    RESOURCE_EXHAUSTED.
+    """TOO_MANY_STREAMS: the server has as many open streams as it is configured to serve. Retry after the RetryInfo's
+    delay. RESOURCE_EXHAUSTED.
 
         {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
     """
     STORE_UNAVAILABLE: _ErrorReason.ValueType  # 22
-    """STORE_UNAVAILABLE: the database cannot be reached or is electing; retry after the RetryInfo's delay, a stream
-    from its last cursor. UNAVAILABLE.
+    """STORE_UNAVAILABLE: the database is unreachable, or its replica set is electing a primary. Retry after the RetryInfo's
+    delay; resume a stream from its last cursor. UNAVAILABLE.
 
         {"reason": "STORE_UNAVAILABLE", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     OUT_OF_TIME: _ErrorReason.ValueType  # 23
-    """OUT_OF_TIME: the call's deadline, or the server's own where it has none, passed before the answer.
+    """OUT_OF_TIME: the call's deadline passed before the response was complete. A call without a deadline has the server's.
     DEADLINE_EXCEEDED.
 
         {"reason": "OUT_OF_TIME", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     UNSUPPORTED_BY_STORE: _ErrorReason.ValueType  # 24
-    """UNSUPPORTED_BY_STORE: the embedded store is known to answer this wrongly, so it refuses; a MongoDB answers it.
+    """UNSUPPORTED_BY_STORE: the embedded store would return a wrong result, so it refuses the call. Use a MongoDB.
     UNIMPLEMENTED.
 
         {"reason": "UNSUPPORTED_BY_STORE", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     INTERNAL: _ErrorReason.ValueType  # 25
-    """INTERNAL: a defect of the service; its log holds the incident. INTERNAL.
+    """INTERNAL: the service has a defect. Its log has the incident. INTERNAL.
 
         {"reason": "INTERNAL", "domain": "audience.crm.appengine.internal", "metadata": {"incident": "3f0c9a52"}}
     """
@@ -302,8 +302,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience.crm.appengine.internal". Switch on
-    it, not on the message: messages may be reworded at any time.
+    """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with the domain
+    "audience.crm.appengine.internal". Switch on it, not on the message: messages can change at any time.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -314,13 +314,13 @@ MISSING_TOKEN: ErrorReason.ValueType  # 1
     {"reason": "MISSING_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 INVALID_TOKEN: ErrorReason.ValueType  # 2
-"""INVALID_TOKEN: the JWT cannot be read, its signature, issuer or token audience is wrong, a required claim is
-missing or malformed, or it is larger than 8 KB. UNAUTHENTICATED.
+"""INVALID_TOKEN: the JWT is malformed or larger than 8 KB, or its signature, issuer or token audience is wrong. Or a
+required claim is missing or malformed. UNAUTHENTICATED.
 
     {"reason": "INVALID_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 EXPIRED_TOKEN: ErrorReason.ValueType  # 3
-"""EXPIRED_TOKEN: the JWT's `exp` has passed; get a new one and call again. UNAUTHENTICATED.
+"""EXPIRED_TOKEN: the JWT's `exp` has passed. Get a new token and call again. UNAUTHENTICATED.
 
     {"reason": "EXPIRED_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
@@ -346,18 +346,18 @@ MISSING_SCOPE: ErrorReason.ValueType  # 7
     {"reason": "MISSING_SCOPE", "domain": "audience.crm.appengine.internal", "metadata": {"scope": "audiences.write"}}
 """
 MALFORMED_REQUEST: ErrorReason.ValueType  # 8
-"""MALFORMED_REQUEST: the request's bytes are no message of the method's type. INVALID_ARGUMENT.
+"""MALFORMED_REQUEST: the request's bytes are not a message of the method's request type. INVALID_ARGUMENT.
 
     {"reason": "MALFORMED_REQUEST", "domain": "audience.crm.appengine.internal", "metadata": {"message": "audience.v1.GetSegmentRequest"}}
 """
 INVALID_FIELD: ErrorReason.ValueType  # 9
-"""INVALID_FIELD: a field of the request is missing, malformed or past its limit; BadRequest names it.
+"""INVALID_FIELD: a field of the request is missing, malformed or above its limit. BadRequest has the field path.
 INVALID_ARGUMENT.
 
     {"reason": "INVALID_FIELD", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 INVALID_FILTER: ErrorReason.ValueType  # 10
-"""INVALID_FILTER: a filter is not in the filter language; BadRequest has the field path. INVALID_ARGUMENT.
+"""INVALID_FILTER: a filter is not in the filter language. BadRequest has the field path. INVALID_ARGUMENT.
 
     {"reason": "INVALID_FILTER", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
@@ -373,7 +373,7 @@ DATATYPE_NOT_ALLOWED: ErrorReason.ValueType  # 12
     {"reason": "DATATYPE_NOT_ALLOWED", "domain": "audience.crm.appengine.internal", "metadata": {"allowed": "contact,lead,customer"}}
 """
 INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 13
-"""INVALID_PAGE_TOKEN: a page token or cursor is damaged, or was made for another request. INVALID_ARGUMENT.
+"""INVALID_PAGE_TOKEN: a page token or cursor is damaged, or belongs to another request. INVALID_ARGUMENT.
 
     {"reason": "INVALID_PAGE_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
@@ -384,8 +384,8 @@ same error. NOT_FOUND.
     {"reason": "AUDIENCE_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 CONTACT_NOT_FOUND: ErrorReason.ValueType  # 15
-"""CONTACT_NOT_FOUND: ids for a static list name no record of the org, or an archived or deleted one. The call wrote
-nothing. BadRequest has the field paths of the first 20; the metadata has their number. A call about one contact
+"""CONTACT_NOT_FOUND: ids for a static list name no record of the org, or an archived or deleted one. The call has not
+changed the list. BadRequest has the field paths of the first 20; the metadata has their number. A call about one contact
 fails with this reason, without a count, if the org has no such record in any state. NOT_FOUND.
 
     {"reason": "CONTACT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"count": "2"}}
@@ -397,7 +397,7 @@ ALREADY_EXISTS.
     {"reason": "NAME_TAKEN", "domain": "audience.crm.appengine.internal", "metadata": {"name": "VIP recent openers"}}
 """
 REQUEST_ID_REUSED: ErrorReason.ValueType  # 17
-"""REQUEST_ID_REUSED: this request_id has already made a segment from a different request. ALREADY_EXISTS.
+"""REQUEST_ID_REUSED: a different request with this request_id has already created a resource. ALREADY_EXISTS.
 
     {"reason": "REQUEST_ID_REUSED", "domain": "audience.crm.appengine.internal", "metadata": {"request_id": "6a1f7e9c"}}
 """
@@ -419,31 +419,31 @@ be configured differently now. BadRequest has the field path. FAILED_PRECONDITIO
     {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 TOO_MANY_STREAMS: ErrorReason.ValueType  # 21
-"""TOO_MANY_STREAMS: the server holds as many streams as it is set to; retry after the RetryInfo's delay.
-RESOURCE_EXHAUSTED.
+"""TOO_MANY_STREAMS: the server has as many open streams as it is configured to serve. Retry after the RetryInfo's
+delay. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
 """
 STORE_UNAVAILABLE: ErrorReason.ValueType  # 22
-"""STORE_UNAVAILABLE: the database cannot be reached or is electing; retry after the RetryInfo's delay, a stream
-from its last cursor. UNAVAILABLE.
+"""STORE_UNAVAILABLE: the database is unreachable, or its replica set is electing a primary. Retry after the RetryInfo's
+delay; resume a stream from its last cursor. UNAVAILABLE.
 
     {"reason": "STORE_UNAVAILABLE", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 OUT_OF_TIME: ErrorReason.ValueType  # 23
-"""OUT_OF_TIME: the call's deadline, or the server's own where it has none, passed before the answer.
+"""OUT_OF_TIME: the call's deadline passed before the response was complete. A call without a deadline has the server's.
 DEADLINE_EXCEEDED.
 
     {"reason": "OUT_OF_TIME", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 UNSUPPORTED_BY_STORE: ErrorReason.ValueType  # 24
-"""UNSUPPORTED_BY_STORE: the embedded store is known to answer this wrongly, so it refuses; a MongoDB answers it.
+"""UNSUPPORTED_BY_STORE: the embedded store would return a wrong result, so it refuses the call. Use a MongoDB.
 UNIMPLEMENTED.
 
     {"reason": "UNSUPPORTED_BY_STORE", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 INTERNAL: ErrorReason.ValueType  # 25
-"""INTERNAL: a defect of the service; its log holds the incident. INTERNAL.
+"""INTERNAL: the service has a defect. Its log has the incident. INTERNAL.
 
     {"reason": "INTERNAL", "domain": "audience.crm.appengine.internal", "metadata": {"incident": "3f0c9a52"}}
 """

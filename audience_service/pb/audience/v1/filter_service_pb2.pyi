@@ -165,7 +165,7 @@ class QueryPlan(_message.Message):
     matched: _builtins.int
     """matched is the number of matches. It equals the count of EstimateReach."""
     documents_examined_per_match: _builtins.float
-    """documents_examined_per_match is documents_examined divided by matched, or by 1 if nothing matched. A value near 1 is
+    """documents_examined_per_match is documents_examined divided by matched, or by 1 if there are no matches. A value near 1 is
     good.
     """
     milliseconds: _builtins.int
@@ -322,7 +322,9 @@ class ListFieldsResponse(_message.Message):
     are exact then.
     """
     omitted_count: _builtins.int
-    """omitted_count is the number of fields that were left out: more than 500, or more than 8 names deep."""
+    """omitted_count is the number of fields that were left out, because there are more than 500 or because their path has
+    more than 8 names.
+    """
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Field]:
         """fields are the fields, sorted by path. At most 500: of more fields, the ones with the highest fill_rate."""

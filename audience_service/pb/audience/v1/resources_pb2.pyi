@@ -56,8 +56,8 @@ class Filter(_message.Message):
     """Filter selects records of one datatype, in MongoDB's query language. docs/filters.md describes the operators, the paths
     and the limits.
 
-    Records whose `state` is `archived` or `deleted` never match, unless the top level of the filter names `state`: in a
-    top-level condition, or in an $and there.
+    Records whose `state` is `archived` or `deleted` never match, unless the top level of the filter names `state`. A
+    top-level `$and` belongs to the top level.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
