@@ -94,7 +94,7 @@ def main(*, uri: str, contacts: int) -> None:
     name = _database(uri, contacts, console)
     columns = ("segment", "advised", "matched", *(f"{w}: {c}" for w in ("before", "after") for c in _COLUMNS))
     table = Table(*columns, title=f"{contacts:,} contacts; ms: of the explain, and EstimateReach's median of {_TIMES}")
-    whys = []
+    reasons = []
     with MongoClient[Document](uri) as client, audience_service(uri, name) as server:
         caller = Caller(server)
         for title, where in SEGMENTS.items():
@@ -107,11 +107,11 @@ def main(*, uri: str, contacts: int) -> None:
                     with _index(client[name][advice.datatype], list(advice.index.fields)):
                         cells += caller.see(where).cells()
             table.add_row(*cells)
-            whys.append(f"{title}: {advice.reason}")
+            reasons.append(f"{title}: {advice.reason}")
     wide = Console(width=max(console.width, _WIDTH))
     wide.print(table)
-    for why in whys:
-        wide.print(why, markup=False, highlight=False)
+    for reason in reasons:
+        wide.print(reason, markup=False, highlight=False)
 
 
 _COLUMNS = ("kind", "read for each", "ms", "reach ms")
