@@ -135,8 +135,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     TOO_MANY_STREAMS: _ErrorReason.ValueType  # 21
-    """TOO_MANY_STREAMS: the server has as many open streams as it is configured to serve. Retry after the RetryInfo's
-    delay. RESOURCE_EXHAUSTED.
+    """TOO_MANY_STREAMS: the server has as many open streams as its setting allows. Retry after the RetryInfo's delay.
+    RESOURCE_EXHAUSTED.
 
         {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
     """
@@ -419,8 +419,8 @@ be configured differently now. BadRequest has the field path. FAILED_PRECONDITIO
     {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 TOO_MANY_STREAMS: ErrorReason.ValueType  # 21
-"""TOO_MANY_STREAMS: the server has as many open streams as it is configured to serve. Retry after the RetryInfo's
-delay. RESOURCE_EXHAUSTED.
+"""TOO_MANY_STREAMS: the server has as many open streams as its setting allows. Retry after the RetryInfo's delay.
+RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
 """
