@@ -59,8 +59,10 @@ from audience_service.domain.watches.wanted import Wanted
 from audience_service.domain.watches.watching import Watching
 from audience_service.domain.watches.workers import Workers
 from audience_service.mongo.store import Store, embedded_store, mongo_store
+from audience_service.rpc.audience_servicer import AudienceServicer
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
 from audience_service.rpc.custom_servicer import CustomAudienceServicer
+from audience_service.rpc.filter_servicer import FilterServicer
 from audience_service.rpc.interceptor import Timeouts
 from audience_service.rpc.membership_servicer import MembershipServicer
 from audience_service.rpc.reach_servicer import ReachServicer
@@ -163,9 +165,15 @@ class App:
                 ContactLists(store.lists, audiences, writer, sealer),
                 SegmentVersions(store.versions, drafts, writer, references, sealer),
                 SegmentDeletion(store.uses, writer),
-                AudienceUses(store.segments, store.customs, store.uses, audiences),
-                FilterExplanations(repositories, catalog, audiences, compiler),
-                catalog,
+            ),
+            filter=FilterServicer(FilterExplanations(repositories, catalog, audiences, compiler), catalog),
+            audience=AudienceServicer(
+                AudienceUses(
+                    store.segments,
+                    store.uses,
+                    audiences,
+                    {CUSTOM_PREFIX: store.customs.get, SNAPSHOT_PREFIX: store.snapshots.get},
+                )
             ),
             reach=ReachServicer(
                 Reach(store.members, store.slices, audiences),

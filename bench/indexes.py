@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from audience_service.cli.token import mint
+from audience_service.pb.audience.v1 import filter_service_pb2 as filters
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach
-from audience_service.pb.audience.v1 import segment_service_pb2 as segments
+from audience_service.pb.audience.v1.filter_service_pb2_grpc import FilterServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
-from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
 from audience_service.settings import Settings
 from bench.dataset import LARGE, prepare
 from bench.processes import KEY, Server, audience_service
@@ -59,7 +59,7 @@ class Seen:
         """Kind, documents read for each match, milliseconds of the explain and of EstimateReach."""
         plan = self.explanation.plan
         per_match = f"{plan.documents_examined_per_match:,.2f}"
-        kind = segments.PlanKind.Name(plan.kind).removeprefix("PLAN_KIND_")
+        kind = filters.PlanKind.Name(plan.kind).removeprefix("PLAN_KIND_")
         return [kind, per_match, f"{plan.milliseconds:,}", f"{self.reach_seconds * 1000:,.0f}"]
 
 
@@ -74,12 +74,10 @@ class Caller:
     def see(self, where: Any) -> Seen:
         """A filter's explanation, and how long EstimateReach takes."""
         population = {"filter": {"datatype": "contact", "whereJson": json.dumps(where)}}
-        explain = ParseDict(population, segments.ExplainFilterRequest())
+        explain = ParseDict(population, filters.ExplainFilterRequest())
         estimate = ParseDict(population, reach.EstimateReachRequest())
         stub, taken = ReachServiceStub(self._channel), []
-        explanation = SegmentServiceStub(self._channel).ExplainFilter(
-            explain, metadata=self._metadata, timeout=_SECONDS
-        )
+        explanation = FilterServiceStub(self._channel).ExplainFilter(explain, metadata=self._metadata, timeout=_SECONDS)
         for _ in range(_TIMES):
             start = time.perf_counter()
             stub.EstimateReach(estimate, metadata=self._metadata, timeout=_SECONDS)
@@ -96,24 +94,24 @@ def main(*, uri: str, contacts: int) -> None:
     name = _database(uri, contacts, console)
     columns = ("segment", "advised", "matched", *(f"{w}: {c}" for w in ("before", "after") for c in _COLUMNS))
     table = Table(*columns, title=f"{contacts:,} contacts; ms: of the explain, and EstimateReach's median of {_TIMES}")
-    whys = []
+    reasons = []
     with MongoClient[Document](uri) as client, audience_service(uri, name) as server:
         caller = Caller(server)
         for title, where in SEGMENTS.items():
             with console.status(title):
                 before = caller.see(where)
                 advice = before.explanation.index_advice
-                cells = [title, ", ".join(advice.index.fields) if advice.helps else "none"]
+                cells = [title, ", ".join(advice.index.fields) if advice.useful else "none"]
                 cells += [f"{before.explanation.plan.matched:,}", *before.cells()]
-                if advice.helps:
+                if advice.useful:
                     with _index(client[name][advice.datatype], list(advice.index.fields)):
                         cells += caller.see(where).cells()
             table.add_row(*cells)
-            whys.append(f"{title}: {advice.why}")
+            reasons.append(f"{title}: {advice.reason}")
     wide = Console(width=max(console.width, _WIDTH))
     wide.print(table)
-    for why in whys:
-        wide.print(why, markup=False, highlight=False)
+    for reason in reasons:
+        wide.print(reason, markup=False, highlight=False)
 
 
 _COLUMNS = ("kind", "read for each", "ms", "reach ms")

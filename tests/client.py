@@ -9,14 +9,18 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from audience_service.pb.audience.v1 import (
+    audience_service_pb2,
     custom_audience_service_pb2,
+    filter_service_pb2,
     membership_service_pb2,
     reach_service_pb2,
     resources_pb2,
     segment_service_pb2,
     targeting_service_pb2,
 )
+from audience_service.pb.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
+from audience_service.pb.audience.v1.filter_service_pb2_grpc import FilterServiceStub
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
@@ -25,12 +29,22 @@ from audience_service.pb.audience.v1.targeting_service_pb2_grpc import Targeting
 Metadata = tuple[tuple[str, str], ...]
 _MODULES = (
     segment_service_pb2,
+    filter_service_pb2,
+    audience_service_pb2,
     reach_service_pb2,
     membership_service_pb2,
     custom_audience_service_pb2,
     targeting_service_pb2,
 )
-_STUBS = (SegmentServiceStub, ReachServiceStub, MembershipServiceStub, CustomAudienceServiceStub, TargetingServiceStub)
+_STUBS = (
+    SegmentServiceStub,
+    FilterServiceStub,
+    AudienceServiceStub,
+    ReachServiceStub,
+    MembershipServiceStub,
+    CustomAudienceServiceStub,
+    TargetingServiceStub,
+)
 
 
 class Client:

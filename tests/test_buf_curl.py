@@ -31,10 +31,12 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         return done.stdout
 
     methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 44
+    assert len(methods) == 45
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
+    deleted = client.create(name="deleted", type="static")
+    client.call("DeleteSegment", {"id": deleted.id})
     [contact] = service.insert("curl", [{}])
     everyone = {"filter": {"datatype": "contact", "where": {}}}
     snapshot = client.snapshot(**everyone)
@@ -48,10 +50,11 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "RemoveSegmentContacts": {"id": static.id, "contactIds": ["contact-1"]},
         "ListSegmentContacts": {"id": static.id},
         "ListSegmentVersions": {"id": static.id},
-        "RegisterUse": {"use": {"audienceId": static.id, "kind": "campaign", "userId": "spring"}},
-        "GetSegmentUsage": {"id": static.id},
-        "ReleaseUse": {"audienceId": static.id, "kind": "campaign", "userId": "spring"},
-        "RestoreSegment": {"id": static.id, "restoreVersion": 0},
+        "RegisterUse": {"use": {"audienceId": static.id, "kind": "campaign", "consumerId": "spring"}},
+        "GetAudienceUsage": {"audienceId": static.id},
+        "ReleaseUse": {"audienceId": static.id, "kind": "campaign", "consumerId": "spring"},
+        "UndeleteSegment": {"id": deleted.id},
+        "RollbackSegment": {"id": static.id, "targetVersion": 0},
         "ExplainFilter": everyone,
         "ListFields": {"datatype": "contact"},
         "EstimateReach": everyone,

@@ -6,14 +6,16 @@ from tests.client import Client
 from tests.conftest import Service
 
 
-def register(client: Client, audience_id: str, kind: str = "campaign", user_id: str = "spring", **more: Any) -> Any:
+def register(client: Client, audience_id: str, kind: str = "campaign", consumer_id: str = "spring", **more: Any) -> Any:
     """A registered use."""
-    return client.call("RegisterUse", {"use": {"audienceId": audience_id, "kind": kind, "userId": user_id, **more}})
+    return client.call(
+        "RegisterUse", {"use": {"audienceId": audience_id, "kind": kind, "consumerId": consumer_id, **more}}
+    )
 
 
-def release(client: Client, audience_id: str, kind: str = "campaign", user_id: str = "spring") -> bool:
+def release(client: Client, audience_id: str, kind: str = "campaign", consumer_id: str = "spring") -> bool:
     """Whether there was such a use to end."""
-    request = {"audienceId": audience_id, "kind": kind, "userId": user_id}
+    request = {"audienceId": audience_id, "kind": kind, "consumerId": consumer_id}
     return bool(client.call("ReleaseUse", request).released)
 
 

@@ -24,7 +24,8 @@
     │   └── SnapshotNotFound
     ├── AlreadyExists
     │   ├── NameTaken
-    │   └── RequestIdReused
+    │   ├── RequestIdReused
+    │   └── NotDeleted
     ├── StaleVersion
     ├── NotStatic
     ├── AudienceInUse
@@ -234,6 +235,20 @@ class RequestIdReused(AlreadyExists):
     """The request_id has made something else before."""
 
     reason = "REQUEST_ID_REUSED"
+
+
+class NotDeleted(AlreadyExists):
+    """A segment to undelete is not deleted."""
+
+    reason = "NOT_DELETED"
+
+    @classmethod
+    def of(cls, segment_id: str) -> Self:
+        """The error for this segment."""
+        return cls(
+            "the segment is not deleted; to write an older version of it, call RollbackSegment",
+            metadata={"id": segment_id},
+        )
 
 
 class StaleVersion(AudienceError):

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from audience_service.domain.audiences.populations import Exclusion
 from audience_service.domain.audiences.selection import Selection
-from audience_service.domain.audiences.use import AudienceUse, Usage
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
 from audience_service.domain.located import located
@@ -21,6 +20,7 @@ from audience_service.domain.segments.segment import (
     check_type,
 )
 from audience_service.domain.segments.version import SegmentVersion
+from audience_service.pb.audience.v1 import filter_service_pb2 as filter_pb
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach_pb
 from audience_service.pb.audience.v1 import resources_pb2 as pb
@@ -57,7 +57,7 @@ def decode_selection(
     message: reach_pb.EstimateReachRequest
     | reach_pb.StreamReachRequest
     | membership_pb.ExplainMembershipRequest
-    | segment_pb.ExplainFilterRequest,
+    | filter_pb.ExplainFilterRequest,
 ) -> Selection:
     """Whose members a caller means. Raises InvalidFilter."""
     written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
@@ -141,21 +141,20 @@ def decode_query(message: segment_pb.ListSegmentsRequest) -> SegmentQuery:
 
 
 def decode_version(
-    message: pb.Segment | segment_pb.DeleteSegmentRequest | segment_pb.RestoreSegmentRequest,
+    message: pb.Segment
+    | segment_pb.DeleteSegmentRequest
+    | segment_pb.UndeleteSegmentRequest
+    | segment_pb.RollbackSegmentRequest,
 ) -> int | None:
     """The version that a write is to be made on, None for whatever is there."""
     return message.version if message.HasField("version") else None
 
 
-def decode_restore_version(message: segment_pb.RestoreSegmentRequest) -> int | None:
-    """The version to bring back, None for the one that was deleted."""
-    return message.restore_version if message.HasField("restore_version") else None
-
-
-def decode_use(message: segment_pb.AudienceUse | segment_pb.ReleaseUseRequest) -> AudienceUse:
-    """The use that a caller means; output-only fields are passed over."""
-    description = message.description if isinstance(message, segment_pb.AudienceUse) else ""
-    return AudienceUse(message.audience_id, message.kind, message.user_id, description)
+def decode_target_version(message: segment_pb.RollbackSegmentRequest) -> int:
+    """The version to roll back to. Raises InvalidArgument if it is missing."""
+    if not message.HasField("target_version"):
+        raise InvalidArgument.at("target_version", "is missing; give a version of ListSegmentVersions")
+    return message.target_version
 
 
 def decode_size(size: int, place: str, *, default: int, maximum: int) -> int:
@@ -179,7 +178,7 @@ def encode_segment(value: Segment, warnings: Iterable[FilterWarning] = ()) -> pb
         create_time=encode_moment(value.create_time),
         update_time=encode_moment(value.update_time),
         author=value.author,
-        warnings=[pb.FilterWarning(place=w.place, reason=w.reason, description=w.description) for w in warnings],
+        warnings=[pb.FilterWarning(field_path=w.place, reason=w.reason, description=w.description) for w in warnings],
     )
 
 
@@ -214,33 +213,9 @@ def encode_version(value: SegmentVersion) -> segment_pb.SegmentVersion:
     return segment_pb.SegmentVersion(
         version=value.segment.version,
         segment=encode_segment(value.segment),
-        subject=value.segment.editor,
+        editor=value.segment.editor,
         update_time=encode_moment(value.segment.update_time),
         changed_fields=value.changed_fields,
-    )
-
-
-def encode_use(value: AudienceUse) -> segment_pb.AudienceUse:
-    """The use as callers see it."""
-    return segment_pb.AudienceUse(
-        audience_id=value.audience_id,
-        kind=value.kind,
-        user_id=value.user_id,
-        description=value.description,
-        subject=value.subject,
-        create_time=encode_moment(value.create_time),
-    )
-
-
-def encode_usage(value: Usage) -> segment_pb.GetSegmentUsageResponse:
-    """What uses a segment, as callers see it."""
-    return segment_pb.GetSegmentUsageResponse(
-        segments=[segment_pb.ReferringSegment(id=segment.id, name=segment.name) for segment in value.segments],
-        segment_count=value.segment_count,
-        uses=[encode_use(use) for use in value.uses],
-        use_count=value.use_count,
-        lookalikes=[segment_pb.ReferringLookalike(id=like.id, name=like.name) for like in value.lookalikes],
-        lookalike_count=value.lookalike_count,
     )
 
 

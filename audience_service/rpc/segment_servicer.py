@@ -2,9 +2,6 @@
 
 import grpc
 
-from audience_service.domain.audiences.uses import AudienceUses
-from audience_service.domain.explanations.filter_explanation import FilterExplanations
-from audience_service.domain.fields.catalog import FieldCatalog
 from audience_service.domain.segments.contact_lists import ContactLists
 from audience_service.domain.segments.deletion import SegmentDeletion
 from audience_service.domain.segments.segments import Segments
@@ -16,18 +13,13 @@ from audience_service.rpc.call import current_call
 from audience_service.rpc.codec import (
     decode_draft,
     decode_query,
-    decode_restore_version,
-    decode_selection,
     decode_size,
     decode_source,
-    decode_use,
+    decode_target_version,
     decode_version,
     encode_segment,
-    encode_usage,
-    encode_use,
     encode_version,
 )
-from audience_service.rpc.explain_codec import decode_run, encode_explanation, encode_fields
 
 
 class SegmentServicer(SegmentServiceServicer):
@@ -39,17 +31,11 @@ class SegmentServicer(SegmentServiceServicer):
         lists: ContactLists,
         versions: SegmentVersions,
         deletion: SegmentDeletion,
-        uses: AudienceUses,
-        explain: FilterExplanations,
-        catalog: FieldCatalog,
     ) -> None:
         self._segments = segments
         self._lists = lists
         self._versions = versions
         self._deletion = deletion
-        self._uses = uses
-        self._explain = explain
-        self._catalog = catalog
 
     def CreateSegment(self, request: pb.CreateSegmentRequest, context: grpc.ServicerContext) -> Segment:
         """Save or freeze a segment."""
@@ -127,32 +113,11 @@ class SegmentServicer(SegmentServiceServicer):
             total_size=page.total,
         )
 
-    def RestoreSegment(self, request: pb.RestoreSegmentRequest, context: grpc.ServicerContext) -> Segment:
-        """Bring a segment, or an older version of it, back."""
-        version, older = decode_version(request), decode_restore_version(request)
-        return encode_segment(self._versions.restore(current_call(), request.id, version, older))
+    def UndeleteSegment(self, request: pb.UndeleteSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Bring a deleted segment back."""
+        return encode_segment(self._versions.undelete(current_call(), request.id, decode_version(request)))
 
-    def RegisterUse(self, request: pb.RegisterUseRequest, context: grpc.ServicerContext) -> pb.AudienceUse:
-        """Take down that somebody uses an audience."""
-        return encode_use(self._uses.register(current_call(), decode_use(request.use)))
-
-    def ReleaseUse(self, request: pb.ReleaseUseRequest, context: grpc.ServicerContext) -> pb.ReleaseUseResponse:
-        """End a use."""
-        return pb.ReleaseUseResponse(released=self._uses.release(current_call(), decode_use(request)))
-
-    def GetSegmentUsage(
-        self, request: pb.GetSegmentUsageRequest, context: grpc.ServicerContext
-    ) -> pb.GetSegmentUsageResponse:
-        """Tell what uses a segment."""
-        return encode_usage(self._uses.usage(current_call(), request.id))
-
-    def ExplainFilter(
-        self, request: pb.ExplainFilterRequest, context: grpc.ServicerContext
-    ) -> pb.ExplainFilterResponse:
-        """Say what a filter means and costs."""
-        selection = decode_selection(request)
-        return encode_explanation(self._explain.explain(current_call(), selection, run=decode_run(request)))
-
-    def ListFields(self, request: pb.ListFieldsRequest, context: grpc.ServicerContext) -> pb.ListFieldsResponse:
-        """Tell what filters can be about."""
-        return encode_fields(self._catalog.list(current_call(), request.datatype, request.prefix))
+    def RollbackSegment(self, request: pb.RollbackSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Write the content of an older version."""
+        target, version = decode_target_version(request), decode_version(request)
+        return encode_segment(self._versions.rollback(current_call(), request.id, target, version))

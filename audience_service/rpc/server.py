@@ -10,15 +10,25 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from audience_service.pb.audience.v1 import (
+    audience_service_pb2,
     custom_audience_service_pb2,
+    filter_service_pb2,
     membership_service_pb2,
     reach_service_pb2,
     segment_service_pb2,
     targeting_service_pb2,
 )
+from audience_service.pb.audience.v1.audience_service_pb2_grpc import (
+    AudienceServiceServicer,
+    add_AudienceServiceServicer_to_server,
+)
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import (
     CustomAudienceServiceServicer,
     add_CustomAudienceServiceServicer_to_server,
+)
+from audience_service.pb.audience.v1.filter_service_pb2_grpc import (
+    FilterServiceServicer,
+    add_FilterServiceServicer_to_server,
 )
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import (
     MembershipServiceServicer,
@@ -44,6 +54,8 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
     for module in (
         segment_service_pb2,
+        filter_service_pb2,
+        audience_service_pb2,
         custom_audience_service_pb2,
         reach_service_pb2,
         membership_service_pb2,
@@ -66,6 +78,8 @@ class Servicers:
     """One servicer for each service."""
 
     segment: SegmentServiceServicer
+    filter: FilterServiceServicer
+    audience: AudienceServiceServicer
     reach: ReachServiceServicer
     membership: MembershipServiceServicer
     targeting: TargetingServiceServicer
@@ -102,6 +116,8 @@ class RpcServer:
             maximum_concurrent_rpcs=options.threads * _QUEUED_CALLS_PER_THREAD,
         )
         add_SegmentServiceServicer_to_server(servicers.segment, self._server)
+        add_FilterServiceServicer_to_server(servicers.filter, self._server)
+        add_AudienceServiceServicer_to_server(servicers.audience, self._server)
         add_ReachServiceServicer_to_server(servicers.reach, self._server)
         add_MembershipServiceServicer_to_server(servicers.membership, self._server)
         add_TargetingServiceServicer_to_server(servicers.targeting, self._server)

@@ -178,7 +178,7 @@ def test_one_in_use_is_not_deleted_unless_forced(service: Service, client: Clien
         assert refusal.info.reason == "AUDIENCE_IN_USE"
         return {name: value for name, value in refusal.info.metadata.items() if value not in ("", "0")}
 
-    use = {"audienceId": made.id, "kind": "campaign", "userId": "spring"}
+    use = {"audienceId": made.id, "kind": "campaign", "consumerId": "spring"}
     client.call("RegisterUse", {"use": use})
     assert refusal() == {"uses": "1", "kinds": "campaign"}
     assert client.call("ReleaseUse", use).released
@@ -196,14 +196,14 @@ def test_a_segment_that_a_lookalike_is_of_is_in_use(
 ) -> None:
     source = client.create(name="seed", filter={"datatype": "contact", "where": {}})
     service.store.customs.insert(org, lookalike(source.id), None, NEVER)
-    usage = client.call("GetSegmentUsage", {"id": source.id})
+    usage = client.call("GetAudienceUsage", {"audienceId": source.id})
     assert ([like.name for like in usage.lookalikes], usage.lookalike_count) == (["like"], 1)
     refusal = refused(lambda: client.call("DeleteSegment", {"id": source.id}))
     assert refusal.info.metadata["lookalike_names"] == "like"
 
 
 def test_uses_of_what_is_not_there_are_not_registered(client: Client, refused: Refused) -> None:
-    use = {"audienceId": "custom-nobody", "kind": "campaign", "userId": "spring"}
+    use = {"audienceId": "custom-nobody", "kind": "campaign", "consumerId": "spring"}
     assert refused(lambda: client.call("RegisterUse", {"use": use})).info.reason == "AUDIENCE_NOT_FOUND"
 
 

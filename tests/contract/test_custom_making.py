@@ -51,7 +51,7 @@ class Cases:
         self.customs = CustomAudiences(customs, self.store.lists, plans, {like: self._refresh}, TokenSealer(b"key"))
         self.deletion = CustomDeletion(customs, self.customs, uses)
         audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
-        self.uses = AudienceUses(self.store.segments, customs, uses, audiences)
+        self.uses = AudienceUses(self.store.segments, uses, audiences, {"custom-": customs.get})
 
     def create(self, request_id: str = "", draft: CustomDraft = DRAFT, deadline: Deadline = NEVER) -> CustomAudience:
         """A new lookalike."""

@@ -112,7 +112,7 @@ def test_insights_and_plans_take_it(real_service: Service) -> None:
     publish(real_service.store, "custom-insights", made, ids)
     insights = client.call("GetInsights", {"id": made, "dimensions": ["country"]})
     assert [(bucket.value, bucket.count) for bucket in insights.dimensions[0].buckets] == [("US", 10)]
-    assert "uploaded" in client.call("ExplainFilter", {"audienceId": made}).words
+    assert "uploaded" in client.call("ExplainFilter", {"audienceId": made}).description
 
 
 def test_segments_and_snapshots_are_frozen_from_it_and_outlive_it(

@@ -37,15 +37,15 @@ def test_figures_are_those_of_the_count(contacts: Client) -> None:
     assert figures.documents_examined_per_match == figures.documents_examined / figures.matched
     assert (answer.plan.kind, answer.plan.index, answer.plan.joins) == (2, "", 0)
     written = '{"country": "JP", "$and": [{"address.city": "Tokyo"}, {"country": {"$ne": "US"}}], "data.name": null}'
-    answer = contacts.call("ExplainFilter", {"filter": {"datatype": "contact", "whereJson": written}, "run": False})
+    answer = contacts.call("ExplainFilter", {"filter": {"datatype": "contact", "whereJson": written}, "analyze": False})
     assert list(answer.fields) == ["country", "address.city", "data.name"]
 
 
 def test_an_index_is_advised_in_the_platforms_form(contacts: Client) -> None:
     advice = explain(contacts, {"tags": "vip", "score": {"$gte": 80}}).index_advice
-    assert (advice.datatype, advice.helps, advice.index.unique) == ("contact", True, False)
+    assert (advice.datatype, advice.useful, advice.index.unique) == ("contact", True, False)
     assert list(advice.index.fields) == ["data.tags", "data.score", "sk"]
-    assert f"{COUNT:,}" in advice.why or "documents are read" in advice.why
+    assert f"{COUNT:,}" in advice.reason or "documents are read" in advice.reason
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_an_index_is_advised_in_the_platforms_form(contacts: Client) -> None:
 )
 def test_what_is_broad_or_no_index_serves_is_told(contacts: Client, where: Any) -> None:
     advice = explain(contacts, where).index_advice
-    assert not advice.helps
-    assert advice.why
+    assert not advice.useful
+    assert advice.reason
 
 
 def test_records_by_id_are_served_by_an_index(contacts: Client) -> None:
@@ -69,8 +69,8 @@ def test_records_by_id_are_served_by_an_index(contacts: Client) -> None:
     answer = explain(contacts, {"pk": one})
     assert (answer.plan.kind, answer.plan.index) == (1, "pk_1_sk_1")
     assert answer.plan.documents_examined <= 1 == answer.plan.matched
-    assert not answer.index_advice.helps
-    assert "pk_1_sk_1" in answer.index_advice.why
+    assert not answer.index_advice.useful
+    assert "pk_1_sk_1" in answer.index_advice.reason
 
 
 def test_an_advised_index_narrows(real_service: Service) -> None:
@@ -82,23 +82,23 @@ def test_an_advised_index_narrows(real_service: Service) -> None:
     client = real_service.client(org)
     where = {"rare": 97}
     advice = explain(client, where).index_advice
-    assert (list(advice.index.fields), advice.helps) == (["data.rare", "sk"], True)
+    assert (list(advice.index.fields), advice.useful) == (["data.rare", "sk"], True)
     collection = real_service.store.database["contact"]
     name = collection.create_index([(field, 1) for field in advice.index.fields])
     try:
         after = explain(client, where)
         assert (after.plan.kind, after.plan.index) == (1, name)
         assert after.plan.documents_examined_per_match < 2
-        assert not after.index_advice.helps
+        assert not after.index_advice.useful
     finally:
         collection.drop_index(name)
 
 
 def test_a_plan_that_is_not_run_has_no_figures(contacts: Client) -> None:
-    answer = explain(contacts, {"country": "JP", "score": {"$gte": 80}}, run=False)
+    answer = explain(contacts, {"country": "JP", "score": {"$gte": 80}}, analyze=False)
     assert answer.plan.kind == 2
     assert not any(answer.plan.HasField(name) for name in ("matched", "documents_examined", "milliseconds"))
-    assert answer.index_advice.helps
+    assert answer.index_advice.useful
 
 
 def test_joins_are_counted_and_their_index_is_advised(real_service: Service) -> None:
@@ -114,7 +114,7 @@ def test_joins_are_counted_and_their_index_is_advised(real_service: Service) -> 
     )
     assert sorted(answer.fields) == ["country", "pk"]
     advice = answer.index_advice
-    assert (advice.datatype, list(advice.index.fields), advice.helps) == ("order", ["data.contactId", "sk"], True)
+    assert (advice.datatype, list(advice.index.fields), advice.useful) == ("order", ["data.contactId", "sk"], True)
     collection = real_service.store.database["order"]
     name = collection.create_index([(field, 1) for field in advice.index.fields])
     try:
@@ -138,7 +138,7 @@ def test_audiences_are_explained_saved_or_inside_a_filter(contacts: Client) -> N
     static = contacts.call("CreateSegment", request)
     answer = explain(contacts, audienceId=static.id)
     assert answer.plan.matched == static.contact_count
-    assert not answer.index_advice.helps
+    assert not answer.index_advice.useful
     answer = explain(contacts, {"$inAudience": static.id, "score": {"$gte": 80}})
     assert answer.plan.matched == contacts.count(
         filter={"datatype": "contact", "where": {"$inAudience": static.id, "score": {"$gte": 80}}}
@@ -166,8 +166,8 @@ def test_the_embedded_store_refuses(refused: Callable[..., Refusal]) -> None:
 def test_words_and_warnings_are_of_the_filter_and_the_records(contacts: Client) -> None:
     japan = contacts.create(name="All of Japan", filter={"datatype": "contact", "where": {"country": "JP"}})
     answer = explain(contacts, {"$inAudience": japan.id, "coutnry": "US", "score": {"$gt": 5, "$lt": 3}})
-    assert "All of Japan" in answer.words
-    warned = {(warning.place, warning.reason) for warning in answer.warnings}
+    assert "All of Japan" in answer.description
+    warned = {(warning.field_path, warning.reason) for warning in answer.warnings}
     assert ("filter.where.coutnry", "UNKNOWN_FIELD") in warned
-    assert explain(contacts, audienceId=japan.id).words
+    assert explain(contacts, audienceId=japan.id).description
     assert not explain(contacts, audienceId=japan.id).warnings

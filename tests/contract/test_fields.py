@@ -24,13 +24,13 @@ def test_fields_are_listed_with_types_shares_values_and_operators(client: Client
     service.store.insert(list(sample_contacts(org, 200)))
     answer = client.call("ListFields", {"datatype": "contact"})
     fields = {field.path: field for field in answer.fields}
-    assert answer.total
+    assert answer.complete
     assert answer.sampled_count == client.count(filter={"datatype": "contact", "where": {}})
     assert answer.omitted_count == 0
     assert list(fields) == sorted(fields)
     assert {"country", "tags", "address.city", "createdate", "state", "pk", "score"} <= set(fields)
     assert [kind.name for kind in fields["tags"].types] == ["array", "string"]
-    assert 0 < fields["lastEmailOpenedAt"].filled_share < 1
+    assert 0 < fields["lastEmailOpenedAt"].fill_rate < 1
     top = fields["country"].top_values[0]
     us = client.count(filter={"datatype": "contact", "where": {"country": "US"}})
     assert (top.value.string_value, top.share) == ("US", us / answer.sampled_count)
@@ -49,7 +49,7 @@ def test_a_listed_path_is_what_a_filter_takes(
     assert {"data.name", "data.version", "data.owner", "data.data", "data.data.z", "name", "owner.id"} <= set(fields)
     if service.kind == "mongodb":
         for path in fields:
-            if fields[path].filled_share:
+            if fields[path].fill_rate:
                 assert client.count(filter={"datatype": "contact", "where": {path: {"$exists": True}}}) == 1, path
 
 
@@ -76,7 +76,7 @@ def test_only_records_in_use_of_the_org_are_looked_at(client: Client, service: S
     assert "theirs" not in fields
     assert "gone" not in fields
     answer = client.call("ListFields", {"datatype": "lead"})
-    assert (list(answer.fields), answer.sampled_count, answer.total) == ([], 0, True)
+    assert (list(answer.fields), answer.sampled_count, answer.complete) == ([], 0, True)
 
 
 def test_a_sample_of_many_is_bounded_and_of_the_org_alone(service: Service, org: str) -> None:
@@ -119,7 +119,7 @@ def test_a_schema_adds_what_the_sample_lacks(real_service: Service) -> None:
         ("new", 0.0),
         ("lost", 0.0),
     ]
-    assert fields["unseen"].filled_share == 0
+    assert fields["unseen"].fill_rate == 0
     assert [kind.name for kind in fields["unseen"].types] == ["date"]
     assert "$gte" in fields["unseen"].operators
 

@@ -118,7 +118,7 @@ def test_versions_are_kept_up_to_a_bound_the_newest_of_them(
     assert [v.segment.name for v in versions(client, made.id)] == ["5", "4", "3", "2"]
     assert service.store.database["segment_version"].count_documents({"pk": made.id}) == 3
     assert len(versions(client, other.id)) == 2
-    refusal = refused(lambda: client.call("RestoreSegment", {"id": made.id, "restoreVersion": 1}))
+    refusal = refused(lambda: client.call("RollbackSegment", {"id": made.id, "targetVersion": 1}))
     assert refusal.info.reason == "VERSION_NOT_FOUND"
 
 

@@ -173,7 +173,7 @@ def test_a_pixel_is_an_audience_like_any_other(site: Site) -> None:
     assert frozen.contact_count == 2
     insights = client.call("GetInsights", {"id": pixel.id, "dimensions": ["country"]})
     assert insights.count == 2
-    assert "event" in client.call("ExplainFilter", {"audienceId": pixel.id}).words
+    assert "event" in client.call("ExplainFilter", {"audienceId": pixel.id}).description
     *_, last = client.call("ExportIdentifiers", {"audienceId": pixel.id, "platform": "meta", "fields": ["email"]})
     assert last.readiness.member_count == 2
 

@@ -84,7 +84,7 @@ def test_a_segment_whose_audience_is_deleted_as_it_is_made_leaves_nothing(
     assert refusal.fields == ["segment.filter.where.$inAudience"]
     assert client.call("ListSegments").total_size == 0
     assert [s.id for s in client.call("ListSegments", {"state": "deleted"}).segments] == [x.id]
-    client.call("RestoreSegment", {"id": x.id})
+    client.call("UndeleteSegment", {"id": x.id})
     made = client.call("CreateSegment", request)
     assert (made.name, made.version) == ("z", 0)
     assert client.count(audienceId=made.id) == 0
@@ -164,15 +164,15 @@ def test_a_filter_is_taken_back_even_where_the_name_is_gone(
     assert (now.name, now.filter) == ("new", z.filter)
 
 
-@pytest.mark.parametrize("restore_version", [{}, {"restoreVersion": 0}])
+@pytest.mark.parametrize(("rpc", "target"), [("UndeleteSegment", {}), ("RollbackSegment", {"targetVersion": 0})])
 def test_an_audience_deleted_as_a_segment_comes_back_sends_it_back(
-    client: Client, meanwhile: Meanwhile, refused: Refused, restore_version: dict[str, int]
+    client: Client, meanwhile: Meanwhile, refused: Refused, rpc: str, target: dict[str, int]
 ) -> None:
     x = client.create(name="x", filter=VIP)
     z = client.create(name="z", filter=refers(x.id))
     delete(client, z.id)
     meanwhile("is_name_taken", before=lambda: delete(client, x.id))
-    refusal = refused(lambda: client.call("RestoreSegment", {"id": z.id, **restore_version}))
+    refusal = refused(lambda: client.call(rpc, {"id": z.id, **target}))
     assert refusal.info.reason == "AUDIENCE_NOT_FOUND"
     assert client.call("ListSegments").total_size == 0
 

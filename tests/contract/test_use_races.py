@@ -29,7 +29,7 @@ class Racers:
         self.call = Call(Caller("racer", org, frozenset()), Deadline(None))
         segments, uses = segments or service.store.segments, uses or service.store.uses
         audiences = Audiences(segments, FilterCompiler(["contact"]))
-        self.uses = AudienceUses(segments, service.store.customs, uses, audiences)
+        self.uses = AudienceUses(segments, uses, audiences, {})
         self.deletion = SegmentDeletion(uses, SegmentWriter(segments, service.store.lists, audiences))
 
     def delete(self, segment_id: str) -> None:
@@ -46,7 +46,7 @@ def test_a_use_registered_while_the_deletion_goes_on_stops_it(
     with pytest.raises(AudienceInUse):
         Racers(service, org, segments=midst).delete(raced)
     assert client.call("GetSegment", {"id": raced}).state == "active"
-    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+    assert client.call("GetAudienceUsage", {"audienceId": raced}).use_count == 1
     states = [v.segment.state for v in client.call("ListSegmentVersions", {"id": raced}).versions]
     assert states == ["active", "deleted", "active"]
 
@@ -58,7 +58,7 @@ def test_a_use_registered_as_its_audience_goes_is_taken_back(
     racers = Racers(service, org, uses=Midst(service.store.uses, "add", before=delete))
     with pytest.raises(AudienceNotFound):
         racers.register(raced)
-    usage = client.call("GetSegmentUsage", {"id": raced})
+    usage = client.call("GetAudienceUsage", {"audienceId": raced})
     assert usage.use_count == 0
     assert client.call("ListSegments", {"state": "deleted"}).total_size == 1
 
@@ -70,24 +70,24 @@ def test_a_use_that_two_calls_register_is_kept_for_the_one_that_succeeds(
         client.call("DeleteSegment", {"id": raced, "force": True})
 
     def recovered() -> None:
-        client.call("RestoreSegment", {"id": raced})
-        register(client, raced, user_id="racing")
+        client.call("UndeleteSegment", {"id": raced})
+        register(client, raced, consumer_id="racing")
 
     withdrawing = Midst(service.store.uses, "withdraw", before=recovered)
     uses = Midst(withdrawing, "add", after=meanwhile)
     with pytest.raises(AudienceNotFound):
         Racers(service, org, uses=uses).register(raced)
-    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+    assert client.call("GetAudienceUsage", {"audienceId": raced}).use_count == 1
 
 
 def test_a_failed_registration_ends_no_use_that_was_there(
     client: Client, service: Service, org: str, raced: str
 ) -> None:
-    register(client, raced, user_id="racing")
+    register(client, raced, consumer_id="racing")
     force = lambda: client.call("DeleteSegment", {"id": raced, "force": True})  # noqa: E731
     with pytest.raises(AudienceNotFound):
         Racers(service, org, uses=Midst(service.store.uses, "add", before=force)).register(raced)
-    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+    assert client.call("GetAudienceUsage", {"audienceId": raced}).use_count == 1
 
 
 def test_a_deletion_whose_freed_name_was_taken_stands(client: Client, service: Service, org: str, raced: str) -> None:
@@ -97,7 +97,7 @@ def test_a_deletion_whose_freed_name_was_taken_stands(client: Client, service: S
 
     Racers(service, org, segments=Midst(service.store.segments, "save", after=meanwhile)).delete(raced)
     assert client.call("ListSegments", {"state": "deleted"}).total_size == 1
-    assert client.call("GetSegmentUsage", {"id": raced}).use_count == 1
+    assert client.call("GetAudienceUsage", {"audienceId": raced}).use_count == 1
 
 
 def test_a_use_that_was_taken_back_leaves_nothing(client: Client, service: Service, org: str, raced: str) -> None:
@@ -126,5 +126,5 @@ def test_no_use_is_registered_for_an_audience_that_is_gone(client: Client) -> No
             deleted, registered = pool.map(attempt, acts)
         assert not (deleted and registered)
         gone = client.call("ListSegments", {"state": "deleted", "name": made.name}).total_size == 1
-        uses = client.call("GetSegmentUsage", {"id": made.id}).use_count
+        uses = client.call("GetAudienceUsage", {"audienceId": made.id}).use_count
         assert (gone, uses) == (deleted, int(registered))

@@ -17,14 +17,14 @@ Refused = Callable[..., Refusal]
 def test_a_use_is_registered_once_and_the_first_word_stands(client: Client, service: Service, org: str) -> None:
     made = client.create(name="VIPs", filter=VIP)
     first = register(client, made.id, description="Spring sale")
-    assert (first.subject, first.description, first.HasField("create_time")) == ("tester", "Spring sale", True)
+    assert (first.registrant, first.description, first.HasField("create_time")) == ("tester", "Spring sale", True)
     again = register(service.client(org, subject="bob"), made.id, description="other")
-    assert again.subject == "tester"
+    assert again.registrant == "tester"
     assert again.description == "Spring sale"
     register(client, made.id, kind="report")
-    register(client, made.id, user_id="summer")
-    usage = client.call("GetSegmentUsage", {"id": made.id})
-    assert [(use.kind, use.user_id) for use in usage.uses] == [
+    register(client, made.id, consumer_id="summer")
+    usage = client.call("GetAudienceUsage", {"audienceId": made.id})
+    assert [(use.kind, use.consumer_id) for use in usage.uses] == [
         ("campaign", "spring"),
         ("campaign", "summer"),
         ("report", "spring"),
@@ -37,22 +37,22 @@ def test_releasing_is_idempotent(client: Client) -> None:
     made = client.create(name="VIPs", filter=VIP)
     register(client, made.id)
     register(client, made.id)
-    assert not release(client, made.id, user_id="summer")
+    assert not release(client, made.id, consumer_id="summer")
     assert release(client, made.id)
     assert not release(client, made.id)
     assert not release(client, "segment-unknown")
-    assert client.call("GetSegmentUsage", {"id": made.id}).use_count == 0
+    assert client.call("GetAudienceUsage", {"audienceId": made.id}).use_count == 0
 
 
 def test_ids_that_only_look_alike_are_told_apart(client: Client) -> None:
     made = client.create(name="VIPs", filter=VIP)
     ids = ["a", "A", "a/b", "a%2Fb", "a b", "ä", "%"]
-    for user_id in ids:
-        register(client, made.id, user_id=user_id)
-    usage = client.call("GetSegmentUsage", {"id": made.id})
-    assert sorted(use.user_id for use in usage.uses) == sorted(ids)
-    assert release(client, made.id, user_id="a/b")
-    assert client.call("GetSegmentUsage", {"id": made.id}).use_count == len(ids) - 1
+    for consumer_id in ids:
+        register(client, made.id, consumer_id=consumer_id)
+    usage = client.call("GetAudienceUsage", {"audienceId": made.id})
+    assert sorted(use.consumer_id for use in usage.uses) == sorted(ids)
+    assert release(client, made.id, consumer_id="a/b")
+    assert client.call("GetAudienceUsage", {"audienceId": made.id}).use_count == len(ids) - 1
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,15 @@ def test_ids_that_only_look_alike_are_told_apart(client: Client) -> None:
         ("kind", "Campaign"),
         ("kind", "x" * 65),
         ("kind", "campaign\n"),
-        ("user_id", ""),
-        ("user_id", "x" * 201),
-        ("user_id", "a\nb"),
+        ("consumer_id", ""),
+        ("consumer_id", "x" * 201),
+        ("consumer_id", "a\nb"),
         ("description", "x" * 201),
     ],
 )
 def test_a_bad_use_is_refused_with_its_place(client: Client, refused: Refused, field: str, value: str) -> None:
-    use = {"audience_id": client.create(name="VIPs", filter=VIP).id, "kind": "campaign", "user_id": "x", field: value}
+    made = client.create(name="VIPs", filter=VIP)
+    use = {"audience_id": made.id, "kind": "campaign", "consumer_id": "x", field: value}
     assert refused(lambda: client.call("RegisterUse", {"use": use})).fields == [f"use.{field}"]
     if field != "description":
         assert refused(lambda: client.call("ReleaseUse", use)).fields == [field]
@@ -82,8 +83,10 @@ def test_only_a_living_audience_of_the_org_can_be_used(client: Client, service: 
     for audience_id in (foreign.id, deleted.id, "segment-unknown"):
         refusal = refused(lambda audience_id=audience_id: register(client, audience_id))
         assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
-    assert refused(lambda: client.call("GetSegmentUsage", {"id": foreign.id})).info.reason == "AUDIENCE_NOT_FOUND"
-    assert client.call("GetSegmentUsage", {"id": deleted.id}).use_count == 0
+    for audience_id in (foreign.id, "segment-unknown", "custom-unknown", "snapshot-unknown"):
+        refusal = refused(lambda audience_id=audience_id: client.call("GetAudienceUsage", {"audienceId": audience_id}))
+        assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
+    assert client.call("GetAudienceUsage", {"audienceId": deleted.id}).use_count == 0
 
 
 def test_segments_that_refer_are_found_whoever_wrote_them(client: Client, service: Service, org: str) -> None:
@@ -95,7 +98,7 @@ def test_segments_that_refer_are_found_whoever_wrote_them(client: Client, servic
     refer(service, org, "frozen", made.id, data={"type": "static"})
     refer(service, org, "elsewhere", "segment-elsewhere")
     refer(service, f"{org}2", "foreign", made.id)
-    usage = client.call("GetSegmentUsage", {"id": made.id})
+    usage = client.call("GetAudienceUsage", {"audienceId": made.id})
     assert {(segment.id, segment.name) for segment in usage.segments} == {(theirs, "refers theirs"), (ours, "ours")}
     assert usage.segment_count == 2
     service.store.database["segment"].delete_many({"sk": {"$regex": f"^{org}2/"}})
@@ -108,8 +111,8 @@ def test_what_the_platform_changes_in_a_filter_counts(client: Client, service: S
     service.store.database["segment"].update_one(
         {"pk": refers}, {"$set": {"version": 2, "data.filter": {"where": {"$nor": [{"$inAudience": second.id}]}}}}
     )
-    assert client.call("GetSegmentUsage", {"id": first.id}).segment_count == 0
-    assert [s.id for s in client.call("GetSegmentUsage", {"id": second.id}).segments] == [refers]
+    assert client.call("GetAudienceUsage", {"audienceId": first.id}).segment_count == 0
+    assert [s.id for s in client.call("GetAudienceUsage", {"audienceId": second.id}).segments] == [refers]
 
 
 def test_a_segment_that_refers_to_itself_does_not_keep_itself(client: Client, service: Service, org: str) -> None:
@@ -136,7 +139,7 @@ def test_a_segment_in_use_is_deleted_by_force_alone(
     }
     assert client.call("GetSegment", {"id": made.id}) == made
     assert client.call("DeleteSegment", {"id": made.id, "force": True}).state == "deleted"
-    usage = client.call("GetSegmentUsage", {"id": made.id})
+    usage = client.call("GetAudienceUsage", {"audienceId": made.id})
     assert (usage.use_count, usage.segment_count) == (2, 1)
     assert release(client, made.id)
 
@@ -166,7 +169,7 @@ def test_lists_of_users_are_cut_and_counted_whole(client: Client, service: Servi
     service.store.database["audience_use"].insert_many(many)
     for number in range(1_005):
         refer(service, org, str(number), made.id, data={"name": "ü" * 300})
-    usage = client.call("GetSegmentUsage", {"id": made.id})
+    usage = client.call("GetAudienceUsage", {"audienceId": made.id})
     assert (usage.use_count, len(usage.uses), usage.uses[0]) == (1_201, 1_000, word)
     assert (usage.segment_count, len(usage.segments)) == (1_005, 1_000)
     assert usage.ByteSize() < 4 * 1024 * 1024
@@ -177,16 +180,16 @@ def test_ids_that_differ_by_where_a_slash_stands_are_two_uses(client: Client, se
     for key in ("p", "q"):
         pk = {"p": outer, "q": inner}[key]
         service.store.database["segment"].insert_one({"pk": pk, "sk": f"{org}/segment/{key}", "data": {"filter": VIP}})
-    register(client, outer, kind="report", user_id="report/x")
-    register(client, inner, kind="report", user_id="x")
+    register(client, outer, kind="report", consumer_id="report/x")
+    register(client, inner, kind="report", consumer_id="x")
     for audience_id in (outer, inner):
-        assert client.call("GetSegmentUsage", {"id": audience_id}).use_count == 1
+        assert client.call("GetAudienceUsage", {"audienceId": audience_id}).use_count == 1
 
 
 def test_a_use_that_was_half_taken_back_is_none(client: Client, service: Service, raced: str) -> None:
     register(client, raced)
     service.store.database["audience_use"].update_one({"audience": raced}, {"$set": {"calls": 0}})
-    usage = client.call("GetSegmentUsage", {"id": raced})
+    usage = client.call("GetAudienceUsage", {"audienceId": raced})
     assert (usage.use_count, list(usage.uses)) == (0, [])
     assert client.call("DeleteSegment", {"id": raced}).state == "deleted"
 
@@ -203,5 +206,5 @@ def test_of_filters_that_are_walked_only_the_name_is_held(
         return original(record)
 
     monkeypatch.setattr(uses, "_name", name)
-    assert client.call("GetSegmentUsage", {"id": raced}).segment_count == 1
+    assert client.call("GetAudienceUsage", {"audienceId": raced}).segment_count == 1
     assert [record["data"] for record in held] == [{"name": "refers theirs"}]

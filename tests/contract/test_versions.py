@@ -25,7 +25,7 @@ def test_versions_are_listed_newest_first_with_who_wrote_what_when(client: Clien
     bob.call("DeleteSegment", {"id": made.id})
     deleted, third, second, first = versions(client, made.id)
     assert [v.version for v in (deleted, third, second, first)] == [3, 2, 1, 0]
-    assert [v.subject for v in (deleted, third, second, first)] == ["bob", "tester", "bob", "tester"]
+    assert [v.editor for v in (deleted, third, second, first)] == ["bob", "tester", "bob", "tester"]
     assert (first.segment, second.segment, third.segment) == (made, renamed, filtered)
     assert deleted.segment.state == "deleted"
     assert [second.update_time, third.update_time] == [renamed.update_time, filtered.update_time]
@@ -91,7 +91,7 @@ def test_versions_that_the_platform_wrote_are_gaps_and_name_nobody(client: Clien
     collection.update_one({"pk": made.id}, {"$set": {"version": 4, "name": "theirs", "data.name": "theirs"}})
     update(client, made.id, "description", description="ours again")
     listed = versions(client, made.id)
-    assert [(v.version, v.segment.name, v.subject) for v in listed] == [
+    assert [(v.version, v.segment.name, v.editor) for v in listed] == [
         (5, "theirs", "tester"),
         (4, "theirs", ""),
         (0, "VIPs", "tester"),
@@ -108,16 +108,21 @@ def test_a_record_that_the_platform_made_has_versions(client: Client, service: S
         "state": None,
     }
     service.store.database["segment"].insert_one({**record, "data": {"name": "p", "filter": VIP}})
-    assert [(v.version, v.subject) for v in versions(client, record["pk"])] == [(0, "pam")]
+    assert [(v.version, v.editor) for v in versions(client, record["pk"])] == [(0, "pam")]
     update(client, record["pk"], "name", name="q")
-    assert [(v.segment.name, v.subject) for v in versions(client, record["pk"])] == [("q", "tester"), ("p", "pam")]
+    assert [(v.segment.name, v.editor) for v in versions(client, record["pk"])] == [("q", "tester"), ("p", "pam")]
 
 
 def test_an_unknown_or_foreign_segment_has_no_versions(client: Client, service: Service, refused: Refused) -> None:
     foreign = service.client("versions-owner").create(name=client.metadata[1][1], filter=VIP)
-    for rpc in ("ListSegmentVersions", "RestoreSegment"):
+    for rpc, target in (
+        ("ListSegmentVersions", {}),
+        ("UndeleteSegment", {}),
+        ("RollbackSegment", {"targetVersion": 0}),
+    ):
         for segment_id in (foreign.id, "segment-unknown"):
-            refusal = refused(lambda rpc=rpc, segment_id=segment_id: client.call(rpc, {"id": segment_id}))
+            request = {"id": segment_id, **target}
+            refusal = refused(lambda rpc=rpc, request=request: client.call(rpc, request))
             assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
 
 

@@ -103,7 +103,7 @@ def test_answers_with_one_segment_warn_and_lists_do_not(client: Client) -> None:
     fine = {"datatype": "contact", "where": {"vip": True}}
     made = client.create(name="openers", filter=frozen)
     [warning] = made.warnings
-    assert (warning.place, warning.reason) == ("filter.where.openedAt.$gte", "FROZEN_WINDOW")
+    assert (warning.field_path, warning.reason) == ("filter.where.openedAt.$gte", "FROZEN_WINDOW")
     assert '{"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}' in warning.description
     assert client.call("GetSegment", {"id": made.id}).warnings == made.warnings
     checked = client.call("CreateSegment", {"segment": {"name": "x", "filter": frozen}, "validateOnly": True})

@@ -199,7 +199,7 @@ def test_a_segment_deleted_while_watched_ends_the_stream(client: Client, refused
         refusal = refused(lambda: [watcher.next() for _ in range(1_000)])
         assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
         token = watcher.token
-    client.call("RestoreSegment", {"id": segment.id})
+    client.call("UndeleteSegment", {"id": segment.id})
     with watching(client, segment.id, token) as watcher:
         assert watcher.is_told_nothing()
 

@@ -79,7 +79,7 @@ def test_delete_segment_shows_it_deleted_and_then_it_is_not_found(door: Door, se
 
 
 def test_delete_segment_in_use_takes_force(door: Door, service: Service, org: str, segment: dict[str, Any]) -> None:
-    use = {"audienceId": segment["id"], "kind": "campaign", "userId": "spring"}
+    use = {"audienceId": segment["id"], "kind": "campaign", "consumerId": "spring"}
     service.client(org).call("RegisterUse", {"use": use})
     refused = door.fetch("DELETE", f"/segments/{segment['id']}")
     assert (refused.status, refused.body["code"], refused.reason) == (400, 9, "AUDIENCE_IN_USE")

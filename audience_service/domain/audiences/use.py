@@ -1,4 +1,4 @@
-"""The use of an audience: who rests on it, and the checks on what a caller may say of that."""
+"""The use of an audience: its consumers, and the checks on what a caller may register."""
 
 import re
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ _KIND = re.compile(r"[a-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class AudienceUse:
-    """Somebody's word that they use an audience; one for each audience, kind and user id.
+    """The registration of one consumer of an audience; one for each audience, kind and user id.
 
-    `subject` and `create_time` are the service's to give.
+    The service sets `subject` and `create_time`.
     """
 
     audience_id: str
@@ -61,7 +61,7 @@ class Usage:
         """The error of a deletion that the use forbids."""
         return AudienceInUse(
             f"the audience is in use: {self.use_count} registered uses, {self.segment_count} segments that refer to it "
-            f"and {self.lookalike_count} lookalikes of it; end that, or delete with force",
+            f"and {self.lookalike_count} lookalikes of it; release and remove them, or delete with force",
             metadata={
                 "uses": str(self.use_count),
                 "kinds": ", ".join(dict.fromkeys(use.kind for use in self.uses)),
@@ -74,11 +74,11 @@ class Usage:
 
 
 def check_use(use: AudienceUse) -> AudienceUse:
-    """The use as given. Raises InvalidArgument at `kind`, `user_id` or `description`."""
+    """The use as given. Raises InvalidArgument at `kind`, `consumer_id` or `description`."""
     if not _KIND.fullmatch(use.kind):
         raise InvalidArgument.at("kind", "is 1 to 64 of the characters a-z 0-9 _ -")
     if not 0 < len(use.user_id) <= MAX_USER_ID_LENGTH or not use.user_id.isprintable():
-        raise InvalidArgument.at("user_id", f"is 1 to {MAX_USER_ID_LENGTH} printable characters")
+        raise InvalidArgument.at("consumer_id", f"is 1 to {MAX_USER_ID_LENGTH} printable characters")
     if len(use.description) > MAX_USE_DESCRIPTION_LENGTH:
         raise InvalidArgument.at(
             "description", f"has {len(use.description)} characters, more than {MAX_USE_DESCRIPTION_LENGTH}"

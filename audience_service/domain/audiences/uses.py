@@ -1,63 +1,80 @@
-"""The use cases on the use of audiences: register, release, tell."""
+"""The use cases on the use of audiences: register, release and list."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.audiences.use import AudienceUse, Usage, check_use
-from audience_service.domain.caller import Call
+from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.clock import now
-from audience_service.domain.custom.audience import CUSTOM_PREFIX
-from audience_service.domain.custom.ports import CustomAudienceRepository
-from audience_service.domain.errors import AudienceNotFound
+from audience_service.domain.errors import AudienceNotFound, NotFound
 from audience_service.domain.located import located
 from audience_service.domain.ports import SegmentRepository, UseRepository
 
 MAX_LISTED = 1_000
-"""How many uses, and how many segments, one answer names."""
+"""How many uses, segments and lookalikes a response names of each."""
+
+RecordLoader = Callable[[str, str, Deadline], object]
+"""Loads the record of an audience by org and id. Raises NotFound if it is deleted or expired."""
 
 
 class AudienceUses:
-    """What an org's campaigns and the like say of the audiences that they use."""
+    """Records which consumers use an audience, and lists everything that uses one.
+
+    A use can be registered on a segment, and on each kind of audience that `loaders` has, by the prefix of its ids.
+    """
 
     def __init__(
         self,
         segments: SegmentRepository,
-        customs: CustomAudienceRepository,
         uses: UseRepository,
         audiences: Audiences,
+        loaders: Mapping[str, RecordLoader],
     ) -> None:
         self._segments = segments
-        self._customs = customs
         self._uses = uses
         self._audiences = audiences
+        self._loaders = loaders
 
     def register(self, call: Call, use: AudienceUse) -> AudienceUse:
         """The use, as it was first registered. Raises InvalidArgument, AudienceNotFound."""
         with located("use"):
             check_use(use)
-        self._look(call, use.audience_id)
+        self._check_exists(call, use.audience_id)
         signed = dataclasses.replace(use, subject=call.caller.subject, create_time=now())
         registered = self._uses.add(call.org, signed, call.deadline)
         try:
-            # Again, now that a deletion would see the use: one that did not was first.
-            self._look(call, use.audience_id)
+            # A deletion that did not see the use has marked the audience before this second check.
+            self._check_exists(call, use.audience_id)
         except AudienceNotFound:
             self._uses.withdraw(call.org, signed, call.deadline)
             raise
         return registered
 
     def release(self, call: Call, use: AudienceUse) -> bool:
-        """Whether there was such a use to end. Raises InvalidArgument."""
+        """Whether the use was registered until now. Raises InvalidArgument."""
         return self._uses.remove(call.org, check_use(use), call.deadline)
 
-    def usage(self, call: Call, segment_id: str) -> Usage:
-        """What uses a segment, deleted or not. Raises AudienceNotFound."""
-        segment = self._segments.find(call.org, segment_id, call.deadline)
-        return self._uses.usage(call.org, segment.id, MAX_LISTED, call.deadline)
+    def usage(self, call: Call, audience_id: str) -> Usage:
+        """What uses an audience. Raises AudienceNotFound if nothing uses it and the org has no such audience.
 
-    def _look(self, call: Call, audience_id: str) -> None:
-        """Raise AudienceNotFound where there is no such segment or custom audience; others cannot be held by a use."""
-        if audience_id.startswith(CUSTOM_PREFIX):
-            self._customs.get(call.org, audience_id, call.deadline)
+        Deleted segments count as audiences of the org. Other kinds are removed for good, while their uses stay
+        registered: whatever still uses one is listed, so that it can be released.
+        """
+        usage = self._uses.usage(call.org, audience_id, MAX_LISTED, call.deadline)
+        if not usage.is_any:
+            self._check_exists(call, audience_id, deleted=True)
+        return usage
+
+    def _check_exists(self, call: Call, audience_id: str, *, deleted: bool = False) -> None:
+        """Raise AudienceNotFound if the org has no such audience; with `deleted` a deleted segment is one."""
+        load = next((load for prefix, load in self._loaders.items() if audience_id.startswith(prefix)), None)
+        if load:
+            try:
+                load(call.org, audience_id, call.deadline)
+            except NotFound:
+                raise AudienceNotFound.of(audience_id) from None
+        elif deleted:
+            self._segments.find(call.org, audience_id, call.deadline)
         else:
             self._audiences.get(call, audience_id)

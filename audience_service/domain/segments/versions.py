@@ -1,9 +1,10 @@
-"""The use cases on a segment's past: list its versions, and bring one back."""
+"""The use cases on a segment's versions: list them, undelete the segment, roll it back to one."""
 
 import dataclasses
+from collections.abc import Callable
 
 from audience_service.domain.caller import Call
-from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.errors import NotDeleted
 from audience_service.domain.ports import VersionRepository
 from audience_service.domain.segments.drafts import DraftReader
 from audience_service.domain.segments.references import References
@@ -11,6 +12,8 @@ from audience_service.domain.segments.segment import Segment
 from audience_service.domain.segments.version import SegmentVersion, changed_fields
 from audience_service.domain.segments.writes import SegmentWriter
 from audience_service.domain.tokens import TokenSealer
+
+_DELETED = "deleted"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,31 +55,46 @@ class SegmentVersions:
         token = self._sealer.seal(binding, [page.versions[-1].version]) if page.behind else ""
         return ListedVersions(versions, token, page.total)
 
-    def restore(self, call: Call, segment_id: str, version: int | None, restore_version: int | None) -> Segment:
-        """Bring a deleted segment back, or an older version; RestoreSegment in the protos states rules and errors."""
-        before: list[Segment] = []
+    def undelete(self, call: Call, segment_id: str, version: int | None) -> Segment:
+        """The deleted segment, brought back; UndeleteSegment in the protos states rules and errors."""
 
         def change(current: Segment) -> Segment:
-            before.append(current)
-            restored = self._restored(call, current, restore_version)
-            self._writer.check_name_free(call, restored.name, current.id)
-            return restored
+            if current.state != _DELETED:
+                raise NotDeleted.of(current.id)
+            return self._drafts.restore(call, self._brought_back(call, current), current)
 
-        written = self._writer.write(call, segment_id, version, change, deleted=True)
+        return self._write(call, segment_id, version, change)
+
+    def rollback(self, call: Call, segment_id: str, target_version: int, version: int | None) -> Segment:
+        """The segment with the content of an older version; RollbackSegment in the protos states rules and errors."""
+
+        def change(current: Segment) -> Segment:
+            target = self._versions.get(call.org, current.id, target_version, call.deadline)
+            return self._drafts.restore(call, self._brought_back(call, current), target)
+
+        return self._write(call, segment_id, version, change)
+
+    def _write(self, call: Call, segment_id: str, version: int | None, change: Callable[[Segment], Segment]) -> Segment:
+        """The segment after the change, once its name is free and its filter refers to existing audiences."""
+        before: list[Segment] = []
+
+        def checked(current: Segment) -> Segment:
+            before.append(current)
+            changed = change(current)
+            self._writer.check_name_free(call, changed.name, current.id)
+            return changed
+
+        written = self._writer.write(call, segment_id, version, checked, deleted=True)
         self._references.check_written(call, before[-1], written)
         return written
 
-    def _restored(self, call: Call, current: Segment, restore_version: int | None) -> Segment:
-        deleted = current.state == "deleted"
-        if restore_version is None and not deleted:
-            raise InvalidArgument.at("restore_version", "is missing; without it only a deleted segment is restored")
-        living = dataclasses.replace(current, state=self._state_before(call, current)) if deleted else current
-        if restore_version is None:
-            return self._drafts.restore(call, living, current)
-        old = self._versions.get(call.org, current.id, restore_version, call.deadline)
-        return self._drafts.restore(call, living, old)
+    def _brought_back(self, call: Call, current: Segment) -> Segment:
+        """The segment in the state that it had before it was deleted; unchanged if it is not deleted.
 
-    def _state_before(self, call: Call, deleted: Segment) -> str:
-        """The state that a deleted segment had: that of the version below; `active` where none was kept."""
-        below = self._versions.page(call.org, deleted.id, deleted.version, 1, call.deadline).versions
-        return below[0].state if below and below[0].state != "deleted" else "active"
+        The state is that of the version before the deletion, or `active` if that one was not kept.
+        """
+        if current.state != _DELETED:
+            return current
+        below = self._versions.page(call.org, current.id, current.version, 1, call.deadline).versions
+        state = below[0].state if below and below[0].state != _DELETED else "active"
+        return dataclasses.replace(current, state=state)

@@ -30,13 +30,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "MISSING_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     INVALID_TOKEN: _ErrorReason.ValueType  # 2
-    """INVALID_TOKEN: the JWT cannot be read, its signature, issuer or token audience is wrong, a required claim is
-    missing or malformed, or it is larger than 8 KB. UNAUTHENTICATED.
+    """INVALID_TOKEN: the JWT is malformed or larger than 8 KB, or its signature, issuer or token audience is wrong. Or a
+    required claim is missing or malformed. UNAUTHENTICATED.
 
         {"reason": "INVALID_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     EXPIRED_TOKEN: _ErrorReason.ValueType  # 3
-    """EXPIRED_TOKEN: the JWT's `exp` has passed; get a new one and call again. UNAUTHENTICATED.
+    """EXPIRED_TOKEN: the JWT's `exp` has passed. Get a new token and call again. UNAUTHENTICATED.
 
         {"reason": "EXPIRED_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
@@ -62,121 +62,124 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "MISSING_SCOPE", "domain": "audience.crm.appengine.internal", "metadata": {"scope": "audiences.write"}}
     """
     MALFORMED_REQUEST: _ErrorReason.ValueType  # 8
-    """MALFORMED_REQUEST: the request's bytes are no message of the method's type. INVALID_ARGUMENT.
+    """MALFORMED_REQUEST: the request's bytes are not a message of the method's request type. INVALID_ARGUMENT.
 
         {"reason": "MALFORMED_REQUEST", "domain": "audience.crm.appengine.internal", "metadata": {"message": "audience.v1.GetSegmentRequest"}}
     """
     INVALID_FIELD: _ErrorReason.ValueType  # 9
-    """INVALID_FIELD: a field of the request is missing, malformed or past its limit; BadRequest names it.
+    """INVALID_FIELD: a field of the request is missing, malformed or above its limit. BadRequest has the field path.
     INVALID_ARGUMENT.
 
         {"reason": "INVALID_FIELD", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     INVALID_FILTER: _ErrorReason.ValueType  # 10
-    """INVALID_FILTER: a filter is not in the filter language; BadRequest holds the JSON path. INVALID_ARGUMENT.
+    """INVALID_FILTER: a filter is not in the filter language. BadRequest has the field path. INVALID_ARGUMENT.
 
         {"reason": "INVALID_FILTER", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     FILTER_TOO_LARGE: _ErrorReason.ValueType  # 11
-    """FILTER_TOO_LARGE: a filter is past a limit on size, depth, conditions or list length; BadRequest holds the JSON
-    path, the metadata the limit. INVALID_ARGUMENT.
+    """FILTER_TOO_LARGE: a filter exceeds a limit on size, depth, conditions or list length. BadRequest has the field path,
+    the metadata has the limit. INVALID_ARGUMENT.
 
         {"reason": "FILTER_TOO_LARGE", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "32"}}
     """
     DATATYPE_NOT_ALLOWED: _ErrorReason.ValueType  # 12
-    """DATATYPE_NOT_ALLOWED: the filter's datatype is not among those the service is set to serve. INVALID_ARGUMENT.
+    """DATATYPE_NOT_ALLOWED: the service is not configured to serve this datatype. INVALID_ARGUMENT.
 
         {"reason": "DATATYPE_NOT_ALLOWED", "domain": "audience.crm.appengine.internal", "metadata": {"allowed": "contact,lead,customer"}}
     """
     INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 13
-    """INVALID_PAGE_TOKEN: a page token or cursor is damaged, or was made for another request. INVALID_ARGUMENT.
+    """INVALID_PAGE_TOKEN: a page token or cursor is damaged, or belongs to another request. INVALID_ARGUMENT.
 
         {"reason": "INVALID_PAGE_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     AUDIENCE_NOT_FOUND: _ErrorReason.ValueType  # 14
-    """AUDIENCE_NOT_FOUND: the org has no living audience with this id; the same for an id that exists in another org
-    only. NOT_FOUND.
+    """AUDIENCE_NOT_FOUND: the org has no audience with this id, or it is deleted or expired. An id of another org gives the
+    same error. NOT_FOUND.
 
         {"reason": "AUDIENCE_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     CONTACT_NOT_FOUND: _ErrorReason.ValueType  # 15
-    """CONTACT_NOT_FOUND: ids that a static list should hold name no living record of the org. Nothing was written;
-    BadRequest names the places of the first 20, the metadata how many there are. Or the one contact that is asked
-    about is no record of the org, in use or not; then there is no count. NOT_FOUND.
+    """CONTACT_NOT_FOUND: ids for a static list name no record of the org, or an archived or deleted one. The call has not
+    changed the list. BadRequest has the field paths of the first 20; the metadata has their number. A call about one contact
+    fails with this reason, without a count, if the org has no such record in any state. NOT_FOUND.
 
         {"reason": "CONTACT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"count": "2"}}
     """
     NAME_TAKEN: _ErrorReason.ValueType  # 16
-    """NAME_TAKEN: another living segment, or another custom audience, of the org has this name. ALREADY_EXISTS.
+    """NAME_TAKEN: another segment of the org that is not deleted, or another custom audience, has this name.
+    ALREADY_EXISTS.
 
         {"reason": "NAME_TAKEN", "domain": "audience.crm.appengine.internal", "metadata": {"name": "VIP recent openers"}}
     """
     REQUEST_ID_REUSED: _ErrorReason.ValueType  # 17
-    """REQUEST_ID_REUSED: this request_id has already made a segment from a different request. ALREADY_EXISTS.
+    """REQUEST_ID_REUSED: a different request with this request_id has already created a resource. ALREADY_EXISTS.
 
         {"reason": "REQUEST_ID_REUSED", "domain": "audience.crm.appengine.internal", "metadata": {"request_id": "6a1f7e9c"}}
     """
     STALE_VERSION: _ErrorReason.ValueType  # 18
-    """STALE_VERSION: the record has moved on from the version that the write carries; get it again and retry. ABORTED.
+    """STALE_VERSION: the version in the request is not the current one. Get the record again and retry. ABORTED.
 
         {"reason": "STALE_VERSION", "domain": "audience.crm.appengine.internal", "metadata": {"current_version": "4"}}
     """
     NOT_STATIC: _ErrorReason.ValueType  # 19
-    """NOT_STATIC: the list of a dynamic segment cannot be edited or listed; its filter decides. FAILED_PRECONDITION.
+    """NOT_STATIC: the segment is dynamic; only static segments have a list to edit or page through. FAILED_PRECONDITION.
 
         {"reason": "NOT_STATIC", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     UNUSABLE_AUDIENCE: _ErrorReason.ValueType  # 20
-    """UNUSABLE_AUDIENCE: the audience's saved filter is not in the filter language or names a datatype that is not served
-    (the platform, or a service set otherwise, saved it); BadRequest holds the JSON path. FAILED_PRECONDITION.
+    """UNUSABLE_AUDIENCE: the audience's saved filter cannot be evaluated. It is not in the filter language, names a datatype
+    that is not served, or refers to an audience that does not exist. The platform may have saved it, or the service may
+    be configured differently now. BadRequest has the field path. FAILED_PRECONDITION.
 
         {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     TOO_MANY_STREAMS: _ErrorReason.ValueType  # 21
-    """TOO_MANY_STREAMS: the server holds as many streams as it is set to; retry after the RetryInfo's delay.
+    """TOO_MANY_STREAMS: the server has as many open streams as its setting allows. Retry after the RetryInfo's delay.
     RESOURCE_EXHAUSTED.
 
         {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
     """
     STORE_UNAVAILABLE: _ErrorReason.ValueType  # 22
-    """STORE_UNAVAILABLE: the database cannot be reached or is electing; retry after the RetryInfo's delay, a stream
-    from its last cursor. UNAVAILABLE.
+    """STORE_UNAVAILABLE: the database is unreachable, or its replica set is electing a primary. Retry after the RetryInfo's
+    delay; resume a stream from its last cursor. UNAVAILABLE.
 
         {"reason": "STORE_UNAVAILABLE", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     OUT_OF_TIME: _ErrorReason.ValueType  # 23
-    """OUT_OF_TIME: the call's deadline, or the server's own where it has none, passed before the answer.
+    """OUT_OF_TIME: the call's deadline passed before the response was complete. A call without a deadline has the server's.
     DEADLINE_EXCEEDED.
 
         {"reason": "OUT_OF_TIME", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     UNSUPPORTED_BY_STORE: _ErrorReason.ValueType  # 24
-    """UNSUPPORTED_BY_STORE: the embedded store is known to answer this wrongly, so it refuses; a MongoDB answers it.
+    """UNSUPPORTED_BY_STORE: the embedded store would return a wrong result, so it refuses the call. Use a MongoDB.
     UNIMPLEMENTED.
 
         {"reason": "UNSUPPORTED_BY_STORE", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     INTERNAL: _ErrorReason.ValueType  # 25
-    """INTERNAL: a defect of the service; its log holds the incident. INTERNAL.
+    """INTERNAL: the service has a defect. Its log has the incident. INTERNAL.
 
         {"reason": "INTERNAL", "domain": "audience.crm.appengine.internal", "metadata": {"incident": "3f0c9a52"}}
     """
     VERSION_NOT_FOUND: _ErrorReason.ValueType  # 26
-    """VERSION_NOT_FOUND: the segment has no such version, or it was written past this service and not kept. NOT_FOUND.
+    """VERSION_NOT_FOUND: the segment has no such version, or another program wrote it and it was not kept. NOT_FOUND.
 
         {"reason": "VERSION_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"version": "7", "current_version": "4"}}
     """
     AUDIENCE_IN_USE: _ErrorReason.ValueType  # 27
-    """AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it; the
-    metadata counts them and names the first. End them, or delete with force. FAILED_PRECONDITION.
+    """AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it. The
+    metadata counts them and names the first. Release the uses and remove the references, or delete with `force`.
+    FAILED_PRECONDITION.
 
         {"reason": "AUDIENCE_IN_USE", "domain": "audience.crm.appengine.internal",
          "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers",
                       "lookalikes": "1", "lookalike_names": "like our VIPs"}}
     """
     EXPRESSION_FAILED: _ErrorReason.ValueType  # 28
-    """EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails
-    the whole query; guard it by $ifNull, $type or $convert. INVALID_ARGUMENT.
+    """EXPRESSION_FAILED: an expression in the filter ($expr) fails on a value of some record, and so the query fails. Guard
+    it with $ifNull, $type or $convert. INVALID_ARGUMENT.
 
         {"reason": "EXPRESSION_FAILED", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
@@ -291,10 +294,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
     """
+    NOT_DELETED: _ErrorReason.ValueType  # 52
+    """NOT_DELETED: UndeleteSegment was called for a segment that is not deleted. RollbackSegment writes an older version of
+    such a segment. ALREADY_EXISTS.
+
+        {"reason": "NOT_DELETED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with domain "audience.crm.appengine.internal". Switch on
-    it, not on the message: messages may be reworded at any time.
+    """ErrorReason is the `reason` of the google.rpc.ErrorInfo that every error carries, with the domain
+    "audience.crm.appengine.internal". Switch on it, not on the message: messages can change at any time.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -305,13 +314,13 @@ MISSING_TOKEN: ErrorReason.ValueType  # 1
     {"reason": "MISSING_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 INVALID_TOKEN: ErrorReason.ValueType  # 2
-"""INVALID_TOKEN: the JWT cannot be read, its signature, issuer or token audience is wrong, a required claim is
-missing or malformed, or it is larger than 8 KB. UNAUTHENTICATED.
+"""INVALID_TOKEN: the JWT is malformed or larger than 8 KB, or its signature, issuer or token audience is wrong. Or a
+required claim is missing or malformed. UNAUTHENTICATED.
 
     {"reason": "INVALID_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 EXPIRED_TOKEN: ErrorReason.ValueType  # 3
-"""EXPIRED_TOKEN: the JWT's `exp` has passed; get a new one and call again. UNAUTHENTICATED.
+"""EXPIRED_TOKEN: the JWT's `exp` has passed. Get a new token and call again. UNAUTHENTICATED.
 
     {"reason": "EXPIRED_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
@@ -337,121 +346,124 @@ MISSING_SCOPE: ErrorReason.ValueType  # 7
     {"reason": "MISSING_SCOPE", "domain": "audience.crm.appengine.internal", "metadata": {"scope": "audiences.write"}}
 """
 MALFORMED_REQUEST: ErrorReason.ValueType  # 8
-"""MALFORMED_REQUEST: the request's bytes are no message of the method's type. INVALID_ARGUMENT.
+"""MALFORMED_REQUEST: the request's bytes are not a message of the method's request type. INVALID_ARGUMENT.
 
     {"reason": "MALFORMED_REQUEST", "domain": "audience.crm.appengine.internal", "metadata": {"message": "audience.v1.GetSegmentRequest"}}
 """
 INVALID_FIELD: ErrorReason.ValueType  # 9
-"""INVALID_FIELD: a field of the request is missing, malformed or past its limit; BadRequest names it.
+"""INVALID_FIELD: a field of the request is missing, malformed or above its limit. BadRequest has the field path.
 INVALID_ARGUMENT.
 
     {"reason": "INVALID_FIELD", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 INVALID_FILTER: ErrorReason.ValueType  # 10
-"""INVALID_FILTER: a filter is not in the filter language; BadRequest holds the JSON path. INVALID_ARGUMENT.
+"""INVALID_FILTER: a filter is not in the filter language. BadRequest has the field path. INVALID_ARGUMENT.
 
     {"reason": "INVALID_FILTER", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 FILTER_TOO_LARGE: ErrorReason.ValueType  # 11
-"""FILTER_TOO_LARGE: a filter is past a limit on size, depth, conditions or list length; BadRequest holds the JSON
-path, the metadata the limit. INVALID_ARGUMENT.
+"""FILTER_TOO_LARGE: a filter exceeds a limit on size, depth, conditions or list length. BadRequest has the field path,
+the metadata has the limit. INVALID_ARGUMENT.
 
     {"reason": "FILTER_TOO_LARGE", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "32"}}
 """
 DATATYPE_NOT_ALLOWED: ErrorReason.ValueType  # 12
-"""DATATYPE_NOT_ALLOWED: the filter's datatype is not among those the service is set to serve. INVALID_ARGUMENT.
+"""DATATYPE_NOT_ALLOWED: the service is not configured to serve this datatype. INVALID_ARGUMENT.
 
     {"reason": "DATATYPE_NOT_ALLOWED", "domain": "audience.crm.appengine.internal", "metadata": {"allowed": "contact,lead,customer"}}
 """
 INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 13
-"""INVALID_PAGE_TOKEN: a page token or cursor is damaged, or was made for another request. INVALID_ARGUMENT.
+"""INVALID_PAGE_TOKEN: a page token or cursor is damaged, or belongs to another request. INVALID_ARGUMENT.
 
     {"reason": "INVALID_PAGE_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 AUDIENCE_NOT_FOUND: ErrorReason.ValueType  # 14
-"""AUDIENCE_NOT_FOUND: the org has no living audience with this id; the same for an id that exists in another org
-only. NOT_FOUND.
+"""AUDIENCE_NOT_FOUND: the org has no audience with this id, or it is deleted or expired. An id of another org gives the
+same error. NOT_FOUND.
 
     {"reason": "AUDIENCE_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 CONTACT_NOT_FOUND: ErrorReason.ValueType  # 15
-"""CONTACT_NOT_FOUND: ids that a static list should hold name no living record of the org. Nothing was written;
-BadRequest names the places of the first 20, the metadata how many there are. Or the one contact that is asked
-about is no record of the org, in use or not; then there is no count. NOT_FOUND.
+"""CONTACT_NOT_FOUND: ids for a static list name no record of the org, or an archived or deleted one. The call has not
+changed the list. BadRequest has the field paths of the first 20; the metadata has their number. A call about one contact
+fails with this reason, without a count, if the org has no such record in any state. NOT_FOUND.
 
     {"reason": "CONTACT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"count": "2"}}
 """
 NAME_TAKEN: ErrorReason.ValueType  # 16
-"""NAME_TAKEN: another living segment, or another custom audience, of the org has this name. ALREADY_EXISTS.
+"""NAME_TAKEN: another segment of the org that is not deleted, or another custom audience, has this name.
+ALREADY_EXISTS.
 
     {"reason": "NAME_TAKEN", "domain": "audience.crm.appengine.internal", "metadata": {"name": "VIP recent openers"}}
 """
 REQUEST_ID_REUSED: ErrorReason.ValueType  # 17
-"""REQUEST_ID_REUSED: this request_id has already made a segment from a different request. ALREADY_EXISTS.
+"""REQUEST_ID_REUSED: a different request with this request_id has already created a resource. ALREADY_EXISTS.
 
     {"reason": "REQUEST_ID_REUSED", "domain": "audience.crm.appengine.internal", "metadata": {"request_id": "6a1f7e9c"}}
 """
 STALE_VERSION: ErrorReason.ValueType  # 18
-"""STALE_VERSION: the record has moved on from the version that the write carries; get it again and retry. ABORTED.
+"""STALE_VERSION: the version in the request is not the current one. Get the record again and retry. ABORTED.
 
     {"reason": "STALE_VERSION", "domain": "audience.crm.appengine.internal", "metadata": {"current_version": "4"}}
 """
 NOT_STATIC: ErrorReason.ValueType  # 19
-"""NOT_STATIC: the list of a dynamic segment cannot be edited or listed; its filter decides. FAILED_PRECONDITION.
+"""NOT_STATIC: the segment is dynamic; only static segments have a list to edit or page through. FAILED_PRECONDITION.
 
     {"reason": "NOT_STATIC", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 UNUSABLE_AUDIENCE: ErrorReason.ValueType  # 20
-"""UNUSABLE_AUDIENCE: the audience's saved filter is not in the filter language or names a datatype that is not served
-(the platform, or a service set otherwise, saved it); BadRequest holds the JSON path. FAILED_PRECONDITION.
+"""UNUSABLE_AUDIENCE: the audience's saved filter cannot be evaluated. It is not in the filter language, names a datatype
+that is not served, or refers to an audience that does not exist. The platform may have saved it, or the service may
+be configured differently now. BadRequest has the field path. FAILED_PRECONDITION.
 
     {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 TOO_MANY_STREAMS: ErrorReason.ValueType  # 21
-"""TOO_MANY_STREAMS: the server holds as many streams as it is set to; retry after the RetryInfo's delay.
+"""TOO_MANY_STREAMS: the server has as many open streams as its setting allows. Retry after the RetryInfo's delay.
 RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
 """
 STORE_UNAVAILABLE: ErrorReason.ValueType  # 22
-"""STORE_UNAVAILABLE: the database cannot be reached or is electing; retry after the RetryInfo's delay, a stream
-from its last cursor. UNAVAILABLE.
+"""STORE_UNAVAILABLE: the database is unreachable, or its replica set is electing a primary. Retry after the RetryInfo's
+delay; resume a stream from its last cursor. UNAVAILABLE.
 
     {"reason": "STORE_UNAVAILABLE", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 OUT_OF_TIME: ErrorReason.ValueType  # 23
-"""OUT_OF_TIME: the call's deadline, or the server's own where it has none, passed before the answer.
+"""OUT_OF_TIME: the call's deadline passed before the response was complete. A call without a deadline has the server's.
 DEADLINE_EXCEEDED.
 
     {"reason": "OUT_OF_TIME", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 UNSUPPORTED_BY_STORE: ErrorReason.ValueType  # 24
-"""UNSUPPORTED_BY_STORE: the embedded store is known to answer this wrongly, so it refuses; a MongoDB answers it.
+"""UNSUPPORTED_BY_STORE: the embedded store would return a wrong result, so it refuses the call. Use a MongoDB.
 UNIMPLEMENTED.
 
     {"reason": "UNSUPPORTED_BY_STORE", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 INTERNAL: ErrorReason.ValueType  # 25
-"""INTERNAL: a defect of the service; its log holds the incident. INTERNAL.
+"""INTERNAL: the service has a defect. Its log has the incident. INTERNAL.
 
     {"reason": "INTERNAL", "domain": "audience.crm.appengine.internal", "metadata": {"incident": "3f0c9a52"}}
 """
 VERSION_NOT_FOUND: ErrorReason.ValueType  # 26
-"""VERSION_NOT_FOUND: the segment has no such version, or it was written past this service and not kept. NOT_FOUND.
+"""VERSION_NOT_FOUND: the segment has no such version, or another program wrote it and it was not kept. NOT_FOUND.
 
     {"reason": "VERSION_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"version": "7", "current_version": "4"}}
 """
 AUDIENCE_IN_USE: ErrorReason.ValueType  # 27
-"""AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it; the
-metadata counts them and names the first. End them, or delete with force. FAILED_PRECONDITION.
+"""AUDIENCE_IN_USE: the audience has registered uses, segments whose filters refer to it, or lookalikes of it. The
+metadata counts them and names the first. Release the uses and remove the references, or delete with `force`.
+FAILED_PRECONDITION.
 
     {"reason": "AUDIENCE_IN_USE", "domain": "audience.crm.appengine.internal",
      "metadata": {"uses": "2", "kinds": "campaign, report", "segments": "1", "segment_names": "VIP recent openers",
                   "lookalikes": "1", "lookalike_names": "like our VIPs"}}
 """
 EXPRESSION_FAILED: ErrorReason.ValueType  # 28
-"""EXPRESSION_FAILED: an expression in the filter ($expr) met a value that it cannot take, in some record, which fails
-the whole query; guard it by $ifNull, $type or $convert. INVALID_ARGUMENT.
+"""EXPRESSION_FAILED: an expression in the filter ($expr) fails on a value of some record, and so the query fails. Guard
+it with $ifNull, $type or $convert. INVALID_ARGUMENT.
 
     {"reason": "EXPRESSION_FAILED", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
@@ -565,5 +577,11 @@ TOO_MANY_LOOKALIKES: ErrorReason.ValueType  # 51
 RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
+"""
+NOT_DELETED: ErrorReason.ValueType  # 52
+"""NOT_DELETED: UndeleteSegment was called for a segment that is not deleted. RollbackSegment writes an older version of
+such a segment. ALREADY_EXISTS.
+
+    {"reason": "NOT_DELETED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -53,11 +53,11 @@ Global___CreationState: _TypeAlias = CreationState  # noqa: Y015
 
 @_typing.final
 class Filter(_message.Message):
-    """Filter says which records of one datatype are meant, in MongoDB's query language. docs/filters.md describes the
-    operators, the paths and the limits.
+    """Filter selects records of one datatype, in MongoDB's query language. docs/filters.md describes the operators, the paths
+    and the limits.
 
-    Records whose `state` is archived or deleted never match, unless the top level of the filter (a top-level condition
-    or an $and there) names `state`.
+    Records whose `state` is `archived` or `deleted` never match, unless the top level of the filter names `state`. A
+    top-level `$and` belongs to the top level.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -66,18 +66,18 @@ class Filter(_message.Message):
     WHERE_FIELD_NUMBER: _builtins.int
     WHERE_JSON_FIELD_NUMBER: _builtins.int
     datatype: _builtins.str
-    """datatype is the kind of record, which is also its collection: contact, lead, customer. Required. One the service
-    is not set to serve is refused with DATATYPE_NOT_ALLOWED.
+    """datatype is the kind of record, and the name of its collection: `contact`, `lead`, `customer`. It is a string, because
+    a deployment configures which datatypes it serves. Others are refused with DATATYPE_NOT_ALLOWED.
     """
     where_json: _builtins.str
-    """where_json is the filter as text in MongoDB's Extended JSON: exact in key order, integers and types
-    (`{"$date": ...}`, `{"$numberLong": ...}`, `{"$oid": ...}`). Duplicate keys, NaN and Infinity are refused.
+    """where_json is the filter as text in MongoDB's Extended JSON. It is exact in key order, integers and types:
+    `{"$date": ...}`, `{"$numberLong": ...}`, `{"$oid": ...}`. Duplicate keys, NaN and Infinity are refused.
     """
     @_builtins.property
     def where(self) -> _struct_pb2.Struct:
-        """where is the filter as a JSON object: `{"country": "US", "tags": {"$in": ["lead", "mql"]}}`. A Struct keeps
-        neither key order nor integers past 2^53, and nests at most 19 `$and`s: a comparison with an embedded document
-        of two or more keys, and such integers, are refused with INVALID_FILTER; write them in where_json.
+        """where is the filter as a JSON object: `{"country": "US", "tags": {"$in": ["lead", "mql"]}}`. A Struct keeps no key
+        order and no integers above 2^53, and nests at most 19 `$and`s. A comparison with an embedded document of two or
+        more keys, and a larger integer, are refused with INVALID_FILTER; write these in where_json.
         """
 
     def __init__(
@@ -99,35 +99,35 @@ Global___Filter: _TypeAlias = Filter  # noqa: Y015
 
 @_typing.final
 class FilterWarning(_message.Message):
-    """FilterWarning is about a filter that can be run but probably does not mean what it says. It never is an error."""
+    """FilterWarning is about a filter that is valid but probably does not mean what its author intends. It is not an error."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PLACE_FIELD_NUMBER: _builtins.int
+    FIELD_PATH_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
-    place: _builtins.str
-    """place is where in the filter, as a path from the message that carries the warning: `filter.where.score.$gte`."""
+    field_path: _builtins.str
+    """field_path is the condition's path, from the message that carries the warning: `filter.where.score.$gte`."""
     reason: _builtins.str
-    """reason is what is wrong there, a word in upper case for programs; there may be more of them in time:
-    FROZEN_WINDOW: a fixed date of the recent past where a rolling window is likely meant.
-    ALWAYS_TRUE: the place holds whatever a record has.
-    ALWAYS_FALSE: the place never holds, whatever a record has.
-    UNKNOWN_FIELD: no record of a sample has the field.
-    TYPE_NEVER_OCCURS: no record of a sample has a value of that type there.
+    """reason is the kind of problem, for programs. It is a string, because later versions may add reasons:
+    FROZEN_WINDOW: a fixed date of the recent past; a rolling window is probably intended.
+    ALWAYS_TRUE: the condition matches every record.
+    ALWAYS_FALSE: the condition matches no record.
+    UNKNOWN_FIELD: no record of the sample has the field.
+    TYPE_NEVER_OCCURS: no record of the sample has a value of this type in the field.
     """
     description: _builtins.str
-    """description says it for people, in English, with what to write instead where that is known."""
+    """description is the problem in English, for people. It suggests a correction if one is known."""
     def __init__(
         self,
         *,
-        place: _builtins.str = ...,
+        field_path: _builtins.str = ...,
         reason: _builtins.str = ...,
         description: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "place", b"place", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field_path", b"field_path", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -135,7 +135,7 @@ Global___FilterWarning: _TypeAlias = FilterWarning  # noqa: Y015
 
 @_typing.final
 class Segment(_message.Message):
-    """Segment is an audience of the org: a saved filter (dynamic) or a frozen list of contacts (static)."""
+    """Segment is an audience that an org has saved: a filter (dynamic) or a list of contacts (static)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -153,56 +153,57 @@ class Segment(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the segment's stable id, `segment-` and 21 characters. Given by the service."""
+    """id is the segment's id: `segment-` and 21 characters. The service assigns it. UpdateSegment selects the segment by it."""
     name: _builtins.str
-    """name is what people call the segment. Required, 1 to 200 characters, spaces around it cut off, unique among the
-    org's living segments to the letter.
+    """name is the name that people use. 1 to 200 characters; spaces around it are removed. It is unique among the org's
+    segments that are not deleted, and case counts.
     """
     description: _builtins.str
-    """description is free text. Default empty, at most 2,000 characters."""
+    """description is free text. Default: empty. At most 2,000 characters."""
     type: _builtins.str
-    """type is `dynamic` (evaluated at each use) or `static` (a frozen list). Default dynamic. It never changes."""
+    """type is `dynamic` (evaluated at each use) or `static` (a fixed list). Default: `dynamic`. It never changes. It is a
+    string, because the platform's JSON has these words.
+    """
     contact_count: _builtins.int
-    """contact_count is how many contacts stand on a static segment's list, counted as the answer is made. Contacts that
-    have been archived or deleted since stay on the list but are no members: EstimateReach counts the members.
-    Not set on dynamic segments.
+    """contact_count is the current length of a static segment's list. Unset for a dynamic segment. It includes contacts that
+    were archived or deleted after they were added; they are not members, and EstimateReach does not count them.
     """
     state: _builtins.str
-    """state is where the record is in its life: active when made here, deleted once deleted; the platform's own records
-    may also say draft, new, published or archived.
+    """state is the lifecycle state: `active` for a new segment, `deleted` after DeleteSegment. It is a string, because
+    segments that the platform writes can be in its other states: draft, new, published, archived.
     """
     version: _builtins.int
-    """version is 0 on a new segment and one more after every write. An update that carries it is made only if it is
-    still the current one, else STALE_VERSION; an update without it overwrites whatever is there.
+    """version is 0 for a new segment, and each write adds 1. An update that sets it succeeds only if it is the current
+    version; otherwise it fails with STALE_VERSION. Default in an update: any version is written over.
     """
     author: _builtins.str
-    """author is the subject of the token that made the segment."""
+    """author is the subject of the token that created the segment."""
     @_builtins.property
     def filter(self) -> Global___Filter:
-        """filter is what a dynamic segment's members match; it is saved as written. On a static segment it is what the list
-        was frozen from, or holds the datatype alone. Answers carry `where` if an object can hold the filter exactly,
-        else `where_json`.
+        """filter is required for a dynamic segment, whose members match it. It is saved as written. A static segment's filter
+        is the one that its list was created from, or the datatype alone. Responses have `where` if an object can hold the
+        filter exactly, and where_json otherwise.
         """
 
     @_builtins.property
     def contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """contact_ids are the contacts of a static segment that is made from ids. On create only, at most 50,000: add the
-        rest with AddSegmentContacts. Never in an answer: page them with ListSegmentContacts.
+        """contact_ids are the contacts of a static segment that is created from ids. Only CreateSegment takes them, at most
+        50,000. Add more with AddSegmentContacts. Responses never have them; ListSegmentContacts pages through them.
         """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when the segment was made."""
+        """create_time is the time at which the segment was created."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """update_time is when the segment, or its list, was last written."""
+        """update_time is the time of the last write of the segment or its list."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilterWarning]:
-        """warnings are about a dynamic segment's filter, as far as they can be told without a look at any record: those of
-        FROZEN_WINDOW, ALWAYS_TRUE and ALWAYS_FALSE, at most 100. In the answers of CreateSegment, GetSegment and
-        UpdateSegment, validate_only included; never in ListSegments. None where a saved filter can no longer be run.
+        """warnings are about a dynamic segment's filter: those of FROZEN_WINDOW, ALWAYS_TRUE and ALWAYS_FALSE, which need no
+        records. At most 100. CreateSegment, GetSegment and UpdateSegment return them, also with validate_only; ListSegments
+        does not. Empty if the saved filter is no longer valid.
         """
 
     def __init__(

@@ -8,10 +8,8 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -23,33 +21,9 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _PlanKind:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _PlanKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlanKind.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    PLAN_KIND_UNSPECIFIED: _PlanKind.ValueType  # 0
-    """PLAN_KIND_UNSPECIFIED is never sent."""
-    PLAN_KIND_INDEX: _PlanKind.ValueType  # 1
-    """PLAN_KIND_INDEX: an index on fields that the filter names leads to the records."""
-    PLAN_KIND_SCAN: _PlanKind.ValueType  # 2
-    """PLAN_KIND_SCAN: every record of the org is read, by its sk, or every one of the collection."""
-
-class PlanKind(_PlanKind, metaclass=_PlanKindEnumTypeWrapper):
-    """PlanKind is whether an index narrows the org's records down before they are read."""
-
-PLAN_KIND_UNSPECIFIED: PlanKind.ValueType  # 0
-"""PLAN_KIND_UNSPECIFIED is never sent."""
-PLAN_KIND_INDEX: PlanKind.ValueType  # 1
-"""PLAN_KIND_INDEX: an index on fields that the filter names leads to the records."""
-PLAN_KIND_SCAN: PlanKind.ValueType  # 2
-"""PLAN_KIND_SCAN: every record of the org is read, by its sk, or every one of the collection."""
-Global___PlanKind: _TypeAlias = PlanKind  # noqa: Y015
-
 @_typing.final
 class CreateSegmentRequest(_message.Message):
-    """CreateSegmentRequest asks for CreateSegment."""
+    """CreateSegmentRequest is the request of CreateSegment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -58,23 +32,23 @@ class CreateSegmentRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """request_id makes the call safe to repeat: a second call with the same id by the same subject answers with the
-    segment that the first one made, as it is now. Default none, at most 64 characters; a UUID does well.
+    """request_id makes the call safe to repeat. A second call of the same token subject with the same id returns the
+    segment that the first one created, in its current version. Default: none. At most 64 characters; use a UUID.
     """
     validate_only: _builtins.bool
-    """validate_only checks all that can be checked without writing and answers with the segment as it would be made,
-    without an id. Default false.
+    """validate_only checks everything that can be checked without writing. The response is the segment as it would be
+    created, without an id. Default: false.
     """
     @_builtins.property
     def segment(self) -> _resources_pb2.Segment:
-        """segment is what to make. A dynamic one needs a filter. A static one takes at most one of contact_ids, filter
-        conditions and source; with none of them it starts empty, of the filter's datatype (default contact). Archived and
-        deleted contacts can be frozen where the filter asks for them, and are on the list, but are no members.
+        """segment is the segment to create. A dynamic one needs a filter. A static one takes at most one of contact_ids,
+        filter conditions and `source`. With none of them it starts empty, with the filter's datatype (default `contact`).
+        A filter that names `state` can put archived and deleted contacts on the list; they are never members.
         """
 
     @_builtins.property
     def source(self) -> Global___SegmentSource:
-        """source is what to freeze into a static segment. Default none."""
+        """source selects the contacts of a static segment. Default: none."""
 
     def __init__(
         self,
@@ -94,37 +68,37 @@ Global___CreateSegmentRequest: _TypeAlias = CreateSegmentRequest  # noqa: Y015
 
 @_typing.final
 class SegmentSource(_message.Message):
-    """SegmentSource is where the contacts of a static segment come from."""
+    """SegmentSource selects the contacts that a new static segment is created from."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FILTER_FIELD_NUMBER: _builtins.int
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id freezes those that are in this audience of the org now."""
+    """audience_id selects the current members of an audience of the org."""
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
-        """filter freezes those that match it now."""
+        """filter selects the records that match it now."""
 
     def __init__(
         self,
         *,
-        filter: _resources_pb2.Filter | None = ...,
         audience_id: _builtins.str = ...,
+        filter: _resources_pb2.Filter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["filter", "audience_id"]  # noqa: Y015
-    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["audience_id", "filter"]  # noqa: Y015
+    _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_selection) -> _WhichOneofReturnType_selection | None: ...
 
 Global___SegmentSource: _TypeAlias = SegmentSource  # noqa: Y015
 
 @_typing.final
 class GetSegmentRequest(_message.Message):
-    """GetSegmentRequest asks for GetSegment."""
+    """GetSegmentRequest is the request of GetSegment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -146,7 +120,7 @@ Global___GetSegmentRequest: _TypeAlias = GetSegmentRequest  # noqa: Y015
 
 @_typing.final
 class ListSegmentsRequest(_message.Message):
-    """ListSegmentsRequest asks for ListSegments. All but page_size must stay the same from page to page."""
+    """ListSegmentsRequest is the request of ListSegments. Every field but page_size must stay the same from page to page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -157,19 +131,23 @@ class ListSegmentsRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """page_size is how many to answer with at most. Default 50; at most 1,000, larger ones count as 1,000. A page of large
-    filters ends early, so that it fits the 4 MiB that clients accept by default.
+    """page_size is the most segments in a page. Default: 50. Values above 1,000 count as 1,000. A page of large filters is
+    shorter, so that it fits the 4 MiB that gRPC clients accept by default.
     """
     page_token: _builtins.str
-    """page_token is the last answer's next_page_token. Default the first page."""
+    """page_token is the next_page_token of the previous page. Default: the first page."""
     name: _builtins.str
-    """name keeps segments whose name contains this, in any case. Default all, at most 200 characters."""
+    """name keeps segments whose name contains this text, ignoring case. Default: all. At most 200 characters."""
     type: _builtins.str
-    """type keeps segments of this type, `dynamic` or `static`. Default both."""
+    """type keeps segments of this type, `dynamic` or `static`. Default: both."""
     state: _builtins.str
-    """state keeps segments in this state; `deleted` shows the deleted ones. Default all that are not deleted."""
+    """state keeps segments in this state; `deleted` lists the deleted ones. Default: every state but `deleted`. At most 200
+    characters.
+    """
     order_by: _builtins.str
-    """order_by is `name`, `create_time` or `update_time`, with ` desc` for descending order. Default `create_time desc`."""
+    """order_by is `name`, `create_time` or `update_time`. Append ` desc` for descending order. Default:
+    `create_time desc`.
+    """
     def __init__(
         self,
         *,
@@ -198,9 +176,9 @@ class ListSegmentsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the next page. Empty on the last one."""
+    """next_page_token requests the next page. Empty on the last page."""
     total_size: _builtins.int
-    """total_size is how many segments all pages hold, as of this page."""
+    """total_size is the number of segments on all pages, counted for this page."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Segment]:
         """segments are at most page_size segments."""
@@ -222,7 +200,7 @@ Global___ListSegmentsResponse: _TypeAlias = ListSegmentsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateSegmentRequest(_message.Message):
-    """UpdateSegmentRequest asks for UpdateSegment."""
+    """UpdateSegmentRequest is the request of UpdateSegment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -230,16 +208,16 @@ class UpdateSegmentRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     validate_only: _builtins.bool
-    """validate_only checks the update and answers with the segment as it would be, writing nothing. Default false."""
+    """validate_only checks the update and returns the segment as it would be, without writing. Default: false."""
     @_builtins.property
     def segment(self) -> _resources_pb2.Segment:
-        """segment holds the id and the new values. With its version set, the write is compare-and-set."""
+        """segment holds the id and the new values. If its version is set, the update needs that version to be current."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask names the fields to change: name, description, filter. Default all of them, an absent description
-        counting as empty. A static segment's filter and every segment's type stay as they are: naming other values for
-        them is an error.
+        """update_mask names the fields to change: name, description, filter. Default: all three, so a missing description
+        becomes empty. The filter of a static segment and the type of every segment cannot change; another value is
+        INVALID_FIELD.
         """
 
     def __init__(
@@ -259,7 +237,7 @@ Global___UpdateSegmentRequest: _TypeAlias = UpdateSegmentRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSegmentRequest(_message.Message):
-    """DeleteSegmentRequest asks for DeleteSegment."""
+    """DeleteSegmentRequest is the request of DeleteSegment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -269,10 +247,10 @@ class DeleteSegmentRequest(_message.Message):
     id: _builtins.str
     """id is the segment's id."""
     version: _builtins.int
-    """version makes the deletion compare-and-set. Default: whatever is there is deleted."""
+    """version must be the current version. Default: any version is deleted."""
     force: _builtins.bool
-    """force deletes a segment that is in use: its uses stay registered, and segments that refer to it lose it. Default
-    false.
+    """force deletes a segment that is in use. Its uses stay registered, and the filters that refer to it fail with
+    UNUSABLE_AUDIENCE. Default: false.
     """
     def __init__(
         self,
@@ -292,8 +270,75 @@ class DeleteSegmentRequest(_message.Message):
 Global___DeleteSegmentRequest: _TypeAlias = DeleteSegmentRequest  # noqa: Y015
 
 @_typing.final
+class UndeleteSegmentRequest(_message.Message):
+    """UndeleteSegmentRequest is the request of UndeleteSegment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the id of a deleted segment."""
+    version: _builtins.int
+    """version must be the current version, which is the one that the deletion wrote. Default: any version."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "id", b"id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___UndeleteSegmentRequest: _TypeAlias = UndeleteSegmentRequest  # noqa: Y015
+
+@_typing.final
+class RollbackSegmentRequest(_message.Message):
+    """RollbackSegmentRequest is the request of RollbackSegment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TARGET_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """id is the segment's id."""
+    target_version: _builtins.int
+    """target_version is the version whose name, description and filter to write. ListSegmentVersions lists them. The first
+    version is 0, so the field must be set explicitly.
+    """
+    version: _builtins.int
+    """version must be the current version. Default: any version is written over."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        target_version: _builtins.int | None = ...,
+        version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_target_version", b"_target_version", "_version", b"_version", "target_version", b"target_version", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_version", b"_target_version", "_version", b"_version", "id", b"id", "target_version", b"target_version", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__target_version: _TypeAlias = _typing.Literal["target_version"]  # noqa: Y015
+    _WhichOneofArgType__target_version: _TypeAlias = _typing.Literal["_target_version", b"_target_version"]  # noqa: Y015
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target_version) -> _WhichOneofReturnType__target_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___RollbackSegmentRequest: _TypeAlias = RollbackSegmentRequest  # noqa: Y015
+
+@_typing.final
 class ListSegmentVersionsRequest(_message.Message):
-    """ListSegmentVersionsRequest asks for ListSegmentVersions."""
+    """ListSegmentVersionsRequest is the request of ListSegmentVersions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -303,11 +348,11 @@ class ListSegmentVersionsRequest(_message.Message):
     id: _builtins.str
     """id is the segment's id."""
     page_size: _builtins.int
-    """page_size is how many to answer with at most. Default 20; at most 100, larger ones count as 100. A page of large
-    filters ends early, so that it fits the 4 MiB that clients accept by default.
+    """page_size is the most versions in a page. Default: 20. Values above 100 count as 100. A page of large filters is
+    shorter, so that it fits the 4 MiB that gRPC clients accept by default.
     """
     page_token: _builtins.str
-    """page_token is the last answer's next_page_token. Default the first page."""
+    """page_token is the next_page_token of the previous page. Default: the first page."""
     def __init__(
         self,
         *,
@@ -333,9 +378,9 @@ class ListSegmentVersionsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the next page. Empty on the last one."""
+    """next_page_token requests the next page. Empty on the last page."""
     total_size: _builtins.int
-    """total_size is how many versions all pages hold, as of this page."""
+    """total_size is the number of versions on all pages, counted for this page."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentVersion]:
         """versions are at most page_size versions, newest first."""
@@ -357,35 +402,33 @@ Global___ListSegmentVersionsResponse: _TypeAlias = ListSegmentVersionsResponse  
 
 @_typing.final
 class SegmentVersion(_message.Message):
-    """SegmentVersion is what a segment was between two writes."""
+    """SegmentVersion is a segment as one write left it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
     SEGMENT_FIELD_NUMBER: _builtins.int
-    SUBJECT_FIELD_NUMBER: _builtins.int
+    EDITOR_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
-    """version is the segment's version then. JSON printers that leave zeros out leave it out of the first one;
-    segment.version is always there.
+    """version is the number of the version. JSON printers that omit zeros omit it for the first version;
+    segment.version is always printed.
     """
-    subject: _builtins.str
-    """subject is the subject of the token that wrote this version. Empty where something else wrote it past this service,
-    or a release of it that did not note who writes.
-    """
+    editor: _builtins.str
+    """editor is the subject of the token that wrote this version. Empty if another program wrote it."""
     @_builtins.property
     def segment(self) -> _resources_pb2.Segment:
-        """segment is the segment as it was, without contact_count: lists are not versioned."""
+        """segment is the segment in this version. It has no contact_count, because lists have no versions."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """update_time is when this version was written."""
+        """update_time is the time at which this version was written."""
 
     @_builtins.property
     def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """changed_fields name what differs from the version listed after it: name, description, filter, state; and contacts
-        where this version was written by an edit of the list. Empty on the last version.
+        """changed_fields names the fields that differ from the previous kept version: name, description, filter, state. It
+        contains `contacts` if this version was written by an edit of the list. Empty for the oldest version.
         """
 
     def __init__(
@@ -393,308 +436,21 @@ class SegmentVersion(_message.Message):
         *,
         version: _builtins.int = ...,
         segment: _resources_pb2.Segment | None = ...,
-        subject: _builtins.str = ...,
+        editor: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         changed_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["segment", b"segment", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_fields", b"changed_fields", "segment", b"segment", "subject", b"subject", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_fields", b"changed_fields", "editor", b"editor", "segment", b"segment", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SegmentVersion: _TypeAlias = SegmentVersion  # noqa: Y015
 
 @_typing.final
-class RestoreSegmentRequest(_message.Message):
-    """RestoreSegmentRequest asks for RestoreSegment."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
-    RESTORE_VERSION_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """id is the segment's id."""
-    version: _builtins.int
-    """version makes the write compare-and-set: it is the current version, that of the deletion for a deleted segment.
-    Default: whatever is there is written over.
-    """
-    restore_version: _builtins.int
-    """restore_version is the version whose name, description and filter to bring back. Default: those that a deleted
-    segment has.
-    """
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        version: _builtins.int | None = ...,
-        restore_version: _builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_restore_version", b"_restore_version", "_version", b"_version", "restore_version", b"restore_version", "version", b"version"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_restore_version", b"_restore_version", "_version", b"_version", "id", b"id", "restore_version", b"restore_version", "version", b"version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__restore_version: _TypeAlias = _typing.Literal["restore_version"]  # noqa: Y015
-    _WhichOneofArgType__restore_version: _TypeAlias = _typing.Literal["_restore_version", b"_restore_version"]  # noqa: Y015
-    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
-    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__restore_version) -> _WhichOneofReturnType__restore_version | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
-
-Global___RestoreSegmentRequest: _TypeAlias = RestoreSegmentRequest  # noqa: Y015
-
-@_typing.final
-class AudienceUse(_message.Message):
-    """AudienceUse is somebody's word that they use an audience."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
-    USER_ID_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    SUBJECT_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    audience_id: _builtins.str
-    """audience_id is the segment or custom audience that is used."""
-    kind: _builtins.str
-    """kind is what uses it: campaign, automation, ad_sync, report or a word of the caller's own. 1 to 64 of the
-    characters a-z 0-9 _ -
-    """
-    user_id: _builtins.str
-    """user_id is the id of what uses it, among those of its kind. 1 to 200 printable characters."""
-    description: _builtins.str
-    """description tells people what uses it. Default empty, at most 200 characters."""
-    subject: _builtins.str
-    """subject is the subject of the token that registered the use first."""
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when it was registered first."""
-
-    def __init__(
-        self,
-        *,
-        audience_id: _builtins.str = ...,
-        kind: _builtins.str = ...,
-        user_id: _builtins.str = ...,
-        description: _builtins.str = ...,
-        subject: _builtins.str = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "create_time", b"create_time", "description", b"description", "kind", b"kind", "subject", b"subject", "user_id", b"user_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AudienceUse: _TypeAlias = AudienceUse  # noqa: Y015
-
-@_typing.final
-class RegisterUseRequest(_message.Message):
-    """RegisterUseRequest asks for RegisterUse."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    USE_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def use(self) -> Global___AudienceUse:
-        """use is what to register."""
-
-    def __init__(
-        self,
-        *,
-        use: Global___AudienceUse | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["use", b"use"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RegisterUseRequest: _TypeAlias = RegisterUseRequest  # noqa: Y015
-
-@_typing.final
-class ReleaseUseRequest(_message.Message):
-    """ReleaseUseRequest asks for ReleaseUse."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
-    USER_ID_FIELD_NUMBER: _builtins.int
-    audience_id: _builtins.str
-    """audience_id is the audience that was used."""
-    kind: _builtins.str
-    """kind is the use's kind, as registered."""
-    user_id: _builtins.str
-    """user_id is the use's user_id, as registered."""
-    def __init__(
-        self,
-        *,
-        audience_id: _builtins.str = ...,
-        kind: _builtins.str = ...,
-        user_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "kind", b"kind", "user_id", b"user_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReleaseUseRequest: _TypeAlias = ReleaseUseRequest  # noqa: Y015
-
-@_typing.final
-class ReleaseUseResponse(_message.Message):
-    """ReleaseUseResponse answers ReleaseUse."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RELEASED_FIELD_NUMBER: _builtins.int
-    released: _builtins.bool
-    """released says that there was such a use."""
-    def __init__(
-        self,
-        *,
-        released: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["released", b"released"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReleaseUseResponse: _TypeAlias = ReleaseUseResponse  # noqa: Y015
-
-@_typing.final
-class GetSegmentUsageRequest(_message.Message):
-    """GetSegmentUsageRequest asks for GetSegmentUsage."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """id is the segment's id."""
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetSegmentUsageRequest: _TypeAlias = GetSegmentUsageRequest  # noqa: Y015
-
-@_typing.final
-class GetSegmentUsageResponse(_message.Message):
-    """GetSegmentUsageResponse is what uses a segment."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SEGMENTS_FIELD_NUMBER: _builtins.int
-    SEGMENT_COUNT_FIELD_NUMBER: _builtins.int
-    USES_FIELD_NUMBER: _builtins.int
-    USE_COUNT_FIELD_NUMBER: _builtins.int
-    LOOKALIKES_FIELD_NUMBER: _builtins.int
-    LOOKALIKE_COUNT_FIELD_NUMBER: _builtins.int
-    segment_count: _builtins.int
-    """segment_count is how many there are in all. Of segments that something else wrote past this service, the first
-    10,000 of the org are looked at.
-    """
-    use_count: _builtins.int
-    """use_count is how many there are in all."""
-    lookalike_count: _builtins.int
-    """lookalike_count is how many there are in all."""
-    @_builtins.property
-    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferringSegment]:
-        """segments are living segments whose filters refer to this one; at most 1,000 of them."""
-
-    @_builtins.property
-    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceUse]:
-        """uses are the registered uses; at most 1,000 of them."""
-
-    @_builtins.property
-    def lookalikes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferringLookalike]:
-        """lookalikes are the custom audiences whose source it is; at most 1,000 of them."""
-
-    def __init__(
-        self,
-        *,
-        segments: _abc.Iterable[Global___ReferringSegment] | None = ...,
-        segment_count: _builtins.int = ...,
-        uses: _abc.Iterable[Global___AudienceUse] | None = ...,
-        use_count: _builtins.int = ...,
-        lookalikes: _abc.Iterable[Global___ReferringLookalike] | None = ...,
-        lookalike_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lookalike_count", b"lookalike_count", "lookalikes", b"lookalikes", "segment_count", b"segment_count", "segments", b"segments", "use_count", b"use_count", "uses", b"uses"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetSegmentUsageResponse: _TypeAlias = GetSegmentUsageResponse  # noqa: Y015
-
-@_typing.final
-class ReferringLookalike(_message.Message):
-    """ReferringLookalike is a lookalike of a segment."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """id is the custom audience's id."""
-    name: _builtins.str
-    """name is what people call it."""
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        name: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReferringLookalike: _TypeAlias = ReferringLookalike  # noqa: Y015
-
-@_typing.final
-class ReferringSegment(_message.Message):
-    """ReferringSegment is a segment whose filter refers to another."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ID_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """id is the segment's id."""
-    name: _builtins.str
-    """name is what people call it."""
-    def __init__(
-        self,
-        *,
-        id: _builtins.str = ...,
-        name: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "name", b"name"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ReferringSegment: _TypeAlias = ReferringSegment  # noqa: Y015
-
-@_typing.final
 class AddSegmentContactsRequest(_message.Message):
-    """AddSegmentContactsRequest asks for AddSegmentContacts."""
+    """AddSegmentContactsRequest is the request of AddSegmentContacts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -704,8 +460,8 @@ class AddSegmentContactsRequest(_message.Message):
     """id is the segment's id."""
     @_builtins.property
     def contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """contact_ids are the contacts to add, 1 to 50,000. Each must be a living record of the org, of the segment's
-        datatype: else CONTACT_NOT_FOUND, and nothing is added.
+        """contact_ids are the contacts to add, 1 to 50,000. Each must name a record of the org that has the segment's datatype
+        and is neither archived nor deleted. Otherwise the call adds none of them and fails with CONTACT_NOT_FOUND.
         """
 
     def __init__(
@@ -724,17 +480,17 @@ Global___AddSegmentContactsRequest: _TypeAlias = AddSegmentContactsRequest  # no
 
 @_typing.final
 class AddSegmentContactsResponse(_message.Message):
-    """AddSegmentContactsResponse answers AddSegmentContacts."""
+    """AddSegmentContactsResponse is the response of AddSegmentContacts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDED_COUNT_FIELD_NUMBER: _builtins.int
     SEGMENT_FIELD_NUMBER: _builtins.int
     added_count: _builtins.int
-    """added_count is how many were not on the list before. With none the call has written nothing, and made no version."""
+    """added_count is the number of contacts that were not on the list before. If it is 0, no version was written."""
     @_builtins.property
     def segment(self) -> _resources_pb2.Segment:
-        """segment is the segment after the change."""
+        """segment is the segment after the call."""
 
     def __init__(
         self,
@@ -752,7 +508,7 @@ Global___AddSegmentContactsResponse: _TypeAlias = AddSegmentContactsResponse  # 
 
 @_typing.final
 class RemoveSegmentContactsRequest(_message.Message):
-    """RemoveSegmentContactsRequest asks for RemoveSegmentContacts."""
+    """RemoveSegmentContactsRequest is the request of RemoveSegmentContacts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -762,7 +518,7 @@ class RemoveSegmentContactsRequest(_message.Message):
     """id is the segment's id."""
     @_builtins.property
     def contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """contact_ids are the contacts to take off, 1 to 50,000."""
+        """contact_ids are the contacts to remove, 1 to 50,000."""
 
     def __init__(
         self,
@@ -780,17 +536,17 @@ Global___RemoveSegmentContactsRequest: _TypeAlias = RemoveSegmentContactsRequest
 
 @_typing.final
 class RemoveSegmentContactsResponse(_message.Message):
-    """RemoveSegmentContactsResponse answers RemoveSegmentContacts."""
+    """RemoveSegmentContactsResponse is the response of RemoveSegmentContacts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REMOVED_COUNT_FIELD_NUMBER: _builtins.int
     SEGMENT_FIELD_NUMBER: _builtins.int
     removed_count: _builtins.int
-    """removed_count is how many were on the list before. With none the call has written nothing, and made no version."""
+    """removed_count is the number of contacts that were on the list before. If it is 0, no version was written."""
     @_builtins.property
     def segment(self) -> _resources_pb2.Segment:
-        """segment is the segment after the change."""
+        """segment is the segment after the call."""
 
     def __init__(
         self,
@@ -808,7 +564,7 @@ Global___RemoveSegmentContactsResponse: _TypeAlias = RemoveSegmentContactsRespon
 
 @_typing.final
 class ListSegmentContactsRequest(_message.Message):
-    """ListSegmentContactsRequest asks for ListSegmentContacts."""
+    """ListSegmentContactsRequest is the request of ListSegmentContacts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -818,9 +574,9 @@ class ListSegmentContactsRequest(_message.Message):
     id: _builtins.str
     """id is the segment's id."""
     page_size: _builtins.int
-    """page_size is how many to answer with at most. Default 1,000; at most 50,000, larger ones count as 50,000."""
+    """page_size is the most ids in a page. Default: 1,000. Values above 50,000 count as 50,000."""
     page_token: _builtins.str
-    """page_token is the last answer's next_page_token. Default the first page."""
+    """page_token is the next_page_token of the previous page. Default: the first page."""
     def __init__(
         self,
         *,
@@ -846,9 +602,9 @@ class ListSegmentContactsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the next page. Empty on the last one."""
+    """next_page_token requests the next page. Empty on the last page."""
     total_size: _builtins.int
-    """total_size is how many contacts stand on the list, as of this page."""
+    """total_size is the length of the list, counted for this page."""
     @_builtins.property
     def contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """contact_ids are at most page_size ids, in sk order."""
@@ -867,396 +623,3 @@ class ListSegmentContactsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListSegmentContactsResponse: _TypeAlias = ListSegmentContactsResponse  # noqa: Y015
-
-@_typing.final
-class ExplainFilterRequest(_message.Message):
-    """ExplainFilterRequest asks for ExplainFilter."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FILTER_FIELD_NUMBER: _builtins.int
-    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
-    RUN_FIELD_NUMBER: _builtins.int
-    audience_id: _builtins.str
-    """audience_id is an audience of the org."""
-    run: _builtins.bool
-    """run counts the filter, which takes as long as EstimateReach does, to tell what the plan costs. Default true; with
-    false the plan is told without running it, and its figures are absent.
-    """
-    @_builtins.property
-    def filter(self) -> _resources_pb2.Filter:
-        """filter is an unsaved filter."""
-
-    def __init__(
-        self,
-        *,
-        filter: _resources_pb2.Filter | None = ...,
-        audience_id: _builtins.str = ...,
-        run: _builtins.bool | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_run", b"_run", "audience_id", b"audience_id", "filter", b"filter", "population", b"population", "run", b"run"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run", b"_run", "audience_id", b"audience_id", "filter", b"filter", "population", b"population", "run", b"run"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__run: _TypeAlias = _typing.Literal["run"]  # noqa: Y015
-    _WhichOneofArgType__run: _TypeAlias = _typing.Literal["_run", b"_run"]  # noqa: Y015
-    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["filter", "audience_id"]  # noqa: Y015
-    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__run) -> _WhichOneofReturnType__run | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
-
-Global___ExplainFilterRequest: _TypeAlias = ExplainFilterRequest  # noqa: Y015
-
-@_typing.final
-class ExplainFilterResponse(_message.Message):
-    """ExplainFilterResponse answers ExplainFilter."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORDS_FIELD_NUMBER: _builtins.int
-    FIELDS_FIELD_NUMBER: _builtins.int
-    PLAN_FIELD_NUMBER: _builtins.int
-    INDEX_ADVICE_FIELD_NUMBER: _builtins.int
-    WARNINGS_FIELD_NUMBER: _builtins.int
-    words: _builtins.str
-    """words are the filter in words."""
-    @_builtins.property
-    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """fields are the fields of the record that the filter reads, as a caller writes them, in order, which `where` does not
-        keep; those of audiences in it are among them, those of related records are not.
-        """
-
-    @_builtins.property
-    def plan(self) -> Global___QueryPlan:
-        """plan is how the database answers the filter's count."""
-
-    @_builtins.property
-    def index_advice(self) -> Global___IndexAdvice:
-        """index_advice is the index that would do most for it, or why none would."""
-
-    @_builtins.property
-    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FilterWarning]:
-        """warnings are about the filter, the sample of ListFields among what they rest on, at most 100. Places begin at `filter`:
-        the request's, or the audience's own.
-        """
-
-    def __init__(
-        self,
-        *,
-        words: _builtins.str = ...,
-        fields: _abc.Iterable[_builtins.str] | None = ...,
-        plan: Global___QueryPlan | None = ...,
-        index_advice: Global___IndexAdvice | None = ...,
-        warnings: _abc.Iterable[_resources_pb2.FilterWarning] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["index_advice", b"index_advice", "plan", b"plan"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "index_advice", b"index_advice", "plan", b"plan", "warnings", b"warnings", "words", b"words"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ExplainFilterResponse: _TypeAlias = ExplainFilterResponse  # noqa: Y015
-
-@_typing.final
-class QueryPlan(_message.Message):
-    """QueryPlan is how the database answers the count of a filter, by its own explain of the very command."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    KIND_FIELD_NUMBER: _builtins.int
-    INDEX_FIELD_NUMBER: _builtins.int
-    DOCUMENTS_EXAMINED_FIELD_NUMBER: _builtins.int
-    KEYS_EXAMINED_FIELD_NUMBER: _builtins.int
-    MATCHED_FIELD_NUMBER: _builtins.int
-    DOCUMENTS_EXAMINED_PER_MATCH_FIELD_NUMBER: _builtins.int
-    MILLISECONDS_FIELD_NUMBER: _builtins.int
-    JOINS_FIELD_NUMBER: _builtins.int
-    kind: Global___PlanKind.ValueType
-    """kind is whether an index narrows."""
-    index: _builtins.str
-    """index is the name of the index that narrows, or several parted by commas. Empty for a scan."""
-    documents_examined: _builtins.int
-    """documents_examined is how many documents were read, in lookups too. It and the other figures are absent where the
-    plan was not run.
-    """
-    keys_examined: _builtins.int
-    """keys_examined is how many entries of indexes were read, in lookups too."""
-    matched: _builtins.int
-    """matched is how many members there are: EstimateReach's count."""
-    documents_examined_per_match: _builtins.float
-    """documents_examined_per_match is documents_examined over matched, or over 1 where nothing matched: near 1 is good."""
-    milliseconds: _builtins.int
-    """milliseconds is how long it took in the database."""
-    joins: _builtins.int
-    """joins is how many looks into other collections there are."""
-    def __init__(
-        self,
-        *,
-        kind: Global___PlanKind.ValueType = ...,
-        index: _builtins.str = ...,
-        documents_examined: _builtins.int | None = ...,
-        keys_examined: _builtins.int | None = ...,
-        matched: _builtins.int | None = ...,
-        documents_examined_per_match: _builtins.float | None = ...,
-        milliseconds: _builtins.int | None = ...,
-        joins: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined", "_documents_examined_per_match", b"_documents_examined_per_match", "_keys_examined", b"_keys_examined", "_matched", b"_matched", "_milliseconds", b"_milliseconds", "documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "keys_examined", b"keys_examined", "matched", b"matched", "milliseconds", b"milliseconds"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined", "_documents_examined_per_match", b"_documents_examined_per_match", "_keys_examined", b"_keys_examined", "_matched", b"_matched", "_milliseconds", b"_milliseconds", "documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "index", b"index", "joins", b"joins", "keys_examined", b"keys_examined", "kind", b"kind", "matched", b"matched", "milliseconds", b"milliseconds"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__documents_examined: _TypeAlias = _typing.Literal["documents_examined"]  # noqa: Y015
-    _WhichOneofArgType__documents_examined: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined"]  # noqa: Y015
-    _WhichOneofReturnType__documents_examined_per_match: _TypeAlias = _typing.Literal["documents_examined_per_match"]  # noqa: Y015
-    _WhichOneofArgType__documents_examined_per_match: _TypeAlias = _typing.Literal["_documents_examined_per_match", b"_documents_examined_per_match"]  # noqa: Y015
-    _WhichOneofReturnType__keys_examined: _TypeAlias = _typing.Literal["keys_examined"]  # noqa: Y015
-    _WhichOneofArgType__keys_examined: _TypeAlias = _typing.Literal["_keys_examined", b"_keys_examined"]  # noqa: Y015
-    _WhichOneofReturnType__matched: _TypeAlias = _typing.Literal["matched"]  # noqa: Y015
-    _WhichOneofArgType__matched: _TypeAlias = _typing.Literal["_matched", b"_matched"]  # noqa: Y015
-    _WhichOneofReturnType__milliseconds: _TypeAlias = _typing.Literal["milliseconds"]  # noqa: Y015
-    _WhichOneofArgType__milliseconds: _TypeAlias = _typing.Literal["_milliseconds", b"_milliseconds"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__documents_examined) -> _WhichOneofReturnType__documents_examined | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__documents_examined_per_match) -> _WhichOneofReturnType__documents_examined_per_match | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__keys_examined) -> _WhichOneofReturnType__keys_examined | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__matched) -> _WhichOneofReturnType__matched | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__milliseconds) -> _WhichOneofReturnType__milliseconds | None: ...
-
-Global___QueryPlan: _TypeAlias = QueryPlan  # noqa: Y015
-
-@_typing.final
-class IndexAdvice(_message.Message):
-    """IndexAdvice is an index to create, or the reason why none would help."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DATATYPE_FIELD_NUMBER: _builtins.int
-    INDEX_FIELD_NUMBER: _builtins.int
-    HELPS_FIELD_NUMBER: _builtins.int
-    WHY_FIELD_NUMBER: _builtins.int
-    datatype: _builtins.str
-    """datatype is the kind of record, and so the collection, that the index is on: the filter's, or a related one."""
-    helps: _builtins.bool
-    """helps is whether creating the index is a step that makes the filter faster."""
-    why: _builtins.str
-    """why says it in words, with numbers."""
-    @_builtins.property
-    def index(self) -> Global___Index:
-        """index is as the platform's index records state it: the body of POST /collection/index. Absent where there is none to
-        speak of; where helps is false it is the one that `why` is about.
-        """
-
-    def __init__(
-        self,
-        *,
-        datatype: _builtins.str = ...,
-        index: Global___Index | None = ...,
-        helps: _builtins.bool = ...,
-        why: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datatype", b"datatype", "helps", b"helps", "index", b"index", "why", b"why"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___IndexAdvice: _TypeAlias = IndexAdvice  # noqa: Y015
-
-@_typing.final
-class Index(_message.Message):
-    """Index is an index as the platform's index records state it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FIELDS_FIELD_NUMBER: _builtins.int
-    UNIQUE_FIELD_NUMBER: _builtins.int
-    unique: _builtins.bool
-    """unique is always false in advice."""
-    @_builtins.property
-    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """fields are paths in the record, in order."""
-
-    def __init__(
-        self,
-        *,
-        fields: _abc.Iterable[_builtins.str] | None = ...,
-        unique: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "unique", b"unique"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Index: _TypeAlias = Index  # noqa: Y015
-
-@_typing.final
-class ListFieldsRequest(_message.Message):
-    """ListFieldsRequest asks for ListFields."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DATATYPE_FIELD_NUMBER: _builtins.int
-    PREFIX_FIELD_NUMBER: _builtins.int
-    datatype: _builtins.str
-    """datatype is the kind of record: contact, lead, customer."""
-    prefix: _builtins.str
-    """prefix keeps the fields whose paths begin with it, like `address.`. Default all."""
-    def __init__(
-        self,
-        *,
-        datatype: _builtins.str = ...,
-        prefix: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datatype", b"datatype", "prefix", b"prefix"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListFieldsRequest: _TypeAlias = ListFieldsRequest  # noqa: Y015
-
-@_typing.final
-class ListFieldsResponse(_message.Message):
-    """ListFieldsResponse answers ListFields."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FIELDS_FIELD_NUMBER: _builtins.int
-    SAMPLED_COUNT_FIELD_NUMBER: _builtins.int
-    TOTAL_FIELD_NUMBER: _builtins.int
-    OMITTED_COUNT_FIELD_NUMBER: _builtins.int
-    sampled_count: _builtins.int
-    """sampled_count is how many records were looked at, at most 1,000. All shares are of these."""
-    total: _builtins.bool
-    """total is whether these are all of the org's records in use, so that the shares are exact."""
-    omitted_count: _builtins.int
-    """omitted_count is how many fields of these records were left out: past 500, or more than 8 names deep."""
-    @_builtins.property
-    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___Field]:
-        """fields are at most 500 fields, by path; where there are more, the most filled ones."""
-
-    def __init__(
-        self,
-        *,
-        fields: _abc.Iterable[Global___Field] | None = ...,
-        sampled_count: _builtins.int = ...,
-        total: _builtins.bool = ...,
-        omitted_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "omitted_count", b"omitted_count", "sampled_count", b"sampled_count", "total", b"total"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListFieldsResponse: _TypeAlias = ListFieldsResponse  # noqa: Y015
-
-@_typing.final
-class Field(_message.Message):
-    """Field is one field that a filter can name."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PATH_FIELD_NUMBER: _builtins.int
-    TYPES_FIELD_NUMBER: _builtins.int
-    FILLED_SHARE_FIELD_NUMBER: _builtins.int
-    TOP_VALUES_FIELD_NUMBER: _builtins.int
-    OPERATORS_FIELD_NUMBER: _builtins.int
-    path: _builtins.str
-    """path is the field as a caller writes it in a filter: `country`, `address.city`, `createdate`."""
-    filled_share: _builtins.float
-    """filled_share is the share of records that have it with anything but null or an empty list, 0 to 1."""
-    @_builtins.property
-    def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldType]:
-        """types are the BSON types of its values, the most frequent first: for a list `array`, and those of its elements. Of
-        a field that the schema states and no record has, the types there with a share of 0.
-        """
-
-    @_builtins.property
-    def top_values(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldValue]:
-        """top_values are up to 10 values seen most often, then those that the schema lists, with a share of 0. None where
-        values hardly repeat, spell dates or are personal; of a field that the service does not know to be harmless only
-        values that 5 records have.
-        """
-
-    @_builtins.property
-    def operators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """operators are those that fit what the field holds."""
-
-    def __init__(
-        self,
-        *,
-        path: _builtins.str = ...,
-        types: _abc.Iterable[Global___FieldType] | None = ...,
-        filled_share: _builtins.float = ...,
-        top_values: _abc.Iterable[Global___FieldValue] | None = ...,
-        operators: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filled_share", b"filled_share", "operators", b"operators", "path", b"path", "top_values", b"top_values", "types", b"types"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Field: _TypeAlias = Field  # noqa: Y015
-
-@_typing.final
-class FieldType(_message.Message):
-    """FieldType is a type that values of a field have."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    SHARE_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """name is the type's, as `$type` takes it."""
-    share: _builtins.float
-    """share is the share of records that have a value of the type, 0 to 1."""
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        share: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "share", b"share"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___FieldType: _TypeAlias = FieldType  # noqa: Y015
-
-@_typing.final
-class FieldValue(_message.Message):
-    """FieldValue is a value that repeats in a field."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VALUE_FIELD_NUMBER: _builtins.int
-    SHARE_FIELD_NUMBER: _builtins.int
-    share: _builtins.float
-    """share is the share of records that have it, 0 to 1."""
-    @_builtins.property
-    def value(self) -> _struct_pb2.Value:
-        """value is the value itself; one that JSON lacks is text."""
-
-    def __init__(
-        self,
-        *,
-        value: _struct_pb2.Value | None = ...,
-        share: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["share", b"share", "value", b"value"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___FieldValue: _TypeAlias = FieldValue  # noqa: Y015

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class SegmentServiceStub:
-    """SegmentService keeps an org's segments. Every call names the org in the metadata `orgid` and carries a JWT in
-    `authorization`; an id of another org is NOT_FOUND, like one that never was.
+    """SegmentService stores an org's segments, their versions and the lists of static ones. Every call names the org in the
+    metadata `orgid` and carries a JWT in `authorization`. An id of another org is NOT_FOUND, like an unknown id.
     """
 
     def __init__(self, channel):
@@ -62,30 +62,20 @@ class SegmentServiceStub:
                 request_serializer=audience_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_resources__pb2.Segment.FromString,
                 _registered_method=True)
+        self.UndeleteSegment = channel.unary_unary(
+                '/audience.v1.SegmentService/UndeleteSegment',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.UndeleteSegmentRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_resources__pb2.Segment.FromString,
+                _registered_method=True)
+        self.RollbackSegment = channel.unary_unary(
+                '/audience.v1.SegmentService/RollbackSegment',
+                request_serializer=audience_dot_v1_dot_segment__service__pb2.RollbackSegmentRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_resources__pb2.Segment.FromString,
+                _registered_method=True)
         self.ListSegmentVersions = channel.unary_unary(
                 '/audience.v1.SegmentService/ListSegmentVersions',
                 request_serializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsResponse.FromString,
-                _registered_method=True)
-        self.RestoreSegment = channel.unary_unary(
-                '/audience.v1.SegmentService/RestoreSegment',
-                request_serializer=audience_dot_v1_dot_segment__service__pb2.RestoreSegmentRequest.SerializeToString,
-                response_deserializer=audience_dot_v1_dot_resources__pb2.Segment.FromString,
-                _registered_method=True)
-        self.RegisterUse = channel.unary_unary(
-                '/audience.v1.SegmentService/RegisterUse',
-                request_serializer=audience_dot_v1_dot_segment__service__pb2.RegisterUseRequest.SerializeToString,
-                response_deserializer=audience_dot_v1_dot_segment__service__pb2.AudienceUse.FromString,
-                _registered_method=True)
-        self.ReleaseUse = channel.unary_unary(
-                '/audience.v1.SegmentService/ReleaseUse',
-                request_serializer=audience_dot_v1_dot_segment__service__pb2.ReleaseUseRequest.SerializeToString,
-                response_deserializer=audience_dot_v1_dot_segment__service__pb2.ReleaseUseResponse.FromString,
-                _registered_method=True)
-        self.GetSegmentUsage = channel.unary_unary(
-                '/audience.v1.SegmentService/GetSegmentUsage',
-                request_serializer=audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageRequest.SerializeToString,
-                response_deserializer=audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageResponse.FromString,
                 _registered_method=True)
         self.AddSegmentContacts = channel.unary_unary(
                 '/audience.v1.SegmentService/AddSegmentContacts',
@@ -102,34 +92,24 @@ class SegmentServiceStub:
                 request_serializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsResponse.FromString,
                 _registered_method=True)
-        self.ExplainFilter = channel.unary_unary(
-                '/audience.v1.SegmentService/ExplainFilter',
-                request_serializer=audience_dot_v1_dot_segment__service__pb2.ExplainFilterRequest.SerializeToString,
-                response_deserializer=audience_dot_v1_dot_segment__service__pb2.ExplainFilterResponse.FromString,
-                _registered_method=True)
-        self.ListFields = channel.unary_unary(
-                '/audience.v1.SegmentService/ListFields',
-                request_serializer=audience_dot_v1_dot_segment__service__pb2.ListFieldsRequest.SerializeToString,
-                response_deserializer=audience_dot_v1_dot_segment__service__pb2.ListFieldsResponse.FromString,
-                _registered_method=True)
 
 
 class SegmentServiceServicer:
-    """SegmentService keeps an org's segments. Every call names the org in the metadata `orgid` and carries a JWT in
-    `authorization`; an id of another org is NOT_FOUND, like one that never was.
+    """SegmentService stores an org's segments, their versions and the lists of static ones. Every call names the org in the
+    metadata `orgid` and carries a JWT in `authorization`. An id of another org is NOT_FOUND, like an unknown id.
     """
 
     def CreateSegment(self, request, context):
-        """CreateSegment saves a dynamic segment, or freezes a static one from ids, from a filter or from another audience.
-        Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND, AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
-        Nothing is kept of a segment that could not be made whole.
+        """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
+        stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
+        AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSegment(self, request, context):
-        """GetSegment answers with one living segment. Errors: AUDIENCE_NOT_FOUND.
+        """GetSegment returns a segment that is not deleted. Errors: AUDIENCE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,110 +123,77 @@ class SegmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSegment(self, request, context):
-        """UpdateSegment changes a living segment: with update_mask the fields it names, without one (PUT) all that a caller
-        may set. Other segments' filters that refer to this one are not looked at: a new datatype, more conditions or more
-        references in it can make those UNUSABLE_AUDIENCE; GetSegmentUsage tells which they are. Errors: AUDIENCE_NOT_FOUND
-        (of the segment, or of one in its filter, deleted at this moment perhaps), STALE_VERSION, NAME_TAKEN, INVALID_FILTER,
-        INVALID_FIELD.
+        """UpdateSegment changes a segment that is not deleted. With update_mask it changes the fields named there; without
+        one (PUT) it replaces every field that a caller may set. It does not check the filters of segments that refer to
+        this one. A new datatype, more conditions or more references here can make them fail with UNUSABLE_AUDIENCE;
+        GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly deleted
+        during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSegment(self, request, context):
-        """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept, and RestoreSegment
-        brings both back. One that is in use (see GetSegmentUsage) is refused unless forced. Errors: AUDIENCE_NOT_FOUND,
+        """DeleteSegment marks a segment as deleted and frees its name. The record and its list are kept; UndeleteSegment
+        brings both back. A segment in use (see GetAudienceUsage) is deleted only with `force`. Errors: AUDIENCE_NOT_FOUND,
         STALE_VERSION, AUDIENCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListSegmentVersions(self, request, context):
-        """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
-        on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
-        a release of it before this RPC, may be missing, and those before the 1,000 last that were kept are dropped. Errors:
-        AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+    def UndeleteSegment(self, request, context):
+        """UndeleteSegment brings a deleted segment back as a new version. It returns in the state that it had before the
+        deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
+        the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older version.
+        Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION, NAME_TAKEN,
+        INVALID_FILTER.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def RestoreSegment(self, request, context):
-        """RestoreSegment brings a deleted segment back to life, in the state that it had before (`active` where no version of
-        then is kept), or, with restore_version, a living or deleted one back to the name, description and filter that it had.
-        It is a new write, one version up. A static segment's list is not versioned: it stays as it is, and outlives deletion.
-        Errors: AUDIENCE_NOT_FOUND (there never was one, or one that its filter refers to is gone), VERSION_NOT_FOUND,
-        NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the filter is not in the filter language of
-        today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def RegisterUse(self, request, context):
-        """RegisterUse takes down that a campaign, say, uses an audience, which keeps the audience from being deleted
-        unawares. Safe to repeat: there is one use for an audience_id, kind and user_id, and what the first call said of it
-        stands. Errors: AUDIENCE_NOT_FOUND (also where it is being deleted at this moment), INVALID_FIELD.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ReleaseUse(self, request, context):
-        """ReleaseUse ends a use, of a deleted audience too. Safe to repeat: one that is not there is no error. Errors:
+    def RollbackSegment(self, request, context):
+        """RollbackSegment writes the name, description and filter of an older version as a new version. A deleted segment is
+        brought back by the same write, in the state that it had before the deletion. A static segment keeps its filter and
+        its list: lists have no versions. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in the older filter),
+        VERSION_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER (the older filter is not in today's filter language),
         INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetSegmentUsage(self, request, context):
-        """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, living dynamic segments whose filters
-        refer to it by `$inAudience`, and lookalikes whose source it is. A static segment's filter is history and refers to
-        nothing. Errors: AUDIENCE_NOT_FOUND.
+    def ListSegmentVersions(self, request, context):
+        """ListSegmentVersions pages through the versions of a segment, deleted or not, newest first. The first one is the
+        current version. Each write keeps the version that it replaces. Versions written by other programs may be missing,
+        and only the newest 1,000 are kept. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddSegmentContacts(self, request, context):
-        """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
-        list afterwards or, on an error, the call may be repeated as it is. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
-        CONTACT_NOT_FOUND.
+        """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it is
+        added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
+        INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveSegmentContacts(self, request, context):
-        """RemoveSegmentContacts takes contacts off a static segment's list; those not on it are no error. Errors:
-        AUDIENCE_NOT_FOUND, NOT_STATIC.
+        """RemoveSegmentContacts takes contacts off the list of a static segment. Ids that are not on the list are ignored.
+        Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSegmentContacts(self, request, context):
-        """ListSegmentContacts pages through the list of a static segment in sk order, contacts that have been archived or
-        deleted since included: its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
-        INVALID_PAGE_TOKEN.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ExplainFilter(self, request, context):
-        """ExplainFilter says what a filter means, how the database answers it, and which index would speed it up. Errors:
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListFields(self, request, context):
-        """ListFields tells what a filter on records of a datatype can be about, from a sample of the org's records in use and
-        the schema of their collection, if it has one. Errors: DATATYPE_NOT_ALLOWED.
+        """ListSegmentContacts pages through the list of a static segment in sk order. It includes contacts that were archived
+        or deleted after they were added, so its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND,
+        NOT_STATIC, INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -280,30 +227,20 @@ def add_SegmentServiceServicer_to_server(servicer, server):
                     request_deserializer=audience_dot_v1_dot_segment__service__pb2.DeleteSegmentRequest.FromString,
                     response_serializer=audience_dot_v1_dot_resources__pb2.Segment.SerializeToString,
             ),
+            'UndeleteSegment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteSegment,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.UndeleteSegmentRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_resources__pb2.Segment.SerializeToString,
+            ),
+            'RollbackSegment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackSegment,
+                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.RollbackSegmentRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_resources__pb2.Segment.SerializeToString,
+            ),
             'ListSegmentVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSegmentVersions,
                     request_deserializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsRequest.FromString,
                     response_serializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsResponse.SerializeToString,
-            ),
-            'RestoreSegment': grpc.unary_unary_rpc_method_handler(
-                    servicer.RestoreSegment,
-                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.RestoreSegmentRequest.FromString,
-                    response_serializer=audience_dot_v1_dot_resources__pb2.Segment.SerializeToString,
-            ),
-            'RegisterUse': grpc.unary_unary_rpc_method_handler(
-                    servicer.RegisterUse,
-                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.RegisterUseRequest.FromString,
-                    response_serializer=audience_dot_v1_dot_segment__service__pb2.AudienceUse.SerializeToString,
-            ),
-            'ReleaseUse': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReleaseUse,
-                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.ReleaseUseRequest.FromString,
-                    response_serializer=audience_dot_v1_dot_segment__service__pb2.ReleaseUseResponse.SerializeToString,
-            ),
-            'GetSegmentUsage': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetSegmentUsage,
-                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageRequest.FromString,
-                    response_serializer=audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageResponse.SerializeToString,
             ),
             'AddSegmentContacts': grpc.unary_unary_rpc_method_handler(
                     servicer.AddSegmentContacts,
@@ -320,16 +257,6 @@ def add_SegmentServiceServicer_to_server(servicer, server):
                     request_deserializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsRequest.FromString,
                     response_serializer=audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsResponse.SerializeToString,
             ),
-            'ExplainFilter': grpc.unary_unary_rpc_method_handler(
-                    servicer.ExplainFilter,
-                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.ExplainFilterRequest.FromString,
-                    response_serializer=audience_dot_v1_dot_segment__service__pb2.ExplainFilterResponse.SerializeToString,
-            ),
-            'ListFields': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListFields,
-                    request_deserializer=audience_dot_v1_dot_segment__service__pb2.ListFieldsRequest.FromString,
-                    response_serializer=audience_dot_v1_dot_segment__service__pb2.ListFieldsResponse.SerializeToString,
-            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'audience.v1.SegmentService', rpc_method_handlers)
@@ -339,8 +266,8 @@ def add_SegmentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SegmentService:
-    """SegmentService keeps an org's segments. Every call names the org in the metadata `orgid` and carries a JWT in
-    `authorization`; an id of another org is NOT_FOUND, like one that never was.
+    """SegmentService stores an org's segments, their versions and the lists of static ones. Every call names the org in the
+    metadata `orgid` and carries a JWT in `authorization`. An id of another org is NOT_FOUND, like an unknown id.
     """
 
     @staticmethod
@@ -479,6 +406,60 @@ class SegmentService:
             _registered_method=True)
 
     @staticmethod
+    def UndeleteSegment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/UndeleteSegment',
+            audience_dot_v1_dot_segment__service__pb2.UndeleteSegmentRequest.SerializeToString,
+            audience_dot_v1_dot_resources__pb2.Segment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackSegment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.SegmentService/RollbackSegment',
+            audience_dot_v1_dot_segment__service__pb2.RollbackSegmentRequest.SerializeToString,
+            audience_dot_v1_dot_resources__pb2.Segment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListSegmentVersions(request,
             target,
             options=(),
@@ -495,114 +476,6 @@ class SegmentService:
             '/audience.v1.SegmentService/ListSegmentVersions',
             audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsRequest.SerializeToString,
             audience_dot_v1_dot_segment__service__pb2.ListSegmentVersionsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def RestoreSegment(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/audience.v1.SegmentService/RestoreSegment',
-            audience_dot_v1_dot_segment__service__pb2.RestoreSegmentRequest.SerializeToString,
-            audience_dot_v1_dot_resources__pb2.Segment.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def RegisterUse(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/audience.v1.SegmentService/RegisterUse',
-            audience_dot_v1_dot_segment__service__pb2.RegisterUseRequest.SerializeToString,
-            audience_dot_v1_dot_segment__service__pb2.AudienceUse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ReleaseUse(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/audience.v1.SegmentService/ReleaseUse',
-            audience_dot_v1_dot_segment__service__pb2.ReleaseUseRequest.SerializeToString,
-            audience_dot_v1_dot_segment__service__pb2.ReleaseUseResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetSegmentUsage(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/audience.v1.SegmentService/GetSegmentUsage',
-            audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageRequest.SerializeToString,
-            audience_dot_v1_dot_segment__service__pb2.GetSegmentUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -684,60 +557,6 @@ class SegmentService:
             '/audience.v1.SegmentService/ListSegmentContacts',
             audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsRequest.SerializeToString,
             audience_dot_v1_dot_segment__service__pb2.ListSegmentContactsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ExplainFilter(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/audience.v1.SegmentService/ExplainFilter',
-            audience_dot_v1_dot_segment__service__pb2.ExplainFilterRequest.SerializeToString,
-            audience_dot_v1_dot_segment__service__pb2.ExplainFilterResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListFields(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/audience.v1.SegmentService/ListFields',
-            audience_dot_v1_dot_segment__service__pb2.ListFieldsRequest.SerializeToString,
-            audience_dot_v1_dot_segment__service__pb2.ListFieldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

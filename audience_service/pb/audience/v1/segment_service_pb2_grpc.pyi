@@ -28,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SegmentServiceStub:
-    """SegmentService keeps an org's segments. Every call names the org in the metadata `orgid` and carries a JWT in
-    `authorization`; an id of another org is NOT_FOUND, like one that never was.
+    """SegmentService stores an org's segments, their versions and the lists of static ones. Every call names the org in the
+    metadata `orgid` and carries a JWT in `authorization`. An id of another org is NOT_FOUND, like an unknown id.
     """
 
     @_typing.overload
@@ -37,159 +37,125 @@ class SegmentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SegmentServiceAsyncStub: ...
     CreateSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.CreateSegmentRequest, _resources_pb2.Segment]
-    """CreateSegment saves a dynamic segment, or freezes a static one from ids, from a filter or from another audience.
-    Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND, AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
-    Nothing is kept of a segment that could not be made whole.
+    """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
+    stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
+    AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
     """
     GetSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentRequest, _resources_pb2.Segment]
-    """GetSegment answers with one living segment. Errors: AUDIENCE_NOT_FOUND."""
+    """GetSegment returns a segment that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
     ListSegments: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentsRequest, _segment_service_pb2.ListSegmentsResponse]
     """ListSegments pages through the org's segments. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     UpdateSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.UpdateSegmentRequest, _resources_pb2.Segment]
-    """UpdateSegment changes a living segment: with update_mask the fields it names, without one (PUT) all that a caller
-    may set. Other segments' filters that refer to this one are not looked at: a new datatype, more conditions or more
-    references in it can make those UNUSABLE_AUDIENCE; GetSegmentUsage tells which they are. Errors: AUDIENCE_NOT_FOUND
-    (of the segment, or of one in its filter, deleted at this moment perhaps), STALE_VERSION, NAME_TAKEN, INVALID_FILTER,
-    INVALID_FIELD.
+    """UpdateSegment changes a segment that is not deleted. With update_mask it changes the fields named there; without
+    one (PUT) it replaces every field that a caller may set. It does not check the filters of segments that refer to
+    this one. A new datatype, more conditions or more references here can make them fail with UNUSABLE_AUDIENCE;
+    GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly deleted
+    during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
     """
     DeleteSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _resources_pb2.Segment]
-    """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept, and RestoreSegment
-    brings both back. One that is in use (see GetSegmentUsage) is refused unless forced. Errors: AUDIENCE_NOT_FOUND,
+    """DeleteSegment marks a segment as deleted and frees its name. The record and its list are kept; UndeleteSegment
+    brings both back. A segment in use (see GetAudienceUsage) is deleted only with `force`. Errors: AUDIENCE_NOT_FOUND,
     STALE_VERSION, AUDIENCE_IN_USE.
     """
-    ListSegmentVersions: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]
-    """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
-    on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
-    a release of it before this RPC, may be missing, and those before the 1,000 last that were kept are dropped. Errors:
-    AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+    UndeleteSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.UndeleteSegmentRequest, _resources_pb2.Segment]
+    """UndeleteSegment brings a deleted segment back as a new version. It returns in the state that it had before the
+    deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
+    the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older version.
+    Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION, NAME_TAKEN,
+    INVALID_FILTER.
     """
-    RestoreSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RestoreSegmentRequest, _resources_pb2.Segment]
-    """RestoreSegment brings a deleted segment back to life, in the state that it had before (`active` where no version of
-    then is kept), or, with restore_version, a living or deleted one back to the name, description and filter that it had.
-    It is a new write, one version up. A static segment's list is not versioned: it stays as it is, and outlives deletion.
-    Errors: AUDIENCE_NOT_FOUND (there never was one, or one that its filter refers to is gone), VERSION_NOT_FOUND,
-    NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the filter is not in the filter language of
-    today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
-    """
-    RegisterUse: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RegisterUseRequest, _segment_service_pb2.AudienceUse]
-    """RegisterUse takes down that a campaign, say, uses an audience, which keeps the audience from being deleted
-    unawares. Safe to repeat: there is one use for an audience_id, kind and user_id, and what the first call said of it
-    stands. Errors: AUDIENCE_NOT_FOUND (also where it is being deleted at this moment), INVALID_FIELD.
-    """
-    ReleaseUse: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ReleaseUseRequest, _segment_service_pb2.ReleaseUseResponse]
-    """ReleaseUse ends a use, of a deleted audience too. Safe to repeat: one that is not there is no error. Errors:
+    RollbackSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RollbackSegmentRequest, _resources_pb2.Segment]
+    """RollbackSegment writes the name, description and filter of an older version as a new version. A deleted segment is
+    brought back by the same write, in the state that it had before the deletion. A static segment keeps its filter and
+    its list: lists have no versions. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in the older filter),
+    VERSION_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER (the older filter is not in today's filter language),
     INVALID_FIELD.
     """
-    GetSegmentUsage: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentUsageRequest, _segment_service_pb2.GetSegmentUsageResponse]
-    """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, living dynamic segments whose filters
-    refer to it by `$inAudience`, and lookalikes whose source it is. A static segment's filter is history and refers to
-    nothing. Errors: AUDIENCE_NOT_FOUND.
+    ListSegmentVersions: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]
+    """ListSegmentVersions pages through the versions of a segment, deleted or not, newest first. The first one is the
+    current version. Each write keeps the version that it replaces. Versions written by other programs may be missing,
+    and only the newest 1,000 are kept. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
     AddSegmentContacts: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentContactsRequest, _segment_service_pb2.AddSegmentContactsResponse]
-    """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
-    list afterwards or, on an error, the call may be repeated as it is. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
-    CONTACT_NOT_FOUND.
+    """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it is
+    added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
+    INVALID_FIELD.
     """
     RemoveSegmentContacts: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RemoveSegmentContactsRequest, _segment_service_pb2.RemoveSegmentContactsResponse]
-    """RemoveSegmentContacts takes contacts off a static segment's list; those not on it are no error. Errors:
-    AUDIENCE_NOT_FOUND, NOT_STATIC.
+    """RemoveSegmentContacts takes contacts off the list of a static segment. Ids that are not on the list are ignored.
+    Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, INVALID_FIELD.
     """
     ListSegmentContacts: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentContactsRequest, _segment_service_pb2.ListSegmentContactsResponse]
-    """ListSegmentContacts pages through the list of a static segment in sk order, contacts that have been archived or
-    deleted since included: its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
-    INVALID_PAGE_TOKEN.
-    """
-    ExplainFilter: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ExplainFilterRequest, _segment_service_pb2.ExplainFilterResponse]
-    """ExplainFilter says what a filter means, how the database answers it, and which index would speed it up. Errors:
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
-    """
-    ListFields: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.ListFieldsRequest, _segment_service_pb2.ListFieldsResponse]
-    """ListFields tells what a filter on records of a datatype can be about, from a sample of the org's records in use and
-    the schema of their collection, if it has one. Errors: DATATYPE_NOT_ALLOWED.
+    """ListSegmentContacts pages through the list of a static segment in sk order. It includes contacts that were archived
+    or deleted after they were added, so its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND,
+    NOT_STATIC, INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
 
 @_typing.type_check_only
 class SegmentServiceAsyncStub(SegmentServiceStub):
-    """SegmentService keeps an org's segments. Every call names the org in the metadata `orgid` and carries a JWT in
-    `authorization`; an id of another org is NOT_FOUND, like one that never was.
+    """SegmentService stores an org's segments, their versions and the lists of static ones. Every call names the org in the
+    metadata `orgid` and carries a JWT in `authorization`. An id of another org is NOT_FOUND, like an unknown id.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.CreateSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
-    """CreateSegment saves a dynamic segment, or freezes a static one from ids, from a filter or from another audience.
-    Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND, AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
-    Nothing is kept of a segment that could not be made whole.
+    """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
+    stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
+    AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
     """
     GetSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
-    """GetSegment answers with one living segment. Errors: AUDIENCE_NOT_FOUND."""
+    """GetSegment returns a segment that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
     ListSegments: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentsRequest, _segment_service_pb2.ListSegmentsResponse]  # type: ignore[assignment]
     """ListSegments pages through the org's segments. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     UpdateSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.UpdateSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
-    """UpdateSegment changes a living segment: with update_mask the fields it names, without one (PUT) all that a caller
-    may set. Other segments' filters that refer to this one are not looked at: a new datatype, more conditions or more
-    references in it can make those UNUSABLE_AUDIENCE; GetSegmentUsage tells which they are. Errors: AUDIENCE_NOT_FOUND
-    (of the segment, or of one in its filter, deleted at this moment perhaps), STALE_VERSION, NAME_TAKEN, INVALID_FILTER,
-    INVALID_FIELD.
+    """UpdateSegment changes a segment that is not deleted. With update_mask it changes the fields named there; without
+    one (PUT) it replaces every field that a caller may set. It does not check the filters of segments that refer to
+    this one. A new datatype, more conditions or more references here can make them fail with UNUSABLE_AUDIENCE;
+    GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly deleted
+    during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
     """
     DeleteSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
-    """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept, and RestoreSegment
-    brings both back. One that is in use (see GetSegmentUsage) is refused unless forced. Errors: AUDIENCE_NOT_FOUND,
+    """DeleteSegment marks a segment as deleted and frees its name. The record and its list are kept; UndeleteSegment
+    brings both back. A segment in use (see GetAudienceUsage) is deleted only with `force`. Errors: AUDIENCE_NOT_FOUND,
     STALE_VERSION, AUDIENCE_IN_USE.
     """
-    ListSegmentVersions: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]  # type: ignore[assignment]
-    """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
-    on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
-    a release of it before this RPC, may be missing, and those before the 1,000 last that were kept are dropped. Errors:
-    AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
+    UndeleteSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.UndeleteSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
+    """UndeleteSegment brings a deleted segment back as a new version. It returns in the state that it had before the
+    deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
+    the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older version.
+    Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION, NAME_TAKEN,
+    INVALID_FILTER.
     """
-    RestoreSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RestoreSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
-    """RestoreSegment brings a deleted segment back to life, in the state that it had before (`active` where no version of
-    then is kept), or, with restore_version, a living or deleted one back to the name, description and filter that it had.
-    It is a new write, one version up. A static segment's list is not versioned: it stays as it is, and outlives deletion.
-    Errors: AUDIENCE_NOT_FOUND (there never was one, or one that its filter refers to is gone), VERSION_NOT_FOUND,
-    NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the filter is not in the filter language of
-    today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
-    """
-    RegisterUse: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RegisterUseRequest, _segment_service_pb2.AudienceUse]  # type: ignore[assignment]
-    """RegisterUse takes down that a campaign, say, uses an audience, which keeps the audience from being deleted
-    unawares. Safe to repeat: there is one use for an audience_id, kind and user_id, and what the first call said of it
-    stands. Errors: AUDIENCE_NOT_FOUND (also where it is being deleted at this moment), INVALID_FIELD.
-    """
-    ReleaseUse: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ReleaseUseRequest, _segment_service_pb2.ReleaseUseResponse]  # type: ignore[assignment]
-    """ReleaseUse ends a use, of a deleted audience too. Safe to repeat: one that is not there is no error. Errors:
+    RollbackSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RollbackSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
+    """RollbackSegment writes the name, description and filter of an older version as a new version. A deleted segment is
+    brought back by the same write, in the state that it had before the deletion. A static segment keeps its filter and
+    its list: lists have no versions. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in the older filter),
+    VERSION_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER (the older filter is not in today's filter language),
     INVALID_FIELD.
     """
-    GetSegmentUsage: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.GetSegmentUsageRequest, _segment_service_pb2.GetSegmentUsageResponse]  # type: ignore[assignment]
-    """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, living dynamic segments whose filters
-    refer to it by `$inAudience`, and lookalikes whose source it is. A static segment's filter is history and refers to
-    nothing. Errors: AUDIENCE_NOT_FOUND.
+    ListSegmentVersions: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentVersionsRequest, _segment_service_pb2.ListSegmentVersionsResponse]  # type: ignore[assignment]
+    """ListSegmentVersions pages through the versions of a segment, deleted or not, newest first. The first one is the
+    current version. Each write keeps the version that it replaces. Versions written by other programs may be missing,
+    and only the newest 1,000 are kept. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
     AddSegmentContacts: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentContactsRequest, _segment_service_pb2.AddSegmentContactsResponse]  # type: ignore[assignment]
-    """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
-    list afterwards or, on an error, the call may be repeated as it is. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
-    CONTACT_NOT_FOUND.
+    """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it is
+    added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
+    INVALID_FIELD.
     """
     RemoveSegmentContacts: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RemoveSegmentContactsRequest, _segment_service_pb2.RemoveSegmentContactsResponse]  # type: ignore[assignment]
-    """RemoveSegmentContacts takes contacts off a static segment's list; those not on it are no error. Errors:
-    AUDIENCE_NOT_FOUND, NOT_STATIC.
+    """RemoveSegmentContacts takes contacts off the list of a static segment. Ids that are not on the list are ignored.
+    Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, INVALID_FIELD.
     """
     ListSegmentContacts: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListSegmentContactsRequest, _segment_service_pb2.ListSegmentContactsResponse]  # type: ignore[assignment]
-    """ListSegmentContacts pages through the list of a static segment in sk order, contacts that have been archived or
-    deleted since included: its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
-    INVALID_PAGE_TOKEN.
-    """
-    ExplainFilter: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ExplainFilterRequest, _segment_service_pb2.ExplainFilterResponse]  # type: ignore[assignment]
-    """ExplainFilter says what a filter means, how the database answers it, and which index would speed it up. Errors:
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
-    """
-    ListFields: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.ListFieldsRequest, _segment_service_pb2.ListFieldsResponse]  # type: ignore[assignment]
-    """ListFields tells what a filter on records of a datatype can be about, from a sample of the org's records in use and
-    the schema of their collection, if it has one. Errors: DATATYPE_NOT_ALLOWED.
+    """ListSegmentContacts pages through the list of a static segment in sk order. It includes contacts that were archived
+    or deleted after they were added, so its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND,
+    NOT_STATIC, INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
 
 class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """SegmentService keeps an org's segments. Every call names the org in the metadata `orgid` and carries a JWT in
-    `authorization`; an id of another org is NOT_FOUND, like one that never was.
+    """SegmentService stores an org's segments, their versions and the lists of static ones. Every call names the org in the
+    metadata `orgid` and carries a JWT in `authorization`. An id of another org is NOT_FOUND, like an unknown id.
     """
 
     @_abc_1.abstractmethod
@@ -198,9 +164,9 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.CreateSegmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
-        """CreateSegment saves a dynamic segment, or freezes a static one from ids, from a filter or from another audience.
-        Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND, AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
-        Nothing is kept of a segment that could not be made whole.
+        """CreateSegment saves a dynamic segment, or creates a static one from ids, a filter or another audience. A segment is
+        stored completely or not at all. Errors: INVALID_FILTER, INVALID_FIELD, NAME_TAKEN, CONTACT_NOT_FOUND,
+        AUDIENCE_NOT_FOUND, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -209,7 +175,7 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.GetSegmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
-        """GetSegment answers with one living segment. Errors: AUDIENCE_NOT_FOUND."""
+        """GetSegment returns a segment that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListSegments(
@@ -225,11 +191,11 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.UpdateSegmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
-        """UpdateSegment changes a living segment: with update_mask the fields it names, without one (PUT) all that a caller
-        may set. Other segments' filters that refer to this one are not looked at: a new datatype, more conditions or more
-        references in it can make those UNUSABLE_AUDIENCE; GetSegmentUsage tells which they are. Errors: AUDIENCE_NOT_FOUND
-        (of the segment, or of one in its filter, deleted at this moment perhaps), STALE_VERSION, NAME_TAKEN, INVALID_FILTER,
-        INVALID_FIELD.
+        """UpdateSegment changes a segment that is not deleted. With update_mask it changes the fields named there; without
+        one (PUT) it replaces every field that a caller may set. It does not check the filters of segments that refer to
+        this one. A new datatype, more conditions or more references here can make them fail with UNUSABLE_AUDIENCE;
+        GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly deleted
+        during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -238,9 +204,35 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.DeleteSegmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
-        """DeleteSegment marks a segment deleted and frees its name; the record and its list are kept, and RestoreSegment
-        brings both back. One that is in use (see GetSegmentUsage) is refused unless forced. Errors: AUDIENCE_NOT_FOUND,
+        """DeleteSegment marks a segment as deleted and frees its name. The record and its list are kept; UndeleteSegment
+        brings both back. A segment in use (see GetAudienceUsage) is deleted only with `force`. Errors: AUDIENCE_NOT_FOUND,
         STALE_VERSION, AUDIENCE_IN_USE.
+        """
+
+    @_abc_1.abstractmethod
+    def UndeleteSegment(
+        self,
+        request: _segment_service_pb2.UndeleteSegmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
+        """UndeleteSegment brings a deleted segment back as a new version. It returns in the state that it had before the
+        deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
+        the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older version.
+        Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION, NAME_TAKEN,
+        INVALID_FILTER.
+        """
+
+    @_abc_1.abstractmethod
+    def RollbackSegment(
+        self,
+        request: _segment_service_pb2.RollbackSegmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
+        """RollbackSegment writes the name, description and filter of an older version as a new version. A deleted segment is
+        brought back by the same write, in the state that it had before the deletion. A static segment keeps its filter and
+        its list: lists have no versions. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in the older filter),
+        VERSION_NOT_FOUND, STALE_VERSION, NAME_TAKEN, INVALID_FILTER (the older filter is not in today's filter language),
+        INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -249,56 +241,9 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.ListSegmentVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segment_service_pb2.ListSegmentVersionsResponse, _abc.Awaitable[_segment_service_pb2.ListSegmentVersionsResponse]]:
-        """ListSegmentVersions pages through what a segment has been, deleted or not, newest first, from the current version
-        on. Each was kept as it was by the write that replaced it; versions that something else wrote past this service, or
-        a release of it before this RPC, may be missing, and those before the 1,000 last that were kept are dropped. Errors:
-        AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
-        """
-
-    @_abc_1.abstractmethod
-    def RestoreSegment(
-        self,
-        request: _segment_service_pb2.RestoreSegmentRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
-        """RestoreSegment brings a deleted segment back to life, in the state that it had before (`active` where no version of
-        then is kept), or, with restore_version, a living or deleted one back to the name, description and filter that it had.
-        It is a new write, one version up. A static segment's list is not versioned: it stays as it is, and outlives deletion.
-        Errors: AUDIENCE_NOT_FOUND (there never was one, or one that its filter refers to is gone), VERSION_NOT_FOUND,
-        NAME_TAKEN (by another segment meanwhile), STALE_VERSION, INVALID_FILTER (the filter is not in the filter language of
-        today), INVALID_FIELD (neither is the segment deleted nor a restore_version given).
-        """
-
-    @_abc_1.abstractmethod
-    def RegisterUse(
-        self,
-        request: _segment_service_pb2.RegisterUseRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_segment_service_pb2.AudienceUse, _abc.Awaitable[_segment_service_pb2.AudienceUse]]:
-        """RegisterUse takes down that a campaign, say, uses an audience, which keeps the audience from being deleted
-        unawares. Safe to repeat: there is one use for an audience_id, kind and user_id, and what the first call said of it
-        stands. Errors: AUDIENCE_NOT_FOUND (also where it is being deleted at this moment), INVALID_FIELD.
-        """
-
-    @_abc_1.abstractmethod
-    def ReleaseUse(
-        self,
-        request: _segment_service_pb2.ReleaseUseRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_segment_service_pb2.ReleaseUseResponse, _abc.Awaitable[_segment_service_pb2.ReleaseUseResponse]]:
-        """ReleaseUse ends a use, of a deleted audience too. Safe to repeat: one that is not there is no error. Errors:
-        INVALID_FIELD.
-        """
-
-    @_abc_1.abstractmethod
-    def GetSegmentUsage(
-        self,
-        request: _segment_service_pb2.GetSegmentUsageRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_segment_service_pb2.GetSegmentUsageResponse, _abc.Awaitable[_segment_service_pb2.GetSegmentUsageResponse]]:
-        """GetSegmentUsage tells what uses a segment, deleted or not: registered uses, living dynamic segments whose filters
-        refer to it by `$inAudience`, and lookalikes whose source it is. A static segment's filter is history and refers to
-        nothing. Errors: AUDIENCE_NOT_FOUND.
+        """ListSegmentVersions pages through the versions of a segment, deleted or not, newest first. The first one is the
+        current version. Each write keeps the version that it replaces. Versions written by other programs may be missing,
+        and only the newest 1,000 are kept. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -307,9 +252,9 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.AddSegmentContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segment_service_pb2.AddSegmentContactsResponse, _abc.Awaitable[_segment_service_pb2.AddSegmentContactsResponse]]:
-        """AddSegmentContacts puts contacts on a static segment's list; those on it already stay once. Either all are on the
-        list afterwards or, on an error, the call may be repeated as it is. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
-        CONTACT_NOT_FOUND.
+        """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it is
+        added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
+        INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -318,8 +263,8 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.RemoveSegmentContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segment_service_pb2.RemoveSegmentContactsResponse, _abc.Awaitable[_segment_service_pb2.RemoveSegmentContactsResponse]]:
-        """RemoveSegmentContacts takes contacts off a static segment's list; those not on it are no error. Errors:
-        AUDIENCE_NOT_FOUND, NOT_STATIC.
+        """RemoveSegmentContacts takes contacts off the list of a static segment. Ids that are not on the list are ignored.
+        Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -328,29 +273,9 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.ListSegmentContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segment_service_pb2.ListSegmentContactsResponse, _abc.Awaitable[_segment_service_pb2.ListSegmentContactsResponse]]:
-        """ListSegmentContacts pages through the list of a static segment in sk order, contacts that have been archived or
-        deleted since included: its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC,
-        INVALID_PAGE_TOKEN.
-        """
-
-    @_abc_1.abstractmethod
-    def ExplainFilter(
-        self,
-        request: _segment_service_pb2.ExplainFilterRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_segment_service_pb2.ExplainFilterResponse, _abc.Awaitable[_segment_service_pb2.ExplainFilterResponse]]:
-        """ExplainFilter says what a filter means, how the database answers it, and which index would speed it up. Errors:
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME; UNSUPPORTED_BY_STORE on the embedded store.
-        """
-
-    @_abc_1.abstractmethod
-    def ListFields(
-        self,
-        request: _segment_service_pb2.ListFieldsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_segment_service_pb2.ListFieldsResponse, _abc.Awaitable[_segment_service_pb2.ListFieldsResponse]]:
-        """ListFields tells what a filter on records of a datatype can be about, from a sample of the org's records in use and
-        the schema of their collection, if it has one. Errors: DATATYPE_NOT_ALLOWED.
+        """ListSegmentContacts pages through the list of a static segment in sk order. It includes contacts that were archived
+        or deleted after they were added, so its length is the segment's contact_count. Errors: AUDIENCE_NOT_FOUND,
+        NOT_STATIC, INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
 
 def add_SegmentServiceServicer_to_server(servicer: SegmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
