@@ -136,8 +136,8 @@ class StreamMembersRequest(_message.Message):
         Default now, from the records themselves. Not with `filter`, `snapshot_id`, `audience_ids`, `exclude_audience_ids`,
         `purpose` or `partition`.
 
-        Values in `fields` are current. The stream includes records that were archived or deleted since; of a record that no
-        longer exists it sends the id only.
+        Values in `fields` are current. The stream includes records that were archived or deleted since; of a record that
+        no longer exists it sends the id only.
         """
 
     def __init__(
@@ -563,8 +563,8 @@ class ExplainMembershipResponse(_message.Message):
     member: _builtins.bool
     """member: whether the contact is a member. CheckMembership gives the same result."""
     next_change_unknown: _builtins.bool
-    """next_change_unknown: whether the filter depends on time in a way that the service cannot forecast: `$$NOW` in
-    `$expr`, or relative dates in conditions on related records.
+    """next_change_unknown: whether the filter depends on time in a way that the service cannot forecast. These are
+    `$$NOW` in `$expr`, and relative dates in conditions on related records.
     """
     @_builtins.property
     def condition(self) -> Global___ConditionResult:
@@ -572,8 +572,8 @@ class ExplainMembershipResponse(_message.Message):
 
     @_builtins.property
     def next_change_time(self) -> _timestamp_pb2.Timestamp:
-        """next_change_time: when `member` changes without a write to the record. Unset if it does not change within ten years,
-        or if `next_change_unknown` is set.
+        """next_change_time: when `member` changes without a write to the record. Unset if it does not change within ten
+        years, or if `next_change_unknown` is set.
         """
 
     @_builtins.property
@@ -613,9 +613,9 @@ class ConditionResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     field_path: _builtins.str
     """field_path: the location of the condition in the request, or in the audience as its Get method returns it. The
-    format is the same as in errors: `filter.where.score.$gte`. A condition inside a referenced audience has the path of
-    its `$inAudience`, then `.filter.` and its location in that audience. Empty for the implicit condition that excludes
-    archived and deleted records.
+    format is the same as in errors: `filter.where.score.$gte`. A condition inside a referenced audience has the path
+    of its `$inAudience`, then `.filter.` and its location in that audience. Empty for the implicit condition that
+    excludes archived and deleted records.
     """
     description: _builtins.str
     """description: the condition in plain English."""
@@ -760,9 +760,9 @@ class Snapshot(_message.Message):
     creation_state: _resources_pb2.CreationState.ValueType
     """creation_state: how far the creation is. Members can be read only if it is READY; all of them are there then."""
     progress: _builtins.int
-    """progress: the progress of the creation in per cent, from 0 to 100. One database command copies all members, so only
-    stages are known: 0 in the queue, 10 from the start of the copy, 90 when the copy is complete and the service counts
-    the members, 100 when READY. It never decreases, except that another attempt after a failure starts at 0.
+    """progress: the progress of the creation in per cent, from 0 to 100. One database command copies all members, so the
+    service reports stages. It is 0 in the queue, 10 during the copy, 90 during the count of the copied members, and
+    100 when READY. It never decreases within an attempt. Another attempt after a failure starts at 0.
     """
     error: _builtins.str
     """error: why the creation FAILED. Empty otherwise."""
@@ -1098,8 +1098,8 @@ class WatchMembershipRequest(_message.Message):
     audience_id: _builtins.str
     """audience_id: the segment or custom audience to watch."""
     resume_token: _builtins.str
-    """resume_token: the token of the last message processed; the stream continues after it. By default
-    a token is valid for a week. If it is empty, the stream starts now, or at `since_snapshot_id`.
+    """resume_token: the token of the last message processed; the stream continues after it. By default a token is valid
+    for a week. If it is empty, the stream starts now, or at `since_snapshot_id`.
     """
     since_snapshot_id: _builtins.str
     """since_snapshot_id: starts with all changes since this snapshot. The snapshot may be of any audience of the same
@@ -1249,8 +1249,8 @@ class ExportIdentifiersRequest(_message.Message):
     names the version used.
     """
     default_region: _builtins.str
-    """default_region: the country of phone numbers without a country code, as two letters: `US`. Default the contact's own
-    country. If both are missing, such a number is invalid.
+    """default_region: the country of phone numbers without a country code, as two letters: `US`. Default the contact's
+    own country. If both are missing, such a number is invalid.
     """
     since_snapshot_id: _builtins.str
     """since_snapshot_id: sends only the difference to this snapshot of the same datatype. Rows to ADD come first, for
@@ -1292,9 +1292,9 @@ class ExportIdentifiersRequest(_message.Message):
 
     @_builtins.property
     def consent_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """consent_fields: paths of the record, written as in a filter: `consent.adUserData`. The export contains a record only
-        if each of these is true, or is one of the texts `granted`, `yes`, `true`, `Granted` and `GRANTED`. A list never
-        counts as consent. Default none. At most 50.
+        """consent_fields: paths of the record, written as in a filter: `consent.adUserData`. The export contains a record
+        only if each of these is true, or is one of the texts `granted`, `yes`, `true`, `Granted` and `GRANTED`. A list
+        never counts as consent. Default none. At most 50.
         """
 
     def __init__(
@@ -1474,8 +1474,8 @@ class ExportReadiness(_message.Message):
     removed_count: _builtins.int
     """removed_count: the number of rows to REMOVE that a delta export sent."""
     retained_count: _builtins.int
-    """retained_count: the number of records that exited but have no row to REMOVE, because remaining members have the same
-    identifiers. Removing these would remove the members.
+    """retained_count: the number of records that exited but have no row to REMOVE, because remaining members have the
+    same identifiers. Removing these would remove the members.
     """
     unremovable_count: _builtins.int
     """unremovable_count: the number of records that exited and cannot be removed. Their records no longer exist, or have

@@ -28,8 +28,8 @@ if _version_not_supported:
 class MembershipServiceStub:
     """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
 
-    Every request that selects members uses the same fields with the same numbers: `audience_id`, `filter` or
-    `snapshot_id` in `selection`; or `audience_ids`; and with any of these `exclude_audience_ids` and `purpose`.
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
     """
 
     def __init__(self, channel):
@@ -98,13 +98,13 @@ class MembershipServiceStub:
 class MembershipServiceServicer:
     """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
 
-    Every request that selects members uses the same fields with the same numbers: `audience_id`, `filter` or
-    `snapshot_id` in `selection`; or `audience_ids`; and with any of these `exclude_audience_ids` and `purpose`.
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
     """
 
     def StreamMembers(self, request, context):
-        """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the totals
-        and no members. A stream without totals is incomplete: resume it with the last cursor received.
+        """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the
+        totals and no members. A stream without totals is incomplete: resume it with the last cursor received.
 
         The server cuts a stream if the client reads no message for a minute. Without a deadline it also cuts the stream
         after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
@@ -122,7 +122,8 @@ class MembershipServiceServicer:
         """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
         one command to the database for each datatype. It sends several if filters of many megabytes do not fit into one.
 
-        Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
+        Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`),
+        OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,7 +152,7 @@ class MembershipServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateSnapshot(self, request, context):
-        """CreateSnapshot registers a snapshot of the current members and returns at once, usually with `creation_state`
+        """CreateSnapshot registers a snapshot of the current members and returns immediately, usually with `creation_state`
         CREATING. A worker then copies the members inside the database. Poll GetSnapshot until `creation_state` is READY or
         FAILED; every few seconds is often enough.
 
@@ -216,9 +217,10 @@ class MembershipServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportIdentifiers(self, request, context):
-        """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts: normalised and hashed by
-        the platform's rules, in batches of its size, ordered by the record's `sk`. The last message carries the readiness
-        counts and no rows. A stream without them is incomplete: resume it with the last cursor received.
+        """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts, normalised and hashed by
+        its rules. Rows are ordered by the record's `sk` and grouped in batches of the platform's size. The last message
+        carries the readiness counts and no rows. A stream without them is incomplete: resume it with the last cursor
+        received.
 
         Errors, also after the first message: those of StreamMembers.
         """
@@ -295,8 +297,8 @@ def add_MembershipServiceServicer_to_server(servicer, server):
 class MembershipService:
     """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
 
-    Every request that selects members uses the same fields with the same numbers: `audience_id`, `filter` or
-    `snapshot_id` in `selection`; or `audience_ids`; and with any of these `exclude_audience_ids` and `purpose`.
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class MembershipServiceStub:
     """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
 
-    Every request that selects members uses the same fields with the same numbers: `audience_id`, `filter` or
-    `snapshot_id` in `selection`; or `audience_ids`; and with any of these `exclude_audience_ids` and `purpose`.
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
     """
 
     @_typing.overload
@@ -38,8 +38,8 @@ class MembershipServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MembershipServiceAsyncStub: ...
     StreamMembers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.StreamMembersRequest, _membership_service_pb2.StreamMembersResponse]
-    """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the totals
-    and no members. A stream without totals is incomplete: resume it with the last cursor received.
+    """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the
+    totals and no members. A stream without totals is incomplete: resume it with the last cursor received.
 
     The server cuts a stream if the client reads no message for a minute. Without a deadline it also cuts the stream
     after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
@@ -53,7 +53,8 @@ class MembershipServiceStub:
     """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
     one command to the database for each datatype. It sends several if filters of many megabytes do not fit into one.
 
-    Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
+    Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`),
+    OUT_OF_TIME.
     """
     ListAudiencesOfContact: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ListAudiencesOfContactRequest, _membership_service_pb2.ListAudiencesOfContactResponse]
     """ListAudiencesOfContact lists the segments and custom audiences that contain a contact. Segments come first, ordered
@@ -70,7 +71,7 @@ class MembershipServiceStub:
     datatype), UNUSABLE_AUDIENCE, EXPRESSION_FAILED, FILTER_TOO_LARGE (if the response would be), OUT_OF_TIME.
     """
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]
-    """CreateSnapshot registers a snapshot of the current members and returns at once, usually with `creation_state`
+    """CreateSnapshot registers a snapshot of the current members and returns immediately, usually with `creation_state`
     CREATING. A worker then copies the members inside the database. Poll GetSnapshot until `creation_state` is READY or
     FAILED; every few seconds is often enough.
 
@@ -109,9 +110,10 @@ class MembershipServiceStub:
     TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
     """
     ExportIdentifiers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]
-    """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts: normalised and hashed by
-    the platform's rules, in batches of its size, ordered by the record's `sk`. The last message carries the readiness
-    counts and no rows. A stream without them is incomplete: resume it with the last cursor received.
+    """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts, normalised and hashed by
+    its rules. Rows are ordered by the record's `sk` and grouped in batches of the platform's size. The last message
+    carries the readiness counts and no rows. A stream without them is incomplete: resume it with the last cursor
+    received.
 
     Errors, also after the first message: those of StreamMembers.
     """
@@ -120,14 +122,14 @@ class MembershipServiceStub:
 class MembershipServiceAsyncStub(MembershipServiceStub):
     """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
 
-    Every request that selects members uses the same fields with the same numbers: `audience_id`, `filter` or
-    `snapshot_id` in `selection`; or `audience_ids`; and with any of these `exclude_audience_ids` and `purpose`.
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StreamMembers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.StreamMembersRequest, _membership_service_pb2.StreamMembersResponse]  # type: ignore[assignment]
-    """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the totals
-    and no members. A stream without totals is incomplete: resume it with the last cursor received.
+    """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the
+    totals and no members. A stream without totals is incomplete: resume it with the last cursor received.
 
     The server cuts a stream if the client reads no message for a minute. Without a deadline it also cuts the stream
     after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
@@ -141,7 +143,8 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
     one command to the database for each datatype. It sends several if filters of many megabytes do not fit into one.
 
-    Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
+    Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`),
+    OUT_OF_TIME.
     """
     ListAudiencesOfContact: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ListAudiencesOfContactRequest, _membership_service_pb2.ListAudiencesOfContactResponse]  # type: ignore[assignment]
     """ListAudiencesOfContact lists the segments and custom audiences that contain a contact. Segments come first, ordered
@@ -158,7 +161,7 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     datatype), UNUSABLE_AUDIENCE, EXPRESSION_FAILED, FILTER_TOO_LARGE (if the response would be), OUT_OF_TIME.
     """
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
-    """CreateSnapshot registers a snapshot of the current members and returns at once, usually with `creation_state`
+    """CreateSnapshot registers a snapshot of the current members and returns immediately, usually with `creation_state`
     CREATING. A worker then copies the members inside the database. Poll GetSnapshot until `creation_state` is READY or
     FAILED; every few seconds is often enough.
 
@@ -197,9 +200,10 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
     TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
     """
     ExportIdentifiers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]  # type: ignore[assignment]
-    """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts: normalised and hashed by
-    the platform's rules, in batches of its size, ordered by the record's `sk`. The last message carries the readiness
-    counts and no rows. A stream without them is incomplete: resume it with the last cursor received.
+    """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts, normalised and hashed by
+    its rules. Rows are ordered by the record's `sk` and grouped in batches of the platform's size. The last message
+    carries the readiness counts and no rows. A stream without them is incomplete: resume it with the last cursor
+    received.
 
     Errors, also after the first message: those of StreamMembers.
     """
@@ -207,8 +211,8 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
 class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
     """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
 
-    Every request that selects members uses the same fields with the same numbers: `audience_id`, `filter` or
-    `snapshot_id` in `selection`; or `audience_ids`; and with any of these `exclude_audience_ids` and `purpose`.
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
     """
 
     @_abc_1.abstractmethod
@@ -217,8 +221,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.StreamMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.StreamMembersResponse], _abc.AsyncIterator[_membership_service_pb2.StreamMembersResponse]]:
-        """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the totals
-        and no members. A stream without totals is incomplete: resume it with the last cursor received.
+        """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the
+        totals and no members. A stream without totals is incomplete: resume it with the last cursor received.
 
         The server cuts a stream if the client reads no message for a minute. Without a deadline it also cuts the stream
         after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
@@ -238,7 +242,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
         one command to the database for each datatype. It sends several if filters of many megabytes do not fit into one.
 
-        Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
+        Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`),
+        OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -273,7 +278,7 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.CreateSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
-        """CreateSnapshot registers a snapshot of the current members and returns at once, usually with `creation_state`
+        """CreateSnapshot registers a snapshot of the current members and returns immediately, usually with `creation_state`
         CREATING. A worker then copies the members inside the database. Poll GetSnapshot until `creation_state` is READY or
         FAILED; every few seconds is often enough.
 
@@ -348,9 +353,10 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.ExportIdentifiersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.ExportIdentifiersResponse], _abc.AsyncIterator[_membership_service_pb2.ExportIdentifiersResponse]]:
-        """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts: normalised and hashed by
-        the platform's rules, in batches of its size, ordered by the record's `sk`. The last message carries the readiness
-        counts and no rows. A stream without them is incomplete: resume it with the last cursor received.
+        """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts, normalised and hashed by
+        its rules. Rows are ordered by the record's `sk` and grouped in batches of the platform's size. The last message
+        carries the readiness counts and no rows. A stream without them is incomplete: resume it with the last cursor
+        received.
 
         Errors, also after the first message: those of StreamMembers.
         """
