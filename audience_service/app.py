@@ -119,9 +119,7 @@ class App:
         repositories = Repositories(store.plans, store.samples, store.members)
         self._maker = SnapshotMaker(store.snapshots, store.frozen, _making_rules(settings))
         populations = Populations(audiences, store.members, ready)
-        snapshots = Snapshots(
-            store.snapshots, ready, populations, self._maker, sealer, _waiting_for_snapshots(settings)
-        )
+        snapshots = Snapshots(store.snapshots, ready, populations, self._maker, sealer)
         partitions = Partitions(store.partitions, store.slices, store.members)
         asked, told = Bell(), Bell()
         retention = timedelta(seconds=settings.watch_retention_seconds)
@@ -265,11 +263,6 @@ def _authenticator(settings: Settings) -> Authenticator:
 
 def _making_rules(settings: Settings) -> MakingRules:
     return MakingRules(settings.snapshots_at_once, settings.snapshot_timeout_seconds, settings.snapshot_lease_seconds)
-
-
-def _waiting_for_snapshots(settings: Settings) -> int:
-    """How many calls may wait for snapshots: half of the threads that streams leave."""
-    return max((settings.threads - settings.max_streams) // 2, 1)
 
 
 def _options(settings: Settings) -> ServerOptions:

@@ -1,5 +1,6 @@
 """The rows on snapshots: freezing who is in, and what two snapshots have not in common."""
 
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from bench.measure import Row
 
 _PAIRS = 5
 """Each leaves an org's members to remove."""
+_POLL_SECONDS = 0.02
 
 
 class Caller(Protocol):
@@ -29,13 +31,14 @@ class Caller(Protocol):
 
 
 def create(client: Caller, selected: resources.Filter) -> membership.Snapshot:
-    """A new snapshot, which is ready. Raises RuntimeError where it failed."""
+    """A new snapshot, once it is READY. Raises RuntimeError if its creation failed."""
     request = membership.CreateSnapshotRequest(filter=selected)
-    made: membership.Snapshot = client.unary(
-        "MembershipService/CreateSnapshot", request, membership.Snapshot, timeout=600
-    )
-    if made.state != "READY":
-        raise RuntimeError(f"a snapshot is {made.state}: {made.failure}")
+    made: membership.Snapshot = client.unary("MembershipService/CreateSnapshot", request, membership.Snapshot)
+    while made.creation_state == resources.CREATION_STATE_CREATING:
+        time.sleep(_POLL_SECONDS)
+        made = client.unary("MembershipService/GetSnapshot", membership.GetSnapshotRequest(id=made.id), type(made))
+    if made.creation_state != resources.CREATION_STATE_READY:
+        raise RuntimeError(f"the snapshot failed: {made.error}")
     return made
 
 
@@ -47,7 +50,7 @@ def delete(client: Caller, snapshot_id: str) -> None:
 
 def differences(client: Caller, first: str, second: str) -> tuple[int, int]:
     """How many came in and how many went out, as the stream of them says at its end."""
-    request = membership.DiffSnapshotsRequest(from_id=first, to_id=second, batch_size=10_000)
+    request = membership.DiffSnapshotsRequest(from_snapshot_id=first, to_snapshot_id=second, batch_size=10_000)
     totals = membership.DiffSnapshotsResponse.FromString(client.last("MembershipService/DiffSnapshots", request)).totals
     return totals.entered_count, totals.exited_count
 

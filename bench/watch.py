@@ -212,7 +212,7 @@ def _lags(uri: str, store: Store, feed: Told | None, size: int, rate: int, secon
         writer.start()
         for message in stream:
             arrived = time.monotonic()
-            lags += [arrived - written.get(event.id, arrived) for event in message.events]
+            lags += [arrived - written.get(event.contact_id, arrived) for event in message.events]
             if len(lags) >= len(chosen):
                 break
         writer.join()

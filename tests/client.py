@@ -23,8 +23,10 @@ from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import Cus
 from audience_service.pb.audience.v1.filter_service_pb2_grpc import FilterServiceStub
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
+from audience_service.pb.audience.v1.resources_pb2 import CreationState
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
 from audience_service.pb.audience.v1.targeting_service_pb2_grpc import TargetingServiceStub
+from tests.waiting import eventually
 
 Metadata = tuple[tuple[str, str], ...]
 _MODULES = (
@@ -76,10 +78,21 @@ class Client:
         return int(self.call("EstimateReach", population).count)
 
     def snapshot(self, **request: Any) -> Any:
-        """A new snapshot, which is ready."""
-        made = self.call("CreateSnapshot", request)
-        assert made.state == "READY", made
+        """A new snapshot, once it is READY."""
+        made = self.created(self.call("CreateSnapshot", request))
+        assert made.creation_state == CreationState.CREATION_STATE_READY, made
         return made
+
+    def created(self, snapshot: Any) -> Any:
+        """The snapshot once its creation has ended, READY or FAILED."""
+        found = [snapshot]
+
+        def has_ended() -> bool:
+            found.append(self.call("GetSnapshot", {"id": snapshot.id}))
+            return bool(found[-1].creation_state != CreationState.CREATION_STATE_CREATING)
+
+        eventually(has_ended, seconds=20)
+        return found[-1]
 
     def members(self, **request: Any) -> list[str]:
         """The ids that a stream sends; the total that it states must agree."""

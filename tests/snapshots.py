@@ -1,6 +1,14 @@
-"""Snapshots as they stand in the database."""
+"""Snapshots in the database and in responses."""
 
+from typing import Any
+
+from audience_service.pb.audience.v1.resources_pb2 import CreationState
 from tests.conftest import Service
+
+
+def state_of(snapshot: Any) -> str:
+    """`CREATING`, `READY` or `FAILED`."""
+    return CreationState.Name(snapshot.creation_state).removeprefix("CREATION_STATE_")
 
 
 def rows(service: Service, org: str) -> int:

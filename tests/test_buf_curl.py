@@ -71,7 +71,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "CreateSnapshot": everyone,
         "GetSnapshot": {"id": snapshot.id},
         "ListSnapshots": {},
-        "DiffSnapshots": {"fromId": snapshot.id, "toId": snapshot.id},
+        "DiffSnapshots": {"fromSnapshotId": snapshot.id, "toSnapshotId": snapshot.id},
         "DeleteSnapshot": {"id": snapshot.id},
         "ListInterests": {"query": "rugby"},
         "ListLocations": {"query": "munich"},

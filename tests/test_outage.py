@@ -31,7 +31,7 @@ def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> 
             ("StreamMembers", {"filter": EVERYONE}),
             ("CreateSnapshot", {"filter": EVERYONE}),
             ("GetSnapshot", {"id": "snapshot-1"}),
-            ("DiffSnapshots", {"fromId": "snapshot-1", "toId": "snapshot-2"}),
+            ("DiffSnapshots", {"fromSnapshotId": "snapshot-1", "toSnapshotId": "snapshot-2"}),
             ("CheckMembership", {"audienceIds": ["segment-1"], "contactIds": ["contact-1"]}),
             ("ListAudiencesOfContact", {"contactId": "contact-1"}),
             ("ExplainMembership", {"filter": EVERYONE, "contactId": "contact-1"}),

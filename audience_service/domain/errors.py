@@ -34,7 +34,7 @@
     ├── domain/watches/errors.py
     │   ├── WatchTokenExpired
     │   ├── AudienceNotWatched
-    │   ├── MomentNotKnown
+    │   ├── TimeOutOfRange
     │   ├── TooManyWatches         retry later
     │   └── ServerStopping         retry later
     ├── TooManyStreams             retry later

@@ -216,12 +216,13 @@ class EmbeddedFrozen(MongoFrozen):
         candidates: Population,
         reasons: Mapping[str, CompiledFilter],
         deadline: Deadline,
+        on_written: Callable[[], None],
     ) -> Frozen:
         """As on MongoDB, or refused."""
         with ExitStack() as checks:
             for population in (candidates, *reasons.values()):
                 checks.enter_context(refused(population))
-            return super().freeze(org, snapshot, candidates, reasons, deadline)
+            return super().freeze(org, snapshot, candidates, reasons, deadline, on_written)
 
     def _has_instants(self) -> bool:
         return False

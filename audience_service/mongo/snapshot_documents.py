@@ -2,8 +2,8 @@
 
     {_id: sk, pk, sk: "<org>/audience_snapshot/<id>", name, datatype: "audience_snapshot", version, state, createdate,
      modifydate, author, expire_at, lease: owner, lease_until, leftovers: [{rows, after}],
-     data: {datatype, sources: [{audience, version, filter}], filter, excluded, purpose, failure, count, digest,
-            exclusions: [{reason, count}], read_at, one_instant, unique: {request, digest}}}
+     data: {datatype, sources: [{audience, version, filter}], filter, excluded, purpose, progress, failure, count,
+            digest, exclusions: [{reason, count}], read_at, one_instant, unique: {request, digest}}}
 
 `version` is the attempt. `leftovers` are rows that nothing refers to any more, to be deleted once no command can write
 them. A manifest that was deleted stays in the state DELETED until its rows are gone.
@@ -64,6 +64,7 @@ def results(snapshot: Snapshot) -> Record:
     """What an update sets once a snapshot has been made."""
     return {
         "state": snapshot.state.value,
+        "data.progress": snapshot.progress,
         "data.count": snapshot.count,
         "data.digest": snapshot.digest,
         "data.exclusions": [{"reason": reason, "count": count} for reason, count in snapshot.exclusions.items()],
@@ -88,6 +89,7 @@ def read_manifest(record: Mapping[str, Any]) -> Snapshot:
         excluded_sources=_read_sources(data["excluded"]),
         purpose=data["purpose"],
         attempt=int(record["version"]),
+        progress=int(data.get("progress", 0)),
         failure=data.get("failure", ""),
         count=int(data.get("count", 0)),
         digest=data.get("digest", ""),

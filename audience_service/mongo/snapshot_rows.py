@@ -4,7 +4,7 @@ The digest of some rows is the sum of hashes of their sk, which is the same in a
 indexes, of which two remainders are summed up: each sum is exact for two billion rows, together they hold 64 bits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -52,6 +52,7 @@ class MongoFrozen:
         candidates: Population,
         reasons: Mapping[str, CompiledFilter],
         deadline: Deadline,
+        on_written: Callable[[], None],
     ) -> Frozen:
         """One pipeline that ends in $merge: no record leaves the database."""
         at_once = self._has_instants()
@@ -64,6 +65,7 @@ class MongoFrozen:
         with running(self._database, riskiest, deadline):
             stages = [*found, row, _merge(at_once=at_once)]
             read_at, answer = now(), self._write(pipeline.collection, stages, at_once=at_once)
+        on_written()
         counted = self._measure(org, snapshot.rows_id, deadline)
         count, digest = counted.pop(snapshot.rows_id, (0, digest_of(0, 0)))
         exclusions = {reason: counted.get(name, (0, ""))[0] for reason, name in zip(reasons, names, strict=True)}

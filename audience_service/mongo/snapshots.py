@@ -89,7 +89,8 @@ class MongoSnapshots:
     def renew(self, org: str, snapshot: Snapshot, lease: Lease, deadline: Deadline) -> bool:
         """Compare-and-set on attempt and owner."""
         held = {"lease.owner": lease.owner}
-        return self._set(org, snapshot, {"$set": _held(lease)}, deadline, held)
+        changes = {"$set": _held(lease), "$max": {"data.progress": snapshot.progress}}
+        return self._set(org, snapshot, changes, deadline, held)
 
     def take_over(self, org: str, snapshot: Snapshot, lease: Lease, busy_until: datetime, deadline: Deadline) -> bool:
         """Replaced whole: $set would read the filters' own operators as its own."""

@@ -21,7 +21,7 @@ def encode_check(value: MembershipCheck) -> pb.CheckMembershipResponse:
             pb.ContactMemberships(contact_id=found.contact_id, audience_ids=found.audience_ids, found=found.found)
             for found in value.memberships
         ],
-        read_at=encode_moment(value.read_at),
+        read_time=encode_moment(value.read_at),
     )
 
 
@@ -34,7 +34,7 @@ def encode_audiences(value: ContactAudiences) -> pb.ListAudiencesOfContactRespon
         ],
         unusable_audience_ids=value.unusable_ids,
         next_page_token=value.next_page_token,
-        read_at=encode_moment(value.read_at),
+        read_time=encode_moment(value.read_at),
     )
 
 
@@ -43,9 +43,9 @@ def encode_membership(value: MembershipExplanation) -> pb.ExplainMembershipRespo
     message = pb.ExplainMembershipResponse(
         member=value.truth.holds,
         condition=_encode_truth(value.truth, _OUTERMOST),
-        flip_time=encode_moment(value.truth.flip_time),
-        time_unknown=value.time_unknown,
-        read_at=encode_moment(value.read_at),
+        next_change_time=encode_moment(value.truth.flip_time),
+        next_change_unknown=value.time_unknown,
+        read_time=encode_moment(value.read_at),
     )
     if (size := message.ByteSize()) > _MAX_MESSAGE_BYTES:
         limit = _MAX_MESSAGE_BYTES
@@ -55,15 +55,15 @@ def encode_membership(value: MembershipExplanation) -> pb.ExplainMembershipRespo
     return message
 
 
-def _encode_truth(value: Truth, depth: int) -> pb.ConditionTruth:
+def _encode_truth(value: Truth, depth: int) -> pb.ConditionResult:
     claim = value.claim
-    return pb.ConditionTruth(
-        place=claim.place,
-        words=claim.words,
-        holds=value.holds,
+    return pb.ConditionResult(
+        field_path=claim.place,
+        description=claim.words,
+        matched=value.holds,
         conditions=[_encode_truth(inner, depth + 1) for inner in value.inner],
         path=written_path(claim.path),
         value=None if value.value is MISSING else encode_value(value.value, depth),
-        flip_time=encode_moment(value.flip_time),
-        failure=value.failure,
+        next_change_time=encode_moment(value.flip_time),
+        error=value.failure,
     )

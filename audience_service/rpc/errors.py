@@ -30,7 +30,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.SnapshotNotReady: grpc.StatusCode.FAILED_PRECONDITION,
     watch_errors.WatchTokenExpired: grpc.StatusCode.OUT_OF_RANGE,
     watch_errors.AudienceNotWatched: grpc.StatusCode.FAILED_PRECONDITION,
-    watch_errors.MomentNotKnown: grpc.StatusCode.OUT_OF_RANGE,
+    watch_errors.TimeOutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     watch_errors.TooManyWatches: grpc.StatusCode.RESOURCE_EXHAUSTED,
     watch_errors.ServerStopping: grpc.StatusCode.UNAVAILABLE,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,

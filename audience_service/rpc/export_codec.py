@@ -1,10 +1,16 @@
 """Exports as messages."""
 
-from audience_service.domain.exports.batches import ExportPart
+from audience_service.domain.exports.batches import ADD, REMOVE, ExportPart
 from audience_service.domain.exports.exports import ExportRequest
 from audience_service.domain.exports.readiness import Readiness, Removals
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.rpc.codec import decode_members, encode_exclusions
+
+_OPERATIONS = {
+    "": pb.EXPORT_OPERATION_UNSPECIFIED,
+    ADD: pb.EXPORT_OPERATION_ADD,
+    REMOVE: pb.EXPORT_OPERATION_REMOVE,
+}
 
 
 def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
@@ -13,7 +19,7 @@ def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
         selection=decode_members(message),
         platform=message.platform,
         fields=tuple(message.fields),
-        rules=message.rules,
+        rules=message.rules_version,
         options=dict(message.options),
         default_region=message.default_region,
         consent_fields=tuple(message.consent_fields),
@@ -26,8 +32,8 @@ def encode_export(value: ExportPart) -> pb.ExportIdentifiersResponse:
     """A batch, a part of one, or the readiness, as callers see it."""
     message = pb.ExportIdentifiersResponse(
         columns=value.columns,
-        operation=value.operation,
-        rules=value.rules.version,
+        operation=_OPERATIONS[value.operation],
+        rules_version=value.rules.version,
         options=value.rules.chosen,
         batch=value.batch,
         batch_end=value.ends_batch,

@@ -78,7 +78,9 @@ class MembershipServicer(MembershipServiceServicer):
         self, request: pb.WatchMembershipRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchMembershipResponse]:
         """Send who enters and exits."""
-        batches = self._watching.watch(current_call(), request.audience_id, request.resume_token, request.snapshot_id)
+        batches = self._watching.watch(
+            current_call(), request.audience_id, request.resume_token, request.since_snapshot_id
+        )
         with closing(batches):
             for batch in batches:
                 yield encode_watch(batch)
@@ -130,7 +132,9 @@ class MembershipServicer(MembershipServiceServicer):
     ) -> Iterator[pb.DiffSnapshotsResponse]:
         """Send who has come in and who has gone out, in batches."""
         size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
-        batches = self._differences.stream(current_call(), request.from_id, request.to_id, size, request.cursor)
+        batches = self._differences.stream(
+            current_call(), request.from_snapshot_id, request.to_snapshot_id, size, request.cursor
+        )
         with closing(batches):
             for batch in batches:
                 yield encode_differences(batch)

@@ -1,11 +1,15 @@
 """Between messages and the domain's snapshots."""
 
+from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.snapshots.differences import DiffBatch
-from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotQuery, SnapshotSource
+from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotQuery, SnapshotSource, SnapshotState
 from audience_service.domain.snapshots.snapshots import ListedSnapshots, SnapshotDraft
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
+from audience_service.pb.audience.v1.resources_pb2 import CreationState
 from audience_service.rpc.codec import decode_members, encode_filter
 from audience_service.rpc.structs import decode_duration, encode_moment
+
+_STATES = {state: CreationState.Value(f"CREATION_STATE_{state.name}") for state in SnapshotState}
 
 
 def decode_snapshot_draft(message: pb.CreateSnapshotRequest) -> SnapshotDraft:
@@ -15,8 +19,8 @@ def decode_snapshot_draft(message: pb.CreateSnapshotRequest) -> SnapshotDraft:
 
 
 def decode_snapshot_query(message: pb.ListSnapshotsRequest) -> SnapshotQuery:
-    """Which snapshots to list."""
-    return SnapshotQuery(message.audience_id, message.state)
+    """Which snapshots to list. Raises InvalidArgument."""
+    return SnapshotQuery(message.audience_id, _decode_state(message.creation_state))
 
 
 def encode_snapshot(value: Snapshot) -> pb.Snapshot:
@@ -24,8 +28,9 @@ def encode_snapshot(value: Snapshot) -> pb.Snapshot:
     return pb.Snapshot(
         id=value.id,
         name=value.name,
-        state=value.state,
-        failure=value.failure,
+        creation_state=_STATES[value.state],
+        progress=value.progress,
+        error=value.failure,
         datatype=value.datatype,
         sources=[_encode_source(source) for source in value.sources],
         filter=None if value.filter is None else encode_filter(value.filter),
@@ -34,8 +39,8 @@ def encode_snapshot(value: Snapshot) -> pb.Snapshot:
         count=value.count,
         digest=value.digest,
         exclusions=[pb.Exclusion(reason=reason, count=count) for reason, count in value.exclusions.items()],
-        read_at=encode_moment(value.read_at),
-        one_instant=value.one_instant,
+        read_time=encode_moment(value.read_at),
+        point_in_time=value.one_instant,
         create_time=encode_moment(value.create_time),
         expire_time=encode_moment(value.expire_time),
         author=value.author,
@@ -63,6 +68,16 @@ def encode_differences(value: DiffBatch) -> pb.DiffSnapshotsResponse:
         message.totals.exited_count = value.totals.exited
         message.totals.unchanged_count = value.totals.unchanged
     return message
+
+
+def _decode_state(number: int) -> str:
+    """The state of a filter, "" for all states. Raises InvalidArgument."""
+    if number == CreationState.CREATION_STATE_UNSPECIFIED:
+        return ""
+    for state, known in _STATES.items():
+        if number == known:
+            return state.value
+    raise InvalidArgument.at("creation_state", f"{number} is not a CreationState; use one of {', '.join(_STATES)}")
 
 
 def _encode_source(value: SnapshotSource) -> pb.SnapshotSource:

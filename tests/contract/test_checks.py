@@ -48,7 +48,7 @@ MEMBERS = {"some": {3, 4}, "list": {0, 1}, "either": {0, 1, 3, 4}, "neither": {2
 def check(client: Client, audience_ids: list[str], contact_ids: list[str]) -> dict[str, list[str]]:
     """The audiences of each contact that is found."""
     answer = client.call("CheckMembership", {"audienceIds": audience_ids, "contactIds": contact_ids})
-    assert answer.read_at.seconds
+    assert answer.read_time.seconds
     assert [found.contact_id for found in answer.memberships] == list(dict.fromkeys(contact_ids))
     assert not any(found.audience_ids for found in answer.memberships if not found.found)
     return {found.contact_id: list(found.audience_ids) for found in answer.memberships if found.found}
@@ -165,7 +165,7 @@ def test_audiences_are_listed_with_their_types(client: Client, ids: list[str], a
     answer = client.call("ListAudiencesOfContact", {"contactId": ids[0]})
     found = [(audience.id, audience.name, audience.type) for audience in answer.audiences]
     assert found == [(audiences["either"], "either", "dynamic"), (audiences["list"], "list", "static")]
-    assert answer.read_at.seconds
+    assert answer.read_time.seconds
 
 
 def test_segments_that_cannot_be_run_are_named_and_hinder_no_other(

@@ -8,6 +8,7 @@ import pytest
 
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.events import described
 from tests.lists import publish
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
@@ -101,7 +102,7 @@ def test_a_membership_of_it_is_explained(client: Client, listed: tuple[str, list
     made, living = listed
     inside = client.call("ExplainMembership", {"audienceId": made, "contactId": living[0]})
     assert inside.member
-    assert "uploaded" in inside.condition.words
+    assert "uploaded" in inside.condition.description
     assert not client.call("ExplainMembership", {"audienceId": made, "contactId": "contact-later"}).member
 
 
@@ -153,7 +154,7 @@ def test_a_watch_tells_who_a_new_list_brings_and_takes(
             told += next(stream).events
     finally:
         stream.cancel()
-    assert sorted((event.change, event.id, event.cause) for event in told) == [
+    assert sorted(map(described, told)) == [
         ("entered", ids[2], "data"),
         ("exited", ids[0], "data"),
     ]

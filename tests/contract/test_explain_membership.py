@@ -23,7 +23,7 @@ def contacts(where: dict[str, Any]) -> dict[str, Any]:
 
 def tree(condition: Any) -> Any:
     """A condition as its place, words and truth, with those inside it, if any."""
-    told = (condition.place, condition.words, condition.holds)
+    told = (condition.field_path, condition.description, condition.matched)
     return (*told, [tree(inner) for inner in condition.conditions]) if condition.conditions else told
 
 
@@ -87,9 +87,9 @@ def test_every_condition_is_told_with_its_place_its_words_and_whether_it_holds(c
         ],
     )
     assert not answer.member
-    assert not answer.time_unknown
-    assert answer.read_at.seconds
-    assert not any(inner.HasField("flip_time") or inner.failure for inner in walk(answer.condition))
+    assert not answer.next_change_unknown
+    assert answer.read_time.seconds
+    assert not any(inner.HasField("next_change_time") or inner.error for inner in walk(answer.condition))
 
 
 def test_the_values_that_conditions_met_are_told_as_a_stream_tells_fields(client: Client, insert: Insert) -> None:
@@ -110,7 +110,7 @@ def test_a_path_through_a_place_in_a_list_tells_what_is_there(real_service: Serv
     [ann] = real_service.insert("places", [{"data": {"a": [{"b": 1}, {"b": 2}], "c": {"0": "x"}}}])
     where = {"a.1.b": 2, "c.0": "x", "a.5.b": {"$exists": False}}
     told = explain(real_service.client("places"), ann, where).condition.conditions
-    assert [(c.path, MessageToDict(c).get("value"), c.holds) for c in told[:3]] == [
+    assert [(c.path, MessageToDict(c).get("value"), c.matched) for c in told[:3]] == [
         ("a.1.b", 2, True),
         ("c.0", "x", True),
         ("a.5.b", [], True),
@@ -178,7 +178,7 @@ def test_related_records_are_looked_for_by_the_database(real_service: Service) -
         answer = explain(client, contact_id, {"$nor": [buys]})
         assert answer.member is not buyer
         [told] = answer.condition.conditions[0].conditions
-        assert (told.place, told.words, told.holds) == (
+        assert (told.field_path, told.description, told.matched) == (
             "filter.where_json.$nor[0].$related",
             "has at least 1 order record",
             buyer,
@@ -193,8 +193,8 @@ def test_an_expression_that_fails_by_itself_is_told_and_does_not_decide(
     half = {"$expr": {"$eq": [{"$divide": ["$n", 2]}, 2]}}
     answer = explain(client, ann, {"$or": [{"n": "four"}, half]})
     [text, expression] = answer.condition.conditions[0].conditions
-    assert (answer.member, text.holds, text.failure, expression.holds) == (True, True, "", False)
-    assert "fails on a record" in expression.failure
+    assert (answer.member, text.matched, text.error, expression.matched) == (True, True, "", False)
+    assert "fails on a record" in expression.error
     assert (expression.path, expression.value.string_value) == ("n", "four")
     refusal = refused(lambda: explain(client, ann, half))
     assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", ["filter.where_json"])
@@ -229,6 +229,6 @@ def test_a_deep_condition_on_a_deep_value_can_be_read_by_clients(client: Client,
     for turn in range(28):
         where = {("$or", "$nor")[turn % 2]: [where, {"deep": "y"}]}
     answer = explain(client, ann, where)
-    told = [condition for condition in walk(answer.condition) if condition.words == "deep is not x"]
-    assert [condition.holds for condition in told] == [True]
+    told = [condition for condition in walk(answer.condition) if condition.description == "deep is not x"]
+    assert [condition.matched for condition in told] == [True]
     assert "bottom" in str(told[0].value)

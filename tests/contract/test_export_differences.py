@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from audience_service.pb.audience.v1.membership_service_pb2 import ExportOperation
 from tests.client import Client, Refusal
 from tests.conftest import Service
 
@@ -36,7 +37,7 @@ def people(service: Service, org: str, client: Client) -> str:
             for n, name in enumerate(emails)
         ],
     )
-    snapshot = client.call("CreateSnapshot", {"filter": IN})
+    snapshot = client.snapshot(filter=IN)
     assert snapshot.count == 3
     contacts = service.store.database["contact"]
     contacts.update_one({"sk": f"{org}/contact/1"}, {"$set": {"data.source": "out"}})
@@ -55,11 +56,17 @@ def export(client: Client, snapshot_id: str, **request: Any) -> list[Any]:
     return list(client.call("ExportIdentifiers", {**asked, **request}))
 
 
+def operation_of(message: Any) -> str:
+    """`add` or `remove`."""
+    return ExportOperation.Name(message.operation).removeprefix("EXPORT_OPERATION_").lower()
+
+
 def told(messages: list[Any]) -> list[tuple[str, int, list[str]]]:
     """Operation, batch and emails of each message with rows."""
     known = {sha256(f"{name}@example.com"): name for name in ("stays", "leaves", "deleted", "comes", "late")}
     return [
-        (message.operation, message.batch, [known[row.values[0]] for row in message.rows]) for message in messages[:-1]
+        (operation_of(message), message.batch, [known[row.values[0]] for row in message.rows])
+        for message in messages[:-1]
     ]
 
 
@@ -91,7 +98,7 @@ def test_what_a_member_who_stays_has_too_is_not_removed(
     contacts.update_one({"sk": f"{org}/contact/2"}, {"$set": {"data.phone": "+18005550100"}})
     contacts.update_one({"sk": f"{org}/contact/3"}, {"$set": {"data.email": "deleted@example.com"}})
     messages = export(client, people, fields=["email", "phone"])
-    removed = [list(row.values) for message in messages if message.operation == "remove" for row in message.rows]
+    removed = [list(row.values) for message in messages if operation_of(message) == "remove" for row in message.rows]
     assert removed == [["", "92cfdc5fbcd4a20fbe5d3857af6c1aba31762105bba7f21a17155e920653046c"]]
     ready = messages[-1].readiness
     assert (ready.removed_count, ready.retained_count, ready.unremovable_count) == (1, 1, 0)
@@ -106,7 +113,7 @@ def test_who_is_left_out_now_is_removed(service: Service, org: str, client: Clie
 def test_who_has_withdrawn_consent_is_removed(real_service: Service) -> None:
     client = real_service.client("withdrawn")
     real_service.insert("withdrawn", [{"id": "0", "data": {"email": "stays@example.com", "ads": "no"}}])
-    snapshot = client.call("CreateSnapshot", {"filter": contact_filter()})
+    snapshot = client.snapshot(filter=contact_filter())
     messages = export(client, snapshot.id, filter=contact_filter(), consentFields=["ads"])
     assert told(messages) == [("remove", 0, ["stays"])]
 
@@ -120,7 +127,7 @@ def test_a_stream_of_differences_resumes_behind_any_cursor(client: Client, peopl
 
 
 def test_since_now_nothing_has_changed(client: Client, people: str) -> None:
-    now = client.call("CreateSnapshot", {"filter": IN})
+    now = client.snapshot(filter=IN)
     [last] = export(client, now.id)
     assert (last.readiness.valid_count, last.readiness.removed_count, last.readiness.unremovable_count) == (2, 0, 0)
 
@@ -129,7 +136,7 @@ def test_a_snapshot_exports_those_frozen_and_counts_who_is_gone(client: Client, 
     request = {"snapshotId": people, "platform": "meta", "fields": ["email"]}
     messages = list(client.call("ExportIdentifiers", request))
     assert told(messages) == [("add", 0, ["stays", "leaves"])]
-    assert {found.reason: found.count for found in messages[-1].readiness.exclusions}["gone"] == 1
+    assert {found.reason: found.count for found in messages[-1].readiness.exclusions}["inactive"] == 1
     assert messages[-1].readiness.member_count == 3
 
 
@@ -157,10 +164,10 @@ def test_a_snapshot_whose_rows_go_midway_ends_it_without_readiness(
 def test_a_snapshot_that_is_not_the_orgs_or_of_another_datatype_is_refused(
     service: Service, client: Client, people: str, refused: Refused
 ) -> None:
-    theirs = service.client("snapshooters").call("CreateSnapshot", {"filter": contact_filter()})
+    theirs = service.client("snapshooters").snapshot(filter=contact_filter())
     for snapshot_id in (theirs.id, "snapshot-none", "segment-none"):
         refusal = refused(lambda snapshot_id=snapshot_id: export(client, snapshot_id))
         assert refusal.info.reason == "SNAPSHOT_NOT_FOUND"
-    leads = client.call("CreateSnapshot", {"filter": {"datatype": "lead", "where": {}}})
+    leads = client.snapshot(filter={"datatype": "lead", "where": {}})
     refusal = refused(lambda: export(client, leads.id))
     assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", ["since_snapshot_id"])

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from audience_service.pb.audience.v1.membership_service_pb2 import ExportOperation
 from tests.client import Client, Refusal
 from tests.conftest import Service
 
@@ -62,7 +63,8 @@ def test_a_member_is_sent_as_the_platform_takes_it(client: Client, insert: Inser
         "DOBD": sha256("17"),
         "GEN": sha256("m"),
     }
-    assert (message.operation, message.rules, message.batch, message.batch_end) == ("add", "meta/2026-11", 0, True)
+    assert (message.rules_version, message.batch, message.batch_end) == ("meta/2026-11", 0, True)
+    assert message.operation == ExportOperation.EXPORT_OPERATION_ADD
     assert (last.readiness.valid_count, last.readiness.minimum_count, last.readiness.minimum_met) == (1, 100, False)
 
 
@@ -142,7 +144,7 @@ def test_options_choose_where_pages_conflict_and_answers_say_what_was_chosen(cli
     assert rows([without]) == [["92cfdc5fbcd4a20fbe5d3857af6c1aba31762105bba7f21a17155e920653046c"]]
     assert dict(by_default.options) == {"phone_plus": "yes", "email_alias": "keep"}
     assert dict(without.options) == dict(last.options) == {"phone_plus": "no", "email_alias": "keep"}
-    again = {**request, "rules": without.rules, "options": dict(without.options)}
+    again = {**request, "rulesVersion": without.rules_version, "options": dict(without.options)}
     assert rows(list(client.call("ExportIdentifiers", again))) == rows([without])
 
 
@@ -227,8 +229,8 @@ def test_a_cursor_is_bound_to_its_stream(
     [
         ({"platform": ""}, "platform", "meta, google, tiktok, linkedin"),
         ({"platform": "facebook"}, "platform", "meta, google, tiktok, linkedin"),
-        ({"rules": "meta/1999-01"}, "rules", "meta/2026-11"),
-        ({"rules": "google/2026-11"}, "rules", "meta/2026-11"),
+        ({"rulesVersion": "meta/1999-01"}, "rules_version", "meta/2026-11"),
+        ({"rulesVersion": "google/2026-11"}, "rules_version", "meta/2026-11"),
         ({"options": {"phone_plus": "no"}}, "options.phone_plus", "takes none"),
         ({"platform": "tiktok", "options": {"plus": "no"}}, "options.plus", "phone_plus"),
         ({"platform": "tiktok", "options": {"phone_plus": "maybe"}}, "options.phone_plus", "yes, no"),

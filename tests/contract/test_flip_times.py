@@ -54,9 +54,9 @@ class Timeline:
         """When the whole flips; the database agrees about the moments before it and at it."""
         [contact_id] = self.service.insert(self.org, [{"data": data}])
         answer = explain(self.service.client(self.org), contact_id, where)
-        read_at = answer.read_at.ToDatetime(UTC)
-        flips = answer.HasField("flip_time")
-        end = answer.flip_time.ToDatetime(UTC) if flips else read_at + timedelta(days=3_653)
+        read_at = answer.read_time.ToDatetime(UTC)
+        flips = answer.HasField("next_change_time")
+        end = answer.next_change_time.ToDatetime(UTC) if flips else read_at + timedelta(days=3_653)
         between = [read_at + (end - read_at) * part / 40 for part in range(40)]
         assert self.holds(where, [*between, end - MILLISECOND], contact_id) == [answer.member] * 41
         if flips:
@@ -154,12 +154,12 @@ def test_what_cannot_be_judged_at_a_moment_is_no_flip(timeline: Timeline) -> Non
     client = timeline.service.client(timeline.org)
     [bob] = timeline.service.insert(timeline.org, [{"data": {"at": last_days.replace(year=9_000), "due": due}}])
     answer = explain(client, bob, {"at": soon, "due": {"$lte": ago(0)}})
-    assert (answer.member, answer.HasField("flip_time")) == (False, False)
-    assert answer.condition.conditions[1].flip_time.ToDatetime(UTC) == due
+    assert (answer.member, answer.HasField("next_change_time")) == (False, False)
+    assert answer.condition.conditions[1].next_change_time.ToDatetime(UTC) == due
     fails_later = {"$nor": [{"at": {"$gte": ago(30)}}, {"$expr": {"$eq": [{"$divide": ["$n", 2]}, 2]}}]}
     [ann] = timeline.service.insert(timeline.org, [{"data": {"at": from_now(days=-5), "n": "four"}}])
     answer = explain(client, ann, fails_later)
-    assert (answer.member, answer.HasField("flip_time"), answer.time_unknown) == (False, False, False)
+    assert (answer.member, answer.HasField("next_change_time"), answer.next_change_unknown) == (False, False, False)
 
 
 def test_each_condition_has_its_own_flip_time(timeline: Timeline) -> None:
@@ -167,8 +167,12 @@ def test_each_condition_has_its_own_flip_time(timeline: Timeline) -> None:
     [ann] = timeline.service.insert(timeline.org, [{"data": {"at": opened, "n": 1}}])
     inner = client.create(name="recent", filter=contacts({"at": {"$gte": ago(30)}})).id
     where = {"$or": [{"$inAudience": inner}, {"at": {"$gte": ago(60)}}], "n": {"$gte": 1}}
-    told = {c.words: c for c in walk(explain(client, ann, where).condition)}
-    flips = {words: c.flip_time.ToDatetime(UTC) - opened for words, c in told.items() if c.HasField("flip_time")}
+    told = {c.description: c for c in walk(explain(client, ann, where).condition)}
+    flips = {
+        words: c.next_change_time.ToDatetime(UTC) - opened
+        for words, c in told.items()
+        if c.HasField("next_change_time")
+    }
     short, long = timedelta(days=30) + MILLISECOND, timedelta(days=60) + MILLISECOND
     either = "is in the audience 'recent' or at is in the last 60 days or later"
     assert flips == {
@@ -185,12 +189,12 @@ def test_a_filter_that_reads_now_in_an_expression_says_that_its_time_is_unknown(
     [ann] = timeline.service.insert(timeline.org, [{"data": {"at": opened}}])
     expression = {"$expr": {"$gte": ["$at", {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}]}}
     answer = explain(client, ann, {"at": {"$gte": ago(30)}, **expression})
-    assert (answer.member, answer.time_unknown, answer.HasField("flip_time")) == (True, True, False)
+    assert (answer.member, answer.next_change_unknown, answer.HasField("next_change_time")) == (True, True, False)
     [date, told, _] = answer.condition.conditions
-    assert (date.HasField("flip_time"), told.HasField("flip_time")) == (True, False)
+    assert (date.HasField("next_change_time"), told.HasField("next_change_time")) == (True, False)
     recent = {"where": {"at": {"$gte": ago(30)}}}
     related = {"$related": {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}, **recent}}
-    assert explain(client, ann, {"$nor": [related]}).time_unknown
+    assert explain(client, ann, {"$nor": [related]}).next_change_unknown
     related["$related"]["where"] = expression
-    assert explain(client, ann, {"$nor": [related]}).time_unknown
-    assert not explain(client, ann, {"at": {"$gte": ago(30)}}).time_unknown
+    assert explain(client, ann, {"$nor": [related]}).next_change_unknown
+    assert not explain(client, ann, {"at": {"$gte": ago(30)}}).next_change_unknown

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.watches.errors import AudienceNotWatched, MomentNotKnown
+from audience_service.domain.watches.errors import AudienceNotWatched, TimeOutOfRange
 from audience_service.domain.watches.past import Past
 from audience_service.domain.watches.watch import Cause, Change, Event, Flip
 from tests.client import Client, Refusal
@@ -132,8 +132,11 @@ def test_what_has_been_forgotten_is_not_known_and_what_is_left_stays_right(
     assert client.members(audienceId=audience.audience, asOf=stamp(since)) == ["contact-a", "contact-b"]
     request = {"audienceId": audience.audience, "asOf": stamp(since - SECOND)}
     refusal = refused(lambda: client.call("StreamMembers", request))
-    assert (refusal.code.name, refusal.info.reason) == ("OUT_OF_RANGE", "MOMENT_NOT_KNOWN")
-    assert refusal.info.metadata == {"known_since": "2026-03-03T12:00:00.000Z", "as_of": "2026-03-10T12:00:00.000Z"}
+    assert (refusal.code.name, refusal.info.reason) == ("OUT_OF_RANGE", "TIME_OUT_OF_RANGE")
+    assert refusal.info.metadata == {
+        "earliest_time": "2026-03-03T12:00:00.000Z",
+        "watermark": "2026-03-10T12:00:00.000Z",
+    }
 
 
 def test_fields_are_as_they_are_now_and_who_is_gone_for_good_is_told_by_id(
@@ -179,8 +182,8 @@ def test_a_stream_goes_on_with_the_same_members_whatever_is_tracked_meanwhile(
 @pytest.mark.parametrize(
     ("sent", "happens", "error"),
     [
-        (2, "cut", MomentNotKnown),
-        (3, "cut", MomentNotKnown),
+        (2, "cut", TimeOutOfRange),
+        (3, "cut", TimeOutOfRange),
         (2, "end", AudienceNotWatched),
         (3, "end", AudienceNotWatched),
     ],
@@ -241,7 +244,7 @@ def test_what_is_not_watched_or_lies_behind_the_last_look_is_refused(
     audience.round()
     assert client.members(**request) == []
     later = {**request, "asOf": stamp(NOON + SECOND)}
-    assert refused(lambda: client.call("StreamMembers", later)).info.reason == "MOMENT_NOT_KNOWN"
+    assert refused(lambda: client.call("StreamMembers", later)).info.reason == "TIME_OUT_OF_RANGE"
     assert refused(lambda: client.call("StreamMembers", {**request, "audienceId": "segment-none"})).info.reason == (
         "AUDIENCE_NOT_FOUND"
     )

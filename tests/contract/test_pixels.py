@@ -13,6 +13,7 @@ from audience_service.domain.custom.audience import CUSTOM_PREFIX
 from audience_service.domain.filters import FilterCompiler
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.events import described
 from tests.lists import NEVER
 
 Refused = Callable[..., Refusal]
@@ -165,7 +166,7 @@ def test_a_pixel_is_an_audience_like_any_other(site: Site) -> None:
     checked = client.call("CheckMembership", {"audienceIds": [pixel.id], "contactIds": site.contacts[1:3]})
     assert [list(each.audience_ids) for each in checked.memberships] == [[pixel.id], []]
     explained = client.call("ExplainMembership", {"audienceId": pixel.id, "contactId": first})
-    assert (explained.member, explained.time_unknown) == (True, True)
+    assert (explained.member, explained.next_change_unknown) == (True, True)
     snapshot = client.snapshot(audienceId=pixel.id, name="launch")
     assert snapshot.count == 2
     source = {"audienceId": pixel.id}
@@ -187,7 +188,7 @@ def test_a_watch_tells_of_visits(site: Site) -> None:
         site.visit(days_ago(1))
         while not (events := next(stream).events):
             pass
-        assert [(event.change, event.id) for event in events] == [("entered", site.contacts[0])]
+        assert [described(event)[:2] for event in events] == [("entered", site.contacts[0])]
     finally:
         stream.cancel()
 

@@ -14,6 +14,7 @@ from audience_service.domain.snapshots.ports import Lease
 from audience_service.domain.snapshots.snapshot import SnapshotState
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.snapshots import state_of
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 Insert = Callable[..., list[str]]
@@ -68,8 +69,8 @@ def expire_lease(service: Service, snapshot_id: str) -> None:
 
 def begin(client: Client, held: Held, **request: Any) -> str:
     """A snapshot that has all its rows and no more."""
-    early = client.call("CreateSnapshot", {"filter": EVERYONE, **request}, timeout=0.5)
-    assert early.state == "CREATING"
+    early = client.call("CreateSnapshot", {"filter": EVERYONE, **request})
+    assert state_of(early) == "CREATING"
     assert held.wrote.wait(20)
     return str(early.id)
 
@@ -81,12 +82,12 @@ def test_one_that_was_given_up_is_failed_and_can_write_nothing_any_more(
     snapshot_id = begin(client, held)
     moment = datetime.now(UTC)
     service.store.sweeper.sweep(moment, moment)
-    assert client.call("GetSnapshot", {"id": snapshot_id}).state == "CREATING", "its lease is good"
+    assert state_of(client.call("GetSnapshot", {"id": snapshot_id})) == "CREATING", "its lease is good"
     expire_lease(service, snapshot_id)
     moment = datetime.now(UTC)
     service.store.sweeper.sweep(moment, moment + timedelta(hours=1))
     told = client.call("GetSnapshot", {"id": snapshot_id})
-    assert (told.state, told.failure) == ("FAILED", "the service that made it ended")
+    assert (state_of(told), told.error) == ("FAILED", "the service that made it ended")
     assert rows_of(service, f"{snapshot_id}.1") == 2, "a command may be writing them still"
     held.go_on.set()
     assert held.ended.wait(20)
@@ -118,8 +119,8 @@ def test_its_request_makes_it_anew_and_nothing_of_the_first_attempt_is_in_it(
     snapshot_id = begin(client, held, requestId="r")
     service.store.database["contact"].delete_one({"pk": ids[0]})
     ids += insert([{}])
-    living = client.call("CreateSnapshot", {"filter": EVERYONE, "requestId": "r"}, timeout=0.5)
-    assert (living.id, living.state) == (snapshot_id, "CREATING"), "its lease is good: it is not made twice"
+    living = client.call("CreateSnapshot", {"filter": EVERYONE, "requestId": "r"})
+    assert (living.id, state_of(living)) == (snapshot_id, "CREATING"), "its lease is good: it is not made twice"
     expire_lease(service, snapshot_id)
     made = client.snapshot(filter=EVERYONE, requestId="r")
     assert (made.id, made.count) == (snapshot_id, 2)

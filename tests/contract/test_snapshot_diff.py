@@ -58,10 +58,10 @@ def test_it_sends_who_came_in_and_who_went_out_in_order(
 ) -> None:
     monkeypatch.setattr("audience_service.mongo.snapshot_diff._SLICE", slice_size)
     first, second, entered, exited = two
-    forth = diff(client, fromId=first, toId=second, batchSize=batch_size)
+    forth = diff(client, fromSnapshotId=first, toSnapshotId=second, batchSize=batch_size)
     assert forth == (entered, exited, (7, 7, 7))
-    assert diff(client, fromId=second, toId=first, batchSize=batch_size) == (exited, entered, (7, 7, 7))
-    assert diff(client, fromId=first, toId=first) == ([], [], (0, 0, 14))
+    assert diff(client, fromSnapshotId=second, toSnapshotId=first, batchSize=batch_size) == (exited, entered, (7, 7, 7))
+    assert diff(client, fromSnapshotId=first, toSnapshotId=first) == ([], [], (0, 0, 14))
 
 
 def test_it_tells_of_what_was_frozen_whatever_became_of_the_records(
@@ -69,7 +69,7 @@ def test_it_tells_of_what_was_frozen_whatever_became_of_the_records(
 ) -> None:
     first, second, entered, exited = two
     service.store.database["contact"].delete_many({"pk": {"$in": [entered[0], exited[0]]}})
-    assert diff(client, fromId=first, toId=second) == (entered, exited, (7, 7, 7))
+    assert diff(client, fromSnapshotId=first, toSnapshotId=second) == (entered, exited, (7, 7, 7))
 
 
 def test_it_resumes_behind_any_cursor(
@@ -78,13 +78,13 @@ def test_it_resumes_behind_any_cursor(
     monkeypatch.setattr("audience_service.mongo.snapshot_diff._SLICE", 4)
     first, second, entered, exited = two
     seen: list[str] = []
-    batches = list(client.call("DiffSnapshots", {"fromId": first, "toId": second, "batchSize": 2}))
+    batches = list(client.call("DiffSnapshots", {"fromSnapshotId": first, "toSnapshotId": second, "batchSize": 2}))
     for batch in batches:
         seen += [*batch.entered_ids, *batch.exited_ids]
-        came, went, totals = diff(client, fromId=first, toId=second, cursor=batch.cursor)
+        came, went, totals = diff(client, fromSnapshotId=first, toSnapshotId=second, cursor=batch.cursor)
         assert sorted([*seen, *came, *went]) == sorted([*entered, *exited])
         assert totals == (7, 7, 7)
-    wrong = {"fromId": second, "toId": first, "cursor": batches[0].cursor}
+    wrong = {"fromSnapshotId": second, "toSnapshotId": first, "cursor": batches[0].cursor}
     assert refused(lambda: client.call("DiffSnapshots", wrong)).info.reason == "INVALID_PAGE_TOKEN"
 
 
@@ -93,7 +93,8 @@ def test_rows_that_are_missing_end_it_without_totals(
 ) -> None:
     first, second, _, exited = two
     service.store.database["audience_member"].delete_one({"pk": exited[0], "audience": {"$regex": f"^{first}"}})
-    assert refused(lambda: client.call("DiffSnapshots", {"fromId": first, "toId": second})).code.name == "INTERNAL"
+    refusal = refused(lambda: client.call("DiffSnapshots", {"fromSnapshotId": first, "toSnapshotId": second}))
+    assert refusal.code.name == "INTERNAL"
 
 
 @pytest.mark.parametrize("swept", [False, True])
@@ -119,9 +120,9 @@ def test_two_that_are_deleted_in_the_midst_are_compared_whole_or_not_at_all(
 
     monkeypatch.setattr(differences, "stream", delayed)
     if not swept:
-        assert diff(client, fromId=first, toId=second) == (entered, exited, (7, 7, 7))
+        assert diff(client, fromSnapshotId=first, toSnapshotId=second) == (entered, exited, (7, 7, 7))
         return
-    refusal = refused(lambda: client.call("DiffSnapshots", {"fromId": first, "toId": second}))
+    refusal = refused(lambda: client.call("DiffSnapshots", {"fromSnapshotId": first, "toSnapshotId": second}))
     assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "SNAPSHOT_NOT_FOUND")
 
 
@@ -133,18 +134,18 @@ def test_what_cannot_be_compared_is_refused_with_its_place(
     contacts = client.snapshot(filter={"datatype": "contact", "where": {}}).id
     leads = client.snapshot(filter={"datatype": "lead", "where": {}}).id
     for request, reason, fields in (
-        ({"fromId": contacts}, "INVALID_FIELD", ["to_id"]),
-        ({"toId": contacts}, "INVALID_FIELD", ["from_id"]),
-        ({"fromId": contacts, "toId": leads}, "INVALID_FIELD", ["to_id"]),
-        ({"fromId": contacts, "toId": contacts, "batchSize": -1}, "INVALID_FIELD", ["batch_size"]),
-        ({"fromId": contacts, "toId": "snapshot-none"}, "SNAPSHOT_NOT_FOUND", []),
-        ({"fromId": contacts, "toId": "segment-none"}, "SNAPSHOT_NOT_FOUND", []),
+        ({"fromSnapshotId": contacts}, "INVALID_FIELD", ["to_snapshot_id"]),
+        ({"toSnapshotId": contacts}, "INVALID_FIELD", ["from_snapshot_id"]),
+        ({"fromSnapshotId": contacts, "toSnapshotId": leads}, "INVALID_FIELD", ["to_snapshot_id"]),
+        ({"fromSnapshotId": contacts, "toSnapshotId": contacts, "batchSize": -1}, "INVALID_FIELD", ["batch_size"]),
+        ({"fromSnapshotId": contacts, "toSnapshotId": "snapshot-none"}, "SNAPSHOT_NOT_FOUND", []),
+        ({"fromSnapshotId": contacts, "toSnapshotId": "segment-none"}, "SNAPSHOT_NOT_FOUND", []),
     ):
         refusal = refused(lambda request=request: client.call("DiffSnapshots", request))
         assert (refusal.info.reason, refusal.fields) == (reason, fields)
     other = service.client(f"{org}2")
-    refusal = refused(lambda: other.call("DiffSnapshots", {"fromId": contacts, "toId": contacts}))
+    refusal = refused(lambda: other.call("DiffSnapshots", {"fromSnapshotId": contacts, "toSnapshotId": contacts}))
     assert refusal.info.reason == "SNAPSHOT_NOT_FOUND"
     service.store.database["audience_snapshot"].update_one({"pk": leads}, {"$set": {"state": "CREATING"}})
-    refusal = refused(lambda: client.call("DiffSnapshots", {"fromId": contacts, "toId": leads}))
+    refusal = refused(lambda: client.call("DiffSnapshots", {"fromSnapshotId": contacts, "toSnapshotId": leads}))
     assert refusal.info.reason == "SNAPSHOT_NOT_READY"

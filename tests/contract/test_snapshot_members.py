@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from audience_service.mongo import joins
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.snapshots import state_of
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 VIP: dict[str, Any] = {"datatype": "contact", "where": {"tags": "vip"}}
@@ -47,10 +48,10 @@ def test_nothing_is_read_of_one_that_is_not_ready(
     service.store.database["audience_snapshot"].update_one({"pk": made.id}, {"$set": {"state": state}})
     refusal = refused(lambda: client.call("StreamMembers", {"snapshotId": made.id}))
     assert (refusal.code.name, refusal.info.reason) == ("FAILED_PRECONDITION", "SNAPSHOT_NOT_READY")
-    assert dict(refusal.info.metadata) == {"id": made.id, "state": state}
+    assert dict(refusal.info.metadata) == {"id": made.id, "creation_state": state}
     refusal = refused(lambda: client.call("EstimateReach", {"audienceId": made.id}))
     assert refusal.info.reason == "UNUSABLE_AUDIENCE"
-    assert client.call("GetSnapshot", {"id": made.id}).state == state
+    assert state_of(client.call("GetSnapshot", {"id": made.id})) == state
 
 
 @pytest.mark.parametrize("how", ["inline", "looked up"])
@@ -146,7 +147,7 @@ def test_those_gone_of_a_snapshot_are_left_out_where_others_are(
     asked = {"snapshotId": made.id, "excludeAudienceIds": [out]}
     assert client.members(**asked) == [found for found in ids if found not in (*gone, out_id)]
     *_, last = client.call("StreamMembers", asked)
-    assert [(item.reason, item.count) for item in last.totals.exclusions] == [("gone", 2), ("excluded", 1)]
+    assert [(item.reason, item.count) for item in last.totals.exclusions] == [("inactive", 2), ("excluded", 1)]
 
 
 def test_a_snapshot_is_left_out_of_others(client: Client, insert: Insert) -> None:

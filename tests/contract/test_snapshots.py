@@ -10,8 +10,7 @@ import pytest
 from audience_service.domain.errors import StoreUnavailable
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.snapshots import rows
-from tests.waiting import eventually
+from tests.snapshots import rows, state_of
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 VIP: dict[str, Any] = {"datatype": "contact", "where": {"tags": "vip"}}
@@ -29,10 +28,10 @@ def test_the_manifest_says_what_was_frozen_and_when(client: Client, insert: Inse
     assert [(source.audience_id, source.version) for source in made.sources] == [(segment.id, 1)]
     assert made.sources[0].filter.where["tags"] == "vip"
     assert not made.HasField("filter")
-    assert abs(made.read_at.ToDatetime(UTC) - before) < timedelta(seconds=10)
+    assert abs(made.read_time.ToDatetime(UTC) - before) < timedelta(seconds=10)
     assert made.expire_time.ToDatetime(UTC) - made.create_time.ToDatetime(UTC) == timedelta(hours=1)
-    assert not made.one_instant, "neither store of the tests is a replica set"
-    assert client.call("GetSnapshot", {"id": made.id}) == made
+    assert not made.point_in_time, "neither store of the tests is a replica set"
+    assert (state_of(made), made.progress, made.error) == ("READY", 100, "")
     unsaved = client.snapshot(filter=VIP)
     assert unsaved.filter.where["tags"] == "vip"
     assert not unsaved.sources
@@ -60,7 +59,7 @@ def test_a_repeated_request_answers_with_the_same_snapshot(
     request = {"filter": EVERYONE, "name": "n", "requestId": "r1"}
     made = client.snapshot(**request)
     insert([{}])
-    assert client.snapshot(**request) == made
+    assert client.call("CreateSnapshot", request) == made
     refusal = refused(lambda: client.call("CreateSnapshot", {**request, "name": "other"}))
     assert (refusal.code.name, refusal.info.reason) == ("ALREADY_EXISTS", "REQUEST_ID_REUSED")
     assert service.client(org, subject="another").snapshot(**request).id != made.id
@@ -80,11 +79,14 @@ def test_a_failed_one_is_made_anew_by_its_request(
 
     monkeypatch.setattr(frozen, "_measure", fails)
     request = {"filter": EVERYONE, "requestId": "r"}
-    failed = client.call("CreateSnapshot", request)
-    assert (failed.state, failed.failure, failed.count) == ("FAILED", "the database cannot be reached", 0)
+    failed = client.created(client.call("CreateSnapshot", request))
+    assert (state_of(failed), failed.error, failed.count) == ("FAILED", "the database cannot be reached", 0)
+    assert failed.progress == 90, "it stays at the stage that failed"
     monkeypatch.setattr(frozen, "_measure", measure)
-    made = client.snapshot(**request)
-    assert (made.id, made.failure) == (failed.id, "")
+    again = client.call("CreateSnapshot", request)
+    assert (again.id, state_of(again), again.progress, again.error) == (failed.id, "CREATING", 0, "")
+    made = client.created(again)
+    assert (state_of(made), made.progress, made.error) == ("READY", 100, "")
     assert client.members(snapshotId=made.id) == sorted(ids)
     later = datetime.now(UTC) + timedelta(days=1)
     assert rows(service, org) == 4
@@ -112,10 +114,10 @@ def test_snapshots_are_listed_newest_first_by_page_audience_and_state(
     assert found == made[::-1]
     of_audience = client.call("ListSnapshots", {"audienceId": segment.id})
     assert [snapshot.id for snapshot in of_audience.snapshots] == made[1::-1]
-    failed = client.call("ListSnapshots", {"state": "FAILED"})
+    failed = client.call("ListSnapshots", {"creationState": "CREATION_STATE_FAILED"})
     assert [snapshot.id for snapshot in failed.snapshots] == made[:1]
-    refusal = refused(lambda: client.call("ListSnapshots", {"state": "failed"}))
-    assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", ["state"])
+    refusal = refused(lambda: client.call("ListSnapshots", {"creationState": 9}))
+    assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", ["creation_state"])
 
 
 @pytest.mark.parametrize(
@@ -157,27 +159,39 @@ def test_no_org_sees_anothers_snapshots(
     assert client.call("GetSnapshot", {"id": made.id}) == made
 
 
-def test_a_call_that_ends_early_does_not_end_the_making(
+def test_create_returns_at_once_and_get_shows_each_stage_of_the_creation(
     client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
+    """The progress is 10 during the copy, 90 during the count, and 100 when READY."""
     ids = insert([{}, {}])
-    frozen, go_on = type(service.store.frozen), threading.Event()
-    original = frozen.freeze
+    frozen = type(service.store.frozen)
+    stages = {name: (threading.Event(), threading.Event()) for name in ("freeze", "_measure")}
 
-    def patient(*arguments: Any) -> Any:
-        assert go_on.wait(20)
-        return original(*arguments)
+    def pausing(name: str) -> Callable[..., Any]:
+        original, (reached, go_on) = getattr(frozen, name), stages[name]
 
-    monkeypatch.setattr(frozen, "freeze", patient)
+        def pause(*arguments: Any) -> Any:
+            reached.set()
+            assert go_on.wait(20)
+            return original(*arguments)
+
+        return pause
+
+    for name in stages:
+        monkeypatch.setattr(frozen, name, pausing(name))
     request = {"filter": EVERYONE, "requestId": "slow"}
-    early = client.call("CreateSnapshot", request, timeout=1)
-    assert early.state == "CREATING"
-    again = client.call("CreateSnapshot", request, timeout=1)
-    assert (again.id, again.state) == (early.id, "CREATING")
-    go_on.set()
-    eventually(lambda: client.call("GetSnapshot", {"id": early.id}).state == "READY")
-    assert client.members(snapshotId=early.id) == sorted(ids)
+    created = client.call("CreateSnapshot", request)
+    assert (state_of(created), created.count) == ("CREATING", 0)
+    for name, progress in (("freeze", 10), ("_measure", 90)):
+        reached, go_on = stages[name]
+        assert reached.wait(20)
+        found = client.call("GetSnapshot", {"id": created.id})
+        assert (state_of(found), found.progress) == ("CREATING", progress)
+        assert client.call("CreateSnapshot", request) == found, "its request does not start another attempt"
+        go_on.set()
+    made = client.created(created)
+    assert (state_of(made), made.progress, made.count) == ("READY", 100, 2)
+    assert client.members(snapshotId=made.id) == sorted(ids)
 
 
 def test_a_union_less_exclusions_adds_up(real_service: Service) -> None:

@@ -23,7 +23,7 @@ def test_snapshots_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> 
     frozen = {}
     for org in (ours, theirs):
         store.snapshots.insert(org, made, lease, REQUEST, NEVER)
-        frozen[org] = store.frozen.freeze(org, made, EVERYONE, {}, NEVER)
+        frozen[org] = store.frozen.freeze(org, made, EVERYONE, {}, NEVER, lambda: None)
     assert (frozen[ours].count, frozen[theirs].count) == (2, 4)
     assert store.snapshots.finish(ours, replace(made, state=SnapshotState.READY, count=2), NEVER)
     assert store.snapshots.get(theirs, made.id, NEVER).state is SnapshotState.CREATING

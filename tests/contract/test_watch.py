@@ -10,6 +10,7 @@ import pytest
 from audience_service.domain.caller import Deadline
 from tests.client import Client, Refusal
 from tests.conftest import Service, mongo_database, run_service
+from tests.events import described
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("unwatched")
@@ -46,12 +47,12 @@ class Watcher:
         while len(self._told) < count:
             self.next()
         found, self._told = self._told[:count], self._told[count:]
-        return [(event.change, event.id, event.cause) for event in found]
+        return [described(event) for event in found]
 
     def is_told_nothing(self) -> bool:
         """Whether nothing has been told that `events` has not answered with, as of a moment from now on."""
         asked = datetime.now(UTC)
-        while not (message := self.next()).HasField("as_of") or message.as_of.ToDatetime(UTC) < asked:
+        while not (message := self.next()).HasField("watermark") or message.watermark.ToDatetime(UTC) < asked:
             pass
         return not self._told
 
@@ -237,7 +238,7 @@ def test_a_token_from_before_tracking_ended_is_out_of_range(
     request = {"audienceId": segment.id, "resumeToken": token}
     refusal = refused(lambda: client.call("WatchMembership", request))
     assert (refusal.code.name, refusal.info.reason) == ("OUT_OF_RANGE", "WATCH_TOKEN_EXPIRED")
-    assert "nobody had watched" in refusal.info.metadata["why"]
+    assert "had no watch" in refusal.info.metadata["cause"]
     with watching(client, segment.id) as watcher:
         assert watcher.token != token
 
@@ -271,11 +272,11 @@ def test_a_watch_that_begins_from_a_snapshot_tells_what_has_happened_since(
         assert watcher.events(1) == [("entered", "contact-comes", "data")]
         update("leaves", **{"data.tags": "lead"})
         assert watcher.events(1) == [("exited", "contact-leaves", "data")]
-    stream = client.call("WatchMembership", {"audienceId": segment.id, "snapshotId": snapshot.id})
+    stream = client.call("WatchMembership", {"audienceId": segment.id, "sinceSnapshotId": snapshot.id})
     told: list[tuple[str, str, str]] = []
     while len(told) < 2:
         message = next(stream)
-        told += [(event.change, event.id, event.cause) for event in message.events]
+        told += [described(event) for event in message.events]
     stream.cancel()
     assert told == [("entered", "contact-comes", "snapshot"), ("exited", "contact-leaves", "snapshot")]
     with watching(client, segment.id, message.resume_token) as watcher:
@@ -290,9 +291,10 @@ def test_what_a_watch_may_begin_from(client: Client, refused: Callable[..., Refu
     with watching(client, segment.id) as watcher:
         token = watcher.token
     for request, reason in (
-        ({"snapshotId": "snapshot-none"}, "SNAPSHOT_NOT_FOUND"),
-        ({"snapshotId": leads.id}, "INVALID_FIELD"),
-        ({"snapshotId": leads.id, "resumeToken": token}, "INVALID_FIELD"),
+        ({"sinceSnapshotId": "snapshot-none"}, "SNAPSHOT_NOT_FOUND"),
+        ({"sinceSnapshotId": leads.id}, "INVALID_FIELD"),
+        ({"sinceSnapshotId": leads.id, "resumeToken": token}, "INVALID_FIELD"),
     ):
         refusal = refused(lambda request=request: client.call("WatchMembership", {"audienceId": segment.id, **request}))
         assert refusal.info.reason == reason
+        assert refusal.fields == (["since_snapshot_id"] if reason == "INVALID_FIELD" else [])

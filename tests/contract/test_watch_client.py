@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
+from audience_service.pb.audience.v1.membership_service_pb2 import MembershipChange
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from tests.client import Client
 from tests.conftest import Service
@@ -41,7 +42,8 @@ class State:
     def apply(self, events: Iterable[Any], token: str) -> None:
         """Apply events."""
         for event in events:
-            (self.inside.add if event.change == "entered" else self.inside.discard)(event.id)
+            has_entered = event.change == MembershipChange.MEMBERSHIP_CHANGE_ENTERED
+            (self.inside.add if has_entered else self.inside.discard)(event.contact_id)
         self.token = token
 
 

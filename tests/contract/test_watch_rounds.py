@@ -166,7 +166,7 @@ def test_events_go_when_they_have_been_kept_for_their_time_and_tokens_with_them(
     generation = audience.watch().generation
     assert [event.seq for event in read(org, generation, 2, None, 10, NEVER)] == [3, 4]
     assert read(org, generation, 1, None, 10, NEVER) == []
-    for position, why in ((2, ""), (1, "older than they are kept")):
+    for position, why in ((2, ""), (1, "older than the retention period")):
         stream = audience.listen(position)
         if why:
             with pytest.raises(WatchTokenExpired, match=why):
@@ -195,7 +195,7 @@ def test_a_token_from_behind_the_ledgers_end_is_refused(service: Service, org: s
     audience = tracked({"plan": "paid"})
     audience.round()
     stream = audience.listen(1)
-    with pytest.raises(WatchTokenExpired, match="set back"):
+    with pytest.raises(WatchTokenExpired, match="was reset"):
         next(stream)
 
 

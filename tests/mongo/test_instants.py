@@ -74,7 +74,7 @@ class Database:
 
 def freeze(database: Any, population: CompiledFilter | ContactList, purpose: str = "") -> Any:
     reasons = suppressed("contact", purpose)
-    return MongoFrozen(database).freeze("acme", SNAPSHOT, population, reasons, Deadline.after(10))
+    return MongoFrozen(database).freeze("acme", SNAPSHOT, population, reasons, Deadline.after(10), lambda: None)
 
 
 EVERYONE = CompiledFilter("contact", {"state": {"$ne": "deleted"}})

@@ -20,8 +20,8 @@ from audience_service.domain.snapshots.snapshot import Snapshot
 MAX_AUDIENCES = 20
 """Audiences of a union, and audiences to leave out."""
 
-GONE = "gone"
-"""The reason of those whom a snapshot froze and who are no longer in use."""
+INACTIVE = "inactive"
+"""The reason for members of a snapshot that were archived or deleted since."""
 
 EXCLUDED = "excluded"
 """The reason of those who are members of an audience that is left out."""
@@ -103,16 +103,16 @@ class Populations:
         if not choice.reasons:
             return []
         reasons = list(choice.reasons.values())
-        candidates, gone = choice.candidates, []
+        candidates, inactive = choice.candidates, []
         if choice.snapshot:
             candidates = choice.snapshot.living
             frozen, living = (
                 self._members.count(call.org, found, call.deadline, after, until)
                 for found in (choice.candidates, candidates)
             )
-            gone = [Exclusion(GONE, frozen - living)]
+            inactive = [Exclusion(INACTIVE, frozen - living)]
         counts = self._members.exclusions(call.org, candidates, reasons, call.deadline, after, until)
-        return [*gone, *(Exclusion(reason, count) for reason, count in zip(choice.reasons, counts, strict=True))]
+        return [*inactive, *(Exclusion(reason, count) for reason, count in zip(choice.reasons, counts, strict=True))]
 
 
 def _candidates(

@@ -69,7 +69,7 @@ class Membership:
     ) -> Generator[MemberBatch, None, None]:
         """The members after `cursor` in sk order, of a part or all of them, then the totals.
 
-        With `as_of` those of one audience as they were then, by its ledger: AudienceNotWatched and MomentNotKnown say
+        With `as_of` those of one audience as they were then, by its ledger: AudienceNotWatched and TimeOutOfRange say
         where it does not know, at any batch.
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first

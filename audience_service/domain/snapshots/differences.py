@@ -65,5 +65,7 @@ class SnapshotDifferences:
     def _two(self, call: Call, from_id: str, to_id: str) -> tuple[Snapshot, Snapshot]:
         first, second = self._snapshots.ready(call, from_id), self._snapshots.ready(call, to_id)
         if first.datatype != second.datatype:
-            raise InvalidArgument.at("to_id", f"is a snapshot of {second.datatype}, from_id one of {first.datatype}")
+            raise InvalidArgument.at(
+                "to_snapshot_id", f"is a snapshot of {second.datatype}, but from_snapshot_id of {first.datatype}"
+            )
         return first, second

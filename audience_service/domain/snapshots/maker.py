@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,7 +22,13 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.errors import AudienceError, OutOfTime, StoreUnavailable, TooManySnapshots
 from audience_service.domain.snapshots.ports import FrozenRepository, Lease, SnapshotRepository
-from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotState
+from audience_service.domain.snapshots.snapshot import (
+    COPYING_PROGRESS,
+    COUNTING_PROGRESS,
+    READY_PROGRESS,
+    Snapshot,
+    SnapshotState,
+)
 
 _WRITE_SECONDS = 30.0
 _BEAT_SECONDS = 3.0
@@ -54,7 +60,6 @@ class MakingRules:
 class _Making:
     org: str
     snapshot: Snapshot
-    done: Future[None]
 
 
 class SnapshotMaker:
@@ -92,15 +97,8 @@ class SnapshotMaker:
                 self._heart = threading.Thread(target=self._beat, name="snapshot-leases", daemon=True)
                 self._heart.start()
             done = self._pool.submit(self._make, org, snapshot, choice)
-            self._makings[snapshot.rows_id] = _Making(org, snapshot, done)
+            self._makings[snapshot.rows_id] = _Making(org, snapshot)
         done.add_done_callback(lambda _: self._makings.pop(snapshot.rows_id, None))
-
-    def wait(self, snapshot: Snapshot, seconds: float) -> bool:
-        """Wait for an attempt that is made here to end; answers with whether it is made here."""
-        making = self._makings.get(snapshot.rows_id)
-        if making:
-            wait([making.done], seconds)
-        return making is not None
 
     def close(self) -> None:
         """Give up all that is being made, so that others can take it over at once."""
@@ -116,14 +114,21 @@ class SnapshotMaker:
 
     def _make(self, org: str, snapshot: Snapshot, choice: Choice) -> None:
         try:
-            if not self._written(lambda until: self._snapshots.renew(org, snapshot, self.lease(), until)):
+            copying = replace(snapshot, progress=COPYING_PROGRESS)
+            if not self._written(lambda until: self._snapshots.renew(org, copying, self.lease(), until)):
                 return  # it has waited for its turn too long, and is somebody else's
             frozen = self._rows.freeze(
-                org, snapshot, choice.candidates, choice.reasons, Deadline.after(self._rules.timeout_seconds)
+                org,
+                snapshot,
+                choice.candidates,
+                choice.reasons,
+                Deadline.after(self._rules.timeout_seconds),
+                lambda: self._report_counting(org, snapshot),
             )
             made = replace(
                 snapshot,
                 state=SnapshotState.READY,
+                progress=READY_PROGRESS,
                 count=frozen.count,
                 digest=frozen.digest,
                 exclusions=frozen.exclusions,
@@ -142,6 +147,12 @@ class SnapshotMaker:
             incident = uuid.uuid4().hex[:8]
             _log.error("snapshot failed", snapshot=snapshot.id, incident=incident, exc_info=error)
             self._fail(org, snapshot, f"internal error; the log has incident {incident}")
+
+    def _report_counting(self, org: str, snapshot: Snapshot) -> None:
+        """Store the progress if the database is available; the creation goes on without it."""
+        counting = replace(snapshot, progress=COUNTING_PROGRESS)
+        with suppress(AudienceError):
+            self._snapshots.renew(org, counting, self.lease(), Deadline.after(_BEAT_SECONDS))
 
     def _fail(self, org: str, snapshot: Snapshot, why: str) -> None:
         """Say so, if the database can be reached; else the lease runs out."""

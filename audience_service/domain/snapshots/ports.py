@@ -1,6 +1,6 @@
 """What the use cases on snapshots ask of storage; domain/ports.py states what holds for every method."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -71,7 +71,10 @@ class SnapshotRepository(Protocol):
         """Up to `size` snapshots behind the key `after`, newest first."""
 
     def renew(self, org: str, snapshot: Snapshot, lease: Lease, deadline: Deadline) -> bool:
-        """Prolong the lease of an attempt; answers with whether it is this owner's still."""
+        """Renew the lease of an attempt and raise the stored progress to the snapshot's.
+
+        Returns whether this owner still has the lease.
+        """
 
     def take_over(self, org: str, snapshot: Snapshot, lease: Lease, busy_until: datetime, deadline: Deadline) -> bool:
         """Begin an attempt, the one after the stored one, which has FAILED or whose lease has run out.
@@ -103,8 +106,11 @@ class FrozenRepository(Protocol):
         candidates: Population,
         reasons: Mapping[str, CompiledFilter],
         deadline: Deadline,
+        on_written: Callable[[], None],
     ) -> Frozen:
-        """Write the rows of an attempt, inside the database and by one command.
+        """Write the rows of an attempt, inside the database and by one command, then count them.
+
+        It calls `on_written` once all rows are stored, before it counts.
 
         A candidate for whom reasons hold is left out by the first of them, so that the count and the exclusions add up
         to the candidates, whatever is written meanwhile.

@@ -26,7 +26,8 @@ class ReadySnapshots:
         snapshot = self.get(call, snapshot_id)
         if snapshot.state is not SnapshotState.READY:
             raise SnapshotNotReady(
-                f"the snapshot is {snapshot.state}", metadata={"id": snapshot.id, "state": snapshot.state.value}
+                f"the snapshot is {snapshot.state}",
+                metadata={"id": snapshot.id, "creation_state": snapshot.state.value},
             )
         return snapshot
 

@@ -12,6 +12,8 @@ from audience_service.domain.segments.segment import MAX_NAME_LENGTH
 
 SNAPSHOT_PREFIX = "snapshot-"
 DEFAULT_TIME_TO_LIVE = timedelta(days=30)
+COPYING_PROGRESS, COUNTING_PROGRESS, READY_PROGRESS = 10, 90, 100
+"""Progress in per cent at the start of each stage. One command copies all members, so nothing between is known."""
 _SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(days=3_653)
 
 
@@ -38,7 +40,7 @@ class Snapshot:
 
     `exclusions` are how many were left out, by reason. `attempt` is which try to make it this is: each writes rows of
     its own, so that one that was given up, and may be running still, never mixes with a later one. `held_until` is when
-    the lease of the one that is being made runs out.
+    the lease of the one that is being made runs out. `progress` is in per cent; within an attempt it only rises.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Snapshot:
     excluded_sources: tuple[SnapshotSource, ...] = ()
     purpose: str = ""
     attempt: int = 1
+    progress: int = 0
     failure: str = ""
     count: int = 0
     digest: str = ""
@@ -114,10 +117,3 @@ def check_time_to_live(time_to_live: timedelta | None) -> timedelta:
     if not _SHORTEST <= time_to_live <= _LONGEST:
         raise InvalidArgument.at("time_to_live", "is less than a minute or more than ten years")
     return time_to_live
-
-
-def check_snapshot_query(query: SnapshotQuery) -> SnapshotQuery:
-    """The query. Raises InvalidArgument."""
-    if query.state and query.state not in tuple(SnapshotState):
-        raise InvalidArgument.at("state", f"is none of {', '.join(SnapshotState)}")
-    return query

@@ -1,9 +1,6 @@
 """The use cases on snapshots: create, get, list, delete."""
 
 import dataclasses
-import math
-import threading
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -26,17 +23,9 @@ from audience_service.domain.snapshots.snapshot import (
     SnapshotSource,
     SnapshotState,
     check_snapshot_name,
-    check_snapshot_query,
     check_time_to_live,
 )
 from audience_service.domain.tokens import TokenSealer
-
-_RESERVE_SECONDS, _RESERVE_SHARE = 1.0, 0.2
-"""What of the deadline is kept for the answer: the lesser of the two."""
-_LOOK_SECONDS = 0.25
-"""How often a snapshot that another process makes is looked at."""
-_OWN_LOOK_SECONDS = 1.0
-"""How often one is looked at that is made here, whose end is noticed at once: it may have been given up or deleted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,34 +56,30 @@ class Snapshots:
         populations: Populations,
         maker: SnapshotMaker,
         sealer: TokenSealer,
-        most_waiting: int,
     ) -> None:
-        """`most_waiting` calls wait for a snapshot at once, each of which holds a thread; others do not wait."""
         self._snapshots = snapshots
         self._ready = ready
         self._populations = populations
         self._maker = maker
         self._sealer = sealer
-        self._waiting = threading.BoundedSemaphore(most_waiting)
 
     def create(self, call: Call, draft: SnapshotDraft, request_id: str) -> Snapshot:
-        """Freeze who is in; CreateSnapshot in the protos states rules and errors."""
+        """Register a snapshot and return it at once; CreateSnapshot in the protos states rules and errors."""
         name, kept = check_snapshot_name(draft.name), check_time_to_live(draft.time_to_live)
         request = create_request(call, request_id, _asked(draft))
         made = self._made_by(call, request)
         if made is None:
-            made = self._begun(call, draft, name, kept, request)
-        elif made.is_free(now()):
-            made = self._begun_again(call, draft, name, kept, made)
-        return self._awaited(call, made)
+            return self._begun(call, draft, name, kept, request)
+        if made.is_free(now()):
+            return self._begun_again(call, draft, name, kept, made)
+        return made
 
     def get(self, call: Call, snapshot_id: str) -> Snapshot:
         """The snapshot. Raises SnapshotNotFound."""
         return self._ready.get(call, snapshot_id)
 
     def list(self, call: Call, query: SnapshotQuery, page_size: int, page_token: str) -> ListedSnapshots:
-        """A page of the org's snapshots. Raises InvalidArgument, InvalidPageToken."""
-        query = check_snapshot_query(query)
+        """A page of the org's snapshots. Raises InvalidPageToken."""
         binding = ("snapshots", call.org, *dataclasses.astuple(query))
         after = self._sealer.open(page_token, binding, "page_token") if page_token else None
         page = self._snapshots.page(call.org, query, page_size, (after[0], after[1]) if after else None, call.deadline)
@@ -161,36 +146,13 @@ class Snapshots:
             excluded_sources=_sources(choice.excluded_sources),
             attempt=made.attempt + 1,
             failure="",
+            progress=0,
         )
         if not self._snapshots.take_over(call.org, again, self._maker.lease(), self._maker.busy_until(), call.deadline):
             # Somebody else was first; what is stored now says which attempt that is.
             return self._snapshots.get(call.org, made.id, call.deadline)
         self._maker.start(call.org, again, choice)
         return again
-
-    def _awaited(self, call: Call, snapshot: Snapshot) -> Snapshot:
-        """The snapshot once it is no longer CREATING, or as it is shortly before the deadline.
-
-        At once as it is, where as many calls as may wait already.
-        """
-        if snapshot.state is not SnapshotState.CREATING or not self._waiting.acquire(blocking=False):
-            return snapshot
-        try:
-            return self._wait(call, snapshot)
-        finally:
-            self._waiting.release()
-
-    def _wait(self, call: Call, snapshot: Snapshot) -> Snapshot:
-        left = call.deadline.remaining()
-        until = math.inf if left is None else time.monotonic() + left - min(_RESERVE_SECONDS, left * _RESERVE_SHARE)
-        while snapshot.state is SnapshotState.CREATING:
-            patience = until - time.monotonic()
-            if patience <= 0:
-                break
-            if not self._maker.wait(snapshot, min(_OWN_LOOK_SECONDS, patience)):
-                time.sleep(min(_LOOK_SECONDS, patience))
-            snapshot = self._snapshots.get(call.org, snapshot.id, call.deadline)
-        return snapshot
 
 
 def _sources(named: Sequence[NamedAudience]) -> tuple[SnapshotSource, ...]:

@@ -24,17 +24,17 @@ class AudienceNotWatched(AudienceError):
         return cls(message, metadata={"id": audience_id})
 
 
-class MomentNotKnown(AudienceError):
-    """A moment lies before what an audience's ledger knows, or behind it."""
+class TimeOutOfRange(AudienceError):
+    """The event log of an audience does not cover the requested time."""
 
-    reason = "MOMENT_NOT_KNOWN"
+    reason = "TIME_OUT_OF_RANGE"
 
     @classmethod
-    def outside(cls, known_since: datetime, as_of: datetime) -> Self:
-        """The error that the ledger reaches from one moment to another one."""
-        known = {"known_since": _written(known_since), "as_of": _written(as_of)}
-        message = f"the audience's past is known from {known['known_since']} to {known['as_of']} and at no other moment"
-        return cls(message, metadata=known)
+    def outside(cls, earliest_time: datetime, watermark: datetime) -> Self:
+        """The error for an event log that covers these two times and all between them."""
+        covered = {"earliest_time": _written(earliest_time), "watermark": _written(watermark)}
+        message = f"as_of is outside the audience's history, from {covered['earliest_time']} to {covered['watermark']}"
+        return cls(message, metadata=covered)
 
 
 class TooManyWatches(AudienceError):

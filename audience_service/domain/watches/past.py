@@ -10,7 +10,7 @@ from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call
 from audience_service.domain.clock import in_milliseconds
 from audience_service.domain.ports import Record
-from audience_service.domain.watches.errors import AudienceNotWatched, MomentNotKnown
+from audience_service.domain.watches.errors import AudienceNotWatched, TimeOutOfRange
 from audience_service.domain.watches.ports import Overtaken, PastRepository, WatchRepository
 
 
@@ -34,7 +34,7 @@ class Past:
         self._audiences = audiences
 
     def find(self, call: Call, audience_id: str, at: datetime) -> Moment:
-        """A moment, whatever else is tracked meanwhile. Raises AudienceNotFound, AudienceNotWatched, MomentNotKnown."""
+        """A moment, whatever else is tracked meanwhile. Raises AudienceNotFound, AudienceNotWatched, TimeOutOfRange."""
         datatype, at = self._datatype(call, audience_id), in_milliseconds(at)
         generation, until = self._ledger(call, audience_id, at)
         seq = self._repository.last_event(call.org, generation, until, at, call.deadline)
@@ -50,7 +50,7 @@ class Past:
     ) -> Generator[list[Record], None, None]:
         """Who was in, behind the sk `after`, in sk order, with what their records have at the paths now.
 
-        Whatever has become of the records; of one that is gone, pk and sk. Raises AudienceNotWatched, MomentNotKnown,
+        Whatever has become of the records; of one that is gone, pk and sk. Raises AudienceNotWatched, TimeOutOfRange,
         where that comes to be so.
         """
         batches = self._repository.members(
@@ -81,10 +81,10 @@ class Past:
         return moment
 
     def _ledger(self, call: Call, audience_id: str, at: datetime) -> tuple[str, int]:
-        """The generation that knows of a moment, and its last event. Raises AudienceNotWatched, MomentNotKnown."""
+        """The generation that knows of a moment, and its last event. Raises AudienceNotWatched, TimeOutOfRange."""
         watch = self._watches.get(call.org, audience_id, call.deadline)
         if watch is None or watch.known_since is None or watch.as_of is None:
             raise AudienceNotWatched.of(audience_id)
         if not watch.known_since <= at <= watch.as_of:
-            raise MomentNotKnown.outside(watch.known_since, watch.as_of)
+            raise TimeOutOfRange.outside(watch.known_since, watch.as_of)
         return watch.generation, watch.seq

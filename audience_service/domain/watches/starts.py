@@ -54,10 +54,10 @@ class Starts:
         if not snapshot_id:
             return
         if resume_token:
-            raise InvalidArgument.at("snapshot_id", "goes with no resume_token, which knows where to go on")
+            raise InvalidArgument.at("since_snapshot_id", "excludes resume_token; set one of them")
         found = self._snapshots.ready(call, snapshot_id)
         if found.datatype != datatype:
-            raise InvalidArgument.at("snapshot_id", f"is a snapshot of {found.datatype}, not of {datatype}")
+            raise InvalidArgument.at("since_snapshot_id", f"is a snapshot of {found.datatype}, not of {datatype}")
 
     def events(self, call: Call, position: Position, watch: Watch) -> Generator[StartBatch, None, None]:
         """What has happened between the snapshot and the position's event, if it names one.
@@ -79,12 +79,12 @@ class Starts:
                     events = [Event(position.seq, flip, Cause.SNAPSHOT, at) for flip in flips]
                     yield StartBatch(events, Position(position.generation, position.seq, snapshot.id, after))
         except Overtaken:
-            raise expired("the next events are older than they are kept") from None
+            raise expired("the next events are older than the retention period") from None
         self._snapshots.ready(call, snapshot.id)  # of those that were missing behind the last batch, too
         yield StartBatch((), Position(position.generation, position.seq))
 
 
 def expired(why: str) -> WatchTokenExpired:
-    """The error that a position is not there any more, and why."""
-    message = f"{why}; watch again without the token, and read who is in anew"
-    return WatchTokenExpired(message, metadata={"why": why})
+    """The error that the events after a position were deleted, with the cause."""
+    message = f"{why}; watch again without a token and read the current members"
+    return WatchTokenExpired(message, metadata={"cause": why})

@@ -129,14 +129,14 @@ class Watching:
     def _behind(self, call: Call, watch: Watch, position: Position) -> list[Event]:
         """The next events behind a position. Raises WatchTokenExpired where they are not there any more."""
         if watch.generation != position.generation:
-            raise expired("nobody had watched the audience for too long")
+            raise expired("the audience had no watch for longer than the retention period")
         if position.seq > watch.seq:
-            raise expired("the ledger was set back behind it")
+            raise expired("the event log was reset to an earlier event")
         if position.seq == watch.seq:
             return []
         events = self._ledger.read(call.org, position.generation, position.seq, watch.seq, _BATCH, call.deadline)
         if not events:
-            raise expired("the next events are older than they are kept")
+            raise expired("the next events are older than the retention period")
         return events
 
     def _check(self, call: Call, audience_id: str, failure: Failure) -> None:

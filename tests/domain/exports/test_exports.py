@@ -92,7 +92,7 @@ def test_a_batch_that_fits_no_message_comes_in_parts() -> None:
 def test_a_cut_stream_goes_on_as_it_would_have(count: int, size: int, in_part: int) -> None:
     email_alone = choose_rules("linkedin", "", {}, ["email"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exports_module, "choose_rules", lambda *_: replace(email_alone, batch_size=size))
+        patch.setattr(exports_module, "choose_rules", lambda *_, **__: replace(email_alone, batch_size=size))
         patch.setattr(export_batches, "_MAX_PART_BYTES", email_alone.row_bytes * in_part)
         whole = parts(contacts(count))
         for number, part in enumerate(whole, 1):

@@ -184,51 +184,52 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "EXPRESSION_FAILED", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     SNAPSHOT_NOT_FOUND: _ErrorReason.ValueType  # 29
-    """SNAPSHOT_NOT_FOUND: the org has no snapshot of this id, or it was deleted or has expired. NOT_FOUND.
+    """SNAPSHOT_NOT_FOUND: the org has no snapshot with this id; it may have been deleted or have expired. NOT_FOUND.
 
         {"reason": "SNAPSHOT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT"}}
     """
     SNAPSHOT_NOT_READY: _ErrorReason.ValueType  # 30
-    """SNAPSHOT_NOT_READY: the snapshot is still being made, or failed. FAILED_PRECONDITION.
+    """SNAPSHOT_NOT_READY: the creation of the snapshot is not complete, or has failed. The metadata has its CreationState.
+    FAILED_PRECONDITION.
 
         {"reason": "SNAPSHOT_NOT_READY", "domain": "audience.crm.appengine.internal",
-         "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
+         "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "creation_state": "CREATING"}}
     """
     TOO_MANY_SNAPSHOTS: _ErrorReason.ValueType  # 31
-    """TOO_MANY_SNAPSHOTS: the server makes as many snapshots, or has as many waiting for their turn, as it may; retry
-    after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+    """TOO_MANY_SNAPSHOTS: the server's queue for creating snapshots is full. Retry after the RetryInfo's delay.
+    RESOURCE_EXHAUSTED.
 
         {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
     """
     WATCH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 32
-    """WATCH_TOKEN_EXPIRED: the events behind a resume token are not there any more; watch again without it, and read who
-    is in anew. The metadata says why they are not. OUT_OF_RANGE.
+    """WATCH_TOKEN_EXPIRED: the events after a resume token were deleted. Watch again without a token, and read the current
+    members. The metadata has the cause. OUT_OF_RANGE.
 
         {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience.crm.appengine.internal",
-         "metadata": {"why": "the next events are older than they are kept"}}
+         "metadata": {"cause": "the next events are older than the retention period"}}
     """
     AUDIENCE_NOT_WATCHED: _ErrorReason.ValueType  # 33
-    """AUDIENCE_NOT_WATCHED: the past of an audience is asked for, and nobody watches it, or its members are still being
-    recorded; WatchMembership has it tracked from then on. FAILED_PRECONDITION.
+    """AUDIENCE_NOT_WATCHED: the request reads the history of an audience that is not watched, or whose watch is still
+    starting. History begins with the first WatchMembership. FAILED_PRECONDITION.
 
         {"reason": "AUDIENCE_NOT_WATCHED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
-    MOMENT_NOT_KNOWN: _ErrorReason.ValueType  # 34
-    """MOMENT_NOT_KNOWN: the past of a watched audience is asked for at a time before it is known, or past the last look at
-    it; the metadata says from when to when it is known. OUT_OF_RANGE.
+    TIME_OUT_OF_RANGE: _ErrorReason.ValueType  # 34
+    """TIME_OUT_OF_RANGE: the request reads the history of a watched audience at a time that its event log does not cover.
+    The metadata has the range that it covers. OUT_OF_RANGE.
 
-        {"reason": "MOMENT_NOT_KNOWN", "domain": "audience.crm.appengine.internal",
-         "metadata": {"known_since": "2026-11-01T08:00:00.000Z", "as_of": "2026-11-08T07:59:58.250Z"}}
+        {"reason": "TIME_OUT_OF_RANGE", "domain": "audience.crm.appengine.internal",
+         "metadata": {"earliest_time": "2026-11-01T08:00:00.000Z", "watermark": "2026-11-08T07:59:58.250Z"}}
     """
     SERVER_STOPPING: _ErrorReason.ValueType  # 35
-    """SERVER_STOPPING: the server stops and ends the watches that it serves; resume them with the last token, after the
-    RetryInfo's delay, where another server answers. UNAVAILABLE.
+    """SERVER_STOPPING: the server stops and ends its watches. Resume with the last token after the RetryInfo's delay;
+    another server answers. UNAVAILABLE.
 
         {"reason": "SERVER_STOPPING", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     TOO_MANY_WATCHES: _ErrorReason.ValueType  # 36
-    """TOO_MANY_WATCHES: as many audiences of the org are watched as may be, those that nobody has listened to for less than
-    a week included; more watchers of these are welcome. RESOURCE_EXHAUSTED.
+    """TOO_MANY_WATCHES: the org has as many watched audiences as the server allows. An audience counts for a week after
+    its last watch. Another watch of one of these audiences is possible. RESOURCE_EXHAUSTED.
 
         {"reason": "TOO_MANY_WATCHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "1000"}}
     """
@@ -468,51 +469,52 @@ it with $ifNull, $type or $convert. INVALID_ARGUMENT.
     {"reason": "EXPRESSION_FAILED", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 SNAPSHOT_NOT_FOUND: ErrorReason.ValueType  # 29
-"""SNAPSHOT_NOT_FOUND: the org has no snapshot of this id, or it was deleted or has expired. NOT_FOUND.
+"""SNAPSHOT_NOT_FOUND: the org has no snapshot with this id; it may have been deleted or have expired. NOT_FOUND.
 
     {"reason": "SNAPSHOT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT"}}
 """
 SNAPSHOT_NOT_READY: ErrorReason.ValueType  # 30
-"""SNAPSHOT_NOT_READY: the snapshot is still being made, or failed. FAILED_PRECONDITION.
+"""SNAPSHOT_NOT_READY: the creation of the snapshot is not complete, or has failed. The metadata has its CreationState.
+FAILED_PRECONDITION.
 
     {"reason": "SNAPSHOT_NOT_READY", "domain": "audience.crm.appengine.internal",
-     "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "state": "CREATING"}}
+     "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "creation_state": "CREATING"}}
 """
 TOO_MANY_SNAPSHOTS: ErrorReason.ValueType  # 31
-"""TOO_MANY_SNAPSHOTS: the server makes as many snapshots, or has as many waiting for their turn, as it may; retry
-after the RetryInfo's delay. RESOURCE_EXHAUSTED.
+"""TOO_MANY_SNAPSHOTS: the server's queue for creating snapshots is full. Retry after the RetryInfo's delay.
+RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
 """
 WATCH_TOKEN_EXPIRED: ErrorReason.ValueType  # 32
-"""WATCH_TOKEN_EXPIRED: the events behind a resume token are not there any more; watch again without it, and read who
-is in anew. The metadata says why they are not. OUT_OF_RANGE.
+"""WATCH_TOKEN_EXPIRED: the events after a resume token were deleted. Watch again without a token, and read the current
+members. The metadata has the cause. OUT_OF_RANGE.
 
     {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience.crm.appengine.internal",
-     "metadata": {"why": "the next events are older than they are kept"}}
+     "metadata": {"cause": "the next events are older than the retention period"}}
 """
 AUDIENCE_NOT_WATCHED: ErrorReason.ValueType  # 33
-"""AUDIENCE_NOT_WATCHED: the past of an audience is asked for, and nobody watches it, or its members are still being
-recorded; WatchMembership has it tracked from then on. FAILED_PRECONDITION.
+"""AUDIENCE_NOT_WATCHED: the request reads the history of an audience that is not watched, or whose watch is still
+starting. History begins with the first WatchMembership. FAILED_PRECONDITION.
 
     {"reason": "AUDIENCE_NOT_WATCHED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
-MOMENT_NOT_KNOWN: ErrorReason.ValueType  # 34
-"""MOMENT_NOT_KNOWN: the past of a watched audience is asked for at a time before it is known, or past the last look at
-it; the metadata says from when to when it is known. OUT_OF_RANGE.
+TIME_OUT_OF_RANGE: ErrorReason.ValueType  # 34
+"""TIME_OUT_OF_RANGE: the request reads the history of a watched audience at a time that its event log does not cover.
+The metadata has the range that it covers. OUT_OF_RANGE.
 
-    {"reason": "MOMENT_NOT_KNOWN", "domain": "audience.crm.appengine.internal",
-     "metadata": {"known_since": "2026-11-01T08:00:00.000Z", "as_of": "2026-11-08T07:59:58.250Z"}}
+    {"reason": "TIME_OUT_OF_RANGE", "domain": "audience.crm.appengine.internal",
+     "metadata": {"earliest_time": "2026-11-01T08:00:00.000Z", "watermark": "2026-11-08T07:59:58.250Z"}}
 """
 SERVER_STOPPING: ErrorReason.ValueType  # 35
-"""SERVER_STOPPING: the server stops and ends the watches that it serves; resume them with the last token, after the
-RetryInfo's delay, where another server answers. UNAVAILABLE.
+"""SERVER_STOPPING: the server stops and ends its watches. Resume with the last token after the RetryInfo's delay;
+another server answers. UNAVAILABLE.
 
     {"reason": "SERVER_STOPPING", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 TOO_MANY_WATCHES: ErrorReason.ValueType  # 36
-"""TOO_MANY_WATCHES: as many audiences of the org are watched as may be, those that nobody has listened to for less than
-a week included; more watchers of these are welcome. RESOURCE_EXHAUSTED.
+"""TOO_MANY_WATCHES: the org has as many watched audiences as the server allows. An audience counts for a week after
+its last watch. Another watch of one of these audiences is possible. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_WATCHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "1000"}}
 """

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -22,9 +23,57 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _MembershipChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MembershipChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MembershipChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMBERSHIP_CHANGE_UNSPECIFIED: _MembershipChange.ValueType  # 0
+    """MEMBERSHIP_CHANGE_UNSPECIFIED is never sent."""
+    MEMBERSHIP_CHANGE_ENTERED: _MembershipChange.ValueType  # 1
+    """MEMBERSHIP_CHANGE_ENTERED: the record became a member."""
+    MEMBERSHIP_CHANGE_EXITED: _MembershipChange.ValueType  # 2
+    """MEMBERSHIP_CHANGE_EXITED: the record ceased to be a member."""
+
+class MembershipChange(_MembershipChange, metaclass=_MembershipChangeEnumTypeWrapper):
+    """MembershipChange is the direction of a membership event."""
+
+MEMBERSHIP_CHANGE_UNSPECIFIED: MembershipChange.ValueType  # 0
+"""MEMBERSHIP_CHANGE_UNSPECIFIED is never sent."""
+MEMBERSHIP_CHANGE_ENTERED: MembershipChange.ValueType  # 1
+"""MEMBERSHIP_CHANGE_ENTERED: the record became a member."""
+MEMBERSHIP_CHANGE_EXITED: MembershipChange.ValueType  # 2
+"""MEMBERSHIP_CHANGE_EXITED: the record ceased to be a member."""
+Global___MembershipChange: _TypeAlias = MembershipChange  # noqa: Y015
+
+class _ExportOperation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExportOperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportOperation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPORT_OPERATION_UNSPECIFIED: _ExportOperation.ValueType  # 0
+    """EXPORT_OPERATION_UNSPECIFIED: the message has no rows. The last message of a stream has this value."""
+    EXPORT_OPERATION_ADD: _ExportOperation.ValueType  # 1
+    """EXPORT_OPERATION_ADD: add the rows to the platform's list."""
+    EXPORT_OPERATION_REMOVE: _ExportOperation.ValueType  # 2
+    """EXPORT_OPERATION_REMOVE: remove the rows from the platform's list."""
+
+class ExportOperation(_ExportOperation, metaclass=_ExportOperationEnumTypeWrapper):
+    """ExportOperation is what an ad platform must do with rows."""
+
+EXPORT_OPERATION_UNSPECIFIED: ExportOperation.ValueType  # 0
+"""EXPORT_OPERATION_UNSPECIFIED: the message has no rows. The last message of a stream has this value."""
+EXPORT_OPERATION_ADD: ExportOperation.ValueType  # 1
+"""EXPORT_OPERATION_ADD: add the rows to the platform's list."""
+EXPORT_OPERATION_REMOVE: ExportOperation.ValueType  # 2
+"""EXPORT_OPERATION_REMOVE: remove the rows from the platform's list."""
+Global___ExportOperation: _TypeAlias = ExportOperation  # noqa: Y015
+
 @_typing.final
 class StreamMembersRequest(_message.Message):
-    """StreamMembersRequest asks for StreamMembers."""
+    """StreamMembersRequest is the request of StreamMembers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -40,51 +89,55 @@ class StreamMembersRequest(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id streams the members of this audience of the org."""
+    """audience_id: the members of this audience."""
     snapshot_id: _builtins.str
-    """snapshot_id streams those that the snapshot froze, whatever has become of their records since."""
+    """snapshot_id: the members of this snapshot, including records that were archived or deleted since. Together with
+    `exclude_audience_ids` or `purpose`, these records are left out as `inactive`.
+    """
     purpose: _builtins.str
-    """purpose is what the members are wanted for, which leaves out those who are not to be reached for it: `email`, `sms`
-    or `ads`. Default none: nobody is left out.
+    """purpose: what the members are used for: `email`, `sms` or `ads`. It leaves out contacts who may not be reached for
+    it. Default none, which leaves out no one. It is a string because the set of purposes grows.
     """
     batch_size: _builtins.int
-    """batch_size is how many members a message holds at most. Default 1,000; at most 10,000, larger ones count as 10,000.
-    A batch whose fields would not fit the 4 MiB that clients accept by default comes in several messages.
+    """batch_size: the most members in a message. Default 1,000. The maximum is 10,000, which also replaces larger values.
+    The service splits a batch that would exceed 4 MiB, the default limit of gRPC clients.
     """
     cursor: _builtins.str
-    """cursor resumes the same stream (audience or filter, fields, as_of) after the batch that carried it; it does not
-    expire. Default the beginning.
+    """cursor: the cursor of the last message received; the stream continues after it. The other fields must be the same,
+    except `batch_size`. A cursor does not expire. Default the beginning.
     """
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
-        """filter streams those that match it."""
+        """filter: the records that match this filter."""
 
     @_builtins.property
     def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """audience_ids stream the union of several audiences of one datatype, nobody twice. At most 20."""
-
-    @_builtins.property
-    def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """exclude_audience_ids leave out the members of these audiences, or of snapshots. At most 20."""
-
-    @_builtins.property
-    def partition(self) -> Global___Partition:
-        """partition streams one of several parts that are disjoint, hold all members together and are of about one size, for
-        as many workers that read at once. Default all members.
+        """audience_ids: the union of these audiences, each member once. All have one datatype. At most 20. Excludes
+        `selection`.
         """
 
     @_builtins.property
+    def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """exclude_audience_ids: the audiences or snapshots whose members are left out. At most 20."""
+
+    @_builtins.property
+    def partition(self) -> Global___Partition:
+        """partition: one of several disjoint parts of about the same size, for parallel readers. Default all members."""
+
+    @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """fields are the paths of the record to send along with each id, as in a filter: `email`, `data.address.city`,
-        `createdate`. Default none, at most 50.
+        """fields: the paths of the record to send with each id, written as in a filter: `email`, `data.address.city`,
+        `createdate`. Default none. At most 50.
         """
 
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
-        """as_of streams the members of audience_id as they were at this time, by the ledger of a watched audience
-        (WatchMembership): those who had entered and not exited by then. Fields are as they are now; a record that is
-        archived, deleted or gone for good is sent all the same, the last with its id alone. Neither with another population
-        nor with audience_ids, exclude_audience_ids, purpose or partition. Default now, by the records themselves.
+        """as_of: the members of `audience_id` at this time, from the event log of a watched audience (see WatchMembership).
+        Default now, from the records themselves. Not with `filter`, `snapshot_id`, `audience_ids`, `exclude_audience_ids`,
+        `purpose` or `partition`.
+
+        Values in `fields` are current. The stream includes records that were archived or deleted since; of a record that
+        no longer exists it sends the id only.
         """
 
     def __init__(
@@ -102,13 +155,13 @@ class StreamMembersRequest(_message.Message):
         cursor: _builtins.str = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "audience_id", b"audience_id", "filter", b"filter", "partition", b"partition", "population", b"population", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "audience_id", b"audience_id", "filter", b"filter", "partition", b"partition", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "audience_id", b"audience_id", "audience_ids", b"audience_ids", "batch_size", b"batch_size", "cursor", b"cursor", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "partition", b"partition", "population", b"population", "purpose", b"purpose", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "audience_id", b"audience_id", "audience_ids", b"audience_ids", "batch_size", b"batch_size", "cursor", b"cursor", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "partition", b"partition", "purpose", b"purpose", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
-    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
+    _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_selection) -> _WhichOneofReturnType_selection | None: ...
 
 Global___StreamMembersRequest: _TypeAlias = StreamMembersRequest  # noqa: Y015
 
@@ -122,14 +175,14 @@ class StreamMembersResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """cursor resumes the stream after this batch."""
+    """cursor: the position after this batch."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
-        """members are at most batch_size members. Empty in the last message."""
+        """members: at most `batch_size` members. Empty in the last message."""
 
     @_builtins.property
     def totals(self) -> Global___StreamTotals:
-        """totals are set in the last message alone."""
+        """totals: set in the last message only."""
 
     def __init__(
         self,
@@ -148,8 +201,8 @@ Global___StreamMembersResponse: _TypeAlias = StreamMembersResponse  # noqa: Y015
 
 @_typing.final
 class Partition(_message.Message):
-    """Partition is one of `count` parts. Parts that different workers read fit one another as long as no hour passes in
-    which none of them begins.
+    """Partition is one of `count` disjoint parts that together contain all members. The boundaries of the parts stay the
+    same as long as no hour passes without a new stream of a part.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -157,9 +210,9 @@ class Partition(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """index is which part it is, from 0 on."""
+    """index: the part to send, from 0 to `count` - 1."""
     count: _builtins.int
-    """count is how many parts there are: 1 to 64."""
+    """count: the number of parts, from 1 to 64."""
     def __init__(
         self,
         *,
@@ -176,18 +229,18 @@ Global___Partition: _TypeAlias = Partition  # noqa: Y015
 
 @_typing.final
 class Member(_message.Message):
-    """Member is a record that is in an audience."""
+    """Member is a record that is a member of an audience."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the record's id (its pk), `contact-...`."""
+    """id: the record's id (its `pk`), `contact-...`."""
     @_builtins.property
     def fields(self) -> _struct_pb2.Struct:
-        """fields are those asked for, keyed as asked; one that the record does not have is left out. Dates are ISO 8601 text,
-        integers past 2^53, decimals and object ids are text, binary is base64, since JSON has no such types.
+        """fields: the requested values, keyed by the requested paths. A path without a value is missing. Dates are ISO 8601
+        text. Binary data is base64. Integers past 2^53, decimals and object ids are text, because JSON lacks these types.
         """
 
     def __init__(
@@ -206,18 +259,19 @@ Global___Member: _TypeAlias = Member  # noqa: Y015
 
 @_typing.final
 class StreamTotals(_message.Message):
-    """StreamTotals ends a stream."""
+    """StreamTotals is the summary at the end of a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBER_COUNT_FIELD_NUMBER: _builtins.int
     EXCLUSIONS_FIELD_NUMBER: _builtins.int
     member_count: _builtins.int
-    """member_count is how many members the stream sent, those before its cursor included."""
+    """member_count: the number of members sent, including those before the request's cursor."""
     @_builtins.property
     def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
-        """exclusions are how many were left out, by reason; each is counted once, by the first reason that holds. Only
-        reasons that the request makes possible are listed, also with 0. Counted when the stream ends, for its partition.
+        """exclusions: the number of records left out, by reason. A record counts once, for the first reason that applies. All
+        reasons that the request makes possible are listed, also with a count of 0. The counts are read at the end of the
+        stream and cover its partition.
         """
 
     def __init__(
@@ -236,18 +290,19 @@ Global___StreamTotals: _TypeAlias = StreamTotals  # noqa: Y015
 
 @_typing.final
 class Exclusion(_message.Message):
-    """Exclusion is how many of a population were left out for a reason."""
+    """Exclusion is the number of records that a selection left out for one reason."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """reason is, in this order: `gone` (of a snapshot, no longer in use), `excluded` (in an audience of
-    exclude_audience_ids), `complained`, `bounced`, `unsubscribed`.
+    """reason: why the records were left out. In order of precedence: `inactive` (in the snapshot, archived or deleted
+    since), `excluded` (a member of `exclude_audience_ids`), `complained`, `bounced`, `unsubscribed`, `no_consent` (in
+    exports only). It is a string because new purposes add reasons.
     """
     count: _builtins.int
-    """count is how many were left out for it and for none before it."""
+    """count: the number of records to which this reason applies and none before it."""
     def __init__(
         self,
         *,
@@ -264,7 +319,7 @@ Global___Exclusion: _TypeAlias = Exclusion  # noqa: Y015
 
 @_typing.final
 class CheckMembershipRequest(_message.Message):
-    """CheckMembershipRequest asks for CheckMembership."""
+    """CheckMembershipRequest is the request of CheckMembership."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -272,11 +327,11 @@ class CheckMembershipRequest(_message.Message):
     CONTACT_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """audience_ids are the audiences, of any datatypes. At most 100."""
+        """audience_ids: the audiences to check, of any datatypes. At most 100."""
 
     @_builtins.property
     def contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """contact_ids are the records to look for. At most 1,000."""
+        """contact_ids: the records to check. At most 1,000."""
 
     def __init__(
         self,
@@ -294,29 +349,29 @@ Global___CheckMembershipRequest: _TypeAlias = CheckMembershipRequest  # noqa: Y0
 
 @_typing.final
 class CheckMembershipResponse(_message.Message):
-    """CheckMembershipResponse answers CheckMembership."""
+    """CheckMembershipResponse is the response of CheckMembership."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBERSHIPS_FIELD_NUMBER: _builtins.int
-    READ_AT_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def memberships(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContactMemberships]:
-        """memberships are one for each of contact_ids, in their order, each once."""
+        """memberships: one entry for each distinct id in `contact_ids`, in that order."""
 
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp:
-        """read_at is when the database was asked."""
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """read_time: when the service queried the database. Dates relative to now are evaluated at this time."""
 
     def __init__(
         self,
         *,
         memberships: _abc.Iterable[Global___ContactMemberships] | None = ...,
-        read_at: _timestamp_pb2.Timestamp | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memberships", b"memberships", "read_at", b"read_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memberships", b"memberships", "read_time", b"read_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -324,7 +379,7 @@ Global___CheckMembershipResponse: _TypeAlias = CheckMembershipResponse  # noqa: 
 
 @_typing.final
 class ContactMemberships(_message.Message):
-    """ContactMemberships are the audiences that one contact is in."""
+    """ContactMemberships lists the audiences of one contact."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -332,12 +387,12 @@ class ContactMemberships(_message.Message):
     AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     FOUND_FIELD_NUMBER: _builtins.int
     contact_id: _builtins.str
-    """contact_id is the record's id."""
+    """contact_id: the record's id."""
     found: _builtins.bool
-    """found is whether there is such a record in the org, in use or not, of any datatype that is served."""
+    """found: whether the org has a record with this id, in any state and of any datatype that the service serves."""
     @_builtins.property
     def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """audience_ids are those of the request that the contact is in, in their order, each once."""
+        """audience_ids: the requested audiences that contain the contact, each once, in the order of the request."""
 
     def __init__(
         self,
@@ -356,7 +411,7 @@ Global___ContactMemberships: _TypeAlias = ContactMemberships  # noqa: Y015
 
 @_typing.final
 class ListAudiencesOfContactRequest(_message.Message):
-    """ListAudiencesOfContactRequest asks for ListAudiencesOfContact."""
+    """ListAudiencesOfContactRequest is the request of ListAudiencesOfContact."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -364,13 +419,13 @@ class ListAudiencesOfContactRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     contact_id: _builtins.str
-    """contact_id is the record's id."""
+    """contact_id: the record's id."""
     page_size: _builtins.int
-    """page_size is how many audiences to look through. Default 200; at most 500, larger ones count as 500. An answer may
-    name none of them and still have a next page.
+    """page_size: the number of audiences to evaluate for a page. Default 200. The maximum is 500, which also replaces
+    larger values. A page lists only those that contain the contact, so it may be empty and still have a next page.
     """
     page_token: _builtins.str
-    """page_token is the last answer's next_page_token. Default the first page."""
+    """page_token: the `next_page_token` of the previous page. Default the first page."""
     def __init__(
         self,
         *,
@@ -388,29 +443,29 @@ Global___ListAudiencesOfContactRequest: _TypeAlias = ListAudiencesOfContactReque
 
 @_typing.final
 class ListAudiencesOfContactResponse(_message.Message):
-    """ListAudiencesOfContactResponse is a page of what a contact is in."""
+    """ListAudiencesOfContactResponse is a page of the audiences that contain a contact."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIENCES_FIELD_NUMBER: _builtins.int
     UNUSABLE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    READ_AT_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the next page. Empty on the last one."""
+    """next_page_token: the `page_token` of the next page. Empty on the last page."""
     @_builtins.property
     def audiences(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContactAudience]:
-        """audiences are those that the contact is in, in the order of the pages."""
+        """audiences: the audiences that contain the contact."""
 
     @_builtins.property
     def unusable_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """unusable_audience_ids are audiences that cannot be told of, since their filters cannot be run, or fail on this
+        """unusable_audience_ids: audiences that could not be evaluated, because their filters are not valid or fail for this
         contact.
         """
 
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp:
-        """read_at is when the database was asked."""
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """read_time: when the service queried the database. Dates relative to now are evaluated at this time."""
 
     def __init__(
         self,
@@ -418,11 +473,11 @@ class ListAudiencesOfContactResponse(_message.Message):
         audiences: _abc.Iterable[Global___ContactAudience] | None = ...,
         unusable_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
         next_page_token: _builtins.str = ...,
-        read_at: _timestamp_pb2.Timestamp | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "next_page_token", b"next_page_token", "read_at", b"read_at", "unusable_audience_ids", b"unusable_audience_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "next_page_token", b"next_page_token", "read_time", b"read_time", "unusable_audience_ids", b"unusable_audience_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -430,7 +485,7 @@ Global___ListAudiencesOfContactResponse: _TypeAlias = ListAudiencesOfContactResp
 
 @_typing.final
 class ContactAudience(_message.Message):
-    """ContactAudience is an audience that a contact is in."""
+    """ContactAudience is an audience that contains a contact."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -438,11 +493,13 @@ class ContactAudience(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the audience's id."""
+    """id: the audience's id."""
     name: _builtins.str
-    """name is its name."""
+    """name: the audience's name."""
     type: _builtins.str
-    """type is its type: `dynamic` or `static`, or that of a custom audience: `file_upload`."""
+    """type: `dynamic` or `static` for a segment, or the type of a custom audience: `file_upload`. It is a string because
+    the platform's JSON fixes these values and the set of types grows.
+    """
     def __init__(
         self,
         *,
@@ -460,153 +517,155 @@ Global___ContactAudience: _TypeAlias = ContactAudience  # noqa: Y015
 
 @_typing.final
 class ExplainMembershipRequest(_message.Message):
-    """ExplainMembershipRequest asks for ExplainMembership."""
+    """ExplainMembershipRequest is the request of ExplainMembership."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    CONTACT_ID_FIELD_NUMBER: _builtins.int
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
-    contact_id: _builtins.str
-    """contact_id is the record's id."""
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id explains this audience of the org."""
+    """audience_id: the members of this audience."""
+    contact_id: _builtins.str
+    """contact_id: the id of the record to evaluate."""
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
-        """filter explains an unsaved filter."""
+        """filter: the records that match this filter."""
 
     def __init__(
         self,
         *,
-        contact_id: _builtins.str = ...,
         audience_id: _builtins.str = ...,
         filter: _resources_pb2.Filter | None = ...,
+        contact_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "contact_id", b"contact_id", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "contact_id", b"contact_id", "filter", b"filter", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter"]  # noqa: Y015
-    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["audience_id", "filter"]  # noqa: Y015
+    _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_selection) -> _WhichOneofReturnType_selection | None: ...
 
 Global___ExplainMembershipRequest: _TypeAlias = ExplainMembershipRequest  # noqa: Y015
 
 @_typing.final
 class ExplainMembershipResponse(_message.Message):
-    """ExplainMembershipResponse answers ExplainMembership."""
+    """ExplainMembershipResponse is the response of ExplainMembership."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBER_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
-    FLIP_TIME_FIELD_NUMBER: _builtins.int
-    TIME_UNKNOWN_FIELD_NUMBER: _builtins.int
-    READ_AT_FIELD_NUMBER: _builtins.int
+    NEXT_CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_CHANGE_UNKNOWN_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     member: _builtins.bool
-    """member is whether the contact is in, as CheckMembership would say."""
-    time_unknown: _builtins.bool
-    """time_unknown is whether the filter depends on time in a way whose next change is not computed: $$NOW in $expr, and
-    what is relative to now in the conditions on related records.
+    """member: whether the contact is a member. CheckMembership gives the same result."""
+    next_change_unknown: _builtins.bool
+    """next_change_unknown: whether the filter depends on time in a way that the service cannot forecast. These are
+    `$$NOW` in `$expr`, and relative dates in conditions on related records.
     """
     @_builtins.property
-    def condition(self) -> Global___ConditionTruth:
-        """condition is the whole filter, with what it consists of inside it."""
+    def condition(self) -> Global___ConditionResult:
+        """condition: the result of the complete filter, with the results of its parts."""
 
     @_builtins.property
-    def flip_time(self) -> _timestamp_pb2.Timestamp:
-        """flip_time is when time alone will make a member of one who is not, or the reverse, if the record stays as it is.
-        Absent where that will not happen within ten years, or time_unknown is set.
+    def next_change_time(self) -> _timestamp_pb2.Timestamp:
+        """next_change_time: when `member` changes without a write to the record. Unset if it does not change within ten
+        years, or if `next_change_unknown` is set.
         """
 
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp:
-        """read_at is when the database was asked."""
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """read_time: when the service queried the database. Dates relative to now are evaluated at this time."""
 
     def __init__(
         self,
         *,
         member: _builtins.bool = ...,
-        condition: Global___ConditionTruth | None = ...,
-        flip_time: _timestamp_pb2.Timestamp | None = ...,
-        time_unknown: _builtins.bool = ...,
-        read_at: _timestamp_pb2.Timestamp | None = ...,
+        condition: Global___ConditionResult | None = ...,
+        next_change_time: _timestamp_pb2.Timestamp | None = ...,
+        next_change_unknown: _builtins.bool = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "flip_time", b"flip_time", "read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "next_change_time", b"next_change_time", "read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "flip_time", b"flip_time", "member", b"member", "read_at", b"read_at", "time_unknown", b"time_unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "member", b"member", "next_change_time", b"next_change_time", "next_change_unknown", b"next_change_unknown", "read_time", b"read_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainMembershipResponse: _TypeAlias = ExplainMembershipResponse  # noqa: Y015
 
 @_typing.final
-class ConditionTruth(_message.Message):
-    """ConditionTruth is one condition of a filter and whether it holds for a record."""
+class ConditionResult(_message.Message):
+    """ConditionResult is one condition of a filter, evaluated for a record."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PLACE_FIELD_NUMBER: _builtins.int
-    WORDS_FIELD_NUMBER: _builtins.int
-    HOLDS_FIELD_NUMBER: _builtins.int
+    FIELD_PATH_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
     CONDITIONS_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
-    FLIP_TIME_FIELD_NUMBER: _builtins.int
-    FAILURE_FIELD_NUMBER: _builtins.int
-    place: _builtins.str
-    """place is where in the filter it stands, as in errors: in the request's, or in the audience's as GetSegment shows it.
-    Of a condition of an audience in the filter it is that of the $inAudience, then `.filter.` and where it stands in
-    the filter of that audience. Empty for what no filter says: that records which are archived or deleted are no
-    members.
+    NEXT_CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    field_path: _builtins.str
+    """field_path: the location of the condition in the request, or in the audience as its Get method returns it. The
+    format is the same as in errors: `filter.where.score.$gte`. A condition inside a referenced audience has the path
+    of its `$inAudience`, then `.filter.` and its location in that audience. Empty for the implicit condition that
+    excludes archived and deleted records.
     """
-    words: _builtins.str
-    """words say it in plain English."""
-    holds: _builtins.bool
-    """holds is whether it is true for the record."""
+    description: _builtins.str
+    """description: the condition in plain English."""
+    matched: _builtins.bool
+    """matched: whether the record matches the condition."""
     path: _builtins.str
-    """path is the field that it is on, as written in a filter. Empty where it is on none, or joins others."""
-    failure: _builtins.str
-    """failure says why it cannot be judged by itself, and `holds` is false: an expression that fails on this record, from
-    which the conditions beside it keep the whole. Empty for all others.
+    """path: the path in the record that the condition tests, as written in a filter. Empty if it tests none, or combines
+    others.
+    """
+    error: _builtins.str
+    """error: why the condition cannot be evaluated alone; `matched` is false then. An expression may fail for this record
+    while other conditions prevent the failure of the complete filter. Empty otherwise.
     """
     @_builtins.property
-    def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConditionTruth]:
-        """conditions are what it consists of, where it joins others, or is an audience."""
+    def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConditionResult]:
+        """conditions: the parts of the condition, if it combines others or references an audience."""
 
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
-        """value is what the record has there. Absent where it has nothing, or the condition is on no field."""
+        """value: the record's value at `path`. Unset if it has none, or `path` is empty."""
 
     @_builtins.property
-    def flip_time(self) -> _timestamp_pb2.Timestamp:
-        """flip_time is when time alone will change whether it holds, if the record stays as it is. Absent where that will not
-        happen within ten years, or is not computed, as time_unknown says of the whole.
+    def next_change_time(self) -> _timestamp_pb2.Timestamp:
+        """next_change_time: when `matched` changes without a write to the record. Unset if it does not change within ten
+        years, or if the response's `next_change_unknown` covers this condition.
         """
 
     def __init__(
         self,
         *,
-        place: _builtins.str = ...,
-        words: _builtins.str = ...,
-        holds: _builtins.bool = ...,
-        conditions: _abc.Iterable[Global___ConditionTruth] | None = ...,
+        field_path: _builtins.str = ...,
+        description: _builtins.str = ...,
+        matched: _builtins.bool = ...,
+        conditions: _abc.Iterable[Global___ConditionResult] | None = ...,
         path: _builtins.str = ...,
         value: _struct_pb2.Value | None = ...,
-        flip_time: _timestamp_pb2.Timestamp | None = ...,
-        failure: _builtins.str = ...,
+        next_change_time: _timestamp_pb2.Timestamp | None = ...,
+        error: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flip_time", b"flip_time", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_change_time", b"next_change_time", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "failure", b"failure", "flip_time", b"flip_time", "holds", b"holds", "path", b"path", "place", b"place", "value", b"value", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "description", b"description", "error", b"error", "field_path", b"field_path", "matched", b"matched", "next_change_time", b"next_change_time", "path", b"path", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ConditionTruth: _TypeAlias = ConditionTruth  # noqa: Y015
+Global___ConditionResult: _TypeAlias = ConditionResult  # noqa: Y015
 
 @_typing.final
 class CreateSnapshotRequest(_message.Message):
-    """CreateSnapshotRequest asks for CreateSnapshot."""
+    """CreateSnapshotRequest is the request of CreateSnapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -619,30 +678,32 @@ class CreateSnapshotRequest(_message.Message):
     TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id freezes the members of this audience of the org."""
+    """audience_id: the members of this audience."""
     purpose: _builtins.str
-    """purpose leaves out those who are not to be reached for it, as in StreamMembers."""
+    """purpose: what the members are used for, as in StreamMembers. Default none, which leaves out no one."""
     name: _builtins.str
-    """name tells people what the snapshot is for. Default empty, at most 200 characters."""
+    """name: a label for people. Default empty. At most 200 characters."""
     request_id: _builtins.str
-    """request_id makes the call safe to repeat, as in CreateSegment. 1 to 64 printable characters, good for as long as
-    the snapshot is kept. Default none: every call makes a snapshot.
+    """request_id: an idempotency key of 1 to 64 printable characters. It is valid as long as the snapshot is kept. A
+    different request with the same key fails with REQUEST_ID_REUSED. Default none: every call creates a snapshot.
     """
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
-        """filter freezes those that match it."""
+        """filter: the records that match this filter."""
 
     @_builtins.property
     def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """audience_ids freeze the union of several audiences of one datatype, nobody twice. At most 20."""
+        """audience_ids: the union of these audiences, each member once. All have one datatype. At most 20. Excludes
+        `selection`.
+        """
 
     @_builtins.property
     def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """exclude_audience_ids leave out the members of these audiences, or of snapshots. At most 20."""
+        """exclude_audience_ids: the audiences or snapshots whose members are left out. At most 20."""
 
     @_builtins.property
     def time_to_live(self) -> _duration_pb2.Duration:
-        """time_to_live is how long the snapshot is kept. Default 30 days; from a minute to ten years."""
+        """time_to_live: how long the service keeps the snapshot, from one minute to ten years. Default 30 days."""
 
     def __init__(
         self,
@@ -656,26 +717,27 @@ class CreateSnapshotRequest(_message.Message):
         time_to_live: _duration_pb2.Duration | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population", "time_to_live", b"time_to_live"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "selection", b"selection", "time_to_live", b"time_to_live"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "exclude_audience_ids", b"exclude_audience_ids", "filter", b"filter", "name", b"name", "population", b"population", "purpose", b"purpose", "request_id", b"request_id", "time_to_live", b"time_to_live"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "exclude_audience_ids", b"exclude_audience_ids", "filter", b"filter", "name", b"name", "purpose", b"purpose", "request_id", b"request_id", "selection", b"selection", "time_to_live", b"time_to_live"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter"]  # noqa: Y015
-    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["audience_id", "filter"]  # noqa: Y015
+    _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_selection) -> _WhichOneofReturnType_selection | None: ...
 
 Global___CreateSnapshotRequest: _TypeAlias = CreateSnapshotRequest  # noqa: Y015
 
 @_typing.final
 class Snapshot(_message.Message):
-    """Snapshot is the manifest of who was in an audience."""
+    """Snapshot is an immutable copy of the members of an audience, with metadata about its origin."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    FAILURE_FIELD_NUMBER: _builtins.int
+    CREATION_STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     DATATYPE_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
@@ -684,72 +746,78 @@ class Snapshot(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     EXCLUSIONS_FIELD_NUMBER: _builtins.int
-    READ_AT_FIELD_NUMBER: _builtins.int
-    ONE_INSTANT_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    POINT_IN_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the snapshot's id, `snapshot-...`. Audience ids take it too: in filters, overlaps and exclusions it stands for
-    those frozen that are still in use.
+    """id: the snapshot's id, `snapshot-...`. It is also an audience id: in filters, overlaps and exclusions it stands for
+    the copied records that are neither archived nor deleted.
     """
     name: _builtins.str
-    """name is as given."""
-    state: _builtins.str
-    """state is CREATING, READY or FAILED. Members can be read from READY on, and are all there then."""
-    failure: _builtins.str
-    """failure says why it FAILED."""
-    datatype: _builtins.str
-    """datatype is what its members are: `contact`."""
-    purpose: _builtins.str
-    """purpose is as given."""
-    count: _builtins.int
-    """count is how many members it has."""
-    digest: _builtins.str
-    """digest is the same for the same members in any order, and all but surely another for others: 16 hexadecimal digits,
-    to compare with those of other snapshots in the same database.
+    """name: the label from the request."""
+    creation_state: _resources_pb2.CreationState.ValueType
+    """creation_state: how far the creation is. Members can be read only if it is READY; all of them are there then."""
+    progress: _builtins.int
+    """progress: the progress of the creation in per cent, from 0 to 100. One database command copies all members, so the
+    service reports stages. It is 0 in the queue, 10 during the copy, 90 during the count of the copied members, and
+    100 when READY. It never decreases within an attempt. Another attempt after a failure starts at 0.
     """
-    one_instant: _builtins.bool
-    """one_instant is whether the database gave all of it as of one instant: replica sets and sharded clusters do. Else
-    records that were written while it was being made may be in it as they were before, or after.
+    error: _builtins.str
+    """error: why the creation FAILED. Empty otherwise."""
+    datatype: _builtins.str
+    """datatype: the datatype of the members: `contact`."""
+    purpose: _builtins.str
+    """purpose: the purpose from the request."""
+    count: _builtins.int
+    """count: the number of members."""
+    digest: _builtins.str
+    """digest: 16 hexadecimal digits that identify the set of members. Two snapshots with the same members have the same
+    digest; two with different members almost certainly do not. Compare digests only within one database.
+    """
+    point_in_time: _builtins.bool
+    """point_in_time: whether the copy shows the database at one instant. Replica sets and sharded clusters support that.
+    Otherwise a record that was written during the copy may appear as before the write or as after it.
     """
     author: _builtins.str
-    """author is the subject of the token that asked for it."""
+    """author: the subject of the token that requested the snapshot."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotSource]:
-        """sources are the audiences whose members were frozen, as they were."""
+        """sources: the selected audiences, as they were at that time."""
 
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
-        """filter is the unsaved filter whose members were frozen, if it was one."""
+        """filter: the filter from the request. Unset if the request selected audiences."""
 
     @_builtins.property
     def excluded_sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotSource]:
-        """excluded_sources are the audiences whose members were left out, as they were."""
+        """excluded_sources: the excluded audiences, as they were at that time."""
 
     @_builtins.property
     def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
-        """exclusions are how many were left out, by reason: with count they add up to the population that was frozen."""
+        """exclusions: the number of records left out, by reason. Together with `count` they add up to all selected records."""
 
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp:
-        """read_at is the moment as of which the members were read."""
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """read_time: the time of the copied data."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when it was asked for."""
+        """create_time: when the snapshot was requested."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """expire_time is when it goes."""
+        """expire_time: when the snapshot expires."""
 
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         name: _builtins.str = ...,
-        state: _builtins.str = ...,
-        failure: _builtins.str = ...,
+        creation_state: _resources_pb2.CreationState.ValueType = ...,
+        progress: _builtins.int = ...,
+        error: _builtins.str = ...,
         datatype: _builtins.str = ...,
         sources: _abc.Iterable[Global___SnapshotSource] | None = ...,
         filter: _resources_pb2.Filter | None = ...,
@@ -758,15 +826,15 @@ class Snapshot(_message.Message):
         count: _builtins.int = ...,
         digest: _builtins.str = ...,
         exclusions: _abc.Iterable[Global___Exclusion] | None = ...,
-        read_at: _timestamp_pb2.Timestamp | None = ...,
-        one_instant: _builtins.bool = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+        point_in_time: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         author: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "filter", b"filter", "read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "filter", b"filter", "read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "count", b"count", "create_time", b"create_time", "datatype", b"datatype", "digest", b"digest", "excluded_sources", b"excluded_sources", "exclusions", b"exclusions", "expire_time", b"expire_time", "failure", b"failure", "filter", b"filter", "id", b"id", "name", b"name", "one_instant", b"one_instant", "purpose", b"purpose", "read_at", b"read_at", "sources", b"sources", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "count", b"count", "create_time", b"create_time", "creation_state", b"creation_state", "datatype", b"datatype", "digest", b"digest", "error", b"error", "excluded_sources", b"excluded_sources", "exclusions", b"exclusions", "expire_time", b"expire_time", "filter", b"filter", "id", b"id", "name", b"name", "point_in_time", b"point_in_time", "progress", b"progress", "purpose", b"purpose", "read_time", b"read_time", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -774,7 +842,7 @@ Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
 
 @_typing.final
 class SnapshotSource(_message.Message):
-    """SnapshotSource is an audience as it was when a snapshot was made."""
+    """SnapshotSource is an audience at the time of a snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -782,12 +850,12 @@ class SnapshotSource(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id is the audience's id."""
+    """audience_id: the audience's id."""
     version: _builtins.int
-    """version is the segment's version then."""
+    """version: the segment's version at that time."""
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
-        """filter is the segment's filter then; of static segments and snapshots the datatype alone."""
+        """filter: the segment's filter at that time. For static segments and snapshots it has the datatype only."""
 
     def __init__(
         self,
@@ -806,13 +874,13 @@ Global___SnapshotSource: _TypeAlias = SnapshotSource  # noqa: Y015
 
 @_typing.final
 class GetSnapshotRequest(_message.Message):
-    """GetSnapshotRequest asks for GetSnapshot."""
+    """GetSnapshotRequest is the request of GetSnapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the snapshot's id."""
+    """id: the snapshot's id."""
     def __init__(
         self,
         *,
@@ -828,33 +896,33 @@ Global___GetSnapshotRequest: _TypeAlias = GetSnapshotRequest  # noqa: Y015
 
 @_typing.final
 class ListSnapshotsRequest(_message.Message):
-    """ListSnapshotsRequest asks for ListSnapshots."""
+    """ListSnapshotsRequest is the request of ListSnapshots."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
+    CREATION_STATE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """page_size is how many to answer with at most. Default 20; at most 100, larger ones count as 100."""
+    """page_size: the most snapshots in a page. Default 20. The maximum is 100, which also replaces larger values."""
     page_token: _builtins.str
-    """page_token is the last answer's next_page_token. Default the first page."""
+    """page_token: the `next_page_token` of the previous page. Default the first page."""
     audience_id: _builtins.str
-    """audience_id lists the snapshots of this audience alone."""
-    state: _builtins.str
-    """state lists those in this state alone."""
+    """audience_id: only snapshots with this audience among their `sources`. Default all."""
+    creation_state: _resources_pb2.CreationState.ValueType
+    """creation_state: only snapshots in this state. Default (unspecified) all."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         audience_id: _builtins.str = ...,
-        state: _builtins.str = ...,
+        creation_state: _resources_pb2.CreationState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "creation_state", b"creation_state", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -870,12 +938,12 @@ class ListSnapshotsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the next page. Empty on the last one."""
+    """next_page_token: the `page_token` of the next page. Empty on the last page."""
     total_size: _builtins.int
-    """total_size is how many snapshots all pages hold, as of this page."""
+    """total_size: the number of snapshots on all pages, at the time of this call."""
     @_builtins.property
     def snapshots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Snapshot]:
-        """snapshots are at most page_size snapshots, newest first."""
+        """snapshots: at most `page_size` snapshots, newest first."""
 
     def __init__(
         self,
@@ -894,13 +962,13 @@ Global___ListSnapshotsResponse: _TypeAlias = ListSnapshotsResponse  # noqa: Y015
 
 @_typing.final
 class DeleteSnapshotRequest(_message.Message):
-    """DeleteSnapshotRequest asks for DeleteSnapshot."""
+    """DeleteSnapshotRequest is the request of DeleteSnapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the snapshot's id."""
+    """id: the snapshot's id."""
     def __init__(
         self,
         *,
@@ -916,33 +984,33 @@ Global___DeleteSnapshotRequest: _TypeAlias = DeleteSnapshotRequest  # noqa: Y015
 
 @_typing.final
 class DiffSnapshotsRequest(_message.Message):
-    """DiffSnapshotsRequest asks for DiffSnapshots."""
+    """DiffSnapshotsRequest is the request of DiffSnapshots."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FROM_ID_FIELD_NUMBER: _builtins.int
-    TO_ID_FIELD_NUMBER: _builtins.int
+    FROM_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    TO_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
-    from_id: _builtins.str
-    """from_id is the first snapshot."""
-    to_id: _builtins.str
-    """to_id is the second one."""
+    from_snapshot_id: _builtins.str
+    """from_snapshot_id: the older snapshot."""
+    to_snapshot_id: _builtins.str
+    """to_snapshot_id: the newer snapshot."""
     batch_size: _builtins.int
-    """batch_size is how many ids a message holds at most. Default 1,000; at most 10,000, larger ones count as 10,000."""
+    """batch_size: the most ids in a message. Default 1,000. The maximum is 10,000, which also replaces larger values."""
     cursor: _builtins.str
-    """cursor resumes the same stream after the batch that carried it. Default the beginning."""
+    """cursor: the cursor of the last message received; the stream continues after it. Default the beginning."""
     def __init__(
         self,
         *,
-        from_id: _builtins.str = ...,
-        to_id: _builtins.str = ...,
+        from_snapshot_id: _builtins.str = ...,
+        to_snapshot_id: _builtins.str = ...,
         batch_size: _builtins.int = ...,
         cursor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "cursor", b"cursor", "from_id", b"from_id", "to_id", b"to_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "cursor", b"cursor", "from_snapshot_id", b"from_snapshot_id", "to_snapshot_id", b"to_snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -959,18 +1027,18 @@ class DiffSnapshotsResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """cursor resumes the stream after this batch."""
+    """cursor: the position after this batch."""
     @_builtins.property
     def entered_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """entered_ids are in the second snapshot alone."""
+        """entered_ids: ids that only the newer snapshot contains."""
 
     @_builtins.property
     def exited_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """exited_ids are in the first snapshot alone."""
+        """exited_ids: ids that only the older snapshot contains."""
 
     @_builtins.property
     def totals(self) -> Global___DiffTotals:
-        """totals are set in the last message alone."""
+        """totals: set in the last message only."""
 
     def __init__(
         self,
@@ -990,7 +1058,7 @@ Global___DiffSnapshotsResponse: _TypeAlias = DiffSnapshotsResponse  # noqa: Y015
 
 @_typing.final
 class DiffTotals(_message.Message):
-    """DiffTotals ends a stream of differences."""
+    """DiffTotals is the summary at the end of a stream of differences."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -998,11 +1066,11 @@ class DiffTotals(_message.Message):
     EXITED_COUNT_FIELD_NUMBER: _builtins.int
     UNCHANGED_COUNT_FIELD_NUMBER: _builtins.int
     entered_count: _builtins.int
-    """entered_count is how many ids were sent as entered, those before the cursor included."""
+    """entered_count: the number of entered ids, including those before the request's cursor."""
     exited_count: _builtins.int
-    """exited_count is how many were sent as exited, those before the cursor included."""
+    """exited_count: the number of exited ids, including those before the request's cursor."""
     unchanged_count: _builtins.int
-    """unchanged_count is how many are in both."""
+    """unchanged_count: the number of ids that both snapshots contain."""
     def __init__(
         self,
         *,
@@ -1020,33 +1088,33 @@ Global___DiffTotals: _TypeAlias = DiffTotals  # noqa: Y015
 
 @_typing.final
 class WatchMembershipRequest(_message.Message):
-    """WatchMembershipRequest asks for WatchMembership."""
+    """WatchMembershipRequest is the request of WatchMembership."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
-    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    SINCE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id is the audience to watch: a segment or a custom audience."""
+    """audience_id: the segment or custom audience to watch."""
     resume_token: _builtins.str
-    """resume_token goes on behind the message that carried it. Default from now on, or from snapshot_id on: then the first
-    message has no events, and who is in by then is in already.
+    """resume_token: the token of the last message processed; the stream continues after it. By default a token is valid
+    for a week. If it is empty, the stream starts now, or at `since_snapshot_id`.
     """
-    snapshot_id: _builtins.str
-    """snapshot_id begins with what has happened since this snapshot, of any audience of the same datatype, and goes on
-    from there: who applies all of it to the snapshot has the members. Not with a resume_token.
+    since_snapshot_id: _builtins.str
+    """since_snapshot_id: starts with all changes since this snapshot. The snapshot may be of any audience of the same
+    datatype. The members of the snapshot plus all events give the current members. Excludes `resume_token`.
     """
     def __init__(
         self,
         *,
         audience_id: _builtins.str = ...,
         resume_token: _builtins.str = ...,
-        snapshot_id: _builtins.str = ...,
+        since_snapshot_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "resume_token", b"resume_token", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "resume_token", b"resume_token", "since_snapshot_id", b"since_snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1054,35 +1122,35 @@ Global___WatchMembershipRequest: _TypeAlias = WatchMembershipRequest  # noqa: Y0
 
 @_typing.final
 class WatchMembershipResponse(_message.Message):
-    """WatchMembershipResponse is what has happened, or a sign that nothing has."""
+    """WatchMembershipResponse is a batch of events, or a heartbeat."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
-    AS_OF_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """resume_token goes on behind this message."""
+    """resume_token: the position after this message. Store it together with the effects of the events."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___MembershipEvent]:
-        """events are at most 1,000 events, in order. Empty in a checkpoint, of which the first message is one and others come
-        when there have been no events for ten seconds.
+        """events: at most 1,000 events, in order. Empty in a heartbeat. The first message is a heartbeat: contacts that
+        entered before it produce no event. More heartbeats follow after ten seconds without events.
         """
 
     @_builtins.property
-    def as_of(self) -> _timestamp_pb2.Timestamp:
-        """as_of is when nothing was missing from the events up to here. Absent where more are known of already."""
+    def watermark(self) -> _timestamp_pb2.Timestamp:
+        """watermark: the stream has sent every change up to this time. Unset while more events are pending."""
 
     def __init__(
         self,
         *,
         events: _abc.Iterable[Global___MembershipEvent] | None = ...,
         resume_token: _builtins.str = ...,
-        as_of: _timestamp_pb2.Timestamp | None = ...,
+        watermark: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "events", b"events", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "resume_token", b"resume_token", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1090,40 +1158,37 @@ Global___WatchMembershipResponse: _TypeAlias = WatchMembershipResponse  # noqa: 
 
 @_typing.final
 class MembershipEvent(_message.Message):
-    """MembershipEvent is that a record has come to be a member of an audience, or is one no more."""
+    """MembershipEvent reports that a record entered or exited an audience."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
-    TIME_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """id is the record's id (its pk), `contact-...`."""
-    change: _builtins.str
-    """change is `entered` or `exited`; of one record they alternate."""
-    cause: _builtins.str
-    """cause is `definition` where the audience's filter, or that of an audience in it, was changed since what was found
-    before; `time` where it would not have happened without the passing of time, the record being as it is; `snapshot` where it happened at some time since the snapshot that the watch began from; else
-    `data`.
-    """
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """contact_id: the record's id (its `pk`), `contact-...`."""
+    change: Global___MembershipChange.ValueType
+    """change: what happened. For one record, ENTERED and EXITED alternate."""
+    cause: _resources_pb2.ChangeCause.ValueType
+    """cause: why it happened."""
     @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp:
-        """time is by when it had happened: when the look at the database began that found it, and always behind any as_of that
-        was told before the event.
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """event_time: the start of the evaluation that found the change. It is always after every `watermark` that was sent
+        before the event.
         """
 
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
-        change: _builtins.str = ...,
-        cause: _builtins.str = ...,
-        time: _timestamp_pb2.Timestamp | None = ...,
+        contact_id: _builtins.str = ...,
+        change: Global___MembershipChange.ValueType = ...,
+        cause: _resources_pb2.ChangeCause.ValueType = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "id", b"id", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "change", b"change", "contact_id", b"contact_id", "event_time", b"event_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1131,7 +1196,7 @@ Global___MembershipEvent: _TypeAlias = MembershipEvent  # noqa: Y015
 
 @_typing.final
 class ExportIdentifiersRequest(_message.Message):
-    """ExportIdentifiersRequest asks for ExportIdentifiers."""
+    """ExportIdentifiersRequest is the request of ExportIdentifiers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1160,67 +1225,76 @@ class ExportIdentifiersRequest(_message.Message):
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     EXCLUDE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
-    PURPOSE_FIELD_NUMBER: _builtins.int
-    RULES_FIELD_NUMBER: _builtins.int
+    RULES_VERSION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     DEFAULT_REGION_FIELD_NUMBER: _builtins.int
     CONSENT_FIELDS_FIELD_NUMBER: _builtins.int
     SINCE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id exports the members of this audience of the org."""
+    """audience_id: the members of this audience."""
     snapshot_id: _builtins.str
-    """snapshot_id exports those that the snapshot froze."""
-    platform: _builtins.str
-    """platform is whose rules are used: `meta`, `google`, `tiktok` or `linkedin`."""
+    """snapshot_id: the members of this snapshot that are neither archived nor deleted."""
     purpose: _builtins.str
-    """purpose leaves out those who are not to be reached for it, as in StreamMembers. Default `ads`."""
-    rules: _builtins.str
-    """rules is the version of the platform's rules: `meta/2026-11`. Default the newest; the answers say which it was."""
+    """purpose: what the members are used for, as in StreamMembers. Default `ads`."""
+    platform: _builtins.str
+    """platform: the ad platform whose rules apply: `meta`, `google`, `tiktok` or `linkedin`. It is a string because the
+    set of platforms grows.
+    """
+    rules_version: _builtins.str
+    """rules_version: the version of the platform's formatting rules: `meta/2026-11`. Default the newest; every response
+    names the version used.
+    """
     default_region: _builtins.str
-    """default_region is the country of phone numbers written without a country code, as two letters: `US`. Default the
-    contact's own country; without either such a number is invalid.
+    """default_region: the country of phone numbers without a country code, as two letters: `US`. Default the contact's
+    own country. If both are missing, such a number is invalid.
     """
     since_snapshot_id: _builtins.str
-    """since_snapshot_id sends the differences since a snapshot of the same datatype alone: rows to add of who has come in,
-    then rows to remove of who has gone out, is left out now, or has withdrawn consent. A row to remove is without
-    identifiers that members who stay have too. Records are known by their ids: who was in then and is now is not sent,
-    also where the identifiers have changed, or consent was given since. The readiness counts are of all members.
+    """since_snapshot_id: sends only the difference to this snapshot of the same datatype. Rows to ADD come first, for
+    records that entered. Rows to REMOVE follow, for records that exited, are excluded now, or withdrew consent.
+
+    A row to REMOVE omits identifiers that a remaining member also has. The service compares records by id: it sends no
+    row for a record in both, even if its identifiers changed or it gave consent since. The readiness counts cover all
+    members.
     """
     cursor: _builtins.str
-    """cursor resumes the same stream after the message that carried it. What lies before it is read again, though not
-    sent, so that the readiness counts are those of a stream that was never cut. Default the beginning.
+    """cursor: the cursor of the last message received; the stream continues after it. The service reads earlier members
+    again without sending them, so the readiness counts are those of a complete stream. Default the beginning.
     """
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
-        """filter exports those that match it."""
+        """filter: the records that match this filter."""
 
     @_builtins.property
     def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """audience_ids export the union of several audiences of one datatype, nobody twice. At most 20."""
+        """audience_ids: the union of these audiences, each member once. All have one datatype. At most 20. Excludes
+        `selection`.
+        """
 
     @_builtins.property
     def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """exclude_audience_ids leave out the members of these audiences, or of snapshots. At most 20."""
+        """exclude_audience_ids: the audiences or snapshots whose members are left out. At most 20."""
 
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """fields are the identifiers to send, of those that the platform takes: `email`, `phone`, `first_name`, `last_name`,
-        `country`, `zip`, `city`, `state`, `birth_year`, `birth_month`, `birth_day`, `gender`. Some of them must tell who
-        somebody is: an email, a phone number or the names (for Google with country and zip). Default all of them.
+        """fields: the identifiers to send, out of those that the platform accepts: `email`, `phone`, `first_name`,
+        `last_name`, `country`, `zip`, `city`, `state`, `birth_year`, `birth_month`, `birth_day`, `gender`. Default all.
+        They must include one that identifies a person: an email, a phone number, or both names. Google matches names only
+        together with country and zip.
         """
 
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """options choose where a platform's own pages conflict, by the names that docs/identifiers.md lists."""
+        """options: choices for cases in which a platform's documentation contradicts itself. docs/identifiers.md lists them."""
 
     @_builtins.property
     def consent_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """consent_fields are paths of the record, as in a filter, such as `consent.adUserData`. A record is sent only where
-        each of them is true, or text that says `granted`, `yes` or `true`, also `Granted` or `GRANTED`; a list is none of
-        these. Default none, at most 50.
+        """consent_fields: paths of the record, written as in a filter: `consent.adUserData`. The export contains a record
+        only if each of these is true, or is one of the texts `granted`, `yes`, `true`, `Granted` and `GRANTED`. A list
+        never counts as consent. Default none. At most 50.
         """
 
     def __init__(
@@ -1231,30 +1305,30 @@ class ExportIdentifiersRequest(_message.Message):
         snapshot_id: _builtins.str = ...,
         audience_ids: _abc.Iterable[_builtins.str] | None = ...,
         exclude_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        purpose: _builtins.str = ...,
         platform: _builtins.str = ...,
         fields: _abc.Iterable[_builtins.str] | None = ...,
-        purpose: _builtins.str = ...,
-        rules: _builtins.str = ...,
+        rules_version: _builtins.str = ...,
         options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         default_region: _builtins.str = ...,
         consent_fields: _abc.Iterable[_builtins.str] | None = ...,
         since_snapshot_id: _builtins.str = ...,
         cursor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "consent_fields", b"consent_fields", "cursor", b"cursor", "default_region", b"default_region", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "options", b"options", "platform", b"platform", "population", b"population", "purpose", b"purpose", "rules", b"rules", "since_snapshot_id", b"since_snapshot_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "consent_fields", b"consent_fields", "cursor", b"cursor", "default_region", b"default_region", "exclude_audience_ids", b"exclude_audience_ids", "fields", b"fields", "filter", b"filter", "options", b"options", "platform", b"platform", "purpose", b"purpose", "rules_version", b"rules_version", "selection", b"selection", "since_snapshot_id", b"since_snapshot_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
-    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
+    _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_selection) -> _WhichOneofReturnType_selection | None: ...
 
 Global___ExportIdentifiersRequest: _TypeAlias = ExportIdentifiersRequest  # noqa: Y015
 
 @_typing.final
 class ExportIdentifiersResponse(_message.Message):
-    """ExportIdentifiersResponse is one batch of identifiers, or a part of one that would not fit the 4 MiB that clients
-    accept by default.
+    """ExportIdentifiersResponse is one batch of identifiers, or a part of a batch that would exceed 4 MiB, the default
+    limit of gRPC clients.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1282,49 +1356,49 @@ class ExportIdentifiersResponse(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
-    RULES_FIELD_NUMBER: _builtins.int
+    RULES_VERSION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
     BATCH_END_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     READINESS_FIELD_NUMBER: _builtins.int
-    operation: _builtins.str
-    """operation is what the platform is to do with all of the rows: `add` or `remove`."""
-    rules: _builtins.str
-    """rules is the version of the rules that made the rows: `meta/2026-11`."""
+    operation: Global___ExportOperation.ValueType
+    """operation: what the platform must do with the rows. Unspecified in the last message."""
+    rules_version: _builtins.str
+    """rules_version: the version of the formatting rules used: `meta/2026-11`."""
     batch: _builtins.int
-    """batch is which request to the platform the rows are for, from 0 on."""
+    """batch: the number of the platform request for these rows, from 0."""
     batch_end: _builtins.bool
-    """batch_end is whether no more rows of the batch follow: it is to be sent then. Every batch but the last one of an
-    operation has as many rows as the platform takes.
+    """batch_end: whether the batch is complete and can be sent to the platform. Every batch except the last of an
+    operation has as many rows as the platform accepts.
     """
     cursor: _builtins.str
-    """cursor resumes the stream after this message."""
+    """cursor: the position after this message."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """columns name the identifiers of each row, in the platform's own words."""
+        """columns: the platform's names for the values of each row."""
 
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdentifierRow]:
-        """rows are at most as many as the platform takes in a request, over all messages of the batch. Empty in the last
-        message of the stream.
+        """rows: the identifiers. All messages of a batch together have at most as many rows as the platform accepts in a
+        request. Empty in the last message of the stream.
         """
 
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """options are those of the rules, as chosen or by default."""
+        """options: the options used, including defaults."""
 
     @_builtins.property
     def readiness(self) -> Global___ExportReadiness:
-        """readiness is set in the last message alone."""
+        """readiness: set in the last message only."""
 
     def __init__(
         self,
         *,
         columns: _abc.Iterable[_builtins.str] | None = ...,
         rows: _abc.Iterable[Global___IdentifierRow] | None = ...,
-        operation: _builtins.str = ...,
-        rules: _builtins.str = ...,
+        operation: Global___ExportOperation.ValueType = ...,
+        rules_version: _builtins.str = ...,
         options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         batch: _builtins.int = ...,
         batch_end: _builtins.bool = ...,
@@ -1333,7 +1407,7 @@ class ExportIdentifiersResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["readiness", b"readiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "batch_end", b"batch_end", "columns", b"columns", "cursor", b"cursor", "operation", b"operation", "options", b"options", "readiness", b"readiness", "rows", b"rows", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "batch_end", b"batch_end", "columns", b"columns", "cursor", b"cursor", "operation", b"operation", "options", b"options", "readiness", b"readiness", "rows", b"rows", "rules_version", b"rules_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1341,14 +1415,14 @@ Global___ExportIdentifiersResponse: _TypeAlias = ExportIdentifiersResponse  # no
 
 @_typing.final
 class IdentifierRow(_message.Message):
-    """IdentifierRow is one member as a platform takes it."""
+    """IdentifierRow is one member in the form that a platform accepts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """values are one for each column, empty where the member has none that is valid."""
+        """values: one for each column. A value is empty if the member has none that is valid."""
 
     def __init__(
         self,
@@ -1365,7 +1439,7 @@ Global___IdentifierRow: _TypeAlias = IdentifierRow  # noqa: Y015
 
 @_typing.final
 class ExportReadiness(_message.Message):
-    """ExportReadiness says how much of an audience a platform can use, as the stream that ends with it has read it."""
+    """ExportReadiness reports how much of an audience a platform can use."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1382,40 +1456,40 @@ class ExportReadiness(_message.Message):
     RETAINED_COUNT_FIELD_NUMBER: _builtins.int
     UNREMOVABLE_COUNT_FIELD_NUMBER: _builtins.int
     member_count: _builtins.int
-    """member_count is how many members there are, those left out included: consented_count and all exclusions."""
+    """member_count: the number of selected members, including excluded ones: `consented_count` plus all exclusions."""
     consented_count: _builtins.int
-    """consented_count is how many are left."""
+    """consented_count: the number of members that are not left out."""
     identifier_count: _builtins.int
-    """identifier_count is how many of those have anything in a field that was asked for."""
+    """identifier_count: the number of those with a value in any requested field."""
     valid_count: _builtins.int
-    """valid_count is how many have a row: what is valid of their identifiers tells who they are."""
+    """valid_count: the number of those with a row. Their valid identifiers identify a person."""
     distinct_count: _builtins.int
-    """distinct_count is how many different rows there are: records with the same identifiers each have a row, and
-    platforms take equal rows for one. Absent where valid_count is past 10,000,000.
+    """distinct_count: the number of different rows. Records with the same identifiers have a row each, and a platform
+    counts equal rows once. Unset if `valid_count` exceeds 10,000,000.
     """
     minimum_count: _builtins.int
-    """minimum_count is how many people the platform wants a list to have; 0 where no minimum is known."""
+    """minimum_count: the smallest list that the platform accepts, in people. 0 if no minimum is known."""
     minimum_met: _builtins.bool
-    """minimum_met is whether distinct_count reaches it. How many of them the platform knows, it alone can tell."""
+    """minimum_met: whether `distinct_count` reaches `minimum_count`. Only the platform knows how many people it matches."""
     removed_count: _builtins.int
-    """removed_count is how many rows were sent to remove, of an export of differences."""
+    """removed_count: the number of rows to REMOVE that a delta export sent."""
     retained_count: _builtins.int
-    """retained_count is how many have gone out and are not removed, since members who stay have the same identifiers:
-    removing these would take the members off the list.
+    """retained_count: the number of records that exited but have no row to REMOVE, because remaining members have the
+    same identifiers. Removing these would remove the members.
     """
     unremovable_count: _builtins.int
-    """unremovable_count is how many have gone out and cannot be removed, since their records are gone, or have nothing
-    valid any more that tells who they are.
+    """unremovable_count: the number of records that exited and cannot be removed. Their records no longer exist, or have
+    no valid identifiers left.
     """
     @_builtins.property
     def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
-        """exclusions are how many of them were left out, by reason, as in StreamMembers, and `no_consent` for those without
-        the consent_fields.
+        """exclusions: the number of members left out, by reason, as in StreamMembers. The reason `no_consent` counts members
+        without the `consent_fields`.
         """
 
     @_builtins.property
     def invalid(self) -> _containers.RepeatedCompositeFieldContainer[Global___InvalidIdentifiers]:
-        """invalid are how many values of each field were there and not valid; fields without any are left out."""
+        """invalid: the number of invalid values of each field. Fields without invalid values are missing."""
 
     def __init__(
         self,
@@ -1445,16 +1519,16 @@ Global___ExportReadiness: _TypeAlias = ExportReadiness  # noqa: Y015
 
 @_typing.final
 class InvalidIdentifiers(_message.Message):
-    """InvalidIdentifiers are values of a field that no platform could use."""
+    """InvalidIdentifiers counts the values of a field that no platform can use."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FIELD_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """field is the field, as asked for."""
+    """field: the requested field."""
     count: _builtins.int
-    """count is how many members have such a value."""
+    """count: the number of members with an invalid value."""
     def __init__(
         self,
         *,

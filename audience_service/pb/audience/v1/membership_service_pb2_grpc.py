@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class MembershipServiceStub:
-    """MembershipService says who is in an audience, who was, and why.
+    """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
+
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
     """
 
     def __init__(self, channel):
@@ -93,62 +96,78 @@ class MembershipServiceStub:
 
 
 class MembershipServiceServicer:
-    """MembershipService says who is in an audience, who was, and why.
+    """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
+
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
     """
 
     def StreamMembers(self, request, context):
-        """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
-        totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
-        a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-        while the stream runs may or may not be in it; those of a snapshot, or as_of a time, do neither. Errors, also
-        midway: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-        INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, MOMENT_NOT_KNOWN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the
+        totals and no members. A stream without totals is incomplete: resume it with the last cursor received.
+
+        The server cuts a stream if the client reads no message for a minute. Without a deadline it also cuts the stream
+        after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
+        `as_of`, does not change while it runs.
+
+        Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+        SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
+        STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckMembership(self, request, context):
-        """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database for
-        each datatype, or of several where filters of many megabytes do not fit one. Errors: INVALID_FIELD,
-        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
+        """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
+        one command to the database for each datatype. It sends several if filters of many megabytes do not fit into one.
+
+        Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`),
+        OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAudiencesOfContact(self, request, context):
-        """ListAudiencesOfContact says which of the org's segments and custom audiences a contact is in, in pages of them: the
-        segments by name, then the custom audiences, the newest first. Those of other datatypes than the contact's are
-        passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+        """ListAudiencesOfContact lists the segments and custom audiences that contain a contact. Segments come first, ordered
+        by name; then custom audiences, newest first. The list skips audiences of another datatype than the contact's.
+
+        Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainMembership(self, request, context):
-        """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
-        whether it holds, and when time alone will change that. The database judges every condition. Errors:
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another datatype), UNUSABLE_AUDIENCE,
-        EXPRESSION_FAILED, FILTER_TOO_LARGE (the answer would be), OUT_OF_TIME.
+        """ExplainMembership explains why a contact is a member of an audience, or is not. It reports every condition with the
+        record's value, the result, and the time at which the result changes without a write. The database evaluates every
+        condition.
+
+        Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another
+        datatype), UNUSABLE_AUDIENCE, EXPRESSION_FAILED, FILTER_TOO_LARGE (if the response would be), OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateSnapshot(self, request, context):
-        """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-        that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
-        GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
-        failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
-        TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
+        """CreateSnapshot registers a snapshot of the current members and returns immediately, usually with `creation_state`
+        CREATING. A worker then copies the members inside the database. Poll GetSnapshot until `creation_state` is READY or
+        FAILED; every few seconds is often enough.
+
+        A call with the same `request_id` returns the same snapshot in its current state. If that snapshot has FAILED, the
+        call starts another attempt. The request itself is checked before the call returns.
+
+        Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+        TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSnapshot(self, request, context):
-        """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND.
+        """GetSnapshot returns one snapshot in any `creation_state`. Errors: SNAPSHOT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,42 +181,48 @@ class MembershipServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSnapshot(self, request, context):
-        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
-        had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
+        """DeleteSnapshot deletes a snapshot and its members before it expires. It returns the snapshot as it was. A stream
+        that already reads the snapshot can finish within the next hour. Errors: SNAPSHOT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiffSnapshots(self, request, context):
-        """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
-        the order of the record's sk. The database computes the differences. The last message carries the totals and
-        nothing follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also
-        midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
-        STORE_UNAVAILABLE, OUT_OF_TIME.
+        """DiffSnapshots sends the members that only one of two snapshots of one datatype contains, ordered by the record's
+        `sk`. The database computes the difference. The last message carries the totals and no ids. A stream without totals
+        is incomplete: resume it with the last cursor received.
+
+        Errors, also after the first message: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
+        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchMembership(self, request, context):
-        """WatchMembership sends who enters an audience and who exits, for as long as the watcher listens: every event once, in
-        the order of the ledger that they are kept in, to a watcher that resumes with the last token it has received. An
-        event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
-        audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
-        AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-        INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE,
-        SERVER_STOPPING, OUT_OF_TIME.
+        """WatchMembership sends an event for every contact that enters or exits an audience, until the client ends the call.
+        A client that resumes with the last token it received gets every event once, in the order of the event log.
+
+        The service sends an event when an evaluation finds the change. A contact that exits and enters between two
+        evaluations produces no event. The first watch of an audience starts its evaluation. The evaluation ends after a
+        week without a watch.
+
+        Errors, also after the first message: AUDIENCE_NOT_FOUND (also if the audience is deleted), UNUSABLE_AUDIENCE,
+        SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS,
+        TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportIdentifiers(self, request, context):
-        """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
-        in batches of its size, in the order of the record's sk. The last message carries the readiness counts and nothing
-        follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also midway:
-        those of StreamMembers, and INVALID_FIELD.
+        """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts, normalised and hashed by
+        its rules. Rows are ordered by the record's `sk` and grouped in batches of the platform's size. The last message
+        carries the readiness counts and no rows. A stream without them is incomplete: resume it with the last cursor
+        received.
+
+        Errors, also after the first message: those of StreamMembers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -270,7 +295,10 @@ def add_MembershipServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MembershipService:
-    """MembershipService says who is in an audience, who was, and why.
+    """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
+
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
     """
 
     @staticmethod

@@ -27,143 +27,193 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MembershipServiceStub:
-    """MembershipService says who is in an audience, who was, and why."""
+    """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
+
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MembershipServiceAsyncStub: ...
     StreamMembers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.StreamMembersRequest, _membership_service_pb2.StreamMembersResponse]
-    """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
-    totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
-    a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-    while the stream runs may or may not be in it; those of a snapshot, or as_of a time, do neither. Errors, also
-    midway: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-    INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, MOMENT_NOT_KNOWN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the
+    totals and no members. A stream without totals is incomplete: resume it with the last cursor received.
+
+    The server cuts a stream if the client reads no message for a minute. Without a deadline it also cuts the stream
+    after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
+    `as_of`, does not change while it runs.
+
+    Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+    SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
+    STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     CheckMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]
-    """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database for
-    each datatype, or of several where filters of many megabytes do not fit one. Errors: INVALID_FIELD,
-    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
+    """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
+    one command to the database for each datatype. It sends several if filters of many megabytes do not fit into one.
+
+    Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`),
+    OUT_OF_TIME.
     """
     ListAudiencesOfContact: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ListAudiencesOfContactRequest, _membership_service_pb2.ListAudiencesOfContactResponse]
-    """ListAudiencesOfContact says which of the org's segments and custom audiences a contact is in, in pages of them: the
-    segments by name, then the custom audiences, the newest first. Those of other datatypes than the contact's are
-    passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+    """ListAudiencesOfContact lists the segments and custom audiences that contain a contact. Segments come first, ordered
+    by name; then custom audiences, newest first. The list skips audiences of another datatype than the contact's.
+
+    Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
     """
     ExplainMembership: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ExplainMembershipRequest, _membership_service_pb2.ExplainMembershipResponse]
-    """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
-    whether it holds, and when time alone will change that. The database judges every condition. Errors:
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another datatype), UNUSABLE_AUDIENCE,
-    EXPRESSION_FAILED, FILTER_TOO_LARGE (the answer would be), OUT_OF_TIME.
+    """ExplainMembership explains why a contact is a member of an audience, or is not. It reports every condition with the
+    record's value, the result, and the time at which the result changes without a write. The database evaluates every
+    condition.
+
+    Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another
+    datatype), UNUSABLE_AUDIENCE, EXPRESSION_FAILED, FILTER_TOO_LARGE (if the response would be), OUT_OF_TIME.
     """
     CreateSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]
-    """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-    that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
-    GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
-    failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
-    TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
+    """CreateSnapshot registers a snapshot of the current members and returns immediately, usually with `creation_state`
+    CREATING. A worker then copies the members inside the database. Poll GetSnapshot until `creation_state` is READY or
+    FAILED; every few seconds is often enough.
+
+    A call with the same `request_id` returns the same snapshot in its current state. If that snapshot has FAILED, the
+    call starts another attempt. The request itself is checked before the call returns.
+
+    Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+    TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.GetSnapshotRequest, _membership_service_pb2.Snapshot]
-    """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND."""
+    """GetSnapshot returns one snapshot in any `creation_state`. Errors: SNAPSHOT_NOT_FOUND."""
     ListSnapshots: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.ListSnapshotsRequest, _membership_service_pb2.ListSnapshotsResponse]
     """ListSnapshots lists the org's snapshots, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     DeleteSnapshot: _grpc.UnaryUnaryMultiCallable[_membership_service_pb2.DeleteSnapshotRequest, _membership_service_pb2.Snapshot]
-    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
-    had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
+    """DeleteSnapshot deletes a snapshot and its members before it expires. It returns the snapshot as it was. A stream
+    that already reads the snapshot can finish within the next hour. Errors: SNAPSHOT_NOT_FOUND.
     """
     DiffSnapshots: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.DiffSnapshotsRequest, _membership_service_pb2.DiffSnapshotsResponse]
-    """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
-    the order of the record's sk. The database computes the differences. The last message carries the totals and
-    nothing follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also
-    midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
-    STORE_UNAVAILABLE, OUT_OF_TIME.
+    """DiffSnapshots sends the members that only one of two snapshots of one datatype contains, ordered by the record's
+    `sk`. The database computes the difference. The last message carries the totals and no ids. A stream without totals
+    is incomplete: resume it with the last cursor received.
+
+    Errors, also after the first message: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
+    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     WatchMembership: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.WatchMembershipRequest, _membership_service_pb2.WatchMembershipResponse]
-    """WatchMembership sends who enters an audience and who exits, for as long as the watcher listens: every event once, in
-    the order of the ledger that they are kept in, to a watcher that resumes with the last token it has received. An
-    event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
-    audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
-    AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-    INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE,
-    SERVER_STOPPING, OUT_OF_TIME.
+    """WatchMembership sends an event for every contact that enters or exits an audience, until the client ends the call.
+    A client that resumes with the last token it received gets every event once, in the order of the event log.
+
+    The service sends an event when an evaluation finds the change. A contact that exits and enters between two
+    evaluations produces no event. The first watch of an audience starts its evaluation. The evaluation ends after a
+    week without a watch.
+
+    Errors, also after the first message: AUDIENCE_NOT_FOUND (also if the audience is deleted), UNUSABLE_AUDIENCE,
+    SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS,
+    TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
     """
     ExportIdentifiers: _grpc.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]
-    """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
-    in batches of its size, in the order of the record's sk. The last message carries the readiness counts and nothing
-    follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also midway:
-    those of StreamMembers, and INVALID_FIELD.
+    """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts, normalised and hashed by
+    its rules. Rows are ordered by the record's `sk` and grouped in batches of the platform's size. The last message
+    carries the readiness counts and no rows. A stream without them is incomplete: resume it with the last cursor
+    received.
+
+    Errors, also after the first message: those of StreamMembers.
     """
 
 @_typing.type_check_only
 class MembershipServiceAsyncStub(MembershipServiceStub):
-    """MembershipService says who is in an audience, who was, and why."""
+    """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
+
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StreamMembers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.StreamMembersRequest, _membership_service_pb2.StreamMembersResponse]  # type: ignore[assignment]
-    """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
-    totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
-    a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-    while the stream runs may or may not be in it; those of a snapshot, or as_of a time, do neither. Errors, also
-    midway: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-    INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, MOMENT_NOT_KNOWN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the
+    totals and no members. A stream without totals is incomplete: resume it with the last cursor received.
+
+    The server cuts a stream if the client reads no message for a minute. Without a deadline it also cuts the stream
+    after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
+    `as_of`, does not change while it runs.
+
+    Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+    SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
+    STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     CheckMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CheckMembershipRequest, _membership_service_pb2.CheckMembershipResponse]  # type: ignore[assignment]
-    """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database for
-    each datatype, or of several where filters of many megabytes do not fit one. Errors: INVALID_FIELD,
-    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
+    """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
+    one command to the database for each datatype. It sends several if filters of many megabytes do not fit into one.
+
+    Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`),
+    OUT_OF_TIME.
     """
     ListAudiencesOfContact: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ListAudiencesOfContactRequest, _membership_service_pb2.ListAudiencesOfContactResponse]  # type: ignore[assignment]
-    """ListAudiencesOfContact says which of the org's segments and custom audiences a contact is in, in pages of them: the
-    segments by name, then the custom audiences, the newest first. Those of other datatypes than the contact's are
-    passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+    """ListAudiencesOfContact lists the segments and custom audiences that contain a contact. Segments come first, ordered
+    by name; then custom audiences, newest first. The list skips audiences of another datatype than the contact's.
+
+    Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
     """
     ExplainMembership: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ExplainMembershipRequest, _membership_service_pb2.ExplainMembershipResponse]  # type: ignore[assignment]
-    """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
-    whether it holds, and when time alone will change that. The database judges every condition. Errors:
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another datatype), UNUSABLE_AUDIENCE,
-    EXPRESSION_FAILED, FILTER_TOO_LARGE (the answer would be), OUT_OF_TIME.
+    """ExplainMembership explains why a contact is a member of an audience, or is not. It reports every condition with the
+    record's value, the result, and the time at which the result changes without a write. The database evaluates every
+    condition.
+
+    Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another
+    datatype), UNUSABLE_AUDIENCE, EXPRESSION_FAILED, FILTER_TOO_LARGE (if the response would be), OUT_OF_TIME.
     """
     CreateSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.CreateSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
-    """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-    that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
-    GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
-    failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
-    TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
+    """CreateSnapshot registers a snapshot of the current members and returns immediately, usually with `creation_state`
+    CREATING. A worker then copies the members inside the database. Poll GetSnapshot until `creation_state` is READY or
+    FAILED; every few seconds is often enough.
+
+    A call with the same `request_id` returns the same snapshot in its current state. If that snapshot has FAILED, the
+    call starts another attempt. The request itself is checked before the call returns.
+
+    Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+    TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.GetSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
-    """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND."""
+    """GetSnapshot returns one snapshot in any `creation_state`. Errors: SNAPSHOT_NOT_FOUND."""
     ListSnapshots: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.ListSnapshotsRequest, _membership_service_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
     """ListSnapshots lists the org's snapshots, newest first. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     DeleteSnapshot: _aio.UnaryUnaryMultiCallable[_membership_service_pb2.DeleteSnapshotRequest, _membership_service_pb2.Snapshot]  # type: ignore[assignment]
-    """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
-    had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
+    """DeleteSnapshot deletes a snapshot and its members before it expires. It returns the snapshot as it was. A stream
+    that already reads the snapshot can finish within the next hour. Errors: SNAPSHOT_NOT_FOUND.
     """
     DiffSnapshots: _aio.UnaryStreamMultiCallable[_membership_service_pb2.DiffSnapshotsRequest, _membership_service_pb2.DiffSnapshotsResponse]  # type: ignore[assignment]
-    """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
-    the order of the record's sk. The database computes the differences. The last message carries the totals and
-    nothing follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also
-    midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
-    STORE_UNAVAILABLE, OUT_OF_TIME.
+    """DiffSnapshots sends the members that only one of two snapshots of one datatype contains, ordered by the record's
+    `sk`. The database computes the difference. The last message carries the totals and no ids. A stream without totals
+    is incomplete: resume it with the last cursor received.
+
+    Errors, also after the first message: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
+    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     WatchMembership: _aio.UnaryStreamMultiCallable[_membership_service_pb2.WatchMembershipRequest, _membership_service_pb2.WatchMembershipResponse]  # type: ignore[assignment]
-    """WatchMembership sends who enters an audience and who exits, for as long as the watcher listens: every event once, in
-    the order of the ledger that they are kept in, to a watcher that resumes with the last token it has received. An
-    event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
-    audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
-    AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-    INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE,
-    SERVER_STOPPING, OUT_OF_TIME.
+    """WatchMembership sends an event for every contact that enters or exits an audience, until the client ends the call.
+    A client that resumes with the last token it received gets every event once, in the order of the event log.
+
+    The service sends an event when an evaluation finds the change. A contact that exits and enters between two
+    evaluations produces no event. The first watch of an audience starts its evaluation. The evaluation ends after a
+    week without a watch.
+
+    Errors, also after the first message: AUDIENCE_NOT_FOUND (also if the audience is deleted), UNUSABLE_AUDIENCE,
+    SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS,
+    TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
     """
     ExportIdentifiers: _aio.UnaryStreamMultiCallable[_membership_service_pb2.ExportIdentifiersRequest, _membership_service_pb2.ExportIdentifiersResponse]  # type: ignore[assignment]
-    """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
-    in batches of its size, in the order of the record's sk. The last message carries the readiness counts and nothing
-    follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also midway:
-    those of StreamMembers, and INVALID_FIELD.
+    """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts, normalised and hashed by
+    its rules. Rows are ordered by the record's `sk` and grouped in batches of the platform's size. The last message
+    carries the readiness counts and no rows. A stream without them is incomplete: resume it with the last cursor
+    received.
+
+    Errors, also after the first message: those of StreamMembers.
     """
 
 class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
-    """MembershipService says who is in an audience, who was, and why."""
+    """MembershipService streams, checks, explains, watches, freezes and exports the members of audiences.
+
+    Every request that selects members uses the same fields with the same numbers. They are `audience_id`, `filter` or
+    `snapshot_id` in `selection`, or `audience_ids`. All of these combine with `exclude_audience_ids` and `purpose`.
+    """
 
     @_abc_1.abstractmethod
     def StreamMembers(
@@ -171,12 +221,16 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.StreamMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.StreamMembersResponse], _abc.AsyncIterator[_membership_service_pb2.StreamMembersResponse]]:
-        """StreamMembers sends every member once, in the order of the record's sk, in batches; the last message carries the
-        totals and nothing follows it. A stream that ends without totals was cut, as it is when a message is not taken for
-        a minute or no deadline ends it within the hour: resume it with the last cursor received. Members that come or go
-        while the stream runs may or may not be in it; those of a snapshot, or as_of a time, do neither. Errors, also
-        midway: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-        INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, MOMENT_NOT_KNOWN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        """StreamMembers sends every member once, ordered by the record's `sk`, in batches. The last message carries the
+        totals and no members. A stream without totals is incomplete: resume it with the last cursor received.
+
+        The server cuts a stream if the client reads no message for a minute. Without a deadline it also cuts the stream
+        after an hour. A member that enters or exits during the stream may be sent or not. A stream of a snapshot, or with
+        `as_of`, does not change while it runs.
+
+        Errors, also after the first message: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, SNAPSHOT_NOT_FOUND,
+        SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, AUDIENCE_NOT_WATCHED, TIME_OUT_OF_RANGE, TOO_MANY_STREAMS,
+        STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -185,9 +239,11 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.CheckMembershipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.CheckMembershipResponse, _abc.Awaitable[_membership_service_pb2.CheckMembershipResponse]]:
-        """CheckMembership says which of some contacts are in which of some audiences, as of one command of the database for
-        each datatype, or of several where filters of many megabytes do not fit one. Errors: INVALID_FIELD,
-        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`), OUT_OF_TIME.
+        """CheckMembership reports which of the given contacts are members of which of the given audiences. The service sends
+        one command to the database for each datatype. It sends several if filters of many megabytes do not fit into one.
+
+        Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED (at `audience_ids[i]`),
+        OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -196,9 +252,10 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.ListAudiencesOfContactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.ListAudiencesOfContactResponse, _abc.Awaitable[_membership_service_pb2.ListAudiencesOfContactResponse]]:
-        """ListAudiencesOfContact says which of the org's segments and custom audiences a contact is in, in pages of them: the
-        segments by name, then the custom audiences, the newest first. Those of other datatypes than the contact's are
-        passed over. Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
+        """ListAudiencesOfContact lists the segments and custom audiences that contain a contact. Segments come first, ordered
+        by name; then custom audiences, newest first. The list skips audiences of another datatype than the contact's.
+
+        Errors: INVALID_FIELD, CONTACT_NOT_FOUND, INVALID_PAGE_TOKEN, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -207,10 +264,12 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.ExplainMembershipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.ExplainMembershipResponse, _abc.Awaitable[_membership_service_pb2.ExplainMembershipResponse]]:
-        """ExplainMembership says why a contact is in an audience, or is not: every condition with the value that it met,
-        whether it holds, and when time alone will change that. The database judges every condition. Errors:
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another datatype), UNUSABLE_AUDIENCE,
-        EXPRESSION_FAILED, FILTER_TOO_LARGE (the answer would be), OUT_OF_TIME.
+        """ExplainMembership explains why a contact is a member of an audience, or is not. It reports every condition with the
+        record's value, the result, and the time at which the result changes without a write. The database evaluates every
+        condition.
+
+        Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, CONTACT_NOT_FOUND (also for a record of another
+        datatype), UNUSABLE_AUDIENCE, EXPRESSION_FAILED, FILTER_TOO_LARGE (if the response would be), OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -219,11 +278,15 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.CreateSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
-        """CreateSnapshot freezes who is in, inside the database. It answers once the snapshot is READY or FAILED, or with one
-        that is CREATING where the deadline comes first, or many calls wait for theirs already: making it goes on, and
-        GetSnapshot tells its end. Repeated with its request_id it answers with the same snapshot, made anew where it had
-        failed. Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
-        TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE.
+        """CreateSnapshot registers a snapshot of the current members and returns immediately, usually with `creation_state`
+        CREATING. A worker then copies the members inside the database. Poll GetSnapshot until `creation_state` is READY or
+        FAILED; every few seconds is often enough.
+
+        A call with the same `request_id` returns the same snapshot in its current state. If that snapshot has FAILED, the
+        call starts another attempt. The request itself is checked before the call returns.
+
+        Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, REQUEST_ID_REUSED,
+        TOO_MANY_SNAPSHOTS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -232,7 +295,7 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.GetSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
-        """GetSnapshot answers with one snapshot, whatever its state. Errors: SNAPSHOT_NOT_FOUND."""
+        """GetSnapshot returns one snapshot in any `creation_state`. Errors: SNAPSHOT_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListSnapshots(
@@ -248,8 +311,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.DeleteSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_service_pb2.Snapshot, _abc.Awaitable[_membership_service_pb2.Snapshot]]:
-        """DeleteSnapshot deletes a snapshot and its members, before it expires, and answers with it as it was. Streams that
-        had begun to read it end as if it were there, within the hour. Errors: SNAPSHOT_NOT_FOUND.
+        """DeleteSnapshot deletes a snapshot and its members before it expires. It returns the snapshot as it was. A stream
+        that already reads the snapshot can finish within the next hour. Errors: SNAPSHOT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -258,11 +321,12 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.DiffSnapshotsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.DiffSnapshotsResponse], _abc.AsyncIterator[_membership_service_pb2.DiffSnapshotsResponse]]:
-        """DiffSnapshots sends who is in the second of two snapshots of one datatype and not in the first, and the reverse, in
-        the order of the record's sk. The database computes the differences. The last message carries the totals and
-        nothing follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also
-        midway: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN, TOO_MANY_STREAMS,
-        STORE_UNAVAILABLE, OUT_OF_TIME.
+        """DiffSnapshots sends the members that only one of two snapshots of one datatype contains, ordered by the record's
+        `sk`. The database computes the difference. The last message carries the totals and no ids. A stream without totals
+        is incomplete: resume it with the last cursor received.
+
+        Errors, also after the first message: INVALID_FIELD, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_PAGE_TOKEN,
+        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -271,13 +335,16 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.WatchMembershipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.WatchMembershipResponse], _abc.AsyncIterator[_membership_service_pb2.WatchMembershipResponse]]:
-        """WatchMembership sends who enters an audience and who exits, for as long as the watcher listens: every event once, in
-        the order of the ledger that they are kept in, to a watcher that resumes with the last token it has received. An
-        event is told when it has been found; a contact who leaves and is back before that was never seen to leave. The
-        audience is tracked from the first watch on, until a week has passed without a watcher. Errors, also midway:
-        AUDIENCE_NOT_FOUND, also when it is deleted; UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY,
-        INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS, TOO_MANY_WATCHES, STORE_UNAVAILABLE,
-        SERVER_STOPPING, OUT_OF_TIME.
+        """WatchMembership sends an event for every contact that enters or exits an audience, until the client ends the call.
+        A client that resumes with the last token it received gets every event once, in the order of the event log.
+
+        The service sends an event when an evaluation finds the change. A contact that exits and enters between two
+        evaluations produces no event. The first watch of an audience starts its evaluation. The evaluation ends after a
+        week without a watch.
+
+        Errors, also after the first message: AUDIENCE_NOT_FOUND (also if the audience is deleted), UNUSABLE_AUDIENCE,
+        SNAPSHOT_NOT_FOUND, SNAPSHOT_NOT_READY, INVALID_FIELD, INVALID_PAGE_TOKEN, WATCH_TOKEN_EXPIRED, TOO_MANY_STREAMS,
+        TOO_MANY_WATCHES, STORE_UNAVAILABLE, SERVER_STOPPING, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -286,10 +353,12 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_service_pb2.ExportIdentifiersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_membership_service_pb2.ExportIdentifiersResponse], _abc.AsyncIterator[_membership_service_pb2.ExportIdentifiersResponse]]:
-        """ExportIdentifiers sends the members' identifiers as an ad platform takes them, normalised and hashed by its rules,
-        in batches of its size, in the order of the record's sk. The last message carries the readiness counts and nothing
-        follows it; a stream that ends without them was cut: resume it with the last cursor received. Errors, also midway:
-        those of StreamMembers, and INVALID_FIELD.
+        """ExportIdentifiers sends the members' identifiers in the form that an ad platform accepts, normalised and hashed by
+        its rules. Rows are ordered by the record's `sk` and grouped in batches of the platform's size. The last message
+        carries the readiness counts and no rows. A stream without them is incomplete: resume it with the last cursor
+        received.
+
+        Errors, also after the first message: those of StreamMembers.
         """
 
 def add_MembershipServiceServicer_to_server(servicer: MembershipServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
