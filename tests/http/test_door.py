@@ -218,7 +218,7 @@ def test_the_three_taxonomies_are_searched_by_get(door: Door) -> None:
     assert (country["id"], country["localizedNames"]) == ("country-DE", {"de": "Deutschland"})
     interests = door.fetch("GET", "/interests?parentId=interest-657").body
     assert [node["name"] for node in interests["nodes"]] == ["Rugby League", "Rugby Union"]
-    assert [above["name"] for above in interests["nodes"][0]["path"]] == ["Interest", "Sports", "Rugby"]
+    assert [above["name"] for above in interests["nodes"][0]["ancestors"]] == ["Interest", "Sports", "Rugby"]
     options = door.fetch("GET", "/targeting-options?platform=facebook&kind=facet&query=device").body
     assert [(node["platform"], node["value"]) for node in options["nodes"]] == [("meta", "device_platforms")]
     refused = door.fetch("GET", "/targeting-options?platform=linkedin")
