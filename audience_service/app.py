@@ -168,7 +168,7 @@ class App:
                 catalog,
             ),
             reach=ReachServicer(
-                Reach(store.members, store.slices, audiences),
+                Reach(store.members, store.slices, populations),
                 Overlaps(store.members, audiences),
                 Insights(
                     store.insights,

@@ -51,6 +51,42 @@ CREATION_STATE_FAILED: CreationState.ValueType  # 3
 """CREATION_STATE_FAILED: the work ended without a result; `error` says why."""
 Global___CreationState: _TypeAlias = CreationState  # noqa: Y015
 
+class _ChangeCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_CAUSE_UNSPECIFIED: _ChangeCause.ValueType  # 0
+    """CHANGE_CAUSE_UNSPECIFIED is never sent."""
+    CHANGE_CAUSE_DATA: _ChangeCause.ValueType  # 1
+    """CHANGE_CAUSE_DATA: a write changed the record, or another record that the filter reads."""
+    CHANGE_CAUSE_TIME: _ChangeCause.ValueType  # 2
+    """CHANGE_CAUSE_TIME: time passed. Without that the unchanged record would not have entered or exited."""
+    CHANGE_CAUSE_DEFINITION: _ChangeCause.ValueType  # 3
+    """CHANGE_CAUSE_DEFINITION: the filter of the audience, or of an audience inside it, changed since the previous
+    evaluation.
+    """
+    CHANGE_CAUSE_SNAPSHOT: _ChangeCause.ValueType  # 4
+    """CHANGE_CAUSE_SNAPSHOT: the change happened between a snapshot and the start of the watch that began from it."""
+
+class ChangeCause(_ChangeCause, metaclass=_ChangeCauseEnumTypeWrapper):
+    """ChangeCause is why a record entered or exited an audience, as the evaluation that found the change determined it."""
+
+CHANGE_CAUSE_UNSPECIFIED: ChangeCause.ValueType  # 0
+"""CHANGE_CAUSE_UNSPECIFIED is never sent."""
+CHANGE_CAUSE_DATA: ChangeCause.ValueType  # 1
+"""CHANGE_CAUSE_DATA: a write changed the record, or another record that the filter reads."""
+CHANGE_CAUSE_TIME: ChangeCause.ValueType  # 2
+"""CHANGE_CAUSE_TIME: time passed. Without that the unchanged record would not have entered or exited."""
+CHANGE_CAUSE_DEFINITION: ChangeCause.ValueType  # 3
+"""CHANGE_CAUSE_DEFINITION: the filter of the audience, or of an audience inside it, changed since the previous
+evaluation.
+"""
+CHANGE_CAUSE_SNAPSHOT: ChangeCause.ValueType  # 4
+"""CHANGE_CAUSE_SNAPSHOT: the change happened between a snapshot and the start of the watch that began from it."""
+Global___ChangeCause: _TypeAlias = ChangeCause  # noqa: Y015
+
 @_typing.final
 class Filter(_message.Message):
     """Filter says which records of one datatype are meant, in MongoDB's query language. docs/filters.md describes the
