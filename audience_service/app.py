@@ -174,7 +174,7 @@ class App:
                 )
             ),
             reach=ReachServicer(
-                Reach(store.members, store.slices, audiences),
+                Reach(store.members, store.slices, populations),
                 Overlaps(store.members, audiences),
                 Insights(
                     store.insights,

@@ -161,7 +161,7 @@ def _overlap_rows(client: Client, database: reference.Contacts) -> Iterator[Row]
     )
     by_hand = [condition for _, condition in audiences]
     ids = [_save(client, f"overlap {number}", where).id for number, (where, _) in enumerate(audiences)]
-    pair = reach.GetOverlapRequest(id=ids[0], other_id=ids[1])
+    pair = reach.GetOverlapRequest(audience_id=ids[0], other_audience_id=ids[1])
     several = reach.GetOverlapRegionsRequest(audience_ids=ids)
 
     def overlap() -> tuple[int, int, int]:
@@ -261,7 +261,7 @@ def _insight_rows(client: Client, database: reference.Contacts) -> Iterator[Row]
     def counts(*, cold: bool) -> list[reference.Counts]:
         # For dimensions in another order no baseline is kept.
         wanted = random.sample(list(DIMENSIONS), len(DIMENSIONS)) if cold else list(DIMENSIONS)
-        request = reach.GetInsightsRequest(id=made.id, dimensions=wanted, bucket_limit=_BUCKETS)
+        request = reach.GetInsightsRequest(audience_id=made.id, dimensions=wanted, bucket_limit=_BUCKETS)
         answer = client.unary("ReachService/GetInsights", request, reach.GetInsightsResponse, timeout=600)
         found = {dimension.name: dimension.buckets for dimension in answer.dimensions}
         return [[sorted(b.count for b in found[name] if b.count and b.kind != "other") for name in _COUNTED]]

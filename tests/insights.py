@@ -23,7 +23,7 @@ def segment(client: Client, where: dict[str, Any], **fields: Any) -> str:
 
 def insights(client: Client, audience_id: str, *dimensions: str, **fields: Any) -> Any:
     """The answer."""
-    return client.call("GetInsights", {"id": audience_id, "dimensions": dimensions, **fields}, timeout=60)
+    return client.call("GetInsights", {"audienceId": audience_id, "dimensions": dimensions, **fields}, timeout=60)
 
 
 def shown(dimension: Any) -> dict[str, int]:

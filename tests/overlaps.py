@@ -10,7 +10,7 @@ def contact_filter(where: dict[str, Any]) -> dict[str, Any]:
 
 
 def overlap(client: Client, audience_id: str, other_id: str) -> Any:
-    return client.call("GetOverlap", {"id": audience_id, "otherId": other_id})
+    return client.call("GetOverlap", {"audienceId": audience_id, "otherAudienceId": other_id})
 
 
 def held_to(pair: Any, first: set[str], second: set[str]) -> None:
@@ -18,5 +18,5 @@ def held_to(pair: Any, first: set[str], second: set[str]) -> None:
     both, either = len(first & second), len(first | second)
     assert pair.count == both
     assert pair.jaccard == (both / either if either else 0)
-    assert pair.share_of_first == (both / len(first) if first else 0)
-    assert pair.share_of_second == (both / len(second) if second else 0)
+    assert pair.share_of_audience == (both / len(first) if first else 0)
+    assert pair.share_of_other == (both / len(second) if second else 0)

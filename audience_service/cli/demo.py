@@ -98,7 +98,7 @@ def _upload(
     ]
     upload = stub.UploadMembers(iter(parts), metadata=metadata)
     console.print_json(json.dumps(MessageToDict(upload)))
-    pair = reach.GetOverlapRequest(id=made.id, other_id=segment_id)
+    pair = reach.GetOverlapRequest(audience_id=made.id, other_audience_id=segment_id)
     overlap = ReachServiceStub(channel).GetOverlap(pair, metadata=metadata)
     agreed = len(people) == upload.matched == upload.contact_count == overlap.size == overlap.count
     console.print(

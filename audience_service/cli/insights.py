@@ -50,7 +50,9 @@ def insights(
     Asks the server at AUDIENCE_LISTEN.
     """
     wanted = None if points is None else pb.SizeHistoryQuery(points=points)
-    request = pb.GetInsightsRequest(id=audience_id, dimensions=dimensions, bucket_limit=limit, size_history=wanted)
+    request = pb.GetInsightsRequest(
+        audience_id=audience_id, dimensions=dimensions, bucket_limit=limit, size_history=wanted
+    )
     with connected(org, token, timeout) as client:
         answer = client.call(client.reach.GetInsights, request)
     if as_json:
@@ -87,7 +89,7 @@ def _show_history(console: Console, history: pb.SizeHistory) -> None:
     if not history.tracked:
         console.print("size over time: not known, since nobody watches the audience\n")
         return
-    known = f"{_shown(history.known_since)} to {_shown(history.as_of)}"
+    known = f"{_shown(history.earliest_time)} to {_shown(history.watermark)}"
     console.print(f"size over time, known from {known} (UTC)", soft_wrap=True, style="italic")
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(no_wrap=True)

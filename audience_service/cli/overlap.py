@@ -51,8 +51,8 @@ def _matrix(found: Regions, letters: dict[str, str]) -> Table:
     """How much of each row's audience is in each column's."""
     shares: dict[tuple[str, str], tuple[int, float]] = {}
     for pair in found.pairwise:
-        shares[pair.id, pair.other_id] = pair.count, pair.share_of_first
-        shares[pair.other_id, pair.id] = pair.count, pair.share_of_second
+        shares[pair.audience_id, pair.other_audience_id] = pair.count, pair.share_of_audience
+        shares[pair.other_audience_id, pair.audience_id] = pair.count, pair.share_of_other
     table = Table(
         "",
         *letters.values(),
@@ -76,7 +76,9 @@ def _matrix(found: Regions, letters: dict[str, str]) -> Table:
 
 def _findings(found: Regions, letters: dict[str, str]) -> list[str]:
     same = [f"{_letters(letters, group.audience_ids)} have the very same members" for group in found.duplicates]
-    return same + [f"{letters[one.id]} lies wholly inside {letters[one.other_id]}" for one in found.subsets]
+    return same + [
+        f"{letters[one.audience_id]} lies wholly inside {letters[one.other_audience_id]}" for one in found.subsets
+    ]
 
 
 def _letters(letters: dict[str, str], audience_ids: Sequence[str]) -> str:

@@ -42,9 +42,11 @@ def reach(*, audience_id: str, datatype: str, where: str, org: str, token: str, 
     console = Console(highlight=False)
     console.print(bars(f"{datatype} of {org}", [(printable(name), estimate.count)], total))
     about = "" if whole.exact else "about "
-    console.print(f"of {about}{total:,} in use, as of {estimate.read_at.ToJsonString()}")
+    console.print(f"of {about}{total:,} in use, as of {estimate.read_time.ToJsonString()}")
     if not estimate.exact:
-        console.print(f"estimated from a sample: {estimate.lower:,} to {estimate.upper:,} in 95 of 100 cases")
+        console.print(
+            f"estimated from a sample: {estimate.lower_bound:,} to {estimate.upper_bound:,} in 95 of 100 cases"
+        )
     if estimate.HasField("sample_profile"):
         console.print("\none of them, masked:")
         console.print_json(json.dumps(MessageToDict(estimate.sample_profile)), ensure_ascii=True)

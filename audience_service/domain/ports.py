@@ -237,6 +237,12 @@ class SliceRepository(Protocol):
         Reading them anew goes on after an OutOfTime, so that a later call finds them.
         """
 
+    def with_prefetched_addresses(self, org: str, population: Population, deadline: Deadline) -> Population:
+        """The same population, whose suppressed addresses are read now rather than for every part of it.
+
+        It takes no more than some tenths of a second: addresses that take longer are looked up for each part.
+        """
+
     def settled(self, org: str, population: Population, deadline: Deadline) -> Population:
         """The same population, for many parts of it: what of its joins is better read once has been read.
 

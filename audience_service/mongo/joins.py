@@ -156,6 +156,7 @@ def read_joins(
     told: Sequence[Node] = (),
     candidates: Candidates | None = None,
     held: Mapping[int, Held] = NOT_READ,
+    addresses: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
     at_once: bool = False,
 ) -> Joins:
     """The joins of a filter's node, the lists in it read as long as they fit, the shortest first, each whole or not.
@@ -163,14 +164,14 @@ def read_joins(
     `told` are further nodes that are to be told of the records found. For the part of the records whose sk meets a
     condition, lists are that part of them. They fit into one of `share` parts of the room that a command has; so do the
     values that related records are read as for `candidates`, if any are given, and the addresses of those who may not
-    be reached; these are left to the command itself where it reads `at_once`. `held` are such values that have been
-    read already, and take half of the room at most.
+    be reached; these are left to the command itself where it reads `at_once`. `held` and `addresses` have been read
+    already, and together take half of the room at most; channels without addresses are looked up.
     """
     nodes = (*([] if joined is None else [joined]), *told)
     found = [join for node in nodes for join in joins(node)]
     uses = Counter(join.contacts.audience_id for join in found if isinstance(join, OnList))
     inline: dict[str, list[str]] = {}
-    left = INLINE_BYTES // share // (2 if held else 1)
+    left = INLINE_BYTES // share // (2 if held or addresses else 1)
     sizes = list_sizes(database, org, list(uses), deadline, part) if uses else {}
     for audience_id in sorted(uses, key=lambda name: sizes[name] * uses[name]):
         if sizes[audience_id] * uses[audience_id] * (_ITEM_BYTES + len(org)) > left:
@@ -184,11 +185,12 @@ def read_joins(
     if candidates:
         related = read_related(database, org, nodes, candidates, deadline, left)
         left -= sum(values.size for values in related.values())
-    addresses = {} if at_once else _read_addresses(database, org, found, deadline, left)
+    if addresses is None:
+        addresses = {} if at_once else read_all_addresses(database, org, found, deadline, left)
     return Joins(org, joined, inline, told, addresses, related)
 
 
-def _read_addresses(
+def read_all_addresses(
     database: Database[dict[str, Any]], org: str, found: Sequence[Join], deadline: Deadline, room: int
 ) -> dict[str, dict[str, list[str]]]:
     """The addresses by channel and status, of the channels whose addresses fit into so many bytes of a filter."""

@@ -31,13 +31,13 @@ class MongoMembers:
         return self._count(read_pipeline(self._database, org, population, deadline, part), deadline)
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
-        """The count, and the first member that the database comes upon."""
+        """The count, and the record of the first member that the database comes upon."""
         pipeline = read_pipeline(self._database, org, population, deadline)
         count = self._count(pipeline, deadline)
         if not count:
             return 0, None
         with running(self._database, pipeline, deadline) as collection:
-            found = list(collection.aggregate([*pipeline.stages(), {"$limit": 1}]))
+            found = list(collection.aggregate(pipeline.first_stages()))
         return count, found[0] if found else None
 
     def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:

@@ -14,14 +14,16 @@ from audience_service.domain.errors import ExpressionFailed, FilterTooLarge, Inv
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.filters.nodes import Node
+from audience_service.domain.filters.nodes import Node, Suppressed, joins
 from audience_service.domain.ports import ContactList, Population
 from audience_service.mongo.collections import LISTS
 from audience_service.mongo.failures import limited
-from audience_service.mongo.joins import INLINE_BYTES, NOT_READ, Joins, Stages, read_joins
+from audience_service.mongo.joins import INLINE_BYTES, NOT_READ, Joins, Stages, read_all_addresses, read_joins
 from audience_service.mongo.related import Candidates, SettledFilter, read_related
 from audience_service.mongo.scope import scoped
 
+_FROZEN_ROWS = 100
+"""Rows of a frozen list that are tried for a record to show."""
 _OUT_OF_MEMORY = frozenset((146, 292, 17261))
 
 
@@ -81,6 +83,16 @@ class Pipeline:
             return [shown]
         return [*beside_records(self.population.datatype, ("pk", "sk")), shown]
 
+    def first_stages(self) -> Stages:
+        """The stages that yield the record of any one member; none comes if there is none.
+
+        Of a frozen list they look at its first rows only, and yield a record that still exists.
+        """
+        if isinstance(self.population, ContactList) and self.population.frozen:
+            rows = [*self.stages(), {"$limit": _FROZEN_ROWS}]
+            return [*rows, *_joined_records(self.population.datatype), {"$limit": 1}]
+        return [*self.stages(), {"$limit": 1}]
+
     def count_stages(self) -> Stages:
         """The stages that count the records, in the field `n` of one document; none comes where there are none."""
         # $count, unlike the count command, is right on shards too.
@@ -107,7 +119,9 @@ def read_pipeline(
     itself is not read before it. Raises what `running` raises.
     """
     node = population.joined if isinstance(population, CompiledFilter) else None
-    held = population.held if isinstance(population, SettledFilter) else NOT_READ
+    settled = population if isinstance(population, SettledFilter) else None
+    held = settled.held if settled else NOT_READ
+    addresses = settled.addresses if settled else None
     candidates = None if few or held else _candidates(org, population, part or {})
     with _told_at(population):
         joins = read_joins(
@@ -120,22 +134,46 @@ def read_pipeline(
             told=told,
             candidates=candidates,
             held=held,
+            addresses=addresses,
             at_once=at_once,
         )
     return Pipeline(org, population, joins, part or {})
 
 
+def prefetch_addresses(
+    database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline
+) -> Population:
+    """The population with the addresses of suppressed subscribers read, if they fit a command.
+
+    Otherwise they are looked up, in every command of the population. Raises what `running` raises.
+    """
+    if not isinstance(population, CompiledFilter) or not population.joined:
+        return population
+    suppressed = [join for join in joins(population.joined) if isinstance(join, Suppressed)]
+    if not suppressed:
+        return population
+    with _told_at(population):
+        addresses = read_all_addresses(database, org, suppressed, deadline, INLINE_BYTES // 4)
+    return SettledFilter(**_fields_of(population), addresses=addresses)
+
+
 def settle(database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline) -> Population:
     """The population with its related records read, if that takes less than looks. Raises what `running` raises."""
+    if not isinstance(population, SettledFilter):
+        population = prefetch_addresses(database, org, population, deadline)
     if not isinstance(population, CompiledFilter) or not population.joined:
         return population
     nodes, candidates = [population.joined], _candidates(org, population, {})
+    addresses = population.addresses if isinstance(population, SettledFilter) else {}
     with _told_at(population):
-        held = read_related(database, org, nodes, candidates, deadline, INLINE_BYTES // 2)
+        held = read_related(database, org, nodes, candidates, deadline, INLINE_BYTES // (4 if addresses else 2))
     if not held:
         return population
-    filtered = {name: getattr(population, name) for name in CompiledFilter.__dataclass_fields__}
-    return SettledFilter(**filtered, held=held)
+    return SettledFilter(**_fields_of(population), held=held, addresses=addresses)
+
+
+def _fields_of(population: CompiledFilter) -> dict[str, Any]:
+    return {name: getattr(population, name) for name in CompiledFilter.__dataclass_fields__}
 
 
 def _candidates(org: str, population: Population, part: Document) -> Candidates:
@@ -197,9 +235,13 @@ def _told_at(population: Population) -> Iterator[None]:
 
 def _records(datatype: str) -> Stages:
     """From a list's rows to the records they refer to, by sk, which holds the org."""
+    return [*_joined_records(datatype), {"$match": LIVING}]
+
+
+def _joined_records(datatype: str) -> Stages:
+    """The same, archived and deleted records included."""
     return [
         {"$lookup": {"from": datatype, "localField": "sk", "foreignField": "sk", "as": "record"}},
         {"$unwind": "$record"},
         {"$replaceRoot": {"newRoot": "$record"}},
-        {"$match": LIVING},
     ]

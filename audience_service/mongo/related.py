@@ -92,6 +92,8 @@ class SettledFilter(CompiledFilter):
 
     held: Mapping[int, Held] = field(default_factory=dict)
     """What those of a join were read as, by its identity."""
+    addresses: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    """The addresses of subscribers by channel and status, of the channels that are not looked up."""
 
 
 def certain(related: Related) -> Document | None:

@@ -11,7 +11,7 @@ from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach.landmarks import Landmarks
 from audience_service.mongo.joins import Stages
 from audience_service.mongo.landmarks import LandmarkReader
-from audience_service.mongo.pipeline import part_between, read_pipeline, running, settle
+from audience_service.mongo.pipeline import Pipeline, part_between, prefetch_addresses, read_pipeline, running, settle
 
 
 class MongoSlices:
@@ -24,6 +24,10 @@ class MongoSlices:
     def landmarks(self, org: str, population: Population, deadline: Deadline) -> Landmarks:
         """As read lately, or now."""
         return self._landmarks.get(org, population, deadline)
+
+    def with_prefetched_addresses(self, org: str, population: Population, deadline: Deadline) -> Population:
+        """With the addresses in the filter, or marked as looked up."""
+        return prefetch_addresses(self._database, org, population, deadline)
 
     def settled(self, org: str, population: Population, deadline: Deadline) -> Population:
         """Its related records read into it."""
@@ -43,12 +47,16 @@ class MongoSlices:
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
         """The first that the database comes upon."""
-        found = self._run(org, population, part_between(after, until), [{"$limit": 1}], deadline)
+        pipeline = read_pipeline(self._database, org, population, deadline, part_between(after, until), few=True)
+        found = self._answer(pipeline, pipeline.first_stages(), deadline)
         return found[0] if found else None
 
     def _run(
         self, org: str, population: Population, part: Document, last: Stages, deadline: Deadline
     ) -> list[dict[str, Any]]:
         pipeline = read_pipeline(self._database, org, population, deadline, part, few=True)
+        return self._answer(pipeline, [*pipeline.stages(), *last], deadline)
+
+    def _answer(self, pipeline: Pipeline, stages: Stages, deadline: Deadline) -> list[dict[str, Any]]:
         with running(self._database, pipeline, deadline) as collection:
-            return list(collection.aggregate([*pipeline.stages(), *last]))
+            return list(collection.aggregate(stages))

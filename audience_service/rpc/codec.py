@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from google.protobuf.descriptor import Descriptor
 
 from audience_service.domain.audiences.populations import Exclusion
 from audience_service.domain.audiences.selection import Selection
@@ -20,7 +23,6 @@ from audience_service.domain.segments.segment import (
     check_type,
 )
 from audience_service.domain.segments.version import SegmentVersion
-from audience_service.pb.audience.v1 import filter_service_pb2 as filter_pb
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership_pb
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach_pb
 from audience_service.pb.audience.v1 import resources_pb2 as pb
@@ -29,6 +31,7 @@ from audience_service.rpc.structs import decode_moment, encode_moment, fill_stru
 
 _MAX_TEXT_LENGTH = 200
 _MAX_MESSAGE_BYTES = 3 * 1024 * 1024
+_SELECTOR_FIELDS = ("audience_id", "filter", "snapshot_id", "audience_ids", "exclude_audience_ids", "purpose")
 
 
 def decode_filter(message: pb.Filter, place: str) -> Filter:
@@ -53,31 +56,27 @@ def encode_filter(value: Filter) -> pb.Filter:
     return pb.Filter(datatype=value.datatype, where_json=print_text(value.where))
 
 
-def decode_selection(
-    message: reach_pb.EstimateReachRequest
-    | reach_pb.StreamReachRequest
-    | membership_pb.ExplainMembershipRequest
-    | filter_pb.ExplainFilterRequest,
-) -> Selection:
-    """Whose members a caller means. Raises InvalidFilter."""
-    written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
-    return Selection(message.audience_id, written)
+class SelectorRequest(Protocol):
+    """A request with the member selector: all of its fields, or only a part."""
+
+    DESCRIPTOR: Descriptor
+
+    def HasField(self, field_name: Literal["filter"]) -> bool:  # noqa: N802 - protobuf's name
+        """Whether the request has a filter."""
 
 
-def decode_members(
-    message: membership_pb.StreamMembersRequest
-    | membership_pb.CreateSnapshotRequest
-    | membership_pb.ExportIdentifiersRequest,
-) -> Selection:
-    """Whose members a caller means, and who is to be left out. Raises InvalidFilter."""
-    written = decode_filter(message.filter, "filter") if message.HasField("filter") else None
+def decode_selection(message: SelectorRequest) -> Selection:
+    """The selector of a request; a field that the request's type lacks is empty. Raises InvalidFilter."""
+    fields = message.DESCRIPTOR.fields_by_name
+    given: dict[str, Any] = {name: getattr(message, name) for name in _SELECTOR_FIELDS if name in fields}
+    has_filter = "filter" in fields and message.HasField("filter")
     return Selection(
-        message.audience_id,
-        written,
-        audience_ids=tuple(message.audience_ids),
-        exclude_audience_ids=tuple(message.exclude_audience_ids),
-        purpose=message.purpose,
-        snapshot_id="" if isinstance(message, membership_pb.CreateSnapshotRequest) else message.snapshot_id,
+        audience_id=given.get("audience_id", ""),
+        filter=decode_filter(given["filter"], "filter") if has_filter else None,
+        snapshot_id=given.get("snapshot_id", ""),
+        audience_ids=tuple(given.get("audience_ids", ())),
+        exclude_audience_ids=tuple(given.get("exclude_audience_ids", ())),
+        purpose=given.get("purpose", ""),
     )
 
 
@@ -187,10 +186,10 @@ def encode_reach(value: ReachEstimate) -> reach_pb.EstimateReachResponse:
     return reach_pb.EstimateReachResponse(
         count=value.estimate.count,
         sample_profile=None if value.sample_profile is None else write_struct(value.sample_profile),
-        read_at=encode_moment(value.read_at),
+        read_time=encode_moment(value.read_at),
         exact=value.estimate.exact,
-        lower=value.estimate.lower,
-        upper=value.estimate.upper,
+        lower_bound=value.estimate.lower,
+        upper_bound=value.estimate.upper,
     )
 
 
@@ -199,12 +198,12 @@ def encode_reach_step(value: ReachStep) -> reach_pb.StreamReachResponse:
     return reach_pb.StreamReachResponse(
         count=value.estimate.count,
         sample_profile=None if value.sample_profile is None else write_struct(value.sample_profile),
-        read_at=encode_moment(value.read_at),
+        read_time=encode_moment(value.read_at),
         exact=value.estimate.exact,
-        lower=value.estimate.lower,
-        upper=value.estimate.upper,
-        read_count=value.read,
-        record_count=value.total,
+        lower_bound=value.estimate.lower,
+        upper_bound=value.estimate.upper,
+        scanned_count=value.read,
+        total_count=value.total,
     )
 
 

@@ -4,7 +4,7 @@ from audience_service.domain.exports.batches import ADD, REMOVE, ExportPart
 from audience_service.domain.exports.exports import ExportRequest
 from audience_service.domain.exports.readiness import Readiness, Removals
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
-from audience_service.rpc.codec import decode_members, encode_exclusions
+from audience_service.rpc.codec import decode_selection, encode_exclusions
 
 _OPERATIONS = {
     "": pb.EXPORT_OPERATION_UNSPECIFIED,
@@ -16,7 +16,7 @@ _OPERATIONS = {
 def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
     """What a caller wants. Raises InvalidFilter."""
     return ExportRequest(
-        selection=decode_members(message),
+        selection=decode_selection(message),
         platform=message.platform,
         fields=tuple(message.fields),
         rules=message.rules_version,

@@ -6,10 +6,18 @@ from audience_service.domain.insights.breakdown import CellKind
 from audience_service.domain.insights.comparison import Bucket, DimensionInsights
 from audience_service.domain.insights.insights import AudienceInsights
 from audience_service.domain.watches.sizes import SizeHistory, Span
+from audience_service.domain.watches.watch import Cause
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
+from audience_service.pb.audience.v1 import resources_pb2 as resources
 from audience_service.rpc.structs import decode_moment, encode_moment
 
 _NAMES = {0: "min", 100: "max"}
+_CAUSES = {
+    Cause.DATA: resources.CHANGE_CAUSE_DATA,
+    Cause.TIME: resources.CHANGE_CAUSE_TIME,
+    Cause.DEFINITION: resources.CHANGE_CAUSE_DEFINITION,
+    Cause.SNAPSHOT: resources.CHANGE_CAUSE_SNAPSHOT,
+}
 
 
 def encode_insights(value: AudienceInsights) -> pb.GetInsightsResponse:
@@ -17,10 +25,10 @@ def encode_insights(value: AudienceInsights) -> pb.GetInsightsResponse:
     return pb.GetInsightsResponse(
         size_history=None if value.history is None else _history(value.history),
         count=value.size,
-        read_at=encode_moment(value.read_at),
+        read_time=encode_moment(value.read_at),
         baseline_count=value.baseline_size,
-        baseline_read_at=encode_moment(value.baseline_read_at),
-        min_cell=value.least,
+        baseline_read_time=encode_moment(value.baseline_read_at),
+        min_bucket_size=value.least,
         dimensions=[_dimension(dimension) for dimension in value.dimensions],
     )
 
@@ -40,20 +48,25 @@ def decode_span(message: pb.GetInsightsRequest) -> Span | None:
 def _history(value: SizeHistory) -> pb.SizeHistory:
     return pb.SizeHistory(
         tracked=value.known_since is not None,
-        known_since=encode_moment(value.known_since),
-        as_of=encode_moment(value.as_of),
+        earliest_time=encode_moment(value.known_since),
+        watermark=encode_moment(value.as_of),
         points=[
             pb.SizePoint(
                 time=encode_moment(point.at),
                 size=point.size,
                 entered=point.since.entered,
                 exited=point.since.exited,
-                entered_by_cause={cause.value: count for cause, count in point.since.entered_by.items()},
-                exited_by_cause={cause.value: count for cause, count in point.since.exited_by.items()},
+                entered_by_cause=_cause_counts(point.since.entered_by),
+                exited_by_cause=_cause_counts(point.since.exited_by),
             )
             for point in value.points
         ],
     )
+
+
+def _cause_counts(counts: Mapping[Cause, int]) -> list[pb.CauseCount]:
+    """The counts by cause, in the order of the enum."""
+    return [pb.CauseCount(cause=value, count=counts[cause]) for cause, value in _CAUSES.items() if counts.get(cause, 0)]
 
 
 def _dimension(value: DimensionInsights) -> pb.DimensionInsights:

@@ -18,7 +18,6 @@ from audience_service.rpc.call import current_call
 from audience_service.rpc.check_codec import encode_audiences, encode_check, encode_membership
 from audience_service.rpc.codec import (
     decode_as_of,
-    decode_members,
     decode_partition,
     decode_selection,
     decode_size,
@@ -63,7 +62,7 @@ class MembershipServicer(MembershipServiceServicer):
         size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
         batches = self._membership.stream(
             current_call(),
-            decode_members(request),
+            decode_selection(request),
             request.fields,
             size,
             request.cursor,

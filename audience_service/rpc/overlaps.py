@@ -13,9 +13,9 @@ def encode_overlap(value: Regions) -> pb.GetOverlapResponse:
         size=pair.size,
         other_size=pair.other_size,
         jaccard=pair.jaccard,
-        share_of_first=pair.share_of_first,
-        share_of_second=pair.share_of_second,
-        read_at=encode_moment(value.read_at),
+        share_of_audience=pair.share_of_first,
+        share_of_other=pair.share_of_second,
+        read_time=encode_moment(value.read_at),
     )
 
 
@@ -24,20 +24,20 @@ def encode_regions(value: Regions) -> pb.GetOverlapRegionsResponse:
     sizes = zip(value.audience_ids, value.sizes, strict=True)
     return pb.GetOverlapRegionsResponse(
         regions=[pb.OverlapRegion(audience_ids=ids, count=count) for ids, count in value.largest_first()],
-        sizes=[pb.AudienceSize(id=audience_id, size=size) for audience_id, size in sizes],
+        sizes=[pb.AudienceSize(audience_id=audience_id, size=size) for audience_id, size in sizes],
         pairwise=[
             pb.PairOverlap(
-                id=pair.id,
-                other_id=pair.other_id,
+                audience_id=pair.id,
+                other_audience_id=pair.other_id,
                 count=pair.count,
                 jaccard=pair.jaccard,
-                share_of_first=pair.share_of_first,
-                share_of_second=pair.share_of_second,
+                share_of_audience=pair.share_of_first,
+                share_of_other=pair.share_of_second,
             )
             for pair in value.pairs()
         ],
         union_count=value.union,
-        duplicates=[pb.EqualAudiences(audience_ids=ids) for ids in value.duplicates()],
-        subsets=[pb.AudienceSubset(id=inner, other_id=outer) for inner, outer in value.subsets()],
-        read_at=encode_moment(value.read_at),
+        duplicates=[pb.DuplicateGroup(audience_ids=ids) for ids in value.duplicates()],
+        subsets=[pb.AudienceSubset(audience_id=inner, other_audience_id=outer) for inner, outer in value.subsets()],
+        read_time=encode_moment(value.read_at),
     )

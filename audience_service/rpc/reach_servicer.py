@@ -40,7 +40,7 @@ class ReachServicer(ReachServiceServicer):
 
     def GetOverlap(self, request: pb.GetOverlapRequest, context: grpc.ServicerContext) -> pb.GetOverlapResponse:
         """Count what two audiences have in common."""
-        return encode_overlap(self._overlaps.between(current_call(), request.id, request.other_id))
+        return encode_overlap(self._overlaps.between(current_call(), request.audience_id, request.other_audience_id))
 
     def GetOverlapRegions(
         self, request: pb.GetOverlapRegionsRequest, context: grpc.ServicerContext
@@ -52,5 +52,5 @@ class ReachServicer(ReachServiceServicer):
         """Break an audience down."""
         limit = decode_size(request.bucket_limit, "bucket_limit", default=20, maximum=100)
         return encode_insights(
-            self._insights.get(current_call(), request.id, request.dimensions, limit, decode_span(request))
+            self._insights.get(current_call(), request.audience_id, request.dimensions, limit, decode_span(request))
         )

@@ -6,7 +6,7 @@ from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotQuery, 
 from audience_service.domain.snapshots.snapshots import ListedSnapshots, SnapshotDraft
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import CreationState
-from audience_service.rpc.codec import decode_members, encode_filter
+from audience_service.rpc.codec import decode_selection, encode_filter
 from audience_service.rpc.structs import decode_duration, encode_moment
 
 _STATES = {state: CreationState.Value(f"CREATION_STATE_{state.name}") for state in SnapshotState}
@@ -15,7 +15,7 @@ _STATES = {state: CreationState.Value(f"CREATION_STATE_{state.name}") for state 
 def decode_snapshot_draft(message: pb.CreateSnapshotRequest) -> SnapshotDraft:
     """What to freeze. Raises InvalidFilter, InvalidArgument."""
     kept = decode_duration(message.time_to_live, "time_to_live") if message.HasField("time_to_live") else None
-    return SnapshotDraft(decode_members(message), message.name, kept)
+    return SnapshotDraft(decode_selection(message), message.name, kept)
 
 
 def decode_snapshot_query(message: pb.ListSnapshotsRequest) -> SnapshotQuery:

@@ -23,7 +23,7 @@ def encode_node(value: Node, platform_ids: Mapping[str, str], languages: Collect
         id=value.id,
         parent_id=value.path[-1].id if value.path else "",
         name=value.name,
-        path=[pb.TargetingParent(id=above.id, name=above.name) for above in value.path],
+        ancestors=[pb.TargetingNodeName(id=above.id, name=above.name) for above in value.path],
         kind=value.kind,
         country=value.country,
         population=value.population,

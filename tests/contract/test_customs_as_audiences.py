@@ -40,7 +40,7 @@ def test_it_has_a_reach_an_overlap_and_members(client: Client, listed: tuple[str
     assert client.members(audienceId=made) == living
     *_, last = client.call("StreamReach", {"audienceId": made})
     assert (last.count, last.exact) == (3, True)
-    overlap = client.call("GetOverlap", {"id": made, "otherId": everyone.id})
+    overlap = client.call("GetOverlap", {"audienceId": made, "otherAudienceId": everyone.id})
     assert (overlap.count, overlap.size, overlap.other_size) == (3, 3, 4)
     assert client.call("GetCustomAudience", {"id": made}).contact_count == 4
 
@@ -111,7 +111,7 @@ def test_insights_and_plans_take_it(real_service: Service) -> None:
     client = real_service.client("custom-insights")
     made = client.custom(name="uploaded").id
     publish(real_service.store, "custom-insights", made, ids)
-    insights = client.call("GetInsights", {"id": made, "dimensions": ["country"]})
+    insights = client.call("GetInsights", {"audienceId": made, "dimensions": ["country"]})
     assert [(bucket.value, bucket.count) for bucket in insights.dimensions[0].buckets] == [("US", 10)]
     assert "uploaded" in client.call("ExplainFilter", {"audienceId": made}).description
 

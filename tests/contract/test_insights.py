@@ -99,7 +99,7 @@ def test_an_expression_that_fails_is_refused_at_the_audience(
     insert([{"data": {"n": "many"}}])
     audience = segment(client, {"$expr": {"$gt": [{"$divide": ["$data.n", 2]}, 1]}})
     refusal = refused(lambda: insights(client, audience))
-    assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", ["id"])
+    assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", ["audience_id"])
 
 
 def test_nobody_has_no_shares(telling: Service) -> None:
@@ -118,7 +118,7 @@ def test_a_baseline_is_kept_for_a_while(real_service: Service) -> None:
     real_service.insert("kept", web)
     second = insights(client, some, "source")
     assert (second.count, second.baseline_count) == (12, 6)
-    assert second.baseline_read_at == first.baseline_read_at
+    assert second.baseline_read_time == first.baseline_read_time
     assert insights(client, segment(client, {}), "source").baseline_count == 12, "the org itself is read anew"
     assert insights(client, some, "source").baseline_count == 12, "and is the baseline from then on"
 

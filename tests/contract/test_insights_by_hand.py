@@ -99,11 +99,11 @@ def test_every_number_of_an_answer_is_what_is_computed_by_hand(
 
 def check(answer: Any, members: list[Any], records: list[Any], limit: int) -> None:
     """Every number of the answer is that of the members, beside all records of the org."""
-    read_at = answer.read_at.ToDatetime(UTC)
-    assert (answer.count, answer.baseline_count, answer.min_cell) == (len(members), len(records), 0)
+    read_at = answer.read_time.ToDatetime(UTC)
+    assert (answer.count, answer.baseline_count, answer.min_bucket_size) == (len(members), len(records), 0)
     for dimension in answer.dimensions:
         ours = by_hand.counts(dimension.name, members, read_at)
-        theirs = by_hand.counts(dimension.name, records, answer.baseline_read_at.ToDatetime(UTC))
+        theirs = by_hand.counts(dimension.name, records, answer.baseline_read_time.ToDatetime(UTC))
         banded = dimension.name in (*by_hand.DATES, "ageBand", "score")
         named = {b.value if b.kind == "value" else f"\0{b.kind}": b for b in dimension.buckets if b.kind != "other"}
         read = sorted((count for label, count in theirs.items() if label[0] != "\0"), reverse=True)[:MOST_VALUES]
@@ -153,9 +153,9 @@ def test_small_cells_are_not_told_and_cannot_be_computed(real_service: Service) 
         ids = set(client.members(audienceId=audience))
         members = [record for record in records if record["pk"] in ids]
         answer, more = (insights(client, audience, *asked, bucketLimit=100) for asked in ([], PATHS))
-        assert (answer.count, answer.min_cell) == (more.count, 5) == (len(members), 5)
+        assert (answer.count, answer.min_bucket_size) == (more.count, 5) == (len(members), 5)
         for dimension in (*answer.dimensions, *more.dimensions):
-            ours = by_hand.counts(dimension.name, members, answer.read_at.ToDatetime(UTC))
+            ours = by_hand.counts(dimension.name, members, answer.read_time.ToDatetime(UTC))
             for bucket in dimension.buckets:
                 label = bucket.value if bucket.kind == "value" else f"\0{bucket.kind}"
                 if bucket.kind in ("other", "suppressed"):

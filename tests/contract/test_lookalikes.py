@@ -42,7 +42,7 @@ def test_the_source_is_left_out_unless_it_may_be_in(runners: tuple[Client, str])
     client, source = runners
     for include, common in ((False, 0), (True, 300)):
         made = lookalike(client, source, share=0.3, includeSource=include)
-        overlap = client.call("GetOverlap", {"id": made.id, "otherId": source})
+        overlap = client.call("GetOverlap", {"audienceId": made.id, "otherAudienceId": source})
         assert overlap.count == common, include
 
 

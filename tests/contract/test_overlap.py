@@ -33,16 +33,18 @@ def check(client: Client, audience_ids: list[str]) -> Any:
         by_hand[region] = by_hand.get(region, 0) + 1
     assert {tuple(region.audience_ids): region.count for region in answer.regions} == by_hand
     assert answer.union_count == len(everyone)
-    assert [(size.id, size.size) for size in answer.sizes] == [(name, len(some)) for name, some in members.items()]
-    assert answer.HasField("read_at")
+    assert [(size.audience_id, size.size) for size in answer.sizes] == [
+        (name, len(some)) for name, some in members.items()
+    ]
+    assert answer.HasField("read_time")
     for pair, (name, other) in zip(answer.pairwise, itertools.combinations(members, 2), strict=True):
-        assert (pair.id, pair.other_id) == (name, other)
+        assert (pair.audience_id, pair.other_audience_id) == (name, other)
         held_to(pair, members[name], members[other])
     for name, other in itertools.product(members, repeat=2):
         pair = overlap(client, name, other)
         held_to(pair, members[name], members[other])
         assert (pair.size, pair.other_size) == (len(members[name]), len(members[other]))
-        assert pair.HasField("read_at")
+        assert pair.HasField("read_time")
     return answer
 
 
@@ -73,7 +75,10 @@ def test_audiences_of_every_kind_overlap_as_their_members_do(way: str, client: C
     second = client.create(name="second list", type="static", contactIds=ids[3:6]).id
     answer = check(client, [listed, of_us, nested, outside, archived, second])
     assert answer.union_count == 10
-    assert {(subset.id, subset.other_id) for subset in answer.subsets} == {(listed, nested), (of_us, nested)}
+    assert {(subset.audience_id, subset.other_audience_id) for subset in answer.subsets} == {
+        (listed, nested),
+        (of_us, nested),
+    }
     check(client, [nested, outside])
     check(client, [second, outside])
     check(client, [outside, listed])
@@ -98,7 +103,7 @@ def test_nobody_is_a_share_of_0_and_no_finding(client: Client, ids: list[str]) -
     answer = check(client, [nobody, empty, low])
     assert ([size.size for size in answer.sizes], len(answer.duplicates), len(answer.subsets)) == ([0, 0, 3], 0, 0)
     pair = overlap(client, nobody, none)
-    assert (pair.count, pair.size, pair.other_size, pair.jaccard, pair.share_of_first) == (0, 0, 0, 0, 0)
+    assert (pair.count, pair.size, pair.other_size, pair.jaccard, pair.share_of_audience) == (0, 0, 0, 0, 0)
     answer = check(client, [nobody, none])
     assert (len(answer.regions), answer.union_count) == (0, 0)
 
@@ -111,7 +116,11 @@ def test_audiences_of_the_same_members_are_named(client: Client, ids: list[str])
     apart = client.create(name="apart", filter=contact_filter({"country": "FR"})).id
     answer = check(client, [few, odd, apart, of_us, frozen])
     assert [list(same.audience_ids) for same in answer.duplicates] == [[odd, of_us, frozen]]
-    assert [(subset.id, subset.other_id) for subset in answer.subsets] == [(few, odd), (few, of_us), (few, frozen)]
+    assert [(subset.audience_id, subset.other_audience_id) for subset in answer.subsets] == [
+        (few, odd),
+        (few, of_us),
+        (few, frozen),
+    ]
     assert [(list(region.audience_ids), region.count) for region in answer.regions] == [
         ([apart], 5),
         ([odd, of_us, frozen], 2),
@@ -166,10 +175,10 @@ def test_an_overlap_names_two_audiences_of_one_datatype(client: Client, refused:
     leads = client.create(name="leads", filter={"datatype": "lead", "where": {}}).id
     contacts = client.create(name="contacts", type="static").id
     for audience_id, other_id, place in (
-        (contacts, leads, "other_id"),
-        (leads, contacts, "other_id"),
-        ("", contacts, "id"),
-        (contacts, "", "other_id"),
+        (contacts, leads, "other_audience_id"),
+        (leads, contacts, "other_audience_id"),
+        ("", contacts, "audience_id"),
+        (contacts, "", "other_audience_id"),
     ):
         refusal = refused(lambda a=audience_id, b=other_id: overlap(client, a, b))
         assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [place])

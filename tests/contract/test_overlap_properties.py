@@ -74,9 +74,11 @@ def test_any_audiences_of_a_crowd_overlap_as_their_members_do(
             regions[region] = regions.get(region, 0) + 1
         assert {tuple(region.audience_ids): region.count for region in answer.regions} == regions
         assert answer.union_count == sum(regions.values())
-        assert [(size.id, size.size) for size in answer.sizes] == [(name, len(members[name])) for name in asked]
+        assert [(size.audience_id, size.size) for size in answer.sizes] == [
+            (name, len(members[name])) for name in asked
+        ]
         for pair in answer.pairwise:
-            held_to(pair, members[pair.id], members[pair.other_id])
+            held_to(pair, members[pair.audience_id], members[pair.other_audience_id])
         two = overlap(client, *asked[:2])
         held_to(two, *(members[name] for name in asked[:2]))
         assert (two.size, two.other_size) == tuple(client.count(audienceId=name) for name in asked[:2])

@@ -160,7 +160,7 @@ def test_a_pixel_is_an_audience_like_any_other(site: Site) -> None:
     segment = client.create(name="inside", filter=inside)
     assert client.members(audienceId=segment.id) == [first, second]
     assert client.members(filter=outside) == site.contacts[2:]
-    overlap = client.call("GetOverlap", {"id": pixel.id, "otherId": segment.id})
+    overlap = client.call("GetOverlap", {"audienceId": pixel.id, "otherAudienceId": segment.id})
     assert (overlap.count, overlap.size) == (2, 2)
     assert client.members(audienceIds=[pixel.id, segment.id]) == [first, second]
     checked = client.call("CheckMembership", {"audienceIds": [pixel.id], "contactIds": site.contacts[1:3]})
@@ -172,7 +172,7 @@ def test_a_pixel_is_an_audience_like_any_other(site: Site) -> None:
     source = {"audienceId": pixel.id}
     frozen = client.call("CreateSegment", {"segment": {"name": "frozen", "type": "static"}, "source": source})
     assert frozen.contact_count == 2
-    insights = client.call("GetInsights", {"id": pixel.id, "dimensions": ["country"]})
+    insights = client.call("GetInsights", {"audienceId": pixel.id, "dimensions": ["country"]})
     assert insights.count == 2
     assert "event" in client.call("ExplainFilter", {"audienceId": pixel.id}).description
     *_, last = client.call("ExportIdentifiers", {"audienceId": pixel.id, "platform": "meta", "fields": ["email"]})

@@ -42,7 +42,7 @@ def test_nobody_is_zero_and_has_no_profile(client: Client) -> None:
     reach = client.call("EstimateReach", {"filter": {"datatype": "contact", "where": {}}})
     assert reach.count == 0
     assert not reach.HasField("sample_profile")
-    assert reach.HasField("read_at")
+    assert reach.HasField("read_time")
 
 
 def test_the_sample_profile_masks_personal_data(client: Client, insert: Callable[..., list[str]]) -> None:

@@ -1,11 +1,13 @@
 """Sizes of watched audiences over time, of what is known of their past, on every store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC
 
 import pytest
 
 from audience_service.domain.watches.sizes import SizeHistory, Sizes, Span
+from audience_service.pb.audience.v1.reach_service_pb2 import CauseCount
+from audience_service.pb.audience.v1.resources_pb2 import ChangeCause
 from tests.client import Refusal
 from tests.conftest import Service
 from tests.midst import Midst
@@ -13,6 +15,11 @@ from tests.past import DAY, PAID, SECOND, Tracking, call_of, history, set_plans,
 from tests.tracked import NOON, Tracked
 
 pytestmark = pytest.mark.usefixtures("unwatched", "read_by_twos")
+
+
+def by_cause(counts: Iterable[CauseCount]) -> dict[str, int]:
+    """The counts by the name of their cause."""
+    return {ChangeCause.Name(counted.cause): counted.count for counted in counts}
 
 
 def test_sizes_are_counted_anew_where_the_ledger_is_cut_meanwhile(
@@ -55,10 +62,10 @@ def test_insights_tell_the_sizes_of_a_watched_audience(real_service: Service, re
     client = real_service.client(org)
     real_service.insert(org, [{"id": "a", "data": PAID}, {"id": "b"}])
     audience = Tracked(real_service, org, PAID)
-    ask = {"id": audience.audience, "dimensions": ["source"]}
+    ask = {"audienceId": audience.audience, "dimensions": ["source"]}
     assert not client.call("GetInsights", ask).HasField("size_history")
     untracked = client.call("GetInsights", {**ask, "sizeHistory": {}}).size_history
-    assert (untracked.tracked, untracked.HasField("known_since"), list(untracked.points)) == (False, False, [])
+    assert (untracked.tracked, untracked.HasField("earliest_time"), list(untracked.points)) == (False, False, [])
     audience.round()
     set_plans(audience, a="free", b="paid")
     audience.round(NOON + DAY)
@@ -67,16 +74,16 @@ def test_insights_tell_the_sizes_of_a_watched_audience(real_service: Service, re
     answer = client.call("GetInsights", {**ask, "sizeHistory": {"startTime": stamp(NOON - DAY), "points": 3}})
     found = answer.size_history
     assert (answer.count, found.tracked, len(found.points)) == (2, True, 3)
-    assert (found.known_since.ToDatetime(UTC), found.as_of.ToDatetime(UTC)) == (NOON, NOON + 2 * DAY)
+    assert (found.earliest_time.ToDatetime(UTC), found.watermark.ToDatetime(UTC)) == (NOON, NOON + 2 * DAY)
     assert [(point.time.ToDatetime(UTC), point.size, point.entered, point.exited) for point in found.points] == [
         (NOON, 1, 0, 0),
         (NOON + DAY, 1, 1, 1),
         (NOON + 2 * DAY, 2, 1, 0),
     ]
-    assert [(dict(point.entered_by_cause), dict(point.exited_by_cause)) for point in found.points] == [
+    assert [(by_cause(point.entered_by_cause), by_cause(point.exited_by_cause)) for point in found.points] == [
         ({}, {}),
-        ({"data": 1}, {"data": 1}),
-        ({"definition": 1}, {}),
+        ({"CHANGE_CAUSE_DATA": 1}, {"CHANGE_CAUSE_DATA": 1}),
+        ({"CHANGE_CAUSE_DEFINITION": 1}, {}),
     ]
     for wrong, field in (
         ({"points": 101}, "size_history.points"),

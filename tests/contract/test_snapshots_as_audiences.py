@@ -40,7 +40,7 @@ def test_it_has_a_reach_an_overlap_and_members(client: Client, frozen: tuple[Any
     assert client.members(audienceId=made.id) == living
     *_, last = client.call("StreamReach", {"audienceId": made.id})
     assert (last.count, last.exact) == (3, True)
-    overlap = client.call("GetOverlap", {"id": made.id, "otherId": everyone.id})
+    overlap = client.call("GetOverlap", {"audienceId": made.id, "otherAudienceId": everyone.id})
     assert (overlap.count, overlap.size, overlap.other_size) == (3, 3, 4)
 
 
@@ -48,7 +48,7 @@ def test_insights_and_explanations_take_it_too(real_service: Service) -> None:
     real_service.insert("frozen-insights", [{"data": {"country": "US"}} for _ in range(10)])
     client = real_service.client("frozen-insights")
     made = client.snapshot(filter=EVERYONE, name="launch")
-    insights = client.call("GetInsights", {"id": made.id, "dimensions": ["country"]})
+    insights = client.call("GetInsights", {"audienceId": made.id, "dimensions": ["country"]})
     assert [(bucket.value, bucket.count) for bucket in insights.dimensions[0].buckets] == [("US", 10)]
     assert "launch" in client.call("ExplainFilter", {"audienceId": made.id}).description
     inside = {"filter": {"datatype": "contact", "where": {"$inAudience": made.id}}}

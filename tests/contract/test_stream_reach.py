@@ -54,17 +54,19 @@ def streamed(client: Client, request: dict[str, Any]) -> list[Any]:
     messages = list(client.call("StreamReach", request, timeout=50))
     assert [message.exact for message in messages] == [False] * (len(messages) - 1) + [True]
     last = messages[-1]
-    assert last.lower == last.count == last.upper
-    assert last.read_count == last.record_count
+    assert last.lower_bound == last.count == last.upper_bound
+    assert last.scanned_count == last.total_count
     assert last.HasField("sample_profile") == (last.count > 0)
     assert not any(message.HasField("sample_profile") for message in messages[:-1])
-    reads = [message.read_count for message in messages]
+    reads = [message.scanned_count for message in messages]
     assert reads == sorted(reads)
     for before, after in itertools.pairwise(messages):
-        is_narrower = after.upper - after.lower <= before.upper - before.lower
-        assert is_narrower or not before.lower <= last.count <= before.upper, "one that misses may be given up"
-    assert all(0 <= message.lower <= message.count <= message.upper <= CROWD for message in messages)
-    assert len({message.read_at.ToNanoseconds() for message in messages}) == 1
+        is_narrower = after.upper_bound - after.lower_bound <= before.upper_bound - before.lower_bound
+        assert is_narrower or not before.lower_bound <= last.count <= before.upper_bound, (
+            "one that misses may be given up"
+        )
+    assert all(0 <= message.lower_bound <= message.count <= message.upper_bound <= CROWD for message in messages)
+    assert len({message.read_time.ToNanoseconds() for message in messages}) == 1
     return messages
 
 
@@ -73,10 +75,10 @@ def test_a_stream_begins_with_an_estimate_and_ends_with_the_count(crowd: Client,
     messages = streamed(crowd, {"filter": contacts(where)})
     assert len(messages) > 2
     first, last = messages[0], messages[-1]
-    assert first.read_count < CROWD == first.record_count
+    assert first.scanned_count < CROWD == first.total_count
     assert last.count == crowd.count(filter=contacts(where)) == len(crowd.members(filter=contacts(where)))
-    assert first.lower <= last.count + 60
-    assert first.upper >= last.count - 60, "one in twenty intervals may miss, though not by much"
+    assert first.lower_bound <= last.count + 60
+    assert first.upper_bound >= last.count - 60, "one in twenty intervals may miss, though not by much"
 
 
 def test_a_list_and_filters_over_lists_end_with_the_count(crowd: Client, static: str) -> None:
@@ -113,7 +115,7 @@ def test_a_call_without_a_deadline_is_answered(client: Client) -> None:
 def test_few_records_come_in_one_exact_message(client: Client, insert: Callable[..., list[str]]) -> None:
     insert([{"data": {"email": "ann@example.com"}}, {"state": "deleted"}])
     [message] = client.call("StreamReach", {"filter": contacts(EVERYONE)})
-    assert (message.count, message.exact, message.read_count) == (1, True, 2)
+    assert (message.count, message.exact, message.scanned_count) == (1, True, 2)
     assert MessageToDict(message.sample_profile) == {"email": "a***@example.com"}
 
 
@@ -136,7 +138,7 @@ def test_a_stream_is_refused_as_an_estimate_is(client: Client, refused: Callable
 
 def test_without_a_budget_the_count_is_exact(crowd: Client) -> None:
     reach = crowd.call("EstimateReach", {"filter": contacts(LEADS)})
-    assert (reach.exact, reach.lower, reach.upper) == (True, reach.count, reach.count)
+    assert (reach.exact, reach.lower_bound, reach.upper_bound) == (True, reach.count, reach.count)
 
 
 @pytest.mark.parametrize("where", [EVERYONE, LEADS, NOBODY])
@@ -144,8 +146,10 @@ def test_past_the_budget_the_count_is_an_estimate_and_says_so(crowd: Client, whe
     exact = crowd.count(filter=contacts(where))
     reach = crowd.call("EstimateReach", {"filter": contacts(where), "budget": "0s"})
     assert not reach.exact
-    assert reach.lower <= reach.count <= reach.upper
-    assert reach.lower - 60 <= exact <= reach.upper + 60, "one in twenty intervals may miss, though not by much"
+    assert reach.lower_bound <= reach.count <= reach.upper_bound
+    assert reach.lower_bound - 60 <= exact <= reach.upper_bound + 60, (
+        "one in twenty intervals may miss, though not by much"
+    )
     assert reach.HasField("sample_profile") == (where is not NOBODY)
     assert "***" in str(reach.sample_profile) or where is NOBODY
     within = crowd.call("EstimateReach", {"filter": contacts(where), "budget": "15s"})
@@ -177,7 +181,7 @@ def test_a_budget_stops_the_count_in_the_database_and_the_sample_takes_its_place
     begun = time.monotonic()
     reach = real_service.client("sluggish").call("EstimateReach", {"filter": slow, "budget": "0.05s"})
     assert not reach.exact
-    assert reach.count == reach.lower == 0 < reach.upper
+    assert reach.count == reach.lower_bound == 0 < reach.upper_bound
     assert time.monotonic() - begun < 15
 
 

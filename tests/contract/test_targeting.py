@@ -39,7 +39,7 @@ def test_a_place_comes_with_all_that_is_known_of_it(client: Client) -> None:
     [munich] = client.call("ListLocations", {"query": "münchen", "pageSize": 1, "kind": "city"}).nodes
     assert (munich.id, munich.name, munich.kind, munich.country) == ("city-2867714", "Munich", "city", "DE")
     assert (munich.parent_id, munich.source) == ("subdivision-DE-BY", "GeoNames")
-    assert [(above.id, above.name) for above in munich.path] == [
+    assert [(above.id, above.name) for above in munich.ancestors] == [
         ("country-DE", "Germany"),
         ("subdivision-DE-BY", "Bayern"),
     ]
@@ -73,7 +73,7 @@ def test_interests_and_options_page_as_locations_do(client: Client) -> None:
 def test_an_option_says_whose_it_is_and_how_the_sdk_spells_it(client: Client) -> None:
     [option] = client.call("ListTargetingOptions", {"query": "female", "platform": "google"}).nodes
     assert (option.kind, option.platform, option.value) == ("option", "google", "FEMALE")
-    assert (option.parent_id, option.path[0].name) == ("option-google-gender_type", "Gender type")
+    assert (option.parent_id, option.ancestors[0].name) == ("option-google-gender_type", "Gender type")
     assert option.source.startswith("google-ads ")
 
 

@@ -129,11 +129,11 @@ def test_estimate_reach_shows_a_number_and_a_sample_profile(door: Door, insert: 
     insert([{"data": {"country": "US", "tags": ["mql"], "email": "ann@example.com"}}, {"data": {"country": "FR"}}])
     answer = door.fetch("POST", "/estimate-reach", REACH)
     assert answer.status == 200
-    assert {name: answer.body[name] for name in ("count", "exact", "lower", "upper")} == {
+    assert {name: answer.body[name] for name in ("count", "exact", "lowerBound", "upperBound")} == {
         "count": 1,
         "exact": True,
-        "lower": 1,
-        "upper": 1,
+        "lowerBound": 1,
+        "upperBound": 1,
     }
     assert answer.body["sampleProfile"] == {"country": "US", "tags": ["mql"], "email": "a***@example.com"}
 
@@ -141,7 +141,17 @@ def test_estimate_reach_shows_a_number_and_a_sample_profile(door: Door, insert: 
 def test_estimate_reach_shows_a_count_of_0(door: Door) -> None:
     answer = door.fetch("POST", "/estimate-reach", REACH)
     assert (answer.status, "sampleProfile" in answer.body) == (200, False)
-    assert [answer.body[name] for name in ("count", "exact", "lower", "upper")] == [0, True, 0, 0]
+    assert [answer.body[name] for name in ("count", "exact", "lowerBound", "upperBound")] == [0, True, 0, 0]
+
+
+def test_estimate_reach_takes_the_complete_selector(door: Door, insert: Callable[..., list[str]]) -> None:
+    """Exclusions stand next to the filter in the body."""
+    ids = insert([{"data": {"country": "US", "tags": ["mql"]}}, {"data": {"country": "US", "tags": ["lead"]}}])
+    listed = door.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids[:1]}).body
+    answer = door.fetch("POST", "/estimate-reach", {**REACH, "excludeAudienceIds": [listed["id"]]})
+    assert (answer.status, answer.body["count"]) == (200, 1)
+    union = {"audienceIds": [listed["id"]], "excludeAudienceIds": [listed["id"]]}
+    assert door.fetch("POST", "/estimate-reach", union).body["count"] == 0
 
 
 def test_estimate_reach_takes_a_budget(door: Door) -> None:
@@ -159,11 +169,11 @@ def test_overlap_shows_counts_of_0_and_shares(
     listed = door.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids[:1]}).body
     answer = door.fetch("GET", f"/segments/{everyone['id']}/overlap/{segment['id']}")
     assert answer.status == 200
-    assert MOMENT.fullmatch(answer.body.pop("readAt"))
-    shares = ("jaccard", "shareOfFirst", "shareOfSecond")
+    assert MOMENT.fullmatch(answer.body.pop("readTime"))
+    shares = ("jaccard", "shareOfAudience", "shareOfOther")
     assert answer.body == {"count": 0, "size": 2, "otherSize": 0, **dict.fromkeys(shares, 0)}
     half = door.fetch("GET", f"/segments/{everyone['id']}/overlap/{listed['id']}").body
-    assert MOMENT.fullmatch(half.pop("readAt"))
+    assert MOMENT.fullmatch(half.pop("readTime"))
     assert half == {"count": 1, "size": 2, "otherSize": 1, **dict(zip(shares, (0.5, 0.5, 1), strict=True))}
 
 
@@ -189,7 +199,7 @@ def test_insights_show_dimensions_with_their_buckets(
         assert (answer.status, answer.reason) == (501, "UNSUPPORTED_BY_STORE")
         return
     assert answer.status == 200
-    assert (answer.body["count"], answer.body["baselineCount"], answer.body["minCell"]) == (5, 10, 5)
+    assert (answer.body["count"], answer.body["baselineCount"], answer.body["minBucketSize"]) == (5, 10, 5)
     source, score = answer.body["dimensions"]
     assert source["buckets"][0] == {
         "kind": "value",
@@ -218,7 +228,7 @@ def test_the_three_taxonomies_are_searched_by_get(door: Door) -> None:
     assert (country["id"], country["localizedNames"]) == ("country-DE", {"de": "Deutschland"})
     interests = door.fetch("GET", "/interests?parentId=interest-657").body
     assert [node["name"] for node in interests["nodes"]] == ["Rugby League", "Rugby Union"]
-    assert [above["name"] for above in interests["nodes"][0]["path"]] == ["Interest", "Sports", "Rugby"]
+    assert [above["name"] for above in interests["nodes"][0]["ancestors"]] == ["Interest", "Sports", "Rugby"]
     options = door.fetch("GET", "/targeting-options?platform=facebook&kind=facet&query=device").body
     assert [(node["platform"], node["value"]) for node in options["nodes"]] == [("meta", "device_platforms")]
     refused = door.fetch("GET", "/targeting-options?platform=linkedin")

@@ -83,13 +83,13 @@ class Harness:
             Authenticator(token_rules(SETTINGS)), SERVICES, self.slots, StreamSlots(1, 60), Timeouts(30, 60, 90)
         )
         audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
+        populations = Populations(audiences, members, ReadySnapshots(None, members))  # type: ignore[arg-type]
         reach = ReachServicer(
-            Reach(members, members, audiences),
+            Reach(members, members, populations),
             Overlaps(members, audiences),
             Insights(members, audiences, Baselines(0), Sizes(members, members), 0),
         )
         partitions = Partitions(members, members, members)
-        populations = Populations(audiences, members, ReadySnapshots(None, members))  # type: ignore[arg-type]
         sealer = TokenSealer(b"key")
         membership = MembershipServicer(
             Membership(members, populations, partitions, Past(members, members, audiences), sealer),

@@ -63,7 +63,7 @@ class Insights:
         dimensions = read_dimensions(wanted)
         population = self._audiences.named(call, audience_id).population
         if isinstance(population, CompiledFilter):
-            population = replace(population, place="id")
+            population = replace(population, place="audience_id")
         everyone = CompiledFilter(population.datatype, LIVING)
         key = (call.org, population.datatype, tuple(dimension.name for dimension in dimensions))
 

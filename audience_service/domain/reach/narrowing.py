@@ -35,6 +35,8 @@ _GROWTH = 4
 _RECORD_SECONDS = 50e-6
 """What a record of a sample takes, at a guess, to choose a sample that fits the time."""
 _SMALLEST_SAMPLE = 100
+_SHOWN_TRIES = 5
+"""How many members of a sample are looked up until one is found to show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Narrowing:
             count = self._slices.count_between(self._org, self._population, "", "", self._deadline)
             record = self._first("", "") if count else None
             return Step(Estimate.of(count), landmarks.total, landmarks.total, record)
+        self._prefetch_addresses()
         while not sample.drawn:
             left = self._deadline.remaining()
             fits = size if left is None else min(size, max(int(left / 2 / _RECORD_SECONDS), _SMALLEST_SAMPLE))
@@ -83,10 +86,9 @@ class Narrowing:
                 if last:
                     raise
                 size = fits // _GROWTH
-        record = None
-        if sample.hits:
-            hit = sample.hits[0]
-            record = self._first(landmarks.end(hit), landmarks.keys[hit])
+        # A member may have gone since it was drawn, and a frozen list may hold records that no longer exist.
+        shown = (self._first(landmarks.end(hit), landmarks.keys[hit]) for hit in sample.hits[:_SHOWN_TRIES])
+        record = next((found for found in shown if found), None)
         return Step(sample.estimate(), sample.read(0), landmarks.total, record)
 
     def steps(self) -> Generator[Step, None, None]:
@@ -94,6 +96,7 @@ class Narrowing:
         sample = Draws(self._slices.landmarks(self._org, self._population, self._deadline))
         total = sample.landmarks.total
         if total > _FEW:
+            self._prefetch_addresses()
             for larger in self._samples(sample):
                 sample = larger
                 yield Step(sample.estimate(), sample.read(0), total)
@@ -115,6 +118,9 @@ class Narrowing:
             yield Step(estimate, sample.read(upto), total)
         record = self._first(*self._found) if self._found else None
         yield Step(Estimate.of(counted), total, total, record)
+
+    def _prefetch_addresses(self) -> None:
+        self._population = self._slices.with_prefetched_addresses(self._org, self._population, self._deadline)
 
     def _settle(self) -> None:
         """Ready the population for its slices, unless that takes long: then each is counted by itself."""

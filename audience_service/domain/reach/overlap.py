@@ -26,7 +26,7 @@ class Overlaps:
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, OutOfTime.
         """
-        return self._count(call, {"id": audience_id, "other_id": other_id})
+        return self._count(call, {"audience_id": audience_id, "other_audience_id": other_id})
 
     def among(self, call: Call, audience_ids: Sequence[str]) -> Regions:
         """The regions of two to eight audiences. Raises as `between` does."""

@@ -1,17 +1,19 @@
 """The use cases on reach: how many members there are, and what one of them is like."""
 
+import json
 import random
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Hashable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.populations import Choice, Populations
 from audience_service.domain.audiences.selection import Selection
 from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.errors import OutOfTime
+from audience_service.domain.filters import identity
 from audience_service.domain.ports import MemberRepository, Population, Record, SliceRepository
 from audience_service.domain.profile import masked_profile
 from audience_service.domain.reach.draws import Estimate
@@ -48,20 +50,20 @@ class _Answer:
 
 
 class Reach:
-    """Counts audiences and unsaved filters."""
+    """Counts what member selectors select: the populations that streams of members read."""
 
     def __init__(
         self,
         members: MemberRepository,
         slices: SliceRepository,
-        audiences: Audiences,
+        populations: Populations,
         sampled: int = SAMPLED,
         chance: random.Random | None = None,
     ) -> None:
         """`sampled` is how many records a sample holds at most, `chance` what draws them."""
         self._members = members
         self._slices = slices
-        self._audiences = audiences
+        self._populations = populations
         self._sampled = sampled
         self._chance = chance or random.Random()  # noqa: S311 - a sample, not a secret
         self._flights: SingleFlight[_Answer] = SingleFlight()
@@ -69,47 +71,64 @@ class Reach:
     def estimate(self, call: Call, selection: Selection, budget: float | None = None) -> ReachEstimate:
         """The reach of a selection: exact if that takes no more than `budget` seconds, else of a sample.
 
-        Without a budget an exact count may take what the deadline leaves of it. Identical calls at the same time share
-        one answer. Raises InvalidArgument, AudienceNotFound, UnusableAudience, and OutOfTime where neither the count
-        nor the sample fits the deadline.
+        Without a budget an exact count may take what the deadline leaves of it. Identical concurrent calls share one
+        answer. Raises what `Populations.choose` raises, and OutOfTime if neither the count nor the sample fits the
+        deadline.
         """
-        population, identity = self._audiences.identified(call, selection)
+        choice = self._populations.choose(call, selection)
         patience = _patience(call.deadline, budget)
 
         def suits(other: _Answer) -> bool:
             return other.reach.estimate.exact or _as_patient(other.patience, patience)
 
         def work() -> _Answer:
-            return _Answer(self._estimate(call, population, patience), patience)
+            return _Answer(self._estimate(call, choice, patience), patience)
 
-        return self._flights.share((call.org, identity, budget), call.deadline, work, suits).reach
+        key = (call.org, flight_key(selection, choice), budget)
+        return self._flights.share(key, call.deadline, work, suits).reach
 
     def stream(self, call: Call, selection: Selection) -> Generator[ReachStep, None, None]:
         """Estimates of a selection's reach that narrow; the last one is exact and shows a member. Raises as `estimate`.
 
         Each takes one short query; closed between two, the generator asks nothing more of the database.
         """
-        population = self._audiences.population(call, selection)
+        choice = self._populations.choose(call, selection)
         read_at = now()
-        steps = self._narrowing(call, population).steps()
+        steps = self._narrowing(call, choice.population).steps()
         with closing(steps):
             for step in steps:
+                if step.estimate.exact:
+                    self._populations.check_whole(call, choice, step.estimate.count)
                 yield ReachStep(step.estimate, _profile(step.record), read_at, step.read, step.total)
 
-    def _estimate(self, call: Call, population: Population, patience: float | None) -> ReachEstimate:
+    def _estimate(self, call: Call, choice: Choice, patience: float | None) -> ReachEstimate:
         read_at = now()
         deadline = call.deadline if patience is None else call.deadline.within(patience)
         try:
-            count, record = self._members.reach(call.org, population, deadline)
+            count, record = self._members.reach(call.org, choice.population, deadline)
+            self._populations.check_whole(call, choice, count)
             return ReachEstimate(Estimate.of(count), _profile(record), read_at)
         except OutOfTime:
             call.deadline.check()
         read_at = now()
-        step = self._narrowing(call, population).sampled(self._sampled)
+        step = self._narrowing(call, choice.population).sampled(self._sampled)
+        self._populations.check_whole(call, choice, step.estimate.count if step.estimate.exact else None)
         return ReachEstimate(step.estimate, _profile(step.record), read_at)
 
     def _narrowing(self, call: Call, population: Population) -> Narrowing:
         return Narrowing(self._slices, call.org, population, call.deadline, self._chance)
+
+
+def flight_key(selection: Selection, choice: Choice) -> Hashable:
+    """Equal only for selectors that are equal in every field, of audiences in the same versions."""
+    versions = tuple((source.id, source.version) for source in (*choice.sources, *choice.excluded_sources))
+    written = replace(
+        selection,
+        filter=None,
+        audience_ids=tuple(selection.audience_ids),
+        exclude_audience_ids=tuple(selection.exclude_audience_ids),
+    )
+    return written, json.dumps(identity(selection.filter), sort_keys=True), versions
 
 
 def _patience(deadline: Deadline, budget: float | None) -> float | None:

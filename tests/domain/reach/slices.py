@@ -50,6 +50,9 @@ class FakeSlices:
     def landmarks(self, org: str, population: Population, deadline: Deadline) -> Landmarks:
         return self.marks
 
+    def with_prefetched_addresses(self, org: str, population: Population, deadline: Deadline) -> Population:
+        return population
+
     def settled(self, org: str, population: Population, deadline: Deadline) -> Population:
         return population
 

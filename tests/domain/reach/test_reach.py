@@ -1,17 +1,20 @@
 """EstimateReach: the budget, the sample past it, and who shares an answer."""
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audience import NamedAudience
+from audience_service.domain.audiences.populations import Choice
 from audience_service.domain.audiences.selection import Selection
 from audience_service.domain.caller import Call, Caller, Deadline, Scope
 from audience_service.domain.errors import OutOfTime, StoreUnavailable
-from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.reach.reach import Reach, ReachEstimate
+from audience_service.domain.filters import CompiledFilter, Filter
+from audience_service.domain.reach.reach import Reach, ReachEstimate, flight_key
 from tests.domain.reach.slices import FakeSlices
 
 EVERYONE = Selection(filter=Filter("contact", {}))
@@ -41,6 +44,28 @@ class Members:
         return TOTAL // 2, None
 
 
+class FakePopulations:
+    """Every selector selects all contacts; audiences are in `version`."""
+
+    version = 0
+
+    def choose(self, call: Call, selection: Selection) -> Choice:
+        everyone = CompiledFilter("contact", {})
+        named = [audience_id for audience_id in (selection.audience_id, *selection.audience_ids) if audience_id]
+        return Choice(
+            everyone, everyone, [], {}, self._audiences(named), self._audiences(selection.exclude_audience_ids)
+        )
+
+    def check_whole(self, call: Call, choice: Choice, count: int | None) -> None:
+        """Never raises: no choice is of a snapshot."""
+
+    def _audiences(self, audience_ids: Sequence[str]) -> tuple[NamedAudience, ...]:
+        everyone = Filter("contact", {})
+        return tuple(
+            NamedAudience(name, name, self.version, everyone, CompiledFilter("contact", {})) for name in audience_ids
+        )
+
+
 class Waiting(Deadline):
     """A deadline that tells when it is waited by."""
 
@@ -52,8 +77,8 @@ class Waiting(Deadline):
 
 
 def reach(members: Members) -> Reach:
-    audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
-    return Reach(members, FakeSlices(TOTAL, lambda n: n % 2 == 0), audiences)  # type: ignore[arg-type]
+    slices = FakeSlices(TOTAL, lambda n: n % 2 == 0)
+    return Reach(members, slices, FakePopulations())  # type: ignore[arg-type]
 
 
 def call(seconds: float | None = None, org: str = "acme") -> Call:
@@ -124,6 +149,64 @@ def test_another_org_or_budget_is_counted_by_itself() -> None:
         members.go.set()
         assert all(future.result().estimate.exact for future in calls)
     assert sorted(members.asked) == ["acme", "acme", "acme2"]
+
+
+SELECTORS = {
+    "audience_id": Selection("segment-1"),
+    "filter": Selection(filter=Filter("contact", {"tags": "vip"})),
+    "another filter": Selection(filter=Filter("contact", {"tags": "lead"})),
+    "snapshot_id": Selection(snapshot_id="segment-1"),
+    "audience_ids": Selection(audience_ids=["segment-1"]),
+    "audience_ids in another order": Selection(audience_ids=["segment-2", "segment-1"]),
+    "more audience_ids": Selection(audience_ids=["segment-1", "segment-2"]),
+    "exclude_audience_ids": Selection("segment-1", exclude_audience_ids=["segment-2"]),
+    "other exclude_audience_ids": Selection("segment-1", exclude_audience_ids=["segment-3"]),
+    "purpose": Selection("segment-1", purpose="email"),
+    "another purpose": Selection("segment-1", purpose="ads"),
+}
+"""Selectors that differ in one field from another of them, by that field."""
+
+
+def test_selectors_that_differ_in_any_field_are_counted_separately() -> None:
+    """Concurrent calls share an answer only if every field of their selectors is equal."""
+    members = Members()
+    reaches = reach(members)
+    members.go.clear()
+    with ThreadPoolExecutor(len(SELECTORS)) as pool:
+        for selection in SELECTORS.values():
+            pool.submit(reaches.estimate, call(20), selection)
+        for _ in SELECTORS:
+            assert members.begun.acquire(timeout=10)
+        members.go.set()
+    assert len(members.asked) == len(SELECTORS)
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Selection)])
+def test_every_field_of_a_selector_is_part_of_the_key(field: str) -> None:
+    """A field that is added to the selector must not be left out of the key of shared answers."""
+    plain = Selection("segment-1", Filter("contact", {}))
+    changed: dict[str, Any] = {field: Filter("lead", {}) if field == "filter" else ("segment-2",)}
+    other = replace(plain, **changed)
+    choice = FakePopulations().choose(call(), Selection("segment-1"))
+    assert flight_key(plain, choice) == flight_key(replace(plain), choice)
+    assert flight_key(plain, choice) != flight_key(other, choice)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection("segment-1"),
+        Selection(audience_ids=["segment-1", "segment-2"]),
+        Selection(filter=Filter("contact", {}), exclude_audience_ids=["segment-1"]),
+    ],
+)
+def test_audiences_in_another_version_are_counted_separately(selection: Selection) -> None:
+    """A call that begins after an edit of an audience never shares the count of one that began before it."""
+    populations = FakePopulations()
+    before = populations.choose(call(), selection)
+    populations.version = 1
+    after = populations.choose(call(), selection)
+    assert flight_key(selection, before) != flight_key(selection, after)
 
 
 def test_an_error_is_shared() -> None:

@@ -24,89 +24,113 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class EstimateReachRequest(_message.Message):
-    """EstimateReachRequest asks for EstimateReach."""
+    """EstimateReachRequest is the request of EstimateReach."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FILTER_FIELD_NUMBER: _builtins.int
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id counts the members of this audience of the org."""
+    """audience_id selects the members of one audience of the org."""
+    snapshot_id: _builtins.str
+    """snapshot_id selects every member that the snapshot recorded, including records archived or deleted since."""
+    purpose: _builtins.str
+    """purpose leaves out members who must not be contacted for it: `email`, `sms` or `ads`. Default: no member is left
+    out. It is a string because the set of purposes is open.
+    """
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
-        """filter counts those that match it."""
+        """filter selects the records that match an unsaved filter."""
+
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids selects the union of several audiences of one datatype. Each member counts once. At most 20."""
+
+    @_builtins.property
+    def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """exclude_audience_ids leaves out the members of these audiences. Ids of snapshots are valid too. At most 20."""
 
     @_builtins.property
     def budget(self) -> _duration_pb2.Duration:
-        """budget is how long the exact count may take before a sample takes its place. Default the call's deadline less what a
-        sample takes: 40 % of it, a second at most. With 0 nothing is counted: at once a sample. Orgs of up to 4,000 records
-        of the datatype are counted whatever the budget.
+        """budget is the longest time that the exact count may take before a sample replaces it. Default: the call's deadline
+        less the time for a sample, which is 40 % of the deadline and at most a second. With 0 the service returns a sample
+        immediately. With at most 4,000 records to evaluate (StreamReachResponse.total_count) the count is exact, whatever
+        the budget.
         """
 
     def __init__(
         self,
         *,
-        filter: _resources_pb2.Filter | None = ...,
         audience_id: _builtins.str = ...,
+        filter: _resources_pb2.Filter | None = ...,
+        snapshot_id: _builtins.str = ...,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        exclude_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        purpose: _builtins.str = ...,
         budget: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "budget", b"budget", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "budget", b"budget", "filter", b"filter", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "budget", b"budget", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "budget", b"budget", "exclude_audience_ids", b"exclude_audience_ids", "filter", b"filter", "purpose", b"purpose", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["filter", "audience_id"]  # noqa: Y015
-    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
+    _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_selection) -> _WhichOneofReturnType_selection | None: ...
 
 Global___EstimateReachRequest: _TypeAlias = EstimateReachRequest  # noqa: Y015
 
 @_typing.final
 class EstimateReachResponse(_message.Message):
-    """EstimateReachResponse answers EstimateReach."""
+    """EstimateReachResponse is the response of EstimateReach."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COUNT_FIELD_NUMBER: _builtins.int
     SAMPLE_PROFILE_FIELD_NUMBER: _builtins.int
-    READ_AT_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
-    LOWER_FIELD_NUMBER: _builtins.int
-    UPPER_FIELD_NUMBER: _builtins.int
+    LOWER_BOUND_FIELD_NUMBER: _builtins.int
+    UPPER_BOUND_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """count is how many members there are: if exact, as many as StreamMembers sends."""
+    """count is the number of members. If `exact`, it equals the number of members that StreamMembers sends."""
     exact: _builtins.bool
-    """exact says that count is a count and no estimate."""
-    lower: _builtins.int
-    """lower is the lower end of the interval that holds the exact count in 95 of 100 cases. Equal to count if exact. An
-    estimate is of the org's records as they were up to ten minutes ago, most often one.
+    """exact is true for a count and false for an estimate."""
+    lower_bound: _builtins.int
+    """lower_bound is the lower end of the 95 % confidence interval. It equals count if exact. An estimate is based on the
+    org's records up to ten minutes ago, usually one minute.
     """
-    upper: _builtins.int
-    """upper is the upper end of that interval. Equal to count if exact."""
+    upper_bound: _builtins.int
+    """upper_bound is the upper end of that interval. It equals count if exact."""
     @_builtins.property
     def sample_profile(self) -> _struct_pb2.Struct:
-        """sample_profile is one member's payload, keyed as in the record's `data`. Fields that name or reach a person (names,
-        email, phone, street, birthday) are masked, and so is every field that the service does not know to be harmless.
-        Absent when there is no member, or none in the sample.
+        """sample_profile is the payload of one member, keyed as in the record's `data`. The service masks fields that name a
+        person or give contact details: names, email, phone, street, birthday. It also masks every field that it does not
+        know to be harmless. Unset if there is no member, or none in the sample. For a snapshot it is unset if the records
+        of the first hundred members no longer exist.
         """
 
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp:
-        """read_at is when the count, or the sample, was begun."""
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """read_time is when the count, or the sample, began."""
 
     def __init__(
         self,
         *,
         count: _builtins.int = ...,
         sample_profile: _struct_pb2.Struct | None = ...,
-        read_at: _timestamp_pb2.Timestamp | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
         exact: _builtins.bool = ...,
-        lower: _builtins.int = ...,
-        upper: _builtins.int = ...,
+        lower_bound: _builtins.int = ...,
+        upper_bound: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "sample_profile", b"sample_profile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time", "sample_profile", b"sample_profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact", "lower", b"lower", "read_at", b"read_at", "sample_profile", b"sample_profile", "upper", b"upper"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact", "lower_bound", b"lower_bound", "read_time", b"read_time", "sample_profile", b"sample_profile", "upper_bound", b"upper_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -114,31 +138,53 @@ Global___EstimateReachResponse: _TypeAlias = EstimateReachResponse  # noqa: Y015
 
 @_typing.final
 class StreamReachRequest(_message.Message):
-    """StreamReachRequest asks for StreamReach."""
+    """StreamReachRequest is the request of StreamReach."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FILTER_FIELD_NUMBER: _builtins.int
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id counts the members of this audience of the org."""
+    """audience_id selects the members of one audience of the org."""
+    snapshot_id: _builtins.str
+    """snapshot_id selects every member that the snapshot recorded, including records archived or deleted since."""
+    purpose: _builtins.str
+    """purpose leaves out members who must not be contacted for it: `email`, `sms` or `ads`. Default: no member is left
+    out. It is a string because the set of purposes is open.
+    """
     @_builtins.property
     def filter(self) -> _resources_pb2.Filter:
-        """filter counts those that match it."""
+        """filter selects the records that match an unsaved filter."""
+
+    @_builtins.property
+    def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """audience_ids selects the union of several audiences of one datatype. Each member counts once. At most 20."""
+
+    @_builtins.property
+    def exclude_audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """exclude_audience_ids leaves out the members of these audiences. Ids of snapshots are valid too. At most 20."""
 
     def __init__(
         self,
         *,
-        filter: _resources_pb2.Filter | None = ...,
         audience_id: _builtins.str = ...,
+        filter: _resources_pb2.Filter | None = ...,
+        snapshot_id: _builtins.str = ...,
+        audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        exclude_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
+        purpose: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "filter", b"filter", "population", b"population"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "exclude_audience_ids", b"exclude_audience_ids", "filter", b"filter", "purpose", b"purpose", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_population: _TypeAlias = _typing.Literal["filter", "audience_id"]  # noqa: Y015
-    _WhichOneofArgType_population: _TypeAlias = _typing.Literal["population", b"population"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_population) -> _WhichOneofReturnType_population | None: ...
+    _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
+    _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_selection) -> _WhichOneofReturnType_selection | None: ...
 
 Global___StreamReachRequest: _TypeAlias = StreamReachRequest  # noqa: Y015
 
@@ -150,49 +196,51 @@ class StreamReachResponse(_message.Message):
 
     COUNT_FIELD_NUMBER: _builtins.int
     SAMPLE_PROFILE_FIELD_NUMBER: _builtins.int
-    READ_AT_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
-    LOWER_FIELD_NUMBER: _builtins.int
-    UPPER_FIELD_NUMBER: _builtins.int
-    READ_COUNT_FIELD_NUMBER: _builtins.int
-    RECORD_COUNT_FIELD_NUMBER: _builtins.int
+    LOWER_BOUND_FIELD_NUMBER: _builtins.int
+    UPPER_BOUND_FIELD_NUMBER: _builtins.int
+    SCANNED_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """count is how many members there are, as far as is known."""
+    """count is the best estimate so far of the number of members."""
     exact: _builtins.bool
-    """exact says that count is a count and no estimate. True in the last message alone."""
-    lower: _builtins.int
-    """lower is the lower end of the interval that holds the exact count in 95 of 100 cases. Equal to count if exact."""
-    upper: _builtins.int
-    """upper is the upper end of that interval. Equal to count if exact."""
-    read_count: _builtins.int
-    """read_count is how many records have been looked at so far; it never falls."""
-    record_count: _builtins.int
-    """record_count is about how many records there are to look at: the org's of the datatype, or those on the list."""
+    """exact is true for a count and false for an estimate. Only the last message is exact."""
+    lower_bound: _builtins.int
+    """lower_bound is the lower end of the 95 % confidence interval. It equals count if exact."""
+    upper_bound: _builtins.int
+    """upper_bound is the upper end of that interval. It equals count if exact."""
+    scanned_count: _builtins.int
+    """scanned_count is the number of records evaluated so far. It never decreases."""
+    total_count: _builtins.int
+    """total_count is the approximate number of records to evaluate. For a single list or a snapshot without exclusions
+    these are its rows. Otherwise they are the org's records of the datatype.
+    """
     @_builtins.property
     def sample_profile(self) -> _struct_pb2.Struct:
-        """sample_profile is one member's payload, masked as in EstimateReachResponse. In the last message alone, and absent
-        there when there is no member.
+        """sample_profile is the payload of one member, masked as in EstimateReachResponse. Only the last message has it. It
+        is unset there in the cases that EstimateReachResponse lists.
         """
 
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp:
-        """read_at is when the stream was begun."""
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """read_time is when the stream began."""
 
     def __init__(
         self,
         *,
         count: _builtins.int = ...,
         sample_profile: _struct_pb2.Struct | None = ...,
-        read_at: _timestamp_pb2.Timestamp | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
         exact: _builtins.bool = ...,
-        lower: _builtins.int = ...,
-        upper: _builtins.int = ...,
-        read_count: _builtins.int = ...,
-        record_count: _builtins.int = ...,
+        lower_bound: _builtins.int = ...,
+        upper_bound: _builtins.int = ...,
+        scanned_count: _builtins.int = ...,
+        total_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "sample_profile", b"sample_profile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time", "sample_profile", b"sample_profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact", "lower", b"lower", "read_at", b"read_at", "read_count", b"read_count", "record_count", b"record_count", "sample_profile", b"sample_profile", "upper", b"upper"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact", "lower_bound", b"lower_bound", "read_time", b"read_time", "sample_profile", b"sample_profile", "scanned_count", b"scanned_count", "total_count", b"total_count", "upper_bound", b"upper_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,25 +248,25 @@ Global___StreamReachResponse: _TypeAlias = StreamReachResponse  # noqa: Y015
 
 @_typing.final
 class GetOverlapRequest(_message.Message):
-    """GetOverlapRequest asks for GetOverlap."""
+    """GetOverlapRequest is the request of GetOverlap."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
-    OTHER_ID_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """id is the first audience."""
-    other_id: _builtins.str
-    """other_id is the second audience, of the same datatype; it may be the first one again."""
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    OTHER_AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id is the first audience."""
+    other_audience_id: _builtins.str
+    """other_audience_id is the second audience, of the same datatype. It may equal audience_id."""
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
-        other_id: _builtins.str = ...,
+        audience_id: _builtins.str = ...,
+        other_audience_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "other_id", b"other_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "other_audience_id", b"other_audience_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,7 +274,7 @@ Global___GetOverlapRequest: _TypeAlias = GetOverlapRequest  # noqa: Y015
 
 @_typing.final
 class GetOverlapResponse(_message.Message):
-    """GetOverlapResponse answers GetOverlap. All counts are made by one command, and are as EstimateReach's."""
+    """GetOverlapResponse is the response of GetOverlap. One command makes all counts, in the way EstimateReach counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -234,24 +282,24 @@ class GetOverlapResponse(_message.Message):
     SIZE_FIELD_NUMBER: _builtins.int
     OTHER_SIZE_FIELD_NUMBER: _builtins.int
     JACCARD_FIELD_NUMBER: _builtins.int
-    SHARE_OF_FIRST_FIELD_NUMBER: _builtins.int
-    SHARE_OF_SECOND_FIELD_NUMBER: _builtins.int
-    READ_AT_FIELD_NUMBER: _builtins.int
+    SHARE_OF_AUDIENCE_FIELD_NUMBER: _builtins.int
+    SHARE_OF_OTHER_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """count is how many members are in both."""
+    """count is the number of members that both audiences have."""
     size: _builtins.int
-    """size is how many members the first audience has."""
+    """size is the number of members of the first audience."""
     other_size: _builtins.int
-    """other_size is how many members the second audience has."""
+    """other_size is the number of members of the second audience."""
     jaccard: _builtins.float
-    """jaccard is the share of those in either who are in both, 0 to 1; 0 where both are empty."""
-    share_of_first: _builtins.float
-    """share_of_first is the share of the first audience that is in the second, 0 to 1; 0 where the first is empty."""
-    share_of_second: _builtins.float
-    """share_of_second is the share of the second audience that is in the first, 0 to 1; 0 where the second is empty."""
+    """jaccard is count divided by the size of the union, 0 to 1. It is 0 if both audiences are empty."""
+    share_of_audience: _builtins.float
+    """share_of_audience is the share of the first audience that is in the second, 0 to 1. It is 0 if the first is empty."""
+    share_of_other: _builtins.float
+    """share_of_other is the share of the second audience that is in the first, 0 to 1. It is 0 if the second is empty."""
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp:
-        """read_at is when the counts were begun."""
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """read_time is when the count began."""
 
     def __init__(
         self,
@@ -260,13 +308,13 @@ class GetOverlapResponse(_message.Message):
         size: _builtins.int = ...,
         other_size: _builtins.int = ...,
         jaccard: _builtins.float = ...,
-        share_of_first: _builtins.float = ...,
-        share_of_second: _builtins.float = ...,
-        read_at: _timestamp_pb2.Timestamp | None = ...,
+        share_of_audience: _builtins.float = ...,
+        share_of_other: _builtins.float = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "jaccard", b"jaccard", "other_size", b"other_size", "read_at", b"read_at", "share_of_first", b"share_of_first", "share_of_second", b"share_of_second", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "jaccard", b"jaccard", "other_size", b"other_size", "read_time", b"read_time", "share_of_audience", b"share_of_audience", "share_of_other", b"share_of_other", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -274,14 +322,14 @@ Global___GetOverlapResponse: _TypeAlias = GetOverlapResponse  # noqa: Y015
 
 @_typing.final
 class GetOverlapRegionsRequest(_message.Message):
-    """GetOverlapRegionsRequest asks for GetOverlapRegions."""
+    """GetOverlapRegionsRequest is the request of GetOverlapRegions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """audience_ids are two to eight audiences of one datatype, none of them twice."""
+        """audience_ids are two to eight different audiences of one datatype."""
 
     def __init__(
         self,
@@ -298,7 +346,7 @@ Global___GetOverlapRegionsRequest: _TypeAlias = GetOverlapRegionsRequest  # noqa
 
 @_typing.final
 class GetOverlapRegionsResponse(_message.Message):
-    """GetOverlapRegionsResponse answers GetOverlapRegions. All counts are made by one command."""
+    """GetOverlapRegionsResponse is the response of GetOverlapRegions. One command makes all counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -308,32 +356,32 @@ class GetOverlapRegionsResponse(_message.Message):
     UNION_COUNT_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
     SUBSETS_FIELD_NUMBER: _builtins.int
-    READ_AT_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     union_count: _builtins.int
-    """union_count is how many members are in any of the audiences: the sum of the regions."""
+    """union_count is the number of different members of all audiences: the sum of the regions."""
     @_builtins.property
     def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverlapRegion]:
-        """regions are those that somebody is in, the largest first. Nobody is in two of them."""
+        """regions are the regions that have members, the largest first. Regions are disjoint."""
 
     @_builtins.property
     def sizes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceSize]:
-        """sizes are those of the audiences, in the order of the request: each the sum of the regions that it has a part in."""
+        """sizes are the sizes of the audiences, in the order of the request. Each is the sum of the audience's regions."""
 
     @_builtins.property
     def pairwise(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairOverlap]:
-        """pairwise are every two of the audiences, the one that the request names earlier first."""
+        """pairwise has an entry for every pair of audiences. The audience that the request names earlier comes first."""
 
     @_builtins.property
-    def duplicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___EqualAudiences]:
-        """duplicates are audiences that have the very same members. Empty ones are not named."""
+    def duplicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___DuplicateGroup]:
+        """duplicates are groups of audiences with exactly the same members. Empty audiences are left out."""
 
     @_builtins.property
     def subsets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudienceSubset]:
-        """subsets are audiences that lie wholly inside a larger one. Empty ones are not named."""
+        """subsets are audiences that a larger one contains completely. Empty audiences are left out."""
 
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp:
-        """read_at is when the counts were begun."""
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """read_time is when the count began."""
 
     def __init__(
         self,
@@ -342,13 +390,13 @@ class GetOverlapRegionsResponse(_message.Message):
         sizes: _abc.Iterable[Global___AudienceSize] | None = ...,
         pairwise: _abc.Iterable[Global___PairOverlap] | None = ...,
         union_count: _builtins.int = ...,
-        duplicates: _abc.Iterable[Global___EqualAudiences] | None = ...,
+        duplicates: _abc.Iterable[Global___DuplicateGroup] | None = ...,
         subsets: _abc.Iterable[Global___AudienceSubset] | None = ...,
-        read_at: _timestamp_pb2.Timestamp | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicates", b"duplicates", "pairwise", b"pairwise", "read_at", b"read_at", "regions", b"regions", "sizes", b"sizes", "subsets", b"subsets", "union_count", b"union_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicates", b"duplicates", "pairwise", b"pairwise", "read_time", b"read_time", "regions", b"regions", "sizes", b"sizes", "subsets", b"subsets", "union_count", b"union_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,17 +404,17 @@ Global___GetOverlapRegionsResponse: _TypeAlias = GetOverlapRegionsResponse  # no
 
 @_typing.final
 class OverlapRegion(_message.Message):
-    """OverlapRegion is those who are in all of some audiences and in none of the others."""
+    """OverlapRegion is one region of the Venn diagram: the members of some of the audiences and of none of the others."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """count is how many they are, one at least."""
+    """count is the number of members of the region. At least 1."""
     @_builtins.property
     def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """audience_ids are the audiences that they are in, one at least."""
+        """audience_ids are the audiences that every member of the region belongs to. At least one."""
 
     def __init__(
         self,
@@ -384,25 +432,25 @@ Global___OverlapRegion: _TypeAlias = OverlapRegion  # noqa: Y015
 
 @_typing.final
 class AudienceSize(_message.Message):
-    """AudienceSize is how many members an audience has."""
+    """AudienceSize is the size of one audience."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """id is the audience."""
+    audience_id: _builtins.str
+    """audience_id is the audience."""
     size: _builtins.int
-    """size is as EstimateReach's count."""
+    """size is its number of members, as EstimateReach counts them."""
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
+        audience_id: _builtins.str = ...,
         size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -410,56 +458,56 @@ Global___AudienceSize: _TypeAlias = AudienceSize  # noqa: Y015
 
 @_typing.final
 class PairOverlap(_message.Message):
-    """PairOverlap is what two of the audiences have in common, whatever else their members are in."""
+    """PairOverlap is the overlap of two of the audiences, whatever other audiences their members belong to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
-    OTHER_ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    OTHER_AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     JACCARD_FIELD_NUMBER: _builtins.int
-    SHARE_OF_FIRST_FIELD_NUMBER: _builtins.int
-    SHARE_OF_SECOND_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """id is the first audience."""
-    other_id: _builtins.str
-    """other_id is the second audience."""
+    SHARE_OF_AUDIENCE_FIELD_NUMBER: _builtins.int
+    SHARE_OF_OTHER_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id is the first audience."""
+    other_audience_id: _builtins.str
+    """other_audience_id is the second audience."""
     count: _builtins.int
-    """count is how many members are in both."""
+    """count is the number of members that both audiences have."""
     jaccard: _builtins.float
-    """jaccard is the share of those in either who are in both, 0 to 1; 0 where both are empty."""
-    share_of_first: _builtins.float
-    """share_of_first is the share of the first audience that is in the second, 0 to 1; 0 where the first is empty."""
-    share_of_second: _builtins.float
-    """share_of_second is the share of the second audience that is in the first, 0 to 1; 0 where the second is empty."""
+    """jaccard is count divided by the size of the union, 0 to 1. It is 0 if both audiences are empty."""
+    share_of_audience: _builtins.float
+    """share_of_audience is the share of the first audience that is in the second, 0 to 1. It is 0 if the first is empty."""
+    share_of_other: _builtins.float
+    """share_of_other is the share of the second audience that is in the first, 0 to 1. It is 0 if the second is empty."""
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
-        other_id: _builtins.str = ...,
+        audience_id: _builtins.str = ...,
+        other_audience_id: _builtins.str = ...,
         count: _builtins.int = ...,
         jaccard: _builtins.float = ...,
-        share_of_first: _builtins.float = ...,
-        share_of_second: _builtins.float = ...,
+        share_of_audience: _builtins.float = ...,
+        share_of_other: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "id", b"id", "jaccard", b"jaccard", "other_id", b"other_id", "share_of_first", b"share_of_first", "share_of_second", b"share_of_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "count", b"count", "jaccard", b"jaccard", "other_audience_id", b"other_audience_id", "share_of_audience", b"share_of_audience", "share_of_other", b"share_of_other"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PairOverlap: _TypeAlias = PairOverlap  # noqa: Y015
 
 @_typing.final
-class EqualAudiences(_message.Message):
-    """EqualAudiences are audiences that have the very same members."""
+class DuplicateGroup(_message.Message):
+    """DuplicateGroup is a group of audiences with exactly the same members."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def audience_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """audience_ids are two or more, in the order of the request."""
+        """audience_ids are two or more audiences, in the order of the request."""
 
     def __init__(
         self,
@@ -472,29 +520,29 @@ class EqualAudiences(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EqualAudiences: _TypeAlias = EqualAudiences  # noqa: Y015
+Global___DuplicateGroup: _TypeAlias = DuplicateGroup  # noqa: Y015
 
 @_typing.final
 class AudienceSubset(_message.Message):
-    """AudienceSubset is an audience that lies inside another."""
+    """AudienceSubset is an audience that another one contains completely."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
-    OTHER_ID_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """id is the audience, whose every member is in the other."""
-    other_id: _builtins.str
-    """other_id is the larger audience."""
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    OTHER_AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    audience_id: _builtins.str
+    """audience_id is the smaller audience."""
+    other_audience_id: _builtins.str
+    """other_audience_id is the larger audience, which has every member of the smaller one."""
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
-        other_id: _builtins.str = ...,
+        audience_id: _builtins.str = ...,
+        other_audience_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "other_id", b"other_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "other_audience_id", b"other_audience_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -502,43 +550,47 @@ Global___AudienceSubset: _TypeAlias = AudienceSubset  # noqa: Y015
 
 @_typing.final
 class GetInsightsRequest(_message.Message):
-    """GetInsightsRequest asks for GetInsights."""
+    """GetInsightsRequest is the request of GetInsights."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ID_FIELD_NUMBER: _builtins.int
+    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     BUCKET_LIMIT_FIELD_NUMBER: _builtins.int
     SIZE_HISTORY_FIELD_NUMBER: _builtins.int
-    id: _builtins.str
-    """id is the audience's."""
+    audience_id: _builtins.str
+    """audience_id is the audience."""
     bucket_limit: _builtins.int
-    """bucket_limit is how many values of a dimension are told one by one, the most frequent ones. Default 20, at most
-    100. Bands are all told.
+    """bucket_limit is the most values of a dimension that get a bucket of their own; the most frequent ones do. Default
+    20, at most 100. Every band has a bucket.
     """
     @_builtins.property
     def dimensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """dimensions are what to break it down by, 20 at most: names (country, region, city, language, ageBand, gender,
-        company, job, lifecycleStage, lastOpened, lastClicked, created, score, source, tags) or paths in the record
-        (data.plan, or plan where no dimension is named so). Default: all named ones. Personal data (names, email, phone,
-        street, birthday) is refused. docs/insights.md describes each.
+        """dimensions are what to break the audience down by. Default: all named dimensions; at most 20. Each is one of these
+        names, or a field path:
+
+        - country, region, city, language, ageBand, gender, company, job
+        - lifecycleStage, lastOpened, lastClicked, created, score, source, tags
+        - a field path: `data.plan`, or `plan` if no dimension has that name
+
+        Personal data (names, email, phone, street, birthday) is refused. docs/insights.md describes each dimension.
         """
 
     @_builtins.property
     def size_history(self) -> Global___SizeHistoryQuery:
-        """size_history asks for the audience's size over time as well. Default: it is not asked for."""
+        """size_history requests the audience's size over time as well. Default: the response has no sizes."""
 
     def __init__(
         self,
         *,
-        id: _builtins.str = ...,
+        audience_id: _builtins.str = ...,
         dimensions: _abc.Iterable[_builtins.str] | None = ...,
         bucket_limit: _builtins.int = ...,
         size_history: Global___SizeHistoryQuery | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["size_history", b"size_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket_limit", b"bucket_limit", "dimensions", b"dimensions", "id", b"id", "size_history", b"size_history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "bucket_limit", b"bucket_limit", "dimensions", b"dimensions", "size_history", b"size_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -546,8 +598,8 @@ Global___GetInsightsRequest: _TypeAlias = GetInsightsRequest  # noqa: Y015
 
 @_typing.final
 class SizeHistoryQuery(_message.Message):
-    """SizeHistoryQuery is for which time an audience's sizes are wanted. What is not known of it is left out, and
-    SizeHistory says what is known.
+    """SizeHistoryQuery is the time range of the sizes. SizeHistory states which part of it is known and leaves out the
+    rest.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -556,16 +608,16 @@ class SizeHistoryQuery(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
     points: _builtins.int
-    """points is how many points there are, at equal distances; one is at end_time. Default 30, at most 100. In less than
-    so many milliseconds there are fewer.
+    """points is the number of points, at equal distances. A single point is at end_time. Default 30, at most 100. A range
+    of fewer milliseconds has fewer points.
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """start_time is the first point. Default since the size is known."""
+        """start_time is the first point. Default: SizeHistory.earliest_time."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """end_time is the last point. Default until the size is known."""
+        """end_time is the last point. Default: SizeHistory.watermark."""
 
     def __init__(
         self,
@@ -584,53 +636,53 @@ Global___SizeHistoryQuery: _TypeAlias = SizeHistoryQuery  # noqa: Y015
 
 @_typing.final
 class GetInsightsResponse(_message.Message):
-    """GetInsightsResponse answers GetInsights."""
+    """GetInsightsResponse is the response of GetInsights."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     COUNT_FIELD_NUMBER: _builtins.int
-    READ_AT_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     BASELINE_COUNT_FIELD_NUMBER: _builtins.int
-    BASELINE_READ_AT_FIELD_NUMBER: _builtins.int
-    MIN_CELL_FIELD_NUMBER: _builtins.int
+    BASELINE_READ_TIME_FIELD_NUMBER: _builtins.int
+    MIN_BUCKET_SIZE_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     SIZE_HISTORY_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """count is how many members there are: as many as EstimateReach counts at that moment."""
+    """count is the number of members: the same as EstimateReach counts at that time."""
     baseline_count: _builtins.int
-    """baseline_count is how many records of the audience's datatype the org has in use."""
-    min_cell: _builtins.int
-    """min_cell is the fewest records that a bucket tells of; 0 and 1: there is no such limit."""
+    """baseline_count is the number of the org's records of the same datatype that are neither archived nor deleted."""
+    min_bucket_size: _builtins.int
+    """min_bucket_size is the smallest number of records that a bucket may show. With 0 or 1 there is no limit."""
     @_builtins.property
-    def read_at(self) -> _timestamp_pb2.Timestamp:
-        """read_at is the moment that the audience was read, in whole seconds, and that bands of dates are relative to."""
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """read_time is when the service read the audience, in whole seconds. Bands of dates are relative to it."""
 
     @_builtins.property
-    def baseline_read_at(self) -> _timestamp_pb2.Timestamp:
-        """baseline_read_at is the moment that the baseline was read, and that its bands of dates are relative to."""
+    def baseline_read_time(self) -> _timestamp_pb2.Timestamp:
+        """baseline_read_time is when the service read the baseline. Its bands of dates are relative to it."""
 
     @_builtins.property
     def dimensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___DimensionInsights]:
-        """dimensions are in the order asked for."""
+        """dimensions are in the order of the request."""
 
     @_builtins.property
     def size_history(self) -> Global___SizeHistory:
-        """size_history is the audience's size over time, where it was asked for."""
+        """size_history is the audience's size over time, if requested."""
 
     def __init__(
         self,
         *,
         count: _builtins.int = ...,
-        read_at: _timestamp_pb2.Timestamp | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
         baseline_count: _builtins.int = ...,
-        baseline_read_at: _timestamp_pb2.Timestamp | None = ...,
-        min_cell: _builtins.int = ...,
+        baseline_read_time: _timestamp_pb2.Timestamp | None = ...,
+        min_bucket_size: _builtins.int = ...,
         dimensions: _abc.Iterable[Global___DimensionInsights] | None = ...,
         size_history: Global___SizeHistory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_read_at", b"baseline_read_at", "read_at", b"read_at", "size_history", b"size_history"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_read_time", b"baseline_read_time", "read_time", b"read_time", "size_history", b"size_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_count", b"baseline_count", "baseline_read_at", b"baseline_read_at", "count", b"count", "dimensions", b"dimensions", "min_cell", b"min_cell", "read_at", b"read_at", "size_history", b"size_history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_count", b"baseline_count", "baseline_read_time", b"baseline_read_time", "count", b"count", "dimensions", b"dimensions", "min_bucket_size", b"min_bucket_size", "read_time", b"read_time", "size_history", b"size_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -638,43 +690,47 @@ Global___GetInsightsResponse: _TypeAlias = GetInsightsResponse  # noqa: Y015
 
 @_typing.final
 class SizeHistory(_message.Message):
-    """SizeHistory is how many were in an audience, by the ledger of its watch (WatchMembership). `count` is of read_at, and
-    may be another one than the last point's size. Nothing is suppressed here: a size is a count of an audience.
+    """SizeHistory is the size of an audience over time, from the event log of its watch (WatchMembership).
+
+    `GetInsightsResponse.count` is from read_time, so it may differ from the size at the last point. Sizes are never
+    suppressed: a size is a count of a complete audience.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TRACKED_FIELD_NUMBER: _builtins.int
-    KNOWN_SINCE_FIELD_NUMBER: _builtins.int
-    AS_OF_FIELD_NUMBER: _builtins.int
+    EARLIEST_TIME_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
     tracked: _builtins.bool
-    """tracked says that the audience is watched. If it is not, nothing else is set: its past is not known."""
+    """tracked is true if the audience is watched. Otherwise its history is unknown and no other field is set."""
     @_builtins.property
-    def known_since(self) -> _timestamp_pb2.Timestamp:
-        """known_since is the earliest time whose size is known: since the watch began, or as long as events are kept
-        (AUDIENCE_WATCH_RETENTION_SECONDS). Times before it have no points.
+    def earliest_time(self) -> _timestamp_pb2.Timestamp:
+        """earliest_time is the earliest time with a known size: the start of the watch, or the oldest event that
+        AUDIENCE_WATCH_RETENTION_SECONDS keeps. Earlier times have no points.
         """
 
     @_builtins.property
-    def as_of(self) -> _timestamp_pb2.Timestamp:
-        """as_of is the latest time whose size is known: the last look at the audience. Times behind it have no points."""
+    def watermark(self) -> _timestamp_pb2.Timestamp:
+        """watermark is the latest time with a known size: every change up to this time is included. Later times have no
+        points.
+        """
 
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___SizePoint]:
-        """points are in the order of time. None where nothing of the time that was asked for is known."""
+        """points are in the order of time. Empty if no part of the requested range is known."""
 
     def __init__(
         self,
         *,
         tracked: _builtins.bool = ...,
-        known_since: _timestamp_pb2.Timestamp | None = ...,
-        as_of: _timestamp_pb2.Timestamp | None = ...,
+        earliest_time: _timestamp_pb2.Timestamp | None = ...,
+        watermark: _timestamp_pb2.Timestamp | None = ...,
         points: _abc.Iterable[Global___SizePoint] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "known_since", b"known_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["earliest_time", b"earliest_time", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "known_since", b"known_since", "points", b"points", "tracked", b"tracked"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earliest_time", b"earliest_time", "points", b"points", "tracked", b"tracked", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -682,49 +738,11 @@ Global___SizeHistory: _TypeAlias = SizeHistory  # noqa: Y015
 
 @_typing.final
 class SizePoint(_message.Message):
-    """SizePoint is the size of an audience at one time. Entered less exited is always its size less that of the point before."""
+    """SizePoint is the size of an audience at one time. `size` is always the size at the previous point plus `entered` less
+    `exited`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class EnteredByCauseEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.int
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.int = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class ExitedByCauseEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.int
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.int = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     TIME_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
@@ -733,24 +751,22 @@ class SizePoint(_message.Message):
     ENTERED_BY_CAUSE_FIELD_NUMBER: _builtins.int
     EXITED_BY_CAUSE_FIELD_NUMBER: _builtins.int
     size: _builtins.int
-    """size is how many were in."""
+    """size is the number of members at that time."""
     entered: _builtins.int
-    """entered is how often somebody has entered since the point before, 0 at the first point."""
+    """entered is the number of times that a contact has entered since the previous point. It is 0 at the first point."""
     exited: _builtins.int
-    """exited is how often somebody has exited since the point before, 0 at the first point."""
+    """exited is the number of times that a contact has exited since the previous point. It is 0 at the first point."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """time is the point's."""
+        """time is the time of the point."""
 
     @_builtins.property
-    def entered_by_cause(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """entered_by_cause is entered by the cause of MembershipEvent: `data`, `time`, `definition`. Causes of none are left
-        out.
-        """
+    def entered_by_cause(self) -> _containers.RepeatedCompositeFieldContainer[Global___CauseCount]:
+        """entered_by_cause splits `entered` by cause, in the order of the enum. A cause without any is left out."""
 
     @_builtins.property
-    def exited_by_cause(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """exited_by_cause is exited in the same way."""
+    def exited_by_cause(self) -> _containers.RepeatedCompositeFieldContainer[Global___CauseCount]:
+        """exited_by_cause splits `exited` in the same way."""
 
     def __init__(
         self,
@@ -759,8 +775,8 @@ class SizePoint(_message.Message):
         size: _builtins.int = ...,
         entered: _builtins.int = ...,
         exited: _builtins.int = ...,
-        entered_by_cause: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
-        exited_by_cause: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        entered_by_cause: _abc.Iterable[Global___CauseCount] | None = ...,
+        exited_by_cause: _abc.Iterable[Global___CauseCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -771,8 +787,34 @@ class SizePoint(_message.Message):
 Global___SizePoint: _TypeAlias = SizePoint  # noqa: Y015
 
 @_typing.final
+class CauseCount(_message.Message):
+    """CauseCount is the number of changes with one cause."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAUSE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    cause: _resources_pb2.ChangeCause.ValueType
+    """cause is the cause of the changes."""
+    count: _builtins.int
+    """count is the number of changes. At least 1."""
+    def __init__(
+        self,
+        *,
+        cause: _resources_pb2.ChangeCause.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CauseCount: _TypeAlias = CauseCount  # noqa: Y015
+
+@_typing.final
 class DimensionInsights(_message.Message):
-    """DimensionInsights is one dimension of an audience."""
+    """DimensionInsights is the breakdown of an audience by one dimension."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -784,30 +826,31 @@ class DimensionInsights(_message.Message):
     QUANTILES_FIELD_NUMBER: _builtins.int
     BASELINE_QUANTILES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is the dimension's name, or the path in the record."""
+    """name is the name of the dimension, or the field path."""
     multi_valued: _builtins.bool
-    """multi_valued says that members, or others of the org, have several values: buckets then count each once for each of
-    its values. Otherwise the buckets' counts add up to the count of members, and their baseline's to the org's.
+    """multi_valued is true if a record, of the audience or of the org, has several values. Each value's bucket then
+    counts the record once. Otherwise the counts of the buckets add up to the count of members, and those of the
+    baseline to the org's count.
     """
     with_value_count: _builtins.int
-    """with_value_count is how many members have at least one value; those without one add up with them to the count.
-    Absent where it would tell a bucket that is suppressed.
+    """with_value_count is the number of members with at least one value. Together with the members without a value it
+    adds up to the count. Unset if it would reveal a suppressed bucket.
     """
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """paths are where its values are in the record. A member's value is the first that is not empty."""
+        """paths are the field paths that the values come from. A member's value is the first that is not empty."""
 
     @_builtins.property
     def buckets(self) -> _containers.RepeatedCompositeFieldContainer[Global___InsightBucket]:
-        """buckets are values, the most frequent first, or bands in their order; then those without a value to name."""
+        """buckets are values, the most frequent first, or bands in their order. The buckets without a value come last."""
 
     @_builtins.property
     def quantiles(self) -> Global___InsightQuantiles:
-        """quantiles are of the members' numbers. Absent where fewer than half of the values are numbers."""
+        """quantiles are those of the members' numbers. Unset if fewer than half of the values are numbers."""
 
     @_builtins.property
     def baseline_quantiles(self) -> Global___InsightQuantiles:
-        """baseline_quantiles are of the org's numbers."""
+        """baseline_quantiles are those of the org's numbers."""
 
     def __init__(
         self,
@@ -832,7 +875,7 @@ Global___DimensionInsights: _TypeAlias = DimensionInsights  # noqa: Y015
 
 @_typing.final
 class InsightBucket(_message.Message):
-    """InsightBucket is how many members have a value."""
+    """InsightBucket is the number of members with one value."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -845,30 +888,41 @@ class InsightBucket(_message.Message):
     BASELINE_SHARE_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """kind is `value`, or says that there is none to name: `missing` (nothing is there), `invalid` (what is there is
-    nothing that the dimension can be read from), `other` (values past bucket_limit), `suppressed` (values of fewer
-    members than min_cell, and what would give their number away; the same ones whatever bucket_limit is).
+    """kind is `value`, or the reason why the bucket has no value to name:
+
+    - `missing`: the members have no value.
+    - `invalid`: the members have a value of a kind that the dimension does not read.
+    - `other`: the values after the first bucket_limit.
+    - `suppressed`: values of fewer members than min_bucket_size, and further values that protect their number. They
+      are the same ones for every bucket_limit.
+
+    It is a string because the set is open: a client treats a kind that it does not know like `other`.
     """
     value: _builtins.str
-    """value is the value, or the band's name; for the other kinds `(missing)`, `(invalid)`, `(other)`, `(suppressed)`."""
+    """value is the value, or the name of the band. For the other kinds it is `(missing)`, `(invalid)`, `(other)` or
+    `(suppressed)`.
+    """
     count: _builtins.int
-    """count is how many members have it. For `other` and `suppressed` of multi-valued dimensions a member counts once for
-    each value.
+    """count is the number of members with the value. In `other` and `suppressed` buckets of a multi-valued dimension a
+    member counts once for each value.
     """
     value_count: _builtins.int
-    """value_count is how many values the bucket stands for: more than 1 for `other` and `suppressed` alone."""
+    """value_count is the number of values that the bucket combines. It is more than 1 only for `other` and `suppressed`."""
     share: _builtins.float
-    """share is count over the count of members."""
+    """share is count divided by the count of members."""
     baseline_count: _builtins.int
-    """baseline_count is how many of the org's records have it. For `other` these are all records whose value has no bucket
-    here. Absent where it is less than min_cell or would give such a one away, in this answer or beside one of another
-    bucket_limit, and where the value is not among the 2,000 most frequent of the org.
+    """baseline_count is the number of the org's records with the value. For `other` it counts all records whose value has
+    no bucket in this response. Unset in these cases:
+
+    - It is less than min_bucket_size.
+    - It would reveal such a number, by itself or together with a response of another bucket_limit.
+    - The value is not among the org's 2,000 most frequent ones.
     """
     baseline_share: _builtins.float
-    """baseline_share is baseline_count over the org's records. Absent with baseline_count."""
+    """baseline_share is baseline_count divided by the count of the org's records. Unset if baseline_count is."""
     index: _builtins.float
-    """index is share over baseline_share, times 100: above 100, the value is more frequent than in the org. Absent where
-    the org has none or baseline_count is absent.
+    """index is share divided by baseline_share, times 100. Above 100 the value is more frequent than in the org. Unset if
+    baseline_count is unset or 0.
     """
     def __init__(
         self,
@@ -903,8 +957,8 @@ Global___InsightBucket: _TypeAlias = InsightBucket  # noqa: Y015
 
 @_typing.final
 class InsightQuantiles(_message.Message):
-    """InsightQuantiles are numbers by nearest rank: p25 is the least number that at least a quarter of all numbers are at
-    most. Each is absent where fewer than min_cell numbers are at most, or at least, as great.
+    """InsightQuantiles are quantiles by the nearest-rank method. A quantile is set only if at least min_bucket_size numbers
+    are less or equal, and as many are greater or equal.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -917,19 +971,19 @@ class InsightQuantiles(_message.Message):
     P90_FIELD_NUMBER: _builtins.int
     MAX_FIELD_NUMBER: _builtins.int
     min: _builtins.float
-    """min is the least number."""
+    """min is the smallest number."""
     p10: _builtins.float
-    """p10 is the number at 10 percent."""
+    """p10 is the 10th percentile."""
     p25: _builtins.float
-    """p25 is the number at 25 percent."""
+    """p25 is the 25th percentile."""
     p50: _builtins.float
     """p50 is the median."""
     p75: _builtins.float
-    """p75 is the number at 75 percent."""
+    """p75 is the 75th percentile."""
     p90: _builtins.float
-    """p90 is the number at 90 percent."""
+    """p90 is the 90th percentile."""
     max: _builtins.float
-    """max is the greatest number."""
+    """max is the largest number."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ReachServiceStub:
-    """ReachService says how many are in an audience, saved or not.
+    """ReachService counts the members of audiences, saved or not, and describes them.
     """
 
     def __init__(self, channel):
@@ -63,32 +63,38 @@ class ReachServiceStub:
 
 
 class ReachServiceServicer:
-    """ReachService says how many are in an audience, saved or not.
+    """ReachService counts the members of audiences, saved or not, and describes them.
     """
 
     def EstimateReach(self, request, context):
-        """EstimateReach counts the members of a filter or an audience and shows one of them with personal data masked. The
-        count is exact where it fits the budget, else estimated from a sample, with `exact` false and an interval. Identical
-        calls that arrive while one is being answered share its answer, `read_at` included. Nothing is saved. Errors:
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, and OUT_OF_TIME where neither the count nor a sample fits the deadline: the
-        first call about a large org may take a second a million records longer than the next ones.
+        """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
+        is saved.
+
+        The count is exact if it fits the budget: it then equals the number of members that StreamMembers sends for the
+        same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a confidence
+        interval. Identical concurrent calls share one response, `read_time` included.
+
+        Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
+        SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large
+        org takes about a second per million records longer than later calls.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamReach(self, request, context):
-        """StreamReach estimates the same from a sample at once, sends estimates that narrow while it counts, and ends with the
-        exact count, which comes with a member; nothing follows it. A stream that ends with no exact count was cut. Records
-        that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
-        TOO_MANY_STREAMS, STORE_UNAVAILABLE.
+        """StreamReach sends a sampled estimate immediately, then narrower estimates while it counts, and last the exact
+        count. The last message has `exact` set. A stream that ends without it was interrupted. Records that are created or
+        deleted while the stream runs may or may not be counted.
+
+        Errors, also midway: those of EstimateReach, TOO_MANY_STREAMS and STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetOverlap(self, request, context):
-        """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+        """GetOverlap counts the members of two audiences of one datatype, and the members that both have. Errors:
         INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -96,20 +102,20 @@ class ReachServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetOverlapRegions(self, request, context):
-        """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
-        Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
-        every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
-        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """GetOverlapRegions counts the regions of the Venn diagram of two to eight audiences of one datatype. Every other
+        number of the response follows from the regions, so all numbers are consistent. The call reads every audience once
+        and takes about as long as counting each of them. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+        OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetInsights(self, request, context):
-        """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
-        few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-        side, the baseline, may be some minutes old. Of a watched audience it also says how its size has changed. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-        EXPRESSION_FAILED, OUT_OF_TIME.
+        """GetInsights breaks an audience down by country, age, engagement and the like, and compares it with its org. Buckets
+        of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
+        the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
+        time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +158,7 @@ def add_ReachServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReachService:
-    """ReachService says how many are in an audience, saved or not.
+    """ReachService counts the members of audiences, saved or not, and describes them.
     """
 
     @staticmethod

@@ -27,79 +27,91 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ReachServiceStub:
-    """ReachService says how many are in an audience, saved or not."""
+    """ReachService counts the members of audiences, saved or not, and describes them."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReachServiceAsyncStub: ...
     EstimateReach: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.EstimateReachRequest, _reach_service_pb2.EstimateReachResponse]
-    """EstimateReach counts the members of a filter or an audience and shows one of them with personal data masked. The
-    count is exact where it fits the budget, else estimated from a sample, with `exact` false and an interval. Identical
-    calls that arrive while one is being answered share its answer, `read_at` included. Nothing is saved. Errors:
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, and OUT_OF_TIME where neither the count nor a sample fits the deadline: the
-    first call about a large org may take a second a million records longer than the next ones.
+    """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
+    is saved.
+
+    The count is exact if it fits the budget: it then equals the number of members that StreamMembers sends for the
+    same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a confidence
+    interval. Identical concurrent calls share one response, `read_time` included.
+
+    Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
+    SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large
+    org takes about a second per million records longer than later calls.
     """
     StreamReach: _grpc.UnaryStreamMultiCallable[_reach_service_pb2.StreamReachRequest, _reach_service_pb2.StreamReachResponse]
-    """StreamReach estimates the same from a sample at once, sends estimates that narrow while it counts, and ends with the
-    exact count, which comes with a member; nothing follows it. A stream that ends with no exact count was cut. Records
-    that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
-    TOO_MANY_STREAMS, STORE_UNAVAILABLE.
+    """StreamReach sends a sampled estimate immediately, then narrower estimates while it counts, and last the exact
+    count. The last message has `exact` set. A stream that ends without it was interrupted. Records that are created or
+    deleted while the stream runs may or may not be counted.
+
+    Errors, also midway: those of EstimateReach, TOO_MANY_STREAMS and STORE_UNAVAILABLE.
     """
     GetOverlap: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRequest, _reach_service_pb2.GetOverlapResponse]
-    """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+    """GetOverlap counts the members of two audiences of one datatype, and the members that both have. Errors:
     INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
     """
     GetOverlapRegions: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRegionsRequest, _reach_service_pb2.GetOverlapRegionsResponse]
-    """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
-    Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
-    every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
-    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """GetOverlapRegions counts the regions of the Venn diagram of two to eight audiences of one datatype. Every other
+    number of the response follows from the regions, so all numbers are consistent. The call reads every audience once
+    and takes about as long as counting each of them. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+    OUT_OF_TIME.
     """
     GetInsights: _grpc.UnaryUnaryMultiCallable[_reach_service_pb2.GetInsightsRequest, _reach_service_pb2.GetInsightsResponse]
-    """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
-    few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-    side, the baseline, may be some minutes old. Of a watched audience it also says how its size has changed. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-    EXPRESSION_FAILED, OUT_OF_TIME.
+    """GetInsights breaks an audience down by country, age, engagement and the like, and compares it with its org. Buckets
+    of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
+    the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
+    time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, OUT_OF_TIME.
     """
 
 @_typing.type_check_only
 class ReachServiceAsyncStub(ReachServiceStub):
-    """ReachService says how many are in an audience, saved or not."""
+    """ReachService counts the members of audiences, saved or not, and describes them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     EstimateReach: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.EstimateReachRequest, _reach_service_pb2.EstimateReachResponse]  # type: ignore[assignment]
-    """EstimateReach counts the members of a filter or an audience and shows one of them with personal data masked. The
-    count is exact where it fits the budget, else estimated from a sample, with `exact` false and an interval. Identical
-    calls that arrive while one is being answered share its answer, `read_at` included. Nothing is saved. Errors:
-    INVALID_FILTER, AUDIENCE_NOT_FOUND, and OUT_OF_TIME where neither the count nor a sample fits the deadline: the
-    first call about a large org may take a second a million records longer than the next ones.
+    """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
+    is saved.
+
+    The count is exact if it fits the budget: it then equals the number of members that StreamMembers sends for the
+    same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a confidence
+    interval. Identical concurrent calls share one response, `read_time` included.
+
+    Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
+    SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large
+    org takes about a second per million records longer than later calls.
     """
     StreamReach: _aio.UnaryStreamMultiCallable[_reach_service_pb2.StreamReachRequest, _reach_service_pb2.StreamReachResponse]  # type: ignore[assignment]
-    """StreamReach estimates the same from a sample at once, sends estimates that narrow while it counts, and ends with the
-    exact count, which comes with a member; nothing follows it. A stream that ends with no exact count was cut. Records
-    that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
-    TOO_MANY_STREAMS, STORE_UNAVAILABLE.
+    """StreamReach sends a sampled estimate immediately, then narrower estimates while it counts, and last the exact
+    count. The last message has `exact` set. A stream that ends without it was interrupted. Records that are created or
+    deleted while the stream runs may or may not be counted.
+
+    Errors, also midway: those of EstimateReach, TOO_MANY_STREAMS and STORE_UNAVAILABLE.
     """
     GetOverlap: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRequest, _reach_service_pb2.GetOverlapResponse]  # type: ignore[assignment]
-    """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+    """GetOverlap counts the members of two audiences of one datatype, and the members that both have. Errors:
     INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
     """
     GetOverlapRegions: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetOverlapRegionsRequest, _reach_service_pb2.GetOverlapRegionsResponse]  # type: ignore[assignment]
-    """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
-    Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
-    every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
-    AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+    """GetOverlapRegions counts the regions of the Venn diagram of two to eight audiences of one datatype. Every other
+    number of the response follows from the regions, so all numbers are consistent. The call reads every audience once
+    and takes about as long as counting each of them. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+    OUT_OF_TIME.
     """
     GetInsights: _aio.UnaryUnaryMultiCallable[_reach_service_pb2.GetInsightsRequest, _reach_service_pb2.GetInsightsResponse]  # type: ignore[assignment]
-    """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
-    few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-    side, the baseline, may be some minutes old. Of a watched audience it also says how its size has changed. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-    EXPRESSION_FAILED, OUT_OF_TIME.
+    """GetInsights breaks an audience down by country, age, engagement and the like, and compares it with its org. Buckets
+    of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
+    the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
+    time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, OUT_OF_TIME.
     """
 
 class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ReachService says how many are in an audience, saved or not."""
+    """ReachService counts the members of audiences, saved or not, and describes them."""
 
     @_abc_1.abstractmethod
     def EstimateReach(
@@ -107,11 +119,16 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reach_service_pb2.EstimateReachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reach_service_pb2.EstimateReachResponse, _abc.Awaitable[_reach_service_pb2.EstimateReachResponse]]:
-        """EstimateReach counts the members of a filter or an audience and shows one of them with personal data masked. The
-        count is exact where it fits the budget, else estimated from a sample, with `exact` false and an interval. Identical
-        calls that arrive while one is being answered share its answer, `read_at` included. Nothing is saved. Errors:
-        INVALID_FILTER, AUDIENCE_NOT_FOUND, and OUT_OF_TIME where neither the count nor a sample fits the deadline: the
-        first call about a large org may take a second a million records longer than the next ones.
+        """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
+        is saved.
+
+        The count is exact if it fits the budget: it then equals the number of members that StreamMembers sends for the
+        same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a confidence
+        interval. Identical concurrent calls share one response, `read_time` included.
+
+        Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
+        SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large
+        org takes about a second per million records longer than later calls.
         """
 
     @_abc_1.abstractmethod
@@ -120,10 +137,11 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reach_service_pb2.StreamReachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_reach_service_pb2.StreamReachResponse], _abc.AsyncIterator[_reach_service_pb2.StreamReachResponse]]:
-        """StreamReach estimates the same from a sample at once, sends estimates that narrow while it counts, and ends with the
-        exact count, which comes with a member; nothing follows it. A stream that ends with no exact count was cut. Records
-        that come or go while it runs may or may not be counted. Errors, also midway: those of EstimateReach,
-        TOO_MANY_STREAMS, STORE_UNAVAILABLE.
+        """StreamReach sends a sampled estimate immediately, then narrower estimates while it counts, and last the exact
+        count. The last message has `exact` set. A stream that ends without it was interrupted. Records that are created or
+        deleted while the stream runs may or may not be counted.
+
+        Errors, also midway: those of EstimateReach, TOO_MANY_STREAMS and STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -132,7 +150,7 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reach_service_pb2.GetOverlapRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reach_service_pb2.GetOverlapResponse, _abc.Awaitable[_reach_service_pb2.GetOverlapResponse]]:
-        """GetOverlap counts the members that two audiences of one datatype have in common, and those of each. Errors:
+        """GetOverlap counts the members of two audiences of one datatype, and the members that both have. Errors:
         INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
         """
 
@@ -142,10 +160,10 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reach_service_pb2.GetOverlapRegionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reach_service_pb2.GetOverlapRegionsResponse, _abc.Awaitable[_reach_service_pb2.GetOverlapRegionsResponse]]:
-        """GetOverlapRegions counts who is in exactly which of two to eight audiences of one datatype: the regions of their
-        Venn diagram. Every other number of the answer follows from the regions, so all of them fit one another. It reads
-        every audience once and takes about as long as to count each of them in turn. Errors: INVALID_FIELD,
-        AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, OUT_OF_TIME.
+        """GetOverlapRegions counts the regions of the Venn diagram of two to eight audiences of one datatype. Every other
+        number of the response follows from the regions, so all numbers are consistent. The call reads every audience once
+        and takes about as long as counting each of them. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
+        OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -154,10 +172,10 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reach_service_pb2.GetInsightsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reach_service_pb2.GetInsightsResponse, _abc.Awaitable[_reach_service_pb2.GetInsightsResponse]]:
-        """GetInsights says what an audience consists of, beside its org: by country, age, engagement and the like. Buckets of
-        few members are not told (AUDIENCE_INSIGHTS_MIN_CELL). The audience is read as it is now, in one pass; the org's
-        side, the baseline, may be some minutes old. Of a watched audience it also says how its size has changed. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE,
-        EXPRESSION_FAILED, OUT_OF_TIME.
+        """GetInsights breaks an audience down by country, age, engagement and the like, and compares it with its org. Buckets
+        of few members are suppressed (AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE). The service reads the audience now, in one pass;
+        the org's side, the baseline, may be some minutes old. For a watched audience it can also return the size over
+        time. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, EXPRESSION_FAILED, OUT_OF_TIME.
         """
 
 def add_ReachServiceServicer_to_server(servicer: ReachServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class TargetingNode(_message.Message):
-    """TargetingNode is one value that a campaign can be aimed at, or a heading of such values."""
+    """TargetingNode is one value that a campaign can target, or a heading of such values."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -67,7 +67,7 @@ class TargetingNode(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     PARENT_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
-    PATH_FIELD_NUMBER: _builtins.int
+    ANCESTORS_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     COUNTRY_FIELD_NUMBER: _builtins.int
     POPULATION_FIELD_NUMBER: _builtins.int
@@ -79,49 +79,55 @@ class TargetingNode(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     CHILD_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id names the node for good: `country-DE`, `subdivision-DE-BY`, `city-2867714` (GeoNames), `language-de`,
+    """id identifies the node permanently: `country-DE`, `subdivision-DE-BY`, `city-2867714` (GeoNames), `language-de`,
     `interest-607` (IAB), `option-google-gender_type-FEMALE`.
     """
     parent_id: _builtins.str
-    """parent_id is the node above. Empty at the top, and of the few cities whose country ISO 3166 does not have."""
+    """parent_id is the node above this one. Empty at the top of a tree, and for the few cities whose country ISO 3166
+    does not list.
+    """
     name: _builtins.str
-    """name is the source's own: a city's is GeoNames' main name, a subdivision's the one that ISO lists (`Bayern`)."""
+    """name is the name in the source: for a city GeoNames' main name, for a subdivision the name that ISO lists
+    (`Bayern`).
+    """
     kind: _builtins.str
-    """kind is what it is: `country`, `subdivision`, `city` or `language`; `demographic`, `interest` or `purchase_intent`;
-    `facet` or `option`.
+    """kind is the kind of node: `country`, `subdivision`, `city` or `language`; `demographic`, `interest` or
+    `purchase_intent`; `facet` or `option`. It is a string because the set of kinds is open.
     """
     country: _builtins.str
-    """country is the ISO 3166-1 code of the country that a place is in (`DE`). Empty of other nodes."""
+    """country is the ISO 3166-1 code of the country that a location belongs to (`DE`). Empty for other nodes."""
     population: _builtins.int
-    """population is how many live there. Absent where the source does not say: of subdivisions always."""
+    """population is the number of inhabitants. Unset if the source has none, as for every subdivision."""
     platform: _builtins.str
-    """platform is the ad platform that a facet or an option is of. Empty of other nodes."""
+    """platform is the ad platform of a facet or an option. Empty for other nodes."""
     value: _builtins.str
-    """value is the constant of a facet or option, as the platform's SDK spells it (`AGE_RANGE_18_24`). Empty of others."""
+    """value is the constant of a facet or option, as the platform's SDK spells it (`AGE_RANGE_18_24`). Empty for other
+    nodes.
+    """
     source: _builtins.str
-    """source is where the node comes from: `ISO 3166-1`, `ISO 3166-2`, `ISO 639`, `GeoNames`, `IAB Audience Taxonomy 1.1`,
+    """source is the origin of the node: `ISO 3166-1`, `ISO 3166-2`, `ISO 639`, `GeoNames`, `IAB Audience Taxonomy 1.1`,
     or the SDK and its version.
     """
     child_count: _builtins.int
-    """child_count is how many nodes have it as their parent."""
+    """child_count is the number of nodes whose parent is this node."""
     @_builtins.property
-    def path(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetingParent]:
-        """path is the nodes above it, from the top down."""
+    def ancestors(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetingNodeName]:
+        """ancestors are the nodes above this one, from the top down. The last one is the parent."""
 
     @_builtins.property
     def coordinates(self) -> Global___Coordinates:
-        """coordinates are where a city is. Absent of other nodes."""
+        """coordinates are the position of a city. Unset for other nodes."""
 
     @_builtins.property
     def localized_names(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """localized_names are its names in the languages that were asked for, by language, where CLDR or iso-codes has one.
-        Cities are found by names in many languages, but the source does not say which name is of which.
+        """localized_names are the node's names by language, for the requested languages in which CLDR or iso-codes has one. A
+        city has none: its source has names in many languages and does not state the language of each.
         """
 
     @_builtins.property
     def platform_ids(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """platform_ids are the ids that ad platforms know the node by, by platform: `meta`, `google`, `tiktok`, `linkedin`.
-        Each comes from that platform's own export, which an operator has imported; without an import there is none.
+        """platform_ids are the node's ids on the ad platforms, by platform: `meta`, `google`, `tiktok`, `linkedin`. An
+        operator imports them from each platform's own export; without an import the map has no entry for the platform.
         """
 
     def __init__(
@@ -130,7 +136,7 @@ class TargetingNode(_message.Message):
         id: _builtins.str = ...,
         parent_id: _builtins.str = ...,
         name: _builtins.str = ...,
-        path: _abc.Iterable[Global___TargetingParent] | None = ...,
+        ancestors: _abc.Iterable[Global___TargetingNodeName] | None = ...,
         kind: _builtins.str = ...,
         country: _builtins.str = ...,
         population: _builtins.int | None = ...,
@@ -144,7 +150,7 @@ class TargetingNode(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_population", b"_population", "coordinates", b"coordinates", "population", b"population"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_population", b"_population", "child_count", b"child_count", "coordinates", b"coordinates", "country", b"country", "id", b"id", "kind", b"kind", "localized_names", b"localized_names", "name", b"name", "parent_id", b"parent_id", "path", b"path", "platform", b"platform", "platform_ids", b"platform_ids", "population", b"population", "source", b"source", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_population", b"_population", "ancestors", b"ancestors", "child_count", b"child_count", "coordinates", b"coordinates", "country", b"country", "id", b"id", "kind", b"kind", "localized_names", b"localized_names", "name", b"name", "parent_id", b"parent_id", "platform", b"platform", "platform_ids", b"platform_ids", "population", b"population", "source", b"source", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__population: _TypeAlias = _typing.Literal["population"]  # noqa: Y015
     _WhichOneofArgType__population: _TypeAlias = _typing.Literal["_population", b"_population"]  # noqa: Y015
@@ -153,17 +159,17 @@ class TargetingNode(_message.Message):
 Global___TargetingNode: _TypeAlias = TargetingNode  # noqa: Y015
 
 @_typing.final
-class TargetingParent(_message.Message):
-    """TargetingParent is a node above another."""
+class TargetingNodeName(_message.Message):
+    """TargetingNodeName is the id and the name of a node."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the node's."""
+    """id is the node's id."""
     name: _builtins.str
-    """name is the node's."""
+    """name is the node's name."""
     def __init__(
         self,
         *,
@@ -176,7 +182,7 @@ class TargetingParent(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TargetingParent: _TypeAlias = TargetingParent  # noqa: Y015
+Global___TargetingNodeName: _TypeAlias = TargetingNodeName  # noqa: Y015
 
 @_typing.final
 class Coordinates(_message.Message):
@@ -206,7 +212,7 @@ Global___Coordinates: _TypeAlias = Coordinates  # noqa: Y015
 
 @_typing.final
 class ListInterestsRequest(_message.Message):
-    """ListInterestsRequest asks for ListInterests."""
+    """ListInterestsRequest is the request of ListInterests."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -218,21 +224,25 @@ class ListInterestsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """query is what names are searched for; at most 200 characters. Default all nodes."""
+    """query is the search text for names, at most 200 characters. Default: every node matches."""
     platform: _builtins.str
-    """platform keeps nodes that this ad platform has an id for: `meta` (or `facebook`), `google`, `tiktok`, `linkedin`.
-    Default all; none pass before that platform's export has been imported.
+    """platform keeps nodes that have an id on this ad platform: `meta` (or `facebook`), `google`, `tiktok`, `linkedin`.
+    Default: all nodes. Before an import of that platform's export no node passes.
     """
     parent_id: _builtins.str
-    """parent_id keeps nodes below this one: with a query all of them, without one its children alone. Default all."""
+    """parent_id keeps nodes below this node. With a query it keeps all descendants, without one only the children.
+    Default: all nodes.
+    """
     kind: _builtins.str
-    """kind keeps nodes of this kind: `demographic`, `interest` or `purchase_intent`. Default all."""
+    """kind keeps nodes of this kind: `demographic`, `interest` or `purchase_intent`. Default: all kinds."""
     top_level: _builtins.bool
-    """top_level keeps nodes without a parent, where a tree begins. Default false."""
+    """top_level keeps nodes without a parent, the tops of the trees. Default: false."""
     page_size: _builtins.int
-    """page_size is how many to answer with at most. Default 20; at most 200, larger ones count as 200."""
+    """page_size is the most nodes in a page. Default 20, at most 200; the service reduces larger values to 200."""
     page_token: _builtins.str
-    """page_token is the last answer's next_page_token. Default the first page."""
+    """page_token is the next_page_token of the previous response. Default: the first page. Keep the search fields
+    unchanged between pages.
+    """
     def __init__(
         self,
         *,
@@ -262,12 +272,12 @@ class ListInterestsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the next page. Empty on the last one."""
+    """next_page_token requests the next page. Empty on the last page."""
     total_size: _builtins.int
-    """total_size is how many nodes all pages hold."""
+    """total_size is the number of nodes on all pages."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetingNode]:
-        """nodes are at most page_size nodes, the best first."""
+        """nodes are at most page_size nodes, the best match first."""
 
     def __init__(
         self,
@@ -286,7 +296,7 @@ Global___ListInterestsResponse: _TypeAlias = ListInterestsResponse  # noqa: Y015
 
 @_typing.final
 class ListLocationsRequest(_message.Message):
-    """ListLocationsRequest asks for ListLocations."""
+    """ListLocationsRequest is the request of ListLocations."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -300,27 +310,31 @@ class ListLocationsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """query is what names are searched for; at most 200 characters. Default all nodes."""
+    """query is the search text for names, at most 200 characters. Default: every node matches."""
     platform: _builtins.str
-    """platform keeps nodes that this ad platform has an id for: `meta` (or `facebook`), `google`, `tiktok`, `linkedin`.
-    Default all; none pass before that platform's export has been imported.
+    """platform keeps nodes that have an id on this ad platform: `meta` (or `facebook`), `google`, `tiktok`, `linkedin`.
+    Default: all nodes. Before an import of that platform's export no node passes.
     """
     parent_id: _builtins.str
-    """parent_id keeps nodes below this one: with a query all of them, without one its children alone. Default all."""
+    """parent_id keeps nodes below this node. With a query it keeps all descendants, without one only the children.
+    Default: all nodes.
+    """
     country: _builtins.str
-    """country keeps places in this country, by its ISO 3166-1 code of two letters in any case. Default all."""
+    """country keeps locations in this country: its two-letter ISO 3166-1 code, in any case. Default: all countries."""
     kind: _builtins.str
-    """kind keeps nodes of this kind: `country`, `subdivision`, `city` or `language`. Default all but languages."""
+    """kind keeps nodes of this kind: `country`, `subdivision`, `city` or `language`. Default: all kinds but `language`."""
     top_level: _builtins.bool
-    """top_level keeps nodes without a parent, where a tree begins. Default false."""
+    """top_level keeps nodes without a parent, the tops of the trees. Default: false."""
     page_size: _builtins.int
-    """page_size is how many to answer with at most. Default 20; at most 200, larger ones count as 200."""
+    """page_size is the most nodes in a page. Default 20, at most 200; the service reduces larger values to 200."""
     page_token: _builtins.str
-    """page_token is the last answer's next_page_token. Default the first page."""
+    """page_token is the next_page_token of the previous response. Default: the first page. Keep the search fields
+    unchanged between pages.
+    """
     @_builtins.property
     def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """languages are those in which names are wanted, at most 20 of: ar, cs, de, el, en, es, fr, hi, id, it, ja, ko, nl, pl,
-        pt, ru, sv, tr, uk, zh. Default none. It makes no difference to what a query finds.
+        """languages are the languages of localized_names. Default: none; at most 20 of ar, cs, de, el, en, es, fr, hi, id,
+        it, ja, ko, nl, pl, pt, ru, sv, tr, uk, zh. They do not change which nodes a query finds.
         """
 
     def __init__(
@@ -354,12 +368,12 @@ class ListLocationsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the next page. Empty on the last one."""
+    """next_page_token requests the next page. Empty on the last page."""
     total_size: _builtins.int
-    """total_size is how many nodes all pages hold."""
+    """total_size is the number of nodes on all pages."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetingNode]:
-        """nodes are at most page_size nodes, the best first."""
+        """nodes are at most page_size nodes, the best match first."""
 
     def __init__(
         self,
@@ -378,7 +392,7 @@ Global___ListLocationsResponse: _TypeAlias = ListLocationsResponse  # noqa: Y015
 
 @_typing.final
 class ListTargetingOptionsRequest(_message.Message):
-    """ListTargetingOptionsRequest asks for ListTargetingOptions."""
+    """ListTargetingOptionsRequest is the request of ListTargetingOptions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -389,17 +403,19 @@ class ListTargetingOptionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """query is what names and constants are searched for; at most 200 characters. Default all nodes."""
+    """query is the search text for names and constants, at most 200 characters. Default: every node matches."""
     platform: _builtins.str
-    """platform keeps the options of this ad platform: `meta` (or `facebook`), `google`, `tiktok`. Default all."""
+    """platform keeps the options of this ad platform: `meta` (or `facebook`), `google`, `tiktok`. Default: all platforms."""
     parent_id: _builtins.str
-    """parent_id keeps nodes below this one: the options of a facet. Default all."""
+    """parent_id keeps nodes below this node: the options of a facet. Default: all nodes."""
     kind: _builtins.str
-    """kind keeps nodes of this kind: `facet` or `option`. Default both."""
+    """kind keeps nodes of this kind: `facet` or `option`. Default: both."""
     page_size: _builtins.int
-    """page_size is how many to answer with at most. Default 20; at most 200, larger ones count as 200."""
+    """page_size is the most nodes in a page. Default 20, at most 200; the service reduces larger values to 200."""
     page_token: _builtins.str
-    """page_token is the last answer's next_page_token. Default the first page."""
+    """page_token is the next_page_token of the previous response. Default: the first page. Keep the search fields
+    unchanged between pages.
+    """
     def __init__(
         self,
         *,
@@ -428,12 +444,12 @@ class ListTargetingOptionsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the next page. Empty on the last one."""
+    """next_page_token requests the next page. Empty on the last page."""
     total_size: _builtins.int
-    """total_size is how many nodes all pages hold."""
+    """total_size is the number of nodes on all pages."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TargetingNode]:
-        """nodes are at most page_size nodes, the best first."""
+        """nodes are at most page_size nodes, the best match first."""
 
     def __init__(
         self,

@@ -27,15 +27,20 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TargetingServiceStub:
-    """TargetingService lists what a campaign can be aimed at: interests, places and languages, and the options of the ad
-    platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md names; ids
-    of ad platforms are there once an operator has imported them.
+    """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
+    ad platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md lists.
+    Ids of ad platforms exist once an operator has imported them.
 
-    All three methods search and page alike. A query is compared without case, diacritics and punctuation with each name
-    that a node has in any language; its last word may be unfinished. Nodes that have exactly that name come first, then
-    those with a name that begins so, then those in whose name a later word does; among equals the most populous come
-    first, a subdivision counting as many as live in its cities. Without a query nodes come in that last order, interests
-    and options in their source's own.
+    All three methods search and page in the same way. The search compares the query with each name of a node, in every
+    language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
+    is:
+
+    1. nodes with exactly that name
+    2. nodes with a name that begins with the query
+    3. nodes with a name in which a later word begins with it
+
+    Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
+    its cities. Interests and options keep the order of their source.
     """
 
     @_typing.overload
@@ -45,51 +50,61 @@ class TargetingServiceStub:
     ListInterests: _grpc.UnaryUnaryMultiCallable[_targeting_service_pb2.ListInterestsRequest, _targeting_service_pb2.ListInterestsResponse]
     """ListInterests searches the IAB Audience Taxonomy. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     ListLocations: _grpc.UnaryUnaryMultiCallable[_targeting_service_pb2.ListLocationsRequest, _targeting_service_pb2.ListLocationsResponse]
-    """ListLocations searches countries and their subdivisions (ISO 3166), cities of 15,000 and more (GeoNames), and, where
-    they are asked for by kind, languages (ISO 639). Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+    """ListLocations searches countries and their subdivisions (ISO 3166) and cities of at least 15,000 inhabitants
+    (GeoNames). With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
     ListTargetingOptions: _grpc.UnaryUnaryMultiCallable[_targeting_service_pb2.ListTargetingOptionsRequest, _targeting_service_pb2.ListTargetingOptionsResponse]
-    """ListTargetingOptions searches the facets of the ad platforms, age ranges, genders, devices, placements and the like,
-    and their values, as each platform's official SDK enumerates them. Errors: INVALID_FIELD, which also says for which
-    platform no SDK enumerates any, INVALID_PAGE_TOKEN.
+    """ListTargetingOptions searches the facets of the ad platforms (age ranges, genders, devices, placements and others)
+    and their options, as each platform's official SDK enumerates them. Errors: INVALID_FIELD, also for a platform
+    whose SDK enumerates none, and INVALID_PAGE_TOKEN.
     """
 
 @_typing.type_check_only
 class TargetingServiceAsyncStub(TargetingServiceStub):
-    """TargetingService lists what a campaign can be aimed at: interests, places and languages, and the options of the ad
-    platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md names; ids
-    of ad platforms are there once an operator has imported them.
+    """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
+    ad platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md lists.
+    Ids of ad platforms exist once an operator has imported them.
 
-    All three methods search and page alike. A query is compared without case, diacritics and punctuation with each name
-    that a node has in any language; its last word may be unfinished. Nodes that have exactly that name come first, then
-    those with a name that begins so, then those in whose name a later word does; among equals the most populous come
-    first, a subdivision counting as many as live in its cities. Without a query nodes come in that last order, interests
-    and options in their source's own.
+    All three methods search and page in the same way. The search compares the query with each name of a node, in every
+    language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
+    is:
+
+    1. nodes with exactly that name
+    2. nodes with a name that begins with the query
+    3. nodes with a name in which a later word begins with it
+
+    Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
+    its cities. Interests and options keep the order of their source.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListInterests: _aio.UnaryUnaryMultiCallable[_targeting_service_pb2.ListInterestsRequest, _targeting_service_pb2.ListInterestsResponse]  # type: ignore[assignment]
     """ListInterests searches the IAB Audience Taxonomy. Errors: INVALID_FIELD, INVALID_PAGE_TOKEN."""
     ListLocations: _aio.UnaryUnaryMultiCallable[_targeting_service_pb2.ListLocationsRequest, _targeting_service_pb2.ListLocationsResponse]  # type: ignore[assignment]
-    """ListLocations searches countries and their subdivisions (ISO 3166), cities of 15,000 and more (GeoNames), and, where
-    they are asked for by kind, languages (ISO 639). Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+    """ListLocations searches countries and their subdivisions (ISO 3166) and cities of at least 15,000 inhabitants
+    (GeoNames). With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
     ListTargetingOptions: _aio.UnaryUnaryMultiCallable[_targeting_service_pb2.ListTargetingOptionsRequest, _targeting_service_pb2.ListTargetingOptionsResponse]  # type: ignore[assignment]
-    """ListTargetingOptions searches the facets of the ad platforms, age ranges, genders, devices, placements and the like,
-    and their values, as each platform's official SDK enumerates them. Errors: INVALID_FIELD, which also says for which
-    platform no SDK enumerates any, INVALID_PAGE_TOKEN.
+    """ListTargetingOptions searches the facets of the ad platforms (age ranges, genders, devices, placements and others)
+    and their options, as each platform's official SDK enumerates them. Errors: INVALID_FIELD, also for a platform
+    whose SDK enumerates none, and INVALID_PAGE_TOKEN.
     """
 
 class TargetingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """TargetingService lists what a campaign can be aimed at: interests, places and languages, and the options of the ad
-    platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md names; ids
-    of ad platforms are there once an operator has imported them.
+    """TargetingService lists the values that a campaign can target: interests, locations, languages, and the options of the
+    ad platforms. Its nodes are the same for every org. They come from public packages, which docs/taxonomies.md lists.
+    Ids of ad platforms exist once an operator has imported them.
 
-    All three methods search and page alike. A query is compared without case, diacritics and punctuation with each name
-    that a node has in any language; its last word may be unfinished. Nodes that have exactly that name come first, then
-    those with a name that begins so, then those in whose name a later word does; among equals the most populous come
-    first, a subdivision counting as many as live in its cities. Without a query nodes come in that last order, interests
-    and options in their source's own.
+    All three methods search and page in the same way. The search compares the query with each name of a node, in every
+    language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
+    is:
+
+    1. nodes with exactly that name
+    2. nodes with a name that begins with the query
+    3. nodes with a name in which a later word begins with it
+
+    Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
+    its cities. Interests and options keep the order of their source.
     """
 
     @_abc_1.abstractmethod
@@ -106,8 +121,8 @@ class TargetingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _targeting_service_pb2.ListLocationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_targeting_service_pb2.ListLocationsResponse, _abc.Awaitable[_targeting_service_pb2.ListLocationsResponse]]:
-        """ListLocations searches countries and their subdivisions (ISO 3166), cities of 15,000 and more (GeoNames), and, where
-        they are asked for by kind, languages (ISO 639). Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+        """ListLocations searches countries and their subdivisions (ISO 3166) and cities of at least 15,000 inhabitants
+        (GeoNames). With `kind` it also searches languages (ISO 639). Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -116,9 +131,9 @@ class TargetingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _targeting_service_pb2.ListTargetingOptionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_targeting_service_pb2.ListTargetingOptionsResponse, _abc.Awaitable[_targeting_service_pb2.ListTargetingOptionsResponse]]:
-        """ListTargetingOptions searches the facets of the ad platforms, age ranges, genders, devices, placements and the like,
-        and their values, as each platform's official SDK enumerates them. Errors: INVALID_FIELD, which also says for which
-        platform no SDK enumerates any, INVALID_PAGE_TOKEN.
+        """ListTargetingOptions searches the facets of the ad platforms (age ranges, genders, devices, placements and others)
+        and their options, as each platform's official SDK enumerates them. Errors: INVALID_FIELD, also for a platform
+        whose SDK enumerates none, and INVALID_PAGE_TOKEN.
         """
 
 def add_TargetingServiceServicer_to_server(servicer: TargetingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
