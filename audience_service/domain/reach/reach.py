@@ -1,7 +1,7 @@
 """The use cases on reach: how many members there are, and what one of them is like."""
 
 import random
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,14 +56,14 @@ class Reach:
         slices: SliceRepository,
         audiences: Audiences,
         sampled: int = SAMPLED,
-        chance: random.Random | None = None,
+        new_random: Callable[[], random.Random] = random.Random,
     ) -> None:
-        """`sampled` is how many records a sample holds at most, `chance` what draws them."""
+        """`sampled` is the most records of a sample; `new_random` returns the generator that draws it."""
         self._members = members
         self._slices = slices
         self._audiences = audiences
         self._sampled = sampled
-        self._chance = chance or random.Random()  # noqa: S311 - a sample, not a secret
+        self._new_random = new_random
         self._flights: SingleFlight[_Answer] = SingleFlight()
 
     def estimate(self, call: Call, selection: Selection, budget: float | None = None) -> ReachEstimate:
@@ -109,7 +109,7 @@ class Reach:
         return ReachEstimate(step.estimate, _profile(step.record), read_at)
 
     def _narrowing(self, call: Call, population: Population) -> Narrowing:
-        return Narrowing(self._slices, call.org, population, call.deadline, self._chance)
+        return Narrowing(self._slices, call.org, population, call.deadline, self._new_random())
 
 
 def _patience(deadline: Deadline, budget: float | None) -> float | None:
