@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bson import Timestamp
-from pymongo.errors import PyMongoError
+from pymongo.errors import AutoReconnect
 
 
 class ScriptedStream:
@@ -64,7 +64,8 @@ class ScriptedDatabase:
         self.client = SimpleNamespace(is_mongos=is_mongos)
         self.streams: queue.Queue[ScriptedStream] = queue.Queue()
         self.asked: list[tuple[str, Any, dict[str, Any]]] = []
-        self.errors: list[PyMongoError] = []
+        self.is_away = False
+        """Whether no stream can be opened."""
 
     def __getitem__(self, name: str) -> "ScriptedCollection":
         return ScriptedCollection(self, name)
@@ -81,10 +82,10 @@ class ScriptedCollection:
         self.database, self._name = database, name
 
     def watch(self, stages: Any, **options: Any) -> ScriptedStream:
-        """Open a stream, or fail as the script says."""
+        """Open a stream. Raises AutoReconnect while the database is away."""
         self.database.asked.append((self._name, stages, options))
-        if self.database.errors:
-            raise self.database.errors.pop(0)
+        if self.database.is_away:
+            raise AutoReconnect("gone")
         stream = ScriptedStream()
         self.database.streams.put(stream)
         return stream

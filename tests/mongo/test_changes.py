@@ -114,9 +114,11 @@ def test_a_deployment_that_has_change_streams_no_more_is_followed_by_nobody_from
 
 def test_nothing_is_complete_while_the_stream_is_away(feeds: Feeds) -> None:
     database = ScriptedDatabase()
-    database.errors = [AutoReconnect("gone")] * 5
+    database.is_away = True
     subscription = feeds(database).subscribe("acme", "contact")
+    eventually(lambda: len(database.asked) > 1)
     assert (subscription.take().complete, subscription.take().complete) == (False, False)
+    database.is_away = False
     database.opened().settle()
     assert [subscription.take().complete for _ in range(2)] == [False, True]
 
