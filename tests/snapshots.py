@@ -2,6 +2,9 @@
 
 from tests.conftest import Service
 
+EARLY = 2.5
+"""A deadline in seconds before a snapshot is made. The call keeps a second of it to answer in, its most."""
+
 
 def rows(service: Service, org: str) -> int:
     """How many rows of snapshots the org has."""

@@ -14,6 +14,7 @@ from audience_service.domain.snapshots.ports import Lease
 from audience_service.domain.snapshots.snapshot import SnapshotState
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.snapshots import EARLY
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 Insert = Callable[..., list[str]]
@@ -68,7 +69,7 @@ def expire_lease(service: Service, snapshot_id: str) -> None:
 
 def begin(client: Client, held: Held, **request: Any) -> str:
     """A snapshot that has all its rows and no more."""
-    early = client.call("CreateSnapshot", {"filter": EVERYONE, **request}, timeout=0.5)
+    early = client.call("CreateSnapshot", {"filter": EVERYONE, **request}, timeout=EARLY)
     assert early.state == "CREATING"
     assert held.wrote.wait(20)
     return str(early.id)
@@ -118,7 +119,7 @@ def test_its_request_makes_it_anew_and_nothing_of_the_first_attempt_is_in_it(
     snapshot_id = begin(client, held, requestId="r")
     service.store.database["contact"].delete_one({"pk": ids[0]})
     ids += insert([{}])
-    living = client.call("CreateSnapshot", {"filter": EVERYONE, "requestId": "r"}, timeout=0.5)
+    living = client.call("CreateSnapshot", {"filter": EVERYONE, "requestId": "r"}, timeout=EARLY)
     assert (living.id, living.state) == (snapshot_id, "CREATING"), "its lease is good: it is not made twice"
     expire_lease(service, snapshot_id)
     made = client.snapshot(filter=EVERYONE, requestId="r")

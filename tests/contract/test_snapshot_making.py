@@ -14,6 +14,7 @@ from audience_service.domain.errors import StoreUnavailable
 from audience_service.domain.snapshots import maker as snapshot_maker
 from tests.client import Client, Refusal
 from tests.conftest import Service, run_service
+from tests.snapshots import EARLY
 from tests.waiting import eventually
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
@@ -62,7 +63,7 @@ def test_a_lease_that_cannot_be_renewed_once_is_renewed_by_the_next_beat(
 
     monkeypatch.setattr(snapshots, "renew", fails_once)
     with beside(service, snapshot_lease_seconds=4) as other:
-        early = other.client(org).call("CreateSnapshot", {"filter": EVERYONE}, timeout=0.3)
+        early = other.client(org).call("CreateSnapshot", {"filter": EVERYONE}, timeout=EARLY)
         assert failed.wait(20)
         far = datetime.now(UTC) + timedelta(seconds=4)
         found = {"pk": early.id, "lease_until": {"$gt": far}}
@@ -122,7 +123,7 @@ def test_more_than_may_wait_their_turn_are_refused_and_leave_nothing(
     with beside(service, snapshots_at_once=1) as other:
         client = other.client(org)
         for _ in range(2):
-            assert client.call("CreateSnapshot", {"filter": EVERYONE}, timeout=0.3).state == "CREATING"
+            assert client.call("CreateSnapshot", {"filter": EVERYONE}, timeout=EARLY).state == "CREATING"
         refusal = refused(lambda: client.call("CreateSnapshot", {"filter": EVERYONE, "requestId": "r"}))
         assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_SNAPSHOTS")
         assert (dict(refusal.info.metadata), refusal.retry_seconds) == ({"limit": "2"}, 5)
@@ -138,9 +139,9 @@ def test_a_request_that_is_repeated_while_it_is_made_waits_though_its_audience_h
     insert([{}])
     segment = client.create(name="all", filter=EVERYONE)
     request = {"audienceId": segment.id, "requestId": "r"}
-    early = client.call("CreateSnapshot", request, timeout=0.5)
+    early = client.call("CreateSnapshot", request, timeout=EARLY)
     client.call("DeleteSegment", {"id": segment.id})
-    assert client.call("CreateSnapshot", request, timeout=0.5) == early
+    assert client.call("CreateSnapshot", request, timeout=EARLY) == early
     go_on.set()
     made = client.snapshot(**request)
     assert (made.id, made.count) == (early.id, 1)
@@ -152,7 +153,7 @@ def test_a_service_that_stops_gives_up_what_waits_for_its_turn_too(
     insert([{}])
     with beside(service, snapshots_at_once=1) as other:
         for _ in range(2):
-            other.client(org).call("CreateSnapshot", {"filter": EVERYONE}, timeout=0.5)
+            other.client(org).call("CreateSnapshot", {"filter": EVERYONE}, timeout=EARLY)
     assert client.call("ListSnapshots", {"state": "FAILED"}).total_size == 2
 
 
@@ -168,11 +169,11 @@ def test_a_lease_is_renewed_for_as_long_as_it_takes(
         return original(*arguments)
 
     monkeypatch.setattr(type(service.store.frozen), "freeze", freeze)
-    with beside(service, snapshot_lease_seconds=0.4) as other:
+    with beside(service, snapshot_lease_seconds=2) as other:
         client = other.client(org)
-        early = client.call("CreateSnapshot", {"filter": EVERYONE}, timeout=0.3)
+        early = client.call("CreateSnapshot", {"filter": EVERYONE}, timeout=EARLY)
         manifests = service.store.database["audience_snapshot"]
-        far = datetime.now(UTC) + timedelta(seconds=1)
+        far = datetime.now(UTC) + timedelta(seconds=3)
         eventually(lambda: manifests.count_documents({"pk": early.id, "lease_until": {"$gt": far}}) == 1)
         go_on.set()
         eventually(lambda: client.call("GetSnapshot", {"id": early.id}).state == "READY")
@@ -192,7 +193,7 @@ def test_a_service_that_stops_gives_up_what_it_makes(
     monkeypatch.setattr(type(service.store.frozen), "freeze", freeze)
     with beside(service) as other:
         request = {"filter": EVERYONE, "requestId": "r"}
-        early = other.client(org).call("CreateSnapshot", request, timeout=0.5)
+        early = other.client(org).call("CreateSnapshot", request, timeout=EARLY)
     told = client.call("GetSnapshot", {"id": early.id})
     assert (told.state, told.failure) == ("FAILED", "the service that made it was stopped")
     go_on.set()

@@ -10,7 +10,7 @@ import pytest
 from audience_service.domain.errors import StoreUnavailable
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.snapshots import rows
+from tests.snapshots import EARLY, rows
 from tests.waiting import eventually
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
@@ -73,16 +73,17 @@ def test_a_failed_one_is_made_anew_by_its_request(
 ) -> None:
     ids = insert([{}, {}])
     frozen = type(service.store.frozen)
-    measure = frozen._measure  # type: ignore[attr-defined]
+    freeze = frozen.freeze
 
-    def fails(*_: object) -> Any:
+    def fails(*arguments: Any) -> Any:
+        freeze(*arguments)
         raise StoreUnavailable("the database cannot be reached")
 
-    monkeypatch.setattr(frozen, "_measure", fails)
+    monkeypatch.setattr(frozen, "freeze", fails)
     request = {"filter": EVERYONE, "requestId": "r"}
     failed = client.call("CreateSnapshot", request)
     assert (failed.state, failed.failure, failed.count) == ("FAILED", "the database cannot be reached", 0)
-    monkeypatch.setattr(frozen, "_measure", measure)
+    monkeypatch.setattr(frozen, "freeze", freeze)
     made = client.snapshot(**request)
     assert (made.id, made.failure) == (failed.id, "")
     assert client.members(snapshotId=made.id) == sorted(ids)
@@ -171,9 +172,9 @@ def test_a_call_that_ends_early_does_not_end_the_making(
 
     monkeypatch.setattr(frozen, "freeze", patient)
     request = {"filter": EVERYONE, "requestId": "slow"}
-    early = client.call("CreateSnapshot", request, timeout=1)
+    early = client.call("CreateSnapshot", request, timeout=EARLY)
     assert early.state == "CREATING"
-    again = client.call("CreateSnapshot", request, timeout=1)
+    again = client.call("CreateSnapshot", request, timeout=EARLY)
     assert (again.id, again.state) == (early.id, "CREATING")
     go_on.set()
     eventually(lambda: client.call("GetSnapshot", {"id": early.id}).state == "READY")

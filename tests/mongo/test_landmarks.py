@@ -164,10 +164,10 @@ def test_what_is_too_old_is_waited_for(service: Service, org: str, keys: list[st
 
 
 def test_a_call_that_cannot_wait_leaves_the_reading_to_the_next(org: str, keys: list[str], reader: Reader) -> None:
-    landmarks, _, database = reader
+    landmarks, clock, database = reader
     landmarks.get(org, EVERYONE, NEVER)
     finds = database.finds["contact"]
-    landmarks._kept.clear()
+    clock.now += 601
     database.free = finds + 2
     database.open.clear()
     with ThreadPoolExecutor(1) as pool:
