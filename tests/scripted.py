@@ -15,6 +15,8 @@ class ScriptedStream:
 
     def __init__(self) -> None:
         self.alive = True
+        self.is_patient = False
+        """Whether it waits for the next change however long that takes, and never returns None."""
         self._told: queue.Queue[Any] = queue.Queue()
         self._drained = threading.Condition()
         self._waits = 0
@@ -30,10 +32,13 @@ class ScriptedStream:
         with self._drained:
             self._waits += 1
             self._drained.notify_all()
-        try:
-            told = self._told.get(timeout=0.02)
-        except queue.Empty:
-            return None
+        while True:
+            try:
+                told = self._told.get(timeout=0.02)
+                break
+            except queue.Empty:
+                if not self.is_patient:
+                    return None
         if isinstance(told, Exception):
             raise told
         if told["operationType"] == "invalidate":
