@@ -90,7 +90,6 @@ def test_a_database_that_is_away_for_a_moment_costs_no_snapshot(
         return original(*arguments)
 
     monkeypatch.setattr(snapshots, write, away)
-    monkeypatch.setattr(snapshot_maker, "_PAUSE_SECONDS", 0.01)
     made = client.snapshot(filter=EVERYONE)
     assert len(times) == 3
     assert client.members(snapshotId=made.id) == sorted(ids)
