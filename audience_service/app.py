@@ -1,6 +1,8 @@
 """The composition root: the only module that sees every layer."""
 
 import hashlib
+import random
+from collections.abc import Callable
 from datetime import timedelta
 
 from audience_service.domain.audiences.audiences import Audiences
@@ -104,8 +106,13 @@ def platform_imports(store: Store) -> PlatformImports:
 class App:
     """One server process: bound on construction, serving after start."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
-        """Wire all of it. Raises SettingsError, RuntimeError where the port is taken."""
+    def __init__(
+        self, settings: Settings, store: Store, new_random: Callable[[], random.Random] = random.Random
+    ) -> None:
+        """Wire all of it. Raises SettingsError, RuntimeError if the port is taken.
+
+        `new_random` returns the generator that draws one call's sample.
+        """
         key = settings.key()
         compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
         sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
@@ -174,7 +181,7 @@ class App:
                 )
             ),
             reach=ReachServicer(
-                Reach(store.members, store.slices, populations),
+                Reach(store.members, store.slices, populations, new_random=new_random),
                 Overlaps(store.members, audiences),
                 Insights(
                     store.insights,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,15 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(  # noqa: S603
         [*COMMAND, *arguments], env=_environment(environment), capture_output=True, text=True, timeout=50, check=False
     )
+
+
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A port that no other process is given meanwhile. It refuses connections unless a server shares it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def _environment(settings: dict[str, str]) -> dict[str, str]:

@@ -1,9 +1,13 @@
 """Servers for tests: every store test runs on the embedded store and, where a URI is given, on that server too."""
 
+import hashlib
 import importlib.util
 import itertools
 import os
+import random
 import uuid
+import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +24,9 @@ from audience_service.cli.token import mint
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.settings import Settings
 from tests.client import Client, Refusal
+from tests.examples import load_profile
+
+load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # Where an assert in one of these fails, it says what it compared, as one in a test module does.
 pytest.register_assert_rewrite("tests.overlaps", "tests.versions", "tests.watch_world")
@@ -44,6 +51,25 @@ def test_settings(**changes: Any) -> Settings:
     return Settings(**{**defaults, **changes})
 
 
+def seeded() -> random.Random:
+    """The source of randomness of every tested server: each sample is drawn from the same seed."""
+    return random.Random(3)
+
+
+class Numbers:
+    """Numbers to name orgs by: no two tests get the same, and a test gets the same ones in each run."""
+
+    def __init__(self) -> None:
+        self._counts: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        test = zlib.crc32(os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0].encode())
+        return test * 10_000 + next(self._counts[test])
+
+
 @dataclass
 class Service:
     """A running server and the store below it."""
@@ -53,7 +79,7 @@ class Service:
     store: Store
     settings: Settings
     channel: grpc.Channel
-    names: Iterator[int] = field(default_factory=itertools.count)
+    names: Iterator[int] = field(default_factory=Numbers)
 
     def client(self, org: str, **token: Any) -> Client:
         """A client of an org, with both scopes unless said otherwise."""
@@ -70,7 +96,7 @@ class Service:
 def envelope(org: str, contact: dict[str, Any], datatype: str = "contact") -> dict[str, Any]:
     """A record of the platform around a payload: `id` names it, other keys besides `data` are envelope fields."""
     fields = dict(contact)
-    key = fields.pop("id", None) or uuid.uuid4().hex
+    key = fields.pop("id", None) or _new_key(f"{org}/{datatype}")
     data = fields.pop("data", {})
     return {
         "pk": f"{datatype}-{key}",
@@ -82,10 +108,18 @@ def envelope(org: str, contact: dict[str, Any], datatype: str = "contact") -> di
     }
 
 
+_KEYS: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
+
+
+def _new_key(prefix: str) -> str:
+    """A key that lies anywhere among others, and is the same one in each run."""
+    return hashlib.sha256(f"{prefix}/{next(_KEYS[prefix])}".encode()).hexdigest()[:32]
+
+
 def run_service(kind: str, store: Store, **changes: Any) -> Iterator[Service]:
     """Serve a store on a free port for as long as the generator lives."""
     settings = test_settings(**changes)
-    app = App(settings, store)
+    app = App(settings, store, seeded)
     app.start()
     with grpc.insecure_channel(f"127.0.0.1:{app.port}") as channel:
         grpc.channel_ready_future(channel).result(timeout=10)
@@ -97,7 +131,7 @@ def run_service(kind: str, store: Store, **changes: Any) -> Iterator[Service]:
 def service(request: pytest.FixtureRequest) -> Iterator[Service]:
     """A server on each store in turn."""
     if request.param == "embedded":
-        store = embedded_store([], ("contact", "lead", "customer"))
+        store = embedded_store([], ("contact", "lead", "customer"), new_random=seeded)
         _EMBEDDED.append(store)
         yield from run_service("embedded", store)
         _EMBEDDED.clear()
@@ -118,7 +152,7 @@ class mongo_database:  # noqa: N801 - reads as the context manager that it is
 
     def __enter__(self) -> Store:
         self._name = f"audience_test_{uuid.uuid4().hex[:12]}"
-        store = mongo_store(URI, self._name)
+        store = mongo_store(URI, self._name, seeded)
         for index in store.missing_indexes(("contact", "lead", "customer")):
             store.create_index(index)
         return store
@@ -132,7 +166,7 @@ class mongo_database:  # noqa: N801 - reads as the context manager that it is
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """A store of the test's own, in which no server tracks."""
     if request.param == "embedded":
-        made = embedded_store([], ("contact",))
+        made = embedded_store([], ("contact",), new_random=seeded)
         yield made
         made.close()
         return

@@ -2,16 +2,12 @@
 
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase
 
 from tests.client import Client
+from tests.examples import examples
 
-a_few = settings(
-    max_examples=5,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+a_few = examples(5, *HealthCheck, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 """Examples of 5,000 contacts each, which would be long in the shrinking."""
 
 

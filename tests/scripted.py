@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bson import Timestamp
-from pymongo.errors import PyMongoError
+from pymongo.errors import AutoReconnect
 
 
 class ScriptedStream:
@@ -15,6 +15,8 @@ class ScriptedStream:
 
     def __init__(self) -> None:
         self.alive = True
+        self.is_patient = False
+        """Whether it waits for the next change however long that takes, and never returns None."""
         self._told: queue.Queue[Any] = queue.Queue()
         self._drained = threading.Condition()
         self._waits = 0
@@ -30,10 +32,13 @@ class ScriptedStream:
         with self._drained:
             self._waits += 1
             self._drained.notify_all()
-        try:
-            told = self._told.get(timeout=0.02)
-        except queue.Empty:
-            return None
+        while True:
+            try:
+                told = self._told.get(timeout=0.02)
+                break
+            except queue.Empty:
+                if not self.is_patient:
+                    return None
         if isinstance(told, Exception):
             raise told
         if told["operationType"] == "invalidate":
@@ -64,7 +69,8 @@ class ScriptedDatabase:
         self.client = SimpleNamespace(is_mongos=is_mongos)
         self.streams: queue.Queue[ScriptedStream] = queue.Queue()
         self.asked: list[tuple[str, Any, dict[str, Any]]] = []
-        self.errors: list[PyMongoError] = []
+        self.is_away = False
+        """Whether no stream can be opened."""
 
     def __getitem__(self, name: str) -> "ScriptedCollection":
         return ScriptedCollection(self, name)
@@ -81,10 +87,10 @@ class ScriptedCollection:
         self.database, self._name = database, name
 
     def watch(self, stages: Any, **options: Any) -> ScriptedStream:
-        """Open a stream, or fail as the script says."""
+        """Open a stream. Raises AutoReconnect while the database is away."""
         self.database.asked.append((self._name, stages, options))
-        if self.database.errors:
-            raise self.database.errors.pop(0)
+        if self.database.is_away:
+            raise AutoReconnect("gone")
         stream = ScriptedStream()
         self.database.streams.put(stream)
         return stream

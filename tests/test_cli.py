@@ -14,7 +14,7 @@ import pytest
 
 from audience_service.domain.insights.dimensions import DIMENSIONS
 from tests.client import Client
-from tests.command import run, serving
+from tests.command import held_port, run, serving
 from tests.conftest import KEY, URI, Service
 
 
@@ -66,12 +66,13 @@ def test_health_tells_whether_the_server_can_answer() -> None:
     with serving() as (_, address, _):
         done = run("health", AUDIENCE_LISTEN=address)
         assert (done.returncode, done.stdout.strip()) == (0, f"{address}: SERVING")
-    done = run("health", AUDIENCE_LISTEN=address)
-    assert (done.returncode, "UNAVAILABLE" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
-    away = f"mongodb://127.0.0.1:{_free_port()}/?serverSelectionTimeoutMS=200"
-    with serving(AUDIENCE_MONGODB_URI=away, AUDIENCE_JWT_KEY=KEY) as (_, address, _):
-        done = run("health", AUDIENCE_LISTEN=address)
-        assert (done.returncode, done.stdout.strip()) == (1, f"{address}: NOT_SERVING")
+    with held_port() as closed:
+        done = run("health", AUDIENCE_LISTEN=f"127.0.0.1:{closed}")
+        assert (done.returncode, "UNAVAILABLE" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+        away = f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200"
+        with serving(AUDIENCE_MONGODB_URI=away, AUDIENCE_JWT_KEY=KEY) as (_, address, _):
+            done = run("health", AUDIENCE_LISTEN=address)
+            assert (done.returncode, done.stdout.strip()) == (1, f"{address}: NOT_SERVING")
 
 
 def test_a_taken_port_is_said_plainly() -> None:
@@ -85,27 +86,22 @@ def test_a_taken_port_is_said_plainly() -> None:
 def test_several_workers_share_the_port(real_service: Service) -> None:
     org = "workers"
     ids = real_service.insert(org, [{} for _ in range(5)])
-    port = _free_port()
-    with serving(
-        AUDIENCE_MONGODB_URI=URI,
-        AUDIENCE_DATABASE=real_service.store.database.name,
-        AUDIENCE_WORKERS="2",
-        AUDIENCE_LISTEN=f"127.0.0.1:{port}",
-        AUDIENCE_JWT_KEY=KEY,
-    ) as (process, address, _):
+    with (
+        held_port() as port,
+        serving(
+            AUDIENCE_MONGODB_URI=URI,
+            AUDIENCE_DATABASE=real_service.store.database.name,
+            AUDIENCE_WORKERS="2",
+            AUDIENCE_LISTEN=f"127.0.0.1:{port}",
+            AUDIENCE_JWT_KEY=KEY,
+        ) as (process, address, _),
+    ):
         for _ in range(6):
             with grpc.insecure_channel(address) as channel:
                 client = Client(channel, real_service.client(org).metadata)
                 assert client.members(filter={"datatype": "contact", "where": {}}) == sorted(ids)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def test_token_prints_what_the_service_accepts(service: Service) -> None:
@@ -156,11 +152,12 @@ def test_commands_on_a_database_need_one(command: str) -> None:
 
 
 def test_a_database_that_is_away_is_said_plainly() -> None:
-    uri = f"mongodb://127.0.0.1:{_free_port()}/?serverSelectionTimeoutMS=200"
-    for command in ("seed", "indexes", "taxonomy list"):
-        done = run(*command.split(), AUDIENCE_MONGODB_URI=uri)
-        assert (done.returncode, "the database cannot be reached" in done.stderr) == (1, True)
-        assert "Traceback" not in done.stderr
+    with held_port() as closed:
+        uri = f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200"
+        for command in ("seed", "indexes", "taxonomy list"):
+            done = run(*command.split(), AUDIENCE_MONGODB_URI=uri)
+            assert (done.returncode, "the database cannot be reached" in done.stderr) == (1, True)
+            assert "Traceback" not in done.stderr
 
 
 def test_the_demo_ends_in_agreement() -> None:

@@ -79,9 +79,7 @@ def test_a_count_in_slices_whose_client_goes_away_asks_nothing_more(
         stream = service.client("slices").call("StreamReach", {"filter": EVERYONE})
         assert not next(stream).exact
         stream.cancel()
-        left = time.monotonic()
         eventually(lambda: slots.open == 0)
-        assert time.monotonic() - left < 1
         asked = watch.count
         assert service.client("slices").count(filter=EVERYONE) == 4_000
         assert watch.count == asked + 2, "the count and the member just asked for"

@@ -34,7 +34,7 @@ COUNT = 20_000
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 ODD: dict[str, Any] = {"datatype": "contact", "where": {"odd": True}}
 EVEN: dict[str, Any] = {"datatype": "contact", "where": {"odd": False}}
-LEASE = {"snapshot_lease_seconds": 0.5, "snapshot_timeout_seconds": 20}
+LEASE: dict[str, float] = {"snapshot_lease_seconds": 2, "snapshot_timeout_seconds": 20}
 
 
 class Watched(Proxy):
@@ -69,7 +69,7 @@ def victim(uri: str, database: str) -> Iterator[tuple[Client, subprocess.Popen[s
         "AUDIENCE_MONGODB_URI": uri,
         "AUDIENCE_DATABASE": database,
         "AUDIENCE_JWT_KEY": KEY,
-        "AUDIENCE_SNAPSHOT_LEASE_SECONDS": "0.5",
+        "AUDIENCE_SNAPSHOT_LEASE_SECONDS": "2",
         "AUDIENCE_WATCH_LEASE_SECONDS": "1",
         "AUDIENCE_WATCH_POLL_SECONDS": "0.1",
         "AUDIENCE_WATCH_CHECKPOINT_SECONDS": "0.2",

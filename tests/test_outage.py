@@ -1,6 +1,5 @@
 """The database away, and gone midway: what the caller sees and what is freed."""
 
-import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from audience_service.mongo.store import mongo_store
 from tests.client import Refusal
+from tests.command import held_port
 from tests.conftest import URI, Service
 from tests.proxy import Proxy, health, served, served_store
 from tests.waiting import eventually
@@ -22,9 +22,7 @@ EVERYONE = {"datatype": "contact", "where": {}}
 
 
 def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = taken.getsockname()[1]
-    with served(f"mongodb://127.0.0.1:{nobody}/?serverSelectionTimeoutMS=200") as service:
+    with held_port() as closed, served(f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200") as service:
         client = service.client("acme")
         for rpc, request in (
             ("EstimateReach", {"filter": EVERYONE}),

@@ -13,6 +13,9 @@ from tests.conftest import Service, mongo_database, run_service
 from tests.contract.test_watch import VIPS, watching
 from tests.scripted import ScriptedDatabase, ScriptedStream
 
+POLL = timedelta(seconds=4)
+"""How often a server looks by itself. What comes much sooner was not found by that."""
+
 
 @pytest.fixture
 def script() -> ScriptedDatabase:
@@ -26,7 +29,7 @@ def followed(real_service: Service, script: ScriptedDatabase) -> Iterator[Servic
     with mongo_database() as store:
         scripted: Any = script
         told = replace(store, changes=partial(MongoChanges, scripted))
-        yield from run_service("mongodb", told, watch_poll_seconds=1.5)
+        yield from run_service("mongodb", told, watch_poll_seconds=POLL.total_seconds())
 
 
 class Compared:
@@ -58,7 +61,7 @@ def test_changes_are_told_as_they_come_and_nothing_is_compared_for_them(
             change(followed, stream, key, **{"data.tags": "vip"})
             asked = datetime.now(UTC)
             assert watcher.events(1) == [("entered", f"contact-{key}", "data")]
-            assert datetime.now(UTC) - asked < timedelta(seconds=1)
+            assert datetime.now(UTC) - asked < POLL * 2 / 3
         assert watcher.is_told_nothing()
         assert compared.count == before
 
@@ -95,18 +98,22 @@ def test_a_removed_record_and_whatever_a_broken_stream_missed_are_found_by_compa
 
 
 def test_time_moves_those_who_changed_a_moment_ago(followed: Service, script: ScriptedDatabase) -> None:
+    """A busy machine may delay one of three contacts for longer than a second. A defect delays all of them."""
     client = followed.client("acme")
-    followed.insert("acme", [{"id": "a"}])
+    followed.insert("acme", [{"id": key} for key in "abc"])
     month_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
     lately = {"datatype": "contact", "where": {"lastOpened": {"$gte": month_ago}}}
     with watching(client, client.create(name="lately", filter=lately).id) as watcher:
         stream = script.opened()
         settled(watcher)
-        moment = datetime.now(UTC) + timedelta(seconds=2)
-        change(followed, stream, "a", **{"data.lastOpened": moment - timedelta(days=30)})
-        told = watcher.events(2)
-        assert told == [("entered", "contact-a", "data"), ("exited", "contact-a", "time")]
-        assert timedelta() <= datetime.now(UTC) - moment < timedelta(seconds=1)
+        late = []
+        for key in "abc":
+            moment = datetime.now(UTC) + timedelta(seconds=2)
+            change(followed, stream, key, **{"data.lastOpened": moment - timedelta(days=30)})
+            told = watcher.events(2)
+            assert told == [("entered", f"contact-{key}", "data"), ("exited", f"contact-{key}", "time")]
+            late.append(datetime.now(UTC) - moment)
+        assert timedelta() <= min(late) < timedelta(seconds=1)
 
 
 def change(service: Service, stream: ScriptedStream, key: str, **updated: Any) -> None:

@@ -22,9 +22,7 @@ from audience_service.mongo.scope import org_of
 _WRITES = frozenset(("insert", "update", "replace"))
 _STAGES = [{"$project": {"operationType": 1, "clusterTime": 1, "documentKey.sk": 1, "fullDocument.sk": 1}}]
 _AWAIT_MS = 250
-_RETRY_SECONDS, _CLOSE_SECONDS = 1.0, 2.0
-_MOST_KEYS = 10_000
-"""Changes that are gathered one by one; of more it is told that there were too many."""
+_CLOSE_SECONDS = 2.0
 # Codes of the server's error table: no such stage, no such command, only on replica sets.
 _NO_STREAMS = frozenset((59, 115, 40324, 40573))
 
@@ -35,11 +33,20 @@ class MongoChanges:
     """Opens a stream when a datatype is first asked for, and keeps it open."""
 
     def __init__(
-        self, database: Database[dict[str, Any]], ring: Callable[[], None], clock: Callable[[], datetime] = now
+        self,
+        database: Database[dict[str, Any]],
+        ring: Callable[[], None],
+        clock: Callable[[], datetime] = now,
+        *,
+        retry_seconds: float = 1.0,
+        max_keys: int = 10_000,
     ) -> None:
+        """A broken stream is reopened after `retry_seconds`. A subscription with over `max_keys` keys is incomplete."""
         self._database = database
         self._ring = ring
         self._clock = clock
+        self._retry_seconds = retry_seconds
+        self._max_keys = max_keys
         self._streams: dict[str, _Stream] = {}
         self._lock = threading.Lock()
 
@@ -47,7 +54,9 @@ class MongoChanges:
         """With the first of a datatype its stream is opened, in the background."""
         with self._lock:
             if datatype not in self._streams:
-                self._streams[datatype] = _Stream(self._database, datatype, self._ring, self._clock)
+                self._streams[datatype] = _Stream(
+                    self._database, datatype, self._ring, self._clock, self._retry_seconds, self._max_keys
+                )
                 self._streams[datatype].start()
             return self._streams[datatype].subscribe(org)
 
@@ -103,12 +112,16 @@ class _Stream:
         datatype: str,
         ring: Callable[[], None],
         clock: Callable[[], datetime],
+        retry_seconds: float,
+        max_keys: int,
     ) -> None:
         self.datatype = datatype
         self.is_open = False
         self._collection = database[datatype]
         self._ring = ring
         self._clock = clock
+        self._retry_seconds = retry_seconds
+        self._max_keys = max_keys
         self._complete_at: datetime | None = None
         self._subscriptions: defaultdict[str, set[_Subscription]] = defaultdict(set)
         self._lock = threading.Lock()
@@ -159,7 +172,7 @@ class _Stream:
             except Exception as error:  # whatever it is: a stream that ends unsaid would leave changes out for ever
                 self._lost(error)
             self._close_stream()
-            self._closing.wait(_RETRY_SECONDS)
+            self._closing.wait(self._retry_seconds)
 
     def _follow(self) -> None:
         """Read until the stream ends, as it does where the collection is dropped or renamed."""
@@ -194,7 +207,7 @@ class _Stream:
         is_news = not all(subscription.has_news for subscription in asking)
         for subscription in asking:
             subscription.keys.add(sk)
-            if len(subscription.keys) > _MOST_KEYS:
+            if len(subscription.keys) > self._max_keys:
                 subscription.keys, subscription.complete = set(), False
         return is_news
 

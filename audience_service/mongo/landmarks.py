@@ -50,13 +50,16 @@ Key = tuple[str, str, str, int | None]
 class Walk:
     """One reading of all keys, which can stop and go on."""
 
-    def __init__(self, database: Database[dict[str, Any]], org: str, population: Population) -> None:
+    def __init__(
+        self, database: Database[dict[str, Any]], org: str, population: Population, chance: random.Random
+    ) -> None:
+        """`chance` chooses one key of each run."""
         on_list = isinstance(population, ContactList)
         self._collection = database[LISTS if on_list else population.datatype]
         self._database = database
         self._org = org
         self._audience: Document = {"audience": population.audience_id} if isinstance(population, ContactList) else {}
-        self._chance = random.Random()  # noqa: S311 - a sample, not a secret
+        self._chance = chance
         self._run = _SHORTEST_RUN
         self._keys: list[str] = []
         self._ranks: list[int] = []
@@ -127,10 +130,13 @@ class LandmarkReader:
         *,
         background: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        new_random: Callable[[], random.Random] = random.Random,
     ) -> None:
+        """`new_random` returns the generator that chooses the landmarks of one reading."""
         self._database = database
         self._background = background
         self._clock = clock
+        self._new_random = new_random
         self._lock = threading.Lock()
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()
         self._walking: dict[Key, _Reading] = {}
@@ -151,14 +157,17 @@ class LandmarkReader:
         age = self._clock() - kept.at if kept else _USABLE_SECONDS
         if kept and age < _USABLE_SECONDS:
             if age >= _FRESH_SECONDS:
-                self._begin(key, Walk(self._database, org, population), deadline)
+                self._begin(key, self._walk(org, population), deadline)
             return kept.landmarks
-        return self._read(key, Walk(self._database, org, population), deadline)
+        return self._read(key, self._walk(org, population), deadline)
 
     def close(self) -> None:
         """Read no more."""
         self._closed.set()
         self._walkers.shutdown(wait=True, cancel_futures=True)
+
+    def _walk(self, org: str, population: Population) -> Walk:
+        return Walk(self._database, org, population, self._new_random())
 
     def _read(self, key: Key, walk: Walk, deadline: Deadline) -> Landmarks:
         pages = 0

@@ -7,7 +7,7 @@ is why there are many short ones.
 
 import random
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pymongo.database import Database
@@ -31,9 +31,12 @@ _ENDS = 50
 class MongoSamples:
     """The SampleRepository on MongoDB; domain/ports.py states what each method promises."""
 
-    def __init__(self, database: Database[dict[str, Any]], chance: random.Random | None = None) -> None:
+    def __init__(
+        self, database: Database[dict[str, Any]], new_random: Callable[[], random.Random] = random.Random
+    ) -> None:
+        """`new_random` returns the generator that chooses the keys of one sample."""
         self._database = database
-        self._chance = chance or random.Random()  # noqa: S311 - samples, not secrets
+        self._new_random = new_random
 
     def sample(self, org: str, datatype: str, deadline: Deadline) -> Sample:
         """One read of all where there are few; else seeks, in which a record that is found twice counts once."""
@@ -42,7 +45,7 @@ class MongoSamples:
             return Sample(self._behind(org, datatype, "", SAMPLE_SIZE, deadline), whole=True)
         last = self._keys(org, datatype, -1, _ENDS, deadline)
         found: dict[str, Record] = {}
-        for key in random_keys(first, last, _SEEKS, self._chance):
+        for key in random_keys(first, last, _SEEKS, self._new_random()):
             records = self._behind(org, datatype, key, SAMPLE_SIZE // _SEEKS, deadline)
             found |= {record["sk"]: record for record in records}
         return Sample(list(found.values()), whole=False)

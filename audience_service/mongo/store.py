@@ -1,5 +1,6 @@
 """The store: every repository on one database, and the chores around them."""
 
+import random
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -166,10 +167,13 @@ class Store:
         self.database.client.close()
 
 
-def mongo_store(uri: str, database: str) -> Store:
-    """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none."""
+def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random] = random.Random) -> Store:
+    """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none.
+
+    `new_random` returns the generator that draws one sample of records.
+    """
     connected = connect(uri, database)
-    landmarks = LandmarkReader(connected)
+    landmarks = LandmarkReader(connected, new_random=new_random)
     frozen = MongoFrozen(connected)
     # Whatever the URI says of reads: one that is behind would find changes that are none, be it of what an audience is,
     # and would not know of a use that was registered while the audience was deleted.
@@ -184,7 +188,7 @@ def mongo_store(uri: str, database: str) -> Store:
         checks=MongoChecks(connected),
         partitions=MongoPartitions(connected),
         plans=MongoPlans(connected),
-        samples=MongoSamples(connected),
+        samples=MongoSamples(connected, new_random),
         slices=MongoSlices(connected, landmarks),
         landmarks=landmarks,
         insights=MongoInsights(connected),
@@ -208,13 +212,21 @@ def mongo_store(uri: str, database: str) -> Store:
     )
 
 
-def embedded_store(records: Iterable[Record], datatypes: Sequence[str], related: Sequence[str] = ()) -> Store:
-    """A new store in memory that holds the records. Raises UnsupportedByStore where its extra is not installed."""
+def embedded_store(
+    records: Iterable[Record],
+    datatypes: Sequence[str],
+    related: Sequence[str] = (),
+    new_random: Callable[[], random.Random] = random.Random,
+) -> Store:
+    """A new store in memory that holds the records. Raises UnsupportedByStore where its extra is not installed.
+
+    `new_random` returns the generator that draws one sample of records.
+    """
     database = embedded_database(records)
     for index in required_indexes(datatypes, related):
         create_index(database, index)
     turn = threading.RLock()
-    landmarks = LandmarkReader(database, background=False)
+    landmarks = LandmarkReader(database, background=False, new_random=new_random)
     frozen = EmbeddedFrozen(database)
     uploads = UploadSweeper(database)
     return Store(
@@ -226,7 +238,7 @@ def embedded_store(records: Iterable[Record], datatypes: Sequence[str], related:
         checks=EmbeddedChecks(database),
         partitions=MongoPartitions(database),
         plans=EmbeddedPlans(database),
-        samples=MongoSamples(database),
+        samples=MongoSamples(database, new_random),
         slices=EmbeddedSlices(database, landmarks),
         landmarks=landmarks,
         insights=EmbeddedInsights(),

@@ -163,7 +163,7 @@ def test_one_whose_maker_died_is_made_anew_once_its_time_has_passed(service: Ser
     dying = Cases(service, cases.org, customs=Forgetful())
     dying.make = die
     with pytest.raises(Killed):
-        dying.create("r", deadline=Deadline.after(1))
+        dying.create("r", deadline=Deadline.after(2))
     made = cases.create("r", deadline=Deadline.after(30))
     assert made.name == "like"
 

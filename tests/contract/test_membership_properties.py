@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.audiences.audiences import Audiences
@@ -25,12 +25,11 @@ from audience_service.domain.membership.checks import Checks
 from audience_service.domain.segments.segment import Segment, SegmentType
 from audience_service.domain.tokens import TokenSealer
 from tests.conftest import Service
+from tests.examples import examples
 from tests.strategies import filters, record
 
 RECORDS = 30
-EXAMPLES = settings(
-    max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+EXAMPLES = examples(60)
 
 
 @dataclass

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.client import Client
 from tests.conftest import Service
+from tests.examples import examples
 from tests.overlaps import contact_filter, held_to, overlap
 
 CROWD = {"embedded": 250, "mongodb": 5_000}
@@ -62,9 +63,7 @@ def test_any_audiences_of_a_crowd_overlap_as_their_members_do(
     members = {name: set(client.members(audienceId=name)) for name in audience_ids}
     assert len(members[audience_ids[4]]) > CROWD[service.kind] * 0.9
 
-    @settings(
-        max_examples=25 if service.kind == "mongodb" else 8, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
+    @examples(25 if service.kind == "mongodb" else 8)
     @given(st.lists(st.sampled_from(audience_ids), min_size=2, max_size=8, unique=True))
     def agree(asked: list[str]) -> None:
         answer = client.call("GetOverlapRegions", {"audienceIds": asked}, timeout=60)

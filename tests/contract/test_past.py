@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from audience_service.domain.audiences.audiences import Audiences
@@ -14,6 +14,7 @@ from audience_service.domain.watches.past import Past
 from audience_service.domain.watches.watch import Cause, Change, Event, Flip
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.examples import examples
 from tests.past import DAY, PAID, SECOND, Tracking, call_of, history, set_plans, stamp
 from tests.tracked import NEVER, NOON
 
@@ -28,7 +29,7 @@ flips = st.lists(
 """Of whom, why, and how many seconds after the flip before."""
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(25, *HealthCheck)
 @given(
     began=st.sets(st.sampled_from("abcdef")),
     happened=flips,

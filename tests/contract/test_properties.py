@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 import structlog
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import UnsupportedByStore
@@ -22,6 +22,7 @@ from audience_service.rpc import interceptor
 from tests.conftest import STORES, Service, mongo_database, run_service
 from tests.contract.test_attacks import ATTACKS
 from tests.contract.test_filters import PAIRS, REFUSALS
+from tests.examples import examples
 from tests.fuzzer import Fuzzer
 from tests.strategies import filters, record
 
@@ -62,9 +63,7 @@ def members(service: Service) -> Iterator[Members]:
     service.store.database["contact"].delete_many({"sk": {"$regex": f"^{ORG}2?/"}})
 
 
-@settings(
-    max_examples=250, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@examples(250)
 @given(where=filters)
 def test_a_filter_and_its_negation_part_the_orgs_living_records(
     service: Service, members: Members, where: dict[str, Any]

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict, Parse
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.pb.audience.v1.reach_service_pb2 import EstimateReachRequest
 from audience_service.samples import sample_contacts
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.examples import examples
 
 MISSION_REACH = '{"filter":{"datatype":"contact","where":{"country":"US","tags":{"$in":["lead","mql"]}}}}'
 
@@ -161,7 +162,7 @@ def test_any_filter_reaches_as_many_of_a_crowd_as_are_counted_one_by_one(service
     client = service.client(org)
     living = [record["data"] for record in records if record.get("state") not in ("archived", "deleted")]
 
-    @settings(max_examples=30 if service.kind == "mongodb" else 10, deadline=None)
+    @examples(30 if service.kind == "mongodb" else 10)
     @given(CHOICES)
     def agree(choice: Choice) -> None:
         where, meets = choice

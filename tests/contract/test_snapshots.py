@@ -72,17 +72,18 @@ def test_a_failed_one_is_made_anew_by_its_request(
 ) -> None:
     ids = insert([{}, {}])
     frozen = type(service.store.frozen)
-    measure = frozen._measure  # type: ignore[attr-defined]
+    freeze = frozen.freeze
 
-    def fails(*_: object) -> Any:
+    def fails(*arguments: Any) -> Any:
+        freeze(*arguments)
         raise StoreUnavailable("the database cannot be reached")
 
-    monkeypatch.setattr(frozen, "_measure", fails)
+    monkeypatch.setattr(frozen, "freeze", fails)
     request = {"filter": EVERYONE, "requestId": "r"}
     failed = client.created(client.call("CreateSnapshot", request))
     assert (state_of(failed), failed.error, failed.count) == ("FAILED", "the database cannot be reached", 0)
     assert failed.progress == 90, "it stays at the stage that failed"
-    monkeypatch.setattr(frozen, "_measure", measure)
+    monkeypatch.setattr(frozen, "freeze", freeze)
     again = client.call("CreateSnapshot", request)
     assert (again.id, state_of(again), again.progress, again.error) == (failed.id, "CREATING", 0, "")
     made = client.created(again)

@@ -218,6 +218,7 @@ def test_a_call_that_is_cancelled_has_no_time_left(
 
 def test_a_stream_is_refused_while_all_slots_are_held(service: Service, refused: Callable[..., Refusal]) -> None:
     slots, context = service.app.server.slots, cast("grpc.ServicerContext", None)
+    eventually(lambda: slots.open == 0)  # streams of earlier tests may still be ending
     with ExitStack() as held:
         for _ in range(service.settings.max_streams):
             held.enter_context(slots.slot(context))

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from audience_service.mongo import subscribers
 from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.contract.test_unions import contact_filter, exclusions
+from tests.examples import examples
 
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
@@ -65,13 +66,7 @@ def _reason(contact: dict[str, Any], records: list[dict[str, Any]], purpose: str
 
 
 @pytest.mark.parametrize("how", ["read", "looked up"])
-@settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+@examples(12, HealthCheck.function_scoped_fixture)
 @given(seed=st.integers(0, 10_000), purpose=st.sampled_from(sorted(_PURPOSES)), subscribed=st.integers(0, 12))
 def test_members_and_those_left_out_are_those_of_the_model(
     real_service: Service, monkeypatch: pytest.MonkeyPatch, how: str, seed: int, purpose: str, subscribed: int

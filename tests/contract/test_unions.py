@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from audience_service.domain.audiences.audiences import Audiences
@@ -20,6 +20,7 @@ from audience_service.domain.snapshots.ready import ReadySnapshots
 from audience_service.mongo import joins
 from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.examples import examples
 
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
@@ -189,13 +190,7 @@ KINDS = st.sampled_from(["field", "list", "nested", "negated"])
 
 
 @pytest.mark.parametrize("how", ["inline", "looked up"])
-@settings(
-    max_examples=10,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+@examples(10, HealthCheck.function_scoped_fixture)
 @given(kinds=st.lists(KINDS, min_size=1, max_size=4), excluded=st.lists(KINDS, max_size=3), seed=st.integers(0, 999))
 def test_unions_and_exclusions_are_those_of_sets(
     service: Service,

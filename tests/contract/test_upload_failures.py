@@ -4,6 +4,7 @@ import itertools
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -164,11 +165,15 @@ def test_a_database_that_goes_away_is_unavailable_and_the_upload_is_gone_on_with
 
 def test_a_client_that_sends_nothing_more_is_cut_and_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 2)
-    for service in run_service("embedded", embedded_store([], ("contact",)), stream_idle_seconds=0.05):
+    for service in run_service("embedded", embedded_store([], ("contact",)), stream_idle_seconds=1):
         client, server = service.client("idle"), service.app.server
         made, data, slow = client.custom(name="list").id, emails(*"abcde"), Slow()
         slow.put(header(made), chunk(0, data[:-1]))
         call = Uploader(client).begin(iter(slow))
+        is_stored = partial(
+            service.store.database["audience_upload"].count_documents, {"audience": made, "position.offset": {"$gt": 0}}
+        )
+        eventually(lambda is_stored=is_stored: bool(is_stored()))  # type: ignore[misc]
 
         def is_cut(call: Any = call, server: Any = server) -> bool:
             server.cut_idle_streams()

@@ -143,16 +143,22 @@ def test_an_edit_of_an_audience_inside_the_filter_is_one_of_the_definition(clien
 def test_a_contact_leaves_within_a_second_of_the_moment_with_nothing_written_and_nothing_polled(
     real_service: Service,
 ) -> None:
+    """A busy machine may delay one of three contacts for longer. A defect delays all of them."""
     with mongo_database() as store:
         for service in run_service("mongodb", store, watch_poll_seconds=3_600):
             client = service.client("clock")
-            moment = datetime.now(UTC) + timedelta(seconds=1.5)
-            service.insert("clock", [{"id": "a", "data": {"lastOpened": moment - timedelta(days=30)}}])
+            now = datetime.now(UTC)
+            moments = {key: now + timedelta(seconds=seconds) for key, seconds in (("a", 4), ("b", 5), ("c", 6))}
+            month = timedelta(days=30)
+            service.insert("clock", [{"id": key, "data": {"lastOpened": at - month}} for key, at in moments.items()])
             month_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
             lately = {"datatype": "contact", "where": {"lastOpened": {"$gte": month_ago}}}
             with watching(client, client.create(name="lately", filter=lately).id) as watcher:
-                assert watcher.events(1) == [("exited", "contact-a", "time")]
-                assert timedelta() <= datetime.now(UTC) - moment < timedelta(seconds=1)
+                late = []
+                for key, moment in moments.items():
+                    assert watcher.events(1) == [("exited", f"contact-{key}", "time")]
+                    late.append(datetime.now(UTC) - moment)
+                assert timedelta() <= min(late) < timedelta(seconds=1)
 
 
 def test_a_static_segment_is_watched_like_any_other(

@@ -103,11 +103,11 @@ def test_an_audience_that_takes_longer_to_record_than_a_lease_lasts_is_watched_a
     def slowly(self: Any, org: str, generation: str, *rest: Any) -> None:
         recorded.append(generation)
         begun = leased_until(store)
-        eventually(lambda: leased_until(store) > begun + timedelta(seconds=0.6))
+        eventually(lambda: leased_until(store) > begun + timedelta(seconds=2))
         record(self, org, generation, *rest)
 
     monkeypatch.setattr(kind, "record", slowly)
-    for service in run_service("", store, watch_lease_seconds=0.3):
+    for service in run_service("", store, watch_lease_seconds=1.5):
         client = service.client("acme")
         with watching(client, client.create(name="vips", filter=VIPS).id) as watcher:
             assert watcher.is_told_nothing()

@@ -9,24 +9,22 @@ import pytest
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from audience_service.domain.watches.watch import Changes
-from audience_service.mongo import changes as changes_module
 from audience_service.mongo.changes import MongoChanges
 from tests.conftest import Service
 from tests.scripted import ScriptedDatabase, ScriptedStream
 from tests.waiting import eventually
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-Feeds = Callable[[Any], MongoChanges]
+Feeds = Callable[..., MongoChanges]
 
 
 @pytest.fixture
-def feeds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Feeds]:
+def feeds() -> Iterator[Feeds]:
     """Feeds on databases, closed in the end."""
-    monkeypatch.setattr(changes_module, "_RETRY_SECONDS", 0.01)
     made: list[MongoChanges] = []
 
-    def make(database: Any) -> MongoChanges:
-        made.append(MongoChanges(database, lambda: None, lambda: NOON))
+    def make(database: Any, **limits: Any) -> MongoChanges:
+        made.append(MongoChanges(database, lambda: None, lambda: NOON, retry_seconds=0.01, **limits))
         return made[-1]
 
     yield make
@@ -114,9 +112,11 @@ def test_a_deployment_that_has_change_streams_no_more_is_followed_by_nobody_from
 
 def test_nothing_is_complete_while_the_stream_is_away(feeds: Feeds) -> None:
     database = ScriptedDatabase()
-    database.errors = [AutoReconnect("gone")] * 5
+    database.is_away = True
     subscription = feeds(database).subscribe("acme", "contact")
+    eventually(lambda: len(database.asked) > 1)
     assert (subscription.take().complete, subscription.take().complete) == (False, False)
+    database.is_away = False
     database.opened().settle()
     assert [subscription.take().complete for _ in range(2)] == [False, True]
 
@@ -130,8 +130,11 @@ def test_up_to_when_nothing_is_missing_is_the_last_changes_time_or_when_there_wa
     subscription.take()
     assert subscription.take().complete_at == NOON
     later = datetime(2026, 3, 1, 13, 30, 15, tzinfo=UTC)
+    stream.is_patient = True
     stream.tell("insert", "umbrella/contact/a", int(later.timestamp()))
     eventually(lambda: subscription.take().complete_at == later)
+    stream.is_patient = False
+    eventually(lambda: subscription.take().complete_at == NOON)
 
 
 def test_nothing_is_missing_up_to_when_it_was_asked_for_changes_not_when_there_were_none(
@@ -204,12 +207,9 @@ def test_who_has_news_already_or_asks_for_another_org_is_not_woken_for_more() ->
     feed.close()
 
 
-def test_more_changes_than_are_kept_one_by_one_are_told_to_be_too_many(
-    feeds: Feeds, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(changes_module, "_MOST_KEYS", 3)
+def test_more_changes_than_are_kept_one_by_one_are_told_to_be_too_many(feeds: Feeds) -> None:
     database = ScriptedDatabase()
-    subscription = feeds(database).subscribe("acme", "contact")
+    subscription = feeds(database, max_keys=3).subscribe("acme", "contact")
     stream = database.opened()
     stream.settle()
     subscription.take()

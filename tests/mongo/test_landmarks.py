@@ -1,6 +1,7 @@
 """Landmarks: every record has the same chance, reading them can stop and go on, and they are kept for a while."""
 
 import itertools
+import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.ports import ContactList
 from audience_service.mongo import landmarks as module
 from audience_service.mongo.landmarks import LandmarkReader, Walk
-from tests.conftest import Service
+from tests.conftest import Service, seeded
 from tests.waiting import eventually
 
 NEVER = Deadline(None)
@@ -53,7 +54,7 @@ def keys(service: Service, org: str) -> Iterator[list[str]]:
 def reader(service: Service, small: None) -> Iterator[tuple[LandmarkReader, Clock, "Database"]]:
     """A reader of its own with its clock, on a database that counts and can be held up."""
     clock, database = Clock(), Database(service.store.database)
-    reader = LandmarkReader(database, clock=clock)  # type: ignore[arg-type]
+    reader = LandmarkReader(database, clock=clock, new_random=seeded)  # type: ignore[arg-type]
     yield reader, clock, database
     database.open.set()
     reader.close()
@@ -89,7 +90,7 @@ class Database:
 def test_landmarks_are_the_orgs_own_in_order_with_their_ranks(
     service: Service, org: str, keys: list[str], small: None
 ) -> None:
-    walk = Walk(service.store.database, org, EVERYONE)
+    walk = Walk(service.store.database, org, EVERYONE, seeded())
     while not walk.step(NEVER):
         pass
     found = walk.landmarks()
@@ -102,8 +103,8 @@ def test_landmarks_are_the_orgs_own_in_order_with_their_ranks(
 
 def test_every_record_has_the_same_chance(service: Service, org: str, keys: list[str], small: None) -> None:
     drawn: Counter[int] = Counter()
-    for _ in range(150):
-        walk = Walk(service.store.database, org, EVERYONE)
+    for seed in range(150):
+        walk = Walk(service.store.database, org, EVERYONE, random.Random(seed))
         while not walk.step(NEVER):
             pass
         drawn.update(walk.landmarks().ranks)
@@ -119,7 +120,7 @@ def test_a_list_has_landmarks_of_its_own_rows(service: Service, org: str, keys: 
     service.store.lists.add(
         org, contacts, [one for one, key in zip(ids, keys, strict=True) if key[-3:] >= "050"], NEVER
     )
-    walk = Walk(service.store.database, org, contacts)
+    walk = Walk(service.store.database, org, contacts, seeded())
     while not walk.step(NEVER):
         pass
     found = walk.landmarks()
@@ -163,10 +164,10 @@ def test_what_is_too_old_is_waited_for(service: Service, org: str, keys: list[st
 
 
 def test_a_call_that_cannot_wait_leaves_the_reading_to_the_next(org: str, keys: list[str], reader: Reader) -> None:
-    landmarks, _, database = reader
+    landmarks, clock, database = reader
     landmarks.get(org, EVERYONE, NEVER)
     finds = database.finds["contact"]
-    landmarks._kept.clear()
+    clock.now += 601
     database.free = finds + 2
     database.open.clear()
     with ThreadPoolExecutor(1) as pool:

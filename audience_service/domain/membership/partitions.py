@@ -41,8 +41,18 @@ class Bounds:
 class Partitions:
     """Cuts populations."""
 
-    def __init__(self, partitions: PartitionRepository, slices: SliceRepository, members: MemberRepository) -> None:
+    def __init__(
+        self,
+        partitions: PartitionRepository,
+        slices: SliceRepository,
+        members: MemberRepository,
+        sampled_each: int = _SAMPLED_EACH,
+        kept_keys: int = _KEPT_KEYS,
+    ) -> None:
+        """A sample cuts if it has `sampled_each` members for each part. Of all keys, at least `kept_keys` are kept."""
         self._partitions = partitions
+        self._sampled_each = sampled_each
+        self._kept_keys = kept_keys
         self._slices = slices
         self._members = members
 
@@ -64,7 +74,7 @@ class Partitions:
     def _cut(self, call: Call, population: Population, count: int) -> list[str]:
         """The keys with which all parts but the last end, in order; some are the same where members are few."""
         found = self._sampled(call, population)
-        if len(found) < _SAMPLED_EACH * count:
+        if len(found) < self._sampled_each * count:
             found = self._all(call, population)
         ends = (len(found) * part // count for part in range(1, count))
         # No key of an org is as small as its name, so that a part that ends with that is empty.
@@ -82,7 +92,7 @@ class Partitions:
         for batch in self._members.stream(call.org, population, (), _BATCH, "", call.deadline):
             keys += [record["sk"] for record in batch[-rank % step :: step]]
             rank += len(batch)
-            while len(keys) > 2 * _KEPT_KEYS:
+            while len(keys) > 2 * self._kept_keys:
                 keys, step = keys[::2], step * 2
         return keys
 

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Generator, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -58,14 +58,14 @@ class Reach:
         slices: SliceRepository,
         populations: Populations,
         sampled: int = SAMPLED,
-        chance: random.Random | None = None,
+        new_random: Callable[[], random.Random] = random.Random,
     ) -> None:
-        """`sampled` is how many records a sample holds at most, `chance` what draws them."""
+        """`sampled` is the most records of a sample; `new_random` returns the generator that draws it."""
         self._members = members
         self._slices = slices
         self._populations = populations
         self._sampled = sampled
-        self._chance = chance or random.Random()  # noqa: S311 - a sample, not a secret
+        self._new_random = new_random
         self._flights: SingleFlight[_Answer] = SingleFlight()
 
     def estimate(self, call: Call, selection: Selection, budget: float | None = None) -> ReachEstimate:
@@ -116,7 +116,7 @@ class Reach:
         return ReachEstimate(step.estimate, _profile(step.record), read_at)
 
     def _narrowing(self, call: Call, population: Population) -> Narrowing:
-        return Narrowing(self._slices, call.org, population, call.deadline, self._chance)
+        return Narrowing(self._slices, call.org, population, call.deadline, self._new_random())
 
 
 def flight_key(selection: Selection, choice: Choice) -> Hashable:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.audiences.audiences import Audiences
@@ -22,6 +22,7 @@ from audience_service.domain.identifiers import choose_rules
 from audience_service.domain.ports import Record
 from audience_service.domain.snapshots.ready import ReadySnapshots
 from audience_service.domain.tokens import TokenSealer
+from tests.examples import examples
 
 EVERYONE = Selection(filter=Filter("contact", {}))
 
@@ -87,7 +88,7 @@ def test_a_batch_that_fits_no_message_comes_in_parts() -> None:
     assert max(len(part.rows) for part in sent) * sent[0].rules.row_bytes <= 3 * 1024 * 1024
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(count=st.integers(0, 60), size=st.integers(1, 25), in_part=st.integers(1, 12))
 def test_a_cut_stream_goes_on_as_it_would_have(count: int, size: int, in_part: int) -> None:
     email_alone = choose_rules("linkedin", "", {}, ["email"])

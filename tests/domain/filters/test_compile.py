@@ -7,7 +7,7 @@ from typing import Any
 
 import bson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.errors import AudienceNotFound, FilterTooLarge, InvalidFilter
@@ -15,6 +15,7 @@ from audience_service.domain.filters import Filter, FilterCompiler, parse_text, 
 from audience_service.domain.filters.compile import LIVING
 from audience_service.domain.filters.dates import ordered
 from audience_service.domain.filters.operators import OPERATORS
+from tests.examples import examples
 
 COMPILER = FilterCompiler(["contact"])
 NAMES = [*OPERATORS, "$not", "$elemMatch", "$and", "$or", "$nor", "$options", "$where", "$expr", "$related",
@@ -42,7 +43,7 @@ def compiled(where: Any) -> Any:
     return COMPILER.compile(Filter("contact", where)).match
 
 
-@settings(max_examples=2_000, deadline=None)
+@examples(2_000)
 @given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
 def test_anything_compiles_or_is_refused_with_a_place(where: dict[str, Any]) -> None:
     before = copy.deepcopy(where)

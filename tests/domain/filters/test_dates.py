@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.filters.dates import iso_text, neighbours, ordered, read_instant
+from tests.examples import examples
 
 ORDERS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
 BASE = datetime(2026, 3, 25, tzinfo=UTC)
@@ -38,7 +39,7 @@ def meets(condition: dict[str, Any], text: str) -> bool:
     return bound and re.search(condition["$regex"], text) is not None
 
 
-@settings(max_examples=1_500, deadline=None)
+@examples(1_500)
 @given(st.sampled_from(sorted(ORDERS)), MOMENTS, MOMENTS)
 def test_a_text_meets_a_comparison_where_its_moment_does(name: str, moment: datetime, stored: datetime) -> None:
     [as_date, as_text] = ordered(name, spellings_of(moment)[0])

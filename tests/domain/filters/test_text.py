@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 
 from audience_service.domain.filters import parse_text, print_text
+from tests.examples import examples
 from tests.strategies import filters
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(filters)
 def test_a_printed_filter_reads_back_to_itself(where: dict[str, Any]) -> None:
     printed = print_text(where)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.errors import InvalidFilter
@@ -17,6 +17,7 @@ from audience_service.domain.filters import Filter, FilterCompiler, parse_text
 from audience_service.domain.filters.warnings.warning import FilterWarning, Reason
 from audience_service.domain.filters.warnings.warnings import MAX_WARNINGS, filter_warnings
 from tests.domain.filters.test_compile import ANYTHING, NAMES
+from tests.examples import examples
 from tests.strategies import filters
 
 PAIRS = json.loads((Path(__file__).parent.parent.parent / "data" / "warnings.json").read_text())
@@ -174,7 +175,7 @@ def test_there_are_a_hundred_warnings_at_most_and_in_little_time() -> None:
     assert time.process_time() - begun < 5
 
 
-@settings(max_examples=1_000, deadline=None)
+@examples(1_000)
 @given(filters | st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
 def test_whatever_is_read_can_be_warned_about(where: dict[str, Any]) -> None:
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.contact_list import ContactList
@@ -21,6 +21,7 @@ from audience_service.domain.filters.relative import EXPRESSIONS as RELATIVE
 from audience_service.domain.filters.resolve import guarded
 from audience_service.domain.filters.words.sentence import in_words
 from tests.domain.filters.test_compile import ANYTHING, NAMES
+from tests.examples import examples
 from tests.strategies import filters
 
 PAIRS = json.loads((Path(__file__).parent.parent.parent / "data" / "words.json").read_text())
@@ -122,7 +123,7 @@ def test_text_that_could_pass_for_something_else_is_in_quotes(text: str) -> None
     assert not re.search(r"(?<!\\)'", said[6:-1])
 
 
-@settings(max_examples=1_000, deadline=None)
+@examples(1_000)
 @given(filters | st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
 def test_whatever_is_read_has_words(where: dict[str, Any]) -> None:
     try:

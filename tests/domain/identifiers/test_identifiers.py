@@ -9,7 +9,7 @@ from typing import Any
 
 import phonenumbers
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.identifiers import Identifier, choose_rules, phones
@@ -49,13 +49,11 @@ def test_a_value_goes_out_in_the_platforms_one_form_or_not_at_all(pair: list[Any
     assert shown.row == (None if normalised is None else (_read(normalised),))
 
 
-@settings(deadline=None)  # the first numbers and names wait for their tables
 @given(value=VALUES, rule=st.sampled_from(FIELD_RULES), home=st.sampled_from(HOMES))
 def test_no_value_breaks_a_rule(value: Any, rule: FieldRule, home: Home) -> None:
     assert rule.normalise(value, home) != ""
 
 
-@settings(deadline=None)
 @given(
     text=st.text(max_size=60) | st.from_regex(re.compile(r"\A\+?[0-9 ()-]{6,16}\Z", re.ASCII)) | st.emails(),
     rule=st.sampled_from([rule for rule in FIELD_RULES if rule.normalise is not phones.digits]),
@@ -67,7 +65,6 @@ def test_what_is_normalised_stays_as_it_is(text: str, rule: FieldRule, home: Hom
         assert rule.normalise(once, home) == once
 
 
-@settings(deadline=None)
 @given(data=VALUES, rules=st.sampled_from(EVERY_CHOICE))
 def test_no_record_breaks_a_row(data: Any, rules: PlatformRules) -> None:
     spread = {path[0]: data for paths in SOURCES.values() for path in paths}

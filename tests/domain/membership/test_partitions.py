@@ -10,7 +10,6 @@ import pytest
 from audience_service.domain.audiences.populations import Choice
 from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.membership import partitions
 from audience_service.domain.membership.partitions import Bounds, Partition, Partitions
 
 CALL = Call(Caller("tester", "org", frozenset()), Deadline.after(20))
@@ -27,7 +26,9 @@ def fake(**methods: Any) -> Any:
     return SimpleNamespace(**methods)
 
 
-def cut(count: int, sampled: Sequence[str], batches: Callable[..., Iterator[list[dict[str, str]]]]) -> list[int]:
+def cut(
+    count: int, sampled: Sequence[str], batches: Callable[..., Iterator[list[dict[str, str]]]], **limits: int
+) -> list[int]:
     """How many of the numbers below the last key are in each part, by the bounds of all parts."""
     agreed: dict[str, Sequence[str]] = {}
     kept = fake(
@@ -35,7 +36,7 @@ def cut(count: int, sampled: Sequence[str], batches: Callable[..., Iterator[list
         agree=lambda _org, name, keys, _deadline: agreed.setdefault(name, keys),
     )
     drawn = fake(landmarks=lambda *_: fake(keys=()), among=lambda *_: list(reversed(sampled)))
-    cuts = Partitions(kept, drawn, fake(stream=batches))
+    cuts = Partitions(kept, drawn, fake(stream=batches), **limits)
     bounds = [cuts.bounds(CALL, CHOICE, Partition(index, count)) for index in range(count)]
     assert all(left.until == right.after for left, right in pairwise(bounds))
     assert (bounds[0].after, bounds[-1].until) == ("", "")
@@ -43,29 +44,23 @@ def cut(count: int, sampled: Sequence[str], batches: Callable[..., Iterator[list
     return [end - start for start, end in pairwise(ends)]
 
 
-def test_a_sample_of_enough_members_cuts_without_reading_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partitions, "_SAMPLED_EACH", 10)
-
+def test_a_sample_of_enough_members_cuts_without_reading_all() -> None:
     def unread(*_: object) -> Iterator[list[dict[str, str]]]:
         raise AssertionError
 
-    assert cut(4, [key(number) for number in range(40)], unread) == [10, 10, 10]
+    assert cut(4, [key(number) for number in range(40)], unread, sampled_each=10) == [10, 10, 10]
     with pytest.raises(AssertionError):
-        cut(4, [key(number) for number in range(39)], unread)
+        cut(4, [key(number) for number in range(39)], unread, sampled_each=10)
 
 
 @pytest.mark.parametrize("members", [1_000, 1_003, 4_096, 5_000])
 @pytest.mark.parametrize("batch", [1, 7, 100])
-def test_of_many_members_every_so_many_cut_as_all_would(
-    monkeypatch: pytest.MonkeyPatch, members: int, batch: int
-) -> None:
-    monkeypatch.setattr(partitions, "_KEPT_KEYS", 128)
-
+def test_of_many_members_every_so_many_cut_as_all_would(members: int, batch: int) -> None:
     def read(*_: object) -> Iterator[list[dict[str, str]]]:
         for start in range(0, members, batch):
             yield [{"sk": key(number)} for number in range(start, min(start + batch, members))]
 
-    sizes = cut(4, [], read)
+    sizes = cut(4, [], read, kept_keys=128)
     assert max(abs(size - members / 4) for size in sizes) <= members / 128 + 1
 
 

@@ -14,16 +14,8 @@ from audience_service.domain.reach.landmarks import Landmarks
 from audience_service.domain.reach.narrowing import Narrowing, Step
 from tests.domain.reach.slices import Clock, FakeSlices
 
+pytestmark = pytest.mark.usefixtures("clock")
 EVERYONE = FilterCompiler(["contact"]).compile(Filter("contact", {}))
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The time that deadlines and queries go by."""
-    clock = Clock()
-    for module in ("caller", "reach.narrowing"):
-        monkeypatch.setattr(f"audience_service.domain.{module}.time", clock)
-    return clock
 
 
 def narrowing(slices: Any, seconds: float | None = None, seed: int = 3) -> Narrowing:

@@ -15,8 +15,10 @@ from audience_service.domain.caller import Call, Caller, Deadline, Scope
 from audience_service.domain.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters import CompiledFilter, Filter
 from audience_service.domain.reach.reach import Reach, ReachEstimate, flight_key
+from tests.conftest import seeded
 from tests.domain.reach.slices import FakeSlices
 
+pytestmark = pytest.mark.usefixtures("clock")
 EVERYONE = Selection(filter=Filter("contact", {}))
 TOTAL = 20_000
 
@@ -66,19 +68,21 @@ class FakePopulations:
         )
 
 
-class Waiting(Deadline):
-    """A deadline that tells when it is waited by."""
-
+def watched(deadline: Deadline) -> tuple[Deadline, threading.Semaphore]:
+    """The same deadline, and a semaphore that it releases whenever it is asked for the time left."""
     asked = threading.Semaphore(0)
 
-    def remaining(self) -> float | None:
-        self.asked.release()
-        return super().remaining()
+    class Watched(Deadline):
+        def remaining(self) -> float | None:
+            asked.release()
+            return super().remaining()
+
+    return Watched(deadline.at), asked
 
 
 def reach(members: Members) -> Reach:
     slices = FakeSlices(TOTAL, lambda n: n % 2 == 0)
-    return Reach(members, slices, FakePopulations())  # type: ignore[arg-type]
+    return Reach(members, slices, FakePopulations(), new_random=seeded)  # type: ignore[arg-type]
 
 
 def call(seconds: float | None = None, org: str = "acme") -> Call:
@@ -93,11 +97,10 @@ def at_once(members: Members, *calls: tuple[Call, float | None]) -> list[Future[
         futures = [pool.submit(reaches.estimate, calls[0][0], EVERYONE, calls[0][1])]
         assert members.begun.acquire(timeout=10)
         for other, budget in calls[1:]:
-            deadline = Waiting(other.deadline.at)
-            deadline.asked.acquire(blocking=False)
+            deadline, asked = watched(other.deadline)
             futures.append(pool.submit(reaches.estimate, Call(other.caller, deadline), EVERYONE, budget))
             for _ in range(2):  # once to see what time there is, once to wait
-                assert deadline.asked.acquire(timeout=10)
+                assert asked.acquire(timeout=10)
         members.go.set()
     return futures
 
@@ -125,7 +128,7 @@ def test_without_a_budget_some_of_the_deadline_is_kept_for_the_sample() -> None:
 
 def test_a_deadline_that_has_passed_gets_no_estimate() -> None:
     with pytest.raises(OutOfTime):
-        reach(Members()).estimate(Call(call().caller, Deadline(0.0)), EVERYONE)
+        reach(Members()).estimate(Call(call().caller, Deadline(-1.0)), EVERYONE)
 
 
 def test_the_same_asked_at_once_is_counted_once() -> None:

@@ -1,0 +1,14 @@
+"""What the tests of reach share."""
+
+import pytest
+
+from tests.domain.reach.slices import Clock
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time that deadlines and queries read. It passes only when a query takes time."""
+    clock = Clock()
+    for module in ("caller", "reach.narrowing"):
+        monkeypatch.setattr(f"audience_service.domain.{module}.time", clock)
+    return clock
