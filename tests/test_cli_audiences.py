@@ -40,7 +40,7 @@ def test_lookalike_is_made_refreshed_and_drawn_with_its_curve(real_service: Serv
     made = run("lookalike", "--org", org, seed, *wanted, "--field", "country", **settings)
     assert made.returncode == 0, made.stderr
     assert "like them: 40 members by model 1" in made.stdout
-    assert "data.city: information" in made.stdout
+    assert "data.city: information value" in made.stdout
     assert "data.country" not in made.stdout
     assert "left out as protected: data.language" in made.stdout
     assert "similarity by reach" in made.stdout

@@ -190,7 +190,13 @@ def test_an_upload_whose_server_is_killed_is_gone_on_with_at_another_and_exact(
     assert 0 < start < len(data)
     assert client.members(audienceId=made) == []
     done = Uploader(client).send(messages(header(made), data, start))
-    assert (done.rows, done.matched, done.duplicate, done.unmatched) == (COUNT + 2, COUNT, 1, 1)
+    counts = (done.row_count, done.matched_row_count, done.duplicate_row_count, done.unmatched_row_count)
+    assert counts == (
+        COUNT + 2,
+        COUNT,
+        1,
+        1,
+    )
     assert client.members(audienceId=made, batchSize=10_000) == ids
 
 

@@ -93,21 +93,23 @@ def lookalike(
     console = Console(highlight=False)
     members = f": {audience.contact_count:,} members by model {answer.model_version}"
     console.print(printable(f"{audience_id} {audience.name}").append(members))
-    quality = f"; AUC on {answer.held_out_count:,} held out: {answer.auc:.3f}" if answer.HasField("auc") else ""
-    console.print(f"a seed of {answer.seed_count:,} beside {answer.baseline_count:,}{quality}")
+    quality = f"; AUC on a holdout of {answer.holdout_count:,}: {answer.auc:.3f}" if answer.HasField("auc") else ""
+    console.print(f"a seed of {answer.seed_count:,} compared with {answer.baseline_count:,}{quality}")
     if answer.protected_fields:
         console.print(Text("left out as protected: ").append(printable(", ".join(answer.protected_fields))))
     if answer.source_fields:
         console.print(Text("the source's filter asks about: ").append(printable(", ".join(answer.source_fields))))
     for field in answer.fields:
-        if field.damping:
+        if field.decorrelation:
             console.print(drawn_field(field, limit))
     console.print(drawn_curve(answer))
 
 
 def drawn_field(field: pb.LookalikeField, limit: int) -> Table:
     """A bar a value, to the right in green where it speaks for likeness and to the left in red where against."""
-    title = printable(field.path).append(f": information {field.information:.3f}, damping {field.damping:.2f}")
+    title = printable(field.path).append(
+        f": information value {field.information_value:.3f}, decorrelation {field.decorrelation:.2f}"
+    )
     title.append(", protected" if field.protected else "")
     table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 1))
     table.add_column(max_width=_LABEL_WIDTH, no_wrap=True)
@@ -130,6 +132,6 @@ def drawn_curve(model: pb.LookalikeModel) -> Table:
         column.justify = "right"
     for point in model.curve:
         bar = Bar(size=1, begin=0, end=point.recall, width=_BAR_WIDTH, color="cyan")
-        numbers = (f"{point.lowest_score:+.3f}", f"{point.similarity:.2f}", f"{point.recall:.1%}")
+        numbers = (f"{point.min_score:+.3f}", f"{point.similarity:.2f}", f"{point.recall:.1%}")
         table.add_row(f"{point.share:.0%}", f"{point.count:,}", *numbers, bar)
     return table

@@ -83,7 +83,7 @@ def _decode_spec(message: pb.CustomAudience) -> Spec | None:
     match message.WhichOneof("spec"):
         case "customer_match":
             match = message.customer_match
-            return CustomerMatchSpec(match.platform, match.rules, dict(match.options))
+            return CustomerMatchSpec(match.platform, match.rules_version, dict(match.options))
         case "lookalike":
             like = message.lookalike
             size = like.WhichOneof("size")
@@ -111,7 +111,7 @@ def _decode_spec(message: pb.CustomAudience) -> Spec | None:
 
 
 def _encode_match(value: CustomerMatchSpec) -> pb.CustomerMatchSpec:
-    return pb.CustomerMatchSpec(platform=value.platform, rules=value.rules, options=value.options)
+    return pb.CustomerMatchSpec(platform=value.platform, rules_version=value.rules, options=value.options)
 
 
 def _encode_lookalike(value: LookalikeSpec) -> pb.LookalikeSpec:

@@ -95,7 +95,7 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
         self, request: pb.StreamUnmatchedRowsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.StreamUnmatchedRowsResponse]:
         """Send the rows that have matched nobody."""
-        batches = self._uploads.unmatched(current_call(), request.audience_id, request.cursor, raw=request.raw)
+        batches = self._uploads.unmatched(current_call(), request.audience_id, request.cursor, raw=request.unescaped)
         with closing(batches):
             for batch in batches:
                 yield encode_unmatched(batch)

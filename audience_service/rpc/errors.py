@@ -46,7 +46,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     custom.UploadTakenOver: grpc.StatusCode.ABORTED,
     custom.OffsetMismatch: grpc.StatusCode.OUT_OF_RANGE,
     custom.UploadIncomplete: grpc.StatusCode.OUT_OF_RANGE,
-    custom.ChecksumMismatch: grpc.StatusCode.DATA_LOSS,
+    custom.ChecksumMismatch: grpc.StatusCode.ABORTED,
 }
 """The code of an error is that of the nearest class in its line of ancestors."""
 

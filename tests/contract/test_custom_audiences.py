@@ -49,11 +49,11 @@ def test_an_audience_is_made_as_asked_and_found_again(client: Client) -> None:
 
 def test_rules_of_customer_match_are_pinned_when_it_is_made(client: Client) -> None:
     made = client.custom(name="match", **MATCH)
-    assert made.customer_match.rules == "meta/2026-11"
+    assert made.customer_match.rules_version == "meta/2026-11"
     chosen = client.custom(
         name="chosen",
         type="customer_match",
-        customerMatch={"platform": "tiktok", "rules": "tiktok/2026-11", "options": {"email_alias": "drop"}},
+        customerMatch={"platform": "tiktok", "rulesVersion": "tiktok/2026-11", "options": {"email_alias": "drop"}},
     )
     assert dict(chosen.customer_match.options) == {"email_alias": "drop", "phone_plus": "yes"}
     assert client.call("GetCustomAudience", {"id": chosen.id}).customer_match == chosen.customer_match
@@ -79,7 +79,7 @@ def test_defaults_of_a_pixel_are_shown_and_it_has_no_list(client: Client, servic
 def test_validate_only_checks_and_makes_nothing(client: Client, refused: Refused) -> None:
     asked = {"customAudience": {"name": "x", **MATCH}, "validateOnly": True}
     checked = client.call("CreateCustomAudience", asked)
-    assert (checked.id, checked.customer_match.rules) == ("", "meta/2026-11")
+    assert (checked.id, checked.customer_match.rules_version) == ("", "meta/2026-11")
     assert client.call("ListCustomAudiences").total_size == 0
     client.custom(name="x")
     assert refused(lambda: client.call("CreateCustomAudience", asked)).info.reason == "NAME_TAKEN"

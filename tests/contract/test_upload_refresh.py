@@ -30,7 +30,7 @@ def test_a_refresh_puts_on_whom_rows_find_that_matched_nobody_before(
     assert (after.version, after.contact_count) == (2, 2)
     assert client.members(audienceId=made.id) == ["contact-ann", "contact-new"]
     upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
-    assert (upload.matched, upload.unmatched, upload.contacts) == (2, 1, 2)
+    assert (upload.matched_row_count, upload.unmatched_row_count, upload.matched_contact_count) == (2, 1, 2)
     assert unmatched(client, made.id) == [(4, ["late@example.com"])]
 
 
@@ -123,4 +123,9 @@ def test_a_row_that_finds_those_alone_who_are_on_the_list_is_a_duplicate(
     contacts.update_one({"sk": f"{org}/contact/ann"}, {"$set": {"data.phone": "+14155552671"}})
     assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
     told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
-    assert (told.matched, told.duplicate, told.unmatched, told.contacts) == (1, 1, 0, 1)
+    assert (told.matched_row_count, told.duplicate_row_count, told.unmatched_row_count, told.matched_contact_count) == (
+        1,
+        1,
+        0,
+        1,
+    )
