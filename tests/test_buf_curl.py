@@ -76,6 +76,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "CreateCustomAudience": {"customAudience": {"name": "curled", "type": "file_upload"}},
         "GetCustomAudience": {"id": custom.id},
         "ListCustomAudiences": {},
+        "UpdateCustomAudience": {"customAudience": {"id": custom.id, "name": "renamed"}, "updateMask": "name"},
         "RefreshCustomAudience": {"id": custom.id},
         "ListCustomAudienceTypes": {},
         "UploadMembers": {},

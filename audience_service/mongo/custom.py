@@ -25,6 +25,7 @@ from audience_service.mongo.custom_documents import (
     new_custom,
     published_custom,
     read_custom,
+    renamed_custom,
 )
 from audience_service.mongo.documents import Record, name_key, request_key
 from audience_service.mongo.failures import limited
@@ -95,9 +96,32 @@ class MongoCustomAudiences:
         page = newest(self._collection, org, conditions, size, after, deadline, _WITHOUT_PUBLISHED)
         return CustomPage(tuple(read_custom(record) for record in page.records), page.last, page.total)
 
-    def is_name_taken(self, org: str, name: str, deadline: Deadline) -> bool:
+    def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
         """By the key of the name."""
-        return self._find(org, {"data.unique.name": name_key(org, name), **_kept()}, deadline) is not None
+        condition = {"data.unique.name": name_key(org, name), "pk": {"$ne": except_id}, **_kept()}
+        return self._find(org, condition, deadline) is not None
+
+    def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
+        """Compare-and-set on the version; leftovers that change meanwhile do not matter."""
+        key = name_key(org, audience.name)
+        while True:
+            record = self._not_deleted(org, audience.id, deadline)
+            if record["version"] != audience.version or record["state"] != audience.state:
+                raise _stale(record)
+            written = replace(
+                read_custom(record),
+                name=audience.name,
+                description=audience.description,
+                version=audience.version + 1,
+                update_time=now(),
+            )
+            changes = {"$set": {**renamed_custom(written), "data.unique.name": key}}
+            try:
+                if self._write(org, record, changes, deadline):
+                    return written
+            except DuplicateKeyError:
+                if not self._release(org, {"name": key}, deadline):
+                    raise NameTaken.of(audience.name, "custom audience") from None
 
     def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
         """Compare-and-set on what is noted and on the version, again where somebody else was first."""
@@ -115,21 +139,21 @@ class MongoCustomAudiences:
     ) -> CustomAudience:
         """One update, in which the list before takes the place of the new one among the leftovers."""
         moment = now()
-        written = replace(
-            audience,
-            state="active" if audience.state == MAKING else audience.state,
-            # The first list of one that was being made is a part of its making.
-            version=audience.version + (audience.state != MAKING),
-            update_time=moment,
-            refresh_time=moment,
-            rows_id=rows_id,
-            published=published,
-            contact_count=None,
-        )
         while True:
             record = self._not_deleted(org, audience.id, deadline)
-            if record["version"] != audience.version or record["state"] != audience.state:
+            if record["data"]["rows"] != audience.rows_id or record["state"] != audience.state:
                 raise _stale(record)
+            current = read_custom(record)
+            written = replace(
+                current,
+                state="active" if current.state == MAKING else current.state,
+                # The first list of one that was being made is a part of its making.
+                version=current.version + (current.state != MAKING),
+                update_time=moment,
+                refresh_time=moment,
+                rows_id=rows_id,
+                published=published,
+            )
             reserved = _reserved(record, rows_id)
             left = [each for each in record["leftovers"] if each != reserved]
             if audience.rows_id:

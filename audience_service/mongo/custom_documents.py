@@ -90,6 +90,16 @@ def published_custom(audience: CustomAudience) -> Record:
     }
 
 
+def renamed_custom(audience: CustomAudience) -> Record:
+    """What an update sets when the name or the description of an audience changes."""
+    return {
+        "version": audience.version,
+        "modifydate": audience.update_time,
+        "name": audience.name,
+        "data.description": audience.description,
+    }
+
+
 def read_custom(record: Mapping[str, Any]) -> CustomAudience:
     """The custom audience in a record."""
     data = record["data"]

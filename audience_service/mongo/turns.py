@@ -187,6 +187,11 @@ class EmbeddedCustomAudiences(MongoCustomAudiences):
         with self._turn:
             return super().page(org, query, size, after, deadline)
 
+    def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
+        """As on MongoDB."""
+        with self._turn:
+            return super().save(org, audience, deadline)
+
     def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
         """As on MongoDB."""
         with self._turn:

@@ -32,7 +32,7 @@ def decode_custom_query(message: pb.ListCustomAudiencesRequest) -> CustomQuery:
     return CustomQuery(name=message.name, type=message.type)
 
 
-def decode_custom_version(message: pb.DeleteCustomAudienceRequest) -> int | None:
+def decode_custom_version(message: pb.CustomAudience | pb.DeleteCustomAudienceRequest) -> int | None:
     """The version that the caller has seen, None where it is not said."""
     return message.version if message.HasField("version") else None
 

@@ -247,6 +247,7 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "CreateSnapshot",
         "DeleteSnapshot",
         "CreateCustomAudience",
+        "UpdateCustomAudience",
         "DeleteCustomAudience",
         "RefreshCustomAudience",
         "UploadMembers",

@@ -1,13 +1,13 @@
 """The custom audience: an uploaded list, a lookalike, or visitors by events; and the checks on drafts of it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from audience_service.domain.contact_list import ContactList
-from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.errors import InvalidArgument, StaleVersion
 from audience_service.domain.segments.segment import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
 
 CUSTOM_PREFIX = "custom-"
@@ -72,6 +72,10 @@ _SPECS: Mapping[CustomType, type[Spec] | None] = {
     CustomType.LOOKALIKE: LookalikeSpec,
     CustomType.RETARGETING_PIXEL: PixelSpec,
 }
+
+
+_SETTABLE = frozenset(("name", "description"))
+"""The fields that an update can change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +155,62 @@ def check_draft(draft: CustomDraft) -> CustomAudience:
 
     Raises InvalidArgument at `custom_audience.<field>`.
     """
-    name = draft.name.strip()
-    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        raise InvalidArgument.at(f"{PLACE}.name", f"is 1 to {MAX_NAME_LENGTH} printable characters")
-    if len(draft.description) > MAX_DESCRIPTION_LENGTH:
-        raise InvalidArgument.at(
-            f"{PLACE}.description", f"has {len(draft.description)} characters, more than {MAX_DESCRIPTION_LENGTH:,}"
-        )
+    name, description = _check_name(draft.name), _check_description(draft.description)
     kind = check_custom_type(draft.type, f"{PLACE}.type")
     wanted, given = _SPECS[kind], draft.spec
     if wanted is None and given is not None:
         raise InvalidArgument.at(f"{PLACE}.{_place_of(type(given))}", f"is not for a {kind}, which takes no spec")
     if wanted is not None and not isinstance(given, wanted):
         raise InvalidArgument.at(f"{PLACE}.{_place_of(wanted)}", f"is missing; a {kind} takes it and no other spec")
-    return CustomAudience("", name, draft.description, kind, draft.datatype, given)
+    return CustomAudience("", name, description, kind, draft.datatype, given)
+
+
+def check_version(current: CustomAudience, version: int | None) -> None:
+    """Raise StaleVersion unless the audience has this version; None accepts any."""
+    if version is not None and version != current.version:
+        raise StaleVersion(
+            f"the custom audience is at version {current.version}, not {version}",
+            metadata={"current_version": str(current.version)},
+        )
+
+
+def apply_draft(current: CustomAudience, draft: CustomDraft, mask: Set[str]) -> CustomAudience:
+    """The audience with the draft's values in the masked fields; without a mask, in name and description.
+
+    Raises InvalidArgument, also if the draft has another type, datatype or spec.
+    """
+    mask = _SETTABLE if not mask or mask == {"*"} else mask
+    if foreign := sorted(mask - _SETTABLE):
+        raise InvalidArgument.at(
+            "update_mask", f"contains {foreign[0][:50]!r}; only name and description can be changed"
+        )
+    for name in ("type", "datatype"):
+        if getattr(draft, name) not in ("", getattr(current, name)):
+            raise InvalidArgument.at(f"{PLACE}.{name}", f"is {getattr(current, name)} and cannot be changed")
+    if draft.spec not in (None, current.spec):
+        raise InvalidArgument.at(
+            f"{PLACE}.{_place_of(type(draft.spec))}", "cannot be changed; send it unchanged or omit it"
+        )
+    return replace(
+        current,
+        name=_check_name(draft.name) if "name" in mask else current.name,
+        description=_check_description(draft.description) if "description" in mask else current.description,
+    )
+
+
+def _check_name(written: str) -> str:
+    name = written.strip()
+    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidArgument.at(f"{PLACE}.name", f"is 1 to {MAX_NAME_LENGTH} printable characters")
+    return name
+
+
+def _check_description(written: str) -> str:
+    if len(written) > MAX_DESCRIPTION_LENGTH:
+        raise InvalidArgument.at(
+            f"{PLACE}.description", f"has {len(written)} characters, more than {MAX_DESCRIPTION_LENGTH:,}"
+        )
+    return written
 
 
 def _place_of(spec: type[Spec]) -> str:

@@ -1,7 +1,9 @@
 """The use cases on custom audiences: create, get, list, refresh."""
 
 import dataclasses
+import secrets
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 
@@ -16,8 +18,10 @@ from audience_service.domain.custom.audience import (
     CustomDraft,
     CustomQuery,
     CustomType,
+    apply_draft,
     check_custom_type,
     check_draft,
+    check_version,
 )
 from audience_service.domain.custom.errors import NotRefreshable
 from audience_service.domain.custom.ports import CustomAudienceRepository, Plans, Refreshers
@@ -28,6 +32,7 @@ from audience_service.domain.errors import (
     InvalidArgument,
     NameTaken,
     RequestIdReused,
+    StaleVersion,
 )
 from audience_service.domain.ports import CreateRequest, ListRepository
 from audience_service.domain.tokens import TokenSealer
@@ -36,6 +41,7 @@ _LOOK_SECONDS = 0.2
 """How often a repeated call looks whether the first one has made its audience."""
 _FINISH_SECONDS = 10.0
 """What taking back may take: an audience that cannot be made is not left because its caller's time is up."""
+_RETRY_MILLIS = 20
 _LONGEST_MAKING = timedelta(minutes=15)
 """How long an audience is made at most by a call that has no deadline."""
 _MADE_AT_CREATION = frozenset((CustomType.LOOKALIKE,))
@@ -108,6 +114,36 @@ class CustomAudiences:
         page = self._customs.page(call.org, query, page_size, (after[0], after[1]) if after else None, call.deadline)
         token = self._sealer.seal(binding, list(page.last)) if page.last else ""
         return ListedCustoms(self._counted(call, page.audiences), token, page.total)
+
+    def update(
+        self,
+        call: Call,
+        audience_id: str,
+        draft: CustomDraft,
+        mask: Iterable[str],
+        version: int | None,
+        *,
+        validate_only: bool,
+    ) -> CustomAudience:
+        """Change name and description; UpdateCustomAudience in the protos states rules and errors."""
+        if not audience_id:
+            raise InvalidArgument.at(f"{PLACE}.id", "is missing; set the id of a custom audience")
+        fields = frozenset(mask)
+        while True:
+            current = self._found(call, audience_id)
+            check_version(current, version)
+            changed = apply_draft(current, draft, fields)
+            if self._customs.is_name_taken(call.org, changed.name, call.deadline, current.id):
+                raise NameTaken.of(changed.name, "custom audience")
+            if validate_only:
+                return self._counted(call, (changed,))[0]
+            try:
+                return self._counted(call, (self._customs.save(call.org, changed, call.deadline),))[0]
+            except StaleVersion:
+                if version is not None:
+                    raise
+            call.deadline.check()  # another write came first; the deadline ends the attempts
+            time.sleep(secrets.randbelow(_RETRY_MILLIS) / 1000)
 
     def refresh(self, call: Call, audience_id: str) -> CustomAudience:
         """Bring an audience up to date; RefreshCustomAudience in the protos states rules and errors."""

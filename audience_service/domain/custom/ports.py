@@ -43,8 +43,14 @@ class CustomAudienceRepository(Protocol):
     ) -> CustomPage:
         """Up to `size` audiences behind the key `after`, newest first; lists not counted, `published` left empty."""
 
-    def is_name_taken(self, org: str, name: str, deadline: Deadline) -> bool:
-        """Whether an audience has the name, or one that is being made."""
+    def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
+        """Whether an audience other than `except_id` has the name."""
+
+    def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
+        """Write the name and description of the audience that still has `audience.version`; returns it as written.
+
+        A list that is published at the same time stays published. Raises NameTaken, StaleVersion, AudienceNotFound.
+        """
 
     def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
         """Note that rows of this id may lie about until then, when they are swept; again, it moves that time.
@@ -55,11 +61,12 @@ class CustomAudienceRepository(Protocol):
     def publish(
         self, org: str, audience: CustomAudience, rows_id: str, published: Mapping[str, Any], deadline: Deadline
     ) -> CustomAudience:
-        """Make reserved rows the list of the audience that still has `audience.version`; answers with it as written.
+        """Replace the list `audience.rows_id` by reserved rows, if it is still the current list; returns the audience.
 
-        `published` is kept as `CustomAudience.published` until the next list; values are as in JSON, or dates. The list
-        before is swept when streams that read it have ended. Raises StaleVersion (also where the rows were given up and
-        may have been swept), AudienceNotFound.
+        Name and description may have changed meanwhile; they stay. `published` is stored as `CustomAudience.published`
+        until the next list; its values are JSON values or dates. The previous list is swept once streams that read it
+        have ended. Raises StaleVersion (also if the reserved rows have expired and may have been swept),
+        AudienceNotFound.
         """
 
     def remove(self, org: str, audience: CustomAudience, deadline: Deadline) -> None:

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -119,7 +120,9 @@ class CustomAudience(_message.Message):
     state: _builtins.str
     """state: the lifecycle state, `active`. Records that the platform wrote may have another state."""
     version: _builtins.int
-    """version: 0 for a new audience, incremented by every write, including a new list."""
+    """version: 0 for a new audience, incremented by every write, including a new list. If an update sets it, the update
+    succeeds only if this is still the current version; otherwise it fails with STALE_VERSION. Default: any version.
+    """
     author: _builtins.str
     """author: the subject of the token that created the audience."""
     @_builtins.property
@@ -468,6 +471,42 @@ class GetCustomAudienceRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetCustomAudienceRequest: _TypeAlias = GetCustomAudienceRequest  # noqa: Y015
+
+@_typing.final
+class UpdateCustomAudienceRequest(_message.Message):
+    """UpdateCustomAudienceRequest is the request of UpdateCustomAudience."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOM_AUDIENCE_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """validate_only: checks the update and returns the audience as it would be, without a write. Default false."""
+    @_builtins.property
+    def custom_audience(self) -> Global___CustomAudience:
+        """custom_audience: the id and the new values. Set `version` to compare and set."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """update_mask: the fields to change, of `name` and `description`; any other path is refused. Default: both, and an empty
+        description clears it. A type, datatype or spec that differs from the current one is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        custom_audience: Global___CustomAudience | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["custom_audience", b"custom_audience", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["custom_audience", b"custom_audience", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateCustomAudienceRequest: _TypeAlias = UpdateCustomAudienceRequest  # noqa: Y015
 
 @_typing.final
 class DeleteCustomAudienceRequest(_message.Message):

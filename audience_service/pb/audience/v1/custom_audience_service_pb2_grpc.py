@@ -52,6 +52,11 @@ class CustomAudienceServiceStub:
                 request_serializer=audience_dot_v1_dot_custom__audience__service__pb2.GetCustomAudienceRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.FromString,
                 _registered_method=True)
+        self.UpdateCustomAudience = channel.unary_unary(
+                '/audience.v1.CustomAudienceService/UpdateCustomAudience',
+                request_serializer=audience_dot_v1_dot_custom__audience__service__pb2.UpdateCustomAudienceRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.FromString,
+                _registered_method=True)
         self.DeleteCustomAudience = channel.unary_unary(
                 '/audience.v1.CustomAudienceService/DeleteCustomAudience',
                 request_serializer=audience_dot_v1_dot_custom__audience__service__pb2.DeleteCustomAudienceRequest.SerializeToString,
@@ -115,6 +120,15 @@ class CustomAudienceServiceServicer:
 
     def GetCustomAudience(self, request, context):
         """GetCustomAudience returns one custom audience that is not deleted. Errors: AUDIENCE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateCustomAudience(self, request, context):
+        """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+        is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
+        STALE_VERSION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,6 +219,11 @@ def add_CustomAudienceServiceServicer_to_server(servicer, server):
             'GetCustomAudience': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCustomAudience,
                     request_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.GetCustomAudienceRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.SerializeToString,
+            ),
+            'UpdateCustomAudience': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCustomAudience,
+                    request_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.UpdateCustomAudienceRequest.FromString,
                     response_serializer=audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.SerializeToString,
             ),
             'DeleteCustomAudience': grpc.unary_unary_rpc_method_handler(
@@ -326,6 +345,33 @@ class CustomAudienceService:
             target,
             '/audience.v1.CustomAudienceService/GetCustomAudience',
             audience_dot_v1_dot_custom__audience__service__pb2.GetCustomAudienceRequest.SerializeToString,
+            audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateCustomAudience(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.CustomAudienceService/UpdateCustomAudience',
+            audience_dot_v1_dot_custom__audience__service__pb2.UpdateCustomAudienceRequest.SerializeToString,
             audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.FromString,
             options,
             channel_credentials,

@@ -48,6 +48,11 @@ class CustomAudienceServiceStub:
     """
     GetCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
     """GetCustomAudience returns one custom audience that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
+    UpdateCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.UpdateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
+    """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+    is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
+    STALE_VERSION.
+    """
     DeleteCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.DeleteCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
     """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
     audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
@@ -108,6 +113,11 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     """
     GetCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
     """GetCustomAudience returns one custom audience that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
+    UpdateCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.UpdateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
+    """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+    is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
+    STALE_VERSION.
+    """
     DeleteCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.DeleteCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
     """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
     audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
@@ -183,6 +193,17 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
         """GetCustomAudience returns one custom audience that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def UpdateCustomAudience(
+        self,
+        request: _custom_audience_service_pb2.UpdateCustomAudienceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
+        """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+        is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
+        STALE_VERSION.
+        """
 
     @_abc_1.abstractmethod
     def DeleteCustomAudience(
