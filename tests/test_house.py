@@ -14,10 +14,6 @@ MODULES = [
 ]
 
 
-def test_no_module_is_longer_than_300_lines() -> None:
-    assert {path.name: lines for path in MODULES if (lines := len(path.read_text().splitlines())) > 300} == {}
-
-
 def test_the_generator_is_the_oldest_grpcio_that_is_supported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     [generator] = [item for item in project["dependency-groups"]["dev"] if item.startswith("grpcio-tools==")]

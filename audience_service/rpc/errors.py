@@ -41,6 +41,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     custom.NotRefreshable: grpc.StatusCode.FAILED_PRECONDITION,
     custom.NotUploadable: grpc.StatusCode.FAILED_PRECONDITION,
     custom.TooManyLookalikes: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    custom.TooManyRefreshes: grpc.StatusCode.RESOURCE_EXHAUSTED,
     custom.NotALookalike: grpc.StatusCode.FAILED_PRECONDITION,
     custom.SeedTooSmall: grpc.StatusCode.FAILED_PRECONDITION,
     custom.UploadTakenOver: grpc.StatusCode.ABORTED,

@@ -180,7 +180,7 @@ def test_rows_of_before_a_new_list_are_none_of_its_whenever_the_process_dies(
         uploader.upload(made.id, emails("new"), uploadId="1", mode="replace")
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "new")])
     assert [row for _, row in unmatched(client, made.id)] == [["new@example.com"]]
-    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    assert client.refresh(made.id).contact_count == 1
     assert client.members(audienceId=made.id) == ["contact-new"]
     rows = service.store.database["audience_upload_row"]
     assert rows.count_documents({"_id": {"$regex": made.id}}) == 1
@@ -215,7 +215,7 @@ def test_rows_that_are_for_nothing_are_let_go_soon(
     made = client.custom(name="list")
     uploader.upload(made.id, emails("nobody"))
     refused(lambda: uploader.upload(made.id, b'email\n"x\n', uploadId="bad"))
-    assert client.call("RefreshCustomAudience", {"id": made.id}).version == 1
+    assert client.refresh(made.id).version == 1
     insert([{"id": "a", "data": {"email": "a@example.com"}}])
     for mode in ("append", "remove", "append"):
         uploader.upload(made.id, emails("a"), uploadId=uuid.uuid4().hex, mode=mode)

@@ -23,10 +23,10 @@ def test_a_refresh_puts_on_whom_rows_find_that_matched_nobody_before(
     insert([{"id": "ann", "data": {"email": "ann@example.com"}}])
     made = client.custom(name="list")
     uploader.upload(made.id, emails("ann", "new", "late"))
-    before = client.call("RefreshCustomAudience", {"id": made.id})
+    before = client.refresh(made.id)
     assert (before.version, before.contact_count) == (1, 1)
     insert([{"id": "new", "data": {"email": "NEW@example.com"}}])
-    after = client.call("RefreshCustomAudience", {"id": made.id})
+    after = client.refresh(made.id)
     assert (after.version, after.contact_count) == (2, 2)
     assert client.members(audienceId=made.id) == ["contact-ann", "contact-new"]
     upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
@@ -43,7 +43,7 @@ def test_a_refresh_goes_through_uploads_in_their_order_and_not_behind_a_new_list
     uploader.upload(made.id, emails("taken", "kept"), uploadId="2")
     uploader.upload(made.id, emails("taken"), uploadId="3", mode="remove")
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "kept", "taken")])
-    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    assert client.refresh(made.id).contact_count == 1
     assert client.members(audienceId=made.id) == ["contact-kept"]
     assert unmatched(client, made.id) == []
 
@@ -58,10 +58,10 @@ def test_a_row_that_removes_takes_off_whom_uploads_before_it_have_put_on_and_nob
     phones = {name: f"+1415555267{number}" for number, name in enumerate(("before", "behind", "both"))}
     uploader.upload(made.id, "\n".join(["phone", *phones.values()]), uploadId="2", mode="remove")
     uploader.upload(made.id, emails("behind", "both"), uploadId="3")
-    assert client.call("RefreshCustomAudience", {"id": made.id}).version == 3
+    assert client.refresh(made.id).version == 3
     for name, phone in phones.items():
         contacts.update_one({"sk": f"{org}/contact/{name}"}, {"$set": {"data.phone": phone}})
-    refreshed = client.call("RefreshCustomAudience", {"id": made.id})
+    refreshed = client.refresh(made.id)
     assert (refreshed.version, refreshed.contact_count) == (4, 3)
     assert client.members(audienceId=made.id) == ["contact-behind", "contact-both", "contact-other"]
     assert unmatched(client, made.id) == []
@@ -76,8 +76,8 @@ def test_the_last_upload_decides_of_whom_a_refresh_finds_by_rows_of_several(
         for number, mode in list(modes.items())[:last]:
             uploader.upload(made.id, emails("new"), uploadId=number, mode=mode)
     insert([{"id": "new", "data": {"email": "new@example.com"}}])
-    assert client.call("RefreshCustomAudience", {"id": on.id}).contact_count == 1
-    assert client.call("RefreshCustomAudience", {"id": off.id}).contact_count == 0
+    assert client.refresh(on.id).contact_count == 1
+    assert client.refresh(off.id).contact_count == 0
     assert client.members(audienceId=on.id) == ["contact-new"]
     assert client.members(audienceId=off.id) == []
 
@@ -91,7 +91,7 @@ def test_uploads_count_as_of_when_they_were_published_not_when_they_were_begun(
     uploader.upload(made.id, data, uploadId="put on")
     uploader.send(messages(begun, data))
     insert([{"id": "new", "data": {"email": "new@example.com"}}])
-    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 0
+    assert client.refresh(made.id).contact_count == 0
 
 
 def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_are(
@@ -109,7 +109,7 @@ def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_ar
         original(self, org, datatype, rule, deadline)
 
     monkeypatch.setattr(kind, "update", update)
-    client.call("RefreshCustomAudience", {"id": made.id})
+    client.refresh(made.id)
     assert sorted(looks) == ["email", "phone"]
 
 
@@ -121,7 +121,7 @@ def test_a_row_that_finds_those_alone_who_are_on_the_list_is_a_duplicate(
     uploader.upload(made.id, "email,phone\nann@example.com,\n,+14155552671\n")
     contacts = service.store.database["contact"]
     contacts.update_one({"sk": f"{org}/contact/ann"}, {"$set": {"data.phone": "+14155552671"}})
-    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    assert client.refresh(made.id).contact_count == 1
     told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
     assert (told.matched_row_count, told.duplicate_row_count, told.unmatched_row_count, told.matched_contact_count) == (
         1,

@@ -7,13 +7,11 @@ from enum import StrEnum
 from typing import Any
 
 from audience_service.domain.contact_list import ContactList
+from audience_service.domain.creation import CreationState
 from audience_service.domain.errors import InvalidArgument, StaleVersion
 from audience_service.domain.segments.segment import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
 
 CUSTOM_PREFIX = "custom-"
-MAKING = "making"
-"""The state of an audience that nobody has been told of yet: its first list is being written."""
-
 PLACE = "custom_audience"
 """Where a request has the audience that is to be made."""
 
@@ -89,12 +87,37 @@ class CustomDraft:
     spec: Spec | None = None
 
 
+class WorkKind(StrEnum):
+    """What is done in the background: the first list of a lookalike, or another list of an audience that has one."""
+
+    CREATION = "creation"
+    REFRESH = "refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The latest creation or refresh of a custom audience.
+
+    `attempt` counts them, so that one that was given up can write nothing. `progress` is in per cent. `error` is why it
+    FAILED. `end_time` is None while it is CREATING.
+    """
+
+    kind: WorkKind
+    attempt: int
+    start_time: datetime
+    state: CreationState = CreationState.CREATING
+    progress: int = 0
+    error: str = ""
+    end_time: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class CustomAudience:
     """A custom audience as it is stored; ids, times, version and author are the service's to give.
 
     `rows_id` is what the rows of its list carry, empty where none has been published. `published` is what the publisher
-    noted of that list. `contact_count` is the list's length where it has been counted.
+    noted of that list. `contact_count` is the list's length where it has been counted. `work` is the latest work in the
+    background, None if there was none.
     """
 
     id: str
@@ -112,6 +135,27 @@ class CustomAudience:
     rows_id: str = ""
     published: Mapping[str, Any] = field(default_factory=dict)
     contact_count: int | None = None
+    work: Work | None = None
+
+    @property
+    def creation(self) -> Work | None:
+        """The creation in the background, None if the audience was complete at once or has been refreshed since."""
+        return self.work if self.work and self.work.kind is WorkKind.CREATION else None
+
+    @property
+    def refresh(self) -> Work | None:
+        """The latest refresh, None if there was none."""
+        return self.work if self.work and self.work.kind is WorkKind.REFRESH else None
+
+    @property
+    def creation_state(self) -> CreationState:
+        """Whether it can be used: READY once it has its first list."""
+        return self.creation.state if self.creation else CreationState.READY
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a creation or a refresh is running."""
+        return self.work is not None and self.work.state is CreationState.CREATING
 
     @property
     def is_listed(self) -> bool:

@@ -35,6 +35,7 @@ class CustomDeletion:
             usage = self._usage(patient, audience_id)
             if usage.is_any and self._customs.restore(call.org, removed, patient.deadline):
                 raise usage.refusal()
+        self._audiences.cancel(removed)
         return removed
 
     def _removed(self, call: Call, audience_id: str, version: int | None, *, force: bool) -> CustomAudience:

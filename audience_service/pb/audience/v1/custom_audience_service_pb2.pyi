@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from audience_service.pb.audience.v1 import resources_pb2 as _resources_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
@@ -99,6 +100,10 @@ class CustomAudience(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     REFRESH_TIME_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
+    CREATION_STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    LATEST_REFRESH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """id: the stable id, `custom-` and 21 characters, assigned by the service."""
     name: _builtins.str
@@ -125,6 +130,18 @@ class CustomAudience(_message.Message):
     """
     author: _builtins.str
     """author: the subject of the token that created the audience."""
+    creation_state: _resources_pb2.CreationState.ValueType
+    """creation_state: READY if the audience can be used. A new lookalike is CREATING, then READY or FAILED; every other
+    audience is READY from the start.
+    """
+    progress: _builtins.int
+    """progress: the progress of the creation in per cent, 0 to 100. It never decreases, unless a FAILED creation starts
+    again.
+    """
+    error: _builtins.str
+    """error: why the creation FAILED: a reason, such as `SEED_TOO_SMALL`, a colon, and a sentence. INTERRUPTED means that the
+    process that did the work stopped or died. Empty otherwise.
+    """
     @_builtins.property
     def customer_match(self) -> Global___CustomerMatchSpec:
         """customer_match: the rules by which the rows of uploads are hashed."""
@@ -149,6 +166,10 @@ class CustomAudience(_message.Message):
     def refresh_time(self) -> _timestamp_pb2.Timestamp:
         """refresh_time: when its current list was published. Unset before the first list."""
 
+    @_builtins.property
+    def latest_refresh(self) -> Global___CustomAudienceRefresh:
+        """latest_refresh: the latest refresh, running or ended. Unset if the audience has not been refreshed."""
+
     def __init__(
         self,
         *,
@@ -167,10 +188,14 @@ class CustomAudience(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         refresh_time: _timestamp_pb2.Timestamp | None = ...,
         author: _builtins.str = ...,
+        creation_state: _resources_pb2.CreationState.ValueType = ...,
+        progress: _builtins.int = ...,
+        error: _builtins.str = ...,
+        latest_refresh: Global___CustomAudienceRefresh | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "contact_count", b"contact_count", "create_time", b"create_time", "customer_match", b"customer_match", "lookalike", b"lookalike", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "contact_count", b"contact_count", "create_time", b"create_time", "customer_match", b"customer_match", "latest_refresh", b"latest_refresh", "lookalike", b"lookalike", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "author", b"author", "contact_count", b"contact_count", "create_time", b"create_time", "customer_match", b"customer_match", "datatype", b"datatype", "description", b"description", "id", b"id", "lookalike", b"lookalike", "name", b"name", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "state", b"state", "type", b"type", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "author", b"author", "contact_count", b"contact_count", "create_time", b"create_time", "creation_state", b"creation_state", "customer_match", b"customer_match", "datatype", b"datatype", "description", b"description", "error", b"error", "id", b"id", "latest_refresh", b"latest_refresh", "lookalike", b"lookalike", "name", b"name", "progress", b"progress", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "state", b"state", "type", b"type", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__contact_count: _TypeAlias = _typing.Literal["contact_count"]  # noqa: Y015
     _WhichOneofArgType__contact_count: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count"]  # noqa: Y015
@@ -186,6 +211,48 @@ class CustomAudience(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_spec) -> _WhichOneofReturnType_spec | None: ...
 
 Global___CustomAudience: _TypeAlias = CustomAudience  # noqa: Y015
+
+@_typing.final
+class CustomAudienceRefresh(_message.Message):
+    """CustomAudienceRefresh is the state of a refresh of a custom audience."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    state: _resources_pb2.CreationState.ValueType
+    """state: CREATING while the new list is created, READY once it is published, FAILED if the old list stays."""
+    progress: _builtins.int
+    """progress: the progress in per cent, 0 to 100. It never decreases within one refresh."""
+    error: _builtins.str
+    """error: why the refresh FAILED, in the form of CustomAudience.error. Empty otherwise."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """start_time: when the refresh was requested."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """end_time: when the refresh ended. Unset while it is running."""
+
+    def __init__(
+        self,
+        *,
+        state: _resources_pb2.CreationState.ValueType = ...,
+        progress: _builtins.int = ...,
+        error: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "error", b"error", "progress", b"progress", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomAudienceRefresh: _TypeAlias = CustomAudienceRefresh  # noqa: Y015
 
 @_typing.final
 class CustomerMatchSpec(_message.Message):
@@ -359,7 +426,7 @@ class CreateCustomAudienceRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """request_id: makes the call safe to repeat. For at least a day, a second call with the same id returns the audience of
-    the first call, unless that was deleted. At most 64 characters. Default none.
+    the first call in its current state, unless that was deleted. At most 64 characters. Default none.
     """
     validate_only: _builtins.bool
     """validate_only: checks the request and stores nothing; the response has no id. The seed of a lookalike is counted, not

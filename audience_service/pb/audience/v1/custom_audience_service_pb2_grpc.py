@@ -101,9 +101,14 @@ class CustomAudienceServiceServicer:
     """
 
     def CreateCustomAudience(self, request, context):
-        """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it. A lookalike
-        is modelled before the call returns, which takes about a minute for a million records; if that fails, nothing is
-        stored. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
+        """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
+
+        A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
+        records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
+        updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
+        name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+
+        Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
         UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -137,8 +142,8 @@ class CustomAudienceServiceServicer:
     def DeleteCustomAudience(self, request, context):
         """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
         audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
-        the audience; `force` overrides that. Streams that are reading the list can finish within an hour. Errors:
-        AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+        the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
+        refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,9 +151,16 @@ class CustomAudienceServiceServicer:
 
     def RefreshCustomAudience(self, request, context):
         """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
-        and unmatched rows of uploads are matched again. Readers see the list before or the list after, never a part. A
-        retargeting pixel is evaluated at each use and cannot be refreshed. Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE,
-        STALE_VERSION (the list was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
+        and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+
+        The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
+        stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
+        shows how the refresh runs and ends in latest_refresh. For a FAILED lookalike the call starts the creation again:
+        creation_state becomes CREATING. If a creation or refresh is already running, the call changes nothing and returns
+        the audience.
+
+        Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE, UNUSABLE_AUDIENCE (the source of a lookalike was deleted or cannot be
+        used), TOO_MANY_LOOKALIKES, TOO_MANY_REFRESHES. Later errors, such as SEED_TOO_SMALL, are in the `error` fields.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,7 +209,7 @@ class CustomAudienceServiceServicer:
     def GetLookalikeModel(self, request, context):
         """GetLookalikeModel returns the model of a lookalike: the weight of each value of a field, the similarity of members at
         each reach, and the recall on a part of the seed that the model was not trained on. Errors: AUDIENCE_NOT_FOUND,
-        NOT_A_LOOKALIKE.
+        NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,9 +37,14 @@ class CustomAudienceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CustomAudienceServiceAsyncStub: ...
     CreateCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.CreateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
-    """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it. A lookalike
-    is modelled before the call returns, which takes about a minute for a million records; if that fails, nothing is
-    stored. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
+    """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
+
+    A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
+    records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
+    updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
+    name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+
+    Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
     UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
     """
     ListCustomAudiences: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudiencesRequest, _custom_audience_service_pb2.ListCustomAudiencesResponse]
@@ -56,14 +61,21 @@ class CustomAudienceServiceStub:
     DeleteCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.DeleteCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
     """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
     audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
-    the audience; `force` overrides that. Streams that are reading the list can finish within an hour. Errors:
-    AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+    the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
+    refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
     """
     RefreshCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.RefreshCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
     """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
-    and unmatched rows of uploads are matched again. Readers see the list before or the list after, never a part. A
-    retargeting pixel is evaluated at each use and cannot be refreshed. Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE,
-    STALE_VERSION (the list was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
+    and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+
+    The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
+    stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
+    shows how the refresh runs and ends in latest_refresh. For a FAILED lookalike the call starts the creation again:
+    creation_state becomes CREATING. If a creation or refresh is already running, the call changes nothing and returns
+    the audience.
+
+    Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE, UNUSABLE_AUDIENCE (the source of a lookalike was deleted or cannot be
+    used), TOO_MANY_LOOKALIKES, TOO_MANY_REFRESHES. Later errors, such as SEED_TOO_SMALL, are in the `error` fields.
     """
     ListCustomAudienceTypes: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudienceTypesRequest, _custom_audience_service_pb2.ListCustomAudienceTypesResponse]
     """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its rules."""
@@ -90,7 +102,7 @@ class CustomAudienceServiceStub:
     GetLookalikeModel: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetLookalikeModelRequest, _custom_audience_service_pb2.LookalikeModel]
     """GetLookalikeModel returns the model of a lookalike: the weight of each value of a field, the similarity of members at
     each reach, and the recall on a part of the seed that the model was not trained on. Errors: AUDIENCE_NOT_FOUND,
-    NOT_A_LOOKALIKE.
+    NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
     """
 
 @_typing.type_check_only
@@ -102,9 +114,14 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.CreateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
-    """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it. A lookalike
-    is modelled before the call returns, which takes about a minute for a million records; if that fails, nothing is
-    stored. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
+    """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
+
+    A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
+    records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
+    updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
+    name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+
+    Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
     UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
     """
     ListCustomAudiences: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudiencesRequest, _custom_audience_service_pb2.ListCustomAudiencesResponse]  # type: ignore[assignment]
@@ -121,14 +138,21 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     DeleteCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.DeleteCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
     """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
     audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
-    the audience; `force` overrides that. Streams that are reading the list can finish within an hour. Errors:
-    AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+    the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
+    refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
     """
     RefreshCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.RefreshCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
     """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
-    and unmatched rows of uploads are matched again. Readers see the list before or the list after, never a part. A
-    retargeting pixel is evaluated at each use and cannot be refreshed. Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE,
-    STALE_VERSION (the list was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
+    and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+
+    The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
+    stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
+    shows how the refresh runs and ends in latest_refresh. For a FAILED lookalike the call starts the creation again:
+    creation_state becomes CREATING. If a creation or refresh is already running, the call changes nothing and returns
+    the audience.
+
+    Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE, UNUSABLE_AUDIENCE (the source of a lookalike was deleted or cannot be
+    used), TOO_MANY_LOOKALIKES, TOO_MANY_REFRESHES. Later errors, such as SEED_TOO_SMALL, are in the `error` fields.
     """
     ListCustomAudienceTypes: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudienceTypesRequest, _custom_audience_service_pb2.ListCustomAudienceTypesResponse]  # type: ignore[assignment]
     """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its rules."""
@@ -155,7 +179,7 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     GetLookalikeModel: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetLookalikeModelRequest, _custom_audience_service_pb2.LookalikeModel]  # type: ignore[assignment]
     """GetLookalikeModel returns the model of a lookalike: the weight of each value of a field, the similarity of members at
     each reach, and the recall on a part of the seed that the model was not trained on. Errors: AUDIENCE_NOT_FOUND,
-    NOT_A_LOOKALIKE.
+    NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
     """
 
 class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -170,9 +194,14 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.CreateCustomAudienceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
-        """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it. A lookalike
-        is modelled before the call returns, which takes about a minute for a million records; if that fails, nothing is
-        stored. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
+        """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
+
+        A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
+        records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
+        updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
+        name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+
+        Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
         UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
         """
 
@@ -213,8 +242,8 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
         """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
         audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
-        the audience; `force` overrides that. Streams that are reading the list can finish within an hour. Errors:
-        AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+        the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
+        refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
         """
 
     @_abc_1.abstractmethod
@@ -224,9 +253,16 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
         """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
-        and unmatched rows of uploads are matched again. Readers see the list before or the list after, never a part. A
-        retargeting pixel is evaluated at each use and cannot be refreshed. Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE,
-        STALE_VERSION (the list was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
+        and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+
+        The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
+        stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
+        shows how the refresh runs and ends in latest_refresh. For a FAILED lookalike the call starts the creation again:
+        creation_state becomes CREATING. If a creation or refresh is already running, the call changes nothing and returns
+        the audience.
+
+        Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE, UNUSABLE_AUDIENCE (the source of a lookalike was deleted or cannot be
+        used), TOO_MANY_LOOKALIKES, TOO_MANY_REFRESHES. Later errors, such as SEED_TOO_SMALL, are in the `error` fields.
         """
 
     @_abc_1.abstractmethod
@@ -283,7 +319,7 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_custom_audience_service_pb2.LookalikeModel, _abc.Awaitable[_custom_audience_service_pb2.LookalikeModel]]:
         """GetLookalikeModel returns the model of a lookalike: the weight of each value of a field, the similarity of members at
         each reach, and the recall on a part of the seed that the model was not trained on. Errors: AUDIENCE_NOT_FOUND,
-        NOT_A_LOOKALIKE.
+        NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
         """
 
 def add_CustomAudienceServiceServicer_to_server(servicer: CustomAudienceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

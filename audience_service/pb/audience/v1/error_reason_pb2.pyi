@@ -128,7 +128,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     UNUSABLE_AUDIENCE: _ErrorReason.ValueType  # 20
     """UNUSABLE_AUDIENCE: the audience's saved filter is not in the filter language or names a datatype that is not served
-    (the platform, or a service set otherwise, saved it); BadRequest holds the JSON path. FAILED_PRECONDITION.
+    (the platform, or a service set otherwise, saved it); BadRequest holds the JSON path. Or it is a lookalike without
+    members, whose creation_state in the metadata is CREATING or FAILED. FAILED_PRECONDITION.
 
         {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
@@ -286,10 +287,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "UPLOAD_INCOMPLETE", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
     """
     TOO_MANY_LOOKALIKES: _ErrorReason.ValueType  # 51
-    """TOO_MANY_LOOKALIKES: the server already models as many lookalikes as its limit allows. Retry later.
-    RESOURCE_EXHAUSTED.
+    """TOO_MANY_LOOKALIKES: the server already models as many lookalikes as its limit allows. Retry after the
+    RetryInfo's delay. RESOURCE_EXHAUSTED.
 
         {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
+    """
+    TOO_MANY_REFRESHES: _ErrorReason.ValueType  # 52
+    """TOO_MANY_REFRESHES: the server already refreshes as many uploaded lists as its limit allows. Retry after the
+    RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+        {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -403,7 +410,8 @@ NOT_STATIC: ErrorReason.ValueType  # 19
 """
 UNUSABLE_AUDIENCE: ErrorReason.ValueType  # 20
 """UNUSABLE_AUDIENCE: the audience's saved filter is not in the filter language or names a datatype that is not served
-(the platform, or a service set otherwise, saved it); BadRequest holds the JSON path. FAILED_PRECONDITION.
+(the platform, or a service set otherwise, saved it); BadRequest holds the JSON path. Or it is a lookalike without
+members, whose creation_state in the metadata is CREATING or FAILED. FAILED_PRECONDITION.
 
     {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
@@ -561,9 +569,15 @@ OUT_OF_RANGE.
     {"reason": "UPLOAD_INCOMPLETE", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
 """
 TOO_MANY_LOOKALIKES: ErrorReason.ValueType  # 51
-"""TOO_MANY_LOOKALIKES: the server already models as many lookalikes as its limit allows. Retry later.
-RESOURCE_EXHAUSTED.
+"""TOO_MANY_LOOKALIKES: the server already models as many lookalikes as its limit allows. Retry after the
+RetryInfo's delay. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
+"""
+TOO_MANY_REFRESHES: ErrorReason.ValueType  # 52
+"""TOO_MANY_REFRESHES: the server already refreshes as many uploaded lists as its limit allows. Retry after the
+RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+    {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
