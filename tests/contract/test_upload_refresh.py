@@ -1,12 +1,20 @@
 """Refreshing uploaded lists: rows that matched nobody are matched again."""
 
+import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from audience_service.domain.caller import Deadline
+from audience_service.domain.creation import CreationState
+from audience_service.domain.jobs import STOPPED
+from audience_service.domain.uploads.publishing import Publisher
+from audience_service.mongo.store import embedded_store
+from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_CREATING
 from tests.client import Client, Refusal
-from tests.conftest import Service
+from tests.conftest import Service, run_service
 from tests.uploads import Uploader, chunk, emails, header, messages, unmatched
 
 Insert = Callable[..., list[str]]
@@ -129,3 +137,66 @@ def test_a_row_that_finds_those_alone_who_are_on_the_list_is_a_duplicate(
         0,
         1,
     )
+
+
+def test_an_upload_that_is_published_during_a_refresh_keeps_the_contacts_of_both(
+    client: Client, insert: Insert, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refresh starts again with the new list instead of failing."""
+    made = client.custom(name="list")
+    uploader.upload(made.id, emails("late"))
+    insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("late", "other")])
+    original, times = Publisher.edit, list[None]()
+
+    def edit(*arguments: Any) -> Any:
+        if not times:
+            times.append(None)
+            uploader.upload(made.id, emails("other"), uploadId="second")
+        return original(*arguments)
+
+    monkeypatch.setattr(Publisher, "edit", edit)
+    refreshed = client.refresh(made.id)
+    assert (refreshed.contact_count, refreshed.version) == (2, 3)
+    assert client.members(audienceId=made.id) == ["contact-late", "contact-other"]
+    assert unmatched(client, made.id) == []
+
+
+def test_a_server_that_stops_marks_the_refreshes_of_its_lists_failed() -> None:
+    """The old list stays, and the error says that the server was stopped."""
+    reached, opened = threading.Event(), threading.Event()
+
+    class Blocking:
+        """Identifiers whose update waits once it is armed."""
+
+        is_armed = False
+
+        def __init__(self, repository: Any) -> None:
+            self._repository = repository
+
+        def update(self, org: str, datatype: str, rule: Any, deadline: Deadline) -> None:
+            """Wait for the test, if armed."""
+            if self.is_armed:
+                reached.set()
+                assert opened.wait(20)
+            self._repository.update(org, datatype, rule, deadline)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._repository, name)
+
+    store = embedded_store([], ("contact",))
+    identifiers: Any = Blocking(store.identifiers)
+    try:
+        for service in run_service("embedded", dataclasses.replace(store, identifiers=identifiers)):
+            client = service.client("stopping")
+            made = client.custom(name="list").id
+            Uploader(client).upload(made, emails("nobody"))
+            identifiers.is_armed = True
+            running = client.call("RefreshCustomAudience", {"id": made})
+            assert running.latest_refresh.state == CREATION_STATE_CREATING
+            assert reached.wait(20)
+        stored = store.customs.get("stopping", made, Deadline.after(10))
+    finally:
+        opened.set()
+    assert stored.creation_state is CreationState.READY
+    assert stored.refresh is not None
+    assert (stored.refresh.state, stored.refresh.error) == (CreationState.FAILED, STOPPED)

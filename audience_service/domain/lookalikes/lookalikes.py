@@ -110,7 +110,8 @@ class Lookalikes:
         created = self._clock()
         seed = source.population
         report(_STARTED)
-        learnt = learn(self._repository, org, seed, everyone, fields, _end_of_day(created), self._least, deadline)
+        today = _end_of_day(created)
+        learnt = learn(self._repository, org, seed, everyone, fields, today, self._least, deadline, report)
         report(_TRAINED)
         all_scores = self._repository.scores(org, everyone, learnt.weighed, deadline)
         report(_SCORED)

@@ -256,8 +256,8 @@ Global___CustomAudienceRefresh: _TypeAlias = CustomAudienceRefresh  # noqa: Y015
 
 @_typing.final
 class CustomerMatchSpec(_message.Message):
-    """CustomerMatchSpec defines how the rows of uploads are hashed: SHA-256 of an email address or phone number, normalised
-    by one version of an ad platform's rules.
+    """CustomerMatchSpec defines how the rows of uploads are hashed. A hash is the SHA-256 of an email address or phone number,
+    normalised by one version of an ad platform's rules.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -426,7 +426,7 @@ class CreateCustomAudienceRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """request_id: makes the call safe to repeat. For at least a day, a second call with the same id returns the audience of
-    the first call in its current state, unless that was deleted. At most 64 characters. Default none.
+    the first call, in its current state. Deleting the audience releases the id. At most 64 characters. Default none.
     """
     validate_only: _builtins.bool
     """validate_only: checks the request and stores nothing; the response has no id. The seed of a lookalike is counted, not
@@ -1414,8 +1414,8 @@ class LookalikeFactor(_message.Message):
     value: _builtins.str
     """value: the value, the name of the bin, `(missing)` or `(other)`."""
     weight: _builtins.float
-    """weight: the smoothed logarithm of the ratio of its frequencies in the seed and in the baseline (0.69 for twice as
-    frequent), multiplied by the field's decorrelation.
+    """weight: the smoothed logarithm of its frequency in the seed over that in the baseline, times the field's decorrelation.
+    0.69 is twice as frequent.
     """
     seed_count: _builtins.int
     """seed_count: the records of the seed with the value. Unset if there are fewer than AUDIENCE_INSIGHTS_MIN_CELL."""

@@ -207,9 +207,9 @@ class CustomAudienceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLookalikeModel(self, request, context):
-        """GetLookalikeModel returns the model of a lookalike: the weight of each value of a field, the similarity of members at
-        each reach, and the recall on a part of the seed that the model was not trained on. Errors: AUDIENCE_NOT_FOUND,
-        NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
+        """GetLookalikeModel returns the model of a lookalike. It has the weight of each value of a field, the similarity of
+        members at each reach, and the recall on the holdout, a part of the seed that the model was not trained on. Errors:
+        AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -100,9 +100,9 @@ class CustomAudienceServiceStub:
     TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetLookalikeModel: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetLookalikeModelRequest, _custom_audience_service_pb2.LookalikeModel]
-    """GetLookalikeModel returns the model of a lookalike: the weight of each value of a field, the similarity of members at
-    each reach, and the recall on a part of the seed that the model was not trained on. Errors: AUDIENCE_NOT_FOUND,
-    NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
+    """GetLookalikeModel returns the model of a lookalike. It has the weight of each value of a field, the similarity of
+    members at each reach, and the recall on the holdout, a part of the seed that the model was not trained on. Errors:
+    AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
     """
 
 @_typing.type_check_only
@@ -177,9 +177,9 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetLookalikeModel: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetLookalikeModelRequest, _custom_audience_service_pb2.LookalikeModel]  # type: ignore[assignment]
-    """GetLookalikeModel returns the model of a lookalike: the weight of each value of a field, the similarity of members at
-    each reach, and the recall on a part of the seed that the model was not trained on. Errors: AUDIENCE_NOT_FOUND,
-    NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
+    """GetLookalikeModel returns the model of a lookalike. It has the weight of each value of a field, the similarity of
+    members at each reach, and the recall on the holdout, a part of the seed that the model was not trained on. Errors:
+    AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
     """
 
 class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -317,9 +317,9 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.GetLookalikeModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.LookalikeModel, _abc.Awaitable[_custom_audience_service_pb2.LookalikeModel]]:
-        """GetLookalikeModel returns the model of a lookalike: the weight of each value of a field, the similarity of members at
-        each reach, and the recall on a part of the seed that the model was not trained on. Errors: AUDIENCE_NOT_FOUND,
-        NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
+        """GetLookalikeModel returns the model of a lookalike. It has the weight of each value of a field, the similarity of
+        members at each reach, and the recall on the holdout, a part of the seed that the model was not trained on. Errors:
+        AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
         """
 
 def add_CustomAudienceServiceServicer_to_server(servicer: CustomAudienceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
