@@ -14,8 +14,9 @@ from audience_service.domain.custom.as_audience import CustomAsAudience
 from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
 from audience_service.domain.custom.audiences import CustomAudiences
 from audience_service.domain.custom.deletion import CustomDeletion
+from audience_service.domain.custom.errors import TooManyLookalikes, TooManyRefreshes
 from audience_service.domain.custom.plans import SpecPlans
-from audience_service.domain.custom.ports import Plans, Refreshers
+from audience_service.domain.custom.ports import Plans, Refresher, Refreshers
 from audience_service.domain.explanations.filter_explanation import FilterExplanations, Repositories
 from audience_service.domain.explanations.membership_explanation import MembershipExplanations
 from audience_service.domain.exports.exports import Exports
@@ -23,8 +24,8 @@ from audience_service.domain.fields.catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.insights.baselines import Baselines
 from audience_service.domain.insights.insights import Insights
+from audience_service.domain.jobs import JobLimits, JobRunner
 from audience_service.domain.lookalikes.lookalikes import Lookalikes
-from audience_service.domain.lookalikes.turns import Turns
 from audience_service.domain.membership.checks import Checks
 from audience_service.domain.membership.membership import Membership
 from audience_service.domain.membership.partitions import Partitions
@@ -76,6 +77,9 @@ from audience_service.upkeep import Upkeep
 
 SAMPLE_ORGS = {"demo": 2_500, "demo2": 500}
 """The orgs of the embedded store and how many sample contacts each has."""
+
+_MAX_WAITING_REFRESHES = 60
+"""Refreshes of uploaded lists that may wait in one process, besides those that run."""
 
 
 def open_store(settings: Settings) -> Store:
@@ -147,21 +151,28 @@ class App:
         spec_plans = SpecPlans(audiences)
         publisher = Publisher(store.customs, store.upload_storage)
         uploads = Uploads(store.customs, store.upload_storage, store.identifiers, publisher, sealer)
-        refresh = UploadRefresh(store.upload_storage, store.identifiers, publisher).refresh
+        rematch = UploadRefresh(store.customs, store.upload_storage, store.identifiers, publisher)
         lookalikes = Lookalikes(
             store.customs,
             audiences,
             store.lookalikes,
             store.members,
             store.samples,
-            Turns(settings.lookalikes_at_once),
             settings.insights_min_cell,
         )
         plans: Plans = {**dict.fromkeys(CustomType, spec_plans.plan), CustomType.LOOKALIKE: lookalikes.plan}
+        lease_seconds = settings.snapshot_lease_seconds
+        modelling = JobLimits(settings.lookalikes_at_once, lease_seconds=lease_seconds)
+        rematching = JobLimits(max_waiting=_MAX_WAITING_REFRESHES, lease_seconds=lease_seconds)
+        self._runners = (
+            JobRunner("lookalike", modelling, TooManyLookalikes.of),
+            JobRunner("rematch", rematching, TooManyRefreshes.of),
+        )
+        of_uploads = Refresher(rematch.check, rematch.refresh, self._runners[1])
         refreshers: Refreshers = {
-            CustomType.FILE_UPLOAD: refresh,
-            CustomType.CUSTOMER_MATCH: refresh,
-            CustomType.LOOKALIKE: lookalikes.refresh,
+            CustomType.FILE_UPLOAD: of_uploads,
+            CustomType.CUSTOMER_MATCH: of_uploads,
+            CustomType.LOOKALIKE: Refresher(lookalikes.check, lookalikes.refresh, self._runners[0], creates=True),
         }
         customs = CustomAudiences(store.customs, store.lists, plans, refreshers, sealer)
         servicers = Servicers(
@@ -238,6 +249,8 @@ class App:
         self._watching.stop()  # or they would listen for the whole grace
         drained.wait()
         self._maker.close()
+        for runner in self._runners:
+            runner.close()
         self._upkeep.join()
         self._workers.stop()
         self._feed.close()
@@ -278,9 +291,7 @@ def _options(settings: Settings) -> ServerOptions:
         threads=settings.threads,
         max_streams=settings.max_streams,
         stream_idle_seconds=settings.stream_idle_seconds,
-        timeouts=Timeouts(
-            settings.unary_timeout_seconds, settings.stream_timeout_seconds, settings.lasting_timeout_seconds
-        ),
+        timeouts=Timeouts(settings.unary_timeout_seconds, settings.stream_timeout_seconds),
         reflection=settings.reflection,
         share_port=settings.workers > 1,
     )

@@ -55,19 +55,18 @@ class Settings(BaseSettings):
     max_streams: int = Field(16, ge=1, description="streams that a process holds at once; fewer than threads")
     unary_timeout_seconds: float = Field(30.0, gt=0, description="the deadline of unary calls that come without one")
     stream_timeout_seconds: float = Field(3600.0, gt=0, description="the deadline of streams that come without one")
-    lasting_timeout_seconds: float = Field(
-        600.0, gt=0, description="the deadline of calls that make or refresh custom audiences and come without one"
-    )
     stream_idle_seconds: float = Field(60.0, gt=0, description="how long a client may leave a message before it is cut")
     insights_min_cell: int = Field(5, ge=0, description="the fewest contacts that a bucket of insights may tell of")
     insights_baseline_seconds: float = Field(300.0, ge=0, description="how long an org's baseline is kept for insights")
     lookalikes_at_once: int = Field(
-        4, ge=1, le=64, description="lookalikes that a process makes or refreshes at once; more are refused"
+        4, ge=1, le=64, description="lookalikes that a process models concurrently; more are refused"
     )
     snapshots_at_once: int = Field(4, ge=1, le=64, description="snapshots that a process makes at once; others wait")
     snapshot_timeout_seconds: float = Field(3600.0, gt=0, description="how long making a snapshot may take")
     snapshot_lease_seconds: float = Field(
-        30.0, gt=0, description="how long after its process was last heard of a snapshot that is being made is given up"
+        30.0,
+        gt=0,
+        description="lease duration of work on snapshots and custom audiences: it fails so long after its process died",
     )
     watch_poll_seconds: float = Field(2.0, gt=0, description="how often a watched audience is looked at for changes")
     watch_lease_seconds: float = Field(

@@ -45,7 +45,7 @@ class Sent:
     resident: dict[int, int] = field(default_factory=dict)
 
     def messages(self, header: pb.UploadHeader, start: int = 0, stop: int | None = None) -> Iterator[Any]:
-        """The messages from an offset on; up to another they are the last ones, without an end."""
+        """The messages from an offset on; up to another they are the last ones, without a trailer."""
         yield pb.UploadMembersRequest(header=header)
         until = len(self.data) if stop is None else stop
         for offset in range(start, until, _CHUNK):
@@ -53,7 +53,7 @@ class Sent:
             self.resident[offset * 100 // len(self.data)] = self.server.process.memory_info().rss
             yield pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=piece, crc32=zlib.crc32(piece)))
         if stop is None:
-            yield pb.UploadMembersRequest(end=pb.UploadEnd(size=len(self.data), crc32=zlib.crc32(self.data)))
+            yield pb.UploadMembersRequest(trailer=pb.UploadTrailer(size=len(self.data), crc32=zlib.crc32(self.data)))
 
 
 class Uploader:
@@ -70,7 +70,7 @@ class Uploader:
         made = self.stub.CreateCustomAudience(
             pb.CreateCustomAudienceRequest(custom_audience=audience), metadata=self.metadata
         )
-        return pb.UploadHeader(audience_id=made.id, upload_id="bench", mode="append")
+        return pb.UploadHeader(audience_id=made.id, upload_id="bench", mode=pb.UPLOAD_MODE_APPEND)
 
     def send(self, messages: Iterator[Any]) -> pb.Upload:
         """What a stream is answered with."""
@@ -190,7 +190,7 @@ def _broken(store: Store, uploader: Uploader, sent: Sent, contacts: list[dict[st
             continue
         try:
             uploader.send(sent.messages(header, begun, stop))
-            raise SystemExit("a stream without an end was taken for a whole file")
+            raise SystemExit("a stream without a trailer was accepted as complete")
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.OUT_OF_RANGE:
                 raise
@@ -202,9 +202,16 @@ def _broken(store: Store, uploader: Uploader, sent: Sent, contacts: list[dict[st
 
 def _check(store: Store, upload: pb.Upload, contacts: list[dict[str, Any]]) -> None:
     """The list must be whom the file names, and the counts say so. Then it goes, so that all begin alike."""
-    counted = (upload.state, upload.rows, upload.matched, upload.duplicate, upload.contacts, upload.contact_count)
+    counted = (
+        upload.state,
+        upload.row_count,
+        upload.matched_row_count,
+        upload.duplicate_row_count,
+        upload.matched_contact_count,
+        upload.list_size,
+    )
     rows = len(contacts)
-    if counted != ("published", rows, rows, 0, rows, rows):
+    if counted != (pb.UPLOAD_STATE_PUBLISHED, rows, rows, 0, rows, rows):
         raise SystemExit(f"the upload counts {counted} of {rows} rows")
     custom = store.database["custom"].find_one({"pk": upload.audience_id})
     listed = {row["sk"] for row in store.database[LISTS].find({"audience": (custom or {})["data"]["rows"]}, {"sk": 1})}

@@ -1,5 +1,6 @@
 """A client of a test server: the stubs, with the metadata of a caller on every call."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,23 @@ class Client:
     def custom(self, **audience: Any) -> Any:
         """A new custom audience, from its JSON fields; a file upload unless said otherwise."""
         return self.call("CreateCustomAudience", {"customAudience": {"type": "file_upload", **audience}})
+
+    def settled(self, audience_id: str, seconds: float = 20) -> Any:
+        """A custom audience once no creation or refresh of it is running."""
+        until = time.monotonic() + seconds
+        while True:
+            found = self.call("GetCustomAudience", {"id": audience_id})
+            if resources_pb2.CREATION_STATE_CREATING not in (found.creation_state, found.latest_refresh.state):
+                return found
+            assert time.monotonic() < until, found
+            time.sleep(0.01)
+
+    def refresh(self, audience_id: str) -> Any:
+        """A custom audience after a refresh, which must succeed."""
+        self.call("RefreshCustomAudience", {"id": audience_id})
+        found = self.settled(audience_id)
+        assert found.latest_refresh.state == resources_pb2.CREATION_STATE_READY, found
+        return found
 
     def count(self, **population: Any) -> int:
         """The reach of a filter or an audienceId."""

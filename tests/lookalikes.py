@@ -3,11 +3,12 @@
 from typing import Any
 
 from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call, Caller
+from audience_service.domain.caller import Call, Caller, Deadline
 from audience_service.domain.custom.audience import CustomAudience
 from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.jobs import ignore_progress
 from audience_service.domain.lookalikes.lookalikes import Lookalikes
-from audience_service.domain.lookalikes.turns import Turns
+from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_READY
 from tests.client import Client
 from tests.conftest import Service
 from tests.lists import NEVER
@@ -38,7 +39,14 @@ def segment(client: Client, where: dict[str, Any]) -> str:
 
 
 def lookalike(client: Client, source: str, **spec: Any) -> Any:
-    """A new lookalike."""
+    """A new lookalike, which is READY."""
+    made = client.settled(begin(client, source, **spec).id)
+    assert made.creation_state == CREATION_STATE_READY, made
+    return made
+
+
+def begin(client: Client, source: str, **spec: Any) -> Any:
+    """A lookalike as CreateCustomAudience returns it."""
     size = {} if {"share", "count"} & spec.keys() else {"count": 50}
     wanted = {"sourceAudienceId": source, "fields": ["city", "tags"], **size, **spec}
     return client.custom(name=f"like {source} {spec}"[:200], type="lookalike", lookalike=wanted)
@@ -54,13 +62,13 @@ class Refresher:
 
     def __init__(self, service: Service, client: Client, audience_id: str) -> None:
         self._store, self._org, self._audience_id = service.store, dict(client.metadata)["orgid"], audience_id
-        self._turns = Turns(1)
 
-    def refresh(self, step: str = "survey", *, before: Any = None, turns: Turns | None = None) -> CustomAudience:
+    def refresh(self, step: str = "survey", *, before: Any = None) -> CustomAudience:
         """The audience as it is written; `before` is called before the model's step."""
         store = self._store
         audiences = Audiences(store.segments, FilterCompiler(["contact"]))
         models: Any = Midst(store.lookalikes, step, before=before)
-        lookalikes = Lookalikes(store.customs, audiences, models, store.members, store.samples, turns or self._turns, 5)
+        lookalikes = Lookalikes(store.customs, audiences, models, store.members, store.samples, 5)
         audience = store.customs.get(self._org, self._audience_id, NEVER)
-        return lookalikes.refresh(Call(Caller("tester", self._org, frozenset()), NEVER), audience)
+        call = Call(Caller("tester", self._org, frozenset()), Deadline.after(600))
+        return lookalikes.refresh(call, audience, ignore_progress)

@@ -79,6 +79,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "CreateCustomAudience": {"customAudience": {"name": "curled", "type": "file_upload"}},
         "GetCustomAudience": {"id": custom.id},
         "ListCustomAudiences": {},
+        "UpdateCustomAudience": {"customAudience": {"id": custom.id, "name": "renamed"}, "updateMask": "name"},
         "RefreshCustomAudience": {"id": custom.id},
         "ListCustomAudienceTypes": {},
         "UploadMembers": {},
@@ -100,8 +101,8 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         watching.terminate()
     file = b"email\nann@example.com\n"
     data = {"data": base64.b64encode(file).decode(), "crc32": zlib.crc32(file)}
-    header = {"audienceId": custom.id, "uploadId": "curled", "mode": "append"}
-    parts = [{"header": header}, {"chunk": data}, {"end": {"size": len(file), "crc32": zlib.crc32(file)}}]
+    header = {"audienceId": custom.id, "uploadId": "curled", "mode": "UPLOAD_MODE_APPEND"}
+    parts = [{"header": header}, {"chunk": data}, {"trailer": {"size": len(file), "crc32": zlib.crc32(file)}}]
     for rpc, request in requests.items():
         sent = "".join(map(json.dumps, parts)) if rpc == "UploadMembers" else json.dumps(request)
         assert buf(*headers, "-d", sent, f"{address}/{paths[rpc]}").startswith("{"), rpc

@@ -1,9 +1,12 @@
 """Commands that take the id of an audience take that of any kind; lookalikes are made, refreshed and opened."""
 
 import json
+import threading
+from typing import Any
 
 import pytest
 
+from audience_service.domain.custom.errors import SeedTooSmall
 from tests.client import Client
 from tests.command import run
 from tests.conftest import KEY, Service
@@ -40,7 +43,7 @@ def test_lookalike_is_made_refreshed_and_drawn_with_its_curve(real_service: Serv
     made = run("lookalike", "--org", org, seed, *wanted, "--field", "country", **settings)
     assert made.returncode == 0, made.stderr
     assert "like them: 40 members by model 1" in made.stdout
-    assert "data.city: information" in made.stdout
+    assert "data.city: information value" in made.stdout
     assert "data.country" not in made.stdout
     assert "left out as protected: data.language" in made.stdout
     assert "similarity by reach" in made.stdout
@@ -50,6 +53,36 @@ def test_lookalike_is_made_refreshed_and_drawn_with_its_curve(real_service: Serv
     by_default = run("lookalike", "--org", org, seed, "--make", "else", "--share", "0.02", **settings).stdout
     assert "else: 30 members" in by_default
     assert "the source's filter asks about: data.score" in by_default
+
+
+def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_long(
+    real_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A FAILED lookalike prints its error; --timeout ends the wait and not the work."""
+    org = f"cli{next(real_service.names)}x"
+    real_service.insert(org, people(1_500))
+    client = real_service.client(org)
+    seed, go_on = segment(client, {"score": 90}), threading.Event()
+    settings = {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}"}
+    kind: Any = type(real_service.store.lookalikes)
+    survey = kind.survey
+
+    def fail(*_: Any) -> None:
+        raise SeedTooSmall("too few")
+
+    def wait(*arguments: Any) -> Any:
+        assert go_on.wait(20)
+        return survey(*arguments)
+
+    monkeypatch.setattr(kind, "survey", fail)
+    failed = run("lookalike", "--org", org, seed, "--make", "failing", "--count", "40", **settings)
+    assert (failed.returncode, "SEED_TOO_SMALL: too few" in failed.stderr) == (1, True)
+    monkeypatch.setattr(kind, "survey", wait)
+    late = run("lookalike", "--org", org, seed, "--make", "slow", "--count", "40", "--timeout", "1", **settings)
+    assert (late.returncode, "is not ready yet; the server goes on with it" in late.stderr) == (1, True)
+    go_on.set()
+    [found] = [each for each in client.call("ListCustomAudiences").custom_audiences if each.name == "slow"]
+    assert client.settled(found.id).contact_count == 40
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_a_file_is_uploaded_once_more_when_it_is_published_and_not_under_the_sam
         ("remove", []),
         ("append", [contact]),
     ]:
-        assert upload(mode)["contactCount"] == len(on)
+        assert upload(mode)["listSize"] == len(on)
         assert client.members(audienceId=made) == on
     named = [upload("remove", "--upload-id", "once") for _ in range(2)]
     assert named[0] == named[1]
@@ -104,7 +104,7 @@ def test_upload_goes_on_by_itself_when_the_way_breaks(real_service: Service, tmp
     assert done.returncode == 0, done.stderr
     assert "UNAVAILABLE; going on in 0.5 s" in done.stderr
     answer = json.loads(done.stdout)
-    assert (answer["matched"], answer["duplicate"], answer["contactCount"]) == (count, 0, count)
+    assert (answer["matchedRowCount"], answer["duplicateRowCount"], answer["listSize"]) == (count, 0, count)
 
 
 class Breaking(Proxy):

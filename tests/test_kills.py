@@ -19,9 +19,15 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from audience_service.cli.token import mint
+from audience_service.mongo.custom_documents import INTERRUPTED
 from audience_service.mongo.store import Store, mongo_store
+from audience_service.pb.audience.v1.resources_pb2 import (
+    CREATION_STATE_CREATING,
+    CREATION_STATE_FAILED,
+    CREATION_STATE_READY,
+)
 from tests import conftest
-from tests.client import Client
+from tests.client import Client, Refusal
 from tests.command import serving
 from tests.conftest import DURABLE, KEY, URI, Service, envelope, mongo_database, run_service
 from tests.proxy import Proxy, health
@@ -166,6 +172,34 @@ def test_a_snapshot_whose_server_is_killed_is_failed_by_another_and_finished_by_
     assert rows.count_documents({"audience": f"{half}.2"}) == COUNT
 
 
+def test_a_lookalike_whose_server_is_killed_is_failed_and_created_by_a_refresh(
+    survivor: tuple[Service, list[str]],
+) -> None:
+    """Another server shows FAILED once the lease has expired, refuses its members, and starts the creation again."""
+    service, _ = survivor
+    client = service.client(ORG)
+    source = client.create(name="odd", filter=ODD).id
+    at = urlsplit(URI)
+    way = Watched(at.hostname or "127.0.0.1", at.port or 27017, b"toHashedIndexKey")
+    spec = {"sourceAudienceId": source, "count": 10, "fields": ["pad", "odd"], "includeSource": True}
+    with victim(f"mongodb://127.0.0.1:{way.port}/", service.store.database.name) as (other, process):
+        made = other.custom(name="killed", type="lookalike", lookalike=spec)
+        assert made.creation_state == CREATION_STATE_CREATING
+        assert way.sent.wait(20)
+        kill(process)
+    way.cut()
+    failed = client.settled(made.id)
+    assert (failed.creation_state, failed.error) == (CREATION_STATE_FAILED, INTERRUPTED)
+    with pytest.raises(grpc.RpcError) as caught:
+        client.count(audienceId=made.id)
+    assert Refusal(caught.value).info.reason == "UNUSABLE_AUDIENCE"
+    client.call("RefreshCustomAudience", {"id": made.id})
+    ready = client.settled(made.id)
+    assert (ready.creation_state, ready.contact_count, ready.version) == (CREATION_STATE_READY, 10, 0)
+    assert client.count(audienceId=made.id) == 10
+    client.call("DeleteCustomAudience", {"id": made.id})
+
+
 def test_an_upload_whose_server_is_killed_is_gone_on_with_at_another_and_exact(
     survivor: tuple[Service, list[str]],
 ) -> None:
@@ -187,7 +221,13 @@ def test_an_upload_whose_server_is_killed_is_gone_on_with_at_another_and_exact(
     assert 0 < start < len(data)
     assert client.members(audienceId=made) == []
     done = Uploader(client).send(messages(header(made), data, start))
-    assert (done.rows, done.matched, done.duplicate, done.unmatched) == (COUNT + 2, COUNT, 1, 1)
+    counts = (done.row_count, done.matched_row_count, done.duplicate_row_count, done.unmatched_row_count)
+    assert counts == (
+        COUNT + 2,
+        COUNT,
+        1,
+        1,
+    )
     assert client.members(audienceId=made, batchSize=10_000) == ids
 
 

@@ -1,5 +1,6 @@
 """Settings: what is wrong with them is said by name, and nothing serves without a key."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,10 @@ def test_every_setting_is_documented_with_its_default() -> None:
         shown = "" if default is None else ",".join(default) if isinstance(default, tuple) else str(default)
         shown = {"True": "on"}.get(shown, shown)
         assert f"| {shown} |".replace("  ", " ") in line.replace("`", "").replace("|  |", "| |"), name
+
+
+def test_the_http_gateway_waits_longer_than_the_default_deadline() -> None:
+    """A call without a deadline ends by the service's own timeout before Envoy gives it up."""
+    routes = re.findall(r"timeout: (\d+)s", (Path(__file__).parents[1] / "deploy" / "envoy.yaml").read_text())
+    default = Settings.model_fields["unary_timeout_seconds"].default
+    assert int(routes[0]) > default

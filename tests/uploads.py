@@ -12,11 +12,14 @@ from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import Cus
 from tests.client import Client
 
 CHUNK = 64 * 1024
+PUBLISHED, FAILED = pb.UPLOAD_STATE_PUBLISHED, pb.UPLOAD_STATE_FAILED
 
 
 def header(audience_id: str, **fields: Any) -> pb.UploadMembersRequest:
-    """The first message; an append called `first` unless said otherwise, fields as in JSON."""
+    """The first message; an append called `first` by default. Fields are as in JSON, `mode` without its prefix."""
     message = {"audienceId": audience_id, "uploadId": "first", "mode": "append", **fields}
+    if isinstance(message["mode"], str):
+        message["mode"] = f"UPLOAD_MODE_{message['mode'].upper()}"
     return ParseDict({"header": message}, pb.UploadMembersRequest())
 
 
@@ -25,9 +28,9 @@ def chunk(offset: int, data: bytes) -> pb.UploadMembersRequest:
     return pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=data, crc32=zlib.crc32(data)))
 
 
-def end(data: bytes) -> pb.UploadMembersRequest:
-    """The end of a whole file."""
-    return pb.UploadMembersRequest(end=pb.UploadEnd(size=len(data), crc32=zlib.crc32(data)))
+def trailer(data: bytes) -> pb.UploadMembersRequest:
+    """The trailer of a complete file."""
+    return pb.UploadMembersRequest(trailer=pb.UploadTrailer(size=len(data), crc32=zlib.crc32(data)))
 
 
 def messages(
@@ -37,7 +40,7 @@ def messages(
     yield head
     for offset in range(start, len(data), size):
         yield chunk(offset, data[offset : offset + size])
-    yield end(data)
+    yield trailer(data)
 
 
 class Uploader:
@@ -86,5 +89,7 @@ def unmatched(client: Client, audience_id: str, **request: Any) -> list[tuple[in
     """The lines and cells of all unmatched rows; the total must agree."""
     batches = list(client.call("StreamUnmatchedRows", {"audienceId": audience_id, **request}))
     rows = [(row.line, list(row.cells)) for batch in batches for row in batch.rows]
-    assert [batch.total for batch in batches if batch.HasField("total")] == [len(rows)] or "cursor" in request
+    assert [batch.total_row_count for batch in batches if batch.HasField("total_row_count")] == [
+        len(rows)
+    ] or "cursor" in request
     return rows

@@ -92,17 +92,19 @@ def _upload(
     data = "\n".join(["E-Mail", *map(str.upper, people), "nobody@example.com"]).encode()
     checksum = zlib.crc32(data)
     parts = [
-        customs.UploadMembersRequest(header=customs.UploadHeader(audience_id=made.id, upload_id="fair", mode="append")),
+        customs.UploadMembersRequest(
+            header=customs.UploadHeader(audience_id=made.id, upload_id="fair", mode=customs.UPLOAD_MODE_APPEND)
+        ),
         customs.UploadMembersRequest(chunk=customs.UploadChunk(data=data, crc32=checksum)),
-        customs.UploadMembersRequest(end=customs.UploadEnd(size=len(data), crc32=checksum)),
+        customs.UploadMembersRequest(trailer=customs.UploadTrailer(size=len(data), crc32=checksum)),
     ]
     upload = stub.UploadMembers(iter(parts), metadata=metadata)
     console.print_json(json.dumps(MessageToDict(upload)))
     pair = reach.GetOverlapRequest(audience_id=made.id, other_audience_id=segment_id)
     overlap = ReachServiceStub(channel).GetOverlap(pair, metadata=metadata)
-    agreed = len(people) == upload.matched == upload.contact_count == overlap.size == overlap.count
+    agreed = len(people) == upload.matched_row_count == upload.list_size == overlap.size == overlap.count
     console.print(
-        f"\n{len(people)} of the segment in the file, {upload.contact_count} on the list, "
+        f"\n{len(people)} of the segment in the file, {upload.list_size} on the list, "
         f"{overlap.count} of them in the segment: {_verdict(agreed)}"
     )
     return bool(agreed)

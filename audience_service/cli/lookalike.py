@@ -1,24 +1,28 @@
 """`audience-service lookalike`: a lookalike of a running server, made or refreshed, and its model drawn."""
 
 import json
+import math
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import click
 from click.core import ParameterSource
 from rich.bar import Bar
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from audience_service.cli.bars import printable
-from audience_service.cli.client import as_dict, calling, connected
+from audience_service.cli.client import Client, as_dict, calling, connected
 from audience_service.domain.caller import Scope
 from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
+from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_CREATING, CREATION_STATE_FAILED
 
 _BAR_WIDTH, _LABEL_WIDTH = 30, 40
-_MAKING_SECONDS = 600.0
-"""How long making one is waited for, where nothing else is said."""
+_POLL_SECONDS = 0.5
 
 
 @click.command()
@@ -55,7 +59,8 @@ def lookalike(
     """Open a lookalike's model: its weights and its curve.
 
     Asks the server at AUDIENCE_LISTEN. With --make the AUDIENCE_ID is the source that a new lookalike is made of, with
-    --share or --count. Making and refreshing one may take minutes and are waited for, unless --timeout is given.
+    --share or --count. The server makes and refreshes lookalikes in the background, which takes minutes; the command
+    waits for it, for --timeout seconds at most if that is given.
     """
     making = bool(name or refresh)
     if name and refresh:
@@ -64,8 +69,8 @@ def lookalike(
         raise click.UsageError("give --share or --count with --make, one of them, and neither without")
     if not name and not audience_id.startswith(CUSTOM_PREFIX):
         raise click.UsageError(f"{audience_id} is no lookalike's id ({CUSTOM_PREFIX}...); --make makes one of it")
-    if making and click.get_current_context().get_parameter_source("timeout") is ParameterSource.DEFAULT:
-        timeout = _MAKING_SECONDS
+    is_default = click.get_current_context().get_parameter_source("timeout") is ParameterSource.DEFAULT
+    until = math.inf if is_default else time.monotonic() + timeout
     scopes = (Scope.READ, Scope.WRITE) if making else (Scope.READ,)
     with connected(org, token, timeout, scopes) as client:
         if name:
@@ -82,10 +87,15 @@ def lookalike(
                 spec.count = count
             wanted = pb.CustomAudience(name=name, type=CustomType.LOOKALIKE, lookalike=spec)
             request = pb.CreateCustomAudienceRequest(custom_audience=wanted)
-            audience_id = client.call(client.custom.CreateCustomAudience, request).id
-        if refresh:
-            client.call(client.custom.RefreshCustomAudience, pb.RefreshCustomAudienceRequest(id=audience_id))
-        audience = client.call(client.custom.GetCustomAudience, pb.GetCustomAudienceRequest(id=audience_id))
+            audience = client.call(client.custom.CreateCustomAudience, request)
+        elif refresh:
+            again = pb.RefreshCustomAudienceRequest(id=audience_id)
+            audience = client.call(client.custom.RefreshCustomAudience, again)
+        else:
+            audience = client.call(client.custom.GetCustomAudience, pb.GetCustomAudienceRequest(id=audience_id))
+        audience_id = audience.id
+        if making:
+            audience = _awaited(client, audience, until)
         answer = client.call(client.custom.GetLookalikeModel, pb.GetLookalikeModelRequest(id=audience_id))
     if as_json:
         click.echo(json.dumps(as_dict(answer), ensure_ascii=False))
@@ -93,21 +103,47 @@ def lookalike(
     console = Console(highlight=False)
     members = f": {audience.contact_count:,} members by model {answer.model_version}"
     console.print(printable(f"{audience_id} {audience.name}").append(members))
-    quality = f"; AUC on {answer.held_out_count:,} held out: {answer.auc:.3f}" if answer.HasField("auc") else ""
-    console.print(f"a seed of {answer.seed_count:,} beside {answer.baseline_count:,}{quality}")
+    quality = f"; AUC on a holdout of {answer.holdout_count:,}: {answer.auc:.3f}" if answer.HasField("auc") else ""
+    console.print(f"a seed of {answer.seed_count:,} compared with {answer.baseline_count:,}{quality}")
     if answer.protected_fields:
         console.print(Text("left out as protected: ").append(printable(", ".join(answer.protected_fields))))
     if answer.source_fields:
         console.print(Text("the source's filter asks about: ").append(printable(", ".join(answer.source_fields))))
     for field in answer.fields:
-        if field.damping:
+        if field.decorrelation:
             console.print(drawn_field(field, limit))
     console.print(drawn_curve(answer))
 
 
+def _awaited(client: Client, audience: pb.CustomAudience, until: float) -> pb.CustomAudience:
+    """The lookalike once its creation or refresh has ended, with a bar of its progress meanwhile."""
+    columns: tuple[Any, ...] = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
+        task = progress.add_task(audience.name, total=100)
+        while (work := _work(audience)).state == CREATION_STATE_CREATING:
+            if time.monotonic() > until:
+                raise click.ClickException(f"{audience.id} is not ready yet; the server goes on with it")
+            progress.update(task, completed=work.progress)
+            time.sleep(_POLL_SECONDS)
+            audience = client.call(client.custom.GetCustomAudience, pb.GetCustomAudienceRequest(id=audience.id))
+        progress.update(task, completed=work.progress)
+    if work.state == CREATION_STATE_FAILED:
+        raise click.ClickException(f"{work.error} ({audience.id})")
+    return audience
+
+
+def _work(audience: pb.CustomAudience) -> pb.CustomAudienceRefresh:
+    """The latest creation or refresh."""
+    if audience.HasField("latest_refresh"):
+        return audience.latest_refresh
+    return pb.CustomAudienceRefresh(state=audience.creation_state, progress=audience.progress, error=audience.error)
+
+
 def drawn_field(field: pb.LookalikeField, limit: int) -> Table:
     """A bar a value, to the right in green where it speaks for likeness and to the left in red where against."""
-    title = printable(field.path).append(f": information {field.information:.3f}, damping {field.damping:.2f}")
+    title = printable(field.path).append(
+        f": information value {field.information_value:.3f}, decorrelation {field.decorrelation:.2f}"
+    )
     title.append(", protected" if field.protected else "")
     table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 1))
     table.add_column(max_width=_LABEL_WIDTH, no_wrap=True)
@@ -130,6 +166,6 @@ def drawn_curve(model: pb.LookalikeModel) -> Table:
         column.justify = "right"
     for point in model.curve:
         bar = Bar(size=1, begin=0, end=point.recall, width=_BAR_WIDTH, color="cyan")
-        numbers = (f"{point.lowest_score:+.3f}", f"{point.similarity:.2f}", f"{point.recall:.1%}")
+        numbers = (f"{point.min_score:+.3f}", f"{point.similarity:.2f}", f"{point.recall:.1%}")
         table.add_row(f"{point.share:.0%}", f"{point.count:,}", *numbers, bar)
     return table

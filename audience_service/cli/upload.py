@@ -31,10 +31,11 @@ _BROKEN = frozenset(
         grpc.StatusCode.DEADLINE_EXCEEDED,  # of streams, AUDIENCE_STREAM_TIMEOUT_SECONDS
         grpc.StatusCode.CANCELLED,  # by the server, of a client that was stopped for a while
         grpc.StatusCode.OUT_OF_RANGE,
-        grpc.StatusCode.DATA_LOSS,
     )
 )
-"""What an upload goes on behind, and STALE_VERSION: other lists were published all the while."""
+"""Status codes after which the upload is resumed."""
+_RESENT = frozenset(("STALE_VERSION", "CHECKSUM_MISMATCH"))
+"""Reasons with status ABORTED after which the upload is resumed."""
 _SHOWN_REJECTIONS = 10
 
 
@@ -75,9 +76,9 @@ def upload(
     """
     header = pb.UploadHeader(
         audience_id=audience_id,
-        mode=mode,
+        mode=pb.UploadMode.Value(f"UPLOAD_MODE_{mode.upper()}"),
         delimiter=delimiter,
-        no_header=no_header,
+        has_header=not no_header,
         columns=[_column(written) for written in columns],
         default_region=default_region,
     )
@@ -120,7 +121,7 @@ class _File:
                 yield pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=piece, crc32=checksum))
             offset += len(piece)
             self._sent(offset)
-        yield pb.UploadMembersRequest(end=pb.UploadEnd(size=offset, crc32=whole))
+        yield pb.UploadMembersRequest(trailer=pb.UploadTrailer(size=offset, crc32=whole))
 
 
 def _sent(client: Client, file: _File, say: Callable[[str], None]) -> pb.Upload:
@@ -137,7 +138,7 @@ def _sent(client: Client, file: _File, say: Callable[[str], None]) -> pb.Upload:
             return done
         except grpc.RpcError as error:
             code = error.code()
-            is_broken = code in _BROKEN or reason_of(error) == "STALE_VERSION"
+            is_broken = code in _BROKEN or reason_of(error) in _RESENT
             if not is_broken or tries == len(_PAUSES):
                 raise
             pause = _PAUSES[tries]
@@ -152,7 +153,7 @@ def _free_id(client: Client, file: _File) -> str:
     After that it is one for the list as it is now, since what has been done to the list meanwhile may want it again.
     """
     found = _state(client, file.header.audience_id, file.digest)
-    if found is None or found.state == "open":
+    if found is None or found.state == pb.UPLOAD_STATE_OPEN:
         return file.digest
     asked = pb.GetCustomAudienceRequest(id=file.header.audience_id)
     return f"{file.digest}-{client.call(client.custom.GetCustomAudience, asked).version}"
@@ -161,7 +162,7 @@ def _free_id(client: Client, file: _File) -> str:
 def _next_offset(client: Client, header: pb.UploadHeader) -> int:
     """Where the upload goes on: at 0 where there is none, at its end where it is published."""
     found = _state(client, header.audience_id, header.upload_id)
-    return found.next_offset if found and found.state != "failed" else 0
+    return found.next_offset if found and found.state != pb.UPLOAD_STATE_FAILED else 0
 
 
 def _state(client: Client, audience_id: str, upload_id: str) -> pb.Upload | None:
@@ -192,13 +193,13 @@ def _write_unmatched(client: Client, audience_id: str, upload_id: str, path: Pat
 
 
 def _tell(console: Console, done: pb.Upload) -> None:
-    console.print(f"{done.state}: {counted(done.contact_count, 'contact')} on the list")
+    console.print(f"published: {counted(done.list_size, 'contact')} on the list")
     console.print(
-        f"{counted(done.rows, 'row')}: {done.matched:,} matched, {done.duplicate:,} duplicate, "
-        f"{done.unmatched:,} unmatched, {sum(done.rejected.values()):,} rejected; "
-        f"{counted(done.contacts, 'contact')} found"
+        f"{counted(done.row_count, 'row')}: {done.matched_row_count:,} matched, "
+        f"{done.duplicate_row_count:,} duplicate, {done.unmatched_row_count:,} unmatched, "
+        f"{sum(done.rejected_row_counts.values()):,} rejected; {counted(done.matched_contact_count, 'contact')} found"
     )
-    for reason, count in sorted(done.rejected.items()):
+    for reason, count in sorted(done.rejected_row_counts.items()):
         console.print(f"  {reason} {count:,}")
     for rejection in done.rejections[:_SHOWN_REJECTIONS]:
         column = f", column {rejection.column}" if rejection.column else ""

@@ -2,6 +2,7 @@
 
 import secrets
 import string
+from enum import StrEnum
 from typing import Any
 
 from audience_service.domain.caller import Call
@@ -11,6 +12,14 @@ from audience_service.domain.tokens import digest
 
 _MAX_REQUEST_ID_LENGTH = 64
 _ID_ALPHABET = string.ascii_letters + string.digits
+
+
+class CreationState(StrEnum):
+    """How far work in the background is: the creation of a resource, or a refresh of it."""
+
+    CREATING = "CREATING"
+    READY = "READY"
+    FAILED = "FAILED"
 
 
 def new_id(prefix: str) -> str:

@@ -12,19 +12,25 @@ from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
-from audience_service.domain.custom.audience import MAKING, CustomAudience, CustomPage, CustomQuery
+from audience_service.domain.creation import CreationState
+from audience_service.domain.custom.audience import CustomAudience, CustomPage, CustomQuery, Work, WorkKind
 from audience_service.domain.errors import AudienceNotFound, NameTaken, RequestIdReused, StaleVersion
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import CreateRequest
+from audience_service.domain.snapshots.ports import Lease
 from audience_service.mongo.collections import CUSTOM
 from audience_service.mongo.custom_documents import (
     DELETED,
-    GIVE_UP,
+    RELEASE,
     custom_sk,
+    ended_work,
     leftover,
     new_custom,
+    new_work,
     published_custom,
     read_custom,
+    renamed_custom,
+    running_work,
 )
 from audience_service.mongo.documents import Record, name_key, request_key
 from audience_service.mongo.failures import limited
@@ -34,13 +40,7 @@ from audience_service.mongo.snapshot_rows import OUTLIVE
 
 _WITHOUT_PUBLISHED: Document = {"data.published": 0}
 """A lookalike's model is up to 100 kB, which nobody wants of fifty at once."""
-_THERE: Document = {"state": {"$nin": [DELETED, MAKING]}}
 _NOT_DELETED: Document = {"state": {"$ne": DELETED}}
-
-
-def _kept() -> Document:
-    """Those that are there, or are being made and not given up."""
-    return {"$or": [_THERE, {"state": MAKING, "made_by": {"$gte": now()}}]}
 
 
 class MongoCustomAudiences:
@@ -56,16 +56,16 @@ class MongoCustomAudiences:
         audience: CustomAudience,
         request: CreateRequest | None,
         deadline: Deadline,
-        made_by: datetime | None = None,
+        lease: Lease | None = None,
     ) -> None:
         """Store, once more where something that is no longer there has the name or the request_id still."""
-        record = new_custom(org, audience, request, made_by)
+        record = new_custom(org, audience, request, lease)
         try:
             with limited(self._database, deadline):
                 self._collection.insert_one(record)
         except DuplicateKeyError as error:
             if self._release(org, record["data"]["unique"], deadline):
-                self.insert(org, audience, request, deadline, made_by)
+                self.insert(org, audience, request, deadline, lease)
             elif "data.unique.request" in ((error.details or {}).get("keyPattern") or {}):
                 raise RequestIdReused("this request_id has made a custom audience already") from None
             else:
@@ -73,12 +73,12 @@ class MongoCustomAudiences:
 
     def find_request(self, org: str, request: CreateRequest, deadline: Deadline) -> tuple[CustomAudience, str] | None:
         """By the key of the request."""
-        record = self._find(org, {"data.unique.request": request_key(org, request), **_kept()}, deadline)
+        record = self._find(org, {"data.unique.request": request_key(org, request), **_NOT_DELETED}, deadline)
         return (read_custom(record), str(record["data"]["unique"]["digest"])) if record else None
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> CustomAudience:
         """By key."""
-        record = self._find(org, {"_id": custom_sk(org, audience_id), "pk": audience_id, **_THERE}, deadline)
+        record = self._find(org, {"_id": custom_sk(org, audience_id), "pk": audience_id, **_NOT_DELETED}, deadline)
         if record is None:
             raise AudienceNotFound.of(audience_id)
         return read_custom(record)
@@ -87,7 +87,7 @@ class MongoCustomAudiences:
         self, org: str, query: CustomQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> CustomPage:
         """Newest first."""
-        conditions: list[Document] = [_THERE]
+        conditions: list[Document] = [_NOT_DELETED]
         if query.type:
             conditions.append({"data.type": query.type})
         if query.name:
@@ -95,9 +95,32 @@ class MongoCustomAudiences:
         page = newest(self._collection, org, conditions, size, after, deadline, _WITHOUT_PUBLISHED)
         return CustomPage(tuple(read_custom(record) for record in page.records), page.last, page.total)
 
-    def is_name_taken(self, org: str, name: str, deadline: Deadline) -> bool:
+    def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
         """By the key of the name."""
-        return self._find(org, {"data.unique.name": name_key(org, name), **_kept()}, deadline) is not None
+        condition = {"data.unique.name": name_key(org, name), "pk": {"$ne": except_id}, **_NOT_DELETED}
+        return self._find(org, condition, deadline) is not None
+
+    def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
+        """Compare-and-set on the version; leftovers that change meanwhile do not matter."""
+        key = name_key(org, audience.name)
+        while True:
+            record = self._not_deleted(org, audience.id, deadline)
+            if record["version"] != audience.version or record["state"] != audience.state:
+                raise _stale(record)
+            written = replace(
+                read_custom(record),
+                name=audience.name,
+                description=audience.description,
+                version=audience.version + 1,
+                update_time=now(),
+            )
+            changes = {"$set": {**renamed_custom(written), "data.unique.name": key}}
+            try:
+                if self._write(org, record, changes, deadline):
+                    return written
+            except DuplicateKeyError:
+                if not self._release(org, {"name": key}, deadline):
+                    raise NameTaken.of(audience.name, "custom audience") from None
 
     def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
         """Compare-and-set on what is noted and on the version, again where somebody else was first."""
@@ -110,33 +133,73 @@ class MongoCustomAudiences:
             if self._write(org, record, {"$set": {"leftovers": left}}, deadline):
                 return
 
+    def start_work(self, org: str, audience_id: str, lease: Lease, deadline: Deadline) -> CustomAudience | None:
+        """Compare-and-set on the attempt before."""
+        while True:
+            record = self._not_deleted(org, audience_id, deadline)
+            audience = read_custom(record)
+            if audience.is_working:
+                return None
+            before = audience.work.attempt if audience.work else None
+            is_ready = audience.creation_state is CreationState.READY
+            kind = WorkKind.REFRESH if is_ready else WorkKind.CREATION
+            work = Work(kind, (before or 0) + 1, now())
+            same = {"_id": record["_id"], "state": record["state"], "work.attempt": before}
+            with limited(self._database, deadline):
+                changes = {"$set": new_work(work, lease)}
+                if self._collection.update_one(scoped(org, same), changes).matched_count:
+                    return replace(audience, work=work)
+
+    def renew_work(self, org: str, audience: CustomAudience, lease: Lease, progress: int, deadline: Deadline) -> bool:
+        """Compare-and-set on the attempt and its owner."""
+        changes = {"$set": {"lease_until": lease.until}, "$max": {"work.progress": progress}}
+        return self._change_work(org, audience, changes, deadline, {"work.owner": lease.owner})
+
+    def end_work(self, org: str, audience: CustomAudience, error: str, deadline: Deadline) -> bool:
+        """Compare-and-set on the attempt."""
+        return self._change_work(org, audience, ended_work(error, now()), deadline)
+
     def publish(
-        self, org: str, audience: CustomAudience, rows_id: str, published: Mapping[str, Any], deadline: Deadline
+        self,
+        org: str,
+        audience: CustomAudience,
+        rows_id: str,
+        published: Mapping[str, Any],
+        deadline: Deadline,
+        *,
+        ends_work: bool = False,
     ) -> CustomAudience:
         """One update, in which the list before takes the place of the new one among the leftovers."""
         moment = now()
-        written = replace(
-            audience,
-            state="active" if audience.state == MAKING else audience.state,
-            # The first list of one that was being made is a part of its making.
-            version=audience.version + (audience.state != MAKING),
-            update_time=moment,
-            refresh_time=moment,
-            rows_id=rows_id,
-            published=published,
-            contact_count=None,
-        )
         while True:
             record = self._not_deleted(org, audience.id, deadline)
-            if record["version"] != audience.version or record["state"] != audience.state:
+            if record["data"]["rows"] != audience.rows_id or record["state"] != audience.state:
                 raise _stale(record)
+            current = read_custom(record)
+            if ends_work and not _is_running(current, audience):
+                raise _stale(record)
+            written = replace(
+                current,
+                # The first list of a lookalike is a part of its creation.
+                version=current.version + (current.creation_state is CreationState.READY),
+                update_time=moment,
+                refresh_time=moment,
+                rows_id=rows_id,
+                published=published,
+            )
             reserved = _reserved(record, rows_id)
             left = [each for each in record["leftovers"] if each != reserved]
             if audience.rows_id:
                 left.append(leftover(audience.rows_id, moment + OUTLIVE))
-            changes = {"$set": {**published_custom(written), "leftovers": left}, "$unset": {"made_by": ""}}
-            if self._write(org, record, changes, deadline):
-                return written
+            changes: Document = {"$set": {**published_custom(written), "leftovers": left}}
+            if not ends_work:
+                if self._write(org, record, changes, deadline):
+                    return written
+                continue
+            ended = ended_work("", moment)
+            changes = {"$set": {**changes["$set"], **ended["$set"]}, "$unset": ended["$unset"]}
+            if self._write(org, record, changes, deadline, running_work(audience.work, now())):
+                return self.get(org, audience.id, deadline)
 
     def remove(self, org: str, audience: CustomAudience, deadline: Deadline) -> None:
         """Marked, so that nobody finds it any more; its rows are swept, and then the mark."""
@@ -154,7 +217,7 @@ class MongoCustomAudiences:
                     "data.rows": "",
                     "data.freed": record["data"].get("unique", {}),
                 },
-                "$unset": {"data.unique": "", "made_by": ""},
+                "$unset": {"data.unique": ""},
             }
             if self._write(org, record, mark, deadline):
                 return
@@ -186,23 +249,43 @@ class MongoCustomAudiences:
             raise AudienceNotFound.of(audience_id)
         return record
 
-    def _write(self, org: str, record: Record, changes: Document, deadline: Deadline) -> bool:
-        """Compare-and-set on all that the service writes of a record; answers with whether it was the same still."""
+    def _write(
+        self, org: str, record: Record, changes: Document, deadline: Deadline, also: Document | None = None
+    ) -> bool:
+        """Compare-and-set on all that the service writes of a record, work aside; whether it was the same still."""
         same = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
+        with limited(self._database, deadline):
+            return self._collection.update_one(scoped(org, same, also or {}), changes).matched_count > 0
+
+    def _change_work(
+        self, org: str, audience: CustomAudience, changes: Document, deadline: Deadline, also: Document | None = None
+    ) -> bool:
+        """Change the work of an audience that is not deleted, if it is running still; whether it was."""
+        same = {
+            "_id": custom_sk(org, audience.id),
+            **_NOT_DELETED,
+            **running_work(audience.work, now()),
+            **(also or {}),
+        }
         with limited(self._database, deadline):
             return self._collection.update_one(scoped(org, same), changes).matched_count > 0
 
     def _release(self, org: str, unique: Mapping[str, str], deadline: Deadline) -> bool:
-        """Let go of a name and a request_id that what was given up, or what the platform has deleted, has still."""
+        """Release the name and the request_id of a record that the platform has deleted."""
         held = [{f"data.unique.{name}": unique[name]} for name in ("name", "request") if name in unique]
-        gone: list[Document] = [{"state": DELETED}, {"state": MAKING, "made_by": {"$lt": now()}}]
         with limited(self._database, deadline):
-            released = self._collection.update_many(scoped(org, {"$or": held}, {"$or": gone}), GIVE_UP)
+            released = self._collection.update_many(scoped(org, {"$or": held}, {"state": DELETED}), RELEASE)
         return released.modified_count > 0
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
         with limited(self._database, deadline):
             return self._collection.find_one(scoped(org, condition))
+
+
+def _is_running(current: CustomAudience, audience: CustomAudience) -> bool:
+    """Whether the work of an audience, as it was read before, is running still."""
+    attempts = [each.work.attempt if each.work else 0 for each in (current, audience)]
+    return current.is_working and attempts[0] == attempts[1]
 
 
 def _reserved(record: Record, rows_id: str, *, optional: bool = False) -> Record | None:
@@ -215,6 +298,6 @@ def _reserved(record: Record, rows_id: str, *, optional: bool = False) -> Record
 
 def _stale(record: Record) -> StaleVersion:
     return StaleVersion(
-        "the custom audience has been written meanwhile, or this took longer than was reserved for it",
+        "the custom audience was written meanwhile, or this took longer than the time reserved for it",
         metadata={"current_version": str(record["version"])},
     )

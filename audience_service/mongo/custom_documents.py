@@ -1,14 +1,18 @@
 """Custom audiences as records in the platform's envelope, and back.
 
     {_id: sk, pk, sk: "<org>/custom/<id>", name, datatype: "custom", version, state, createdate, modifydate, author,
-     made_by, leftovers: [{rows, after, swept}],
+     work: {kind, attempt, state, progress, error, started, ended, owner}, lease_until,
+     leftovers: [{rows, after, swept}],
      data: {description, type, datatype, spec, rows, published, refreshed, unique: {name, request, digest}, freed}}
 
 `data.spec` has what the type takes, by the names of its dataclass; `data.rows` is what the rows of the list carry;
 `data.freed` is what `data.unique` was before a deletion. `leftovers` are rows that may lie about and are no list:
 reserved for one, or those of a list before. They are deleted behind `after`, once `swept` says so and nothing can make
-them a list any more. A record in the state MAKING has no list yet and is given up after `made_by`; one that was deleted
-stays in the state DELETED until all of its rows are gone.
+them a list any more.
+
+`work` is the latest creation or refresh in the background, `lease_until` when its lease expires while it is CREATING;
+`read_custom` returns work whose lease has expired as FAILED. A record that was deleted stays in the state
+DELETED until all of its rows are gone.
 """
 
 import dataclasses
@@ -16,24 +20,31 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from audience_service.domain.clock import now
+from audience_service.domain.creation import CreationState
 from audience_service.domain.custom.audience import (
     CUSTOM_PREFIX,
-    MAKING,
     CustomAudience,
     CustomerMatchSpec,
     CustomType,
     LookalikeSpec,
     PixelSpec,
     Spec,
+    Work,
+    WorkKind,
 )
 from audience_service.domain.ports import CreateRequest
+from audience_service.domain.snapshots.ports import Lease
 from audience_service.mongo.collections import CUSTOM
 from audience_service.mongo.documents import Record, name_key, request_key
 
 DELETED = "deleted"
 
-GIVE_UP: Record = {"$set": {"state": DELETED}, "$unset": {"data.unique": "", "made_by": ""}}
-"""The update of a record that is there no longer, whoever has said so."""
+RELEASE: Record = {"$unset": {"data.unique": ""}}
+"""The update that releases the name and the request_id of a record that was deleted."""
+
+INTERRUPTED = "INTERRUPTED: the process that ran it has ended; call RefreshCustomAudience to start it again"
+"""The error of work whose lease has expired."""
 
 
 def custom_sk(org: str, audience_id: str) -> str:
@@ -41,8 +52,8 @@ def custom_sk(org: str, audience_id: str) -> str:
     return f"{org}/{CUSTOM}/{audience_id.removeprefix(CUSTOM_PREFIX)}"
 
 
-def new_custom(org: str, audience: CustomAudience, request: CreateRequest | None, made_by: datetime | None) -> Record:
-    """The record of a new audience; with `made_by` of one that is being made."""
+def new_custom(org: str, audience: CustomAudience, request: CreateRequest | None, lease: Lease | None) -> Record:
+    """The record of a new audience, with its work and the lease of that, if any."""
     sk = custom_sk(org, audience.id)
     unique = {"name": name_key(org, audience.name)}
     if request:
@@ -54,11 +65,11 @@ def new_custom(org: str, audience: CustomAudience, request: CreateRequest | None
         "name": audience.name,
         "datatype": CUSTOM,
         "version": audience.version,
-        "state": MAKING if made_by else audience.state,
+        "state": audience.state,
         "createdate": audience.create_time,
         "modifydate": audience.update_time,
         "author": audience.author,
-        **({"made_by": made_by} if made_by else {}),
+        **(new_work(audience.work, lease) if audience.work and lease else {}),
         "leftovers": [],
         "data": {
             "description": audience.description,
@@ -90,6 +101,45 @@ def published_custom(audience: CustomAudience) -> Record:
     }
 
 
+def new_work(work: Work, lease: Lease) -> Record:
+    """What is stored of work that begins."""
+    stored = {
+        "kind": work.kind.value,
+        "attempt": work.attempt,
+        "state": work.state.value,
+        "progress": work.progress,
+        "error": work.error,
+        "started": work.start_time,
+        "ended": work.end_time,
+        "owner": lease.owner,
+    }
+    return {"work": stored, "lease_until": lease.until}
+
+
+def ended_work(error: str, at: datetime) -> Record:
+    """The update of work that ends: READY, or FAILED if there is an error."""
+    result: Record = {"work.state": CreationState.FAILED.value, "work.error": error}
+    if not error:
+        result = {"work.state": CreationState.READY.value, "work.progress": 100}
+    return {"$set": {**result, "work.ended": at}, "$unset": {"lease_until": ""}}
+
+
+def running_work(work: Work | None, at: datetime) -> Record:
+    """The condition on a record whose work is this one, is CREATING, and has a lease that has not expired."""
+    attempt = work.attempt if work else 0
+    return {"work.attempt": attempt, "work.state": CreationState.CREATING.value, "lease_until": {"$gte": at}}
+
+
+def renamed_custom(audience: CustomAudience) -> Record:
+    """What an update sets when the name or the description of an audience changes."""
+    return {
+        "version": audience.version,
+        "modifydate": audience.update_time,
+        "name": audience.name,
+        "data.description": audience.description,
+    }
+
+
 def read_custom(record: Mapping[str, Any]) -> CustomAudience:
     """The custom audience in a record."""
     data = record["data"]
@@ -109,7 +159,27 @@ def read_custom(record: Mapping[str, Any]) -> CustomAudience:
         author=record["author"],
         rows_id=data["rows"],
         published=data.get("published", {}),
+        work=_read_work(record),
     )
+
+
+def _read_work(record: Mapping[str, Any]) -> Work | None:
+    stored = record.get("work")
+    if stored is None:
+        return None
+    work = Work(
+        kind=WorkKind(stored["kind"]),
+        attempt=int(stored["attempt"]),
+        start_time=stored["started"],
+        state=CreationState(stored["state"]),
+        progress=int(stored["progress"]),
+        error=stored["error"],
+        end_time=stored["ended"],
+    )
+    expired_at = record.get("lease_until")
+    if work.state is CreationState.CREATING and expired_at is not None and expired_at < now():
+        return dataclasses.replace(work, state=CreationState.FAILED, error=INTERRUPTED, end_time=expired_at)
+    return work
 
 
 def _read_spec(kind: CustomType, stored: Mapping[str, Any]) -> Spec | None:

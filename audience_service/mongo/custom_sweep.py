@@ -10,10 +10,10 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.custom.audience import MAKING
+from audience_service.domain.creation import CreationState
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.collections import CUSTOM
-from audience_service.mongo.custom_documents import DELETED, GIVE_UP, leftover
+from audience_service.mongo.custom_documents import DELETED, INTERRUPTED, ended_work, leftover
 from audience_service.mongo.documents import Record
 from audience_service.mongo.failures import limited
 from audience_service.mongo.scope import org_of
@@ -39,12 +39,13 @@ class CustomSweeper:
         self._belongings = belongings
 
     def sweep(self, moment: datetime) -> None:
-        """Give up what should have been made by now, delete rows that are no list, and then what was deleted.
+        """Mark work as FAILED whose lease has expired, delete rows that are no list, and then what was deleted.
 
         Raises StoreUnavailable, OutOfTime; the next time goes on.
         """
         with limited(self._database, Deadline.after(_SECONDS)):
-            self._collection.update_many({"state": MAKING, "made_by": {"$lt": moment}}, GIVE_UP)
+            expired = {"work.state": CreationState.CREATING.value, "lease_until": {"$lt": moment}}
+            self._collection.update_many({**expired, "state": {"$ne": DELETED}}, ended_work(INTERRUPTED, moment))
         self._leave_lists(moment)
         self._drop_leftovers(moment)
         # Rows that were reserved for long may keep the record; what was uploaded, people's data, does not wait.

@@ -263,7 +263,7 @@ class EmbeddedLookalikes:
     def _refuse(self, *_: Any) -> Any:
         raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB models lookalikes")
 
-    survey = tally = moments = scores = seed_scores = write = _refuse
+    check_supported = survey = tally = moments = scores = seed_scores = write = _refuse
 
 
 def _has_decimal(value: Any) -> bool:

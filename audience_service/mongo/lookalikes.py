@@ -46,6 +46,9 @@ class MongoLookalikes:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
 
+    def check_supported(self) -> None:
+        """Every MongoDB models lookalikes."""
+
     def survey(
         self,
         org: str,

@@ -174,11 +174,11 @@ class EmbeddedCustomAudiences(MongoCustomAudiences):
         audience: CustomAudience,
         request: CreateRequest | None,
         deadline: Deadline,
-        made_by: datetime | None = None,
+        lease: Lease | None = None,
     ) -> None:
         """As on MongoDB."""
         with self._turn:
-            super().insert(org, audience, request, deadline, made_by)
+            super().insert(org, audience, request, deadline, lease)
 
     def page(
         self, org: str, query: CustomQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
@@ -187,17 +187,34 @@ class EmbeddedCustomAudiences(MongoCustomAudiences):
         with self._turn:
             return super().page(org, query, size, after, deadline)
 
+    def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
+        """As on MongoDB."""
+        with self._turn:
+            return super().save(org, audience, deadline)
+
     def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
         """As on MongoDB."""
         with self._turn:
             super().reserve(org, audience_id, rows_id, until, deadline)
 
+    def start_work(self, org: str, audience_id: str, lease: Lease, deadline: Deadline) -> CustomAudience | None:
+        """As on MongoDB."""
+        with self._turn:
+            return super().start_work(org, audience_id, lease, deadline)
+
     def publish(
-        self, org: str, audience: CustomAudience, rows_id: str, published: Mapping[str, Any], deadline: Deadline
+        self,
+        org: str,
+        audience: CustomAudience,
+        rows_id: str,
+        published: Mapping[str, Any],
+        deadline: Deadline,
+        *,
+        ends_work: bool = False,
     ) -> CustomAudience:
         """As on MongoDB."""
         with self._turn:
-            return super().publish(org, audience, rows_id, published, deadline)
+            return super().publish(org, audience, rows_id, published, deadline, ends_work=ends_work)
 
     def remove(self, org: str, audience: CustomAudience, deadline: Deadline) -> None:
         """As on MongoDB."""
@@ -208,6 +225,12 @@ class EmbeddedCustomAudiences(MongoCustomAudiences):
         """As on MongoDB."""
         with self._turn:
             return super().restore(org, audience, deadline)
+
+    def _change_work(
+        self, org: str, audience: CustomAudience, changes: Document, deadline: Deadline, also: Document | None = None
+    ) -> bool:
+        with self._turn:
+            return super()._change_work(org, audience, changes, deadline, also)
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
         with self._turn:

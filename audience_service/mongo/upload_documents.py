@@ -11,6 +11,7 @@ from typing import Any
 
 from audience_service.domain.uploads.upload import (
     Column,
+    Mode,
     Position,
     Rejection,
     Tally,
@@ -64,6 +65,7 @@ def written(upload: Upload) -> Record:
 def read_upload(record: Mapping[str, Any]) -> Upload:
     """The upload in a record."""
     header, position, tally = (dict(record[name]) for name in ("header", "position", "tally"))
+    header["mode"] = Mode(header["mode"])
     header["columns"] = tuple(Column(**column) for column in header["columns"])
     position["names"] = tuple(position["names"])
     tally["rejections"] = tuple(Rejection(**rejection) for rejection in tally["rejections"])

@@ -1,7 +1,8 @@
 """Custom audiences between messages and the domain's dataclasses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from audience_service.domain.creation import CreationState
 from audience_service.domain.custom.audience import (
     CustomAudience,
     CustomDraft,
@@ -10,10 +11,20 @@ from audience_service.domain.custom.audience import (
     LookalikeSpec,
     PixelSpec,
     Spec,
+    Work,
 )
 from audience_service.domain.custom.types import TypeDescription
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
+from audience_service.pb.audience.v1 import resources_pb2
 from audience_service.rpc.structs import encode_moment, read_struct, write_struct
+
+_STATES: "Mapping[CreationState, resources_pb2.CreationState.ValueType]" = {
+    CreationState.CREATING: resources_pb2.CREATION_STATE_CREATING,
+    CreationState.READY: resources_pb2.CREATION_STATE_READY,
+    CreationState.FAILED: resources_pb2.CREATION_STATE_FAILED,
+}
+_COMPLETE = 100
+"""The progress of an audience that was complete at once, in per cent."""
 
 
 def decode_custom_draft(message: pb.CustomAudience) -> CustomDraft:
@@ -32,7 +43,7 @@ def decode_custom_query(message: pb.ListCustomAudiencesRequest) -> CustomQuery:
     return CustomQuery(name=message.name, type=message.type)
 
 
-def decode_custom_version(message: pb.DeleteCustomAudienceRequest) -> int | None:
+def decode_custom_version(message: pb.CustomAudience | pb.DeleteCustomAudienceRequest) -> int | None:
     """The version that the caller has seen, None where it is not said."""
     return message.version if message.HasField("version") else None
 
@@ -55,6 +66,20 @@ def encode_custom(value: CustomAudience) -> pb.CustomAudience:
         update_time=encode_moment(value.update_time),
         refresh_time=encode_moment(value.refresh_time),
         author=value.author,
+        creation_state=_STATES[value.creation_state],
+        progress=value.creation.progress if value.creation else _COMPLETE,
+        error=value.creation.error if value.creation else "",
+        latest_refresh=_encode_refresh(value.refresh) if value.refresh else None,
+    )
+
+
+def _encode_refresh(value: Work) -> pb.CustomAudienceRefresh:
+    return pb.CustomAudienceRefresh(
+        state=_STATES[value.state],
+        progress=value.progress,
+        error=value.error,
+        start_time=encode_moment(value.start_time),
+        end_time=encode_moment(value.end_time),
     )
 
 
@@ -83,7 +108,7 @@ def _decode_spec(message: pb.CustomAudience) -> Spec | None:
     match message.WhichOneof("spec"):
         case "customer_match":
             match = message.customer_match
-            return CustomerMatchSpec(match.platform, match.rules, dict(match.options))
+            return CustomerMatchSpec(match.platform, match.rules_version, dict(match.options))
         case "lookalike":
             like = message.lookalike
             size = like.WhichOneof("size")
@@ -111,7 +136,7 @@ def _decode_spec(message: pb.CustomAudience) -> Spec | None:
 
 
 def _encode_match(value: CustomerMatchSpec) -> pb.CustomerMatchSpec:
-    return pb.CustomerMatchSpec(platform=value.platform, rules=value.rules, options=value.options)
+    return pb.CustomerMatchSpec(platform=value.platform, rules_version=value.rules, options=value.options)
 
 
 def _encode_lookalike(value: LookalikeSpec) -> pb.LookalikeSpec:

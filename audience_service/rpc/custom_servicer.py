@@ -62,6 +62,20 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
         """Answer with one custom audience."""
         return encode_custom(self._audiences.get(current_call(), request.id))
 
+    def UpdateCustomAudience(
+        self, request: pb.UpdateCustomAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.CustomAudience:
+        """Change the name or the description of a custom audience."""
+        changed = self._audiences.update(
+            current_call(),
+            request.custom_audience.id,
+            decode_custom_draft(request.custom_audience),
+            request.update_mask.paths,
+            decode_custom_version(request.custom_audience),
+            validate_only=request.validate_only,
+        )
+        return encode_custom(changed)
+
     def DeleteCustomAudience(
         self, request: pb.DeleteCustomAudienceRequest, context: grpc.ServicerContext
     ) -> pb.CustomAudience:
@@ -95,7 +109,7 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
         self, request: pb.StreamUnmatchedRowsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.StreamUnmatchedRowsResponse]:
         """Send the rows that have matched nobody."""
-        batches = self._uploads.unmatched(current_call(), request.audience_id, request.cursor, raw=request.raw)
+        batches = self._uploads.unmatched(current_call(), request.audience_id, request.cursor, raw=request.unescaped)
         with closing(batches):
             for batch in batches:
                 yield encode_unmatched(batch)

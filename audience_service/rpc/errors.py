@@ -41,12 +41,13 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     custom.NotRefreshable: grpc.StatusCode.FAILED_PRECONDITION,
     custom.NotUploadable: grpc.StatusCode.FAILED_PRECONDITION,
     custom.TooManyLookalikes: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    custom.TooManyRefreshes: grpc.StatusCode.RESOURCE_EXHAUSTED,
     custom.NotALookalike: grpc.StatusCode.FAILED_PRECONDITION,
     custom.SeedTooSmall: grpc.StatusCode.FAILED_PRECONDITION,
     custom.UploadTakenOver: grpc.StatusCode.ABORTED,
     custom.OffsetMismatch: grpc.StatusCode.OUT_OF_RANGE,
     custom.UploadIncomplete: grpc.StatusCode.OUT_OF_RANGE,
-    custom.ChecksumMismatch: grpc.StatusCode.DATA_LOSS,
+    custom.ChecksumMismatch: grpc.StatusCode.ABORTED,
 }
 """The code of an error is that of the nearest class in its line of ancestors."""
 

@@ -45,7 +45,6 @@ class Method:
     request: type[Message]
     ids: tuple[tuple[str, ...], ...]
     """The paths of the ids that a request must name."""
-    lasting: bool
 
     @classmethod
     def of(cls, descriptor: MethodDescriptor) -> Method:
@@ -56,7 +55,6 @@ class Method:
             scope=Scope(options[options_pb2.required_scope]),
             request=GetMessageClass(descriptor.input_type),
             ids=tuple(_required_ids(descriptor.input_type)),
-            lasting=options[options_pb2.lasting],
         )
 
     def decode(self, raw: bytes) -> Message:
@@ -78,8 +76,6 @@ class Timeouts:
 
     unary_seconds: float
     stream_seconds: float
-    lasting_seconds: float
-    """Of unary calls that may take minutes."""
 
 
 class CallInterceptor(grpc.ServerInterceptor):
@@ -140,11 +136,10 @@ class CallInterceptor(grpc.ServerInterceptor):
         raise NotImplementedError(f"{method.path} streams both ways, which no RPC does yet")
 
     def _unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
-        timeout = self._timeouts.lasting_seconds if method.lasting else self._timeouts.unary_seconds
 
         def answer(raw: bytes, context: grpc.ServicerContext) -> Any:
             with _answering(method.path, context) as gone:
-                self._enter(method, context, timeout, gone)
+                self._enter(method, context, self._timeouts.unary_seconds, gone)
                 return behavior(method.decode(raw), context)
 
         return answer

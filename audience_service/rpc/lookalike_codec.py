@@ -12,14 +12,14 @@ def encode_model(audience_id: str, value: LookalikeModel) -> pb.LookalikeModel:
         model_version=value.version,
         create_time=encode_moment(value.create_time),
         seed_count=value.seed_count,
-        held_out_count=value.held_out_count,
+        holdout_count=value.held_out_count,
         baseline_count=value.baseline_count,
         fields=[_encode_field(field) for field in value.fields],
         curve=[
             pb.LookalikePoint(
                 share=point.share,
                 count=point.count,
-                lowest_score=point.lowest_score / UNIT,
+                min_score=point.lowest_score / UNIT,
                 similarity=point.similarity,
                 recall=point.recall,
             )
@@ -35,8 +35,8 @@ def encode_model(audience_id: str, value: LookalikeModel) -> pb.LookalikeModel:
 def _encode_field(value: FieldModel) -> pb.LookalikeField:
     return pb.LookalikeField(
         path=value.path,
-        information=value.information,
-        damping=value.damping,
+        information_value=value.information,
+        decorrelation=value.damping,
         multi_valued=value.several,
         protected=value.protected,
         factors=[

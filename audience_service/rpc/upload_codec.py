@@ -1,41 +1,61 @@
 """Uploads as messages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from audience_service.domain.errors import InvalidArgument
-from audience_service.domain.uploads.arrivals import Chunk, End, Part
+from audience_service.domain.uploads.arrivals import Chunk, Part, Trailer
 from audience_service.domain.uploads.rows import REASONS
-from audience_service.domain.uploads.upload import Column, Upload, UploadHeader
+from audience_service.domain.uploads.upload import Column, Mode, Upload, UploadHeader, UploadState
 from audience_service.domain.uploads.uploads import UnmatchedBatch
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.rpc.structs import encode_moment
+
+_MODES: "Mapping[pb.UploadMode.ValueType, Mode]" = {
+    pb.UPLOAD_MODE_APPEND: Mode.APPEND,
+    pb.UPLOAD_MODE_REMOVE: Mode.REMOVE,
+    pb.UPLOAD_MODE_REPLACE: Mode.REPLACE,
+}
+_STATES: "Mapping[UploadState, pb.UploadState.ValueType]" = {
+    UploadState.OPEN: pb.UPLOAD_STATE_OPEN,
+    UploadState.PUBLISHED: pb.UPLOAD_STATE_PUBLISHED,
+    UploadState.FAILED: pb.UPLOAD_STATE_FAILED,
+}
 
 
 def decode_parts(messages: Iterator[pb.UploadMembersRequest]) -> Iterator[Part]:
     """What the messages of a stream carry. Raises InvalidArgument for one that carries nothing."""
     for message in messages:
-        match message.WhichOneof("part"):
+        match message.WhichOneof("content"):
             case "header":
                 yield _header(message.header)
             case "chunk":
                 yield Chunk(message.chunk.offset, message.chunk.data, message.chunk.crc32)
-            case "end":
-                yield End(message.end.size, message.end.crc32)
+            case "trailer":
+                yield Trailer(message.trailer.size, message.trailer.crc32)
             case _:
-                raise InvalidArgument.at("part", "is missing; a message carries a header, a chunk or an end")
+                raise InvalidArgument.at("content", "is missing; set header, chunk or trailer")
 
 
 def _header(message: pb.UploadHeader) -> UploadHeader:
     return UploadHeader(
         audience_id=message.audience_id,
         upload_id=message.upload_id,
-        mode=message.mode,
+        mode=_mode(message.mode),
         encoding=message.encoding,
         delimiter=message.delimiter,
-        no_header=message.no_header,
+        no_header=message.HasField("has_header") and not message.has_header,
         columns=tuple(Column(column.field, column.name, column.position) for column in message.columns),
         default_region=message.default_region,
     )
+
+
+def _mode(value: "pb.UploadMode.ValueType") -> Mode:
+    try:
+        return _MODES[value]
+    except KeyError:
+        names = ", ".join(pb.UploadMode.Name(known) for known in _MODES)
+        what = f"{value} is not an upload mode" if value else "is missing"
+        raise InvalidArgument.at("header.mode", f"{what}; set one of {names}") from None
 
 
 def encode_upload(value: Upload) -> pb.Upload:
@@ -44,14 +64,14 @@ def encode_upload(value: Upload) -> pb.Upload:
     return pb.Upload(
         audience_id=value.header.audience_id,
         upload_id=value.header.upload_id,
-        state=value.state,
+        state=_STATES[value.state],
         next_offset=value.position.offset,
-        rows=tally.rows,
-        accepted=tally.accepted,
-        matched=tally.matched,
-        duplicate=tally.duplicate,
-        unmatched=tally.unmatched,
-        rejected=tally.rejected,
+        row_count=tally.rows,
+        accepted_row_count=tally.accepted,
+        matched_row_count=tally.matched,
+        duplicate_row_count=tally.duplicate,
+        unmatched_row_count=tally.unmatched,
+        rejected_row_counts=tally.rejected,
         rejections=[
             pb.RowRejection(
                 line=rejection.line,
@@ -61,11 +81,11 @@ def encode_upload(value: Upload) -> pb.Upload:
             )
             for rejection in tally.rejections
         ],
-        contacts=tally.contacts,
-        failure=value.failure,
+        matched_contact_count=tally.contacts,
+        error=value.failure,
         create_time=encode_moment(value.create_time),
         publish_time=encode_moment(value.publish_time),
-        contact_count=value.contact_count,
+        list_size=value.contact_count,
     )
 
 
@@ -76,5 +96,5 @@ def encode_unmatched(value: UnmatchedBatch) -> pb.StreamUnmatchedRowsResponse:
         upload_id=value.upload_id,
         columns=value.columns,
         cursor=value.cursor,
-        total=value.total,
+        total_row_count=value.total,
     )

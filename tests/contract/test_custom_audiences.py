@@ -8,8 +8,8 @@ import grpc
 import pytest
 
 from audience_service.domain.clock import now
-from audience_service.domain.custom.audience import MAKING, CustomAudience, CustomType, LookalikeSpec
-from audience_service.domain.errors import AudienceNotFound, NameTaken, RequestIdReused
+from audience_service.domain.custom.audience import CustomAudience, CustomType, LookalikeSpec
+from audience_service.domain.errors import NameTaken, RequestIdReused
 from audience_service.domain.ports import CreateRequest
 from tests.client import Client, Refusal
 from tests.conftest import Service
@@ -49,11 +49,11 @@ def test_an_audience_is_made_as_asked_and_found_again(client: Client) -> None:
 
 def test_rules_of_customer_match_are_pinned_when_it_is_made(client: Client) -> None:
     made = client.custom(name="match", **MATCH)
-    assert made.customer_match.rules == "meta/2026-11"
+    assert made.customer_match.rules_version == "meta/2026-11"
     chosen = client.custom(
         name="chosen",
         type="customer_match",
-        customerMatch={"platform": "tiktok", "rules": "tiktok/2026-11", "options": {"email_alias": "drop"}},
+        customerMatch={"platform": "tiktok", "rulesVersion": "tiktok/2026-11", "options": {"email_alias": "drop"}},
     )
     assert dict(chosen.customer_match.options) == {"email_alias": "drop", "phone_plus": "yes"}
     assert client.call("GetCustomAudience", {"id": chosen.id}).customer_match == chosen.customer_match
@@ -79,7 +79,7 @@ def test_defaults_of_a_pixel_are_shown_and_it_has_no_list(client: Client, servic
 def test_validate_only_checks_and_makes_nothing(client: Client, refused: Refused) -> None:
     asked = {"customAudience": {"name": "x", **MATCH}, "validateOnly": True}
     checked = client.call("CreateCustomAudience", asked)
-    assert (checked.id, checked.customer_match.rules) == ("", "meta/2026-11")
+    assert (checked.id, checked.customer_match.rules_version) == ("", "meta/2026-11")
     assert client.call("ListCustomAudiences").total_size == 0
     client.custom(name="x")
     assert refused(lambda: client.call("CreateCustomAudience", asked)).info.reason == "NAME_TAKEN"
@@ -213,34 +213,3 @@ def test_one_that_is_evaluated_at_each_use_is_not_refreshed(real_service: Servic
     refusal = refused(lambda: client.call("RefreshCustomAudience", {"id": made.id}))
     assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_REFRESHABLE")
     assert refusal.info.metadata["type"] == "retargeting_pixel"
-
-
-def test_one_that_is_being_made_has_its_name_and_is_seen_by_nobody(
-    service: Service, client: Client, org: str, refused: Refused
-) -> None:
-    customs, request = service.store.customs, CreateRequest("ann", "r", "digest")
-    making = lookalike("segment-x", "coming")
-    customs.insert(org, making, request, NEVER, made_by=now() + timedelta(hours=1))
-    with pytest.raises(AudienceNotFound):
-        customs.get(org, making.id, NEVER)
-    assert client.call("ListCustomAudiences").total_size == 0
-    assert refused(lambda: client.custom(name="coming")).info.reason == "NAME_TAKEN"
-    found = customs.find_request(org, request, NEVER)
-    assert found is not None
-    assert found[0].state == MAKING
-    customs.reserve(org, making.id, f"{making.id}.rows", now() + timedelta(hours=1), NEVER)
-    written = customs.publish(org, found[0], f"{making.id}.rows", {}, NEVER)
-    assert (written.state, written.version) == ("active", 0)
-    assert client.call("GetCustomAudience", {"id": making.id}).name == "coming"
-
-
-def test_one_that_was_not_made_in_time_gives_its_name_and_request_up(service: Service, org: str) -> None:
-    customs, request = service.store.customs, CreateRequest("ann", "r", "digest")
-    customs.insert(org, lookalike("segment-x"), request, NEVER, made_by=now() - timedelta(seconds=1))
-    assert customs.find_request(org, request, NEVER) is None
-    assert not customs.is_name_taken(org, "like", NEVER)
-    again = dataclasses.replace(lookalike("segment-x"), id="custom-again")
-    customs.insert(org, again, request, NEVER)
-    found = customs.find_request(org, request, NEVER)
-    assert found is not None
-    assert found[0].id == again.id

@@ -24,7 +24,10 @@ Refused = Callable[..., Refusal]
         ({"customerMatch": {"platform": "meta"}}, "customer_match"),
         ({"type": "customer_match"}, "customer_match"),
         ({"type": "customer_match", "customerMatch": {}}, "customer_match.platform"),
-        ({"type": "customer_match", "customerMatch": {"platform": "meta", "rules": "x"}}, "customer_match.rules"),
+        (
+            {"type": "customer_match", "customerMatch": {"platform": "meta", "rulesVersion": "x"}},
+            "customer_match.rules_version",
+        ),
         (
             {"type": "customer_match", "customerMatch": {"platform": "tiktok", "options": {"nope": "x"}}},
             "customer_match.options.nope",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client, Refusal
-from tests.uploads import Uploader, header, messages
+from tests.uploads import FAILED, PUBLISHED, Uploader, header, messages
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "data" / "uploads.json").read_text())
 PEOPLE = {"ann": {"email": "ann@example.com", "phone": "+18005550100"}, "bob": {"email": "bob@example.com"}}
@@ -33,14 +33,14 @@ def test_a_file_is_counted_row_by_row_or_refused_whole(
     if "problem" not in case:
         upload = uploader.send(messages(head, data, size=big))
         rejected = [[each.line, each.column, each.reason] for each in upload.rejections]
-        assert (upload.state, upload.matched, rejected) == (
-            "published",
+        assert (upload.state, upload.matched_row_count, rejected) == (
+            PUBLISHED,
             case.get("matched", 0),
             case.get("rejected", []),
         )
-        assert upload.rows == upload.accepted + len(rejected)
-        assert sum(upload.rejected.values()) == len(rejected)
-        assert len(client.members(audienceId=made.id)) == upload.matched
+        assert upload.row_count == upload.accepted_row_count + len(rejected)
+        assert sum(upload.rejected_row_counts.values()) == len(rejected)
+        assert len(client.members(audienceId=made.id)) == upload.matched_row_count
         assert all(each.description for each in upload.rejections)
         return
     for _ in range(2):  # it has failed for good
@@ -50,7 +50,7 @@ def test_a_file_is_counted_row_by_row_or_refused_whole(
         assert case.get("says", "") in refusal.message
         assert "@" not in refusal.message, "nothing that stands in the file is told"
     upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
-    assert (upload.state, bool(upload.failure)) == ("failed", True)
+    assert (upload.state, bool(upload.error)) == (FAILED, True)
     assert client.members(audienceId=made.id) == []
     assert client.call("GetCustomAudience", {"id": made.id}).version == 0
-    assert list(client.call("StreamUnmatchedRows", {"audienceId": made.id}))[-1].total == 0
+    assert list(client.call("StreamUnmatchedRows", {"audienceId": made.id}))[-1].total_row_count == 0

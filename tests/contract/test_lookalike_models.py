@@ -55,7 +55,7 @@ def test_model_members_and_curve_are_what_is_computed_by_hand(
     paths = [name if name == "state" else f"data.{name}" for name in FIELDS]
     fields = by_hand.model_of(paths, living, members, learnt, today)
 
-    assert (found.seed_count, found.held_out_count) == (len(members), len(members) - len(learnt))
+    assert (found.seed_count, found.holdout_count) == (len(members), len(members) - len(learnt))
     assert found.baseline_count == len(living) - len(members)
     told_of = {field.path: field for field in found.fields}
     for expected in fields:
@@ -65,11 +65,11 @@ def test_model_members_and_curve_are_what_is_computed_by_hand(
         counts = [(expected.labels[value], *expected.counts[value]) for value in expected.counts]
         assert rows == sorted([*counts, *(others if expected.others != (0, 0) else [])]), told.path
         assert told.multi_valued == expected.several, told.path
-        assert told.information == pytest.approx(expected.information, abs=1e-9), told.path
-        assert told.damping == pytest.approx(expected.damping, abs=0.0011), told.path
+        assert told.information_value == pytest.approx(expected.information, abs=1e-9), told.path
+        assert told.decorrelation == pytest.approx(expected.damping, abs=0.0011), told.path
     assert [field.path for field in found.fields] == [field.path for field in fields]
 
-    damped = {field.path: field.damping for field in found.fields}
+    damped = {field.path: field.decorrelation for field in found.fields}
     scores = {
         contact["sk"]: sum(field.score(contact, today, damped[field.path]) for field in fields) for contact in living
     }
@@ -88,8 +88,8 @@ def test_model_members_and_curve_are_what_is_computed_by_hand(
     assert found.auc == pytest.approx(better / len(tried) / len(rest))
     for point in found.curve:
         assert point.count == min(max(1, round(point.share * 100) * len(living) // 100), len(candidates))
-        assert point.lowest_score == scores[ranked[point.count - 1]] / 1000
-        assert point.recall == pytest.approx(sum(s >= point.lowest_score * 1000 for s in tried) / len(tried))
+        assert point.min_score == scores[ranked[point.count - 1]] / 1000
+        assert point.recall == pytest.approx(sum(s >= point.min_score * 1000 for s in tried) / len(tried))
         assert 0 <= point.similarity <= 1
 
 
@@ -153,7 +153,7 @@ def test_prices_in_decimals_count_and_score_as_the_numbers_that_they_are(real_se
         [field] = found.fields
         best = max(field.factors, key=lambda factor: factor.weight)
         assert (best.value, best.baseline_count) == (value, made.contact_count)
-        assert best.seed_count == found.seed_count - found.held_out_count
+        assert best.seed_count == found.seed_count - found.holdout_count
 
 
 def test_numbers_stand_for_themselves_up_to_twenty_and_lists_of_one_are_one_value(real_service: Service) -> None:

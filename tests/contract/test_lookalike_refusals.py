@@ -9,10 +9,10 @@ import pycountry
 import pytest
 
 from audience_service.domain.custom.audience import CustomType
-from audience_service.domain.custom.errors import TooManyLookalikes
+from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_FAILED, CREATION_STATE_READY
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.lookalikes import Refresher, lookalike, model, people, segment
+from tests.lookalikes import lookalike, model, people, segment
 
 Refused = Callable[..., Refusal]
 
@@ -91,15 +91,6 @@ def test_unknown_sources_and_models_of_others_are_refused(service: Service, clie
     assert refused(lambda: model(foreign, upload.id)).info.reason == "AUDIENCE_NOT_FOUND"
 
 
-def test_an_answer_that_does_not_come_in_time_keeps_nothing(runners: tuple[Client, str]) -> None:
-    client, source = runners
-    request = {"name": "late", "type": "lookalike", "lookalike": {"sourceAudienceId": source, "count": 5}}
-    with pytest.raises(grpc.RpcError) as caught:
-        client.call("CreateCustomAudience", {"customAudience": request}, timeout=0.06)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert client.call("ListCustomAudiences").total_size == 0
-
-
 def test_a_source_that_is_made_by_all_fields_is_refused_before_and_after_it_was_changed(
     runners: tuple[Client, str], refused: Refused
 ) -> None:
@@ -115,19 +106,20 @@ def test_a_source_that_is_made_by_all_fields_is_refused_before_and_after_it_was_
     assert refusal.fields == ["custom_audience.lookalike.fields"]
 
 
-def test_no_more_are_made_at_once_than_a_process_may(runners: tuple[Client, str], real_service: Service) -> None:
+def test_a_seed_that_has_become_too_small_fails_the_refresh_and_keeps_the_list(
+    runners: tuple[Client, str], real_service: Service
+) -> None:
+    """The refresh ends FAILED with the reason, and the model and the members stay."""
     client, source = runners
-    refresher = Refresher(real_service, client, lookalike(client, source).id)
-    refused: list[Exception] = []
-
-    def again() -> None:
-        try:
-            refresher.refresh()
-        except TooManyLookalikes as error:
-            refused.append(error)
-
-    assert refresher.refresh(before=again).version == 1
-    assert len(refused) == 1
+    made = lookalike(client, source, count=20)
+    before = model(client, made.id), client.members(audienceId=made.id)
+    changed = {"id": source, "filter": {"datatype": "contact", "where": {"score": 90, "tags": "none"}}}
+    client.call("UpdateSegment", {"segment": changed, "updateMask": "filter"})
+    client.call("RefreshCustomAudience", {"id": made.id})
+    failed = client.settled(made.id)
+    assert (failed.creation_state, failed.latest_refresh.state) == (CREATION_STATE_READY, CREATION_STATE_FAILED)
+    assert failed.latest_refresh.error.startswith("SEED_TOO_SMALL: ")
+    assert (model(client, made.id), client.members(audienceId=made.id)) == before
 
 
 def test_a_source_that_has_become_one_of_other_records_is_unusable(

@@ -8,7 +8,6 @@ import pytest
 
 from audience_service.domain.clock import now
 from audience_service.domain.errors import OutOfTime, StaleVersion
-from audience_service.domain.lookalikes.turns import Turns
 from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.lists import publish
@@ -22,7 +21,7 @@ def test_the_same_data_give_the_same_model_and_members(runners: tuple[Client, st
     made = lookalike(client, source, count=137)
     first, members = model(client, made.id), client.members(audienceId=made.id)
     assert len(members) == 137
-    again = client.call("RefreshCustomAudience", {"id": made.id})
+    again = client.refresh(made.id)
     second = model(client, made.id)
     assert (first.model_version, second.model_version, again.version) == (1, 2, made.version + 1)
     first.model_version, first.create_time.seconds, first.create_time.nanos = 2, 0, 0
@@ -106,7 +105,7 @@ def test_of_two_refreshes_at_once_one_is_stale_and_list_and_model_are_the_others
 
     def other() -> None:
         real_service.insert(org, [{"data": {"city": "Lima"}} for _ in range(6)])
-        refresher.refresh(turns=Turns(1))
+        refresher.refresh()
 
     with pytest.raises(StaleVersion):
         refresher.refresh("write", before=other)
@@ -122,7 +121,7 @@ def test_rows_are_kept_for_as_long_as_a_command_may_write_them(
     made = lookalike(client, source, count=20)
 
     def sweep() -> None:
-        real_service.store.custom_sweeper.sweep(now() + timedelta(minutes=14))
+        real_service.store.custom_sweeper.sweep(now() + timedelta(minutes=9))
 
     assert Refresher(real_service, client, made.id).refresh("write", before=sweep).version == 1
     assert len(client.members(audienceId=made.id)) == 20

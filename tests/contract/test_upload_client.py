@@ -12,7 +12,7 @@ import pytest
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from tests.client import Client
-from tests.uploads import emails
+from tests.uploads import PUBLISHED, emails
 
 PAGE = Path(__file__).parents[2] / "docs" / "custom-audiences.md"
 
@@ -45,8 +45,8 @@ def test_the_client_of_the_docs_goes_on_where_its_streams_break(
     insert([{"data": {"email": f"{name}@example.com"}} for name in "abcdefghijklmnop"])
     made, data = client.custom(name="list"), emails(*"abcdefghijklmnop")
     stub = Breaking(CustomAudienceServiceStub(client.channel), 1, 3)
-    header = pb.UploadHeader(audience_id=made.id, upload_id="spring", mode="append")
+    header = pb.UploadHeader(audience_id=made.id, upload_id="spring", mode=pb.UPLOAD_MODE_APPEND)
     done = names["upload"](stub, client.metadata, header, data)
-    assert (done.state, done.matched, done.duplicate, done.contact_count) == ("published", 16, 0, 16)
+    assert (done.state, done.matched_row_count, done.duplicate_row_count, done.list_size) == (PUBLISHED, 16, 0, 16)
     assert stub.sent[:2] == [0, 2]
     assert 0 < stub.sent[2] < -(-len(data) // 100)

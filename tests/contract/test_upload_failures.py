@@ -14,17 +14,17 @@ from audience_service.domain.caller import Call, Caller
 from audience_service.domain.custom.errors import UploadNotFound
 from audience_service.domain.errors import StoreUnavailable
 from audience_service.domain.tokens import TokenSealer
-from audience_service.domain.uploads.arrivals import Chunk, End, Part
+from audience_service.domain.uploads.arrivals import Chunk, Part, Trailer
 from audience_service.domain.uploads.intake import Storage
 from audience_service.domain.uploads.publishing import Publisher
-from audience_service.domain.uploads.upload import Upload, UploadHeader
+from audience_service.domain.uploads.upload import Mode, Upload, UploadHeader
 from audience_service.domain.uploads.uploads import Uploads
 from audience_service.mongo.store import Store, embedded_store
 from tests.client import Client, Refusal
 from tests.conftest import URI, Service, run_service
 from tests.lists import NEVER, publish
 from tests.proxy import Proxy, served
-from tests.uploads import Slow, Uploader, chunk, emails, end, header, messages, unmatched
+from tests.uploads import Slow, Uploader, chunk, emails, header, messages, trailer, unmatched
 from tests.waiting import eventually
 
 Insert = Callable[..., list[str]]
@@ -76,9 +76,9 @@ def use_cases(store: Store, stepping: Callable[[Any], Any] = lambda repository: 
 
 def parts(audience_id: str, mode: str, start: int) -> Iterator[Part]:
     """The file from an offset on."""
-    yield UploadHeader(audience_id, "first", mode)
+    yield UploadHeader(audience_id, "first", Mode(mode))
     yield Chunk(start, DATA[start:], zlib.crc32(DATA[start:]))
-    yield End(len(DATA), zlib.crc32(DATA))
+    yield Trailer(len(DATA), zlib.crc32(DATA))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_database_that_goes_away_is_unavailable_and_the_upload_is_gone_on_with
         uploads = real_service.store.database["audience_upload"]
         eventually(lambda: bool(uploads.count_documents({"audience": made, "position.offset": {"$gt": 0}})))
         way.cut()
-        slow.put(chunk(half, data[half:]), end(data), None)
+        slow.put(chunk(half, data[half:]), trailer(data), None)
         refusal = Refusal(call.exception(timeout=20))
         assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
         assert refusal.retry_seconds
@@ -159,7 +159,13 @@ def test_a_database_that_goes_away_is_unavailable_and_the_upload_is_gone_on_with
     assert 0 < start < len(data)
     assert client.members(audienceId=made) == []
     done = Uploader(client).send(messages(header(made), data, start))
-    assert (done.rows, done.matched, done.duplicate, done.unmatched) == (count + 2, count, 1, 1)
+    counts = (done.row_count, done.matched_row_count, done.duplicate_row_count, done.unmatched_row_count)
+    assert counts == (
+        count + 2,
+        count,
+        1,
+        1,
+    )
     assert client.members(audienceId=made) == [f"contact-{name}" for name in names]
 
 
@@ -184,4 +190,4 @@ def test_a_client_that_sends_nothing_more_is_cut_and_can_go_on(monkeypatch: pyte
         assert call.code().name == "CANCELLED"
         start = client.call("GetUpload", {"audienceId": made, "uploadId": "first"}).next_offset
         assert start in range(len(data))
-        assert Uploader(client).send(messages(header(made), data, start)).unmatched == 5
+        assert Uploader(client).send(messages(header(made), data, start)).unmatched_row_count == 5

@@ -30,7 +30,7 @@ def test_an_upload_looks_for_what_has_changed_again_where_it_goes_on_more_than_a
     insert([{"data": {"email": "new@example.com"}}])
     monkeypatch.setattr("audience_service.domain.uploads.matching.now", lambda: now() + later)
     upload = Uploader(client).send(messages(header(made.id), data, len(first)))
-    assert (upload.matched, upload.unmatched) == (found, 2 - found)
+    assert (upload.matched_row_count, upload.unmatched_row_count) == (found, 2 - found)
 
 
 def test_a_contact_is_on_a_list_by_one_line_however_often_that_line_is_written(service: Service, org: str) -> None:
@@ -49,7 +49,7 @@ def test_the_first_hundred_rejected_rows_are_told_and_all_are_counted(
     monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 60)
     made = client.custom(name="list")
     upload = Uploader(client).upload(made.id, "email\n" + "none\n" * 150)
-    assert (upload.rows, dict(upload.rejected)) == (150, {"invalid_email": 150})
+    assert (upload.row_count, dict(upload.rejected_row_counts)) == (150, {"invalid_email": 150})
     assert [each.line for each in upload.rejections] == list(range(2, 102))
 
 
@@ -58,7 +58,7 @@ def test_records_of_the_audiences_datatype_alone_are_matched(client: Client, ins
     [lead] = insert([{"data": {"email": "ann@example.com"}}], "lead")
     contacts, leads = client.custom(name="contacts"), client.custom(name="leads", datatype="lead")
     for made in (contacts, leads):
-        assert Uploader(client).upload(made.id, emails("ann")).contacts == 1
+        assert Uploader(client).upload(made.id, emails("ann")).matched_contact_count == 1
     assert client.members(audienceId=leads.id) == [lead]
 
 
@@ -71,4 +71,4 @@ def test_a_byte_order_mark_is_passed_over_and_counted_behind_a_break(
     refused(lambda: Uploader(client).send(iter([header(made.id), chunk(0, data)])))
     start = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"}).next_offset
     assert start > 0
-    assert Uploader(client).send(messages(header(made.id), data, start)).matched == 2
+    assert Uploader(client).send(messages(header(made.id), data, start)).matched_row_count == 2

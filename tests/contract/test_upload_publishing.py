@@ -13,7 +13,7 @@ from audience_service.domain.uploads.upload import as_abandoned
 from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.lists import NEVER, rows_of
-from tests.uploads import Slow, Uploader, chunk, emails, end, header, messages, unmatched
+from tests.uploads import FAILED, Slow, Uploader, chunk, emails, header, messages, trailer, unmatched
 from tests.waiting import eventually
 
 Insert = Callable[..., list[str]]
@@ -115,7 +115,7 @@ def test_an_upload_that_is_whole_is_that_file_and_no_other(
     first = uploader.upload(made.id, data)
     if died:
         die_before_it_is_told(service, made.id)
-    for sent in (messages(header(made.id), other), iter([header(made.id), end(other)])):
+    for sent in (messages(header(made.id), other), iter([header(made.id), trailer(other)])):
         refusal = refused(lambda sent=sent: uploader.send(sent))
         assert (refusal.code.name, refusal.info.reason) == ("ALREADY_EXISTS", "UPLOAD_REUSED")
     assert uploader.send(messages(header(made.id), data)) == first
@@ -130,9 +130,9 @@ def test_a_stream_that_was_overtaken_writes_nothing_into_the_list_that_the_other
     slow.put(header(made.id), chunk(0, data))
     first = uploader.begin(iter(slow))
     eventually(lambda: bool(stored(service, made.id) and stored(service, made.id)["epoch"] == 1))
-    assert uploader.upload(made.id, data).contact_count == 2
+    assert uploader.upload(made.id, data).list_size == 2
     more = emails("z")[len("email\n") :]
-    slow.put(chunk(len(data), more), end(data + more), None)
+    slow.put(chunk(len(data), more), trailer(data + more), None)
     assert Refusal(first.exception(timeout=20)).info.reason == "UPLOAD_TAKEN_OVER"
     assert client.members(audienceId=made.id) == ["contact-a", "contact-b"]
     assert client.call("GetCustomAudience", {"id": made.id}).contact_count == 2
@@ -151,11 +151,11 @@ def test_a_stream_that_was_overtaken_writes_nothing_while_the_other_goes_on(
     streams[1].put(header(made.id), chunk(row, data[row:]))
     second = uploader.begin(iter(streams[1]))
     eventually(lambda: bool(stored(service, made.id)["position"]["offset"] == len(data)))
-    streams[0].put(chunk(row, data[row:]), end(data), None)
+    streams[0].put(chunk(row, data[row:]), trailer(data), None)
     assert Refusal(first.exception(timeout=20)).info.reason == "UPLOAD_TAKEN_OVER"
-    streams[1].put(end(data), None)
+    streams[1].put(trailer(data), None)
     upload = second.result(timeout=20)
-    assert (upload.rows, upload.matched, upload.duplicate, upload.contact_count) == (3, 3, 0, 3)
+    assert (upload.row_count, upload.matched_row_count, upload.duplicate_row_count, upload.list_size) == (3, 3, 0, 3)
 
 
 @pytest.mark.usefixtures("people")
@@ -180,7 +180,7 @@ def test_rows_of_before_a_new_list_are_none_of_its_whenever_the_process_dies(
         uploader.upload(made.id, emails("new"), uploadId="1", mode="replace")
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "new")])
     assert [row for _, row in unmatched(client, made.id)] == [["new@example.com"]]
-    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    assert client.refresh(made.id).contact_count == 1
     assert client.members(audienceId=made.id) == ["contact-new"]
     rows = service.store.database["audience_upload_row"]
     assert rows.count_documents({"_id": {"$regex": made.id}}) == 1
@@ -205,7 +205,7 @@ def test_an_upload_that_has_been_open_for_a_week_has_failed_before_any_sweep(
     refused(lambda: uploader.send(iter([header(made.id), chunk(0, data)])))
     begun = {"$set": {"createdate": now() - timedelta(days=7, seconds=1)}}
     service.store.database["audience_upload"].update_one({"audience": made.id}, begun)
-    assert client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"}).state == "failed"
+    assert client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"}).state == FAILED
     assert refused(lambda: uploader.upload(made.id, data)).info.metadata["problem"] == "abandoned"
 
 
@@ -215,7 +215,7 @@ def test_rows_that_are_for_nothing_are_let_go_soon(
     made = client.custom(name="list")
     uploader.upload(made.id, emails("nobody"))
     refused(lambda: uploader.upload(made.id, b'email\n"x\n', uploadId="bad"))
-    assert client.call("RefreshCustomAudience", {"id": made.id}).version == 1
+    assert client.refresh(made.id).version == 1
     insert([{"id": "a", "data": {"email": "a@example.com"}}])
     for mode in ("append", "remove", "append"):
         uploader.upload(made.id, emails("a"), uploadId=uuid.uuid4().hex, mode=mode)
@@ -242,7 +242,7 @@ def test_what_was_uploaded_goes_within_the_hour_with_an_audience_that_is_deleted
     assert rows.count_documents(mine) == 2
     sweep(service, now() + timedelta(hours=1, seconds=1))
     assert (rows.count_documents(mine), stored(service, made.id)) == (0, None)
-    slow.put(end(data), None)
+    slow.put(trailer(data), None)
     refusal = Refusal(call.exception(timeout=20))
     assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "UPLOAD_NOT_FOUND")
     sweep(service, now() + LONG)

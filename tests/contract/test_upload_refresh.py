@@ -1,12 +1,20 @@
 """Refreshing uploaded lists: rows that matched nobody are matched again."""
 
+import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from audience_service.domain.caller import Deadline
+from audience_service.domain.creation import CreationState
+from audience_service.domain.jobs import STOPPED
+from audience_service.domain.uploads.publishing import Publisher
+from audience_service.mongo.store import embedded_store
+from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_CREATING
 from tests.client import Client, Refusal
-from tests.conftest import Service
+from tests.conftest import Service, run_service
 from tests.uploads import Uploader, chunk, emails, header, messages, unmatched
 
 Insert = Callable[..., list[str]]
@@ -23,14 +31,14 @@ def test_a_refresh_puts_on_whom_rows_find_that_matched_nobody_before(
     insert([{"id": "ann", "data": {"email": "ann@example.com"}}])
     made = client.custom(name="list")
     uploader.upload(made.id, emails("ann", "new", "late"))
-    before = client.call("RefreshCustomAudience", {"id": made.id})
+    before = client.refresh(made.id)
     assert (before.version, before.contact_count) == (1, 1)
     insert([{"id": "new", "data": {"email": "NEW@example.com"}}])
-    after = client.call("RefreshCustomAudience", {"id": made.id})
+    after = client.refresh(made.id)
     assert (after.version, after.contact_count) == (2, 2)
     assert client.members(audienceId=made.id) == ["contact-ann", "contact-new"]
     upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
-    assert (upload.matched, upload.unmatched, upload.contacts) == (2, 1, 2)
+    assert (upload.matched_row_count, upload.unmatched_row_count, upload.matched_contact_count) == (2, 1, 2)
     assert unmatched(client, made.id) == [(4, ["late@example.com"])]
 
 
@@ -43,7 +51,7 @@ def test_a_refresh_goes_through_uploads_in_their_order_and_not_behind_a_new_list
     uploader.upload(made.id, emails("taken", "kept"), uploadId="2")
     uploader.upload(made.id, emails("taken"), uploadId="3", mode="remove")
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "kept", "taken")])
-    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    assert client.refresh(made.id).contact_count == 1
     assert client.members(audienceId=made.id) == ["contact-kept"]
     assert unmatched(client, made.id) == []
 
@@ -58,10 +66,10 @@ def test_a_row_that_removes_takes_off_whom_uploads_before_it_have_put_on_and_nob
     phones = {name: f"+1415555267{number}" for number, name in enumerate(("before", "behind", "both"))}
     uploader.upload(made.id, "\n".join(["phone", *phones.values()]), uploadId="2", mode="remove")
     uploader.upload(made.id, emails("behind", "both"), uploadId="3")
-    assert client.call("RefreshCustomAudience", {"id": made.id}).version == 3
+    assert client.refresh(made.id).version == 3
     for name, phone in phones.items():
         contacts.update_one({"sk": f"{org}/contact/{name}"}, {"$set": {"data.phone": phone}})
-    refreshed = client.call("RefreshCustomAudience", {"id": made.id})
+    refreshed = client.refresh(made.id)
     assert (refreshed.version, refreshed.contact_count) == (4, 3)
     assert client.members(audienceId=made.id) == ["contact-behind", "contact-both", "contact-other"]
     assert unmatched(client, made.id) == []
@@ -76,8 +84,8 @@ def test_the_last_upload_decides_of_whom_a_refresh_finds_by_rows_of_several(
         for number, mode in list(modes.items())[:last]:
             uploader.upload(made.id, emails("new"), uploadId=number, mode=mode)
     insert([{"id": "new", "data": {"email": "new@example.com"}}])
-    assert client.call("RefreshCustomAudience", {"id": on.id}).contact_count == 1
-    assert client.call("RefreshCustomAudience", {"id": off.id}).contact_count == 0
+    assert client.refresh(on.id).contact_count == 1
+    assert client.refresh(off.id).contact_count == 0
     assert client.members(audienceId=on.id) == ["contact-new"]
     assert client.members(audienceId=off.id) == []
 
@@ -91,7 +99,7 @@ def test_uploads_count_as_of_when_they_were_published_not_when_they_were_begun(
     uploader.upload(made.id, data, uploadId="put on")
     uploader.send(messages(begun, data))
     insert([{"id": "new", "data": {"email": "new@example.com"}}])
-    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 0
+    assert client.refresh(made.id).contact_count == 0
 
 
 def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_are(
@@ -109,7 +117,7 @@ def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_ar
         original(self, org, datatype, rule, deadline)
 
     monkeypatch.setattr(kind, "update", update)
-    client.call("RefreshCustomAudience", {"id": made.id})
+    client.refresh(made.id)
     assert sorted(looks) == ["email", "phone"]
 
 
@@ -121,6 +129,74 @@ def test_a_row_that_finds_those_alone_who_are_on_the_list_is_a_duplicate(
     uploader.upload(made.id, "email,phone\nann@example.com,\n,+14155552671\n")
     contacts = service.store.database["contact"]
     contacts.update_one({"sk": f"{org}/contact/ann"}, {"$set": {"data.phone": "+14155552671"}})
-    assert client.call("RefreshCustomAudience", {"id": made.id}).contact_count == 1
+    assert client.refresh(made.id).contact_count == 1
     told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
-    assert (told.matched, told.duplicate, told.unmatched, told.contacts) == (1, 1, 0, 1)
+    assert (told.matched_row_count, told.duplicate_row_count, told.unmatched_row_count, told.matched_contact_count) == (
+        1,
+        1,
+        0,
+        1,
+    )
+
+
+def test_an_upload_that_is_published_during_a_refresh_keeps_the_contacts_of_both(
+    client: Client, insert: Insert, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refresh starts again with the new list instead of failing."""
+    made = client.custom(name="list")
+    uploader.upload(made.id, emails("late"))
+    insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("late", "other")])
+    original, times = Publisher.edit, list[None]()
+
+    def edit(*arguments: Any) -> Any:
+        if not times:
+            times.append(None)
+            uploader.upload(made.id, emails("other"), uploadId="second")
+        return original(*arguments)
+
+    monkeypatch.setattr(Publisher, "edit", edit)
+    refreshed = client.refresh(made.id)
+    assert (refreshed.contact_count, refreshed.version) == (2, 3)
+    assert client.members(audienceId=made.id) == ["contact-late", "contact-other"]
+    assert unmatched(client, made.id) == []
+
+
+def test_a_server_that_stops_marks_the_refreshes_of_its_lists_failed() -> None:
+    """The old list stays, and the error says that the server was stopped."""
+    reached, opened = threading.Event(), threading.Event()
+
+    class Blocking:
+        """Identifiers whose update waits once it is armed."""
+
+        is_armed = False
+
+        def __init__(self, repository: Any) -> None:
+            self._repository = repository
+
+        def update(self, org: str, datatype: str, rule: Any, deadline: Deadline) -> None:
+            """Wait for the test, if armed."""
+            if self.is_armed:
+                reached.set()
+                assert opened.wait(20)
+            self._repository.update(org, datatype, rule, deadline)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._repository, name)
+
+    store = embedded_store([], ("contact",))
+    identifiers: Any = Blocking(store.identifiers)
+    try:
+        for service in run_service("embedded", dataclasses.replace(store, identifiers=identifiers)):
+            client = service.client("stopping")
+            made = client.custom(name="list").id
+            Uploader(client).upload(made, emails("nobody"))
+            identifiers.is_armed = True
+            running = client.call("RefreshCustomAudience", {"id": made})
+            assert running.latest_refresh.state == CREATION_STATE_CREATING
+            assert reached.wait(20)
+        stored = store.customs.get("stopping", made, Deadline.after(10))
+    finally:
+        opened.set()
+    assert stored.creation_state is CreationState.READY
+    assert stored.refresh is not None
+    assert (stored.refresh.state, stored.refresh.error) == (CreationState.FAILED, STOPPED)

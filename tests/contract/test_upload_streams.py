@@ -14,7 +14,7 @@ from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.examples import examples
-from tests.uploads import Slow, Uploader, chunk, emails, end, header, messages, unmatched
+from tests.uploads import PUBLISHED, Slow, Uploader, chunk, emails, header, messages, trailer, unmatched
 from tests.waiting import eventually
 
 Insert = Callable[..., list[str]]
@@ -35,8 +35,15 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def told(upload: pb.Upload) -> tuple[Any, ...]:
     """What became of a file, however it was sent."""
     rejections = [(each.line, each.column, each.reason) for each in upload.rejections]
-    counts = (upload.rows, upload.accepted, upload.matched, upload.duplicate, upload.unmatched, upload.contacts)
-    return (upload.state, upload.failure, upload.next_offset, *counts, dict(upload.rejected), rejections)
+    counts = (
+        upload.row_count,
+        upload.accepted_row_count,
+        upload.matched_row_count,
+        upload.duplicate_row_count,
+        upload.unmatched_row_count,
+        upload.matched_contact_count,
+    )
+    return (upload.state, upload.error, upload.next_offset, *counts, dict(upload.rejected_row_counts), rejections)
 
 
 def send_broken(uploader: Uploader, client: Client, audience_id: str, data: bytes, cuts: list[int], size: int) -> Any:
@@ -99,10 +106,10 @@ def test_a_file_that_is_cut_and_broken_anywhere_comes_to_the_same_as_in_one_piec
     whole, broken = (client.custom(name=uuid.uuid4().hex) for _ in range(2))
     expected = send_broken(uploader, client, whole.id, data, [], 1024 * 1024)
     got = send_broken(uploader, client, broken.id, data, sorted(int(part * len(data)) for part in breaks), size)
-    if expected.state == "published":
+    if expected.state == PUBLISHED:
         assert told(got) == told(expected)
     else:  # a failed one says where, and what it had counted depends on nothing but its batches
-        assert (got.state, got.failure) == (expected.state, expected.failure)
+        assert (got.state, got.error) == (expected.state, expected.error)
     assert client.members(audienceId=broken.id) == client.members(audienceId=whole.id)
     left = [unmatched(client, each.id) for each in (whole, broken)]
     assert left[0] == left[1]
@@ -116,8 +123,8 @@ def test_a_chunk_that_does_not_follow_is_refused_with_where_the_upload_goes_on(
     sent = [header(made.id), chunk(0, data[:-1]), chunk(len(data), b"x")]
     for code, reason, wrong in (
         ("OUT_OF_RANGE", "OFFSET_MISMATCH", chunk(len(data) + 1, b"x")),
-        ("DATA_LOSS", "CHECKSUM_MISMATCH", pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=stored, data=b"x"))),
-        ("OUT_OF_RANGE", "UPLOAD_INCOMPLETE", end(data + b"x")),
+        ("ABORTED", "CHECKSUM_MISMATCH", pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=stored, data=b"x"))),
+        ("OUT_OF_RANGE", "UPLOAD_INCOMPLETE", trailer(data + b"x")),
     ):
         refusal = refused(lambda sent=sent: uploader.send(iter(sent)))
         assert refusal.info.metadata["next_offset"] == str(stored)
@@ -125,7 +132,7 @@ def test_a_chunk_that_does_not_follow_is_refused_with_where_the_upload_goes_on(
         refusal = refused(lambda sent=sent: uploader.send(iter(sent)))
         assert (refusal.code.name, refusal.info.reason) == (code, reason)
         assert refusal.info.metadata["next_offset"] == str(stored)
-    assert uploader.send(messages(header(made.id), data, stored)).unmatched == 7
+    assert uploader.send(messages(header(made.id), data, stored)).unmatched_row_count == 7
 
 
 def test_a_file_that_is_another_than_its_checksum_says_begins_anew(
@@ -133,12 +140,12 @@ def test_a_file_that_is_another_than_its_checksum_says_begins_anew(
 ) -> None:
     insert([{"data": {"email": f"{name}@example.com"}} for name in "abcxyz"])
     made, wrong, right = client.custom(name="list"), emails(*"abcd"), emails(*"wxyz")
-    crossed = [header(made.id), chunk(0, wrong), end(right)]
+    crossed = [header(made.id), chunk(0, wrong), trailer(right)]
     refusal = refused(lambda: uploader.send(iter(crossed)))
     assert (refusal.info.reason, refusal.info.metadata["next_offset"]) == ("CHECKSUM_MISMATCH", "0")
     assert client.members(audienceId=made.id) == []
     upload = uploader.upload(made.id, right)
-    assert (upload.matched, upload.unmatched, upload.contact_count) == (3, 1, 3)
+    assert (upload.matched_row_count, upload.unmatched_row_count, upload.list_size) == (3, 1, 3)
     assert len(client.members(audienceId=made.id)) == 3
     assert unmatched(client, made.id) == [(2, ["w@example.com"])]
 
@@ -160,7 +167,7 @@ def test_rows_that_a_stream_wrote_that_was_overtaken_make_the_upload_begin_anew(
     members.insert_one({**late, "_id": f"{row['audience']}/{late['sk']}"})
     refusal = refused(lambda: uploader.send(messages(header(made.id), data, len(data))))
     assert (refusal.info.reason, refusal.info.metadata["next_offset"]) == ("CHECKSUM_MISMATCH", "0")
-    assert uploader.upload(made.id, data).contact_count == 3
+    assert uploader.upload(made.id, data).list_size == 3
     assert sorted(client.members(audienceId=made.id)) == sorted(ids[:3])
 
 
@@ -168,8 +175,8 @@ def test_rows_that_a_stream_wrote_that_was_overtaken_make_the_upload_begin_anew(
     ("sent", "place"),
     [
         ([], "header"),
-        ([end(b"")], "header"),
-        ([None, pb.UploadMembersRequest()], "part"),
+        ([trailer(b"")], "header"),
+        ([None, pb.UploadMembersRequest()], "content"),
         ([None, None], "header"),
         ([None, chunk(0, b"x" * (1024 * 1024 + 1))], "chunk.data"),
     ],
@@ -208,8 +215,8 @@ def test_the_stream_that_began_last_writes_and_the_one_before_is_told(
     eventually(lambda: bool(uploads.count_documents({"audience": made.id, "position.offset": {"$gt": 0}})))
     slow_start = state().next_offset
     upload = uploader.send(messages(header(made.id), data, slow_start))
-    assert (upload.state, upload.matched, upload.contact_count) == ("published", 8, 8)
-    slow.put(chunk(70, data[70:]), end(data), None)
+    assert (upload.state, upload.matched_row_count, upload.list_size) == (PUBLISHED, 8, 8)
+    slow.put(chunk(70, data[70:]), trailer(data), None)
     refusal = Refusal(first.exception(timeout=20))
     assert (refusal.code.name, refusal.info.reason) == ("ABORTED", "UPLOAD_TAKEN_OVER")
     assert (state(), len(client.members(audienceId=made.id))) == (upload, 8)
@@ -227,7 +234,7 @@ def test_a_stream_whose_client_goes_away_gives_its_slot_back_and_can_be_gone_on_
     call.cancel()
     slow.put(None)
     eventually(lambda: slots.open == 0)
-    assert uploader.upload(made.id, data).unmatched == 3
+    assert uploader.upload(made.id, data).unmatched_row_count == 3
 
 
 def test_rows_that_match_nobody_come_back_as_they_were_but_for_formulas(client: Client, uploader: Uploader) -> None:
@@ -236,12 +243,12 @@ def test_rows_that_match_nobody_come_back_as_they_were_but_for_formulas(client: 
     lines = "".join(f'no{n}@example.com,"{cell}"\n' for n, cell in enumerate(cells))
     uploader.upload(made.id, "email,=note\n" + lines)
     raw = [(n + 2, [f"no{n}@example.com", cell]) for n, cell in enumerate(cells)]
-    assert unmatched(client, made.id, raw=True) == raw
+    assert unmatched(client, made.id, unescaped=True) == raw
     shown = ["'=1+1", "'+14155550100", "'-5", "'@x", "'\tx", "'＝1", "plain", "a=b", ""]
     assert [row[1] for _, row in unmatched(client, made.id)] == shown
     [batch, last] = client.call("StreamUnmatchedRows", {"audienceId": made.id})
-    assert (batch.upload_id, list(batch.columns), last.total) == ("first", ["email", "'=note"], len(cells))
-    [batch, _] = client.call("StreamUnmatchedRows", {"audienceId": made.id, "raw": True})
+    assert (batch.upload_id, list(batch.columns), last.total_row_count) == ("first", ["email", "'=note"], len(cells))
+    [batch, _] = client.call("StreamUnmatchedRows", {"audienceId": made.id, "unescaped": True})
     assert list(batch.columns) == ["email", "=note"]
 
 
@@ -257,7 +264,7 @@ def test_unmatched_rows_resume_behind_any_cursor(
     assert rows == [(name, line) for name in ("one", "two") for line in range(2, 7)]
     for index, batch in enumerate(batches):
         rest = list(client.call("StreamUnmatchedRows", {"audienceId": made.id, "cursor": batch.cursor}))
-        assert rest[-1].total == 10
+        assert rest[-1].total_row_count == 10
         assert [(b.upload_id, r.line) for b in [*batches[: index + 1], *rest] for r in b.rows] == rows
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.lists import NEVER
-from tests.uploads import Uploader
+from tests.uploads import FAILED, PUBLISHED, Uploader
 
 Insert = Callable[..., list[str]]
 
@@ -51,10 +51,15 @@ a line end"
 ,nobody@example.com,,
 """
     upload = uploader.upload(made.id, data, defaultRegion="US")
-    assert (upload.state, upload.rows, upload.accepted) == ("published", 4, 4)
-    assert (upload.matched, upload.duplicate, upload.unmatched, upload.contacts) == (3, 0, 1, 3)
+    assert (upload.state, upload.row_count, upload.accepted_row_count) == (PUBLISHED, 4, 4)
+    assert (
+        upload.matched_row_count,
+        upload.duplicate_row_count,
+        upload.unmatched_row_count,
+        upload.matched_contact_count,
+    ) == (3, 0, 1, 3)
     assert upload.next_offset == len(data)
-    assert upload.contact_count == 3
+    assert upload.list_size == 3
     assert on(client, made.id) == {"ann", "bob", "cyd"}
     assert client.call("GetCustomAudience", {"id": made.id}).contact_count == 3
     assert client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"}) == upload
@@ -71,17 +76,17 @@ def test_a_row_is_matched_by_the_first_of_its_fields_that_anybody_has(
         "contact-nobody,nobody@example.com,+14155552671",
     ]
     upload = uploader.upload(made.id, "\n".join(["id,email,phone", *rows]))
-    assert (upload.matched, on(client, made.id)) == (3, {"ann", "bob", "cyd"})
+    assert (upload.matched_row_count, on(client, made.id)) == (3, {"ann", "bob", "cyd"})
 
 
 def test_everybody_with_an_address_is_put_on_and_taken_off(client: Client, insert: Insert, uploader: Uploader) -> None:
     people(insert)
     made = client.custom(name="list")
     upload = uploader.upload(made.id, "email\nshared@example.com\nann@example.com\n")
-    assert (upload.matched, upload.contacts, upload.contact_count) == (2, 3, 3)
+    assert (upload.matched_row_count, upload.matched_contact_count, upload.list_size) == (2, 3, 3)
     assert on(client, made.id) == {"ann", "eve", "fay"}
     upload = uploader.upload(made.id, "email\nshared@example.com\n", mode="remove", uploadId="second")
-    assert (upload.matched, upload.contacts, upload.contact_count) == (1, 2, 1)
+    assert (upload.matched_row_count, upload.matched_contact_count, upload.list_size) == (1, 2, 1)
     assert on(client, made.id) == {"ann"}
 
 
@@ -95,8 +100,8 @@ def test_what_more_contacts_have_than_a_person_has_records_stands_for_nobody(
     rows = ["none@example.com,", "shared@example.com,", "x,", "none@example.com,+18005550100", "NONE@example.com,"]
     upload = uploader.upload(made.id, "\n".join(["email,phone", *rows]))
     assert on(client, made.id) == {"ann", "eve", "fay"}
-    assert (upload.matched, upload.unmatched, upload.contacts) == (2, 0, 3)
-    assert dict(upload.rejected) == {"too_common": 2, "invalid_email": 1}
+    assert (upload.matched_row_count, upload.unmatched_row_count, upload.matched_contact_count) == (2, 0, 3)
+    assert dict(upload.rejected_row_counts) == {"too_common": 2, "invalid_email": 1}
     assert [(each.line, each.reason) for each in upload.rejections] == [
         (2, "too_common"),
         (4, "invalid_email"),
@@ -118,7 +123,7 @@ def test_append_remove_and_replace(client: Client, insert: Insert, uploader: Upl
     for number, (mode, names, left) in enumerate(steps):
         data = "email\n" + "".join(f"{name}@example.com\n" for name in names)
         upload = uploader.upload(made.id, data, mode=mode, uploadId=f"{number}")
-        assert (on(client, made.id), upload.contact_count) == (left, len(left)), number
+        assert (on(client, made.id), upload.list_size) == (left, len(left)), number
 
 
 def test_a_list_is_not_replaced_by_a_file_whose_rows_were_all_rejected(
@@ -131,9 +136,9 @@ def test_a_list_is_not_replaced_by_a_file_whose_rows_were_all_rejected(
     assert dict(refusal.info.metadata) == {"line": "3", "problem": "no_valid_rows"}
     assert on(client, made.id) == {"ann"}
     told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "2"})
-    assert (told.state, dict(told.rejected)) == ("failed", {"invalid_phone": 2})
+    assert (told.state, dict(told.rejected_row_counts)) == (FAILED, {"invalid_phone": 2})
     upload = uploader.upload(made.id, "email\nnobody@example.com\n", mode="replace", uploadId="3")
-    assert (upload.state, on(client, made.id)) == ("published", set())
+    assert (upload.state, on(client, made.id)) == (PUBLISHED, set())
 
 
 def test_a_duplicate_is_a_row_that_finds_only_those_whom_rows_before_it_have_found(
@@ -143,7 +148,7 @@ def test_a_duplicate_is_a_row_that_finds_only_those_whom_rows_before_it_have_fou
     made = client.custom(name="list")
     data = "email,phone\nann@example.com,\n,+18005550100\nANN@EXAMPLE.COM,\nbob@example.com,\n"
     upload = uploader.upload(made.id, data)
-    assert (upload.matched, upload.duplicate, upload.contacts) == (2, 2, 2)
+    assert (upload.matched_row_count, upload.duplicate_row_count, upload.matched_contact_count) == (2, 2, 2)
 
 
 def test_hashes_match_by_the_rules_of_the_audiences_platform(
@@ -165,7 +170,7 @@ def test_hashes_match_by_the_rules_of_the_audiences_platform(
             if field == "phone_sha256" and platform == "linkedin":
                 continue
             upload = uploader.upload(made.id, f"{field}\n {value.upper()}\n", mode="replace", uploadId=f"{index}")
-            assert upload.contact_count == (value in matching), (platform, index)
+            assert upload.list_size == (value in matching), (platform, index)
 
 
 def test_contacts_that_are_not_in_use_are_matched_by_nothing(
@@ -177,7 +182,7 @@ def test_contacts_that_are_not_in_use_are_matched_by_nothing(
     made = client.custom(name="list")
     data = f"id,email\n{deleted},\n{archived},\ncontact-foreign,\n,gone@example.com\n"
     upload = uploader.upload(made.id, data)
-    assert (upload.matched, upload.unmatched) == (0, 4)
+    assert (upload.matched_row_count, upload.unmatched_row_count) == (0, 4)
 
 
 def test_whatever_becomes_of_contacts_the_next_upload_goes_by_them_as_they_are(
@@ -228,12 +233,12 @@ def test_an_upload_that_is_repeated_answers_as_it_did_and_another_header_is_refu
     [
         ({"uploadId": ""}, "header.upload_id"),
         ({"uploadId": "x" * 101}, "header.upload_id"),
-        ({"mode": ""}, "header.mode"),
-        ({"mode": "merge"}, "header.mode"),
+        ({"mode": 0}, "header.mode"),
+        ({"mode": 9}, "header.mode"),
         ({"encoding": "windows-1252"}, "header.encoding"),
         ({"delimiter": "::"}, "header.delimiter"),
         ({"defaultRegion": "XX"}, "header.default_region"),
-        ({"noHeader": True}, "header.columns"),
+        ({"hasHeader": False}, "header.columns"),
         ({"columns": [{"name": "a"}]}, "header.columns[0].field"),
         ({"columns": [{"field": "email_sha256", "name": "a"}]}, "header.columns[0].field"),
         ({"columns": [{"field": "email"}]}, "header.columns[0]"),
@@ -243,7 +248,7 @@ def test_an_upload_that_is_repeated_answers_as_it_did_and_another_header_is_refu
         ({"columns": [{"field": "email", "name": "x" * 1001}]}, "header.columns[0].name"),
         ({"columns": [{"field": "email", "name": " "}]}, "header.columns[0]"),
         ({"columns": [{"field": "email", "name": "a"}, {"field": "email", "name": "b"}]}, "header.columns[1].field"),
-        ({"noHeader": True, "columns": [{"field": "email", "name": "a"}]}, "header.columns[0].name"),
+        ({"hasHeader": False, "columns": [{"field": "email", "name": "a"}]}, "header.columns[0].name"),
     ],
 )
 def test_a_header_that_means_nothing_is_refused_with_the_place(
@@ -289,7 +294,7 @@ def test_the_columns_may_be_named_or_counted(client: Client, insert: Insert, upl
     people(insert)
     made = client.custom(name="list")
     named = {"columns": [{"field": "email", "name": " e-MAIL "}], "delimiter": ";"}
-    assert uploader.upload(made.id, "n;E-mail\r\n1;ann@example.com\r\n", **named).matched == 1
-    counted = {"columns": [{"field": "email", "position": 2}], "uploadId": "2", "delimiter": "\t", "noHeader": True}
-    assert uploader.upload(made.id, "1\tbob@example.com", **counted).matched == 1
+    assert uploader.upload(made.id, "n;E-mail\r\n1;ann@example.com\r\n", **named).matched_row_count == 1
+    counted = {"columns": [{"field": "email", "position": 2}], "uploadId": "2", "delimiter": "\t", "hasHeader": False}
+    assert uploader.upload(made.id, "1\tbob@example.com", **counted).matched_row_count == 1
     assert on(client, made.id) == {"ann", "bob"}

@@ -97,6 +97,7 @@ def test_custom_audiences_are_made_and_listed_with_their_spec_as_written(door: D
     made = answer.body
     assert made["id"].startswith("custom-")
     assert (made["version"], made["state"], "contactCount" in made) == (0, "active", False)
+    assert (made["creationState"], made["progress"], made["error"]) == ("CREATION_STATE_READY", 100, "")
     assert made["retargetingPixel"] == {
         "eventDatatype": "event",
         "where": {"type": "page_view", "url": "/pricing"},

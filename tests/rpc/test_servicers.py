@@ -80,7 +80,7 @@ class Harness:
     def __init__(self, members: Any, slots: StreamSlots | None = None) -> None:
         self.slots = slots or StreamSlots(2, 60)
         interceptor = CallInterceptor(
-            Authenticator(token_rules(SETTINGS)), SERVICES, self.slots, StreamSlots(1, 60), Timeouts(30, 60, 90)
+            Authenticator(token_rules(SETTINGS)), SERVICES, self.slots, StreamSlots(1, 60), Timeouts(30, 60)
         )
         audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
         populations = Populations(audiences, members, ReadySnapshots(None, members))  # type: ignore[arg-type]
@@ -248,6 +248,7 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
         "CreateSnapshot",
         "DeleteSnapshot",
         "CreateCustomAudience",
+        "UpdateCustomAudience",
         "DeleteCustomAudience",
         "RefreshCustomAudience",
         "UploadMembers",

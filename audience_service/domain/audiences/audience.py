@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from audience_service.domain.caller import Call
+from audience_service.domain.creation import CreationState
 from audience_service.domain.filters import Filter, fits_struct
 from audience_service.domain.ports import ContactList, Population
 from audience_service.domain.segments.segment import Segment, SegmentType
@@ -31,12 +32,13 @@ class NamedAudience:
 
 @dataclass(frozen=True, slots=True)
 class ListedAudience:
-    """An audience that is a list and no segment."""
+    """An audience that is a list and no segment. It has members only if it is READY."""
 
     id: str
     name: str
     contacts: ContactList
     version: int = 0
+    creation_state: CreationState = CreationState.READY
 
     @property
     def filter(self) -> Filter:

@@ -18,6 +18,7 @@ from audience_service.domain.audiences.audience import (
 )
 from audience_service.domain.audiences.selection import Selection
 from audience_service.domain.caller import Call
+from audience_service.domain.creation import CreationState
 from audience_service.domain.errors import (
     AudienceError,
     AudienceNotFound,
@@ -193,10 +194,18 @@ class Audiences:
         return self.list_of(segment) if segment.type is SegmentType.STATIC else self._found_by(call, segment)
 
     def list_of(self, audience: Segment | ListedAudience) -> ContactList:
-        """The list of a static segment, or of what is one. Raises UnusableAudience where its datatype is not served."""
+        """The list of a static segment, or of what is one.
+
+        Raises UnusableAudience if its datatype is not served, or if it is not READY.
+        """
         with _usable(audience):
             datatype = self._compiler.check_datatype(audience.filter.datatype)
         if isinstance(audience, ListedAudience):
+            if (state := audience.creation_state) is not CreationState.READY:
+                raise UnusableAudience(
+                    f"the audience is {state} and has no members yet; GetCustomAudience shows its creation_state",
+                    metadata={"id": audience.id, "creation_state": state.value},
+                )
             return audience.contacts
         return ContactList(audience.id, datatype, audience.version)
 

@@ -8,10 +8,13 @@ from audience_service.domain.custom.ports import CustomAudienceRepository
 
 
 def as_audience(custom: CustomAudience) -> ListedAudience | RuledAudience:
-    """The audience: those on its list that are in use, or whom a pixel's rule finds."""
+    """The audience: those on its list that are in use, or whom a pixel's rule finds.
+
+    One that has no list yet is unusable as long as it is not READY.
+    """
     if isinstance(custom.spec, PixelSpec):
         return RuledAudience(custom.id, custom.name, pixel_filter(custom.datatype, custom.spec), custom.version)
-    return ListedAudience(custom.id, custom.name, custom.contacts, custom.version)
+    return ListedAudience(custom.id, custom.name, custom.contacts, custom.version, custom.creation_state)
 
 
 class CustomAsAudience:

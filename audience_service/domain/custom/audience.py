@@ -1,19 +1,17 @@
 """The custom audience: an uploaded list, a lookalike, or visitors by events; and the checks on drafts of it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from audience_service.domain.contact_list import ContactList
-from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.creation import CreationState
+from audience_service.domain.errors import InvalidArgument, StaleVersion
 from audience_service.domain.segments.segment import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
 
 CUSTOM_PREFIX = "custom-"
-MAKING = "making"
-"""The state of an audience that nobody has been told of yet: its first list is being written."""
-
 PLACE = "custom_audience"
 """Where a request has the audience that is to be made."""
 
@@ -74,6 +72,10 @@ _SPECS: Mapping[CustomType, type[Spec] | None] = {
 }
 
 
+_SETTABLE = frozenset(("name", "description"))
+"""The fields that an update can change."""
+
+
 @dataclass(frozen=True, slots=True)
 class CustomDraft:
     """What a caller wants a custom audience to be; type and datatype as written."""
@@ -85,12 +87,37 @@ class CustomDraft:
     spec: Spec | None = None
 
 
+class WorkKind(StrEnum):
+    """What is done in the background: the first list of a lookalike, or another list of an audience that has one."""
+
+    CREATION = "creation"
+    REFRESH = "refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The latest creation or refresh of a custom audience.
+
+    `attempt` counts them, so that one that was given up can write nothing. `progress` is in per cent. `error` is why it
+    FAILED. `end_time` is None while it is CREATING.
+    """
+
+    kind: WorkKind
+    attempt: int
+    start_time: datetime
+    state: CreationState = CreationState.CREATING
+    progress: int = 0
+    error: str = ""
+    end_time: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class CustomAudience:
     """A custom audience as it is stored; ids, times, version and author are the service's to give.
 
     `rows_id` is what the rows of its list carry, empty where none has been published. `published` is what the publisher
-    noted of that list. `contact_count` is the list's length where it has been counted.
+    noted of that list. `contact_count` is the list's length where it has been counted. `work` is the latest work in the
+    background, None if there was none.
     """
 
     id: str
@@ -108,6 +135,27 @@ class CustomAudience:
     rows_id: str = ""
     published: Mapping[str, Any] = field(default_factory=dict)
     contact_count: int | None = None
+    work: Work | None = None
+
+    @property
+    def creation(self) -> Work | None:
+        """The creation in the background, None if the audience was complete at once or has been refreshed since."""
+        return self.work if self.work and self.work.kind is WorkKind.CREATION else None
+
+    @property
+    def refresh(self) -> Work | None:
+        """The latest refresh, None if there was none."""
+        return self.work if self.work and self.work.kind is WorkKind.REFRESH else None
+
+    @property
+    def creation_state(self) -> CreationState:
+        """Whether it can be used: READY once it has its first list."""
+        return self.creation.state if self.creation else CreationState.READY
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a creation or a refresh is running."""
+        return self.work is not None and self.work.state is CreationState.CREATING
 
     @property
     def is_listed(self) -> bool:
@@ -151,20 +199,62 @@ def check_draft(draft: CustomDraft) -> CustomAudience:
 
     Raises InvalidArgument at `custom_audience.<field>`.
     """
-    name = draft.name.strip()
-    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        raise InvalidArgument.at(f"{PLACE}.name", f"is 1 to {MAX_NAME_LENGTH} printable characters")
-    if len(draft.description) > MAX_DESCRIPTION_LENGTH:
-        raise InvalidArgument.at(
-            f"{PLACE}.description", f"has {len(draft.description)} characters, more than {MAX_DESCRIPTION_LENGTH:,}"
-        )
+    name, description = _check_name(draft.name), _check_description(draft.description)
     kind = check_custom_type(draft.type, f"{PLACE}.type")
     wanted, given = _SPECS[kind], draft.spec
     if wanted is None and given is not None:
         raise InvalidArgument.at(f"{PLACE}.{_place_of(type(given))}", f"is not for a {kind}, which takes no spec")
     if wanted is not None and not isinstance(given, wanted):
         raise InvalidArgument.at(f"{PLACE}.{_place_of(wanted)}", f"is missing; a {kind} takes it and no other spec")
-    return CustomAudience("", name, draft.description, kind, draft.datatype, given)
+    return CustomAudience("", name, description, kind, draft.datatype, given)
+
+
+def check_version(current: CustomAudience, version: int | None) -> None:
+    """Raise StaleVersion unless the audience has this version; None accepts any."""
+    if version is not None and version != current.version:
+        raise StaleVersion(
+            f"the custom audience is at version {current.version}, not {version}",
+            metadata={"current_version": str(current.version)},
+        )
+
+
+def apply_draft(current: CustomAudience, draft: CustomDraft, mask: Set[str]) -> CustomAudience:
+    """The audience with the draft's values in the masked fields; without a mask, in name and description.
+
+    Raises InvalidArgument, also if the draft has another type, datatype or spec.
+    """
+    mask = _SETTABLE if not mask or mask == {"*"} else mask
+    if foreign := sorted(mask - _SETTABLE):
+        raise InvalidArgument.at(
+            "update_mask", f"contains {foreign[0][:50]!r}; only name and description can be changed"
+        )
+    for name in ("type", "datatype"):
+        if getattr(draft, name) not in ("", getattr(current, name)):
+            raise InvalidArgument.at(f"{PLACE}.{name}", f"is {getattr(current, name)} and cannot be changed")
+    if draft.spec not in (None, current.spec):
+        raise InvalidArgument.at(
+            f"{PLACE}.{_place_of(type(draft.spec))}", "cannot be changed; send it unchanged or omit it"
+        )
+    return replace(
+        current,
+        name=_check_name(draft.name) if "name" in mask else current.name,
+        description=_check_description(draft.description) if "description" in mask else current.description,
+    )
+
+
+def _check_name(written: str) -> str:
+    name = written.strip()
+    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidArgument.at(f"{PLACE}.name", f"is 1 to {MAX_NAME_LENGTH} printable characters")
+    return name
+
+
+def _check_description(written: str) -> str:
+    if len(written) > MAX_DESCRIPTION_LENGTH:
+        raise InvalidArgument.at(
+            f"{PLACE}.description", f"has {len(written)} characters, more than {MAX_DESCRIPTION_LENGTH:,}"
+        )
+    return written
 
 
 def _place_of(spec: type[Spec]) -> str:

@@ -1,44 +1,41 @@
 """The use cases on custom audiences: create, get, list, refresh."""
 
 import dataclasses
+import secrets
 import time
-from contextlib import suppress
-from datetime import timedelta
+from collections.abc import Iterable
 
 from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.creation import create_request, new_id
 from audience_service.domain.custom.audience import (
     CUSTOM_PREFIX,
-    MAKING,
     PLACE,
     CustomAudience,
     CustomDraft,
     CustomQuery,
-    CustomType,
+    Work,
+    WorkKind,
+    apply_draft,
     check_custom_type,
     check_draft,
+    check_version,
 )
 from audience_service.domain.custom.errors import NotRefreshable
-from audience_service.domain.custom.ports import CustomAudienceRepository, Plans, Refreshers
+from audience_service.domain.custom.ports import CustomAudienceRepository, Plans, Refresher, Refreshers
 from audience_service.domain.errors import (
     AlreadyExists,
-    AudienceError,
     AudienceNotFound,
     InvalidArgument,
     NameTaken,
     RequestIdReused,
+    StaleVersion,
 )
+from audience_service.domain.jobs import Job, Report
 from audience_service.domain.ports import CreateRequest, ListRepository
 from audience_service.domain.tokens import TokenSealer
 
-_LOOK_SECONDS = 0.2
-"""How often a repeated call looks whether the first one has made its audience."""
-_FINISH_SECONDS = 10.0
-"""What taking back may take: an audience that cannot be made is not left because its caller's time is up."""
-_LONGEST_MAKING = timedelta(minutes=15)
-"""How long an audience is made at most by a call that has no deadline."""
-_MADE_AT_CREATION = frozenset((CustomType.LOOKALIKE,))
+_RETRY_MILLIS = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,15 +78,7 @@ class CustomAudiences:
             planned = self._plans[drafted.type](call, drafted)
             if validate_only:
                 return planned
-            created = now()
-            audience = dataclasses.replace(
-                planned,
-                id=new_id(CUSTOM_PREFIX),
-                create_time=created,
-                update_time=created,
-                author=call.caller.subject,
-            )
-            return self._counted(call, (self._stored(call, audience, request),))[0]
+            return self._counted(call, (self._stored(call, planned, request),))[0]
         except AlreadyExists:
             if made := self._made_by(call, request):
                 return made  # the same request, sent twice at once: the other one was first
@@ -109,13 +98,55 @@ class CustomAudiences:
         token = self._sealer.seal(binding, list(page.last)) if page.last else ""
         return ListedCustoms(self._counted(call, page.audiences), token, page.total)
 
+    def update(
+        self,
+        call: Call,
+        audience_id: str,
+        draft: CustomDraft,
+        mask: Iterable[str],
+        version: int | None,
+        *,
+        validate_only: bool,
+    ) -> CustomAudience:
+        """Change name and description; UpdateCustomAudience in the protos states rules and errors."""
+        if not audience_id:
+            raise InvalidArgument.at(f"{PLACE}.id", "is missing; set the id of a custom audience")
+        fields = frozenset(mask)
+        while True:
+            current = self._found(call, audience_id)
+            check_version(current, version)
+            changed = apply_draft(current, draft, fields)
+            if self._customs.is_name_taken(call.org, changed.name, call.deadline, current.id):
+                raise NameTaken.of(changed.name, "custom audience")
+            if validate_only:
+                return self._counted(call, (changed,))[0]
+            try:
+                return self._counted(call, (self._customs.save(call.org, changed, call.deadline),))[0]
+            except StaleVersion:
+                if version is not None:
+                    raise
+            call.deadline.check()  # another write came first; the deadline ends the attempts
+            time.sleep(secrets.randbelow(_RETRY_MILLIS) / 1000)
+
     def refresh(self, call: Call, audience_id: str) -> CustomAudience:
-        """Bring an audience up to date; RefreshCustomAudience in the protos states rules and errors."""
+        """Start to bring an audience up to date; RefreshCustomAudience in the protos states rules and errors."""
         found = self._found(call, audience_id)
-        refresh = self._refreshers.get(found.type)
-        if refresh is None:
+        refresher = self._refreshers.get(found.type)
+        if refresher is None:
             raise NotRefreshable.of(found.type)
-        return self._counted(call, (refresh(call, found),))[0]
+        if not found.is_working:
+            with refresher.runner.slot() as slot:
+                refresher.check(call, found)
+                started = self._customs.start_work(call.org, found.id, slot.lease(), call.deadline)
+                if started:
+                    slot.start(self._job(call, started, refresher))
+            found = started or self._found(call, audience_id)
+        return self._counted(call, (found,))[0]
+
+    def cancel(self, audience: CustomAudience) -> None:
+        """Stop the work on a deleted audience if it runs here; another process stops at its next renewal."""
+        if refresher := self._refreshers.get(audience.type):
+            refresher.runner.cancel(audience.id)
 
     def _found(self, call: Call, audience_id: str) -> CustomAudience:
         if not audience_id.startswith(CUSTOM_PREFIX):
@@ -123,35 +154,51 @@ class CustomAudiences:
         return self._customs.get(call.org, audience_id, call.deadline)
 
     def _made_by(self, call: Call, request: CreateRequest | None) -> CustomAudience | None:
-        """What the request has made; where it is being made still, once it is. Raises OutOfTime."""
-        while request and (found := self._customs.find_request(call.org, request, call.deadline)):
-            audience, made_from = found
-            if made_from != request.digest:
-                raise RequestIdReused(
-                    "this request_id has made a custom audience from a different request",
-                    metadata={"request_id": request.request_id},
-                )
-            if audience.state != MAKING:
-                return self._counted(call, (audience,))[0]
-            call.deadline.check()
-            time.sleep(_LOOK_SECONDS)
-        return None
+        """What the request has made, as it is now."""
+        found = self._customs.find_request(call.org, request, call.deadline) if request else None
+        if request is None or found is None:
+            return None
+        audience, made_from = found
+        if made_from != request.digest:
+            raise RequestIdReused(
+                "this request_id has made a custom audience from a different request",
+                metadata={"request_id": request.request_id},
+            )
+        return self._counted(call, (audience,))[0]
 
-    def _stored(self, call: Call, audience: CustomAudience, request: CreateRequest | None) -> CustomAudience:
-        """The audience, stored; one that has its list from the first once that is there, and else not at all."""
-        if audience.type not in _MADE_AT_CREATION:
+    def _stored(self, call: Call, planned: CustomAudience, request: CreateRequest | None) -> CustomAudience:
+        """The new audience; a type that is created in the background is CREATING, and its work has started."""
+        created = now()
+        audience = dataclasses.replace(
+            planned,
+            id=new_id(CUSTOM_PREFIX),
+            create_time=created,
+            update_time=created,
+            author=call.caller.subject,
+        )
+        refresher = self._refreshers.get(audience.type)
+        if refresher is None or not refresher.creates:
             self._customs.insert(call.org, audience, request, call.deadline)
             return audience
-        left = call.deadline.remaining()
-        patience = _LONGEST_MAKING if left is None else min(timedelta(seconds=left), _LONGEST_MAKING)
-        self._customs.insert(call.org, audience, request, call.deadline, made_by=now() + patience)
-        making = dataclasses.replace(audience, state=MAKING)
-        try:
-            return self._refreshers[audience.type](call, making)
-        except BaseException:
-            with suppress(AudienceError):
-                self._customs.remove(call.org, making, Deadline.after(_FINISH_SECONDS))
-            raise
+        audience = dataclasses.replace(audience, work=Work(WorkKind.CREATION, 1, created))
+        with refresher.runner.slot() as slot:
+            refresher.check(call, audience)
+            self._customs.insert(call.org, audience, request, call.deadline, slot.lease())
+            slot.start(self._job(call, audience, refresher))
+        return audience
+
+    def _job(self, call: Call, audience: CustomAudience, refresher: Refresher) -> Job:
+        """The work on an audience, which is stored, as a job."""
+
+        def run(deadline: Deadline, report: Report) -> None:
+            refresher.refresh(dataclasses.replace(call, deadline=deadline), audience, report)
+
+        return Job(
+            audience.id,
+            run,
+            lambda lease, progress, until: self._customs.renew_work(call.org, audience, lease, progress, until),
+            lambda error, until: self._customs.end_work(call.org, audience, error, until),
+        )
 
     def _counted(self, call: Call, audiences: tuple[CustomAudience, ...]) -> tuple[CustomAudience, ...]:
         """The audiences with the lengths of their lists, counted as they are asked for, by one query."""

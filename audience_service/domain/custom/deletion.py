@@ -4,7 +4,7 @@ import dataclasses
 
 from audience_service.domain.audiences.use import Usage
 from audience_service.domain.caller import Call, Deadline
-from audience_service.domain.custom.audience import CustomAudience
+from audience_service.domain.custom.audience import CustomAudience, check_version
 from audience_service.domain.custom.audiences import CustomAudiences
 from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import StaleVersion
@@ -35,16 +35,13 @@ class CustomDeletion:
             usage = self._usage(patient, audience_id)
             if usage.is_any and self._customs.restore(call.org, removed, patient.deadline):
                 raise usage.refusal()
+        self._audiences.cancel(removed)
         return removed
 
     def _removed(self, call: Call, audience_id: str, version: int | None, *, force: bool) -> CustomAudience:
         while True:
             current = self._audiences.get(call, audience_id)
-            if version is not None and version != current.version:
-                raise StaleVersion(
-                    f"the custom audience is at version {current.version}, not {version}",
-                    metadata={"current_version": str(current.version)},
-                )
+            check_version(current, version)
             if not force and (usage := self._usage(call, audience_id)).is_any:
                 raise usage.refusal()
             try:

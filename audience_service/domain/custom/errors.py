@@ -12,6 +12,7 @@ AudienceError
 ├── NotALookalike
 ├── SeedTooSmall
 ├── TooManyLookalikes          retry later
+├── TooManyRefreshes           retry later
 ├── UploadTakenOver
 ├── OffsetMismatch             metadata tells next_offset
 ├── UploadIncomplete           metadata tells next_offset
@@ -81,9 +82,27 @@ class SeedTooSmall(AudienceError):
 
 
 class TooManyLookalikes(AudienceError):
-    """The process makes as many lookalikes as it may at once."""
+    """The process already models as many lookalikes as it may."""
 
     reason = "TOO_MANY_LOOKALIKES"
+    retry_after_seconds = 5.0
+
+    @classmethod
+    def of(cls, limit: int) -> Self:
+        """The error for this limit."""
+        return cls(f"{limit} lookalikes are being modelled already", metadata={"limit": str(limit)})
+
+
+class TooManyRefreshes(AudienceError):
+    """The process refreshes as many uploaded lists as it may, and as many wait."""
+
+    reason = "TOO_MANY_REFRESHES"
+    retry_after_seconds = 5.0
+
+    @classmethod
+    def of(cls, limit: int) -> Self:
+        """The error for this limit."""
+        return cls(f"{limit} uploaded lists are being refreshed already", metadata={"limit": str(limit)})
 
 
 class UploadTakenOver(AudienceError):

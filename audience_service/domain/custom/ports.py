@@ -1,12 +1,15 @@
 """What the use cases on custom audiences ask of storage; domain/ports.py states what holds for every method."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.custom.audience import CustomAudience, CustomPage, CustomQuery, CustomType
+from audience_service.domain.jobs import JobRunner, Report
 from audience_service.domain.ports import CreateRequest
+from audience_service.domain.snapshots.ports import Lease
 
 
 class CustomAudienceRepository(Protocol):
@@ -23,17 +26,15 @@ class CustomAudienceRepository(Protocol):
         audience: CustomAudience,
         request: CreateRequest | None,
         deadline: Deadline,
-        made_by: datetime | None = None,
+        lease: Lease | None = None,
     ) -> None:
-        """Store a new audience.
+        """Store a new audience; one with `work` that is CREATING comes with the lease of who does that work.
 
-        With `made_by` it is being made: it has its name, and is found by `find_request` and `reserve` alone, until
-        `publish` gives it its first list; after that moment it counts as given up. Raises NameTaken, or RequestIdReused
-        where the request has made one already.
+        Raises NameTaken, or RequestIdReused where the request has made one already.
         """
 
     def find_request(self, org: str, request: CreateRequest, deadline: Deadline) -> tuple[CustomAudience, str] | None:
-        """What a request has made or is making (in the state `making`), and the digest of that request."""
+        """What a request has made, and the digest of that request."""
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> CustomAudience:
         """The audience, its list not counted. Raises AudienceNotFound."""
@@ -43,8 +44,14 @@ class CustomAudienceRepository(Protocol):
     ) -> CustomPage:
         """Up to `size` audiences behind the key `after`, newest first; lists not counted, `published` left empty."""
 
-    def is_name_taken(self, org: str, name: str, deadline: Deadline) -> bool:
-        """Whether an audience has the name, or one that is being made."""
+    def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
+        """Whether an audience other than `except_id` has the name."""
+
+    def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
+        """Write the name and description of the audience that still has `audience.version`; returns it as written.
+
+        A list that is published at the same time stays published. Raises NameTaken, StaleVersion, AudienceNotFound.
+        """
 
     def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
         """Note that rows of this id may lie about until then, when they are swept; again, it moves that time.
@@ -52,18 +59,39 @@ class CustomAudienceRepository(Protocol):
         Where they are the list, nothing. Raises AudienceNotFound, and StaleVersion where they are being swept.
         """
 
-    def publish(
-        self, org: str, audience: CustomAudience, rows_id: str, published: Mapping[str, Any], deadline: Deadline
-    ) -> CustomAudience:
-        """Make reserved rows the list of the audience that still has `audience.version`; answers with it as written.
+    def start_work(self, org: str, audience_id: str, lease: Lease, deadline: Deadline) -> CustomAudience | None:
+        """Begin the next creation or refresh; None if one is running. Raises AudienceNotFound.
 
-        `published` is kept as `CustomAudience.published` until the next list; values are as in JSON, or dates. The list
-        before is swept when streams that read it have ended. Raises StaleVersion (also where the rows were given up and
-        may have been swept), AudienceNotFound.
+        It is a creation until the audience has been READY once.
+        """
+
+    def renew_work(self, org: str, audience: CustomAudience, lease: Lease, progress: int, deadline: Deadline) -> bool:
+        """Renew the lease of `audience.work` and raise its progress; False if it ended or its lease expired."""
+
+    def end_work(self, org: str, audience: CustomAudience, error: str, deadline: Deadline) -> bool:
+        """Mark `audience.work` as READY, or FAILED if there is an error; False if it ended or its lease expired."""
+
+    def publish(
+        self,
+        org: str,
+        audience: CustomAudience,
+        rows_id: str,
+        published: Mapping[str, Any],
+        deadline: Deadline,
+        *,
+        ends_work: bool = False,
+    ) -> CustomAudience:
+        """Replace the list `audience.rows_id` by reserved rows, if it is still the current list; returns the audience.
+
+        With `ends_work`, `audience.work` becomes READY by the same write, if its lease has not expired. Name and
+        description may have changed meanwhile; they stay. `published` is stored as `CustomAudience.published`
+        until the next list; its values are JSON values or dates. The previous list is swept once streams that read it
+        have ended. Raises StaleVersion (also if the reserved rows have expired and may have been swept),
+        AudienceNotFound.
         """
 
     def remove(self, org: str, audience: CustomAudience, deadline: Deadline) -> None:
-        """Delete the audience that still has `audience.version`, be it being made; its name is free at once.
+        """Delete the audience that still has `audience.version`; its name is free at once, and its work ends.
 
         Its rows are swept when streams that read them have ended. Raises StaleVersion, AudienceNotFound.
         """
@@ -78,11 +106,25 @@ Plan = Callable[[Call, CustomAudience], CustomAudience]
 Asked with validate_only, too. Raises what CreateCustomAudience states, with places from `custom_audience` on.
 """
 
-Refresh = Callable[[Call, CustomAudience], CustomAudience]
-"""Writes a new list of an audience and publishes it; answers with the audience as written.
+Refresh = Callable[[Call, CustomAudience, Report], CustomAudience]
+"""Writes a new list of an audience and publishes it; returns the audience as written. It runs in the background.
 
-A lookalike is refreshed once when it is made, in the state `making`. Raises what RefreshCustomAudience states.
+Raises what makes the work fail.
 """
 
+
+@dataclass(frozen=True, slots=True)
+class Refresher:
+    """How the lists of a type are refreshed, and created if `creates`: what the call checks, and what runs after it.
+
+    `check` raises at the call what can be known then: UnusableAudience, UnsupportedByStore.
+    """
+
+    check: Callable[[Call, CustomAudience], None]
+    refresh: Refresh
+    runner: JobRunner
+    creates: bool = False
+
+
 Plans = Mapping[CustomType, Plan]
-Refreshers = Mapping[CustomType, Refresh]
+Refreshers = Mapping[CustomType, Refresher]

@@ -57,9 +57,7 @@ class Exports:
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
         part; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
-        rules = choose_rules(
-            request.platform, request.rules, request.options, request.fields, version_place="rules_version"
-        )
+        rules = choose_rules(request.platform, request.rules, request.options, request.fields)
         identifier = Identifier(rules, _region(request.default_region))
         choice = self._choose(call, request)
         since = self._since(call, request.since_snapshot_id, choice)

@@ -11,7 +11,7 @@ from audience_service.domain.audiences.audience import NamedAudience
 from audience_service.domain.audiences.audiences import Audiences
 from audience_service.domain.caller import Call, Deadline
 from audience_service.domain.clock import now
-from audience_service.domain.creation import new_rows_id
+from audience_service.domain.creation import CreationState, new_rows_id
 from audience_service.domain.custom.audience import CUSTOM_PREFIX, PLACE, CustomAudience, LookalikeSpec
 from audience_service.domain.custom.errors import NotALookalike
 from audience_service.domain.custom.ports import CustomAudienceRepository
@@ -19,6 +19,7 @@ from audience_service.domain.errors import AudienceNotFound, InvalidArgument, In
 from audience_service.domain.fields.survey import survey
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.sets import as_filter, difference, intersection
+from audience_service.domain.jobs import Report
 from audience_service.domain.located import located
 from audience_service.domain.lookalikes.curve import auc, curve, positive, score_at, without
 from audience_service.domain.lookalikes.fields import LikenessField, protected_among
@@ -28,12 +29,11 @@ from audience_service.domain.lookalikes.ports import LookalikeRepository
 from audience_service.domain.lookalikes.record import read_model, write_model
 from audience_service.domain.lookalikes.spec import check_spec, everyone_of, fields_of, size_of, source_fields
 from audience_service.domain.lookalikes.tally import Scores, SeedScores
-from audience_service.domain.lookalikes.turns import Turns
 from audience_service.domain.ports import MemberRepository, SampleRepository
 
 _MODEL = "model"
-_LONGEST_MAKING = 900.0
-"""Seconds that a list is written for at most by a call that has no deadline."""
+_STARTED, _TRAINED, _SCORED, _SEED_SCORED, _WRITTEN = 5, 55, 75, 80, 95
+"""The progress after each step, in per cent, by about how long the steps take."""
 _SPARE = timedelta(minutes=1)
 """Rows are swept so much later than the last command can end that writes them."""
 
@@ -48,7 +48,6 @@ class Lookalikes:
         repository: LookalikeRepository,
         members: MemberRepository,
         samples: SampleRepository,
-        turns: Turns,
         least: int,
         clock: Callable[[], datetime] = now,
     ) -> None:
@@ -57,7 +56,6 @@ class Lookalikes:
         self._repository = repository
         self._members = members
         self._samples = samples
-        self._turns = turns
         self._least = least
         self._clock = clock
 
@@ -78,14 +76,13 @@ class Lookalikes:
         check_seed(self._members.count(call.org, seed, call.deadline))
         return dataclasses.replace(drafted, datatype=datatype, spec=spec)
 
-    def refresh(self, call: Call, audience: CustomAudience) -> CustomAudience:
-        """The Refresh of a lookalike: modelled and scored anew, list and model published by one write.
-
-        Raises TooManyLookalikes, UnusableAudience (also where the source is no longer there), SeedTooSmall,
-        StaleVersion, OutOfTime.
-        """
-        with self._turns.turn():
-            return self._made(call, audience)
+    def check(self, call: Call, audience: CustomAudience) -> None:
+        """Raise what would make `refresh` fail whatever the records are: UnusableAudience, UnsupportedByStore."""
+        self._repository.check_supported()
+        spec = _spec(audience)
+        source = self._source(call, audience, spec)
+        _fields(source, spec)
+        self._candidates(call, audience, spec, source)
 
     def model(self, call: Call, audience_id: str) -> tuple[str, LookalikeModel]:
         """The audience's id and the model that its members were chosen by. Raises AudienceNotFound, NotALookalike."""
@@ -94,20 +91,32 @@ class Lookalikes:
         found = self._customs.get(call.org, audience_id, call.deadline)
         if not isinstance(found.spec, LookalikeSpec):
             raise NotALookalike.of(found.type)
+        if found.creation_state is not CreationState.READY:
+            raise UnusableAudience(
+                f"the lookalike is {found.creation_state} and has no model yet",
+                metadata={"id": found.id, "creation_state": found.creation_state.value},
+            )
         return found.id, read_model(found.published[_MODEL])
 
-    def _made(self, call: Call, audience: CustomAudience) -> CustomAudience:
-        spec, org = _spec(audience), call.org
-        deadline = call.deadline.within(_LONGEST_MAKING)
+    def refresh(self, call: Call, audience: CustomAudience, report: Report) -> CustomAudience:
+        """The Refresh of a lookalike: modelled and scored anew, list and model published by one write.
+
+        Raises UnusableAudience (also where the source is no longer there), SeedTooSmall, StaleVersion, OutOfTime.
+        """
+        spec, org, deadline = _spec(audience), call.org, call.deadline
         source = self._source(call, audience, spec)
-        everyone = self._audiences.compile(call, everyone_of(audience.datatype, spec))
         fields = _fields(source, spec)
-        chosen = everyone if spec.include_source else self._without(everyone, source)
+        everyone, chosen = self._candidates(call, audience, spec, source)
         created = self._clock()
         seed = source.population
-        learnt = learn(self._repository, org, seed, everyone, fields, _end_of_day(created), self._least, deadline)
+        report(_STARTED)
+        today = _end_of_day(created)
+        learnt = learn(self._repository, org, seed, everyone, fields, today, self._least, deadline, report)
+        report(_TRAINED)
         all_scores = self._repository.scores(org, everyone, learnt.weighed, deadline)
+        report(_SCORED)
         seed_scores = self._repository.seed_scores(org, seed, everyone, learnt.weighed, deadline)
+        report(_SEED_SCORED)
         baseline = without(all_scores, seed_scores.all)
         candidates = all_scores if spec.include_source else baseline
         most = min(size_of(spec, learnt.survey.size), positive(candidates))
@@ -125,7 +134,9 @@ class Lookalikes:
         self._customs.reserve(org, audience.id, rows_id, _last_write(deadline), deadline)
         if most:
             self._repository.write(org, chosen, learnt.weighed, rows_id, cutoff, most, deadline)
-        return self._customs.publish(org, audience, rows_id, {_MODEL: write_model(model)}, deadline)
+        report(_WRITTEN)
+        published = {_MODEL: write_model(model)}
+        return self._customs.publish(org, audience, rows_id, published, deadline, ends_work=audience.is_working)
 
     def _source(self, call: Call, audience: CustomAudience, spec: LookalikeSpec) -> NamedAudience:
         try:
@@ -142,6 +153,13 @@ class Lookalikes:
                 metadata={"id": spec.source_audience_id},
             )
         return source
+
+    def _candidates(
+        self, call: Call, audience: CustomAudience, spec: LookalikeSpec, source: NamedAudience
+    ) -> tuple[CompiledFilter, CompiledFilter]:
+        """All records that are compared, and those of them that can become members."""
+        everyone = self._audiences.compile(call, everyone_of(audience.datatype, spec))
+        return everyone, everyone if spec.include_source else self._without(everyone, source)
 
     def _without(self, everyone: CompiledFilter, source: NamedAudience) -> CompiledFilter:
         left = difference(everyone, as_filter(source.population))

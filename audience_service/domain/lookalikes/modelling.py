@@ -7,6 +7,7 @@ from datetime import datetime
 from audience_service.domain.caller import Deadline
 from audience_service.domain.custom.errors import SeedTooSmall
 from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.jobs import Report, ignore_progress
 from audience_service.domain.lookalikes.damping import dampings
 from audience_service.domain.lookalikes.fields import LikenessField
 from audience_service.domain.lookalikes.model import UNIT, Factor, FieldModel
@@ -18,6 +19,8 @@ from audience_service.domain.ports import Population
 LEAST_SEED = 100
 _MOST_VALUES = 200
 """Values of a field that may be factors: the org's most frequent."""
+_SURVEYED, _TALLIED = 35, 45
+"""The progress of a lookalike after these steps, in per cent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +42,17 @@ def learn(
     moment: datetime,
     least: int,
     deadline: Deadline,
+    report: Report = ignore_progress,
 ) -> Learnt:
     """A model of what the seed has that the rest of everyone has not, dates as of `moment`.
 
     Values that fewer than `least` have are not told by themselves. Raises SeedTooSmall.
     """
     survey = repository.survey(org, everyone, fields, moment, _MOST_VALUES, least, deadline)
+    report(_SURVEYED)
     survey = _with_bands_counted(repository, org, everyone, survey, deadline)
     tally = repository.tally(org, seed, everyone, survey, deadline)
+    report(_TALLIED)
     check_seed(tally.size)
     found = ratios(survey, tally, least)
     plain = [_weighed(field, moment, 1.0) for field in found]

@@ -18,6 +18,9 @@ from audience_service.domain.ports import Population
 class LookalikeRepository(Protocol):
     """Models are counted, and records scored, by the database. Raises UnsupportedByStore on the embedded store."""
 
+    def check_supported(self) -> None:
+        """Raise UnsupportedByStore where the other methods would."""
+
     def survey(
         self,
         org: str,

@@ -21,14 +21,14 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class Trailer:
     """How many bytes the file has, and its checksum."""
 
     size: int
     crc32: int
 
 
-Part = UploadHeader | Chunk | End
+Part = UploadHeader | Chunk | Trailer
 
 
 class WrongFile(ChecksumMismatch):
@@ -52,7 +52,7 @@ def check_repeated(parts: Iterator[Part], whole: Position) -> None:
         match part:
             case UploadHeader():
                 raise InvalidArgument.at("header", "comes once, before all else")
-            case End():
+            case Trailer():
                 if (part.size, part.crc32) != (whole.offset, whole.crc32):
                     raise UploadReused("this upload_id stands for another file, which has arrived whole")
                 return
@@ -78,7 +78,7 @@ def pieces(parts: Iterator[Part], start: Position) -> Iterator[bytes]:
                     raise ChecksumMismatch(f"the chunk at {offset:,} is not what its checksum is of; send it again")
                 offset, crc32 = offset + len(part.data), zlib.crc32(part.data, crc32)
                 yield part.data
-            case End():
+            case Trailer():
                 if part.size != offset:
                     raise UploadIncomplete(f"{offset:,} bytes have arrived of {part.size:,}")
                 if part.crc32 != crc32:
@@ -86,4 +86,4 @@ def pieces(parts: Iterator[Part], start: Position) -> Iterator[bytes]:
                 return
             case UploadHeader():
                 raise InvalidArgument.at("header", "comes once, before all else")
-    raise UploadIncomplete("the stream has ended without an end; go on where the upload is")
+    raise UploadIncomplete("the stream ended without a trailer; continue at next_offset")

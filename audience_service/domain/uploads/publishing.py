@@ -102,7 +102,7 @@ class Publisher:
                 self._storage.uploads.supersede(call.org, other, call.deadline)
 
     def _assemble(self, call: Call, audience: CustomAudience, upload: Upload, at: datetime) -> str:
-        mode = Mode(upload.header.mode)
+        mode = upload.header.mode
         is_empty = not audience.rows_id or not self._storage.lists.count(call.org, audience.rows_id, call.deadline)
         if mode is Mode.REPLACE or (mode is Mode.APPEND and is_empty):
             return upload.rows_id

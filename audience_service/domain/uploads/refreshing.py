@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from audience_service.domain.caller import Call
 from audience_service.domain.custom.audience import CustomAudience
+from audience_service.domain.custom.ports import CustomAudienceRepository
+from audience_service.domain.errors import StaleVersion
+from audience_service.domain.jobs import Report
 from audience_service.domain.uploads.columns import Layout, resumed_layout
 from audience_service.domain.uploads.intake import Storage
 from audience_service.domain.uploads.marks import is_replaced
@@ -16,6 +19,9 @@ from audience_service.domain.uploads.rows import Row
 from audience_service.domain.uploads.upload import Mode, Tally, Upload
 
 _AT_ONCE = 5_000
+_TURNS = 5
+_MATCHED = 90
+"""The progress once all rows have been matched, in per cent; the rest is for writing the list."""
 
 
 @dataclass(slots=True)
@@ -27,6 +33,20 @@ class _Found:
     tally: Tally = field(default_factory=Tally)
 
 
+@dataclass(slots=True)
+class _Progress:
+    """The progress of matching so many rows."""
+
+    total: int
+    report: Report
+    count: int = 0
+
+    def add(self, count: int) -> None:
+        """Report that so many more rows have been matched."""
+        self.count += count
+        self.report(min(_MATCHED, self.count * _MATCHED // max(self.total, 1)))
+
+
 class UploadRefresh:
     """Refreshes file uploads and customer matches.
 
@@ -34,23 +54,44 @@ class UploadRefresh:
     uploads before it have put on, then or now, and nobody whom later ones have put on.
     """
 
-    def __init__(self, storage: Storage, identifiers: IdentifierRepository, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        customs: CustomAudienceRepository,
+        storage: Storage,
+        identifiers: IdentifierRepository,
+        publisher: Publisher,
+    ) -> None:
+        self._customs = customs
         self._storage = storage
         self._identifiers = identifiers
         self._publisher = publisher
 
-    def refresh(self, call: Call, audience: CustomAudience) -> CustomAudience:
+    def check(self, call: Call, audience: CustomAudience) -> None:
+        """Accept every audience: rows can always be matched again."""
+
+    def refresh(self, call: Call, audience: CustomAudience, report: Report) -> CustomAudience:
         """The audience with those found who were not there before; as it was, where there are none.
 
-        Raises StaleVersion, OutOfTime, AudienceNotFound.
+        It starts again, a few times, if another list is published meanwhile. Raises StaleVersion, OutOfTime,
+        AudienceNotFound.
         """
+        for turn in range(1, _TURNS + 1):
+            try:
+                return self._refreshed(call, self._customs.get(call.org, audience.id, call.deadline), report)
+            except StaleVersion:
+                if turn == _TURNS:
+                    raise
+        raise AssertionError("the last turn returns or raises")
+
+    def _refreshed(self, call: Call, audience: CustomAudience, report: Report) -> CustomAudience:
         left = self._storage.uploads.with_unmatched(call.org, audience.id, call.deadline)
         uploads = [upload for upload in left if not is_replaced(audience, upload)]
         if not uploads:
             return audience
         on, off = self._publisher.reserved(call, audience), self._publisher.reserved(call, audience)
         matcher = Matcher(self._identifiers, audience)
-        found = [self._find(call, audience, matcher, upload, on, off) for upload in uploads]
+        progress = _Progress(sum(upload.tally.unmatched for upload in uploads), report)
+        found = [self._find(call, audience, matcher, upload, on, off, progress) for upload in uploads]
         is_any = any(one.lines for one in found)
         refreshed = self._publisher.edit(call, audience, on, off) if is_any else audience
         for rows_id in (on, off):
@@ -64,7 +105,14 @@ class UploadRefresh:
         return refreshed
 
     def _find(
-        self, call: Call, audience: CustomAudience, matcher: Matcher, upload: Upload, on: str, off: str
+        self,
+        call: Call,
+        audience: CustomAudience,
+        matcher: Matcher,
+        upload: Upload,
+        on: str,
+        off: str,
+        progress: "_Progress",
     ) -> _Found:
         """Go through the rows of one upload, and note whom they find among those to put on, or those to take off."""
         layout = resumed_layout(upload.header, uploadable_fields(audience), upload.position)
@@ -85,6 +133,7 @@ class UploadRefresh:
             since = upload.publish_time or upload.create_time
             self._storage.lists.put(call.org, off if is_off else on, list(lines), since, call.deadline)
             found.tally = found.tally.plus(_counted(told, lines, before))
+            progress.add(len(rows))
         return found
 
     def _rows(self, call: Call, matcher: Matcher, upload: Upload, layout: Layout) -> Iterator[list[Row]]:

@@ -52,7 +52,7 @@ class UploadHeader:
 
     audience_id: str
     upload_id: str
-    mode: str
+    mode: Mode
     encoding: str = ""
     delimiter: str = ""
     no_header: bool = False
@@ -63,9 +63,6 @@ class UploadHeader:
         """The header, for columns of these fields, with its defaults. Raises InvalidArgument at `header.<field>`."""
         if not 0 < len(self.upload_id) <= MAX_UPLOAD_ID_LENGTH or not self.upload_id.isprintable():
             raise InvalidArgument.at("header.upload_id", f"is 1 to {MAX_UPLOAD_ID_LENGTH} printable characters")
-        if self.mode not in tuple(Mode):
-            what = f"{self.mode[:50]!r} is none of" if self.mode else "is missing; name one of"
-            raise InvalidArgument.at("header.mode", f"{what} {', '.join(Mode)}")
         if self.encoding.lower() not in _ENCODINGS:
             raise InvalidArgument.at("header.encoding", f"{self.encoding[:50]!r} is not taken; send the file as utf-8")
         if self.delimiter not in ("", *DELIMITERS):

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.contact_list import ContactList
-from audience_service.domain.custom.errors import TooManyLookalikes
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.lookalikes.curve import SHARES, auc, curve, recall, score_at, share_of, without
@@ -19,7 +18,6 @@ from audience_service.domain.lookalikes.defining import defining
 from audience_service.domain.lookalikes.fields import field_at, read_fields
 from audience_service.domain.lookalikes.protected import PROTECTED, is_protected
 from audience_service.domain.lookalikes.tally import FieldValues, SeedTally, Survey, ValueCount
-from audience_service.domain.lookalikes.turns import Turns
 from audience_service.domain.lookalikes.weights import FieldRatios, ratios
 
 TODAY = datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)
@@ -179,15 +177,6 @@ def test_fields_that_a_sources_filter_asks_about_define_it(where: dict[str, Any]
 
 def test_what_a_list_was_made_by_is_not_known() -> None:
     assert defining(read_fields([], []), ContactList("segment-1", "contact")) == ()
-
-
-def test_no_more_are_made_at_once_than_may_be() -> None:
-    turns = Turns(2)
-    with turns.turn(), turns.turn(), pytest.raises(TooManyLookalikes) as caught, turns.turn():
-        pass
-    assert caught.value.metadata == {"limit": "2"}
-    with turns.turn(), turns.turn():
-        pass
 
 
 def test_no_default_field_is_protected_and_protected_names_are_as_they_are_looked_up() -> None:

@@ -3,12 +3,15 @@
 isort:skip_file
 """
 
+from audience_service.pb.audience.v1 import resources_pb2 as _resources_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,9 +23,65 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _UploadMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UploadModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPLOAD_MODE_UNSPECIFIED: _UploadMode.ValueType  # 0
+    """UPLOAD_MODE_UNSPECIFIED is refused: a mode is required."""
+    UPLOAD_MODE_APPEND: _UploadMode.ValueType  # 1
+    """UPLOAD_MODE_APPEND adds the matched contacts to the list."""
+    UPLOAD_MODE_REMOVE: _UploadMode.ValueType  # 2
+    """UPLOAD_MODE_REMOVE removes the matched contacts from the list."""
+    UPLOAD_MODE_REPLACE: _UploadMode.ValueType  # 3
+    """UPLOAD_MODE_REPLACE replaces the list with the matched contacts."""
+
+class UploadMode(_UploadMode, metaclass=_UploadModeEnumTypeWrapper):
+    """UploadMode is the effect of an upload on the list."""
+
+UPLOAD_MODE_UNSPECIFIED: UploadMode.ValueType  # 0
+"""UPLOAD_MODE_UNSPECIFIED is refused: a mode is required."""
+UPLOAD_MODE_APPEND: UploadMode.ValueType  # 1
+"""UPLOAD_MODE_APPEND adds the matched contacts to the list."""
+UPLOAD_MODE_REMOVE: UploadMode.ValueType  # 2
+"""UPLOAD_MODE_REMOVE removes the matched contacts from the list."""
+UPLOAD_MODE_REPLACE: UploadMode.ValueType  # 3
+"""UPLOAD_MODE_REPLACE replaces the list with the matched contacts."""
+Global___UploadMode: _TypeAlias = UploadMode  # noqa: Y015
+
+class _UploadState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UploadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPLOAD_STATE_UNSPECIFIED: _UploadState.ValueType  # 0
+    """UPLOAD_STATE_UNSPECIFIED is never sent."""
+    UPLOAD_STATE_OPEN: _UploadState.ValueType  # 1
+    """UPLOAD_STATE_OPEN: the service waits for the rest of the file, or for the trailer. After a week the upload is FAILED."""
+    UPLOAD_STATE_PUBLISHED: _UploadState.ValueType  # 2
+    """UPLOAD_STATE_PUBLISHED: the list with the upload is published."""
+    UPLOAD_STATE_FAILED: _UploadState.ValueType  # 3
+    """UPLOAD_STATE_FAILED: no row of the upload is published; `error` states why."""
+
+class UploadState(_UploadState, metaclass=_UploadStateEnumTypeWrapper):
+    """UploadState is the state of an upload."""
+
+UPLOAD_STATE_UNSPECIFIED: UploadState.ValueType  # 0
+"""UPLOAD_STATE_UNSPECIFIED is never sent."""
+UPLOAD_STATE_OPEN: UploadState.ValueType  # 1
+"""UPLOAD_STATE_OPEN: the service waits for the rest of the file, or for the trailer. After a week the upload is FAILED."""
+UPLOAD_STATE_PUBLISHED: UploadState.ValueType  # 2
+"""UPLOAD_STATE_PUBLISHED: the list with the upload is published."""
+UPLOAD_STATE_FAILED: UploadState.ValueType  # 3
+"""UPLOAD_STATE_FAILED: no row of the upload is published; `error` states why."""
+Global___UploadState: _TypeAlias = UploadState  # noqa: Y015
+
 @_typing.final
 class CustomAudience(_message.Message):
-    """CustomAudience is an audience of the org that is no segment: an uploaded list, a lookalike, or visitors by events."""
+    """CustomAudience is an audience of the org other than a segment: an uploaded list, a lookalike, or visitors by events."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -41,53 +100,75 @@ class CustomAudience(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     REFRESH_TIME_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
+    CREATION_STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    LATEST_REFRESH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the audience's stable id, `custom-` and 21 characters. Given by the service."""
+    """id: the stable id, `custom-` and 21 characters, assigned by the service."""
     name: _builtins.str
-    """name is what people call it. Required, 1 to 200 characters, spaces around it cut off, unique among the org's
-    custom audiences to the letter.
+    """name: the display name, 1 to 200 printable characters. Surrounding spaces are removed. Unique among the org's custom
+    audiences, case-sensitive.
     """
     description: _builtins.str
-    """description is free text. Default empty, at most 2,000 characters."""
+    """description: free text, at most 2,000 characters. Default empty."""
     type: _builtins.str
-    """type is `file_upload`, `customer_match`, `lookalike` or `retargeting_pixel`; ListCustomAudienceTypes describes them.
-    It never changes.
+    """type: `file_upload`, `customer_match`, `lookalike` or `retargeting_pixel`; ListCustomAudienceTypes describes them. A
+    string rather than an enum, because the platform's JSON has these words and more types may follow.
     """
     datatype: _builtins.str
-    """datatype is the kind of record that its members are. Default contact; a lookalike has its source's."""
+    """datatype: the kind of record of its members. Default `contact`; a lookalike has the datatype of its source."""
     contact_count: _builtins.int
-    """contact_count is how many contacts stand on the list, those archived or deleted since included: EstimateReach counts
-    the members. Not set on retargeting pixels, which have no list.
+    """contact_count: the length of the list, including contacts that have been archived or deleted since. EstimateReach
+    counts the members. Unset for retargeting pixels, which have no list.
     """
     state: _builtins.str
-    """state is where the record is in its life: active; the platform's own records may also say something else."""
+    """state: the lifecycle state, `active`. Records that the platform wrote may have another state."""
     version: _builtins.int
-    """version is 0 on a new audience and one more after every write, a new list included."""
+    """version: 0 for a new audience, incremented by every write, including a new list. If an update sets it, the update
+    succeeds only if this is still the current version; otherwise it fails with STALE_VERSION. Default: any version.
+    """
     author: _builtins.str
-    """author is the subject of the token that made it."""
+    """author: the subject of the token that created the audience."""
+    creation_state: _resources_pb2.CreationState.ValueType
+    """creation_state: READY if the audience can be used. A new lookalike is CREATING, then READY or FAILED; every other
+    audience is READY from the start.
+    """
+    progress: _builtins.int
+    """progress: the progress of the creation in per cent, 0 to 100. It never decreases, unless a FAILED creation starts
+    again.
+    """
+    error: _builtins.str
+    """error: why the creation FAILED: a reason, such as `SEED_TOO_SMALL`, a colon, and a sentence. INTERRUPTED means that the
+    process that did the work stopped or died. Empty otherwise.
+    """
     @_builtins.property
     def customer_match(self) -> Global___CustomerMatchSpec:
-        """customer_match says by which rules the rows of its uploads are hashed."""
+        """customer_match: the rules by which the rows of uploads are hashed."""
 
     @_builtins.property
     def lookalike(self) -> Global___LookalikeSpec:
-        """lookalike says whom the members are to be like, and how many there are to be."""
+        """lookalike: the source, the size and the fields of a lookalike."""
 
     @_builtins.property
     def retargeting_pixel(self) -> Global___RetargetingPixelSpec:
-        """retargeting_pixel says which events make a member, and for how long."""
+        """retargeting_pixel: the events that make a contact a member, and for how long."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when it was made."""
+        """create_time: when the audience was created."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """update_time is when it was last written."""
+        """update_time: when the audience was last written."""
 
     @_builtins.property
     def refresh_time(self) -> _timestamp_pb2.Timestamp:
-        """refresh_time is when its list was last published. Absent where it has none yet."""
+        """refresh_time: when its current list was published. Unset before the first list."""
+
+    @_builtins.property
+    def latest_refresh(self) -> Global___CustomAudienceRefresh:
+        """latest_refresh: the latest refresh, running or ended. Unset if the audience has not been refreshed."""
 
     def __init__(
         self,
@@ -107,10 +188,14 @@ class CustomAudience(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         refresh_time: _timestamp_pb2.Timestamp | None = ...,
         author: _builtins.str = ...,
+        creation_state: _resources_pb2.CreationState.ValueType = ...,
+        progress: _builtins.int = ...,
+        error: _builtins.str = ...,
+        latest_refresh: Global___CustomAudienceRefresh | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "contact_count", b"contact_count", "create_time", b"create_time", "customer_match", b"customer_match", "lookalike", b"lookalike", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "contact_count", b"contact_count", "create_time", b"create_time", "customer_match", b"customer_match", "latest_refresh", b"latest_refresh", "lookalike", b"lookalike", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "author", b"author", "contact_count", b"contact_count", "create_time", b"create_time", "customer_match", b"customer_match", "datatype", b"datatype", "description", b"description", "id", b"id", "lookalike", b"lookalike", "name", b"name", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "state", b"state", "type", b"type", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count", "_version", b"_version", "author", b"author", "contact_count", b"contact_count", "create_time", b"create_time", "creation_state", b"creation_state", "customer_match", b"customer_match", "datatype", b"datatype", "description", b"description", "error", b"error", "id", b"id", "latest_refresh", b"latest_refresh", "lookalike", b"lookalike", "name", b"name", "progress", b"progress", "refresh_time", b"refresh_time", "retargeting_pixel", b"retargeting_pixel", "spec", b"spec", "state", b"state", "type", b"type", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__contact_count: _TypeAlias = _typing.Literal["contact_count"]  # noqa: Y015
     _WhichOneofArgType__contact_count: _TypeAlias = _typing.Literal["_contact_count", b"_contact_count"]  # noqa: Y015
@@ -128,9 +213,51 @@ class CustomAudience(_message.Message):
 Global___CustomAudience: _TypeAlias = CustomAudience  # noqa: Y015
 
 @_typing.final
+class CustomAudienceRefresh(_message.Message):
+    """CustomAudienceRefresh is the state of a refresh of a custom audience."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    state: _resources_pb2.CreationState.ValueType
+    """state: CREATING while the new list is created, READY once it is published, FAILED if the old list stays."""
+    progress: _builtins.int
+    """progress: the progress in per cent, 0 to 100. It never decreases within one refresh."""
+    error: _builtins.str
+    """error: why the refresh FAILED, in the form of CustomAudience.error. Empty otherwise."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """start_time: when the refresh was requested."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """end_time: when the refresh ended. Unset while it is running."""
+
+    def __init__(
+        self,
+        *,
+        state: _resources_pb2.CreationState.ValueType = ...,
+        progress: _builtins.int = ...,
+        error: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "error", b"error", "progress", b"progress", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomAudienceRefresh: _TypeAlias = CustomAudienceRefresh  # noqa: Y015
+
+@_typing.final
 class CustomerMatchSpec(_message.Message):
-    """CustomerMatchSpec says how the rows of uploads are hashed: by SHA-256 of what one version of a platform's rules makes of
-    an email address or phone number.
+    """CustomerMatchSpec defines how the rows of uploads are hashed. A hash is the SHA-256 of an email address or phone number,
+    normalised by one version of an ad platform's rules.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -156,26 +283,28 @@ class CustomerMatchSpec(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     PLATFORM_FIELD_NUMBER: _builtins.int
-    RULES_FIELD_NUMBER: _builtins.int
+    RULES_VERSION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     platform: _builtins.str
-    """platform is whose rules: `meta`, `google`, `tiktok` or `linkedin`."""
-    rules: _builtins.str
-    """rules is their version: `meta/2026-11`. Default the newest when the audience is made; it never changes."""
+    """platform: the ad platform, `meta`, `google`, `tiktok` or `linkedin`. A string, because more platforms may follow."""
+    rules_version: _builtins.str
+    """rules_version: the version of the platform's rules: `meta/2026-11`. Default: the newest version at creation. It never
+    changes.
+    """
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """options choose where a platform's own pages conflict, by the names that docs/identifiers.md lists."""
+        """options: choices for points on which the platform's own pages conflict, by the names in docs/identifiers.md."""
 
     def __init__(
         self,
         *,
         platform: _builtins.str = ...,
-        rules: _builtins.str = ...,
+        rules_version: _builtins.str = ...,
         options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "platform", b"platform", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "platform", b"platform", "rules_version", b"rules_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -183,7 +312,7 @@ Global___CustomerMatchSpec: _TypeAlias = CustomerMatchSpec  # noqa: Y015
 
 @_typing.final
 class LookalikeSpec(_message.Message):
-    """LookalikeSpec says whom a lookalike's members are to be like."""
+    """LookalikeSpec defines a lookalike: its source, its size, and the fields that records are compared by."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -195,28 +324,28 @@ class LookalikeSpec(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     EXCLUDE_FIELDS_FIELD_NUMBER: _builtins.int
     source_audience_id: _builtins.str
-    """source_audience_id is the seed: an audience of the org with at least 100 members."""
+    """source_audience_id: the seed, an audience of the org with at least 100 members."""
     share: _builtins.float
-    """share is that part of the org's records in use, of the countries given: above 0, at most 0.5."""
+    """share: a fraction of the org's records that are not archived, within the countries. Above 0, at most 0.5."""
     count: _builtins.int
-    """count is that many."""
+    """count: an absolute number of members, at least 1."""
     include_source: _builtins.bool
-    """include_source lets members of the source be members, too. Default they are left out."""
+    """include_source: whether members of the source can be members of the lookalike. Default false."""
     @_builtins.property
     def countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """countries are where members may be, as ISO 3166-1 codes of two letters: `US`. Default anywhere."""
+        """countries: the countries of the members, as two-letter ISO 3166-1 codes: `US`. Default: every country."""
 
     @_builtins.property
     def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """fields are the paths, as in a filter, that likeness is told by, 20 at most. Default what docs/custom-audiences.md
-        lists, but for those that the source's own filter asks about: whoever has what it asks for is in the source already.
+        """fields: the paths of the fields to compare, as in a filter, at most 20. Default: the list in
+        docs/custom-audiences.md, without the fields that the source's own filter tests.
         """
 
     @_builtins.property
     def exclude_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """exclude_fields are left out of those: every field that is read at such a path, be it one of several places. Protected
-        fields (sex, gender, birthday, language, religion and the like; the docs list them) are left out by default, and used
-        only where `fields` names them.
+        """exclude_fields: paths to leave out of `fields`. A path leaves out every field that is read from it, even if that field
+        can also be read from other paths. Protected fields (sex, gender, birthday, language, religion and others that the docs
+        list) are left out by default and used only if `fields` names them.
         """
 
     def __init__(
@@ -242,9 +371,7 @@ Global___LookalikeSpec: _TypeAlias = LookalikeSpec  # noqa: Y015
 
 @_typing.final
 class RetargetingPixelSpec(_message.Message):
-    """RetargetingPixelSpec says which events make a contact a member. It is a rule: evaluated at each use, by the events
-    that there are then.
-    """
+    """RetargetingPixelSpec defines which events make a contact a member. It is a rule, evaluated at each use."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -255,19 +382,19 @@ class RetargetingPixelSpec(_message.Message):
     CONTACT_FIELD_FIELD_NUMBER: _builtins.int
     MIN_EVENTS_FIELD_NUMBER: _builtins.int
     event_datatype: _builtins.str
-    """event_datatype is the collection of the events. Default event; one that the service is not set to join is refused."""
+    """event_datatype: the collection of the events, one that the service is set to join. Default `event`."""
     within_days: _builtins.int
-    """within_days is the retention: how many days an event makes its contact a member for. 1 to 540."""
+    """within_days: for how many days an event makes its contact a member, 1 to 540."""
     date_field: _builtins.str
-    """date_field is the event's field that says when it was. Default createdate."""
+    """date_field: the field of the event with its date. Default `createdate`."""
     contact_field: _builtins.str
-    """contact_field is the event's field that holds the contact's id. Default contactId."""
+    """contact_field: the field of the event with the contact's id. Default `contactId`."""
     min_events: _builtins.int
-    """min_events is how many such events it takes. Default 1, at most 1,000."""
+    """min_events: the number of matching events that make a contact a member. Default 1, at most 1,000."""
     @_builtins.property
     def where(self) -> _struct_pb2.Struct:
-        """where is what an event has to match, in the filter language: `{"type": "page_view", "url": "/pricing"}`. Required;
-        `{}` means any event. Relative dates and the operators of docs/filters.md but for joins are allowed.
+        """where: the conditions on an event, in the filter language: `{"type": "page_view", "url": "/pricing"}`. `{}` matches
+        every event. Relative dates and all operators of docs/filters.md are allowed, except joins.
         """
 
     def __init__(
@@ -290,7 +417,7 @@ Global___RetargetingPixelSpec: _TypeAlias = RetargetingPixelSpec  # noqa: Y015
 
 @_typing.final
 class CreateCustomAudienceRequest(_message.Message):
-    """CreateCustomAudienceRequest asks for CreateCustomAudience."""
+    """CreateCustomAudienceRequest is the request of CreateCustomAudience."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -298,16 +425,16 @@ class CreateCustomAudienceRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """request_id makes the call safe to repeat: a second call with it answers with what the first one made, for at least
-    a day, unless that was deleted. At most 64 characters. Default none.
+    """request_id: makes the call safe to repeat. For at least a day, a second call with the same id returns the audience of
+    the first call, in its current state. Deleting the audience releases the id. At most 64 characters. Default none.
     """
     validate_only: _builtins.bool
-    """validate_only checks everything and makes nothing; the answer has no id. A lookalike's seed is counted, and not
+    """validate_only: checks the request and stores nothing; the response has no id. The seed of a lookalike is counted, not
     modelled.
     """
     @_builtins.property
     def custom_audience(self) -> Global___CustomAudience:
-        """custom_audience is what to make."""
+        """custom_audience: the audience to create."""
 
     def __init__(
         self,
@@ -326,7 +453,7 @@ Global___CreateCustomAudienceRequest: _TypeAlias = CreateCustomAudienceRequest  
 
 @_typing.final
 class ListCustomAudiencesRequest(_message.Message):
-    """ListCustomAudiencesRequest asks for ListCustomAudiences."""
+    """ListCustomAudiencesRequest is the request of ListCustomAudiences."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -335,13 +462,13 @@ class ListCustomAudiencesRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """page_size is how many to answer with at most. Default 50, at most 1,000."""
+    """page_size: the most audiences in a page. Default 50, at most 1,000."""
     page_token: _builtins.str
-    """page_token is the next_page_token of the page before; the other fields must be as they were."""
+    """page_token: the next_page_token of the previous page. All other fields must be unchanged."""
     name: _builtins.str
-    """name lists those alone whose name has this in it, in any case."""
+    """name: returns only audiences whose name contains this text, case-insensitive."""
     type: _builtins.str
-    """type lists one type alone."""
+    """type: returns only audiences of this type."""
     def __init__(
         self,
         *,
@@ -360,7 +487,7 @@ Global___ListCustomAudiencesRequest: _TypeAlias = ListCustomAudiencesRequest  # 
 
 @_typing.final
 class ListCustomAudiencesResponse(_message.Message):
-    """ListCustomAudiencesResponse answers ListCustomAudiences."""
+    """ListCustomAudiencesResponse is the response of ListCustomAudiences."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -368,12 +495,12 @@ class ListCustomAudiencesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """next_page_token asks for the next page; empty on the last."""
+    """next_page_token: requests the next page. Empty on the last page."""
     total_size: _builtins.int
-    """total_size is how many there are over all pages."""
+    """total_size: the number of audiences over all pages."""
     @_builtins.property
     def custom_audiences(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomAudience]:
-        """custom_audiences are the page."""
+        """custom_audiences: the page."""
 
     def __init__(
         self,
@@ -392,13 +519,13 @@ Global___ListCustomAudiencesResponse: _TypeAlias = ListCustomAudiencesResponse  
 
 @_typing.final
 class GetCustomAudienceRequest(_message.Message):
-    """GetCustomAudienceRequest asks for GetCustomAudience."""
+    """GetCustomAudienceRequest is the request of GetCustomAudience."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the audience's."""
+    """id: the id of the custom audience."""
     def __init__(
         self,
         *,
@@ -413,8 +540,44 @@ class GetCustomAudienceRequest(_message.Message):
 Global___GetCustomAudienceRequest: _TypeAlias = GetCustomAudienceRequest  # noqa: Y015
 
 @_typing.final
+class UpdateCustomAudienceRequest(_message.Message):
+    """UpdateCustomAudienceRequest is the request of UpdateCustomAudience."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOM_AUDIENCE_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    validate_only: _builtins.bool
+    """validate_only: checks the update and returns the audience as it would be, without a write. Default false."""
+    @_builtins.property
+    def custom_audience(self) -> Global___CustomAudience:
+        """custom_audience: the id and the new values. Set `version` to compare and set."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """update_mask: the fields to change, of `name` and `description`; any other path is refused. Default: both, and an empty
+        description clears it. A type, datatype or spec that differs from the current one is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        custom_audience: Global___CustomAudience | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["custom_audience", b"custom_audience", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["custom_audience", b"custom_audience", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateCustomAudienceRequest: _TypeAlias = UpdateCustomAudienceRequest  # noqa: Y015
+
+@_typing.final
 class DeleteCustomAudienceRequest(_message.Message):
-    """DeleteCustomAudienceRequest asks for DeleteCustomAudience."""
+    """DeleteCustomAudienceRequest is the request of DeleteCustomAudience."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,11 +585,11 @@ class DeleteCustomAudienceRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the audience's."""
+    """id: the id of the custom audience."""
     version: _builtins.int
-    """version deletes it only if that is still the current one. Default whatever is there."""
+    """version: deletes the audience only if this is its current version. Default: any version."""
     force: _builtins.bool
-    """force deletes it also where it is in use."""
+    """force: deletes the audience even if it is in use."""
     def __init__(
         self,
         *,
@@ -446,13 +609,13 @@ Global___DeleteCustomAudienceRequest: _TypeAlias = DeleteCustomAudienceRequest  
 
 @_typing.final
 class RefreshCustomAudienceRequest(_message.Message):
-    """RefreshCustomAudienceRequest asks for RefreshCustomAudience."""
+    """RefreshCustomAudienceRequest is the request of RefreshCustomAudience."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the audience's."""
+    """id: the id of the custom audience."""
     def __init__(
         self,
         *,
@@ -468,7 +631,7 @@ Global___RefreshCustomAudienceRequest: _TypeAlias = RefreshCustomAudienceRequest
 
 @_typing.final
 class ListCustomAudienceTypesRequest(_message.Message):
-    """ListCustomAudienceTypesRequest asks for ListCustomAudienceTypes."""
+    """ListCustomAudienceTypesRequest is the request of ListCustomAudienceTypes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -485,14 +648,14 @@ Global___ListCustomAudienceTypesRequest: _TypeAlias = ListCustomAudienceTypesReq
 
 @_typing.final
 class ListCustomAudienceTypesResponse(_message.Message):
-    """ListCustomAudienceTypesResponse answers ListCustomAudienceTypes."""
+    """ListCustomAudienceTypesResponse is the response of ListCustomAudienceTypes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TYPES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomAudienceType]:
-        """types are all that there are."""
+        """types: every type."""
 
     def __init__(
         self,
@@ -541,26 +704,26 @@ class CustomAudienceType(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     PLATFORM_RULES_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """type is its name in requests: `file_upload`."""
+    """type: the name in requests: `file_upload`."""
     title: _builtins.str
-    """title is its name for people: `File upload`."""
+    """title: the display name: `File upload`."""
     description: _builtins.str
-    """description says what it is for, in a sentence."""
+    """description: the purpose of the type, in one sentence."""
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomAudienceTypeField]:
-        """fields are the columns that a row of an upload may have, or the fields of its spec."""
+        """fields: the columns that a row of an upload can have, or the fields of the spec."""
 
     @_builtins.property
     def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """limits are in words and numbers, by name: `cell_bytes` `131072`."""
+        """limits: the limits by name: `cell_bytes` is `131072`."""
 
     @_builtins.property
     def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """rules say in sentences what holds: how rows are matched, what is left out."""
+        """rules: sentences that state how the type behaves, for example how rows are matched."""
 
     @_builtins.property
     def platform_rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """platform_rules are the versions of platforms' rules that its uploads may be hashed by: `meta/2026-11`."""
+        """platform_rules: the versions of ad platforms' rules that uploads can be hashed by: `meta/2026-11`."""
 
     def __init__(
         self,
@@ -591,11 +754,11 @@ class CustomAudienceTypeField(_message.Message):
     REQUIRED_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """name is what it is called: `email`."""
+    """name: the name of the column or field: `email`."""
     required: _builtins.bool
-    """required says whether it must be there."""
+    """required: whether it must be present."""
     description: _builtins.str
-    """description says what stands in it."""
+    """description: the content of the column or field."""
     def __init__(
         self,
         *,
@@ -613,45 +776,47 @@ Global___CustomAudienceTypeField: _TypeAlias = CustomAudienceTypeField  # noqa: 
 
 @_typing.final
 class UploadMembersRequest(_message.Message):
-    """UploadMembersRequest is one message of an upload: the first is a header, the last of a whole upload is an end."""
+    """UploadMembersRequest is one message of an upload stream. The first message is a header; the last message of a complete
+    file is a trailer.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
-    END_FIELD_NUMBER: _builtins.int
+    TRAILER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def header(self) -> Global___UploadHeader:
-        """header says what is uploaded, and how it is to be read."""
+        """header: what is uploaded and how to read it."""
 
     @_builtins.property
     def chunk(self) -> Global___UploadChunk:
-        """chunk is a piece of the file."""
+        """chunk: a piece of the file."""
 
     @_builtins.property
-    def end(self) -> Global___UploadEnd:
-        """end says that the file is whole, and publishes the list."""
+    def trailer(self) -> Global___UploadTrailer:
+        """trailer: states that the file is complete, and publishes the list."""
 
     def __init__(
         self,
         *,
         header: Global___UploadHeader | None = ...,
         chunk: Global___UploadChunk | None = ...,
-        end: Global___UploadEnd | None = ...,
+        trailer: Global___UploadTrailer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "end", b"end", "header", b"header", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "content", b"content", "header", b"header", "trailer", b"trailer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "end", b"end", "header", b"header", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "content", b"content", "header", b"header", "trailer", b"trailer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "chunk", "end"]  # noqa: Y015
-    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["header", "chunk", "trailer"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___UploadMembersRequest: _TypeAlias = UploadMembersRequest  # noqa: Y015
 
 @_typing.final
 class UploadHeader(_message.Message):
-    """UploadHeader says what is uploaded, and how it is to be read. A stream that resumes an upload sends the same again."""
+    """UploadHeader states what is uploaded and how to read it. A stream that resumes an upload sends the same header again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -660,35 +825,33 @@ class UploadHeader(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     DELIMITER_FIELD_NUMBER: _builtins.int
-    NO_HEADER_FIELD_NUMBER: _builtins.int
+    HAS_HEADER_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     DEFAULT_REGION_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id is the file upload or customer match that is written."""
+    """audience_id: the file upload or customer match to write."""
     upload_id: _builtins.str
-    """upload_id is the caller's name for this file, 1 to 100 characters, unique for the audience: it makes the upload
+    """upload_id: the caller's name for this file, 1 to 100 characters, unique within the audience. It makes the upload
     resumable and safe to repeat.
     """
-    mode: _builtins.str
-    """mode is what becomes of the list: `append` (those matched are put on it), `remove` (they are taken off) or `replace`
-    (the list is those matched alone). Required.
-    """
+    mode: Global___UploadMode.ValueType
+    """mode: the effect on the list."""
     encoding: _builtins.str
-    """encoding is the file's: `utf-8`, with or without a byte order mark. Default that; any other is refused."""
+    """encoding: the encoding of the file. Only `utf-8` is supported, with or without a byte order mark. Default `utf-8`."""
     delimiter: _builtins.str
-    """delimiter parts the cells of a row: one of `,` `;` `|` and the tab. Default `,`. Cells may stand in double quotes,
-    and then hold delimiters, line ends, and quotes written twice.
+    """delimiter: the character between cells: `,`, `;`, `|` or the tab. Default `,`. A cell in double quotes can contain
+    delimiters, line ends, and quotes written twice.
     """
-    no_header: _builtins.bool
-    """no_header says that the first row is data. columns then name positions."""
+    has_header: _builtins.bool
+    """has_header: whether the first row contains column names. Default true. If false, `columns` must give positions."""
     default_region: _builtins.str
-    """default_region is the country of phone numbers written without a country code, as two letters: `US`. Without it
-    such a number is rejected.
+    """default_region: the country of phone numbers without a country code, as two letters: `US`. Default none: such numbers
+    are rejected.
     """
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadColumn]:
-        """columns say which columns hold what. Default the columns whose names are the fields' own, in any case, hyphens and
-        spaces not counted: `E-Mail` is `email`. Other columns are kept with rows that match nobody, and not looked at.
+        """columns: the field in each column. Default: columns named like the fields, ignoring case, hyphens and spaces: `E-Mail`
+        is `email`. Other columns are not used for matching; unmatched rows keep them.
         """
 
     def __init__(
@@ -696,24 +859,26 @@ class UploadHeader(_message.Message):
         *,
         audience_id: _builtins.str = ...,
         upload_id: _builtins.str = ...,
-        mode: _builtins.str = ...,
+        mode: Global___UploadMode.ValueType = ...,
         encoding: _builtins.str = ...,
         delimiter: _builtins.str = ...,
-        no_header: _builtins.bool = ...,
+        has_header: _builtins.bool | None = ...,
         columns: _abc.Iterable[Global___UploadColumn] | None = ...,
         default_region: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_has_header", b"_has_header", "has_header", b"has_header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "columns", b"columns", "default_region", b"default_region", "delimiter", b"delimiter", "encoding", b"encoding", "mode", b"mode", "no_header", b"no_header", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_has_header", b"_has_header", "audience_id", b"audience_id", "columns", b"columns", "default_region", b"default_region", "delimiter", b"delimiter", "encoding", b"encoding", "has_header", b"has_header", "mode", b"mode", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__has_header: _TypeAlias = _typing.Literal["has_header"]  # noqa: Y015
+    _WhichOneofArgType__has_header: _TypeAlias = _typing.Literal["_has_header", b"_has_header"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__has_header) -> _WhichOneofReturnType__has_header | None: ...
 
 Global___UploadHeader: _TypeAlias = UploadHeader  # noqa: Y015
 
 @_typing.final
 class UploadColumn(_message.Message):
-    """UploadColumn says what a column of the file holds."""
+    """UploadColumn maps a column of the file to a field. Set exactly one of `name` and `position`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -721,13 +886,14 @@ class UploadColumn(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """field is what it holds: `id` (a contact's id), `email`, `phone`; of a customer match `email_sha256` and
-    `phone_sha256`, in hexadecimal digits. A row is matched by the first of its fields, in this order, that anybody has.
+    """field: the content of the column: `id` (a contact's id), `email` or `phone`; for a customer match also `email_sha256`
+    and `phone_sha256`, in hexadecimal digits. A row is matched by the first of its fields, in this order, that any contact
+    has.
     """
     name: _builtins.str
-    """name is the column's name in the first row of the file, in any case, spaces around it not counted."""
+    """name: the name of the column in the first row, ignoring case and surrounding spaces."""
     position: _builtins.int
-    """position is the column's place instead, from 1 on."""
+    """position: the position of the column, from 1."""
     def __init__(
         self,
         *,
@@ -745,7 +911,7 @@ Global___UploadColumn: _TypeAlias = UploadColumn  # noqa: Y015
 
 @_typing.final
 class UploadChunk(_message.Message):
-    """UploadChunk is a piece of the file. Where it is cut does not matter, not even in the midst of a character."""
+    """UploadChunk is a piece of the file. It can begin and end anywhere, even within a character."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -753,11 +919,11 @@ class UploadChunk(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     CRC32_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
-    """offset is where in the file it begins, in bytes: where the chunk before it ended, or next_offset."""
+    """offset: the position of the first byte in the file: the end of the previous chunk, or next_offset. Default 0."""
     data: _builtins.bytes
-    """data is the piece, at most 1 MiB."""
+    """data: the bytes, at most 1 MiB."""
     crc32: _builtins.int
-    """crc32 is the checksum of data, as zlib and gzip compute it."""
+    """crc32: the CRC-32 checksum of data, as in zlib and gzip."""
     def __init__(
         self,
         *,
@@ -774,17 +940,17 @@ class UploadChunk(_message.Message):
 Global___UploadChunk: _TypeAlias = UploadChunk  # noqa: Y015
 
 @_typing.final
-class UploadEnd(_message.Message):
-    """UploadEnd says that the file is whole."""
+class UploadTrailer(_message.Message):
+    """UploadTrailer states that the file is complete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SIZE_FIELD_NUMBER: _builtins.int
     CRC32_FIELD_NUMBER: _builtins.int
     size: _builtins.int
-    """size is how many bytes it has."""
+    """size: the size of the file in bytes."""
     crc32: _builtins.int
-    """crc32 is the checksum of the whole file, as zlib and gzip compute it."""
+    """crc32: the CRC-32 checksum of the complete file, as in zlib and gzip."""
     def __init__(
         self,
         *,
@@ -797,16 +963,16 @@ class UploadEnd(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UploadEnd: _TypeAlias = UploadEnd  # noqa: Y015
+Global___UploadTrailer: _TypeAlias = UploadTrailer  # noqa: Y015
 
 @_typing.final
 class Upload(_message.Message):
-    """Upload is how far an upload has come, and what became of its rows."""
+    """Upload is the progress of an upload, and the counts of its rows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
-    class RejectedEntry(_message.Message):
+    class RejectedRowCountsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -829,85 +995,83 @@ class Upload(_message.Message):
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     NEXT_OFFSET_FIELD_NUMBER: _builtins.int
-    ROWS_FIELD_NUMBER: _builtins.int
-    ACCEPTED_FIELD_NUMBER: _builtins.int
-    MATCHED_FIELD_NUMBER: _builtins.int
-    DUPLICATE_FIELD_NUMBER: _builtins.int
-    UNMATCHED_FIELD_NUMBER: _builtins.int
-    REJECTED_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_ROW_COUNT_FIELD_NUMBER: _builtins.int
+    MATCHED_ROW_COUNT_FIELD_NUMBER: _builtins.int
+    DUPLICATE_ROW_COUNT_FIELD_NUMBER: _builtins.int
+    UNMATCHED_ROW_COUNT_FIELD_NUMBER: _builtins.int
+    REJECTED_ROW_COUNTS_FIELD_NUMBER: _builtins.int
     REJECTIONS_FIELD_NUMBER: _builtins.int
-    CONTACTS_FIELD_NUMBER: _builtins.int
-    FAILURE_FIELD_NUMBER: _builtins.int
+    MATCHED_CONTACT_COUNT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     PUBLISH_TIME_FIELD_NUMBER: _builtins.int
-    CONTACT_COUNT_FIELD_NUMBER: _builtins.int
+    LIST_SIZE_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id is the audience that is written."""
+    """audience_id: the audience that is written."""
     upload_id: _builtins.str
-    """upload_id is the caller's name for the file."""
-    state: _builtins.str
-    """state is `open` (send the rest), `published` or `failed`. One that is open for a week has failed."""
+    """upload_id: the caller's name for the file."""
+    state: Global___UploadState.ValueType
+    """state: open, published or failed."""
     next_offset: _builtins.int
-    """next_offset is where in the file the next chunk begins."""
-    rows: _builtins.int
-    """rows is how many rows have been read: accepted and rejected. Empty lines and the header are none."""
-    accepted: _builtins.int
-    """accepted is how many were whole: matched, duplicate and unmatched."""
-    matched: _builtins.int
-    """matched is how many have found a contact that no row before them has."""
-    duplicate: _builtins.int
-    """duplicate is how many have found those alone that rows before them have."""
-    unmatched: _builtins.int
-    """unmatched is how many have found nobody. They are kept: RefreshCustomAudience tries again."""
-    contacts: _builtins.int
-    """contacts is how many contacts this upload's rows have found. More than matched where several contacts have an
-    address.
-    """
-    failure: _builtins.str
-    """failure says why it has failed: the line, and what would be right."""
-    contact_count: _builtins.int
-    """contact_count is how many contacts stood on the list once it was published."""
+    """next_offset: the position in the file of the first byte that the service has not stored. The next chunk begins there."""
+    row_count: _builtins.int
+    """row_count: the rows read, accepted or rejected. Empty lines and the header do not count."""
+    accepted_row_count: _builtins.int
+    """accepted_row_count: the valid rows: matched, duplicate and unmatched."""
+    matched_row_count: _builtins.int
+    """matched_row_count: the rows that match a contact which no earlier row matches."""
+    duplicate_row_count: _builtins.int
+    """duplicate_row_count: the rows that match only contacts which earlier rows match."""
+    unmatched_row_count: _builtins.int
+    """unmatched_row_count: the rows that match no contact. They are stored, and RefreshCustomAudience matches them again."""
+    matched_contact_count: _builtins.int
+    """matched_contact_count: the contacts that the rows match. It exceeds matched_row_count if contacts share an address."""
+    error: _builtins.str
+    """error: why the upload is FAILED: the line, and the correct form. Empty otherwise."""
+    list_size: _builtins.int
+    """list_size: the length of the list after publication."""
     @_builtins.property
-    def rejected(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """rejected is how many were rejected, by reason: `ragged_row`, `invalid_email`, `invalid_phone`, `invalid_hash`,
+    def rejected_row_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """rejected_row_counts: the rejected rows by reason: `ragged_row`, `invalid_email`, `invalid_phone`, `invalid_hash`,
         `no_identifier`, `too_common`, `cell_too_large`, `control_character`.
         """
 
     @_builtins.property
     def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowRejection]:
-        """rejections are the first 100 rows rejected."""
+        """rejections: the first 100 rejected rows."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when it was begun."""
+        """create_time: when the upload began."""
 
     @_builtins.property
     def publish_time(self) -> _timestamp_pb2.Timestamp:
-        """publish_time is when the list was published. Absent before that."""
+        """publish_time: when the list was published. Unset before."""
 
     def __init__(
         self,
         *,
         audience_id: _builtins.str = ...,
         upload_id: _builtins.str = ...,
-        state: _builtins.str = ...,
+        state: Global___UploadState.ValueType = ...,
         next_offset: _builtins.int = ...,
-        rows: _builtins.int = ...,
-        accepted: _builtins.int = ...,
-        matched: _builtins.int = ...,
-        duplicate: _builtins.int = ...,
-        unmatched: _builtins.int = ...,
-        rejected: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        row_count: _builtins.int = ...,
+        accepted_row_count: _builtins.int = ...,
+        matched_row_count: _builtins.int = ...,
+        duplicate_row_count: _builtins.int = ...,
+        unmatched_row_count: _builtins.int = ...,
+        rejected_row_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         rejections: _abc.Iterable[Global___RowRejection] | None = ...,
-        contacts: _builtins.int = ...,
-        failure: _builtins.str = ...,
+        matched_contact_count: _builtins.int = ...,
+        error: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         publish_time: _timestamp_pb2.Timestamp | None = ...,
-        contact_count: _builtins.int = ...,
+        list_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "audience_id", b"audience_id", "contact_count", b"contact_count", "contacts", b"contacts", "create_time", b"create_time", "duplicate", b"duplicate", "failure", b"failure", "matched", b"matched", "next_offset", b"next_offset", "publish_time", b"publish_time", "rejected", b"rejected", "rejections", b"rejections", "rows", b"rows", "state", b"state", "unmatched", b"unmatched", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_row_count", b"accepted_row_count", "audience_id", b"audience_id", "create_time", b"create_time", "duplicate_row_count", b"duplicate_row_count", "error", b"error", "list_size", b"list_size", "matched_contact_count", b"matched_contact_count", "matched_row_count", b"matched_row_count", "next_offset", b"next_offset", "publish_time", b"publish_time", "rejected_row_counts", b"rejected_row_counts", "rejections", b"rejections", "row_count", b"row_count", "state", b"state", "unmatched_row_count", b"unmatched_row_count", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -915,7 +1079,7 @@ Global___Upload: _TypeAlias = Upload  # noqa: Y015
 
 @_typing.final
 class RowRejection(_message.Message):
-    """RowRejection is a row that was rejected. It holds nothing that stood in the row."""
+    """RowRejection is a rejected row. It contains no content of the row."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -924,13 +1088,13 @@ class RowRejection(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     line: _builtins.int
-    """line is the line of the file that the row begins at, from 1 on, the header counted."""
+    """line: the first line of the row in the file, from 1, including the header."""
     column: _builtins.str
-    """column is the column's name, or its position where there is no header; empty where it is about the whole row."""
+    """column: the name of the column, or its position if the file has no header. Empty if the complete row is rejected."""
     reason: _builtins.str
-    """reason is one of those that Upload.rejected counts."""
+    """reason: a key of Upload.rejected_row_counts."""
     description: _builtins.str
-    """description says what would be right."""
+    """description: the correct form."""
     def __init__(
         self,
         *,
@@ -949,16 +1113,16 @@ Global___RowRejection: _TypeAlias = RowRejection  # noqa: Y015
 
 @_typing.final
 class GetUploadRequest(_message.Message):
-    """GetUploadRequest asks for GetUpload."""
+    """GetUploadRequest is the request of GetUpload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id is the audience that is written."""
+    """audience_id: the audience that is written."""
     upload_id: _builtins.str
-    """upload_id is the caller's name for the file."""
+    """upload_id: the caller's name for the file."""
     def __init__(
         self,
         *,
@@ -975,29 +1139,29 @@ Global___GetUploadRequest: _TypeAlias = GetUploadRequest  # noqa: Y015
 
 @_typing.final
 class StreamUnmatchedRowsRequest(_message.Message):
-    """StreamUnmatchedRowsRequest asks for StreamUnmatchedRows."""
+    """StreamUnmatchedRowsRequest is the request of StreamUnmatchedRows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
-    RAW_FIELD_NUMBER: _builtins.int
+    UNESCAPED_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id is the audience whose uploads are asked for."""
+    """audience_id: the audience that the rows were uploaded to."""
     cursor: _builtins.str
-    """cursor resumes the same stream after the message that carried it. Default the beginning."""
-    raw: _builtins.bool
-    """raw leaves formulas as they were uploaded."""
+    """cursor: resumes the same stream after the message that carried it. Default: the beginning."""
+    unescaped: _builtins.bool
+    """unescaped: sends formulas as they were uploaded, without an apostrophe. Default false."""
     def __init__(
         self,
         *,
         audience_id: _builtins.str = ...,
         cursor: _builtins.str = ...,
-        raw: _builtins.bool = ...,
+        unescaped: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "cursor", b"cursor", "raw", b"raw"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "cursor", b"cursor", "unescaped", b"unescaped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1013,20 +1177,20 @@ class StreamUnmatchedRowsResponse(_message.Message):
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
-    TOTAL_FIELD_NUMBER: _builtins.int
+    TOTAL_ROW_COUNT_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
-    """upload_id is the upload that they are of."""
+    """upload_id: the upload of the rows."""
     cursor: _builtins.str
-    """cursor resumes after this message."""
-    total: _builtins.int
-    """total is how many rows the stream has sent in all, over its resumptions. In the last message alone."""
+    """cursor: resumes the stream after this message."""
+    total_row_count: _builtins.int
+    """total_row_count: the number of rows that the stream has sent, over all resumptions. Only in the last message."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadedRow]:
-        """rows are of one upload, in the order of the file. Empty in the last message."""
+        """rows: rows of one upload, in the order of the file. Empty in the last message."""
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """columns are the names of the file's columns, as cells are; empty where it had no header."""
+        """columns: the column names of the file, in the order of the cells. Empty if the file had no header."""
 
     def __init__(
         self,
@@ -1035,15 +1199,15 @@ class StreamUnmatchedRowsResponse(_message.Message):
         upload_id: _builtins.str = ...,
         columns: _abc.Iterable[_builtins.str] | None = ...,
         cursor: _builtins.str = ...,
-        total: _builtins.int | None = ...,
+        total_row_count: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_row_count", b"_total_row_count", "total_row_count", b"total_row_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "columns", b"columns", "cursor", b"cursor", "rows", b"rows", "total", b"total", "upload_id", b"upload_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_row_count", b"_total_row_count", "columns", b"columns", "cursor", b"cursor", "rows", b"rows", "total_row_count", b"total_row_count", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
-    _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__total) -> _WhichOneofReturnType__total | None: ...
+    _WhichOneofReturnType__total_row_count: _TypeAlias = _typing.Literal["total_row_count"]  # noqa: Y015
+    _WhichOneofArgType__total_row_count: _TypeAlias = _typing.Literal["_total_row_count", b"_total_row_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_row_count) -> _WhichOneofReturnType__total_row_count | None: ...
 
 Global___StreamUnmatchedRowsResponse: _TypeAlias = StreamUnmatchedRowsResponse  # noqa: Y015
 
@@ -1056,10 +1220,10 @@ class UploadedRow(_message.Message):
     LINE_FIELD_NUMBER: _builtins.int
     CELLS_FIELD_NUMBER: _builtins.int
     line: _builtins.int
-    """line is the line that it begins at."""
+    """line: the first line of the row in the file."""
     @_builtins.property
     def cells(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """cells are what stands in it."""
+        """cells: the cells of the row."""
 
     def __init__(
         self,
@@ -1077,13 +1241,13 @@ Global___UploadedRow: _TypeAlias = UploadedRow  # noqa: Y015
 
 @_typing.final
 class GetLookalikeModelRequest(_message.Message):
-    """GetLookalikeModelRequest asks for GetLookalikeModel."""
+    """GetLookalikeModelRequest is the request of GetLookalikeModel."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the lookalike's."""
+    """id: the id of the lookalike."""
     def __init__(
         self,
         *,
@@ -1099,8 +1263,9 @@ Global___GetLookalikeModelRequest: _TypeAlias = GetLookalikeModelRequest  # noqa
 
 @_typing.final
 class LookalikeModel(_message.Message):
-    """LookalikeModel is what a lookalike's members were chosen by. A record's score is the sum of the weights of its
-    different values, in all fields; members are those with the highest scores above 0, by sk where they are equal.
+    """LookalikeModel is the model that a lookalike's members were selected by. The score of a record is the sum of the weights
+    of its distinct values, over all fields. Members are the records with the highest scores above 0; equal scores are
+    ordered by sk.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1109,7 +1274,7 @@ class LookalikeModel(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SEED_COUNT_FIELD_NUMBER: _builtins.int
-    HELD_OUT_COUNT_FIELD_NUMBER: _builtins.int
+    HOLDOUT_COUNT_FIELD_NUMBER: _builtins.int
     BASELINE_COUNT_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
     CURVE_FIELD_NUMBER: _builtins.int
@@ -1118,46 +1283,46 @@ class LookalikeModel(_message.Message):
     CUTOFF_SCORE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELDS_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
-    """audience_id is the lookalike's."""
+    """audience_id: the id of the lookalike."""
     model_version: _builtins.int
-    """model_version is 1 for the first model and one more with every refresh."""
+    """model_version: 1 for the first model, incremented by every refresh."""
     seed_count: _builtins.int
-    """seed_count is how many members in use the source had, of the countries asked for."""
-    held_out_count: _builtins.int
-    """held_out_count is how many of them, every fifth by a hash of the sk, the model was tried on and not made from. The
-    weights that members were chosen by are of the other four fifths.
+    """seed_count: the members of the source that are not archived, within the countries."""
+    holdout_count: _builtins.int
+    """holdout_count: the part of the seed that the model was tested on, every fifth by a hash of the sk. The weights come
+    from the other four fifths.
     """
     baseline_count: _builtins.int
-    """baseline_count is how many of the org's records it was compared with: all in use, of the countries asked for, that
-    are not in the seed.
+    """baseline_count: the records that the seed was compared with: all records that are not archived, within the countries,
+    without the seed.
     """
     auc: _builtins.float
-    """auc is the chance that the score puts somebody of the held-out part above somebody of the baseline, ties counted
-    half: 0.5 tells nothing. Absent where fewer than 20 were held out.
+    """auc: the probability that a record of the holdout scores higher than a record of the baseline; ties count half. 0.5 is
+    no better than chance. Unset if the holdout has fewer than 20 records.
     """
     cutoff_score: _builtins.float
-    """cutoff_score is the lowest score of a member; 0 where nobody scores above that."""
+    """cutoff_score: the lowest score of a member; 0 if no record scores above 0."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when it was made; all counts are of about that moment."""
+        """create_time: when the model was trained. All counts are of about that time."""
 
     @_builtins.property
     def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___LookalikeField]:
-        """fields are the paths that likeness is told by, the one that tells most first."""
+        """fields: the fields of the model, highest information_value first."""
 
     @_builtins.property
     def curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___LookalikePoint]:
-        """curve tells how similar members are at each reach: at 1, 2, 3, 5, 10, 20 per cent of the records and so on to all."""
+        """curve: the similarity of members at each reach: at 1, 2, 3, 5, 10, 20 per cent of the records and so on up to all."""
 
     @_builtins.property
     def protected_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """protected_fields are those that are protected and were left out, of the fields in a sample of the org's records."""
+        """protected_fields: the protected fields that were left out, among the fields of a sample of the org's records."""
 
     @_builtins.property
     def source_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """source_fields are those that the source's own filter asks about, of the fields by default or those that were named.
-        They tell who is in the source and not who is like its members: by default they are left out, and those that were
-        named are used. Empty where the source is a list, of which nobody knows what it was made by.
+        """source_fields: the fields that the source's own filter tests, among the default fields or those that the spec names.
+        They define the source rather than describe its members. By default they are left out; if `fields` names them, they are
+        used. Empty if the source is a list, because its origin is unknown.
         """
 
     def __init__(
@@ -1167,7 +1332,7 @@ class LookalikeModel(_message.Message):
         model_version: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         seed_count: _builtins.int = ...,
-        held_out_count: _builtins.int = ...,
+        holdout_count: _builtins.int = ...,
         baseline_count: _builtins.int = ...,
         fields: _abc.Iterable[Global___LookalikeField] | None = ...,
         curve: _abc.Iterable[Global___LookalikePoint] | None = ...,
@@ -1178,7 +1343,7 @@ class LookalikeModel(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "audience_id", b"audience_id", "baseline_count", b"baseline_count", "create_time", b"create_time", "curve", b"curve", "cutoff_score", b"cutoff_score", "fields", b"fields", "held_out_count", b"held_out_count", "model_version", b"model_version", "protected_fields", b"protected_fields", "seed_count", b"seed_count", "source_fields", b"source_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "audience_id", b"audience_id", "baseline_count", b"baseline_count", "create_time", b"create_time", "curve", b"curve", "cutoff_score", b"cutoff_score", "fields", b"fields", "holdout_count", b"holdout_count", "model_version", b"model_version", "protected_fields", b"protected_fields", "seed_count", b"seed_count", "source_fields", b"source_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__auc: _TypeAlias = _typing.Literal["auc"]  # noqa: Y015
     _WhichOneofArgType__auc: _TypeAlias = _typing.Literal["_auc", b"_auc"]  # noqa: Y015
@@ -1193,44 +1358,44 @@ class LookalikeField(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PATH_FIELD_NUMBER: _builtins.int
-    INFORMATION_FIELD_NUMBER: _builtins.int
+    INFORMATION_VALUE_FIELD_NUMBER: _builtins.int
     FACTORS_FIELD_NUMBER: _builtins.int
-    DAMPING_FIELD_NUMBER: _builtins.int
+    DECORRELATION_FIELD_NUMBER: _builtins.int
     MULTI_VALUED_FIELD_NUMBER: _builtins.int
     PROTECTED_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """path is where it is in the record: `data.country`."""
-    information: _builtins.float
-    """information is how much it tells by itself of whether somebody is in the seed, in nats: the divergence of the seed's
-    values from the baseline's and back.
+    """path: the path of the field in the record: `data.country`."""
+    information_value: _builtins.float
+    """information_value: how well the field alone separates seed and baseline, in nats: the symmetric divergence of their
+    values.
     """
-    damping: _builtins.float
-    """damping is what the logarithms have been multiplied by to make the weights, 0 to 1: less where other fields tell the
-    same, 0 where they tell all of it.
+    decorrelation: _builtins.float
+    """decorrelation: the factor from 0 to 1 between the logarithms and the weights. It is lower if other fields carry the
+    same information, and 0 if they carry all of it.
     """
     multi_valued: _builtins.bool
-    """multi_valued says that a record may have several of the values: each counts, and those that are no factors count 0."""
+    """multi_valued: whether a record can have several of the values. Each value counts; a value without a factor counts 0."""
     protected: _builtins.bool
-    """protected says that it is one of those that are left out unless a request names them."""
+    """protected: whether the field is protected, and so is used only if a request names it."""
     @_builtins.property
     def factors(self) -> _containers.RepeatedCompositeFieldContainer[Global___LookalikeFactor]:
-        """factors are its values, the heaviest first, whether positive or negative: the 50 that tell most, and `(other)`, which
-        all others count for together. Dates are in bands, and so are numbers where there are more than 20 different ones.
+        """factors: the values of the field, by absolute weight, largest first. These are the 50 most informative values, and
+        `(other)`, which combines the rest. Dates are in bins; numbers are in bins if there are more than 20 distinct ones.
         """
 
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
-        information: _builtins.float = ...,
+        information_value: _builtins.float = ...,
         factors: _abc.Iterable[Global___LookalikeFactor] | None = ...,
-        damping: _builtins.float = ...,
+        decorrelation: _builtins.float = ...,
         multi_valued: _builtins.bool = ...,
         protected: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["damping", b"damping", "factors", b"factors", "information", b"information", "multi_valued", b"multi_valued", "path", b"path", "protected", b"protected"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decorrelation", b"decorrelation", "factors", b"factors", "information_value", b"information_value", "multi_valued", b"multi_valued", "path", b"path", "protected", b"protected"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1238,7 +1403,7 @@ Global___LookalikeField: _TypeAlias = LookalikeField  # noqa: Y015
 
 @_typing.final
 class LookalikeFactor(_message.Message):
-    """LookalikeFactor is what one value counts for."""
+    """LookalikeFactor is the weight of one value."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1247,15 +1412,15 @@ class LookalikeFactor(_message.Message):
     SEED_COUNT_FIELD_NUMBER: _builtins.int
     BASELINE_COUNT_FIELD_NUMBER: _builtins.int
     value: _builtins.str
-    """value is the value, the band's name, `(missing)` or `(other)`."""
+    """value: the value, the name of the bin, `(missing)` or `(other)`."""
     weight: _builtins.float
-    """weight is the smoothed logarithm of how much more frequent it is in the seed than in the baseline (0.69 for twice),
-    times the field's damping.
+    """weight: the smoothed logarithm of its frequency in the seed over that in the baseline, times the field's decorrelation.
+    0.69 is twice as frequent.
     """
     seed_count: _builtins.int
-    """seed_count is how many of the seed have it. Absent where fewer than AUDIENCE_INSIGHTS_MIN_CELL have."""
+    """seed_count: the records of the seed with the value. Unset if there are fewer than AUDIENCE_INSIGHTS_MIN_CELL."""
     baseline_count: _builtins.int
-    """baseline_count is how many of the baseline have it. Absent likewise."""
+    """baseline_count: the records of the baseline with the value. Unset likewise."""
     def __init__(
         self,
         *,
@@ -1287,33 +1452,33 @@ class LookalikePoint(_message.Message):
 
     SHARE_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
-    LOWEST_SCORE_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
     share: _builtins.float
-    """share is a part of the org's records in use, of the countries given, as LookalikeSpec.share is."""
+    """share: a fraction of the org's records that are not archived, within the countries, as in LookalikeSpec.share."""
     count: _builtins.int
-    """count is how many candidates that are, those with the highest scores: at most as many as there are. A lookalike of
-    this share has so many members, unless lowest_score is not above 0: those alone are members whose score is.
+    """count: the number of candidates that this share selects, those with the highest scores. A lookalike of this share has
+    as many members, unless min_score is 0 or less: only candidates above 0 are members.
     """
-    lowest_score: _builtins.float
-    """lowest_score is the lowest score among them."""
+    min_score: _builtins.float
+    """min_score: the lowest score among these candidates."""
     similarity: _builtins.float
-    """similarity is that score from 0 (the lowest that the model can give) to 1 (the highest)."""
+    """similarity: min_score on a scale from 0 (the lowest score of the model) to 1 (the highest)."""
     recall: _builtins.float
-    """recall is the part of the held-out seed that scores at least as high."""
+    """recall: the fraction of the holdout that scores at least min_score."""
     def __init__(
         self,
         *,
         share: _builtins.float = ...,
         count: _builtins.int = ...,
-        lowest_score: _builtins.float = ...,
+        min_score: _builtins.float = ...,
         similarity: _builtins.float = ...,
         recall: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "lowest_score", b"lowest_score", "recall", b"recall", "share", b"share", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "min_score", b"min_score", "recall", b"recall", "share", b"share", "similarity", b"similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

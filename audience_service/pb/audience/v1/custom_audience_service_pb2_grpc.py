@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class CustomAudienceServiceStub:
-    """CustomAudienceService keeps an org's custom audiences: lists that were uploaded, lookalikes of other audiences, and
-    visitors by event records. Their ids stand wherever an audience's id does: in reach, overlap, insights, `$inAudience`,
-    membership, snapshots and exports.
+    """CustomAudienceService manages the custom audiences of an org: uploaded lists, lookalikes of other audiences, and
+    visitors selected by event records. Every request that takes an audience id takes the id of a custom audience: reach,
+    overlap, insights, `$inAudience`, membership, snapshots and exports.
     """
 
     def __init__(self, channel):
@@ -50,6 +50,11 @@ class CustomAudienceServiceStub:
         self.GetCustomAudience = channel.unary_unary(
                 '/audience.v1.CustomAudienceService/GetCustomAudience',
                 request_serializer=audience_dot_v1_dot_custom__audience__service__pb2.GetCustomAudienceRequest.SerializeToString,
+                response_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.FromString,
+                _registered_method=True)
+        self.UpdateCustomAudience = channel.unary_unary(
+                '/audience.v1.CustomAudienceService/UpdateCustomAudience',
+                request_serializer=audience_dot_v1_dot_custom__audience__service__pb2.UpdateCustomAudienceRequest.SerializeToString,
                 response_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.FromString,
                 _registered_method=True)
         self.DeleteCustomAudience = channel.unary_unary(
@@ -90,15 +95,20 @@ class CustomAudienceServiceStub:
 
 
 class CustomAudienceServiceServicer:
-    """CustomAudienceService keeps an org's custom audiences: lists that were uploaded, lookalikes of other audiences, and
-    visitors by event records. Their ids stand wherever an audience's id does: in reach, overlap, insights, `$inAudience`,
-    membership, snapshots and exports.
+    """CustomAudienceService manages the custom audiences of an org: uploaded lists, lookalikes of other audiences, and
+    visitors selected by event records. Every request that takes an audience id takes the id of a custom audience: reach,
+    overlap, insights, `$inAudience`, membership, snapshots and exports.
     """
 
     def CreateCustomAudience(self, request, context):
-        """CreateCustomAudience makes a custom audience. A list that is uploaded is empty until UploadMembers fills it; a
-        lookalike is modelled before the call answers, which takes about a minute for a million records, and nothing is kept
-        of one that cannot be. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source),
+        """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
+
+        A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
+        records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
+        updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
+        name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+
+        Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
         UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -106,7 +116,7 @@ class CustomAudienceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCustomAudiences(self, request, context):
-        """ListCustomAudiences pages through the org's custom audiences, newest first. Errors: INVALID_FIELD,
+        """ListCustomAudiences returns a page of the org's custom audiences, newest first. Errors: INVALID_FIELD,
         INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -114,75 +124,92 @@ class CustomAudienceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCustomAudience(self, request, context):
-        """GetCustomAudience answers with one living custom audience. Errors: AUDIENCE_NOT_FOUND.
+        """GetCustomAudience returns one custom audience that is not deleted. Errors: AUDIENCE_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateCustomAudience(self, request, context):
+        """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+        is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
+        STALE_VERSION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCustomAudience(self, request, context):
-        """DeleteCustomAudience deletes a custom audience for good, with its list, its model and what was uploaded, and
-        answers with it as it was. One that is in use, by a registered use, in the filter of a living segment or as the
-        source of a lookalike, is refused unless forced. Streams that had begun to read its list end as if it were there,
-        within the hour. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+        """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
+        audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
+        the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
+        refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefreshCustomAudience(self, request, context):
-        """RefreshCustomAudience brings a custom audience up to date with the contacts of now: a lookalike is modelled and
-        scored anew, rows of uploads that matched nobody are matched again. Readers see the list before or the list after. A
-        retargeting pixel is evaluated at each use and has nothing to refresh: NOT_REFRESHABLE. Errors: AUDIENCE_NOT_FOUND,
-        NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES,
-        OUT_OF_TIME.
+        """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
+        and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+
+        The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
+        stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
+        shows how the refresh runs and ends in latest_refresh. For a FAILED lookalike the call starts the creation again:
+        creation_state becomes CREATING. If a creation or refresh is already running, the call changes nothing and returns
+        the audience.
+
+        Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE, UNUSABLE_AUDIENCE (the source of a lookalike was deleted or cannot be
+        used), TOO_MANY_LOOKALIKES, TOO_MANY_REFRESHES. Later errors, such as SEED_TOO_SMALL, are in the `error` fields.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCustomAudienceTypes(self, request, context):
-        """ListCustomAudienceTypes tells the types that there are, each with its columns or fields, its limits and its rules.
+        """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its rules.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadMembers(self, request_iterator, context):
-        """UploadMembers takes a CSV file: a header, chunks of the file from its next_offset on, and an end, which publishes the
-        list; readers see the list before or the list after, never a part. A stream that breaks off loses nothing that
-        was taken: GetUpload tells next_offset, and another stream with the same upload_id goes on from there. Repeated after
-        its end it answers as it did. A file that cannot be read is refused whole, with the line, and the upload has FAILED:
-        nothing of it is published. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE,
-        UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (its
-        audience was deleted midway), STALE_VERSION (other lists were published all the while; send the end again),
-        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then a
+        trailer, which publishes the list. Readers see the list before or the list after, never a part.
+
+        A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with the
+        same upload_id continues from there. A stream that repeats a published upload gets the same response. If the file
+        cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
+        INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH,
+        OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway), STALE_VERSION
+        (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS, STORE_UNAVAILABLE,
+        OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUpload(self, request, context):
-        """GetUpload tells how far an upload has come. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND.
+        """GetUpload returns the progress and the row counts of an upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamUnmatchedRows(self, request, context):
-        """StreamUnmatchedRows sends the rows of an audience's uploads that have matched no contact yet, as they were uploaded
-        but for cells that a spreadsheet would run as formulas, those of the header too, which get an apostrophe in front.
-        The last message carries the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
-        INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded, except
+        that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last message
+        carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
+        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLookalikeModel(self, request, context):
-        """GetLookalikeModel opens a lookalike's model: what each value of a field counts for, how similar members are at each
-        reach, and how many of a part of the seed that the model was not made from it would have found. Errors:
-        AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE.
+        """GetLookalikeModel returns the model of a lookalike. It has the weight of each value of a field, the similarity of
+        members at each reach, and the recall on the holdout, a part of the seed that the model was not trained on. Errors:
+        AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,6 +231,11 @@ def add_CustomAudienceServiceServicer_to_server(servicer, server):
             'GetCustomAudience': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCustomAudience,
                     request_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.GetCustomAudienceRequest.FromString,
+                    response_serializer=audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.SerializeToString,
+            ),
+            'UpdateCustomAudience': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCustomAudience,
+                    request_deserializer=audience_dot_v1_dot_custom__audience__service__pb2.UpdateCustomAudienceRequest.FromString,
                     response_serializer=audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.SerializeToString,
             ),
             'DeleteCustomAudience': grpc.unary_unary_rpc_method_handler(
@@ -250,9 +282,9 @@ def add_CustomAudienceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CustomAudienceService:
-    """CustomAudienceService keeps an org's custom audiences: lists that were uploaded, lookalikes of other audiences, and
-    visitors by event records. Their ids stand wherever an audience's id does: in reach, overlap, insights, `$inAudience`,
-    membership, snapshots and exports.
+    """CustomAudienceService manages the custom audiences of an org: uploaded lists, lookalikes of other audiences, and
+    visitors selected by event records. Every request that takes an audience id takes the id of a custom audience: reach,
+    overlap, insights, `$inAudience`, membership, snapshots and exports.
     """
 
     @staticmethod
@@ -325,6 +357,33 @@ class CustomAudienceService:
             target,
             '/audience.v1.CustomAudienceService/GetCustomAudience',
             audience_dot_v1_dot_custom__audience__service__pb2.GetCustomAudienceRequest.SerializeToString,
+            audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateCustomAudience(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/audience.v1.CustomAudienceService/UpdateCustomAudience',
+            audience_dot_v1_dot_custom__audience__service__pb2.UpdateCustomAudienceRequest.SerializeToString,
             audience_dot_v1_dot_custom__audience__service__pb2.CustomAudience.FromString,
             options,
             channel_credentials,

@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CustomAudienceServiceStub:
-    """CustomAudienceService keeps an org's custom audiences: lists that were uploaded, lookalikes of other audiences, and
-    visitors by event records. Their ids stand wherever an audience's id does: in reach, overlap, insights, `$inAudience`,
-    membership, snapshots and exports.
+    """CustomAudienceService manages the custom audiences of an org: uploaded lists, lookalikes of other audiences, and
+    visitors selected by event records. Every request that takes an audience id takes the id of a custom audience: reach,
+    overlap, insights, `$inAudience`, membership, snapshots and exports.
     """
 
     @_typing.overload
@@ -37,119 +37,155 @@ class CustomAudienceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CustomAudienceServiceAsyncStub: ...
     CreateCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.CreateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
-    """CreateCustomAudience makes a custom audience. A list that is uploaded is empty until UploadMembers fills it; a
-    lookalike is modelled before the call answers, which takes about a minute for a million records, and nothing is kept
-    of one that cannot be. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source),
+    """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
+
+    A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
+    records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
+    updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
+    name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+
+    Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
     UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
     """
     ListCustomAudiences: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudiencesRequest, _custom_audience_service_pb2.ListCustomAudiencesResponse]
-    """ListCustomAudiences pages through the org's custom audiences, newest first. Errors: INVALID_FIELD,
+    """ListCustomAudiences returns a page of the org's custom audiences, newest first. Errors: INVALID_FIELD,
     INVALID_PAGE_TOKEN.
     """
     GetCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
-    """GetCustomAudience answers with one living custom audience. Errors: AUDIENCE_NOT_FOUND."""
+    """GetCustomAudience returns one custom audience that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
+    UpdateCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.UpdateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
+    """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+    is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
+    STALE_VERSION.
+    """
     DeleteCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.DeleteCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
-    """DeleteCustomAudience deletes a custom audience for good, with its list, its model and what was uploaded, and
-    answers with it as it was. One that is in use, by a registered use, in the filter of a living segment or as the
-    source of a lookalike, is refused unless forced. Streams that had begun to read its list end as if it were there,
-    within the hour. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+    """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
+    audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
+    the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
+    refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
     """
     RefreshCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.RefreshCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
-    """RefreshCustomAudience brings a custom audience up to date with the contacts of now: a lookalike is modelled and
-    scored anew, rows of uploads that matched nobody are matched again. Readers see the list before or the list after. A
-    retargeting pixel is evaluated at each use and has nothing to refresh: NOT_REFRESHABLE. Errors: AUDIENCE_NOT_FOUND,
-    NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES,
-    OUT_OF_TIME.
+    """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
+    and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+
+    The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
+    stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
+    shows how the refresh runs and ends in latest_refresh. For a FAILED lookalike the call starts the creation again:
+    creation_state becomes CREATING. If a creation or refresh is already running, the call changes nothing and returns
+    the audience.
+
+    Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE, UNUSABLE_AUDIENCE (the source of a lookalike was deleted or cannot be
+    used), TOO_MANY_LOOKALIKES, TOO_MANY_REFRESHES. Later errors, such as SEED_TOO_SMALL, are in the `error` fields.
     """
     ListCustomAudienceTypes: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudienceTypesRequest, _custom_audience_service_pb2.ListCustomAudienceTypesResponse]
-    """ListCustomAudienceTypes tells the types that there are, each with its columns or fields, its limits and its rules."""
+    """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its rules."""
     UploadMembers: _grpc.StreamUnaryMultiCallable[_custom_audience_service_pb2.UploadMembersRequest, _custom_audience_service_pb2.Upload]
-    """UploadMembers takes a CSV file: a header, chunks of the file from its next_offset on, and an end, which publishes the
-    list; readers see the list before or the list after, never a part. A stream that breaks off loses nothing that
-    was taken: GetUpload tells next_offset, and another stream with the same upload_id goes on from there. Repeated after
-    its end it answers as it did. A file that cannot be read is refused whole, with the line, and the upload has FAILED:
-    nothing of it is published. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE,
-    UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (its
-    audience was deleted midway), STALE_VERSION (other lists were published all the while; send the end again),
-    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then a
+    trailer, which publishes the list. Readers see the list before or the list after, never a part.
+
+    A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with the
+    same upload_id continues from there. A stream that repeats a published upload gets the same response. If the file
+    cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
+    INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH,
+    OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway), STALE_VERSION
+    (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS, STORE_UNAVAILABLE,
+    OUT_OF_TIME.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetUploadRequest, _custom_audience_service_pb2.Upload]
-    """GetUpload tells how far an upload has come. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
+    """GetUpload returns the progress and the row counts of an upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
     StreamUnmatchedRows: _grpc.UnaryStreamMultiCallable[_custom_audience_service_pb2.StreamUnmatchedRowsRequest, _custom_audience_service_pb2.StreamUnmatchedRowsResponse]
-    """StreamUnmatchedRows sends the rows of an audience's uploads that have matched no contact yet, as they were uploaded
-    but for cells that a spreadsheet would run as formulas, those of the header too, which get an apostrophe in front.
-    The last message carries the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
-    INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded, except
+    that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last message
+    carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
+    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetLookalikeModel: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetLookalikeModelRequest, _custom_audience_service_pb2.LookalikeModel]
-    """GetLookalikeModel opens a lookalike's model: what each value of a field counts for, how similar members are at each
-    reach, and how many of a part of the seed that the model was not made from it would have found. Errors:
-    AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE.
+    """GetLookalikeModel returns the model of a lookalike. It has the weight of each value of a field, the similarity of
+    members at each reach, and the recall on the holdout, a part of the seed that the model was not trained on. Errors:
+    AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
     """
 
 @_typing.type_check_only
 class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
-    """CustomAudienceService keeps an org's custom audiences: lists that were uploaded, lookalikes of other audiences, and
-    visitors by event records. Their ids stand wherever an audience's id does: in reach, overlap, insights, `$inAudience`,
-    membership, snapshots and exports.
+    """CustomAudienceService manages the custom audiences of an org: uploaded lists, lookalikes of other audiences, and
+    visitors selected by event records. Every request that takes an audience id takes the id of a custom audience: reach,
+    overlap, insights, `$inAudience`, membership, snapshots and exports.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.CreateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
-    """CreateCustomAudience makes a custom audience. A list that is uploaded is empty until UploadMembers fills it; a
-    lookalike is modelled before the call answers, which takes about a minute for a million records, and nothing is kept
-    of one that cannot be. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source),
+    """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
+
+    A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
+    records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
+    updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
+    name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+
+    Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
     UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
     """
     ListCustomAudiences: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudiencesRequest, _custom_audience_service_pb2.ListCustomAudiencesResponse]  # type: ignore[assignment]
-    """ListCustomAudiences pages through the org's custom audiences, newest first. Errors: INVALID_FIELD,
+    """ListCustomAudiences returns a page of the org's custom audiences, newest first. Errors: INVALID_FIELD,
     INVALID_PAGE_TOKEN.
     """
     GetCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
-    """GetCustomAudience answers with one living custom audience. Errors: AUDIENCE_NOT_FOUND."""
+    """GetCustomAudience returns one custom audience that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
+    UpdateCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.UpdateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
+    """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+    is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
+    STALE_VERSION.
+    """
     DeleteCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.DeleteCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
-    """DeleteCustomAudience deletes a custom audience for good, with its list, its model and what was uploaded, and
-    answers with it as it was. One that is in use, by a registered use, in the filter of a living segment or as the
-    source of a lookalike, is refused unless forced. Streams that had begun to read its list end as if it were there,
-    within the hour. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+    """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
+    audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
+    the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
+    refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
     """
     RefreshCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.RefreshCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
-    """RefreshCustomAudience brings a custom audience up to date with the contacts of now: a lookalike is modelled and
-    scored anew, rows of uploads that matched nobody are matched again. Readers see the list before or the list after. A
-    retargeting pixel is evaluated at each use and has nothing to refresh: NOT_REFRESHABLE. Errors: AUDIENCE_NOT_FOUND,
-    NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES,
-    OUT_OF_TIME.
+    """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
+    and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+
+    The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
+    stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
+    shows how the refresh runs and ends in latest_refresh. For a FAILED lookalike the call starts the creation again:
+    creation_state becomes CREATING. If a creation or refresh is already running, the call changes nothing and returns
+    the audience.
+
+    Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE, UNUSABLE_AUDIENCE (the source of a lookalike was deleted or cannot be
+    used), TOO_MANY_LOOKALIKES, TOO_MANY_REFRESHES. Later errors, such as SEED_TOO_SMALL, are in the `error` fields.
     """
     ListCustomAudienceTypes: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudienceTypesRequest, _custom_audience_service_pb2.ListCustomAudienceTypesResponse]  # type: ignore[assignment]
-    """ListCustomAudienceTypes tells the types that there are, each with its columns or fields, its limits and its rules."""
+    """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its rules."""
     UploadMembers: _aio.StreamUnaryMultiCallable[_custom_audience_service_pb2.UploadMembersRequest, _custom_audience_service_pb2.Upload]  # type: ignore[assignment]
-    """UploadMembers takes a CSV file: a header, chunks of the file from its next_offset on, and an end, which publishes the
-    list; readers see the list before or the list after, never a part. A stream that breaks off loses nothing that
-    was taken: GetUpload tells next_offset, and another stream with the same upload_id goes on from there. Repeated after
-    its end it answers as it did. A file that cannot be read is refused whole, with the line, and the upload has FAILED:
-    nothing of it is published. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE,
-    UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (its
-    audience was deleted midway), STALE_VERSION (other lists were published all the while; send the end again),
-    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then a
+    trailer, which publishes the list. Readers see the list before or the list after, never a part.
+
+    A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with the
+    same upload_id continues from there. A stream that repeats a published upload gets the same response. If the file
+    cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
+    INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH,
+    OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway), STALE_VERSION
+    (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS, STORE_UNAVAILABLE,
+    OUT_OF_TIME.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetUploadRequest, _custom_audience_service_pb2.Upload]  # type: ignore[assignment]
-    """GetUpload tells how far an upload has come. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
+    """GetUpload returns the progress and the row counts of an upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
     StreamUnmatchedRows: _aio.UnaryStreamMultiCallable[_custom_audience_service_pb2.StreamUnmatchedRowsRequest, _custom_audience_service_pb2.StreamUnmatchedRowsResponse]  # type: ignore[assignment]
-    """StreamUnmatchedRows sends the rows of an audience's uploads that have matched no contact yet, as they were uploaded
-    but for cells that a spreadsheet would run as formulas, those of the header too, which get an apostrophe in front.
-    The last message carries the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
-    INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded, except
+    that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last message
+    carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
+    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetLookalikeModel: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetLookalikeModelRequest, _custom_audience_service_pb2.LookalikeModel]  # type: ignore[assignment]
-    """GetLookalikeModel opens a lookalike's model: what each value of a field counts for, how similar members are at each
-    reach, and how many of a part of the seed that the model was not made from it would have found. Errors:
-    AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE.
+    """GetLookalikeModel returns the model of a lookalike. It has the weight of each value of a field, the similarity of
+    members at each reach, and the recall on the holdout, a part of the seed that the model was not trained on. Errors:
+    AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
     """
 
 class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """CustomAudienceService keeps an org's custom audiences: lists that were uploaded, lookalikes of other audiences, and
-    visitors by event records. Their ids stand wherever an audience's id does: in reach, overlap, insights, `$inAudience`,
-    membership, snapshots and exports.
+    """CustomAudienceService manages the custom audiences of an org: uploaded lists, lookalikes of other audiences, and
+    visitors selected by event records. Every request that takes an audience id takes the id of a custom audience: reach,
+    overlap, insights, `$inAudience`, membership, snapshots and exports.
     """
 
     @_abc_1.abstractmethod
@@ -158,9 +194,14 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.CreateCustomAudienceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
-        """CreateCustomAudience makes a custom audience. A list that is uploaded is empty until UploadMembers fills it; a
-        lookalike is modelled before the call answers, which takes about a minute for a million records, and nothing is kept
-        of one that cannot be. Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (of the source),
+        """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
+
+        A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
+        records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
+        updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
+        name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+
+        Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
         UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
         """
 
@@ -170,7 +211,7 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.ListCustomAudiencesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.ListCustomAudiencesResponse, _abc.Awaitable[_custom_audience_service_pb2.ListCustomAudiencesResponse]]:
-        """ListCustomAudiences pages through the org's custom audiences, newest first. Errors: INVALID_FIELD,
+        """ListCustomAudiences returns a page of the org's custom audiences, newest first. Errors: INVALID_FIELD,
         INVALID_PAGE_TOKEN.
         """
 
@@ -180,7 +221,18 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.GetCustomAudienceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
-        """GetCustomAudience answers with one living custom audience. Errors: AUDIENCE_NOT_FOUND."""
+        """GetCustomAudience returns one custom audience that is not deleted. Errors: AUDIENCE_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def UpdateCustomAudience(
+        self,
+        request: _custom_audience_service_pb2.UpdateCustomAudienceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
+        """UpdateCustomAudience changes the name and the description of a custom audience. It never conflicts with a list that
+        is published at the same time: both writes take effect. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NAME_TAKEN,
+        STALE_VERSION.
+        """
 
     @_abc_1.abstractmethod
     def DeleteCustomAudience(
@@ -188,10 +240,10 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.DeleteCustomAudienceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
-        """DeleteCustomAudience deletes a custom audience for good, with its list, its model and what was uploaded, and
-        answers with it as it was. One that is in use, by a registered use, in the filter of a living segment or as the
-        source of a lookalike, is refused unless forced. Streams that had begun to read its list end as if it were there,
-        within the hour. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+        """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
+        audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
+        the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
+        refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
         """
 
     @_abc_1.abstractmethod
@@ -200,11 +252,17 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.RefreshCustomAudienceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
-        """RefreshCustomAudience brings a custom audience up to date with the contacts of now: a lookalike is modelled and
-        scored anew, rows of uploads that matched nobody are matched again. Readers see the list before or the list after. A
-        retargeting pixel is evaluated at each use and has nothing to refresh: NOT_REFRESHABLE. Errors: AUDIENCE_NOT_FOUND,
-        NOT_REFRESHABLE, STALE_VERSION (it was written meanwhile), UNUSABLE_AUDIENCE, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES,
-        OUT_OF_TIME.
+        """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
+        and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+
+        The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
+        stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
+        shows how the refresh runs and ends in latest_refresh. For a FAILED lookalike the call starts the creation again:
+        creation_state becomes CREATING. If a creation or refresh is already running, the call changes nothing and returns
+        the audience.
+
+        Errors: AUDIENCE_NOT_FOUND, NOT_REFRESHABLE, UNUSABLE_AUDIENCE (the source of a lookalike was deleted or cannot be
+        used), TOO_MANY_LOOKALIKES, TOO_MANY_REFRESHES. Later errors, such as SEED_TOO_SMALL, are in the `error` fields.
         """
 
     @_abc_1.abstractmethod
@@ -213,7 +271,7 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.ListCustomAudienceTypesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.ListCustomAudienceTypesResponse, _abc.Awaitable[_custom_audience_service_pb2.ListCustomAudienceTypesResponse]]:
-        """ListCustomAudienceTypes tells the types that there are, each with its columns or fields, its limits and its rules."""
+        """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its rules."""
 
     @_abc_1.abstractmethod
     def UploadMembers(
@@ -221,14 +279,16 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_custom_audience_service_pb2.UploadMembersRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.Upload, _abc.Awaitable[_custom_audience_service_pb2.Upload]]:
-        """UploadMembers takes a CSV file: a header, chunks of the file from its next_offset on, and an end, which publishes the
-        list; readers see the list before or the list after, never a part. A stream that breaks off loses nothing that
-        was taken: GetUpload tells next_offset, and another stream with the same upload_id goes on from there. Repeated after
-        its end it answers as it did. A file that cannot be read is refused whole, with the line, and the upload has FAILED:
-        nothing of it is published. Errors: INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE,
-        UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (its
-        audience was deleted midway), STALE_VERSION (other lists were published all the while; send the end again),
-        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then a
+        trailer, which publishes the list. Readers see the list before or the list after, never a part.
+
+        A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with the
+        same upload_id continues from there. A stream that repeats a published upload gets the same response. If the file
+        cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
+        INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH,
+        OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway), STALE_VERSION
+        (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS, STORE_UNAVAILABLE,
+        OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -237,7 +297,7 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.GetUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.Upload, _abc.Awaitable[_custom_audience_service_pb2.Upload]]:
-        """GetUpload tells how far an upload has come. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
+        """GetUpload returns the progress and the row counts of an upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def StreamUnmatchedRows(
@@ -245,10 +305,10 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.StreamUnmatchedRowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_custom_audience_service_pb2.StreamUnmatchedRowsResponse], _abc.AsyncIterator[_custom_audience_service_pb2.StreamUnmatchedRowsResponse]]:
-        """StreamUnmatchedRows sends the rows of an audience's uploads that have matched no contact yet, as they were uploaded
-        but for cells that a spreadsheet would run as formulas, those of the header too, which get an apostrophe in front.
-        The last message carries the total and nothing follows it. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
-        INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded, except
+        that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last message
+        carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
+        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -257,9 +317,9 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.GetLookalikeModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.LookalikeModel, _abc.Awaitable[_custom_audience_service_pb2.LookalikeModel]]:
-        """GetLookalikeModel opens a lookalike's model: what each value of a field counts for, how similar members are at each
-        reach, and how many of a part of the seed that the model was not made from it would have found. Errors:
-        AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE.
+        """GetLookalikeModel returns the model of a lookalike. It has the weight of each value of a field, the similarity of
+        members at each reach, and the recall on the holdout, a part of the seed that the model was not trained on. Errors:
+        AUDIENCE_NOT_FOUND, NOT_A_LOOKALIKE, UNUSABLE_AUDIENCE (its creation_state is not READY).
         """
 
 def add_CustomAudienceServiceServicer_to_server(servicer: CustomAudienceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -130,7 +130,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     UNUSABLE_AUDIENCE: _ErrorReason.ValueType  # 20
     """UNUSABLE_AUDIENCE: the audience's saved filter cannot be evaluated. It is not in the filter language, names a datatype
     that is not served, or refers to an audience that does not exist. The platform may have saved it, or the service may
-    be configured differently now. BadRequest has the field path. FAILED_PRECONDITION.
+    be configured differently now. BadRequest has the field path. Or the audience is a lookalike without members: its
+    creation_state, CREATING or FAILED, is in the metadata. FAILED_PRECONDITION.
 
         {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
@@ -234,64 +235,64 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "TOO_MANY_WATCHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "1000"}}
     """
     NOT_REFRESHABLE: _ErrorReason.ValueType  # 40
-    """NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
+    """NOT_REFRESHABLE: the custom audience is evaluated at each use, so it cannot be refreshed. FAILED_PRECONDITION.
 
         {"reason": "NOT_REFRESHABLE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "retargeting_pixel"}}
     """
     NOT_UPLOADABLE: _ErrorReason.ValueType  # 41
-    """NOT_UPLOADABLE: the custom audience is of a type that takes no uploads. FAILED_PRECONDITION.
+    """NOT_UPLOADABLE: the type of the custom audience does not support uploads. FAILED_PRECONDITION.
 
         {"reason": "NOT_UPLOADABLE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "lookalike"}}
     """
     UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 42
-    """UPLOAD_NOT_FOUND: the audience has no upload of this upload_id. NOT_FOUND.
+    """UPLOAD_NOT_FOUND: the audience has no upload with this upload_id. NOT_FOUND.
 
         {"reason": "UPLOAD_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
     """
     UPLOAD_REUSED: _ErrorReason.ValueType  # 43
-    """UPLOAD_REUSED: the upload_id stands for another upload, with another header, or with another file that has arrived
-    whole. ALREADY_EXISTS.
+    """UPLOAD_REUSED: the upload_id belongs to an upload with another header, or to another complete file. ALREADY_EXISTS.
 
         {"reason": "UPLOAD_REUSED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
     """
     UPLOAD_TAKEN_OVER: _ErrorReason.ValueType  # 44
-    """UPLOAD_TAKEN_OVER: another stream has gone on with the upload. ABORTED.
+    """UPLOAD_TAKEN_OVER: another stream has resumed the upload. ABORTED.
 
         {"reason": "UPLOAD_TAKEN_OVER", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
     """
     OFFSET_MISMATCH: _ErrorReason.ValueType  # 45
-    """OFFSET_MISMATCH: the chunk does not begin where the upload goes on. OUT_OF_RANGE.
+    """OFFSET_MISMATCH: the chunk does not begin at next_offset. OUT_OF_RANGE.
 
         {"reason": "OFFSET_MISMATCH", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
     """
     CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 46
-    """CHECKSUM_MISMATCH: the bytes that arrived are not those that the checksum is of; send them again. DATA_LOSS.
+    """CHECKSUM_MISMATCH: the checksum does not match the bytes received. Send the file again from next_offset. ABORTED.
 
         {"reason": "CHECKSUM_MISMATCH", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
     """
     INVALID_FILE: _ErrorReason.ValueType  # 47
-    """INVALID_FILE: the file cannot be read; the upload has failed and nothing of it is published. INVALID_ARGUMENT.
+    """INVALID_FILE: the file cannot be read. The upload is FAILED, and none of its rows are published. INVALID_ARGUMENT.
 
         {"reason": "INVALID_FILE", "domain": "audience.crm.appengine.internal", "metadata": {"line": "17", "problem": "unclosed_quote"}}
     """
     SEED_TOO_SMALL: _ErrorReason.ValueType  # 48
-    """SEED_TOO_SMALL: the source of a lookalike has too few members to tell anything from. FAILED_PRECONDITION.
+    """SEED_TOO_SMALL: the source of a lookalike has too few members for a model. FAILED_PRECONDITION.
 
         {"reason": "SEED_TOO_SMALL", "domain": "audience.crm.appengine.internal", "metadata": {"count": "42", "minimum": "100"}}
     """
     NOT_A_LOOKALIKE: _ErrorReason.ValueType  # 49
-    """NOT_A_LOOKALIKE: the custom audience is of another type, which has no model. FAILED_PRECONDITION.
+    """NOT_A_LOOKALIKE: the custom audience is not a lookalike and has no model. FAILED_PRECONDITION.
 
         {"reason": "NOT_A_LOOKALIKE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "file_upload"}}
     """
     UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 50
-    """UPLOAD_INCOMPLETE: the end says that the file is of another size than what has arrived. OUT_OF_RANGE.
+    """UPLOAD_INCOMPLETE: the size in the trailer differs from the size received, or the stream ended without a trailer.
+    OUT_OF_RANGE.
 
         {"reason": "UPLOAD_INCOMPLETE", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
     """
     TOO_MANY_LOOKALIKES: _ErrorReason.ValueType  # 51
-    """TOO_MANY_LOOKALIKES: the server makes or refreshes as many lookalikes as it may at once; retry later.
-    RESOURCE_EXHAUSTED.
+    """TOO_MANY_LOOKALIKES: the server already models as many lookalikes as its limit allows. Retry after the
+    RetryInfo's delay. RESOURCE_EXHAUSTED.
 
         {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
     """
@@ -300,6 +301,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     such a segment. ALREADY_EXISTS.
 
         {"reason": "NOT_DELETED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+    """
+    TOO_MANY_REFRESHES: _ErrorReason.ValueType  # 53
+    """TOO_MANY_REFRESHES: the server already refreshes as many uploaded lists as its limit allows. Retry after the
+    RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+        {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -415,7 +422,8 @@ NOT_STATIC: ErrorReason.ValueType  # 19
 UNUSABLE_AUDIENCE: ErrorReason.ValueType  # 20
 """UNUSABLE_AUDIENCE: the audience's saved filter cannot be evaluated. It is not in the filter language, names a datatype
 that is not served, or refers to an audience that does not exist. The platform may have saved it, or the service may
-be configured differently now. BadRequest has the field path. FAILED_PRECONDITION.
+be configured differently now. BadRequest has the field path. Or the audience is a lookalike without members: its
+creation_state, CREATING or FAILED, is in the metadata. FAILED_PRECONDITION.
 
     {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
@@ -519,64 +527,64 @@ its last watch. Another watch of one of these audiences is possible. RESOURCE_EX
     {"reason": "TOO_MANY_WATCHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "1000"}}
 """
 NOT_REFRESHABLE: ErrorReason.ValueType  # 40
-"""NOT_REFRESHABLE: the custom audience is evaluated at each use and has nothing to refresh. FAILED_PRECONDITION.
+"""NOT_REFRESHABLE: the custom audience is evaluated at each use, so it cannot be refreshed. FAILED_PRECONDITION.
 
     {"reason": "NOT_REFRESHABLE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "retargeting_pixel"}}
 """
 NOT_UPLOADABLE: ErrorReason.ValueType  # 41
-"""NOT_UPLOADABLE: the custom audience is of a type that takes no uploads. FAILED_PRECONDITION.
+"""NOT_UPLOADABLE: the type of the custom audience does not support uploads. FAILED_PRECONDITION.
 
     {"reason": "NOT_UPLOADABLE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "lookalike"}}
 """
 UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 42
-"""UPLOAD_NOT_FOUND: the audience has no upload of this upload_id. NOT_FOUND.
+"""UPLOAD_NOT_FOUND: the audience has no upload with this upload_id. NOT_FOUND.
 
     {"reason": "UPLOAD_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
 """
 UPLOAD_REUSED: ErrorReason.ValueType  # 43
-"""UPLOAD_REUSED: the upload_id stands for another upload, with another header, or with another file that has arrived
-whole. ALREADY_EXISTS.
+"""UPLOAD_REUSED: the upload_id belongs to an upload with another header, or to another complete file. ALREADY_EXISTS.
 
     {"reason": "UPLOAD_REUSED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
 """
 UPLOAD_TAKEN_OVER: ErrorReason.ValueType  # 44
-"""UPLOAD_TAKEN_OVER: another stream has gone on with the upload. ABORTED.
+"""UPLOAD_TAKEN_OVER: another stream has resumed the upload. ABORTED.
 
     {"reason": "UPLOAD_TAKEN_OVER", "domain": "audience.crm.appengine.internal", "metadata": {"id": "import-7"}}
 """
 OFFSET_MISMATCH: ErrorReason.ValueType  # 45
-"""OFFSET_MISMATCH: the chunk does not begin where the upload goes on. OUT_OF_RANGE.
+"""OFFSET_MISMATCH: the chunk does not begin at next_offset. OUT_OF_RANGE.
 
     {"reason": "OFFSET_MISMATCH", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
 """
 CHECKSUM_MISMATCH: ErrorReason.ValueType  # 46
-"""CHECKSUM_MISMATCH: the bytes that arrived are not those that the checksum is of; send them again. DATA_LOSS.
+"""CHECKSUM_MISMATCH: the checksum does not match the bytes received. Send the file again from next_offset. ABORTED.
 
     {"reason": "CHECKSUM_MISMATCH", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
 """
 INVALID_FILE: ErrorReason.ValueType  # 47
-"""INVALID_FILE: the file cannot be read; the upload has failed and nothing of it is published. INVALID_ARGUMENT.
+"""INVALID_FILE: the file cannot be read. The upload is FAILED, and none of its rows are published. INVALID_ARGUMENT.
 
     {"reason": "INVALID_FILE", "domain": "audience.crm.appengine.internal", "metadata": {"line": "17", "problem": "unclosed_quote"}}
 """
 SEED_TOO_SMALL: ErrorReason.ValueType  # 48
-"""SEED_TOO_SMALL: the source of a lookalike has too few members to tell anything from. FAILED_PRECONDITION.
+"""SEED_TOO_SMALL: the source of a lookalike has too few members for a model. FAILED_PRECONDITION.
 
     {"reason": "SEED_TOO_SMALL", "domain": "audience.crm.appengine.internal", "metadata": {"count": "42", "minimum": "100"}}
 """
 NOT_A_LOOKALIKE: ErrorReason.ValueType  # 49
-"""NOT_A_LOOKALIKE: the custom audience is of another type, which has no model. FAILED_PRECONDITION.
+"""NOT_A_LOOKALIKE: the custom audience is not a lookalike and has no model. FAILED_PRECONDITION.
 
     {"reason": "NOT_A_LOOKALIKE", "domain": "audience.crm.appengine.internal", "metadata": {"type": "file_upload"}}
 """
 UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 50
-"""UPLOAD_INCOMPLETE: the end says that the file is of another size than what has arrived. OUT_OF_RANGE.
+"""UPLOAD_INCOMPLETE: the size in the trailer differs from the size received, or the stream ended without a trailer.
+OUT_OF_RANGE.
 
     {"reason": "UPLOAD_INCOMPLETE", "domain": "audience.crm.appengine.internal", "metadata": {"next_offset": "1048576"}}
 """
 TOO_MANY_LOOKALIKES: ErrorReason.ValueType  # 51
-"""TOO_MANY_LOOKALIKES: the server makes or refreshes as many lookalikes as it may at once; retry later.
-RESOURCE_EXHAUSTED.
+"""TOO_MANY_LOOKALIKES: the server already models as many lookalikes as its limit allows. Retry after the
+RetryInfo's delay. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
 """
@@ -585,5 +593,11 @@ NOT_DELETED: ErrorReason.ValueType  # 52
 such a segment. ALREADY_EXISTS.
 
     {"reason": "NOT_DELETED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
+"""
+TOO_MANY_REFRESHES: ErrorReason.ValueType  # 53
+"""TOO_MANY_REFRESHES: the server already refreshes as many uploaded lists as its limit allows. Retry after the
+RetryInfo's delay. RESOURCE_EXHAUSTED.
+
+    {"reason": "TOO_MANY_REFRESHES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

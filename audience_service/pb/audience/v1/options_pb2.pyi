@@ -11,12 +11,7 @@ import builtins as _builtins
 DESCRIPTOR: _descriptor.FileDescriptor
 
 REQUIRED_SCOPE_FIELD_NUMBER: _builtins.int
-LASTING_FIELD_NUMBER: _builtins.int
 required_scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
-"""required_scope is the scope a caller must hold to call the method: "audiences.read" or "audiences.write". A
-method without it is not served: the server refuses to start.
-"""
-lasting: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
-"""lasting says that a call of the method may take minutes: without a deadline of its own it has
-AUDIENCE_LASTING_TIMEOUT_SECONDS, where others have AUDIENCE_UNARY_TIMEOUT_SECONDS.
+"""required_scope: the scope that a caller needs to call the method, "audiences.read" or "audiences.write". Every method
+has one; otherwise the server does not start.
 """
