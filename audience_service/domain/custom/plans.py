@@ -56,7 +56,7 @@ class SpecPlans:
 def _with_rules(spec: CustomerMatchSpec) -> CustomerMatchSpec:
     """The spec with the version of rules that it means, and every option of theirs chosen."""
     with located(f"{PLACE}.customer_match"):
-        rules = choose_rules(spec.platform, spec.rules, spec.options, ())
+        rules = choose_rules(spec.platform, spec.rules, spec.options, (), version_place="rules_version")
     return CustomerMatchSpec(spec.platform, rules.version, dict(rules.chosen))
 
 
