@@ -292,7 +292,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
     """
-    TOO_MANY_REFRESHES: _ErrorReason.ValueType  # 52
+    TOO_MANY_REFRESHES: _ErrorReason.ValueType  # 53
     """TOO_MANY_REFRESHES: the server already refreshes as many uploaded lists as its limit allows. Retry after the
     RetryInfo's delay. RESOURCE_EXHAUSTED.
 
@@ -574,7 +574,7 @@ RetryInfo's delay. RESOURCE_EXHAUSTED.
 
     {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
 """
-TOO_MANY_REFRESHES: ErrorReason.ValueType  # 52
+TOO_MANY_REFRESHES: ErrorReason.ValueType  # 53
 """TOO_MANY_REFRESHES: the server already refreshes as many uploaded lists as its limit allows. Retry after the
 RetryInfo's delay. RESOURCE_EXHAUSTED.
 
