@@ -19,7 +19,7 @@ def modelled(service: Service, client: Client) -> str:
     service.insert(org, [{"data": {"vip": n < 120, "city": "Lima" if n % 7 else "Oslo"}} for n in range(500)])
     seed = client.create(name="vips", filter={"datatype": "contact", "where": {"vip": True}})
     size = {"sourceAudienceId": seed.id, "count": 10}
-    return str(client.custom(name="like", type="lookalike", lookalike=size).id)
+    return str(client.settled(client.custom(name="like", type="lookalike", lookalike=size).id).id)
 
 
 def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
