@@ -19,7 +19,7 @@ def modelled(service: Service, client: Client) -> str:
     service.insert(org, [{"data": {"vip": n < 120, "city": "Lima" if n % 7 else "Oslo"}} for n in range(500)])
     seed = client.create(name="vips", filter={"datatype": "contact", "where": {"vip": True}})
     size = {"sourceAudienceId": seed.id, "count": 10}
-    return str(client.custom(name="like", type="lookalike", lookalike=size).id)
+    return str(client.settled(client.custom(name="like", type="lookalike", lookalike=size).id).id)
 
 
 def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
@@ -31,7 +31,6 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         return done.stdout
 
     methods = [line for line in buf("--list-methods", address).split() if line.startswith("audience.v1.")]
-    assert len(methods) == 45
     client = service.client("curl")
     headers = [part for name, value in client.metadata for part in ("-H", f"{name}: {value}")]
     static = client.create(name="static", type="static")
@@ -88,7 +87,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "GetLookalikeModel": {"id": modelled(service, client)},
         "DeleteCustomAudience": {"id": custom.id},
     }
-    assert {name.rpartition("/")[2] for name in methods} == {*requests, "WatchMembership"}
+    assert sorted(name.rpartition("/")[2] for name in methods) == sorted([*requests, "WatchMembership"])
     paths = {name.rpartition("/")[2]: name for name in methods}
     if service.kind == "embedded":
         del requests["ExplainFilter"]  # it has no plans
