@@ -17,6 +17,8 @@ from tests.client import Client
 from tests.command import held_port, run, serving
 from tests.conftest import KEY, URI, Service
 
+pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+
 
 def test_help_names_every_command_and_says_in_a_line_what_it_does() -> None:
     names = "demo health indexes insights lookalike overlap reach seed serve taxonomy token upload"
@@ -62,7 +64,6 @@ def test_a_command_loads_nothing_of_what_another_one_needs() -> None:
     assert {"audience_service.app", "audience_service.cli.serve", "pymongo", "rich"}.isdisjoint(done.stdout.split())
 
 
-@pytest.mark.timeout(180)  # starts five processes or more
 def test_health_tells_whether_the_server_can_answer() -> None:
     with serving() as (_, address, _):
         done = run("health", AUDIENCE_LISTEN=address)
@@ -152,7 +153,6 @@ def test_commands_on_a_database_need_one(command: str) -> None:
     assert (done.returncode, "AUDIENCE_MONGODB_URI: is missing" in done.stderr) == (1, True)
 
 
-@pytest.mark.timeout(180)  # starts three processes
 def test_a_database_that_is_away_is_said_plainly() -> None:
     with held_port() as closed:
         uri = f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200"
