@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import hypothesis
 import pymongo
 import pytest
 import structlog
@@ -24,9 +25,9 @@ from audience_service.cli.token import mint
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.settings import Settings
 from tests.client import Client, Refusal
-from tests.examples import load_profile
+from tests.examples import PROFILE, PROPERTY_TIMEOUT
 
-load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+hypothesis.settings.load_profile(PROFILE)  # before any property test is defined
 
 # Where an assert in one of these fails, it says what it compared, as one in a test module does.
 pytest.register_assert_rewrite("tests.overlaps", "tests.versions", "tests.watch_world")
@@ -225,6 +226,9 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests that need a real engine, one to kill, or Envoy, where there is none; the header says so."""
+    for item in items:
+        if is_property_test(item) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(PROPERTY_TIMEOUT))
     kept = items
     if not URI:
         kept = [item for item in kept if "real_service" not in getattr(item, "fixturenames", ())]
@@ -234,6 +238,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept = [item for item in kept if "http" not in item.path.parts]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+
+def is_property_test(item: pytest.Item) -> bool:
+    """Whether Hypothesis runs it."""
+    return bool(getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
 
 
 def pytest_report_header() -> str:

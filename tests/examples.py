@@ -4,12 +4,15 @@ The profile `ci`, the default, tries the same examples in each run. `HYPOTHESIS_
 many, chosen at random. Neither limits the time of an example, since that depends on the load of the machine.
 """
 
+import os
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-_EXPLORED = 10
-"""How many times as many examples `explore` tries."""
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
+_FACTOR = 10 if PROFILE == "explore" else 1
+PROPERTY_TIMEOUT = 300 * _FACTOR
+"""Seconds after which a property test hangs. The longest takes 7 s on an idle machine, and 70 s on a busy one."""
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -19,16 +22,10 @@ settings.register_profile(
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
-    max_examples=100 * _EXPLORED,
+    max_examples=100 * _FACTOR,
 )
-
-
-def load_profile(name: str) -> None:
-    """Choose the profile before any property test is defined. Raises InvalidArgument for a name that is none."""
-    settings.load_profile(name)
 
 
 def examples(count: int, *suppressed: HealthCheck, **more: Any) -> settings:
     """The profile with another number of examples, without the health checks `suppressed`."""
-    factor = _EXPLORED if settings.get_current_profile_name() == "explore" else 1
-    return settings(max_examples=count * factor, suppress_health_check=[HealthCheck.too_slow, *suppressed], **more)
+    return settings(max_examples=count * _FACTOR, suppress_health_check=[HealthCheck.too_slow, *suppressed], **more)

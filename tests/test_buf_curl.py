@@ -6,9 +6,13 @@ import subprocess
 import zlib
 from typing import Any
 
+import pytest
+
 from tests.client import Client
 from tests.command import BIN
 from tests.conftest import Service
+
+pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 
 
 def modelled(service: Service, client: Client) -> str:

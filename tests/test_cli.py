@@ -17,6 +17,8 @@ from tests.client import Client
 from tests.command import held_port, run, serving
 from tests.conftest import KEY, URI, Service
 
+pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+
 
 def test_help_names_every_command_and_says_in_a_line_what_it_does() -> None:
     names = "demo health indexes insights lookalike overlap reach seed serve taxonomy token upload"

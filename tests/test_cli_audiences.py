@@ -12,6 +12,8 @@ from tests.command import run
 from tests.conftest import KEY, Service
 from tests.lookalikes import people, segment
 
+pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+
 
 @pytest.fixture
 def settings(service: Service) -> dict[str, str]:

@@ -18,6 +18,8 @@ from tests.conftest import KEY, Service
 from tests.lists import publish
 from tests.tracked import NOON, Tracked
 
+pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 
 

@@ -3,8 +3,12 @@
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.command import run
 from tests.conftest import URI, Service
+
+pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 
 EXPORTS = Path(__file__).parent / "data" / "exports"
 

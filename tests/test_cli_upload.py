@@ -15,6 +15,8 @@ from tests.command import run
 from tests.conftest import KEY, Service
 from tests.proxy import Proxy
 
+pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
+
 FILE = "E-Mail;note\n" + "".join(f"Person{n}@Example.com;{n}\n" for n in range(5)) + "nobody@example.com;=1+1\nnone;\n"
 
 

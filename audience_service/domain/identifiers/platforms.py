@@ -102,17 +102,10 @@ PLATFORM_RULES = (
 PLATFORMS = tuple(dict.fromkeys(rules.version.partition("/")[0] for rules in PLATFORM_RULES))
 
 
-def choose_rules(
-    platform: str,
-    version: str,
-    options: Mapping[str, str],
-    fields: Sequence[str],
-    *,
-    version_place: str = "rules",
-) -> PlatformRules:
+def choose_rules(platform: str, version: str, options: Mapping[str, str], fields: Sequence[str]) -> PlatformRules:
     """The rules of a request: of a platform, in its newest or the named version, for some of its fields or all.
 
-    Raises InvalidArgument at `platform`, `version_place`, `options.<name>` and `fields[i]`.
+    Raises InvalidArgument at `platform`, `rules_version`, `options.<name>` and `fields[i]`.
     """
     if not platform:
         raise InvalidArgument.at("platform", f"is missing; name one of {', '.join(PLATFORMS)}")
@@ -121,7 +114,7 @@ def choose_rules(
     versions = [rules for rules in PLATFORM_RULES if rules.version.startswith(f"{platform}/")]
     named = [rules for rules in versions if version in ("", rules.version)]
     if not named:
-        _refuse(version_place, version, [rules.version for rules in versions])
+        _refuse("rules_version", version, [rules.version for rules in versions])
     [rules, *_] = named
     known = {option.name: option for option in rules.options}
     for name, choice in options.items():

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from audience_service.domain.targeting.bitmap import Bitmap, bitmap
 
-_MANY = 256
-"""From how many lines on what a beginning finds is kept."""
-
 
 @dataclass(frozen=True, slots=True)
 class Matches:
@@ -30,8 +27,9 @@ class NameIndex:
     city" and "city", so that the words of a query are found wherever they stand next to one another.
     """
 
-    def __init__(self, names: bytes, words: bytes) -> None:
-        self._names, self._words = _Lines(names), _Lines(words)
+    def __init__(self, names: bytes, words: bytes, min_cached_lines: int = 256) -> None:
+        """The matches of a beginning are cached if they take `min_cached_lines` lines or more."""
+        self._names, self._words = _Lines(names, min_cached_lines), _Lines(words, min_cached_lines)
 
     def find(self, folded: str) -> Matches:
         """The nodes that a folded query finds."""
@@ -52,8 +50,9 @@ class _Lines:
     kept from the first time that it is asked for (3 MB, once all have been).
     """
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, min_cached_lines: int) -> None:
         self._lines = text.splitlines()
+        self._min_cached_lines = min_cached_lines
         self._kept: dict[str, Bitmap] = {}
 
     def exactly(self, folded: str) -> set[int]:
@@ -70,7 +69,7 @@ class _Lines:
         # No byte of UTF-8 is as high as FF, so this is the end of what begins so.
         end = bisect_left(self._lines, start + b"\xff", first)
         found = bitmap(_numbers(self._lines[first:end]))
-        if end - first >= _MANY:
+        if end - first >= self._min_cached_lines:
             self._kept[folded] = found
         return found
 

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.targeting import name_index
 from audience_service.domain.targeting.bitmap import members
 from audience_service.domain.targeting.name_index import NameIndex
 
@@ -15,7 +14,7 @@ NAMES = st.dictionaries(
 QUERIES = st.text("abé ", max_size=4).map(lambda text: " ".join(text.split()))
 
 
-def index(names: dict[str, frozenset[int]]) -> NameIndex:
+def index(names: dict[str, frozenset[int]], min_cached_lines: int) -> NameIndex:
     """The index of these names, as scripts/taxonomies builds it."""
     later: dict[str, frozenset[int]] = {}
     for name, numbers in names.items():
@@ -23,7 +22,7 @@ def index(names: dict[str, frozenset[int]]) -> NameIndex:
         for start in range(1, len(parts)):
             rest = " ".join(parts[start:])
             later[rest] = later.get(rest, frozenset()) | numbers
-    return NameIndex(_text(names), _text(later))
+    return NameIndex(_text(names), _text(later), min_cached_lines)
 
 
 def _text(lines: dict[str, frozenset[int]]) -> bytes:
@@ -36,14 +35,12 @@ def _text(lines: dict[str, frozenset[int]]) -> bytes:
 def test_a_query_finds_whole_names_then_beginnings_then_later_words(
     many: int, names: dict[str, frozenset[int]], query: str
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(name_index, "_MANY", many)
-        searched = index(names)
-        for _ in range(2):
-            found = searched.find(query)
-            exact = set(names.get(query, ()))
-            beginning = {n for name, numbers in names.items() if query and name.startswith(query) for n in numbers}
-            within = {n for name, numbers in names.items() if query and f" {query}" in name for n in numbers}
-            assert set(members(found.exact)) == exact == searched.named(query)
-            assert set(members(found.beginning)) == beginning - exact
-            assert set(members(found.within)) == within - beginning - exact
+    searched = index(names, many)
+    for _ in range(2):
+        found = searched.find(query)
+        exact = set(names.get(query, ()))
+        beginning = {n for name, numbers in names.items() if query and name.startswith(query) for n in numbers}
+        within = {n for name, numbers in names.items() if query and f" {query}" in name for n in numbers}
+        assert set(members(found.exact)) == exact == searched.named(query)
+        assert set(members(found.beginning)) == beginning - exact
+        assert set(members(found.within)) == within - beginning - exact
