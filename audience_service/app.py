@@ -5,62 +5,62 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audiences import AudienceResolver
 from audience_service.domain.audiences.pages import AudiencePages
-from audience_service.domain.audiences.populations import Populations
+from audience_service.domain.audiences.populations import SelectionResolver
 from audience_service.domain.audiences.uses import AudienceUses
 from audience_service.domain.clock import now
-from audience_service.domain.custom.as_audience import CustomAsAudience
+from audience_service.domain.custom.as_audience import CustomAudienceLoader
 from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
 from audience_service.domain.custom.audiences import CustomAudiences
-from audience_service.domain.custom.deletion import CustomDeletion
+from audience_service.domain.custom.deletion import CustomAudienceDeleter
 from audience_service.domain.custom.errors import TooManyLookalikes, TooManyRefreshes
-from audience_service.domain.custom.plans import SpecPlans
-from audience_service.domain.custom.ports import Plans, Refresher, Refreshers
-from audience_service.domain.explanations.filter_explanation import FilterExplanations, Repositories
-from audience_service.domain.explanations.membership_explanation import MembershipExplanations
+from audience_service.domain.custom.plans import SpecValidator
+from audience_service.domain.custom.ports import Refresher, Refreshers, SpecValidators
+from audience_service.domain.explanations.filter_explanation import ExplainRepositories, FilterExplainer
+from audience_service.domain.explanations.membership_explanation import MembershipExplainer
 from audience_service.domain.exports.exports import Exports
 from audience_service.domain.fields.catalog import FieldCatalog
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.insights.baselines import Baselines
+from audience_service.domain.insights.baselines import BaselineCache
 from audience_service.domain.insights.insights import Insights
 from audience_service.domain.jobs import JobLimits, JobRunner
 from audience_service.domain.lookalikes.lookalikes import Lookalikes
-from audience_service.domain.membership.checks import Checks
+from audience_service.domain.membership.checks import MembershipChecker
 from audience_service.domain.membership.membership import Membership
-from audience_service.domain.membership.partitions import Partitions
+from audience_service.domain.membership.partitions import Partitioner
 from audience_service.domain.reach.overlap import Overlaps
 from audience_service.domain.reach.reach import Reach
-from audience_service.domain.segments.contact_lists import ContactLists
-from audience_service.domain.segments.deletion import SegmentDeletion
-from audience_service.domain.segments.drafts import DraftReader
-from audience_service.domain.segments.references import References
+from audience_service.domain.segments.contact_lists import SegmentContacts
+from audience_service.domain.segments.deletion import SegmentDeleter
+from audience_service.domain.segments.drafts import SegmentValidator
+from audience_service.domain.segments.references import ReferenceChecker
 from audience_service.domain.segments.segments import Segments
 from audience_service.domain.segments.versions import SegmentVersions
 from audience_service.domain.segments.writes import SegmentWriter
 from audience_service.domain.snapshots.differences import SnapshotDifferences
-from audience_service.domain.snapshots.maker import MakingRules, SnapshotMaker
-from audience_service.domain.snapshots.ready import ReadySnapshots
+from audience_service.domain.snapshots.maker import SnapshotLimits, SnapshotWorker
+from audience_service.domain.snapshots.ready import SnapshotReader
 from audience_service.domain.snapshots.snapshot import SNAPSHOT_PREFIX
 from audience_service.domain.snapshots.snapshots import Snapshots
-from audience_service.domain.targeting.imports import PlatformImports
+from audience_service.domain.targeting.imports import TaxonomyImporter
 from audience_service.domain.targeting.platform_ids import PlatformIds
 from audience_service.domain.targeting.targeting import Targeting
 from audience_service.domain.targeting.taxonomy import packaged_taxonomies
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.tokens import TokenCodec
 from audience_service.domain.uploads.publishing import Publisher
-from audience_service.domain.uploads.refreshing import UploadRefresh
+from audience_service.domain.uploads.refreshing import UploadRematcher
 from audience_service.domain.uploads.uploads import Uploads
-from audience_service.domain.watches.bell import Bell
-from audience_service.domain.watches.held import Pace
-from audience_service.domain.watches.past import Past
-from audience_service.domain.watches.rounds import Rounds
-from audience_service.domain.watches.sizes import Sizes
-from audience_service.domain.watches.starts import Starts
-from audience_service.domain.watches.tracker import Tracker
-from audience_service.domain.watches.wanted import Wanted
-from audience_service.domain.watches.watching import Watching
-from audience_service.domain.watches.workers import Workers
+from audience_service.domain.watches.bell import Notifier
+from audience_service.domain.watches.held import PollingConfig
+from audience_service.domain.watches.past import MembershipHistory
+from audience_service.domain.watches.rounds import Reconciler
+from audience_service.domain.watches.sizes import SizeHistoryReader
+from audience_service.domain.watches.starts import SnapshotBootstrap
+from audience_service.domain.watches.tracker import WatchScheduler
+from audience_service.domain.watches.wanted import WatchRegistry
+from audience_service.domain.watches.watching import WatchStreams
+from audience_service.domain.watches.workers import WorkerPool
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.rpc.audience_servicer import AudienceServicer
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
@@ -73,7 +73,7 @@ from audience_service.rpc.segment_servicer import SegmentServicer
 from audience_service.rpc.server import RpcServer, ServerOptions, Servicers
 from audience_service.rpc.targeting_servicer import TargetingServicer
 from audience_service.settings import Settings, SettingsError
-from audience_service.upkeep import Upkeep
+from audience_service.upkeep import BackgroundTasks
 
 SAMPLE_ORGS = {"demo": 2_500, "demo2": 500}
 """The orgs of the embedded store and how many sample contacts each has."""
@@ -89,10 +89,10 @@ def open_store(settings: Settings) -> Store:
             return mongo_store(settings.mongodb_uri.get_secret_value(), settings.database)
         except ValueError as error:
             raise SettingsError(f"AUDIENCE_MONGODB_URI: {error}") from None
-    return sample_store(settings)
+    return open_sample_store(settings)
 
 
-def sample_store(settings: Settings) -> Store:
+def open_sample_store(settings: Settings) -> Store:
     """A new embedded store with the sample contacts of every sample org."""
     try:
         from audience_service.samples import sample_contacts
@@ -102,9 +102,9 @@ def sample_store(settings: Settings) -> Store:
     return embedded_store(records, settings.datatypes, settings.related_datatypes)
 
 
-def platform_imports(store: Store) -> PlatformImports:
+def taxonomy_importer(store: Store) -> TaxonomyImporter:
     """What imports the exports of ad platforms into a store."""
-    return PlatformImports(packaged_taxonomies(), store.platform_ids)
+    return TaxonomyImporter(packaged_taxonomies(), store.platform_ids)
 
 
 class App:
@@ -119,50 +119,58 @@ class App:
         """
         key = settings.key()
         compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
-        sealer = TokenSealer(hashlib.sha256(b"audience position" + key).digest())
-        ready = ReadySnapshots(store.snapshots, store.members)
-        others = {SNAPSHOT_PREFIX: ready.as_audience, CUSTOM_PREFIX: CustomAsAudience(store.customs).find}
-        audiences = Audiences(store.segments, compiler, others)
-        drafts = DraftReader(audiences)
+        tokens = TokenCodec(hashlib.sha256(b"audience position" + key).digest())
+        snapshot_reader = SnapshotReader(store.snapshots, store.members)
+        loaders = {
+            SNAPSHOT_PREFIX: snapshot_reader.load_audience,
+            CUSTOM_PREFIX: CustomAudienceLoader(store.custom_audiences).load,
+        }
+        audiences = AudienceResolver(store.segments, compiler, loaders)
+        validator = SegmentValidator(audiences)
         writer = SegmentWriter(store.segments, store.lists, audiences)
-        references = References(audiences, writer)
+        reference_checker = ReferenceChecker(audiences, writer)
         catalog = FieldCatalog(store.samples, audiences)
-        repositories = Repositories(store.plans, store.samples, store.members)
-        self._maker = SnapshotMaker(store.snapshots, store.frozen, _making_rules(settings))
-        populations = Populations(audiences, store.members, ready)
-        snapshots = Snapshots(store.snapshots, ready, populations, self._maker, sealer)
-        partitions = Partitions(store.partitions, store.slices, store.members)
-        asked, told = Bell(), Bell()
+        repositories = ExplainRepositories(store.plans, store.samples, store.members)
+        self._snapshot_worker = SnapshotWorker(store.snapshots, store.snapshot_rows, _snapshot_limits(settings))
+        selection_resolver = SelectionResolver(audiences, store.members, snapshot_reader)
+        snapshots = Snapshots(store.snapshots, snapshot_reader, selection_resolver, self._snapshot_worker, tokens)
+        partitioner = Partitioner(store.partitions, store.slices, store.members)
+        work_available, events_available = Notifier(), Notifier()
         retention = timedelta(seconds=settings.watch_retention_seconds)
-        rounds = Rounds(store.watches, store.ledger, audiences, told, retention)
-        self._feed = store.changes(asked.ring)
-        pace = Pace(settings.watch_poll_seconds, settings.watch_lease_seconds)
-        self._workers = Workers(Tracker(store.watches, rounds, self._feed, pace), asked)
-        self._watching = Watching(
-            Wanted(store.watches, retention, settings.watches_per_org, self._workers.ask),
-            store.ledger,
-            Starts(store.starts, ready),
+        reconciler = Reconciler(store.watches, store.event_log, audiences, events_available, retention)
+        self._change_stream = store.open_change_stream(work_available.notify)
+        polling = PollingConfig(settings.watch_poll_interval_seconds, settings.watch_lease_seconds)
+        self._worker_pool = WorkerPool(
+            WatchScheduler(store.watches, reconciler, self._change_stream, polling), work_available
+        )
+        self._watch_streams = WatchStreams(
+            WatchRegistry(store.watches, retention, settings.max_watches_per_org, self._worker_pool.wake),
+            store.event_log,
+            SnapshotBootstrap(store.snapshot_bootstrap, snapshot_reader),
             audiences,
-            sealer,
-            settings.watch_checkpoint_seconds,
-            told,
+            tokens,
+            settings.watch_heartbeat_seconds,
+            events_available,
         )
         self._platform_ids = PlatformIds(store.platform_ids)
-        spec_plans = SpecPlans(audiences)
-        publisher = Publisher(store.customs, store.upload_storage)
-        uploads = Uploads(store.customs, store.upload_storage, store.identifiers, publisher, sealer)
-        rematch = UploadRefresh(store.customs, store.upload_storage, store.identifiers, publisher)
+        spec_validator = SpecValidator(audiences)
+        publisher = Publisher(store.custom_audiences, store.upload_storage)
+        uploads = Uploads(store.custom_audiences, store.upload_storage, store.identifiers, publisher, tokens)
+        rematch = UploadRematcher(store.custom_audiences, store.upload_storage, store.identifiers, publisher)
         lookalikes = Lookalikes(
-            store.customs,
+            store.custom_audiences,
             audiences,
             store.lookalikes,
             store.members,
             store.samples,
-            settings.insights_min_cell,
+            settings.insights_min_bucket_size,
         )
-        plans: Plans = {**dict.fromkeys(CustomType, spec_plans.plan), CustomType.LOOKALIKE: lookalikes.plan}
+        spec_validators: SpecValidators = {
+            **dict.fromkeys(CustomType, spec_validator.validate),
+            CustomType.LOOKALIKE: lookalikes.validate,
+        }
         lease_seconds = settings.snapshot_lease_seconds
-        modelling = JobLimits(settings.lookalikes_at_once, lease_seconds=lease_seconds)
+        modelling = JobLimits(settings.max_concurrent_lookalikes, lease_seconds=lease_seconds)
         rematching = JobLimits(max_waiting=_MAX_WAITING_REFRESHES, lease_seconds=lease_seconds)
         self._runners = (
             JobRunner("lookalike", modelling, TooManyLookalikes.of),
@@ -174,62 +182,71 @@ class App:
             CustomType.CUSTOMER_MATCH: of_uploads,
             CustomType.LOOKALIKE: Refresher(lookalikes.check, lookalikes.refresh, self._runners[0], creates=True),
         }
-        customs = CustomAudiences(store.customs, store.lists, plans, refreshers, sealer)
+        custom_audiences = CustomAudiences(store.custom_audiences, store.lists, spec_validators, refreshers, tokens)
         servicers = Servicers(
             segment=SegmentServicer(
-                Segments(store.segments, store.lists, audiences, drafts, writer, references, sealer),
-                ContactLists(store.lists, audiences, writer, sealer),
-                SegmentVersions(store.versions, drafts, writer, references, sealer),
-                SegmentDeletion(store.uses, writer),
+                Segments(store.segments, store.lists, audiences, validator, writer, reference_checker, tokens),
+                SegmentContacts(store.lists, audiences, writer, tokens),
+                SegmentVersions(store.versions, validator, writer, reference_checker, tokens),
+                SegmentDeleter(store.uses, writer),
             ),
-            filter=FilterServicer(FilterExplanations(repositories, catalog, audiences, compiler), catalog),
+            filter=FilterServicer(FilterExplainer(repositories, catalog, audiences, compiler), catalog),
             audience=AudienceServicer(
                 AudienceUses(
                     store.segments,
                     store.uses,
                     audiences,
-                    {CUSTOM_PREFIX: store.customs.get, SNAPSHOT_PREFIX: store.snapshots.get},
+                    {CUSTOM_PREFIX: store.custom_audiences.get, SNAPSHOT_PREFIX: store.snapshots.get},
                 )
             ),
             reach=ReachServicer(
-                Reach(store.members, store.slices, populations, new_random=new_random),
+                Reach(store.members, store.slices, selection_resolver, new_random=new_random),
                 Overlaps(store.members, audiences),
                 Insights(
                     store.insights,
                     audiences,
-                    Baselines(settings.insights_baseline_seconds),
-                    Sizes(store.watches, store.past),
-                    settings.insights_min_cell,
+                    BaselineCache(settings.insights_baseline_cache_seconds),
+                    SizeHistoryReader(store.watches, store.history),
+                    settings.insights_min_bucket_size,
                 ),
             ),
             membership=MembershipServicer(
-                Membership(store.members, populations, partitions, Past(store.watches, store.past, audiences), sealer),
-                Checks(
+                Membership(
+                    store.members,
+                    selection_resolver,
+                    partitioner,
+                    MembershipHistory(store.watches, store.history, audiences),
+                    tokens,
+                ),
+                MembershipChecker(
                     store.checks,
-                    AudiencePages(store.segments, store.customs),
+                    AudiencePages(store.segments, store.custom_audiences),
                     audiences,
-                    sealer,
+                    tokens,
                     settings.datatypes,
                 ),
-                MembershipExplanations(store.checks, audiences),
+                MembershipExplainer(store.checks, audiences),
                 snapshots,
-                SnapshotDifferences(store.differences, ready, sealer),
-                Exports(store.members, populations, ready, sealer),
-                self._watching,
+                SnapshotDifferences(store.snapshot_diff, snapshot_reader, tokens),
+                Exports(store.members, selection_resolver, snapshot_reader, tokens),
+                self._watch_streams,
             ),
-            targeting=TargetingServicer(Targeting(packaged_taxonomies(), self._platform_ids, sealer)),
-            custom=CustomAudienceServicer(
-                customs, CustomDeletion(store.customs, customs, store.uses), uploads, lookalikes
+            targeting=TargetingServicer(Targeting(packaged_taxonomies(), self._platform_ids, tokens)),
+            custom_audience=CustomAudienceServicer(
+                custom_audiences,
+                CustomAudienceDeleter(store.custom_audiences, custom_audiences, store.uses),
+                uploads,
+                lookalikes,
             ),
         )
         self._store = store
-        self.server = RpcServer(servicers, _authenticator(settings), _options(settings))
+        self.server = RpcServer(servicers, _authenticator(settings), _server_options(settings))
         sweeps = [
-            lambda: store.sweeper.sweep(now(), self._maker.busy_until()),
-            lambda: store.custom_sweeper.sweep(now()),
+            lambda: store.snapshot_sweeper.sweep(now(), self._snapshot_worker.capacity_free_at()),
+            lambda: store.custom_audience_sweeper.sweep(now()),
             lambda: store.upload_sweeper.sweep(now()),
         ]
-        self._upkeep = Upkeep(store, self.server, settings, sweeps, self._platform_ids)
+        self._background_tasks = BackgroundTasks(store, self.server, settings, sweeps, self._platform_ids)
 
     @property
     def port(self) -> int:
@@ -239,21 +256,21 @@ class App:
     def start(self) -> None:
         """Serve, whether the database answers or not; health follows it."""
         self.server.start()
-        self._upkeep.start()
-        self._workers.start()
+        self._background_tasks.start()
+        self._worker_pool.start()
 
     def stop(self, grace_seconds: float = 5.0) -> None:
         """Drain and close."""
-        self._upkeep.end()
+        self._background_tasks.stop()
         drained = self.server.drain(grace_seconds)
-        self._watching.stop()  # or they would listen for the whole grace
+        self._watch_streams.stop()  # or they would listen for the whole grace
         drained.wait()
-        self._maker.close()
+        self._snapshot_worker.close()
         for runner in self._runners:
             runner.close()
-        self._upkeep.join()
-        self._workers.stop()
-        self._feed.close()
+        self._background_tasks.join()
+        self._worker_pool.stop()
+        self._change_stream.close()
         self._store.close()
 
 
@@ -281,16 +298,18 @@ def _authenticator(settings: Settings) -> Authenticator:
         raise SettingsError(f"AUDIENCE_JWT_KEY: {error}") from None
 
 
-def _making_rules(settings: Settings) -> MakingRules:
-    return MakingRules(settings.snapshots_at_once, settings.snapshot_timeout_seconds, settings.snapshot_lease_seconds)
+def _snapshot_limits(settings: Settings) -> SnapshotLimits:
+    return SnapshotLimits(
+        settings.max_concurrent_snapshots, settings.snapshot_timeout_seconds, settings.snapshot_lease_seconds
+    )
 
 
-def _options(settings: Settings) -> ServerOptions:
+def _server_options(settings: Settings) -> ServerOptions:
     return ServerOptions(
         listen=settings.listen,
         threads=settings.threads,
         max_streams=settings.max_streams,
-        stream_idle_seconds=settings.stream_idle_seconds,
+        stream_send_timeout_seconds=settings.stream_send_timeout_seconds,
         timeouts=Timeouts(settings.unary_timeout_seconds, settings.stream_timeout_seconds),
         reflection=settings.reflection,
         share_port=settings.workers > 1,

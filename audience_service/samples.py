@@ -16,8 +16,8 @@ NOW = datetime(2026, 4, 15, 12, tzinfo=UTC)
 """The moment that the samples are as of; fixed, so that filters with dates count the same on any day."""
 
 _ID_ALPHABET = string.ascii_letters + string.digits
-_POOL = 400
-_PLACES = (
+_POOL_SIZE = 400
+_LOCATIONS = (
     ("US", "California", "San Francisco", "America/Los_Angeles", "en", "+1415555", 22),
     ("US", "New York", "New York", "America/New_York", "en", "+1212555", 15),
     ("US", "Texas", "Austin", "America/Chicago", "en", "+1512555", 9),
@@ -44,66 +44,64 @@ def sample_contacts(org: str, count: int, *, seed: int = 7, iso_text: bool = Fal
 
     About 4% are archived or deleted. Dates are BSON dates, or ISO text with `iso_text`: the platform has both.
     """
-    chance = random.Random(f"{org}/{seed}")  # noqa: S311 - samples, not secrets
+    rng = random.Random(f"{org}/{seed}")  # noqa: S311 - samples, not secrets
     faker = Faker(["en_US", "de_DE", "fr_FR"], use_weighting=False)
     faker.seed_instance(seed)
-    first_names = [faker.first_name() for _ in range(_POOL)]
-    last_names = [faker.last_name() for _ in range(_POOL)]
-    companies = [faker.company() for _ in range(_POOL)]
-    streets = [faker.street_address() for _ in range(_POOL)]
-    weights = [place[-1] for place in _PLACES]
+    first_names = [faker.first_name() for _ in range(_POOL_SIZE)]
+    last_names = [faker.last_name() for _ in range(_POOL_SIZE)]
+    companies = [faker.company() for _ in range(_POOL_SIZE)]
+    streets = [faker.street_address() for _ in range(_POOL_SIZE)]
+    weights = [place[-1] for place in _LOCATIONS]
 
-    def date(moment: datetime) -> datetime | str:
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z") if iso_text else moment
+    def date(instant: datetime) -> datetime | str:
+        return instant.strftime("%Y-%m-%dT%H:%M:%S.000Z") if iso_text else instant
 
-    def ago(days: float) -> datetime:
+    def days_ago(days: float) -> datetime:
         return (NOW - timedelta(days=days)).replace(microsecond=0)
 
     for number in range(count):
-        key = "".join(chance.choices(_ID_ALPHABET, k=21))
-        country, region, city, timezone, language, prefix, _ = chance.choices(_PLACES, weights)[0]
-        first, last = chance.choice(first_names), chance.choice(last_names)
-        age_days = chance.expovariate(1 / 400)
-        created = ago(age_days)
+        key = "".join(rng.choices(_ID_ALPHABET, k=21))
+        country, region, city, timezone, language, prefix, _ = rng.choices(_LOCATIONS, weights)[0]
+        first, last = rng.choice(first_names), rng.choice(last_names)
+        age_days = rng.expovariate(1 / 400)
+        created = days_ago(age_days)
         data: dict[str, Any] = {
             "email": f"{first}.{last}.{number}@example.com".lower().replace(" ", ""),
-            "phone": f"{prefix}{chance.randrange(10_000):04d}",
+            "phone": f"{prefix}{rng.randrange(10_000):04d}",
             "firstName": first,
             "lastName": last,
-            "company": chance.choice(companies),
-            "jobTitle": chance.choice(_TITLES),
+            "company": rng.choice(companies),
+            "jobTitle": rng.choice(_TITLES),
             "country": country,
             "address": {
-                "street1": chance.choice(streets),
+                "street1": rng.choice(streets),
                 "city": city,
                 "region": region,
-                "zip": f"{chance.randrange(100_000):05d}",
+                "zip": f"{rng.randrange(100_000):05d}",
                 "country": country,
             },
             "language": language,
             "timezone": timezone,
-            "tags": [tag for tag, share in zip(_TAGS, _TAG_SHARES, strict=True) if chance.random() < share],
-            "source": chance.choices(_SOURCES, _SOURCE_WEIGHTS)[0],
-            "score": min(100, int(chance.gammavariate(2, 18))),
-            "leadStage": chance.choices(_STAGES, _STAGE_WEIGHTS)[0],
+            "tags": [tag for tag, share in zip(_TAGS, _TAG_SHARES, strict=True) if rng.random() < share],
+            "source": rng.choices(_SOURCES, _SOURCE_WEIGHTS)[0],
+            "score": min(100, int(rng.gammavariate(2, 18))),
+            "leadStage": rng.choices(_STAGES, _STAGE_WEIGHTS)[0],
             "createdAt": date(created),
         }
-        if chance.random() < 0.8:
-            data["birthday"] = (
-                f"{chance.randrange(1945, 2006)}-{chance.randrange(1, 13):02d}-{chance.randrange(1, 29):02d}"
-            )
-        if chance.random() < 0.7:
-            opened_days = min(age_days, chance.expovariate(1 / 60))
-            data["lastEmailOpenedAt"] = date(ago(opened_days))
-            if chance.random() < 0.4:
-                data["lastEmailClickedAt"] = date(ago(opened_days))
+        if rng.random() < 0.8:
+            data["birthday"] = f"{rng.randrange(1945, 2006)}-{rng.randrange(1, 13):02d}-{rng.randrange(1, 29):02d}"
+        if rng.random() < 0.7:
+            opened_days = min(age_days, rng.expovariate(1 / 60))
+            data["lastEmailOpenedAt"] = date(days_ago(opened_days))
+            if rng.random() < 0.4:
+                data["lastEmailClickedAt"] = date(days_ago(opened_days))
         yield {
             "pk": f"contact-{key}",
             "sk": f"{org}/contact/{key}",
             "name": f"{first} {last}",
             "datatype": "contact",
             "version": 0,
-            "state": chance.choices(_STATES, _STATE_WEIGHTS)[0],
+            "state": rng.choices(_STATES, _STATE_WEIGHTS)[0],
             "createdate": date(created),
             "modifydate": date(created),
             "author": "samples",

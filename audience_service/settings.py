@@ -49,34 +49,44 @@ class Settings(BaseSettings):
     jwt_claim_orgs: str = Field("orgs", description="the claim that lists the orgs of a caller")
     jwt_claim_roles: str = Field("roles", description="the claim that lists roles")
     jwt_claim_scope: str = Field("scope", description="the claim that lists scopes")
-    token: SecretStr | None = Field(None, description="the token that commands which ask a server call it with")
+    cli_token: SecretStr | None = Field(None, description="the token that commands which ask a server call it with")
     workers: int = Field(1, ge=1, le=64, description="processes that share the port, a core each")
     threads: int = Field(32, ge=2, le=1024, description="calls that a process answers at once, streams included")
     max_streams: int = Field(16, ge=1, description="streams that a process holds at once; fewer than threads")
     unary_timeout_seconds: float = Field(30.0, gt=0, description="the deadline of unary calls that come without one")
     stream_timeout_seconds: float = Field(3600.0, gt=0, description="the deadline of streams that come without one")
-    stream_idle_seconds: float = Field(60.0, gt=0, description="how long a client may leave a message before it is cut")
-    insights_min_cell: int = Field(5, ge=0, description="the fewest contacts that a bucket of insights may tell of")
-    insights_baseline_seconds: float = Field(300.0, ge=0, description="how long an org's baseline is kept for insights")
-    lookalikes_at_once: int = Field(
+    stream_send_timeout_seconds: float = Field(
+        60.0, gt=0, description="how long a client may leave a message before it is cut"
+    )
+    insights_min_bucket_size: int = Field(
+        5, ge=0, description="the fewest contacts that a bucket of insights may tell of"
+    )
+    insights_baseline_cache_seconds: float = Field(
+        300.0, ge=0, description="how long an org's baseline is kept for insights"
+    )
+    max_concurrent_lookalikes: int = Field(
         4, ge=1, le=64, description="lookalikes that a process models concurrently; more are refused"
     )
-    snapshots_at_once: int = Field(4, ge=1, le=64, description="snapshots that a process makes at once; others wait")
+    max_concurrent_snapshots: int = Field(
+        4, ge=1, le=64, description="snapshots that a process makes at once; others wait"
+    )
     snapshot_timeout_seconds: float = Field(3600.0, gt=0, description="how long making a snapshot may take")
     snapshot_lease_seconds: float = Field(
         30.0,
         gt=0,
         description="lease duration of work on snapshots and custom audiences: it fails so long after its process died",
     )
-    watch_poll_seconds: float = Field(2.0, gt=0, description="how often a watched audience is looked at for changes")
+    watch_poll_interval_seconds: float = Field(
+        2.0, gt=0, description="how often a watched audience is looked at for changes"
+    )
     watch_lease_seconds: float = Field(
         15.0, gt=0, description="how long after its process died a watched audience is left untracked"
     )
-    watch_checkpoint_seconds: float = Field(10.0, gt=0, description="how often a watcher is sent a sign at least")
+    watch_heartbeat_seconds: float = Field(10.0, gt=0, description="how often a watcher is sent a sign at least")
     watch_retention_seconds: float = Field(
         604_800.0, ge=3_600, description="how long events are kept, and an audience tracked that nobody watches"
     )
-    watches_per_org: int = Field(1_000, ge=1, description="audiences of an org that are watched at once")
+    max_watches_per_org: int = Field(1_000, ge=1, description="audiences of an org that are watched at once")
     reflection: bool = Field(True, description="whether clients may list the services")
     log_format: Literal["text", "json"] = Field("text", description="how log lines look")
 
@@ -115,7 +125,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            raise SettingsError("\n".join(_line(item["loc"], item["msg"]) for item in error.errors())) from None
+            raise SettingsError("\n".join(_format_error(item["loc"], item["msg"]) for item in error.errors())) from None
 
     @property
     def collections(self) -> tuple[str, ...]:
@@ -149,6 +159,6 @@ class Settings(BaseSettings):
         return self.model_copy(update={"jwt_key": SecretStr(secrets.token_hex(32)), "jwt_algorithm": "HS256"})
 
 
-def _line(place: tuple[int | str, ...], message: str) -> str:
+def _format_error(location: tuple[int | str, ...], message: str) -> str:
     message = message.removeprefix("Value error, ")
-    return f"AUDIENCE_{str(place[0]).upper()}: {message}" if place else message
+    return f"AUDIENCE_{str(location[0]).upper()}: {message}" if location else message

@@ -15,12 +15,12 @@ from audience_service.mongo.store import Store
 from audience_service.rpc.server import RpcServer
 from audience_service.settings import Settings
 
-_HEALTH_SECONDS = 3.0
+_HEALTH_INTERVAL_SECONDS = 3.0
 
 _log = structlog.get_logger()
 
 
-class Upkeep:
+class BackgroundTasks:
     """Two threads, from start to stop."""
 
     def __init__(
@@ -37,47 +37,47 @@ class Upkeep:
         self._datatypes = settings.datatypes, settings.related_datatypes
         self._collections = settings.collections
         self._sweeps = sweeps
-        self._sweep_seconds = settings.snapshot_lease_seconds
-        self._over = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="health", daemon=True)
-        self._sweeper = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
+        self._sweep_interval_seconds = settings.snapshot_lease_seconds
+        self._stop_event = threading.Event()
+        self._health_thread = threading.Thread(target=self._health_loop, name="health", daemon=True)
+        self._sweep_thread = threading.Thread(target=self._sweep_loop, name="sweeper", daemon=True)
 
     def start(self) -> None:
         """Begin; the server has been started."""
-        self._watcher.start()
-        self._sweeper.start()
+        self._health_thread.start()
+        self._sweep_thread.start()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Begin nothing more."""
-        self._over.set()
+        self._stop_event.set()
 
     def join(self) -> None:
         """Wait until the server is left alone."""
-        self._watcher.join()
+        self._health_thread.join()
 
-    def _watch(self) -> None:
+    def _health_loop(self) -> None:
         healthy: bool | None = None
-        while not self._over.is_set():
+        while not self._stop_event.is_set():
             reachable = self._store.is_reachable()
             if reachable:
                 self._refresh_platform_ids()
-            if reachable != healthy and not self._over.is_set():
+            if reachable != healthy and not self._stop_event.is_set():
                 (_log.info if reachable else _log.warning)("database", reachable=reachable)
                 if reachable:
                     self._check_database()
                 self._server.set_healthy(healthy=reachable)
                 healthy = reachable
-            self._server.cut_idle_streams()
-            self._over.wait(_HEALTH_SECONDS)
+            self._server.cancel_idle_streams()
+            self._stop_event.wait(_HEALTH_INTERVAL_SECONDS)
 
     def _refresh_platform_ids(self) -> None:
         """Hold what has been imported by now. What fails is tried again at the next turn: calls go on with the last."""
         try:
-            self._platform_ids.refresh(Deadline.after(_HEALTH_SECONDS))
+            self._platform_ids.refresh(Deadline.after(_HEALTH_INTERVAL_SECONDS))
         except AudienceError:
             pass
         except Exception as error:
-            _log.error("the imported ids of ad platforms cannot be read", exc_info=error)
+            _log.error("refreshing the imported ids of ad platforms failed", exc_info=error)
 
     def _check_database(self) -> None:
         """Say what the database lacks. An unsafe one is not served at all: the process ends."""
@@ -89,7 +89,7 @@ class Upkeep:
                 names = [str(index) for index in missing]
                 _log.warning("indexes are missing; run audience-service indexes", indexes=names)
 
-    def _sweep(self) -> None:
+    def _sweep_loop(self) -> None:
         """Clear away what is left over, at once and then every so often; what fails keeps nothing else from it."""
         while True:
             for sweep in self._sweeps:
@@ -98,7 +98,7 @@ class Upkeep:
                 except AudienceError:
                     pass  # the next time will do
                 except Exception as error:
-                    if not self._over.is_set():
-                        _log.error("a sweep failed", exc_info=error)
-            if self._over.wait(self._sweep_seconds):
+                    if not self._stop_event.is_set():
+                        _log.error("sweep failed", exc_info=error)
+            if self._stop_event.wait(self._sweep_interval_seconds):
                 return

@@ -39,7 +39,7 @@ def main(*, uri: str, contacts: str, only: str, json_path: Path | None) -> None:
         ):
             for row in rows(server, client[name], stack):
                 if only in row.name:
-                    with console.status(f"{row.name} beside {row.beside}, {size:,} contacts"):
+                    with console.status(f"{row.name} beside {row.reference_name}, {size:,} contacts"):
                         results.append(measure(row, server, size))
     Console(width=max(console.width, _WIDTH)).print(results_table(results))
     if json_path:
@@ -57,26 +57,26 @@ def results_table(results: list[Result]) -> Table:
     for result in results:
         table.add_row(
             result.name,
-            result.beside,
+            result.reference_name,
             f"{result.contacts:,}",
             str(result.pairs),
-            _shown(result.service),
-            _shown(result.reference),
+            _format_timing(result.service),
+            _format_timing(result.reference),
             f"{result.ratio:.2f}",
-            _seconds(result.cpu_seconds_per_call),
+            _format_seconds(result.cpu_seconds_per_call),
             f"{result.peak_megabytes:.0f} MB",
         )
     return table
 
 
-def _shown(timing: Timing) -> str:
+def _format_timing(timing: Timing) -> str:
     factor, unit = (1000, "ms") if timing.median < 1 else (1, "s")
-    figures = (timing.median, timing.low, timing.high, timing.p95)
-    median, low, high, p95 = (f"{seconds * factor:.2f}" for seconds in figures)
+    values = (timing.median, timing.low, timing.high, timing.p95)
+    median, low, high, p95 = (f"{seconds * factor:.2f}" for seconds in values)
     return f"{median} {unit} ({low} to {high}, p95 {p95})"
 
 
-def _seconds(seconds: float) -> str:
+def _format_seconds(seconds: float) -> str:
     return f"{seconds * 1000:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 

@@ -39,91 +39,93 @@ _HEADER = struct.Struct("<iiii")
 _OP_MSG = 2013
 _BODY = 16 + 4 + 1 + 4
 """Where the body's first field begins: behind the header, the flags, the section's kind and the document's length."""
-_QUIET_SECONDS = 0.5
-_LONGEST_SECONDS = 30.0
+_IDLE_SECONDS = 0.5
+_MAX_WAIT_SECONDS = 30.0
 
 
-class Watch:
+class CommandMonitor:
     """The commands that are being answered, and when the last answer came."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: dict[tuple[int, int], str] = {}
-        self.last = 0.0
-        self.sent = 0
+        self.last_reply_at = 0.0
+        self.sent_count = 0
 
-    def asked(self, connection: int, message: bytes) -> None:
+    def record_request(self, connection: int, message: bytes) -> None:
         """A message on its way to the database."""
         _, request, _, kind = _HEADER.unpack_from(message)
         command = message[_BODY + 1 : message.index(0, _BODY + 1)].decode() if kind == _OP_MSG else ""
         if command in ("aggregate", "find", "getMore"):
             with self._lock:
                 self._open[connection, request] = command
-                self.sent += 1
+                self.sent_count += 1
 
-    def answered(self, connection: int, message: bytes) -> None:
+    def record_reply(self, connection: int, message: bytes) -> None:
         """A message on its way back."""
         _, _, request, _ = _HEADER.unpack_from(message)
         with self._lock:
             if self._open.pop((connection, request), ""):
-                self.last = time.monotonic()
+                self.last_reply_at = time.monotonic()
 
-    def closed(self, connection: int) -> None:
+    def record_close(self, connection: int) -> None:
         """The database has ended a connection, and with it what was asked there."""
         with self._lock:
-            ended = [key for key in self._open if key[0] == connection]
-            for key in ended:
+            closed_keys = [key for key in self._open if key[0] == connection]
+            for key in closed_keys:
                 del self._open[key]
-                self.last = time.monotonic()
+                self.last_reply_at = time.monotonic()
 
     @property
-    def is_quiet(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether everything has been answered."""
         with self._lock:
             return not self._open
 
 
 @contextmanager
-def proxied(host: str, port: int) -> Iterator[tuple[Watch, int]]:
+def run_proxy(host: str, port: int) -> Iterator[tuple[CommandMonitor, int]]:
     """A watch over all that goes through a port of its own to the database."""
-    watch = Watch()
+    monitor = CommandMonitor()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=_accept, args=(listener, host, port, watch), daemon=True).start()
-        yield watch, listener.getsockname()[1]
+        threading.Thread(target=_accept, args=(listener, host, port, monitor), daemon=True).start()
+        yield monitor, listener.getsockname()[1]
 
 
-def _accept(listener: socket.socket, host: str, port: int, watch: Watch) -> None:
+def _accept(listener: socket.socket, host: str, port: int, monitor: CommandMonitor) -> None:
     with suppress(OSError):
         for number in range(1_000_000):
             client, _ = listener.accept()
             server = socket.create_connection((host, port))
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=_pass_on, args=(client, server, watch.asked, number), daemon=True).start()
             threading.Thread(
-                target=_pass_on, args=(server, client, watch.answered, number, watch.closed), daemon=True
+                target=_forward, args=(client, server, monitor.record_request, number), daemon=True
+            ).start()
+            threading.Thread(
+                target=_forward, args=(server, client, monitor.record_reply, number, monitor.record_close), daemon=True
             ).start()
 
 
-def _pass_on(source: socket.socket, sink: socket.socket, see: Any, number: int, closed: Any = None) -> None:
+def _forward(source: socket.socket, sink: socket.socket, on_message: Any, number: int, on_close: Any = None) -> None:
     """Whole messages one by one. A client that goes leaves its commands open until the database answers them."""
     with suppress(OSError):
-        while message := _message(source):
-            see(number, message)
+        while message := _read_message(source):
+            on_message(number, message)
             with suppress(OSError):
                 sink.sendall(message)
-    if closed:
-        closed(number)
+    if on_close:
+        on_close(number)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
 
 
-def _message(source: socket.socket) -> bytes:
-    head = _exactly(source, 4)
-    return head + _exactly(source, struct.unpack("<i", head)[0] - 4) if head else b""
+def _read_message(source: socket.socket) -> bytes:
+    head = _read_exactly(source, 4)
+    return head + _read_exactly(source, struct.unpack("<i", head)[0] - 4) if head else b""
 
 
-def _exactly(source: socket.socket, size: int) -> bytes:
+def _read_exactly(source: socket.socket, size: int) -> bytes:
     parts = bytearray()
     while len(parts) < size:
         part = source.recv(size - len(parts))
@@ -140,63 +142,65 @@ def _exactly(source: socket.socket, size: int) -> bytes:
 @click.option("--seed", default=1, show_default=True, help="What draws the moments.")
 def main(*, uri: str, database: str, cancels: int, seed: int) -> None:
     """Measure for how long calls of StreamReach that are cancelled at random moments go on asking the database."""
-    console, chance = Console(), random.Random(seed)  # noqa: S311 - moments, not secrets
+    console, rng = Console(), random.Random(seed)  # noqa: S311 - moments, not secrets
     [(host, port)] = parse_uri(uri)["nodelist"]
-    with proxied(host, port) as (watch, own), audience_service(f"mongodb://127.0.0.1:{own}/", database) as server:
-        call = _Calls(server.address, watch)
-        cold = call.cancelled(FILTERS[0], 0.5)
-        whole = [call.to_the_end(where) for where in FILTERS]
+    with run_proxy(host, port) as (monitor, own), audience_service(f"mongodb://127.0.0.1:{own}/", database) as server:
+        call = _Client(server.address, monitor)
+        cold = call.run_and_cancel(FILTERS[0], 0.5)
+        durations = [call.run_to_end(where) for where in FILTERS]
         costs = []
         for number in track(range(cancels), "cancels", console=console, transient=True):
-            place = number % len(FILTERS)
-            costs.append(call.cancelled(FILTERS[place], chance.uniform(0, whole[place])))
-    median, most = statistics.median(costs) * 1000, max(costs) * 1000
-    lengths = ", ".join(f"{seconds:.1f} s" for seconds in whole)
+            index = number % len(FILTERS)
+            costs.append(call.run_and_cancel(FILTERS[index], rng.uniform(0, durations[index])))
+    median, maximum = statistics.median(costs) * 1000, max(costs) * 1000
+    lengths = ", ".join(f"{seconds:.1f} s" for seconds in durations)
     console.print(f"{cancels} calls of StreamReach on {database}, which take {lengths}, cancelled at random moments")
-    console.print(f"from cancel() to the last answer of the database: median {median:.0f} ms, at most {most:.0f} ms")
+    console.print(f"from cancel() to the last answer of the database: median {median:.0f} ms, at most {maximum:.0f} ms")
     console.print(f"a call that was the first about its org, cancelled after 0.5 s: {cold * 1000:.0f} ms")
 
 
-class _Calls:
+class _Client:
     """Calls of one caller, seen from both of their ends."""
 
-    def __init__(self, address: str, watch: Watch) -> None:
+    def __init__(self, address: str, monitor: CommandMonitor) -> None:
         token = mint(Settings(jwt_key=KEY), org=LARGE, subject="bench")
         self._metadata = (("authorization", f"Bearer {token}"), ("orgid", LARGE))
         self._stub = ReachServiceStub(grpc.insecure_channel(address))
-        self._watch = watch
+        self._monitor = monitor
 
-    def to_the_end(self, where: dict[str, Any]) -> float:
+    def run_to_end(self, where: dict[str, Any]) -> float:
         """How many seconds a whole call takes."""
-        begun = time.monotonic()
+        started_at = time.monotonic()
         for _ in self._call(where):
             pass
-        return time.monotonic() - begun
+        return time.monotonic() - started_at
 
-    def cancelled(self, where: dict[str, Any], after: float) -> float:
+    def run_and_cancel(self, where: dict[str, Any], delay: float) -> float:
         """How many seconds after its cancellation the database has given its last answer to a call."""
         call = self._call(where)
-        reader = threading.Thread(target=_read, args=(call,))
+        reader = threading.Thread(target=_consume, args=(call,))
         reader.start()
-        time.sleep(after)
+        time.sleep(delay)
         call.cancel()
-        cancelled = time.monotonic()
+        cancelled_at = time.monotonic()
         reader.join()
-        quiet_since = time.monotonic()
-        while time.monotonic() - quiet_since < _QUIET_SECONDS:
-            if not self._watch.is_quiet or self._watch.last > quiet_since:
-                quiet_since = time.monotonic()
-            if quiet_since - cancelled > _LONGEST_SECONDS:
-                raise RuntimeError(f"the database is still being asked {_LONGEST_SECONDS:.0f} s after the cancellation")
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < _IDLE_SECONDS:
+            if not self._monitor.is_idle or self._monitor.last_reply_at > idle_since:
+                idle_since = time.monotonic()
+            if idle_since - cancelled_at > _MAX_WAIT_SECONDS:
+                raise RuntimeError(
+                    f"the database is still being asked {_MAX_WAIT_SECONDS:.0f} s after the cancellation"
+                )
             time.sleep(0.002)
-        return max(self._watch.last - cancelled, 0.0)
+        return max(self._monitor.last_reply_at - cancelled_at, 0.0)
 
     def _call(self, where: dict[str, Any]) -> Any:
         request = StreamReachRequest(filter=Filter(datatype="contact", where_json=json.dumps(where)))
         return self._stub.StreamReach(request, metadata=self._metadata, timeout=120)
 
 
-def _read(call: Any) -> None:
+def _consume(call: Any) -> None:
     with suppress(grpc.RpcError):
         for _ in call:
             pass

@@ -14,7 +14,7 @@ from bench.reference import Document
 LARGE = "bench"
 SHARES = {LARGE: 0.7, "bench-2": 0.2, "bench2": 0.1}
 DATATYPES = ("contact", "lead", "customer")
-_BATCH = 5_000
+_BATCH_SIZE = 5_000
 
 
 def prepare(uri: str, size: int, console: Console) -> str:
@@ -29,27 +29,27 @@ def prepare(uri: str, size: int, console: Console) -> str:
             store.database[collection].drop()  # rows deleted one by one would go on costing those that come after
         for index in store.missing_indexes(DATATYPES):
             store.create_index(index)
-        wanted = {org: round(size * share) for org, share in SHARES.items()}
-        held = {org: store.database["contact"].count_documents(_of(org)) for org in SHARES}
-        if held != wanted:
+        target_counts = {org: round(size * share) for org, share in SHARES.items()}
+        stored_counts = {org: store.database["contact"].count_documents(_org_match(org)) for org in SHARES}
+        if stored_counts != target_counts:
             store.database["contact"].delete_many({})
-            _load(uri, name, wanted, console)
+            _load(uri, name, target_counts, console)
     finally:
         store.close()
     return name
 
 
-def _load(uri: str, name: str, wanted: dict[str, int], console: Console) -> None:
+def _load(uri: str, name: str, target_counts: dict[str, int], console: Console) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with MongoClient[Document](uri) as client, Progress(*columns, console=console) as progress:
         contacts: Database[Document] = client[name]
-        for org, count in wanted.items():
+        for org, count in target_counts.items():
             task = progress.add_task(f"contacts of {org}", total=count)
             records = sample_contacts(org, count)
-            while batch := list(itertools.islice(records, _BATCH)):
+            while batch := list(itertools.islice(records, _BATCH_SIZE)):
                 contacts["contact"].insert_many(batch, ordered=False)
                 progress.advance(task, len(batch))
 
 
-def _of(org: str) -> Document:
+def _org_match(org: str) -> Document:
     return {"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}}

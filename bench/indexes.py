@@ -43,13 +43,13 @@ SEGMENTS: Mapping[str, Any] = {
 }
 """Six that are selective, then four that are broad or that no index serves."""
 
-_TIMES = 5
-_SECONDS = 120
+_REPEATS = 5
+_TIMEOUT_SECONDS = 120
 _WIDTH = 200
 
 
 @dataclass(frozen=True)
-class Seen:
+class Measurement:
     """A segment as it is answered at one moment: its explanation, and the median time of EstimateReach."""
 
     explanation: Any
@@ -71,18 +71,20 @@ class Caller:
         settings = Settings(jwt_key=KEY, mongodb_uri=None)
         self._metadata = (("authorization", f"Bearer {mint(settings, org=LARGE, subject='bench')}"), ("orgid", LARGE))
 
-    def see(self, where: Any) -> Seen:
+    def measure(self, where: Any) -> Measurement:
         """A filter's explanation, and how long EstimateReach takes."""
         population = {"filter": {"datatype": "contact", "whereJson": json.dumps(where)}}
         explain = ParseDict(population, filters.ExplainFilterRequest())
         estimate = ParseDict(population, reach.EstimateReachRequest())
-        stub, taken = ReachServiceStub(self._channel), []
-        explanation = FilterServiceStub(self._channel).ExplainFilter(explain, metadata=self._metadata, timeout=_SECONDS)
-        for _ in range(_TIMES):
+        stub, seconds = ReachServiceStub(self._channel), []
+        explanation = FilterServiceStub(self._channel).ExplainFilter(
+            explain, metadata=self._metadata, timeout=_TIMEOUT_SECONDS
+        )
+        for _ in range(_REPEATS):
             start = time.perf_counter()
-            stub.EstimateReach(estimate, metadata=self._metadata, timeout=_SECONDS)
-            taken.append(time.perf_counter() - start)
-        return Seen(explanation, statistics.median(taken))
+            stub.EstimateReach(estimate, metadata=self._metadata, timeout=_TIMEOUT_SECONDS)
+            seconds.append(time.perf_counter() - start)
+        return Measurement(explanation, statistics.median(seconds))
 
 
 @click.command()
@@ -93,19 +95,21 @@ def main(*, uri: str, contacts: int) -> None:
     console = Console()
     name = _database(uri, contacts, console)
     columns = ("segment", "advised", "matched", *(f"{w}: {c}" for w in ("before", "after") for c in _COLUMNS))
-    table = Table(*columns, title=f"{contacts:,} contacts; ms: of the explain, and EstimateReach's median of {_TIMES}")
+    table = Table(
+        *columns, title=f"{contacts:,} contacts; ms: of the explain, and EstimateReach's median of {_REPEATS}"
+    )
     reasons = []
     with MongoClient[Document](uri) as client, audience_service(uri, name) as server:
         caller = Caller(server)
         for title, where in SEGMENTS.items():
             with console.status(title):
-                before = caller.see(where)
+                before = caller.measure(where)
                 advice = before.explanation.index_advice
                 cells = [title, ", ".join(advice.index.fields) if advice.useful else "none"]
                 cells += [f"{before.explanation.plan.matched:,}", *before.cells()]
                 if advice.useful:
                     with _index(client[name][advice.datatype], list(advice.index.fields)):
-                        cells += caller.see(where).cells()
+                        cells += caller.measure(where).cells()
             table.add_row(*cells)
             reasons.append(f"{title}: {advice.reason}")
     wide = Console(width=max(console.width, _WIDTH))
@@ -121,19 +125,19 @@ def _database(uri: str, contacts: int, console: Console) -> str:
     """The database of an earlier run as it is, where it holds the contacts: another bench may be using it."""
     name = f"bench_{contacts}"
     with MongoClient[Document](uri) as client:
-        whole = client[name]["contact"].estimated_document_count() == contacts
-    return name if whole else prepare(uri, contacts, console)
+        is_complete = client[name]["contact"].estimated_document_count() == contacts
+    return name if is_complete else prepare(uri, contacts, console)
 
 
 @contextmanager
 def _index(collection: Collection[Document], fields: list[str]) -> Iterator[None]:
     keys = [(field, 1) for field in fields]
-    had = set(collection.index_information())
+    existing = set(collection.index_information())
     name = collection.create_index(keys)
     try:
         yield
     finally:
-        if name not in had:
+        if name not in existing:
             collection.drop_index(name)
 
 

@@ -21,16 +21,16 @@ from rich.table import Table
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
-from audience_service.domain.lookalikes.curve import auc, without
-from audience_service.domain.lookalikes.fields import read_fields
-from audience_service.domain.lookalikes.modelling import Learnt, learn
-from audience_service.domain.lookalikes.tally import Weighed
+from audience_service.domain.lookalikes.curve import auc, subtract
+from audience_service.domain.lookalikes.fields import parse_features
+from audience_service.domain.lookalikes.modelling import TrainedModel, train
+from audience_service.domain.lookalikes.tally import ScoredFeature
 from audience_service.mongo.store import Store, mongo_store
 from bench.dataset import LARGE, prepare
 from bench.reference import Document, in_org
 
-_NEVER = Deadline(None)
-_LEAST = 5
+_NO_DEADLINE = Deadline(None)
+_MIN_BUCKET_SIZE = 5
 _ORG = "fair"
 _SEED: Document = {"score": {"$gte": 95}}
 
@@ -41,13 +41,13 @@ _SEED: Document = {"score": {"$gte": 95}}
 def main(*, uri: str, contacts: str) -> None:
     """Measure lookalikes: their AUC beside a logistic regression's, their time beside the same by hand."""
     console = Console()
-    console.print(_fair(uri))
+    console.print(_measure_auc(uri))
     for size in (int(part) for part in contacts.split(",")):
         if size:
-            console.print(_timed(uri, prepare(uri, size, console)))
+            console.print(_measure_time(uri, prepare(uri, size, console)))
 
 
-def _fair(uri: str) -> Table:
+def _measure_auc(uri: str) -> Table:
     """The AUC of both on the part that was held out."""
     data = importlib.import_module("statsmodels.api").datasets.fair.load_pandas().data
     fields = [str(name) for name in data.columns if name != "affairs"]
@@ -59,42 +59,51 @@ def _fair(uri: str) -> Table:
         compiler = FilterCompiler(["contact"])
         everyone = compiler.compile(Filter("contact", {}))
         seed = compiler.compile(Filter("contact", {"affairs": {"$gt": 0}}))
-        learnt = learn(store.lookalikes, _ORG, seed, everyone, read_fields(fields, []), now(), _LEAST, _NEVER)
-        undamped = [_undamped(*pair) for pair in zip(learnt.weighed, _dampings(learnt), strict=True)]
-        ours, bare = (_auc(store, seed, everyone, fields) for fields in (learnt.weighed, undamped))
-        held = _held_out(store)
-        theirs = _regression(rows, fields, held)
+        trained = train(
+            store.lookalikes, _ORG, seed, everyone, parse_features(fields, []), now(), _MIN_BUCKET_SIZE, _NO_DEADLINE
+        )
+        without_decorrelation = [
+            _without_decorrelation(*pair)
+            for pair in zip(trained.scored_features, _decorrelation_weights(trained), strict=True)
+        ]
+        lookalike_auc, plain_auc = (
+            _auc(store, seed, everyone, fields) for fields in (trained.scored_features, without_decorrelation)
+        )
+        holdout = _holdout_numbers(store)
+        regression_auc = _regression_auc(rows, fields, holdout)
     finally:
         store.database.client.drop_database(database)
         store.close()
     table = Table("model", "AUC", title="fair: those held out of the seed against the baseline")
-    table.add_row("lookalike", f"{ours:.4f}")
-    table.add_row("the same without damping", f"{bare:.4f}")
+    table.add_row("lookalike", f"{lookalike_auc:.4f}")
+    table.add_row("the same without damping", f"{plain_auc:.4f}")
     table.add_row(
-        "logistic regression, made from the same: the other four fifths, all of the baseline", f"{theirs:.4f}"
+        "logistic regression, made from the same: the other four fifths, all of the baseline", f"{regression_auc:.4f}"
     )
-    for field in learnt.fields:
-        table.add_row(f"  {field.path}", f"information {field.information:.3f}, damping {field.damping:.3f}")
+    for field in trained.fields:
+        table.add_row(
+            f"  {field.path}", f"information {field.information_value:.3f}, damping {field.decorrelation:.3f}"
+        )
     return table
 
 
-def _auc(store: Store, seed: CompiledFilter, everyone: CompiledFilter, fields: Sequence[Weighed]) -> float:
+def _auc(store: Store, seed: CompiledFilter, everyone: CompiledFilter, fields: Sequence[ScoredFeature]) -> float:
     """By the scores of everyone and of the seed. Raises RuntimeError where too few are held out."""
-    scores = store.lookalikes.scores(_ORG, everyone, fields, _NEVER)
-    of_seed = store.lookalikes.seed_scores(_ORG, seed, everyone, fields, _NEVER)
-    found = auc(of_seed.held_out, without(scores, of_seed.all))
+    scores = store.lookalikes.scores(_ORG, everyone, fields, _NO_DEADLINE)
+    of_seed = store.lookalikes.seed_scores(_ORG, seed, everyone, fields, _NO_DEADLINE)
+    found = auc(of_seed.holdout, subtract(scores, of_seed.all))
     if found is None:
         raise RuntimeError("fewer than 20 are held out")
     return found
 
 
-def _dampings(learnt: Learnt) -> list[float]:
-    return [field.damping for field in learnt.fields if field.damping]
+def _decorrelation_weights(trained: TrainedModel) -> list[float]:
+    return [field.decorrelation for field in trained.fields if field.decorrelation]
 
 
-def _undamped(field: Weighed, damping: float) -> Weighed:
-    weights = tuple((value, round(weight / damping)) for value, weight in field.weights)
-    return replace(field, weights=weights, other=round(field.other / damping))
+def _without_decorrelation(field: ScoredFeature, decorrelation: float) -> ScoredFeature:
+    weights = tuple((value, round(weight / decorrelation)) for value, weight in field.weights)
+    return replace(field, weights=weights, other_weight=round(field.other_weight / decorrelation))
 
 
 def _record(number: int, row: dict[str, Any]) -> Document:
@@ -103,63 +112,68 @@ def _record(number: int, row: dict[str, Any]) -> Document:
     return {**envelope, "state": "active", "data": row}
 
 
-def _held_out(store: Store) -> set[int]:
+def _holdout_numbers(store: Store) -> set[int]:
     """The numbers of those that the service holds out, whether they are of the seed or not."""
-    is_held = {"$eq": [{"$mod": [{"$toHashedIndexKey": "$sk"}, 5]}, 0]}
-    found = store.database["contact"].aggregate([{"$match": {"$expr": is_held}}, {"$project": {"pk": 1}}])
+    is_holdout = {"$eq": [{"$mod": [{"$toHashedIndexKey": "$sk"}, 5]}, 0]}
+    found = store.database["contact"].aggregate([{"$match": {"$expr": is_holdout}}, {"$project": {"pk": 1}}])
     return {int(record["pk"].removeprefix("contact-")) for record in found}
 
 
-def _regression(rows: list[dict[str, Any]], fields: list[str], held: set[int]) -> float:
+def _regression_auc(rows: list[dict[str, Any]], fields: list[str], holdout: set[int]) -> float:
     """The AUC of a logistic regression on the values as categories: none of the fields has more than 20."""
     encoder = importlib.import_module("sklearn.preprocessing").OneHotEncoder(handle_unknown="ignore")
     is_seed = [row["affairs"] > 0 for row in rows]
     values = encoder.fit_transform([[row[name] for name in fields] for row in rows])
-    taught = [number for number in range(len(rows)) if not (is_seed[number] and number in held)]
-    tried = [number for number in range(len(rows)) if not is_seed[number] or number in held]
+    training_rows = [number for number in range(len(rows)) if not (is_seed[number] and number in holdout)]
+    test_rows = [number for number in range(len(rows)) if not is_seed[number] or number in holdout]
     model = importlib.import_module("sklearn.linear_model").LogisticRegression(max_iter=2_000)
-    model.fit(values[taught], [is_seed[number] for number in taught])
-    chances = model.predict_proba(values[tried])[:, 1]
+    model.fit(values[training_rows], [is_seed[number] for number in training_rows])
+    probabilities = model.predict_proba(values[test_rows])[:, 1]
     metrics = importlib.import_module("sklearn.metrics")
-    return float(metrics.roc_auc_score([is_seed[number] for number in tried], chances))
+    return float(metrics.roc_auc_score([is_seed[number] for number in test_rows], probabilities))
 
 
-def _timed(uri: str, database: str) -> Table:
+def _measure_time(uri: str, database: str) -> Table:
     """The steps of a model at a size, beside a $facet of plain counts and a plain sum of looked-up weights by hand."""
     store = mongo_store(uri, database)
     compiler = FilterCompiler(["contact"])
     everyone, seed = (compiler.compile(Filter("contact", where)) for where in ({}, _SEED))
-    fields = read_fields([], [])
-    made: list[Learnt] = []
+    fields = parse_features([], [])
+    models: list[TrainedModel] = []
     with MongoClient[Document](uri) as client:
         contacts = client[database]["contact"]
         steps: list[tuple[str, Callable[[], Any]]] = [
             (
                 "model",
-                lambda: made.append(learn(store.lookalikes, LARGE, seed, everyone, fields, now(), _LEAST, _NEVER)),
+                lambda: models.append(
+                    train(store.lookalikes, LARGE, seed, everyone, fields, now(), _MIN_BUCKET_SIZE, _NO_DEADLINE)
+                ),
             ),
             ("  by hand: the counts alone", lambda: _counts_by_hand(contacts)),
-            ("scores of everyone", lambda: store.lookalikes.scores(LARGE, everyone, made[-1].weighed, _NEVER)),
-            ("  by hand: values as stored", lambda: _scores_by_hand(contacts, made[-1])),
+            (
+                "scores of everyone",
+                lambda: store.lookalikes.scores(LARGE, everyone, models[-1].scored_features, _NO_DEADLINE),
+            ),
+            ("  by hand: values as stored", lambda: _scores_by_hand(contacts, models[-1])),
         ]
         table = Table("step", "seconds", title=f"{database}: {contacts.count_documents(in_org(LARGE, {})):,} contacts")
         for name, step in steps:
             seconds = []
             for _ in range(3):
-                begun = time.perf_counter()
+                started_at = time.perf_counter()
                 step()
-                seconds.append(time.perf_counter() - begun)
+                seconds.append(time.perf_counter() - started_at)
             table.add_row(name, f"{sorted(seconds)[1]:.2f} ({min(seconds):.2f} to {max(seconds):.2f})")
     store.close()
     return table
 
 
-_PLAIN = ("company", "jobTitle", "leadStage", "status", "source", "tags", "groups", "score")
+_PLAIN_FIELDS = ("company", "jobTitle", "leadStage", "status", "source", "tags", "groups", "score")
 
 
 def _counts_by_hand(contacts: Any) -> None:
     """How often everyone, and the seed, have each value: a $group a field, bands left out."""
-    values: dict[str, Any] = {name: f"$data.{name}" for name in _PLAIN}
+    values: dict[str, Any] = {name: f"$data.{name}" for name in _PLAIN_FIELDS}
     values |= {name: {"$ifNull": [f"$data.{name}", f"$data.address.{name}"]} for name in ("country", "region", "city")}
     dates = ("lastEmailOpenedAt", "lastEmailClickedAt", "createdAt")
     days = {name: {"$dateTrunc": {"date": f"$data.{name}", "unit": "month"}} for name in dates}
@@ -169,16 +183,16 @@ def _counts_by_hand(contacts: Any) -> None:
         list(contacts.aggregate([{"$match": in_org(LARGE, where)}, {"$project": project}, {"$facet": facets}]))
 
 
-def _scores_by_hand(contacts: Any, learnt: Learnt) -> None:
+def _scores_by_hand(contacts: Any, trained: TrainedModel) -> None:
     """How many have each sum of weights, each looked up by the value as it stands there, bands and lists left out."""
     found = []
-    for field in learnt.weighed:
+    for field in trained.scored_features:
         values = [value for value, _ in field.weights]
-        weights = [*(weight for _, weight in field.weights), field.other]
-        place: Any = f"${field.field.paths[0]}"
-        for path in field.field.paths[1:]:
-            place = {"$ifNull": [place, f"${path}"]}
-        position = {"$indexOfArray": [{"$literal": values}, {"$ifNull": [place, None]}]}
+        weights = [*(weight for _, weight in field.weights), field.other_weight]
+        expression: Any = f"${field.feature.paths[0]}"
+        for path in field.feature.paths[1:]:
+            expression = {"$ifNull": [expression, f"${path}"]}
+        position = {"$indexOfArray": [{"$literal": values}, {"$ifNull": [expression, None]}]}
         found.append({"$arrayElemAt": [{"$literal": weights}, position]})
     score = {"$project": {"_id": 0, "score": {"$add": found}}}
     list(contacts.aggregate([{"$match": in_org(LARGE, {})}, score, {"$group": {"_id": "$score", "n": {"$sum": 1}}}]))

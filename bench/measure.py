@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.processes import Server
 
-_LEAST_PAIRS, _MOST_PAIRS, _SECONDS = 5, 300, 8.0
+_MIN_PAIRS, _MAX_PAIRS, _DURATION_SECONDS = 5, 300, 8.0
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Row:
     """
 
     name: str
-    beside: str
+    reference_name: str
     service: Callable[[], Any]
     reference: Callable[[], Any]
-    most_pairs: int = _MOST_PAIRS
+    max_pairs: int = _MAX_PAIRS
     clear: Callable[[], None] = lambda: None
 
 
@@ -48,7 +48,7 @@ class Result:
     """What a row has come to. `ratio` is the service's time over the reference's, the median of the pairs'."""
 
     name: str
-    beside: str
+    reference_name: str
     contacts: int
     pairs: int
     service: Timing
@@ -68,31 +68,33 @@ def measure(row: Row, server: Server, contacts: int) -> Result:
     if answers[0] != answers[1]:
         raise RuntimeError(f"{row.name}: the service says {answers[0]!r:.200}, the reference {answers[1]!r:.200}")
     row.clear()
-    server.forget_peak()
-    ours: list[float] = []
-    theirs: list[float] = []
+    server.reset_peak()
+    service_seconds: list[float] = []
+    reference_seconds: list[float] = []
     cpu = 0.0
-    until = time.perf_counter() + _SECONDS
-    while len(ours) < _LEAST_PAIRS or (len(ours) < row.most_pairs and time.perf_counter() < until):
+    deadline = time.perf_counter() + _DURATION_SECONDS
+    while len(service_seconds) < _MIN_PAIRS or (
+        len(service_seconds) < row.max_pairs and time.perf_counter() < deadline
+    ):
         before = server.cpu_seconds()
-        ours.append(_seconds(row.service))
+        service_seconds.append(_measure_seconds(row.service))
         cpu += server.cpu_seconds() - before
-        theirs.append(_seconds(row.reference))
+        reference_seconds.append(_measure_seconds(row.reference))
         row.clear()
     return Result(
         name=row.name,
-        beside=row.beside,
+        reference_name=row.reference_name,
         contacts=contacts,
-        pairs=len(ours),
-        service=Timing.of(ours),
-        reference=Timing.of(theirs),
-        ratio=statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
-        cpu_seconds_per_call=cpu / len(ours),
+        pairs=len(service_seconds),
+        service=Timing.of(service_seconds),
+        reference=Timing.of(reference_seconds),
+        ratio=statistics.median(a / b for a, b in zip(service_seconds, reference_seconds, strict=True)),
+        cpu_seconds_per_call=cpu / len(service_seconds),
         peak_megabytes=server.peak_megabytes(),
     )
 
 
-def _seconds(call: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
+def _measure_seconds(call: Callable[[], Any]) -> float:
+    started_at = time.perf_counter()
     call()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started_at

@@ -24,9 +24,9 @@ from audience_service.pb.audience.v1.membership_service_pb2_grpc import Membersh
 from audience_service.settings import Settings
 from bench.processes import KEY, Server, audience_service
 
-PARTS = 4
+PARTITION_COUNT = 4
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_BATCH = 10_000
+_BATCH_SIZE = 10_000
 _AUDIENCES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("everyone", {}),
     ("one in seven, anywhere", {"spread": {"$lt": 1 / 7}}),
@@ -52,7 +52,7 @@ def main(*, uri: str, database: str, contacts: int) -> None:
             for org in ("nanoid", "sequential"):
                 for name, where in _AUDIENCES:
                     with console.status(f"{org} ids, {name}"):
-                        table.add_row(org, name, *_measured(server, org, where))
+                        table.add_row(org, name, *_measure(server, org, where))
     finally:
         store.database.client.drop_database(database)
         store.close()
@@ -60,15 +60,15 @@ def main(*, uri: str, database: str, contacts: int) -> None:
 
 
 def _load(store: Store, org: str, count: int, console: Console) -> None:
-    chance = random.Random(17)  # noqa: S311 - ids, not secrets
-    for start in track(range(0, count, _BATCH), f"{count:,} contacts, {org} ids", console=console, transient=True):
-        numbers = range(start, min(start + _BATCH, count))
-        store.insert([_record(org, number, count, chance) for number in numbers])
+    rng = random.Random(17)  # noqa: S311 - ids, not secrets
+    for start in track(range(0, count, _BATCH_SIZE), f"{count:,} contacts, {org} ids", console=console, transient=True):
+        numbers = range(start, min(start + _BATCH_SIZE, count))
+        store.insert([_record(org, number, count, rng) for number in numbers])
 
 
-def _record(org: str, number: int, count: int, chance: random.Random) -> dict[str, Any]:
-    key = f"{number:012d}" if org == "sequential" else "".join(chance.choices(_ALPHABET, k=21))
-    data = {"spread": chance.random(), "day": number / count}
+def _record(org: str, number: int, count: int, rng: random.Random) -> dict[str, Any]:
+    key = f"{number:012d}" if org == "sequential" else "".join(rng.choices(_ALPHABET, k=21))
+    data = {"spread": rng.random(), "day": number / count}
     return {
         "pk": f"contact-{key}",
         "sk": f"{org}/contact/{key}",
@@ -78,31 +78,35 @@ def _record(org: str, number: int, count: int, chance: random.Random) -> dict[st
     }
 
 
-def _measured(server: Server, org: str, where: dict[str, Any]) -> tuple[str, ...]:
-    begun = time.monotonic()
-    whole, grown = _read(server, org, where, {})
-    alone = time.monotonic() - begun
-    begun = time.monotonic()
-    with ThreadPoolExecutor(PARTS) as workers:
-        wanted = [{"partition": {"index": index, "count": PARTS}} for index in range(PARTS)]
-        parts = [ids for ids, _ in workers.map(lambda part: _read(server, org, where, part), wanted)]
-    together = time.monotonic() - begun
-    if [member for part in parts for member in part] != whole or len(set(whole)) != len(whole):
+def _measure(server: Server, org: str, where: dict[str, Any]) -> tuple[str, ...]:
+    started_at = time.monotonic()
+    complete_ids, memory_growth = _read(server, org, where, {})
+    single_seconds = time.monotonic() - started_at
+    started_at = time.monotonic()
+    with ThreadPoolExecutor(PARTITION_COUNT) as workers:
+        partition_fields = [
+            {"partition": {"index": index, "count": PARTITION_COUNT}} for index in range(PARTITION_COUNT)
+        ]
+        partitions = [ids for ids, _ in workers.map(lambda part: _read(server, org, where, part), partition_fields)]
+    parallel_seconds = time.monotonic() - started_at
+    if [member for part in partitions for member in part] != complete_ids or len(set(complete_ids)) != len(
+        complete_ids
+    ):
         raise SystemExit(f"the parts of {org}, {where} are not the whole")
-    sizes = [len(part) for part in parts]
+    sizes = [len(part) for part in partitions]
     return (
-        f"{len(whole):,}",
+        f"{len(complete_ids):,}",
         " ".join(f"{size:,}" for size in sizes),
-        f"{max(sizes) * PARTS / len(whole):.3f}",
-        f"{alone:.1f} s",
-        f"{together:.1f} s",
-        f"{grown:+.1f} MB",
+        f"{max(sizes) * PARTITION_COUNT / len(complete_ids):.3f}",
+        f"{single_seconds:.1f} s",
+        f"{parallel_seconds:.1f} s",
+        f"{memory_growth:+.1f} MB",
     )
 
 
-def _read(server: Server, org: str, where: dict[str, Any], part: dict[str, Any]) -> tuple[list[str], float]:
+def _read(server: Server, org: str, where: dict[str, Any], partition_field: dict[str, Any]) -> tuple[list[str], float]:
     """The ids of a stream, and by how much the server's memory grew between a tenth of the way and the end."""
-    request = ParseDict({"filter": {"datatype": "contact", "where": where}, **part}, StreamMembersRequest())
+    request = ParseDict({"filter": {"datatype": "contact", "where": where}, **partition_field}, StreamMembersRequest())
     token = mint(Settings(jwt_key=KEY), org=org, subject="bench")
     ids: list[str] = []
     resident: list[int] = []

@@ -31,7 +31,7 @@ class Server:
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
-    def forget_peak(self) -> None:
+    def reset_peak(self) -> None:
         """Begin to measure the peak of memory anew."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
@@ -44,16 +44,16 @@ class Server:
 @contextmanager
 def audience_service(uri: str, database: str) -> Iterator[Server]:
     """The service, one process, on a database."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
     settings = {
         "AUDIENCE_LISTEN": "127.0.0.1:0",
         "AUDIENCE_MONGODB_URI": uri,
         "AUDIENCE_DATABASE": database,
         "AUDIENCE_JWT_KEY": KEY,
-        "AUDIENCE_INSIGHTS_MIN_CELL": "0",  # the references suppress nothing
+        "AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE": "0",  # the references suppress nothing
     }
     command = [sys.executable, "-m", "audience_service", "serve"]
-    with _running(command, {**kept, **settings}, r"serving .*address=(\S+)") as server:
+    with _run_process(command, {**environment, **settings}, r"serving .*address=(\S+)") as server:
         yield server
 
 
@@ -61,12 +61,12 @@ def audience_service(uri: str, database: str) -> Iterator[Server]:
 def bare_server(answer: bytes) -> Iterator[Server]:
     """A grpcio server that answers every call with these bytes and does nothing else."""
     command = [sys.executable, "-m", "bench.processes", answer.hex()]
-    with _running(command, dict(os.environ), r"bare server on (\S+)") as server:
+    with _run_process(command, dict(os.environ), r"bare server on (\S+)") as server:
         yield server
 
 
 @contextmanager
-def _running(command: list[str], environment: dict[str, str], says: str) -> Iterator[Server]:
+def _run_process(command: list[str], environment: dict[str, str], ready_pattern: str) -> Iterator[Server]:
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)  # noqa: S603
     assert process.stderr  # noqa: S101
     drain = ThreadPoolExecutor(1)
@@ -74,7 +74,7 @@ def _running(command: list[str], environment: dict[str, str], says: str) -> Iter
         printed = ""
         for line in process.stderr:
             printed += line
-            if found := re.search(says, line):
+            if found := re.search(ready_pattern, line):
                 break
         else:
             raise RuntimeError(f"a server did not start:\n{printed}")

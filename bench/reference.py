@@ -16,7 +16,7 @@ Contacts = Database[Document]
 Counts = list[list[int]]
 """Of each dimension, in order."""
 
-_BATCH = 10_000
+_BATCH_SIZE = 10_000
 
 
 def in_org(org: str, where: Document) -> Document:
@@ -46,16 +46,16 @@ def reach_outside_list(database: Contacts, org: str, audience_id: str) -> int:
     return reach(database, org, {"$nor": [{"sk": {"$in": [row["sk"] for row in rows]}}]})
 
 
-def related_ids(database: Contacts, org: str, visits: Document, least: int) -> list[str]:
+def related_ids(database: Contacts, org: str, visits: Document, min_visits: int) -> list[str]:
     """The ids of contacts that have so many visits that meet a condition."""
     group: list[Document] = [{"$match": in_org(org, visits)}, {"$group": {"_id": "$data.contactId", "n": {"$sum": 1}}}]
-    stages = [*group, {"$match": {"n": {"$gte": least}}}]
+    stages = [*group, {"$match": {"n": {"$gte": min_visits}}}]
     return [row["_id"] for row in database["event"].aggregate(stages, batchSize=50_000, allowDiskUse=True)]
 
 
-def reach_of_visitors(database: Contacts, org: str, visits: Document, least: int) -> int:
+def reach_of_visitors(database: Contacts, org: str, visits: Document, min_visits: int) -> int:
     """How many contacts have so many visits that meet a condition, and one of them."""
-    ids = related_ids(database, org, visits, least)
+    ids = related_ids(database, org, visits, min_visits)
     # A bare $in of tens of thousands takes the stand-in for MongoDB ten times as long as reading all contacts does.
     return reach(database, org, {"$nor": [{"$nor": [{"pk": {"$in": ids}}]}]})
 
@@ -65,9 +65,9 @@ def reach_of_others(database: Contacts, org: str, visits: Document) -> int:
     return reach(database, org, {"$nor": [{"pk": {"$in": related_ids(database, org, visits, 1)}}]})
 
 
-def visitors_raw(database: Contacts, org: str, visits: Document, least: int) -> int:
+def visitors_raw(database: Contacts, org: str, visits: Document, min_visits: int) -> int:
     """The ids of the contacts that have so many visits, in sk order, left as the bytes that the database sends."""
-    ids = related_ids(database, org, visits, least)
+    ids = related_ids(database, org, visits, min_visits)
     return ids_raw(database, org, {"$nor": [{"$nor": [{"pk": {"$in": ids}}]}]})
 
 
@@ -86,8 +86,10 @@ def overlap(database: Contacts, org: str, first: Document, second: Document) -> 
         "second": [{"$match": second}, {"$count": "n"}],
     }
     [found] = database["contact"].aggregate([{"$match": in_org(org, {"$or": [first, second]})}, {"$facet": parts}])
-    both, one, other = (found[part][0]["n"] if found[part] else 0 for part in ("both", "first", "second"))
-    return both, one, other
+    both, first_count, second_count = (
+        found[part][0]["n"] if found[part] else 0 for part in ("both", "first", "second")
+    )
+    return both, first_count, second_count
 
 
 def regions(database: Contacts, org: str, conditions: Sequence[Document]) -> dict[int, int]:
@@ -119,30 +121,30 @@ def memberships(
     return found
 
 
-_FROZEN = "bench_member"
+_SNAPSHOT_COLLECTION = "bench_member"
 """Rows written by hand, in a collection with the indexes that the service's have."""
 
 
-def prepare_frozen(database: Contacts) -> None:
+def prepare_snapshot_collection(database: Contacts) -> None:
     """An empty collection with its indexes."""
-    database.drop_collection(_FROZEN)
+    database.drop_collection(_SNAPSHOT_COLLECTION)
     for info in database["audience_member"].index_information().values():
         options = {name: info[name] for name in ("expireAfterSeconds", "sparse") if name in info}
         if info["key"] != [("_id", 1)]:
-            database[_FROZEN].create_index(info["key"], **options)
+            database[_SNAPSHOT_COLLECTION].create_index(info["key"], **options)
 
 
-def clear_frozen(database: Contacts) -> None:
+def clear_snapshot_collection(database: Contacts) -> None:
     """Take its rows away, and leave behind what the service leaves behind when it does so."""
-    database[_FROZEN].delete_many({})
+    database[_SNAPSHOT_COLLECTION].delete_many({})
 
 
-def drop_frozen(database: Contacts) -> None:
+def drop_snapshot_collection(database: Contacts) -> None:
     """Remove it."""
-    database.drop_collection(_FROZEN)
+    database.drop_collection(_SNAPSHOT_COLLECTION)
 
 
-def freeze(database: Contacts, org: str) -> int:
+def write_snapshot(database: Contacts, org: str) -> int:
     """All contacts of an org as rows of a list, by one command that ends in $merge; and how many there are."""
     audience = f"by-hand-{uuid.uuid4().hex}.1"
     row = {
@@ -152,27 +154,27 @@ def freeze(database: Contacts, org: str) -> int:
         "sk": 1,
         "expire_at": {"$literal": datetime.now(UTC) + timedelta(days=30)},
     }
-    merge = {"into": _FROZEN, "on": "_id", "whenMatched": "fail", "whenNotMatched": "insert"}
+    merge = {"into": _SNAPSHOT_COLLECTION, "on": "_id", "whenMatched": "fail", "whenNotMatched": "insert"}
     database["contact"].aggregate([{"$match": in_org(org, {})}, {"$project": row}, {"$merge": merge}])
-    return database[_FROZEN].count_documents({"audience": audience})
+    return database[_SNAPSHOT_COLLECTION].count_documents({"audience": audience})
 
 
-def differences(database: Contacts, org: str, first: str, second: str) -> tuple[int, int]:
+def diff_snapshots(database: Contacts, org: str, first: str, second: str) -> tuple[int, int]:
     """How many are in the second of two lists alone, and in the first alone, with their ids in sk order."""
     scope = {"$gte": f"{org}/", "$lt": f"{org}0"}
 
-    def marked(audience: str, bit: int) -> list[Document]:
+    def bit_rows(audience: str, bit: int) -> list[Document]:
         keys = {"_id": 0, "pk": 1, "sk": 1, "bit": {"$literal": bit}}
         return [{"$match": {"audience": audience, "sk": scope}}, {"$project": keys}]
 
     stages: list[Document] = [
-        *marked(first, 1),
-        {"$unionWith": {"coll": "audience_member", "pipeline": marked(second, 2)}},
+        *bit_rows(first, 1),
+        {"$unionWith": {"coll": "audience_member", "pipeline": bit_rows(second, 2)}},
         {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "bits": {"$sum": "$bit"}}},
         {"$match": {"bits": {"$in": [1, 2]}}},
         {"$sort": {"_id": 1}},
     ]
-    rows = database["audience_member"].aggregate(stages, allowDiskUse=True, batchSize=_BATCH)
+    rows = database["audience_member"].aggregate(stages, allowDiskUse=True, batchSize=_BATCH_SIZE)
     found = Counter((row["bits"], bool(row["pk"])) for row in rows)
     return found[2, True], found[1, True]
 
@@ -180,7 +182,7 @@ def differences(database: Contacts, org: str, first: str, second: str) -> tuple[
 def ids_raw(database: Contacts, org: str, where: Document) -> int:
     """All ids in sk order, left as the bytes that the database sends: as fast as the driver goes."""
     raw: Any = database["contact"].find_raw_batches(
-        in_org(org, where), {"_id": 0, "pk": 1, "sk": 1}, sort=[("sk", 1)], batch_size=_BATCH
+        in_org(org, where), {"_id": 0, "pk": 1, "sk": 1}, sort=[("sk", 1)], batch_size=_BATCH_SIZE
     )
     return sum(batch.count(b"\x02pk\x00") for batch in raw)  # the name of a text field: one in each document
 
@@ -188,20 +190,20 @@ def ids_raw(database: Contacts, org: str, where: Document) -> int:
 def values(database: Contacts, org: str, where: Document, fields: Sequence[str]) -> int:
     """All ids with some fields, in sk order, as Python values: dates as ISO text, those that are missing left out."""
     projection = {"_id": 0, "pk": 1, "sk": 1, **{f"data.{field}": 1 for field in fields}}
-    cursor = database["contact"].find(in_org(org, where), projection, sort=[("sk", 1)], batch_size=_BATCH)
+    cursor = database["contact"].find(in_org(org, where), projection, sort=[("sk", 1)], batch_size=_BATCH_SIZE)
     count = 0
     for record in cursor:
         data = record["data"]
-        member = {"id": record["pk"], "fields": {f: _plain(data[f]) for f in fields if f in data}}
+        member = {"id": record["pk"], "fields": {f: _to_json(data[f]) for f in fields if f in data}}
         count += bool(member)
     return count
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     return value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
 
 
-def insights(database: Contacts, org: str, wheres: Sequence[Document], now: datetime, most: int) -> list[Counts]:
+def insights(database: Contacts, org: str, wheres: Sequence[Document], now: datetime, max_values: int) -> list[Counts]:
     """How many contacts of each of some groups have each value, by dimension: a pass each, a $group a dimension.
 
     It looks where the service looks, and takes what it finds for what the samples have: dates but birthdays are BSON
@@ -221,17 +223,25 @@ def insights(database: Contacts, org: str, wheres: Sequence[Document], now: date
         "source",
         "tags",
     ]
-    place = {name: {"$ifNull": [f"$data.{name}", f"$data.address.{name}"]} for name in ("country", "region", "city")}
-    plain = ["language", "company", "jobTitle", "leadStage", "source"]
+    address_fields = {
+        name: {"$ifNull": [f"$data.{name}", f"$data.address.{name}"]} for name in ("country", "region", "city")
+    }
+    plain_fields = ["language", "company", "jobTitle", "leadStage", "source"]
     days = [now + timedelta(seconds=1), *(now - timedelta(days=number) for number in (7, 30, 90, 180, 365))]
     dates = {name: _band(f"$data.{name}", days) for name in ("lastEmailOpenedAt", "lastEmailClickedAt")}
     dates["createdAt"] = _band({"$ifNull": ["$data.createdAt", "$createdate"]}, days)
     day = now.strftime("-%m-%dT")
     born = _band("$data.birthday", [f"{now.year - years}{day}" for years in (0, 18, 25, 35, 45, 55, 65)])
     sex = {"$ifNull": ["$data.sex", "$data.gender"]}
-    values = {**place, "sex": sex, **{name: f"$data.{name}" for name in plain}, **dates, "birthday": born}
+    values = {
+        **address_fields,
+        "sex": sex,
+        **{name: f"$data.{name}" for name in plain_fields},
+        **dates,
+        "birthday": born,
+    }
     one: Document = {"$sum": 1}
-    top: list[Document] = [{"$sort": {"n": -1}}, {"$limit": most + 1}]
+    top: list[Document] = [{"$sort": {"n": -1}}, {"$limit": max_values + 1}]
     facets: dict[str, list[Document]] = {
         name: [{"$group": {"_id": value, "n": one}}, *top] for name, value in values.items()
     }
@@ -250,7 +260,7 @@ def insights(database: Contacts, org: str, wheres: Sequence[Document], now: date
         for row in answer["tags"]:
             tags.update(dict.fromkeys(row["_id"] or ["(missing)"], row["n"]))
         counts = [sorted(row["n"] for row in answer[name]) for name in values]
-        found.append([*(numbers[-most:] for numbers in counts), sorted(scores.values()), sorted(tags.values())])
+        found.append([*(numbers[-max_values:] for numbers in counts), sorted(scores.values()), sorted(tags.values())])
     return found
 
 

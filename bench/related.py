@@ -32,7 +32,7 @@ from bench.processes import audience_service
 from bench.reference import Document
 from bench.rows import Client
 
-_BATCH = 5_000
+_BATCH_SIZE = 5_000
 _SINCE = NOW - timedelta(days=30)
 _WIDTH = 200
 VISITS = {"type": "visit", "url": "/pricing", "createdate": {"$gte": f"{_SINCE:%Y-%m-%d}T12:00:00Z"}}
@@ -113,33 +113,35 @@ def _prepare(uri: str, database: str, contacts: int, events: int, console: Conso
         store.database["event"].create_index([("data.contactId", 1), ("sk", 1)])
         ids: list[str] = []
         records = sample_contacts(LARGE, contacts)
-        for _ in track(range(0, contacts, _BATCH), f"{contacts:,} contacts", console=console, transient=True):
-            batch = list(itertools.islice(records, _BATCH))
+        for _ in track(range(0, contacts, _BATCH_SIZE), f"{contacts:,} contacts", console=console, transient=True):
+            batch = list(itertools.islice(records, _BATCH_SIZE))
             ids += [record["pk"] for record in batch]
             store.database["contact"].insert_many(batch, ordered=False)
         for org in (LARGE, f"{LARGE}2"):
             visits = _events(org, events, ids)
-            for _ in track(range(0, events, _BATCH), f"{events:,} events of {org}", console=console, transient=True):
-                store.database["event"].insert_many(list(itertools.islice(visits, _BATCH)), ordered=False)
+            for _ in track(
+                range(0, events, _BATCH_SIZE), f"{events:,} events of {org}", console=console, transient=True
+            ):
+                store.database["event"].insert_many(list(itertools.islice(visits, _BATCH_SIZE)), ordered=False)
     finally:
         store.close()
 
 
 def _events(org: str, count: int, ids: list[str]) -> Iterator[Document]:
     """The square of an even share falls on the first contacts much more often than on the last."""
-    chance = random.Random(f"{org}/11")  # noqa: S311 - samples, not secrets
+    rng = random.Random(f"{org}/11")  # noqa: S311 - samples, not secrets
     for number in range(count):
-        moment: datetime = NOW - timedelta(minutes=chance.randrange(90 * 24 * 60))
+        created_at: datetime = NOW - timedelta(minutes=rng.randrange(90 * 24 * 60))
         yield {
             "pk": f"event-{number}",
             "sk": f"{org}/event/{number:09}",
             "datatype": "event",
             "version": 0,
-            "createdate": moment,
+            "createdate": created_at,
             "data": {
-                "type": chance.choice(("visit", "visit", "click")),
-                "url": chance.choice(("/", "/pricing", "/about")),
-                "contactId": ids[int(chance.random() ** 2 * len(ids))],
+                "type": rng.choice(("visit", "visit", "click")),
+                "url": rng.choice(("/", "/pricing", "/about")),
+                "contactId": ids[int(rng.random() ** 2 * len(ids))],
             },
         }
 

@@ -29,8 +29,8 @@ from bench.snapshots import snapshot_rows
 
 FIELDS = ["email", "country", "tags", "score", "lastEmailOpenedAt"]
 _BUCKETS = 100
-_CHECKED = 1_000
-_COUNTED = ("country", "region", "city", "gender", "language", "company", "job", "lifecycleStage", "source",
+_CHECKED_COUNT = 1_000
+_COUNTED_DIMENSIONS = ("country", "region", "city", "gender", "language", "company", "job", "lifecycleStage", "source",
             "lastOpened", "lastClicked", "created", "ageBand", "score", "tags")  # fmt: skip
 """The dimensions in the reference's order."""
 EVERYONE: dict[str, Any] = {}
@@ -162,18 +162,21 @@ def _overlap_rows(client: Client, database: reference.Contacts) -> Iterator[Row]
     by_hand = [condition for _, condition in audiences]
     ids = [_save(client, f"overlap {number}", where).id for number, (where, _) in enumerate(audiences)]
     pair = reach.GetOverlapRequest(audience_id=ids[0], other_audience_id=ids[1])
-    several = reach.GetOverlapRegionsRequest(audience_ids=ids)
+    regions_request = reach.GetOverlapRegionsRequest(audience_ids=ids)
 
     def overlap() -> tuple[int, int, int]:
         answer = client.unary("ReachService/GetOverlap", pair, reach.GetOverlapResponse)
         return answer.count, answer.size, answer.other_size
 
     def regions() -> dict[int, int]:
-        answer = client.unary("ReachService/GetOverlapRegions", several, reach.GetOverlapRegionsResponse)
+        answer = client.unary("ReachService/GetOverlapRegions", regions_request, reach.GetOverlapRegionsResponse)
         return {sum(1 << ids.index(found) for found in one.audience_ids): one.count for one in answer.regions}
 
-    for beside, way in (("three count_documents", reference.overlap_by_counts), ("one $facet", reference.overlap)):
-        yield Row("GetOverlap, two filters", beside, overlap, partial(way, database, LARGE, *by_hand[:2]))
+    for reference_name, way in (
+        ("three count_documents", reference.overlap_by_counts),
+        ("one $facet", reference.overlap),
+    ):
+        yield Row("GetOverlap, two filters", reference_name, overlap, partial(way, database, LARGE, *by_hand[:2]))
     yield Row(
         "GetOverlapRegions, four filters",
         "$unionWith and $group",
@@ -201,9 +204,9 @@ def _compile_row() -> Row:
 
 def _outside_list(client: Client, database: reference.Contacts) -> tuple[dict[str, Any], int]:
     """A filter for those who are not on a list of two sevenths of the org: 200,000 of 700,000."""
-    living = reference.in_org(LARGE, {})
-    wanted = database["contact"].count_documents({"sk": living["sk"]}) * 2 // 7
-    last = database["contact"].find_one(living, {"sk": 1}, sort=[("sk", 1)], skip=wanted - 1) or {}
+    org_match = reference.in_org(LARGE, {})
+    list_size = database["contact"].count_documents({"sk": org_match["sk"]}) * 2 // 7
+    last = database["contact"].find_one(org_match, {"sk": 1}, sort=[("sk", 1)], skip=list_size - 1) or {}
     draft = resources.Segment(name="list", type="static", filter=_filter({"sk": {"$lte": last["sk"]}}))
     create = segments.CreateSegmentRequest(segment=draft)
     made = client.unary("SegmentService/CreateSegment", create, resources.Segment)
@@ -235,9 +238,9 @@ def _check_row(client: Client, database: reference.Contacts) -> Row:
     scores = range(5, 100, 10)
     ids = [_save(client, f"score {score}", {"score": {"$gte": score}}).id for score in scores]
     by_hand = [{"data.score": {"$gte": score}} for score in scores]
-    every = max(1, database["contact"].count_documents(reference.in_org(LARGE, {})) // _CHECKED)
+    every = max(1, database["contact"].count_documents(reference.in_org(LARGE, {})) // _CHECKED_COUNT)
     found = database["contact"].find(reference.in_org(LARGE, {}), {"pk": 1}, sort=[("sk", 1)])
-    contacts = [record["pk"] for record in itertools.islice(found, 0, every * _CHECKED, every)]
+    contacts = [record["pk"] for record in itertools.islice(found, 0, every * _CHECKED_COUNT, every)]
     request = membership.CheckMembershipRequest(audience_ids=ids, contact_ids=contacts)
 
     def check() -> dict[str, list[int]]:
@@ -258,21 +261,21 @@ def _insight_rows(client: Client, database: reference.Contacts) -> Iterator[Row]
     create = segments.CreateSegmentRequest(segment=draft)
     made = client.unary("SegmentService/CreateSegment", create, resources.Segment)
 
-    def counts(*, cold: bool) -> list[reference.Counts]:
+    def counts(*, is_cold: bool) -> list[reference.Counts]:
         # For dimensions in another order no baseline is kept.
-        wanted = random.sample(list(DIMENSIONS), len(DIMENSIONS)) if cold else list(DIMENSIONS)
-        request = reach.GetInsightsRequest(audience_id=made.id, dimensions=wanted, bucket_limit=_BUCKETS)
+        dimensions = random.sample(list(DIMENSIONS), len(DIMENSIONS)) if is_cold else list(DIMENSIONS)
+        request = reach.GetInsightsRequest(audience_id=made.id, dimensions=dimensions, bucket_limit=_BUCKETS)
         answer = client.unary("ReachService/GetInsights", request, reach.GetInsightsResponse, timeout=600)
         found = {dimension.name: dimension.buckets for dimension in answer.dimensions}
-        return [[sorted(b.count for b in found[name] if b.count and b.kind != "other") for name in _COUNTED]]
+        return [[sorted(b.count for b in found[name] if b.count and b.kind != "other") for name in _COUNTED_DIMENSIONS]]
 
-    def by_hand(*, cold: bool) -> list[reference.Counts]:
-        groups = [_LEADS_BY_HAND, *([{}] if cold else [])]
+    def by_hand(*, is_cold: bool) -> list[reference.Counts]:
+        groups = [_LEADS_BY_HAND, *([{}] if is_cold else [])]
         return reference.insights(database, LARGE, groups, datetime.now(UTC), _BUCKETS)[:1]
 
-    warm, cold = partial(counts, cold=False), partial(counts, cold=True)
-    yield Row("GetInsights, 15 dimensions", "$facet of the members", warm, partial(by_hand, cold=False))
-    yield Row("GetInsights, no baseline kept", "$facet of members and org", cold, partial(by_hand, cold=True))
+    warm, cold = partial(counts, is_cold=False), partial(counts, is_cold=True)
+    yield Row("GetInsights, 15 dimensions", "$facet of the members", warm, partial(by_hand, is_cold=False))
+    yield Row("GetInsights, no baseline kept", "$facet of members and org", cold, partial(by_hand, is_cold=True))
 
 
 def _reach(client: Client, where: dict[str, Any]) -> int:

@@ -23,17 +23,17 @@ from rich.table import Table
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.reach.narrowing import Narrowing
+from audience_service.domain.reach.narrowing import ProgressiveCounter
 from audience_service.mongo.store import Store, mongo_store
 from bench.dataset import LARGE
 from bench.reference import Document, in_org
 
 STRATA = ((1e-4, 1e-3), (1e-3, 0.01), (0.01, 0.1), (0.1, 0.5), (0.5, 1.0))
 SAMPLES = (500, 4_000)
-NEVER = Deadline(None)
+NO_DEADLINE = Deadline(None)
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_BATCH = 10_000
-_VALUES = 1_000_000
+_BATCH_SIZE = 10_000
+_VALUE_COUNT = 1_000_000
 
 Row = tuple[int, ...]
 
@@ -46,34 +46,34 @@ class Population:
     org: str
     fields: tuple[str, ...]
     rows: list[Row]
-    ranked: list[list[int]] = field(default_factory=list)
+    sorted_columns: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.ranked = [sorted(row[place] for row in self.rows) for place in range(len(self.fields))]
+        self.sorted_columns = [sorted(row[place] for row in self.rows) for place in range(len(self.fields))]
 
-    def draw(self, share: float, chance: random.Random) -> tuple[Document, int]:
+    def draw(self, share: float, rng: random.Random) -> tuple[Document, int]:
         """A filter that about this share of the records meets, and how many do."""
-        places = chance.sample(range(len(self.fields)), chance.choice((1, 1, 2)))
-        bounds = [self._window(place, share ** (1 / len(places)), chance) for place in places]
+        columns = rng.sample(range(len(self.fields)), rng.choice((1, 1, 2)))
+        bounds = [self._window(place, share ** (1 / len(columns)), rng) for place in columns]
         where = {self.fields[place]: {"$gte": low, "$lt": high} for place, low, high in bounds}
         if len(bounds) == 1:
             [(place, low, high)] = bounds
-            return where, bisect_left(self.ranked[place], high) - bisect_left(self.ranked[place], low)
+            return where, bisect_left(self.sorted_columns[place], high) - bisect_left(self.sorted_columns[place], low)
         return where, sum(all(low <= row[place] < high for place, low, high in bounds) for row in self.rows)
 
-    def _window(self, place: int, share: float, chance: random.Random) -> tuple[int, int, int]:
-        ranked = self.ranked[place]
-        length = max(1, round(share * len(ranked)))
-        start = chance.randrange(len(ranked) - length + 1)
+    def _window(self, column: int, share: float, rng: random.Random) -> tuple[int, int, int]:
+        ordered = self.sorted_columns[column]
+        length = max(1, round(share * len(ordered)))
+        start = rng.randrange(len(ordered) - length + 1)
         end = start + length
-        return place, ranked[start], ranked[end] if end < len(ranked) else ranked[-1] + 1
+        return column, ordered[start], ordered[end] if end < len(ordered) else ordered[-1] + 1
 
 
 @dataclass
-class Tally:
+class Coverage:
     """What has become of the estimates of one stratum, from samples of one size."""
 
-    held: int = 0
+    covered: int = 0
     widths: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
@@ -84,52 +84,54 @@ class Tally:
 @click.option("--contacts", default=100_000, show_default=True, help="Of each distribution of ids.")
 @click.option("--filters", default=1_000, show_default=True, help="For each distribution.")
 @click.option("--also", default="", help="A database of `make bench` whose large org is measured too.")
-def main(*, uri: str, database: str, contacts: int, filters: int, also: str) -> None:
+def main(*, uri: str, database: str, contacts: int, filters: int, extra: str) -> None:
     """Measure coverage and width of sampled estimates over three ways in which ids are made."""
     console = Console(width=150)
-    chance = random.Random(17)  # noqa: S311 - filters, not secrets
+    rng = random.Random(17)  # noqa: S311 - filters, not secrets
     store = mongo_store(uri, database)
     try:
         for index in store.missing_indexes(("contact",)):
             store.create_index(index)
         for name in ("nanoid", "sequential", "imports"):
-            population = _made(store, name, contacts, chance, console)
-            console.print(_table(population, _measured(store, population, filters, chance, console)))
+            population = _create_population(store, name, contacts, rng, console)
+            console.print(_table(population, _measure(store, population, filters, rng, console)))
     finally:
         store.database.client.drop_database(database)
         store.close()
-    if also:
-        store = mongo_store(uri, also)
-        population = _read(uri, also, console)
-        console.print(_table(population, _measured(store, population, filters, chance, console)))
+    if extra:
+        store = mongo_store(uri, extra)
+        population = _read_sample_contacts(uri, extra, console)
+        console.print(_table(population, _measure(store, population, filters, rng, console)))
         store.close()
 
 
-def _made(store: Store, name: str, count: int, chance: random.Random, console: Console) -> Population:
+def _create_population(store: Store, name: str, count: int, rng: random.Random, console: Console) -> Population:
     """Contacts with a field of any value, one that runs of neighbours share, and one that rises with the id."""
     fields = ("spread", "import", "day")
-    rows = list(itertools.islice(_rows(count, chance), count))
+    rows = list(itertools.islice(_rows(count, rng), count))
     # nanoid: the records of an import lie anywhere. sequential: side by side, and ids are numbers in order of creation.
     # imports: likewise, and ids begin with what names the import, so that imports lie in any order.
     keys = [f"{number:012d}" for number in range(count)]
     if name == "nanoid":
-        keys = ["".join(chance.choices(_ALPHABET, k=21)) for _ in range(count)]
+        keys = ["".join(rng.choices(_ALPHABET, k=21)) for _ in range(count)]
     if name == "imports":
         keys = [f"{row[1]:06d}-{number:012d}" for number, row in enumerate(rows)]
-    batches = range(0, count, _BATCH)
+    batches = range(0, count, _BATCH_SIZE)
     for start in track(batches, f"{count:,} contacts, {name}", console=console, transient=True):
-        store.insert([_record(name, keys[at], fields, rows[at]) for at in range(start, min(start + _BATCH, count))])
+        store.insert(
+            [_record(name, keys[at], fields, rows[at]) for at in range(start, min(start + _BATCH_SIZE, count))]
+        )
     return Population(f"{name}, {count:,}", name, fields, rows)
 
 
-def _rows(count: int, chance: random.Random) -> Iterator[Row]:
+def _rows(count: int, rng: random.Random) -> Iterator[Row]:
     number = 0
     while number < count:
-        shared = chance.randrange(_VALUES)
-        for _ in range(min(int(10 ** chance.uniform(1, 3.5)), count)):
+        shared = rng.randrange(_VALUE_COUNT)
+        for _ in range(min(int(10 ** rng.uniform(1, 3.5)), count)):
             # Attributes that come in cycles are the trap of samples at equal distances.
-            spread = chance.randrange(_VALUES) if number % 3 else number % 100 * (_VALUES // 100)
-            yield spread, shared, number * _VALUES // count
+            spread = rng.randrange(_VALUE_COUNT) if number % 3 else number % 100 * (_VALUE_COUNT // 100)
+            yield spread, shared, number * _VALUE_COUNT // count
             number += 1
 
 
@@ -138,70 +140,72 @@ def _record(org: str, key: str, fields: Sequence[str], row: Row) -> Document:
     return {**envelope, "version": 0, "data": dict(zip(fields, row, strict=True))}
 
 
-def _read(uri: str, database: str, console: Console) -> Population:
+def _read_sample_contacts(uri: str, database: str, console: Console) -> Population:
     """The large org of `make bench`: nanoid keys, sample contacts."""
     with MongoClient[Document](uri) as client, console.status("reading the sample contacts"):
         found = client[database]["contact"].find(in_org(LARGE, {}), {"_id": 0, "data.score": 1, "data.createdAt": 1})
-        rows: list[Row] = [(record["data"]["score"], _millis(record["data"]["createdAt"])) for record in found]
+        rows: list[Row] = [(record["data"]["score"], _to_millis(record["data"]["createdAt"])) for record in found]
     return Population(f"sample contacts, {len(rows):,}", LARGE, ("score", "createdAt"), rows)
 
 
-def _millis(moment: datetime) -> int:
-    return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
+def _to_millis(value: datetime) -> int:
+    return round(value.replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def _measured(
-    store: Store, population: Population, filters: int, chance: random.Random, console: Console
-) -> dict[tuple[float, float], dict[int, Tally]]:
+def _measure(
+    store: Store, population: Population, filters: int, rng: random.Random, console: Console
+) -> dict[tuple[float, float], dict[int, Coverage]]:
     compiler = FilterCompiler(["contact"])
-    tallies = {stratum: {size: Tally() for size in SAMPLES} for stratum in STRATA}
-    rounds = range(filters // len(STRATA))
+    coverages = {stratum: {size: Coverage() for size in SAMPLES} for stratum in STRATA}
+    repeats = range(filters // len(STRATA))
     for _, stratum in track(
-        list(itertools.product(rounds, STRATA)), f"filters over {population.name}", console=console, transient=True
+        list(itertools.product(repeats, STRATA)), f"filters over {population.name}", console=console, transient=True
     ):
-        share = math.exp(chance.uniform(math.log(stratum[0]), math.log(stratum[1])))
-        where, exact = population.draw(share, chance)
-        compiled = compiler.compile(Filter("contact", _dated(where)))
-        for size, tally in tallies[stratum].items():
-            begun = time.perf_counter()
-            step = Narrowing(store.slices, population.org, compiled, NEVER, chance).sampled(size)
-            tally.seconds.append(time.perf_counter() - begun)
-            tally.held += step.estimate.lower <= exact <= step.estimate.upper
-            tally.widths.append((step.estimate.upper - step.estimate.lower) / max(exact, 1))
-    return tallies
+        share = math.exp(rng.uniform(math.log(stratum[0]), math.log(stratum[1])))
+        where, exact = population.draw(share, rng)
+        compiled = compiler.compile(Filter("contact", _with_dates(where)))
+        for size, coverage in coverages[stratum].items():
+            started_at = time.perf_counter()
+            step = ProgressiveCounter(store.slices, population.org, compiled, NO_DEADLINE, rng).estimate_from_sample(
+                size
+            )
+            coverage.seconds.append(time.perf_counter() - started_at)
+            coverage.covered += step.estimate.lower_bound <= exact <= step.estimate.upper_bound
+            coverage.widths.append((step.estimate.upper_bound - step.estimate.lower_bound) / max(exact, 1))
+    return coverages
 
 
-def _dated(where: Document) -> Document:
+def _with_dates(where: Document) -> Document:
     """The filter as callers write it: dates are dates."""
 
-    def spelt(name: str, value: int) -> Any:
+    def to_value(name: str, value: int) -> Any:
         return datetime.fromtimestamp(value / 1000, UTC) if name == "createdAt" else value
 
-    return {name: {key: spelt(name, value) for key, value in bounds.items()} for name, bounds in where.items()}
+    return {name: {key: to_value(name, value) for key, value in bounds.items()} for name, bounds in where.items()}
 
 
-def _table(population: Population, tallies: dict[tuple[float, float], dict[int, Tally]]) -> Table:
+def _table(population: Population, coverages: dict[tuple[float, float], dict[int, Coverage]]) -> Table:
     columns = [f"{what}, {size:,} records" for size in SAMPLES for what in ("holds", "relative width", "median time")]
     table = Table("share of the org", "filters", *columns, title=population.name)
-    for (low, high), by_size in [*tallies.items(), ((0, 1), _all(tallies))]:
+    for (low, high), by_size in [*coverages.items(), ((0, 1), _combined(coverages))]:
         cells: list[str] = []
-        for tally in by_size.values():
-            count = len(tally.widths)
+        for coverage in by_size.values():
+            count = len(coverage.widths)
             cells += [
-                f"{tally.held / count:.1%}",
-                f"{statistics.median(tally.widths):.2f}",
-                f"{statistics.median(tally.seconds) * 1000:.0f} ms",
+                f"{coverage.covered / count:.1%}",
+                f"{statistics.median(coverage.widths):.2f}",
+                f"{statistics.median(coverage.seconds) * 1000:.0f} ms",
             ]
         table.add_row("all" if (low, high) == (0, 1) else f"{low:.2%} to {high:.2%}", str(count), *cells)
     return table
 
 
-def _all(tallies: dict[tuple[float, float], dict[int, Tally]]) -> dict[int, Tally]:
+def _combined(coverages: dict[tuple[float, float], dict[int, Coverage]]) -> dict[int, Coverage]:
     return {
-        size: Tally(
-            sum(by_size[size].held for by_size in tallies.values()),
-            [width for by_size in tallies.values() for width in by_size[size].widths],
-            [seconds for by_size in tallies.values() for seconds in by_size[size].seconds],
+        size: Coverage(
+            sum(by_size[size].covered for by_size in coverages.values()),
+            [width for by_size in coverages.values() for width in by_size[size].widths],
+            [seconds for by_size in coverages.values() for seconds in by_size[size].seconds],
         )
         for size in SAMPLES
     }

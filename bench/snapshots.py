@@ -15,7 +15,7 @@ from bench import reference
 from bench.dataset import LARGE
 from bench.measure import Row
 
-_PAIRS = 5
+_MAX_PAIRS = 5
 """Each leaves an org's members to remove."""
 _POLL_SECONDS = 0.02
 
@@ -30,9 +30,9 @@ class Caller(Protocol):
         """The last message of a stream."""
 
 
-def create(client: Caller, selected: resources.Filter) -> membership.Snapshot:
+def create(client: Caller, selection: resources.Filter) -> membership.Snapshot:
     """A new snapshot, once it is READY. Raises RuntimeError if its creation failed."""
-    request = membership.CreateSnapshotRequest(filter=selected)
+    request = membership.CreateSnapshotRequest(filter=selection)
     made: membership.Snapshot = client.unary("MembershipService/CreateSnapshot", request, membership.Snapshot)
     while made.creation_state == resources.CREATION_STATE_CREATING:
         time.sleep(_POLL_SECONDS)
@@ -48,14 +48,14 @@ def delete(client: Caller, snapshot_id: str) -> None:
     client.unary("MembershipService/DeleteSnapshot", request, membership.Snapshot, timeout=600)
 
 
-def differences(client: Caller, first: str, second: str) -> tuple[int, int]:
+def diff(client: Caller, first: str, second: str) -> tuple[int, int]:
     """How many came in and how many went out, as the stream of them says at its end."""
     request = membership.DiffSnapshotsRequest(from_snapshot_id=first, to_snapshot_id=second, batch_size=10_000)
     totals = membership.DiffSnapshotsResponse.FromString(client.last("MembershipService/DiffSnapshots", request)).totals
     return totals.entered_count, totals.exited_count
 
 
-def _drop_rows(database: reference.Contacts) -> None:
+def _delete_rows(database: reference.Contacts) -> None:
     """Remove all rows: those of a deleted snapshot stay for an hour, which would make each slower than the last."""
     database[LISTS].drop()
     for index in required_indexes(()):
@@ -67,29 +67,29 @@ def snapshot_rows(
     client: Caller, database: reference.Contacts, everyone: resources.Filter, some: resources.Filter
 ) -> Iterator[Row]:
     """Everyone frozen, and everyone beside those whom a filter finds."""
-    made: list[str] = []
+    snapshot_ids: list[str] = []
 
-    def freeze() -> int:
+    def write() -> int:
         snapshot = create(client, everyone)
-        made.append(snapshot.id)
+        snapshot_ids.append(snapshot.id)
         return snapshot.count
 
     def clear() -> None:
-        reference.clear_frozen(database)
-        while made:
-            delete(client, made.pop())
-        _drop_rows(database)
+        reference.clear_snapshot_collection(database)
+        while snapshot_ids:
+            delete(client, snapshot_ids.pop())
+        _delete_rows(database)
 
-    by_hand = partial(reference.freeze, database, LARGE)
-    reference.prepare_frozen(database)
-    yield Row("CreateSnapshot, everyone", "aggregate that ends in $merge", freeze, by_hand, _PAIRS, clear)
+    by_hand = partial(reference.write_snapshot, database, LARGE)
+    reference.prepare_snapshot_collection(database)
+    yield Row("CreateSnapshot, everyone", "aggregate that ends in $merge", write, by_hand, _MAX_PAIRS, clear)
     first, second = create(client, everyone), create(client, some)
     yield Row(
         "DiffSnapshots, everyone and some",
         "$unionWith and $group",
-        partial(differences, client, first.id, second.id),
-        partial(reference.differences, database, LARGE, f"{first.id}.1", f"{second.id}.1"),
+        partial(diff, client, first.id, second.id),
+        partial(reference.diff_snapshots, database, LARGE, f"{first.id}.1", f"{second.id}.1"),
     )
     for snapshot in (first, second):
         delete(client, snapshot.id)
-    reference.drop_frozen(database)
+    reference.drop_snapshot_collection(database)

@@ -41,50 +41,53 @@ def main(*, uri: str) -> None:
     with audience_service(uri, "bench_targeting") as server, grpc.insecure_channel(server.address) as channel:
         client = Client(channel, "bench")
         for rpc, request, answer in ROWS:
-            table.add_row(*_row(server, client, rpc, request, answer))
+            table.add_row(*_measure_row(server, client, rpc, request, answer))
         table.caption = f"the service's process holds {server.process.memory_info().rss / 1e6:.0f} MB"
     console = Console(width=160)
     console.print(table)
-    console.print(_loaded())
+    console.print(_measure_loading())
 
 
-def _row(server: Server, client: Client, rpc: str, request: Any, answer: Any) -> tuple[str, ...]:
-    whole = client.unary(f"TargetingService/{rpc}", request, answer)
+def _measure_row(server: Server, client: Client, rpc: str, request: Any, answer: Any) -> tuple[str, ...]:
+    expected = client.unary(f"TargetingService/{rpc}", request, answer)
     with ExitStack() as stack:
-        bare = stack.enter_context(bare_server(whole.SerializeToString()))
+        bare = stack.enter_context(bare_server(expected.SerializeToString()))
         channel = stack.enter_context(grpc.insecure_channel(bare.address))
         call: Any = channel.unary_unary("/bare.Bare/Call", response_deserializer=answer.FromString)
         sent = request.SerializeToString()
-        if call(sent) != whole:
+        if call(sent) != expected:
             raise SystemExit("the bare server answers otherwise")
-        ours = _timed(server, lambda: client.unary(f"TargetingService/{rpc}", request, answer))
-        theirs = _timed(bare, lambda: call(sent))
-    said = ", ".join(f"{field.name} {value}" for field, value in request.ListFields())
-    times = [f"{seconds * 1000:.2f} ms" for seconds in (ours[0], theirs[0], ours[1], theirs[1])]
-    ratios = [f"{ours[place] / theirs[place]:.1f}" for place in (0, 1)]
-    return rpc, said, f"{whole.total_size:,}", *times[:2], ratios[0], *times[2:], ratios[1]
+        service_times = _measure_seconds(server, lambda: client.unary(f"TargetingService/{rpc}", request, answer))
+        reference_times = _measure_seconds(bare, lambda: call(sent))
+    parameters = ", ".join(f"{field.name} {value}" for field, value in request.ListFields())
+    times = [
+        f"{seconds * 1000:.2f} ms"
+        for seconds in (service_times[0], reference_times[0], service_times[1], reference_times[1])
+    ]
+    ratios = [f"{service_times[place] / reference_times[place]:.1f}" for place in (0, 1)]
+    return rpc, parameters, f"{expected.total_size:,}", *times[:2], ratios[0], *times[2:], ratios[1]
 
 
-def _timed(server: Server, call: Callable[[], object]) -> tuple[float, float]:
+def _measure_seconds(server: Server, call: Callable[[], object]) -> tuple[float, float]:
     """The median seconds of a call, and the server's CPU seconds for one."""
     for _ in range(50):
         call()
     before, seconds = server.cpu_seconds(), []
     for _ in range(CALLS):
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         call()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started_at)
     return statistics.median(seconds), (server.cpu_seconds() - before) / CALLS
 
 
-def _loaded() -> str:
+def _measure_loading() -> str:
     """How long reading the taxonomies takes, and how much memory they hold, in this process."""
     from audience_service.domain.targeting.taxonomy import packaged_taxonomies
 
-    memory, begun = psutil.Process().memory_info().rss, time.perf_counter()
+    memory, started_at = psutil.Process().memory_info().rss, time.perf_counter()
     taxonomies = packaged_taxonomies()
-    took, grown = time.perf_counter() - begun, psutil.Process().memory_info().rss - memory
-    return f"{sum(map(len, taxonomies.values())):,} nodes are read in {took:.2f} s and hold {grown / 1e6:.0f} MB"
+    seconds, memory_growth = time.perf_counter() - started_at, psutil.Process().memory_info().rss - memory
+    return f"{sum(map(len, taxonomies.values())):,} nodes are read in {seconds:.2f} s and hold {memory_growth / 1e6:.0f} MB"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from bench.dataset import LARGE, prepare
 from bench.processes import audience_service
 from bench.reference import Document
 from bench.rows import Client
-from bench.snapshots import create, delete, differences
+from bench.snapshots import create, delete, diff
 
 
 class CountingProxy:
@@ -38,7 +38,7 @@ class CountingProxy:
         """The database through the proxy."""
         return f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/"
 
-    def taken(self) -> int:
+    def drain_count(self) -> int:
         """How many bytes went through in both directions since this was asked last."""
         with self._lock:
             found, self._bytes = self._bytes, 0
@@ -77,14 +77,14 @@ def main(*, uri: str, contacts: str) -> None:
         ):
             client = Client(channel, LARGE)
             some = create(client, _filter({"score": {"$gte": 10}}))
-            proxy.taken()
+            proxy.drain_count()
             everyone = create(client, _filter({}))
-            made = proxy.taken()
-            entered, exited = differences(client, everyone.id, some.id)
-            compared = proxy.taken()
+            snapshot_bytes = proxy.drain_count()
+            entered, exited = diff(client, everyone.id, some.id)
+            diff_bytes = proxy.drain_count()
             for snapshot in (everyone, some):
                 delete(client, snapshot.id)
-        counts = (size, everyone.count, made, entered + exited, compared)
+        counts = (size, everyone.count, snapshot_bytes, entered + exited, diff_bytes)
         table.add_row(*(f"{count:,}" for count in counts))
     console.print("bytes between the service and its database, health checks of the meantime included")
     console.print(table)

@@ -31,27 +31,27 @@ from audience_service.settings import Settings
 from bench.processes import KEY, Server, audience_service
 
 ORG = "bench"
-_RAW = "raw_member"
-_AT_ONCE = 5_000
-_CHUNK = 256 * 1024
+_REFERENCE_COLLECTION = "raw_member"
+_BATCH_SIZE = 5_000
+_CHUNK_SIZE = 256 * 1024
 
 
 @dataclass
-class Sent:
+class UploadFile:
     """The file, and what the server's memory was along the way, in bytes."""
 
     data: bytes
     server: Server
-    resident: dict[int, int] = field(default_factory=dict)
+    resident_bytes: dict[int, int] = field(default_factory=dict)
 
     def messages(self, header: pb.UploadHeader, start: int = 0, stop: int | None = None) -> Iterator[Any]:
         """The messages from an offset on; up to another they are the last ones, without a trailer."""
         yield pb.UploadMembersRequest(header=header)
         until = len(self.data) if stop is None else stop
-        for offset in range(start, until, _CHUNK):
-            piece = self.data[offset : min(offset + _CHUNK, until)]
-            self.resident[offset * 100 // len(self.data)] = self.server.process.memory_info().rss
-            yield pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=piece, crc32=zlib.crc32(piece)))
+        for offset in range(start, until, _CHUNK_SIZE):
+            data = self.data[offset : min(offset + _CHUNK_SIZE, until)]
+            self.resident_bytes[offset * 100 // len(self.data)] = self.server.process.memory_info().rss
+            yield pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=data, crc32=zlib.crc32(data)))
         if stop is None:
             yield pb.UploadMembersRequest(trailer=pb.UploadTrailer(size=len(self.data), crc32=zlib.crc32(self.data)))
 
@@ -101,25 +101,33 @@ def main(*, uri: str, database: str, rows: int, rounds: int) -> None:
             store.create_index(index)
         contacts = _load(store, rows, console)
         with audience_service(uri, database) as server, grpc.insecure_channel(server.address) as channel:
-            sent = Sent(_file(contacts), server)
+            file = UploadFile(_csv_file(contacts), server)
             uploader = Uploader(channel)
             for name in ("identifiers of all contacts, made", "the same, looked through for changes"):
-                took = _timed(lambda: uploader.send(Sent(b"email\n0@x.example\n", server).messages(uploader.header())))
-                table.add_row(name, f"{took:.1f} s", f"{rows / took:,.0f}", "with an upload of a row")
-            uploads, inserts, grown = [], [], []
-            _begin_alike(store)
+                seconds = _measure_seconds(
+                    lambda: uploader.send(UploadFile(b"email\n0@x.example\n", server).messages(uploader.header()))
+                )
+                table.add_row(name, f"{seconds:.1f} s", f"{rows / seconds:,.0f}", "with an upload of a row")
+            uploads, inserts, memory_growth = [], [], []
+            _reset_collections(store)
             for _ in track(range(rounds), "by turns", console=console, transient=True):
-                inserts.append(_timed(lambda: _insert(store, contacts)))
+                inserts.append(_measure_seconds(lambda: _insert(store, contacts)))
                 header = uploader.header()
-                uploads.append(_timed(lambda header=header: uploader.send(sent.messages(header))))
-                grown.append(sent.resident[max(sent.resident)] - sent.resident[_at(sent, 10)])
+                uploads.append(_measure_seconds(lambda header=header: uploader.send(file.messages(header))))
+                memory_growth.append(
+                    file.resident_bytes[max(file.resident_bytes)] - file.resident_bytes[_nearest_percent(file, 10)]
+                )
                 _check(store, uploader.state(header), contacts)
             raw_rate, rate = rows / median(inserts), rows / median(uploads)
-            table.add_row("insert_many of the rows", f"{median(inserts):.1f} s", f"{raw_rate:,.0f}", _range(inserts))
-            table.add_row("upload", f"{median(uploads):.1f} s", f"{rate:,.0f}", _range(uploads))
+            table.add_row(
+                "insert_many of the rows", f"{median(inserts):.1f} s", f"{raw_rate:,.0f}", _format_range(inserts)
+            )
+            table.add_row("upload", f"{median(uploads):.1f} s", f"{rate:,.0f}", _format_range(uploads))
             table.add_row("upload by insert_many", "", f"{rate / raw_rate:.2f}", "")
-            table.add_row("memory, from a tenth to the end", f"{max(grown) / 2**20:+.1f} MB", "", "")
-            table.add_row("broken at two bytes and gone on with", _broken(store, uploader, sent, contacts), "", "exact")
+            table.add_row("memory, from a tenth to the end", f"{max(memory_growth) / 2**20:+.1f} MB", "", "")
+            table.add_row(
+                "broken at two bytes and gone on with", _measure_resume(store, uploader, file, contacts), "", "exact"
+            )
     finally:
         store.database.client.drop_database(database)
         store.close()
@@ -127,18 +135,18 @@ def main(*, uri: str, database: str, rows: int, rounds: int) -> None:
 
 
 def _load(store: Store, rows: int, console: Console) -> list[dict[str, Any]]:
-    chance = random.Random(23)  # noqa: S311 - ids, not secrets
+    rng = random.Random(23)  # noqa: S311 - ids, not secrets
     contacts = []
-    for start in track(range(0, rows, _AT_ONCE), f"{rows:,} contacts", console=console, transient=True):
-        batch = [_contact(number, chance) for number in range(start, min(start + _AT_ONCE, rows))]
+    for start in track(range(0, rows, _BATCH_SIZE), f"{rows:,} contacts", console=console, transient=True):
+        batch = [_contact(number, rng) for number in range(start, min(start + _BATCH_SIZE, rows))]
         store.insert(batch)
         contacts += [{"pk": each["pk"], "sk": each["sk"], "email": each["data"]["email"]} for each in batch]
-    chance.shuffle(contacts)
+    rng.shuffle(contacts)
     return contacts
 
 
-def _contact(number: int, chance: random.Random) -> dict[str, Any]:
-    key = f"{chance.getrandbits(100):025x}"
+def _contact(number: int, rng: random.Random) -> dict[str, Any]:
+    key = f"{rng.getrandbits(100):025x}"
     data = {"email": f"First.Last.{number}@Example.com", "phone": f"+1415555{number % 10_000:04}", "country": "US"}
     return {
         "pk": f"contact-{key}",
@@ -149,60 +157,60 @@ def _contact(number: int, chance: random.Random) -> dict[str, Any]:
     }
 
 
-def _file(contacts: list[dict[str, Any]]) -> bytes:
+def _csv_file(contacts: list[dict[str, Any]]) -> bytes:
     lines = (f"{i},{each['email'].upper() if i % 2 else each['email'].lower()}\r\n" for i, each in enumerate(contacts))
     return ("number,email\r\n" + "".join(lines)).encode()
 
 
 def _insert(store: Store, contacts: list[dict[str, Any]]) -> None:
     """By hand: the documents that an upload makes, in the order of its file, to indexes like those of the lists."""
-    collection = store.database[_RAW]
+    collection = store.database[_REFERENCE_COLLECTION]
     audience = "custom-abcdefghijklmnopqrstu.12345678"
-    for start in range(0, len(contacts), _AT_ONCE):
+    for start in range(0, len(contacts), _BATCH_SIZE):
         documents = [
             {"_id": f"{audience}/{each['sk']}", "audience": audience, "pk": each["pk"], "sk": each["sk"], "line": line}
-            for line, each in enumerate(contacts[start : start + _AT_ONCE], start + 2)
+            for line, each in enumerate(contacts[start : start + _BATCH_SIZE], start + 2)
         ]
         collection.insert_many(documents, ordered=False)
 
 
-def _timed(action: Any) -> float:
-    begun = time.monotonic()
+def _measure_seconds(action: Any) -> float:
+    started_at = time.monotonic()
     action()
-    return time.monotonic() - begun
+    return time.monotonic() - started_at
 
 
-def _at(sent: Sent, percent: int) -> int:
-    return min((at for at in sent.resident if at >= percent), default=max(sent.resident))
+def _nearest_percent(file: UploadFile, percent: int) -> int:
+    return min((at for at in file.resident_bytes if at >= percent), default=max(file.resident_bytes))
 
 
-def _range(seconds: list[float]) -> str:
+def _format_range(seconds: list[float]) -> str:
     return f"{min(seconds):.1f} to {max(seconds):.1f} s"
 
 
-def _broken(store: Store, uploader: Uploader, sent: Sent, contacts: list[dict[str, Any]]) -> str:
+def _measure_resume(store: Store, uploader: Uploader, file: UploadFile, contacts: list[dict[str, Any]]) -> str:
     """An upload whose stream ends at two random bytes; where it went on."""
-    chance = random.Random(29)  # noqa: S311 - places, not secrets
+    rng = random.Random(29)  # noqa: S311 - places, not secrets
     header = uploader.header()
-    begun, went_on = 0, []
-    for stop in sorted(chance.randrange(len(sent.data)) for _ in range(2)):
-        if stop <= begun:
+    next_offset, resumed_at = 0, []
+    for stop in sorted(rng.randrange(len(file.data)) for _ in range(2)):
+        if stop <= next_offset:
             continue
         try:
-            uploader.send(sent.messages(header, begun, stop))
+            uploader.send(file.messages(header, next_offset, stop))
             raise SystemExit("a stream without a trailer was accepted as complete")
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.OUT_OF_RANGE:
                 raise
-        begun = uploader.state(header).next_offset
-        went_on.append(f"{stop:,} from {begun:,}")
-    _check(store, uploader.send(sent.messages(header, begun)), contacts)
-    return ", ".join(went_on)
+        next_offset = uploader.state(header).next_offset
+        resumed_at.append(f"{stop:,} from {next_offset:,}")
+    _check(store, uploader.send(file.messages(header, next_offset)), contacts)
+    return ", ".join(resumed_at)
 
 
 def _check(store: Store, upload: pb.Upload, contacts: list[dict[str, Any]]) -> None:
     """The list must be whom the file names, and the counts say so. Then it goes, so that all begin alike."""
-    counted = (
+    counts = (
         upload.state,
         upload.row_count,
         upload.matched_row_count,
@@ -211,23 +219,23 @@ def _check(store: Store, upload: pb.Upload, contacts: list[dict[str, Any]]) -> N
         upload.list_size,
     )
     rows = len(contacts)
-    if counted != (pb.UPLOAD_STATE_PUBLISHED, rows, rows, 0, rows, rows):
-        raise SystemExit(f"the upload counts {counted} of {rows} rows")
+    if counts != (pb.UPLOAD_STATE_PUBLISHED, rows, rows, 0, rows, rows):
+        raise SystemExit(f"the upload counts {counts} of {rows} rows")
     custom = store.database["custom"].find_one({"pk": upload.audience_id})
     listed = {row["sk"] for row in store.database[LISTS].find({"audience": (custom or {})["data"]["rows"]}, {"sk": 1})}
     if listed != {each["sk"] for each in contacts}:
         raise SystemExit("the list is not whom the file names")
-    _begin_alike(store)
+    _reset_collections(store)
 
 
-def _begin_alike(store: Store) -> None:
+def _reset_collections(store: Store) -> None:
     """Empty collections with the same indexes."""
-    for name in (LISTS, _RAW):
+    for name in (LISTS, _REFERENCE_COLLECTION):
         store.database.drop_collection(name)
     for index in store.missing_indexes(("contact",)):
         if index.collection == LISTS:
             store.create_index(index)
-            store.database[_RAW].create_index(list(index.keys), **index.options)
+            store.database[_REFERENCE_COLLECTION].create_index(list(index.keys), **index.options)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,13 @@ from rich.table import Table
 
 from audience_service.app import App
 from audience_service.cli.token import mint
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audiences import AudienceResolver
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.segments.segment import Segment, SegmentType
-from audience_service.domain.watches.bell import Bell
-from audience_service.domain.watches.rounds import Rounds
-from audience_service.domain.watches.watch import EVERYTHING, Changes, Look, Outlook
+from audience_service.domain.watches.bell import Notifier
+from audience_service.domain.watches.rounds import Reconciler
+from audience_service.domain.watches.watch import FULL_SCAN, ChangedKeys, ReconcileResult, ScanScope
 from audience_service.mongo.store import Store, mongo_store
 from audience_service.pb.audience.v1.membership_service_pb2 import WatchMembershipRequest
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
@@ -40,11 +40,11 @@ from audience_service.settings import Settings
 from bench.processes import KEY
 
 ORG, AUDIENCE = "bench", "segment-watched"
-IN_TEN = 10
-_BATCH = 10_000
-_CHANGES = (10, 100, 1_000)
-_CHANGES_SHOWN = ", ".join(f"{count:,}" for count in _CHANGES) + " changes"
-_NEVER = Deadline(None)
+MEMBER_EVERY = 10
+_BATCH_SIZE = 10_000
+_CHANGE_COUNTS = (10, 100, 1_000)
+_CHANGES_COLUMN = ", ".join(f"{count:,}" for count in _CHANGE_COUNTS) + " changes"
+_NO_DEADLINE = Deadline(None)
 _WARM_UP_SECONDS = 5.0
 """Between the first message of a watch and the first write."""
 _MONTH_AGO = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
@@ -52,17 +52,17 @@ _WHERE = {"opened": {"$gte": _MONTH_AGO}}
 
 
 @dataclass
-class Told:
+class FakeSubscription:
     """A feed and what is asked of it: whoever writes tells it, and it is never late."""
 
-    ring: Callable[[], None] = lambda: None
+    notify: Callable[[], None] = lambda: None
     datatype: str = "contact"
     follows: bool = True
     is_complete: bool = False
     keys: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def subscribe(self, org: str, datatype: str) -> "Told":  # noqa: ARG002
+    def subscribe(self, org: str, datatype: str) -> "FakeSubscription":  # noqa: ARG002
         """One asks for all there is."""
         return self
 
@@ -70,22 +70,22 @@ class Told:
         """Nothing to end."""
 
     @property
-    def has_news(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether anything was written, or nothing has been asked yet."""
         return bool(self.keys) or not self.is_complete
 
-    def tell(self, sk: str) -> None:
+    def add_change(self, sk: str) -> None:
         """A record was written."""
         with self.lock:
             self.keys.add(sk)
-        self.ring()
+        self.notify()
 
-    def take(self) -> Changes:
+    def drain(self) -> ChangedKeys:
         """All that was told of."""
         with self.lock:
-            taken = Changes(frozenset(self.keys), self.is_complete, datetime.now(UTC))
+            drained = ChangedKeys(frozenset(self.keys), self.is_complete, datetime.now(UTC))
             self.keys, self.is_complete = set(), True
-        return taken
+        return drained
 
 
 @click.command()
@@ -98,7 +98,7 @@ def main(*, uri: str, database: str, contacts: str, rate: int, seconds: int) -> 
     """Measure the time from a write to its event, and what looks cost."""
     console = Console(width=150)
     table = Table(
-        "contacts", "members", "told by", "everything", _CHANGES_SHOWN, "median lag", "95 %", "most", "events"
+        "contacts", "members", "told by", "everything", _CHANGES_COLUMN, "median lag", "95 %", "most", "events"
     )
     for size in map(int, contacts.split(",")):
         store = mongo_store(uri, database)
@@ -107,13 +107,13 @@ def main(*, uri: str, database: str, contacts: str, rate: int, seconds: int) -> 
                 store.create_index(index)
             store.database["contact"].create_index([("data.opened", 1), ("sk", 1)])
             _load(store, size, console)
-            costs = _costs(store, size)
-            for name, feed in (("comparing", None), ("change feed", Told())):
+            costs = _measure_scans(store, size)
+            for name, subscription in (("comparing", None), ("change feed", FakeSubscription())):
                 with console.status(f"{size:,} contacts, {name}"):
-                    lags = _lags(uri, store, feed, size, rate, seconds)
+                    lags = _measure_lags(uri, store, subscription, size, rate, seconds)
                 quantiles = statistics.quantiles(lags, n=20, method="inclusive")
                 shown = [f"{lag:.2f} s" for lag in (statistics.median(lags), quantiles[-1], max(lags))]
-                table.add_row(f"{size:,}", f"{size // IN_TEN:,}", name, *costs, *shown, f"{len(lags):,}")
+                table.add_row(f"{size:,}", f"{size // MEMBER_EVERY:,}", name, *costs, *shown, f"{len(lags):,}")
         finally:
             store.database.client.drop_database(database)
             store.close()
@@ -122,11 +122,11 @@ def main(*, uri: str, database: str, contacts: str, rate: int, seconds: int) -> 
 
 def _load(store: Store, size: int, console: Console) -> None:
     now = datetime.now(UTC)
-    for start in track(range(0, size, _BATCH), f"{size:,} contacts", console=console, transient=True):
-        numbers = range(start, min(start + _BATCH, size))
-        store.insert([_contact(number, _opened(now, is_in=number % IN_TEN == 0)) for number in numbers])
+    for start in track(range(0, size, _BATCH_SIZE), f"{size:,} contacts", console=console, transient=True):
+        numbers = range(start, min(start + _BATCH_SIZE, size))
+        store.insert([_contact(number, _random_open_time(now, is_in=number % MEMBER_EVERY == 0)) for number in numbers])
     segment = Segment(AUDIENCE, "watched", "", SegmentType.DYNAMIC, Filter("contact", _WHERE))
-    store.segments.insert(ORG, segment, None, _NEVER)
+    store.segments.insert(ORG, segment, None, _NO_DEADLINE)
 
 
 def _contact(number: int, opened: datetime) -> dict[str, Any]:
@@ -134,58 +134,62 @@ def _contact(number: int, opened: datetime) -> dict[str, Any]:
     return {"pk": f"contact-{key}", "sk": f"{ORG}/contact/{key}", "datatype": "contact", "data": {"opened": opened}}
 
 
-def _opened(now: datetime, *, is_in: bool) -> datetime:
+def _random_open_time(now: datetime, *, is_in: bool) -> datetime:
     """A moment from which a contact is in, or is out, for as long as the measure takes."""
     return now - timedelta(days=15 if is_in else 45, seconds=random.random() * 86_400)  # noqa: S311
 
 
-def _costs(store: Store, size: int) -> tuple[str, str]:
+def _measure_scans(store: Store, size: int) -> tuple[str, str]:
     """The seconds that a look at everything takes, and looks at more and more changes, none of which moves anybody."""
     lease = "bench"
-    audiences = Audiences(store.segments, FilterCompiler(["contact"]))
-    rounds = Rounds(store.watches, store.ledger, audiences, Bell(), timedelta(days=7))
-    store.watches.propose(ORG, AUDIENCE, lease, datetime.now(UTC) + timedelta(days=1), _NEVER)
+    audiences = AudienceResolver(store.segments, FilterCompiler(["contact"]))
+    reconciler = Reconciler(store.watches, store.event_log, audiences, Notifier(), timedelta(days=7))
+    store.watches.create_provisional(ORG, AUDIENCE, lease, datetime.now(UTC) + timedelta(days=1), _NO_DEADLINE)
 
-    def run(look: Look) -> Outlook:
-        watch = store.watches.get(ORG, AUDIENCE, _NEVER)
+    def run(scope: ScanScope) -> ReconcileResult:
+        watch = store.watches.get(ORG, AUDIENCE, _NO_DEADLINE)
         if watch is None:
             raise SystemExit("the watch is gone")
-        return rounds.run(watch, lease, look)
+        return reconciler.run(watch, lease, scope)
 
-    outlook = run(EVERYTHING)
-    everything = _timed(partial(run, EVERYTHING))
-    some = [_timed(partial(run, Look(_changes(size, count), outlook))) for count in _CHANGES]
-    store.watches.release(ORG, AUDIENCE, lease, _NEVER)
-    return f"{everything:.2f} s", ", ".join(f"{seconds * 1000:.0f} ms" for seconds in some)
+    result = run(FULL_SCAN)
+    full_scan_seconds = _median_seconds(partial(run, FULL_SCAN))
+    incremental_seconds = [
+        _median_seconds(partial(run, ScanScope(_random_changes(size, count), result))) for count in _CHANGE_COUNTS
+    ]
+    store.watches.release(ORG, AUDIENCE, lease, _NO_DEADLINE)
+    return f"{full_scan_seconds:.2f} s", ", ".join(f"{seconds * 1000:.0f} ms" for seconds in incremental_seconds)
 
 
-def _changes(size: int, count: int) -> Changes:
+def _random_changes(size: int, count: int) -> ChangedKeys:
     keys = frozenset(_contact(number, datetime.now(UTC))["sk"] for number in random.sample(range(size), count))
-    return Changes(keys, complete=True, complete_at=datetime.now(UTC))
+    return ChangedKeys(keys, complete=True, complete_at=datetime.now(UTC))
 
 
-def _timed(run: Callable[[], object]) -> float:
+def _median_seconds(run: Callable[[], object]) -> float:
     """The median of five."""
     seconds = []
     for _ in range(5):
-        begun = time.monotonic()
+        started_at = time.monotonic()
         run()
-        seconds.append(time.monotonic() - begun)
+        seconds.append(time.monotonic() - started_at)
     return statistics.median(seconds)
 
 
 @contextmanager
-def _served(uri: str, database: str, feed: Told | None) -> Iterator[str]:
+def _run_server(uri: str, database: str, subscription: FakeSubscription | None) -> Iterator[str]:
     """The address of a server in this process, told of changes by a feed, or comparing."""
     store = mongo_store(uri, database)
 
-    def changes(ring: Callable[[], None]) -> Any:
-        if feed is None:
-            return store.changes(ring)
-        feed.ring = ring
-        return feed
+    def open_change_stream(notify: Callable[[], None]) -> Any:
+        if subscription is None:
+            return store.open_change_stream(notify)
+        subscription.notify = notify
+        return subscription
 
-    app = App(Settings(listen="127.0.0.1:0", jwt_key=SecretStr(KEY)), replace(store, changes=changes))
+    app = App(
+        Settings(listen="127.0.0.1:0", jwt_key=SecretStr(KEY)), replace(store, open_change_stream=open_change_stream)
+    )
     app.start()
     try:
         yield f"127.0.0.1:{app.port}"
@@ -193,13 +197,15 @@ def _served(uri: str, database: str, feed: Told | None) -> Iterator[str]:
         app.stop(1)
 
 
-def _lags(uri: str, store: Store, feed: Told | None, size: int, rate: int, seconds: int) -> list[float]:
+def _measure_lags(
+    uri: str, store: Store, subscription: FakeSubscription | None, size: int, rate: int, seconds: int
+) -> list[float]:
     """The seconds from each write, when the database has acknowledged it, to its event at the watcher."""
-    written: dict[str, float] = {}
+    written_at: dict[str, float] = {}
     lags: list[float] = []
     chosen = random.sample(range(size), rate * seconds)
     with ExitStack() as stack:
-        address = stack.enter_context(_served(uri, store.database.name, feed))
+        address = stack.enter_context(_run_server(uri, store.database.name, subscription))
         channel = stack.enter_context(grpc.insecure_channel(address))
         token = mint(Settings(jwt_key=KEY), org=ORG, subject="bench")
         metadata = (("authorization", f"Bearer {token}"), ("orgid", ORG))
@@ -208,32 +214,34 @@ def _lags(uri: str, store: Store, feed: Told | None, size: int, rate: int, secon
         )
         stack.callback(stream.cancel)
         next(stream)
-        writer = threading.Thread(target=_write, args=(store, feed, chosen, rate, written))
+        writer = threading.Thread(target=_write_changes, args=(store, subscription, chosen, rate, written_at))
         writer.start()
         for message in stream:
-            arrived = time.monotonic()
-            lags += [arrived - written.get(event.contact_id, arrived) for event in message.events]
+            arrived_at = time.monotonic()
+            lags += [arrived_at - written_at.get(event.contact_id, arrived_at) for event in message.events]
             if len(lags) >= len(chosen):
                 break
         writer.join()
     return lags
 
 
-def _write(store: Store, feed: Told | None, chosen: list[int], rate: int, written: dict[str, float]) -> None:
+def _write_changes(
+    store: Store, subscription: FakeSubscription | None, chosen: list[int], rate: int, written_at: dict[str, float]
+) -> None:
     """Let each of the chosen enter or exit, so many a second."""
     pause = threading.Event()
     pause.wait(_WARM_UP_SECONDS)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     for position, number in enumerate(chosen):
-        pause.wait(max(begun + position / rate - time.monotonic(), 0))
+        pause.wait(max(started_at + position / rate - time.monotonic(), 0))
         contact = _contact(number, datetime.now(UTC))
         [found] = store.database["contact"].find({"sk": contact["sk"]}, {"data.opened": 1})
-        was_in = found["data"]["opened"] > datetime.now(UTC) - timedelta(days=30)
-        opened = _opened(datetime.now(UTC), is_in=not was_in)
+        was_member = found["data"]["opened"] > datetime.now(UTC) - timedelta(days=30)
+        opened = _random_open_time(datetime.now(UTC), is_in=not was_member)
         store.database["contact"].update_one({"sk": contact["sk"]}, {"$set": {"data.opened": opened}})
-        written[contact["pk"]] = time.monotonic()
-        if feed:
-            feed.tell(contact["sk"])
+        written_at[contact["pk"]] = time.monotonic()
+        if subscription:
+            subscription.add_change(contact["sk"])
 
 
 if __name__ == "__main__":

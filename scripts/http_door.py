@@ -24,11 +24,11 @@ from protos import write_descriptors
 CONFIG = Path(__file__).parent.parent / "deploy" / "envoy.yaml"
 _PORT, _SERVICE, _DESCRIPTORS = "0.0.0.0, port_value: 8080", "127.0.0.1, port_value: 50051", "/etc/envoy/audience.binpb"
 _ADMIN = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n"
-_OPEN_SECONDS = 20.0
+_START_TIMEOUT_SECONDS = 20.0
 
 
 @contextmanager
-def door(port: int, service: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def run_gateway(port: int, service: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Envoy before the service at `host:port`, and the port that it is open on; a free one for 0.
 
     Raises RuntimeError where it does not open.
@@ -37,18 +37,18 @@ def door(port: int, service: str) -> Iterator[tuple[subprocess.Popen[bytes], int
         folder = Path(name)
         write_descriptors(folder / "audience.binpb")
         config, admin = folder / "envoy.yaml", folder / "admin"
-        config.write_text(_ADMIN + _readdressed(CONFIG.read_text(), port, service, folder / "audience.binpb"))
+        config.write_text(_ADMIN + _with_addresses(CONFIG.read_text(), port, service, folder / "audience.binpb"))
         command = [str(Path(sys.executable).parent / "envoy"), "-c", str(config), "-l", "error", "--concurrency", "1"]
         command += ["--disable-hot-restart", "--admin-address-path", str(admin)]
         process = subprocess.Popen(command)  # noqa: S603 - a fixed command
         try:
-            yield process, _open_port(process, admin)
+            yield process, _wait_for_port(process, admin)
         finally:
             process.terminate()
             process.wait()
 
 
-def _readdressed(config: str, port: int, service: str, descriptors: Path) -> str:
+def _with_addresses(config: str, port: int, service: str, descriptors: Path) -> str:
     host, _, service_port = service.rpartition(":")
     changes = {
         _PORT: f"127.0.0.1, port_value: {port}",
@@ -62,9 +62,9 @@ def _readdressed(config: str, port: int, service: str, descriptors: Path) -> str
     return config
 
 
-def _open_port(process: subprocess.Popen[bytes], admin: Path) -> int:
+def _wait_for_port(process: subprocess.Popen[bytes], admin: Path) -> int:
     """The port of the one listener, as Envoy itself tells it."""
-    until = time.monotonic() + _OPEN_SECONDS
+    until = time.monotonic() + _START_TIMEOUT_SECONDS
     while time.monotonic() < until and process.poll() is None:
         try:
             with urllib.request.urlopen(f"http://{admin.read_text()}/listeners?format=json", timeout=2) as answer:
@@ -80,10 +80,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
     parser.add_argument("--service", default="127.0.0.1:50051", help="where the service listens")
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with door(chosen.port, chosen.service) as (process, port):
+        with run_gateway(arguments.port, arguments.service) as (process, port):
             print(f"http://127.0.0.1:{port}", flush=True)  # noqa: T201
             sys.exit(process.wait())
     except KeyboardInterrupt:

@@ -73,11 +73,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare only")
     parser.add_argument("--descriptors", type=Path, metavar="FILE", help="write the descriptor set only")
-    chosen = parser.parse_args()
-    if chosen.descriptors:
-        write_descriptors(chosen.descriptors)
+    arguments = parser.parse_args()
+    if arguments.descriptors:
+        write_descriptors(arguments.descriptors)
         return
-    if not chosen.check:
+    if not arguments.check:
         for stale in OUT.rglob("*_pb2*"):
             stale.unlink()
         generate(OUT)

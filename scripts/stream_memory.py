@@ -22,7 +22,7 @@ from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceS
 from audience_service.pb.audience.v1.resources_pb2 import Filter
 from audience_service.settings import Settings
 
-FLAT_MB = 30
+MAX_GROWTH_MB = 30
 EVERYONE = Filter(datatype="contact", where=Struct())
 
 
@@ -48,28 +48,28 @@ def main() -> None:
     fields = [field for field in arguments.fields.split(",") if field]
     with grpc.insecure_channel(arguments.address) as channel:
         reach = ReachServiceStub(channel).EstimateReach(EstimateReachRequest(filter=EVERYONE), metadata=metadata)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         request = StreamMembersRequest(filter=EVERYONE, fields=fields)
-        count, last, ordered, early, total, sent = 0, "", True, 0.0, -1, 0
+        count, last, is_ordered, early_mb, total, sent = 0, "", True, 0.0, -1, 0
         for message in MembershipServiceStub(channel).StreamMembers(request, metadata=metadata):
             sent += message.ByteSize()
             for member in message.members:
-                ordered = ordered and member.id > last
+                is_ordered = is_ordered and member.id > last
                 last = member.id
                 count += 1
-            if not early and count >= reach.count / 10:
-                early = resident_mb(arguments.pid)
+            if not early_mb and count >= reach.count / 10:
+                early_mb = resident_mb(arguments.pid)
             total = message.totals.member_count if message.HasField("totals") else total
-        seconds, late = time.monotonic() - begun, resident_mb(arguments.pid)
-    whole = count == total == reach.count
+        seconds, late_mb = time.monotonic() - started_at, resident_mb(arguments.pid)
+    is_complete = count == total == reach.count
     print(  # noqa: T201
-        f"members {count:,}, total stated {total:,}, reach {reach.count:,}: {'whole' if whole else 'NOT WHOLE'}\n"
-        f"order: {'kept' if ordered else 'NOT KEPT'}\n"
+        f"members {count:,}, total stated {total:,}, reach {reach.count:,}: {'whole' if is_complete else 'NOT WHOLE'}\n"
+        f"order: {'kept' if is_ordered else 'NOT KEPT'}\n"
         f"{seconds:.1f} s, {count / seconds:,.0f} members a second, {sent / 2**20:.1f} MiB\n"
-        f"resident memory of the server: {early:.1f} MB at a tenth, {late:.1f} MB at the end, "
-        f"{late - early:+.1f} MB: {'flat' if late - early < FLAT_MB else 'NOT FLAT'}"
+        f"resident memory of the server: {early_mb:.1f} MB at a tenth, {late_mb:.1f} MB at the end, "
+        f"{late_mb - early_mb:+.1f} MB: {'flat' if late_mb - early_mb < MAX_GROWTH_MB else 'NOT FLAT'}"
     )
-    sys.exit(not (whole and ordered and late - early < FLAT_MB))
+    sys.exit(not (is_complete and is_ordered and late_mb - early_mb < MAX_GROWTH_MB))
 
 
 if __name__ == "__main__":

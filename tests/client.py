@@ -132,7 +132,7 @@ class Refusal:
         self.code: grpc.StatusCode = error.code()
         self.message: str = error.details()
         status = rpc_status.from_call(error)
-        self.details = list(_unpacked(status.details)) if status else []
+        self.details = list(_unpack(status.details)) if status else []
 
     @property
     def info(self) -> Any:
@@ -152,7 +152,7 @@ class Refusal:
         return retries[0].retry_delay.ToMilliseconds() / 1000 if retries else None
 
 
-def _unpacked(details: Any) -> Iterator[Any]:
+def _unpack(details: Any) -> Iterator[Any]:
     for detail in details:
         for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo):
             if detail.Is(kind.DESCRIPTOR):

@@ -35,7 +35,7 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def serving(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+def run_server(**environment: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """A served process, its address, and what it printed until it served."""
     process = subprocess.Popen(  # noqa: S603
         [*COMMAND, "serve", *(["--dev"] if "AUDIENCE_JWT_KEY" not in environment else [])],

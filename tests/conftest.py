@@ -48,7 +48,7 @@ HAS_ENVOY = importlib.util.find_spec("envoy") is not None
 def test_settings(**changes: Any) -> Settings:
     """Settings that do not depend on the machine's environment."""
     defaults = {"listen": "127.0.0.1:0", "jwt_key": SecretStr(KEY), "mongodb_uri": None, "log_format": "json"}
-    defaults |= {"watch_poll_seconds": 0.02, "watch_checkpoint_seconds": 0.2}
+    defaults |= {"watch_poll_interval_seconds": 0.02, "watch_heartbeat_seconds": 0.2}
     return Settings(**{**defaults, **changes})
 
 

@@ -31,8 +31,8 @@ _LEAVES = (None, True, -1, 0, 2**31, 1e300, 0.5, "", "US", "2026-03-25", "(a", "
 class Fuzzer:
     """Makes requests out of the texts of filters, valid ones and others."""
 
-    def __init__(self, texts: Sequence[str], dice: random.Random) -> None:
-        self._dice = dice
+    def __init__(self, texts: Sequence[str], rng: random.Random) -> None:
+        self._rng = rng
         self._texts = [text for text in texts if len(text) < 1_000]
         self._tokens: list[str] = sorted({token for text in self._texts for token in _TOKENS.findall(text)})
         words = (token.strip('"') for token in self._tokens if token.startswith('"'))
@@ -41,22 +41,22 @@ class Fuzzer:
     def requests(self, number: int) -> Iterator[tuple[str, str, bytes]]:
         """The kind of call, its method and the request."""
         for _ in range(number):
-            [(kind, path, message)] = self._dice.choices(_RPCS, (3, 3, 1, 1))
+            [(kind, path, message)] = self._rng.choices(_RPCS, (3, 3, 1, 1))
             raw = self._bytes(message)
             yield kind, path, _VALIDATE_ONLY + raw + _VALIDATE_ONLY if message is _CREATE else raw
 
     def _bytes(self, kind: type[Message]) -> bytes:
-        chance = self._dice.random()
-        if chance < 0.03:
-            return self._dice.randbytes(self._dice.randrange(40))
-        if chance < 0.06:
+        rng = self._rng.random()
+        if rng < 0.03:
+            return self._rng.randbytes(self._rng.randrange(40))
+        if rng < 0.06:
             return self._deep(kind)
         raw = self._message(kind).SerializeToString()
-        return self._damaged(raw) if chance < 0.4 else raw
+        return self._damaged(raw) if rng < 0.4 else raw
 
     def _message(self, kind: type[Message]) -> Message:
         written: dict[str, Any] = {"datatype": "contact", "whereJson": self._text()}
-        if self._dice.random() < 0.3:
+        if self._rng.random() < 0.3:
             written = {"datatype": "contact", "where": self._object(3)}
         if kind is _CREATE:
             return ParseDict({"segment": {"name": self._word(), "type": "dynamic", "filter": written}}, kind())
@@ -64,44 +64,44 @@ class Fuzzer:
         return ParseDict({"filter": written, **contact}, kind())
 
     def _text(self) -> str:
-        text = self._dice.choice(self._texts)
-        chance = self._dice.random()
-        if chance < 0.3:
+        text = self._rng.choice(self._texts)
+        rng = self._rng.random()
+        if rng < 0.3:
             return text
-        if chance < 0.5:
+        if rng < 0.5:
             return json.dumps(self._object(4), ensure_ascii=False)
         tokens = _TOKENS.findall(text)
-        for _ in range(self._dice.randrange(1, 4)):
-            place = self._dice.randrange(len(tokens) + 1)
-            end = place + self._dice.randrange(3)
-            tokens[place:end] = self._dice.choices(self._tokens, k=self._dice.randrange(3))
+        for _ in range(self._rng.randrange(1, 4)):
+            place = self._rng.randrange(len(tokens) + 1)
+            end = place + self._rng.randrange(3)
+            tokens[place:end] = self._rng.choices(self._tokens, k=self._rng.randrange(3))
         return " ".join(tokens)
 
     def _object(self, depth: int) -> dict[str, Any]:
-        return {self._word(): self._json(depth - 1) for _ in range(self._dice.randrange(3))}
+        return {self._word(): self._json(depth - 1) for _ in range(self._rng.randrange(3))}
 
     def _json(self, depth: int) -> Any:
-        chance = self._dice.random()
-        if depth > 0 and chance < 0.4:
+        rng = self._rng.random()
+        if depth > 0 and rng < 0.4:
             return self._object(depth)
-        if depth > 0 and chance < 0.6:
-            return [self._json(depth - 1) for _ in range(self._dice.randrange(3))]
-        return self._dice.choice((*_LEAVES, self._word()))
+        if depth > 0 and rng < 0.6:
+            return [self._json(depth - 1) for _ in range(self._rng.randrange(3))]
+        return self._rng.choice((*_LEAVES, self._word()))
 
     def _word(self) -> str:
-        return self._dice.choice(self._words)
+        return self._rng.choice(self._words)
 
     def _damaged(self, raw: bytes) -> bytes:
         damaged = bytearray(raw)
-        for _ in range(self._dice.randrange(1, 4)):
-            place = self._dice.randrange(len(damaged) + 1)
-            match self._dice.randrange(4):
+        for _ in range(self._rng.randrange(1, 4)):
+            place = self._rng.randrange(len(damaged) + 1)
+            match self._rng.randrange(4):
                 case 0 if place < len(damaged):
-                    damaged[place] ^= 1 << self._dice.randrange(8)
+                    damaged[place] ^= 1 << self._rng.randrange(8)
                 case 1:
                     del damaged[place:]
                 case 2:
-                    damaged[place:place] = self._dice.choice((b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\x00", b"\xf8"))
+                    damaged[place:place] = self._rng.choice((b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\x00", b"\xf8"))
                 case 3:
                     damaged += damaged[place:]
         return bytes(damaged)
@@ -109,8 +109,8 @@ class Fuzzer:
     def _deep(self, kind: type[Message]) -> bytes:
         """A filter whose Struct nests about as deep as protobuf reads."""
         value = b"\x22\x00"
-        for _ in range(self._dice.randrange(20, 60)):
-            key = self._dice.choice((b"a", b"$not", b"$elemMatch"))
+        for _ in range(self._rng.randrange(20, 60)):
+            key = self._rng.choice((b"a", b"$not", b"$elemMatch"))
             value = _field(5, _field(1, _field(1, key) + _field(2, value)))
         struct = _field(1, _field(1, b"a") + _field(2, value))
         written = _field(1, b"contact") + _field(2, struct)

@@ -22,6 +22,6 @@ def insights(client: Client, audience_id: str, *dimensions: str, **fields: Any) 
     return client.call("GetInsights", {"audienceId": audience_id, "dimensions": dimensions, **fields}, timeout=60)
 
 
-def shown(dimension: Any) -> dict[str, int]:
+def counts_by_value(dimension: Any) -> dict[str, int]:
     """Counts by value."""
     return {bucket.value: bucket.count for bucket in dimension.buckets}

@@ -29,38 +29,38 @@ PATHS: dict[str, list[str]] = {
 }
 DATES = ("lastOpened", "lastClicked", "created")
 ISO = re.compile(r"(?!0000)(\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:Z|[+-]00:?00)?)?", re.ASCII)
-NOTHING = object()
+ABSENT = object()
 
 
-def at(value: Any, steps: list[str]) -> Any:
+def value_at(value: Any, steps: list[str]) -> Any:
     """What a path leads to, through lists to a list."""
     if not steps:
         return value
     if isinstance(value, dict):
-        return at(value[steps[0]], steps[1:]) if steps[0] in value else NOTHING
+        return value_at(value[steps[0]], steps[1:]) if steps[0] in value else ABSENT
     if isinstance(value, list):
-        return [found for item in value if (found := at(item, steps)) is not NOTHING]
-    return NOTHING
+        return [found for item in value if (found := value_at(item, steps)) is not ABSENT]
+    return ABSENT
 
 
 def candidates(record: dict[str, Any], paths: list[str]) -> list[Any]:
     """The values at the paths, those of lists one by one."""
     found: list[Any] = []
     for path in paths:
-        value = at(record, path.split("."))
-        if value is not NOTHING:
+        value = value_at(record, path.split("."))
+        if value is not ABSENT:
             found += value if isinstance(value, list) else [value]
     return [value for value in found if value is not None and value not in ([], {}) and not is_blank(value)]
 
 
-def trimmed(text: str) -> str:
+def trim(text: str) -> str:
     """Without blanks around it."""
     return text.strip(" \t\r\n\u00a0")
 
 
 def is_blank(value: Any) -> bool:
     """Whether it is text with nothing in it."""
-    return isinstance(value, str) and not trimmed(value)
+    return isinstance(value, str) and not trim(value)
 
 
 def number_of(value: Any) -> float | None:
@@ -68,8 +68,8 @@ def number_of(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        spelt = re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", trimmed(value), re.ASCII)
-        return float(trimmed(value)) + 0.0 if spelt else None
+        spelt = re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", trim(value), re.ASCII)
+        return float(trim(value)) + 0.0 if spelt else None
     if isinstance(value, Decimal128):
         value = value.to_decimal()
     if isinstance(value, datetime | DatetimeMS):
@@ -83,13 +83,13 @@ def second_of(value: Any) -> datetime | None:
         return value.replace(microsecond=0)
     if isinstance(value, DatetimeMS):  # beyond what Python has: as good as its ends
         return (datetime.max if int(value) > 0 else datetime.min).replace(tzinfo=UTC)
-    if is_date_text(value) and (found := ISO.fullmatch(value)):
+    if is_date_string(value) and (found := ISO.fullmatch(value)):
         year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
         return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     return None
 
 
-def is_date_text(value: Any) -> bool:
+def is_date_string(value: Any) -> bool:
     """Whether it is text that spells a date."""
     found = ISO.fullmatch(value) if isinstance(value, str) else None
     return bool(found and 1 <= int(found[2]) <= 12 and 1 <= int(found[3]) <= 31)
@@ -134,7 +134,7 @@ def number_label(number: float) -> str:
     return str(int(number)) if number == int(number) else repr(number)
 
 
-def text_label(value: Any, *, dated: bool) -> str | None:
+def text_label(value: Any, *, dates_as_months: bool) -> str | None:
     """The bucket of a value that is one of its own."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -143,8 +143,8 @@ def text_label(value: Any, *, dated: bool) -> str | None:
     if isinstance(value, DatetimeMS):
         return None
     if isinstance(value, str):
-        text = trimmed(value)
-        if dated and is_date_text(text):
+        text = trim(value)
+        if dates_as_months and is_date_string(text):
             return text[:7]
         if re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?", text, re.ASCII):
             return number_label(float(text))
@@ -160,7 +160,7 @@ def labels(name: str, record: dict[str, Any], now: datetime) -> list[str]:
     if not scalars:
         return ["\0invalid" if found else "\0missing"]
     if name == "tags" or name not in PATHS:
-        every = [text_label(value, dated=name not in PATHS) for value in scalars]
+        every = [text_label(value, dates_as_months=name not in PATHS) for value in scalars]
         return sorted({label for label in every if label is not None}) or ["\0invalid"]
     first = scalars[0]
     label: str | None
@@ -172,7 +172,7 @@ def labels(name: str, record: dict[str, Any], now: datetime) -> list[str]:
         band = age_band if name == "ageBand" else recency
         label = None if moment is None else band(moment, now)
     else:
-        label = text_label(first, dated=False)
+        label = text_label(first, dates_as_months=False)
     return ["\0invalid" if label is None else label]
 
 
@@ -189,7 +189,7 @@ def numbers(name: str, records: Iterable[dict[str, Any]]) -> list[float]:
         if name in PATHS:
             found += [number for value in scalars[:1] if (number := number_of(value)) is not None]
         else:
-            own = {text_label(v, dated=True): number_of(v) for v in scalars if is_numeral(v)}
+            own = {text_label(v, dates_as_months=True): number_of(v) for v in scalars if is_numeral(v)}
             found += [number for number in own.values() if number is not None]
     return sorted(found)
 
@@ -197,7 +197,7 @@ def numbers(name: str, records: Iterable[dict[str, Any]]) -> list[float]:
 def is_numeral(value: Any) -> bool:
     """Whether a value at a path is a number, or text that is shown as one."""
     if isinstance(value, str):
-        return bool(re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?", trimmed(value), re.ASCII))
+        return bool(re.fullmatch(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?", trim(value), re.ASCII))
     return number_of(value) is not None
 
 

@@ -6,18 +6,21 @@ from typing import Any
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
-from audience_service.domain.creation import new_rows_id
+from audience_service.domain.creation import new_list_version_id
 from audience_service.domain.custom.audience import CustomAudience
 from audience_service.mongo.store import Store
 
-NEVER = Deadline(None)
+NO_DEADLINE = Deadline(None)
 
 
-def write_rows(store: Store, org: str, rows_id: str, contact_ids: Sequence[str], datatype: str = "contact") -> None:
+def write_rows(
+    store: Store, org: str, list_version_id: str, contact_ids: Sequence[str], datatype: str = "contact"
+) -> None:
     """Put contacts on a list that nobody reads yet."""
     found = store.database[datatype].find({"pk": {"$in": list(contact_ids)}, "sk": {"$regex": f"^{org}/"}})
     rows = [
-        {"_id": f"{rows_id}/{each['sk']}", "audience": rows_id, "pk": each["pk"], "sk": each["sk"]} for each in found
+        {"_id": f"{list_version_id}/{each['sk']}", "audience": list_version_id, "pk": each["pk"], "sk": each["sk"]}
+        for each in found
     ]
     if rows:
         store.database["audience_member"].insert_many(rows)
@@ -25,11 +28,11 @@ def write_rows(store: Store, org: str, rows_id: str, contact_ids: Sequence[str],
 
 def publish(store: Store, org: str, audience_id: str, contact_ids: Sequence[str], **published: Any) -> CustomAudience:
     """The audience with a new list of these contacts."""
-    audience = store.customs.get(org, audience_id, NEVER)
-    rows_id = new_rows_id(audience_id)
-    store.customs.reserve(org, audience_id, rows_id, now() + timedelta(hours=1), NEVER)
-    write_rows(store, org, rows_id, contact_ids, audience.datatype)
-    return store.customs.publish(org, audience, rows_id, published, NEVER)
+    audience = store.custom_audiences.get(org, audience_id, NO_DEADLINE)
+    list_version_id = new_list_version_id(audience_id)
+    store.custom_audiences.reserve(org, audience_id, list_version_id, now() + timedelta(hours=1), NO_DEADLINE)
+    write_rows(store, org, list_version_id, contact_ids, audience.datatype)
+    return store.custom_audiences.publish(org, audience, list_version_id, published, NO_DEADLINE)
 
 
 def rows_of(store: Store, audience_id: str) -> set[str]:

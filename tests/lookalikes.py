@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import Caller, Deadline, RequestContext
 from audience_service.domain.custom.audience import CustomAudience
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.jobs import ignore_progress
@@ -11,11 +11,11 @@ from audience_service.domain.lookalikes.lookalikes import Lookalikes
 from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_READY
 from tests.client import Client
 from tests.conftest import Service
-from tests.lists import NEVER
-from tests.midst import Midst
+from tests.lists import NO_DEADLINE
+from tests.midst import FailAtStep
 
 
-def people(count: int, **also: Any) -> list[dict[str, Any]]:
+def people(count: int, **extra_fields: Any) -> list[dict[str, Any]]:
     """Contacts of whom every tenth scores 90, lives in Lima and runs; among the others some live there, or run."""
     return [
         {
@@ -26,7 +26,7 @@ def people(count: int, **also: Any) -> list[dict[str, Any]]:
                 "tags": ["run", "eat"] if number % 10 == 0 or number % 3 == 0 else ["eat"],
                 "country": "PE" if number % 4 < 2 else "NO",
                 "language": "es",
-                **also,
+                **extra_fields,
             },
         }
         for number in range(count)
@@ -66,9 +66,9 @@ class Refresher:
     def refresh(self, step: str = "survey", *, before: Any = None) -> CustomAudience:
         """The audience as it is written; `before` is called before the model's step."""
         store = self._store
-        audiences = Audiences(store.segments, FilterCompiler(["contact"]))
-        models: Any = Midst(store.lookalikes, step, before=before)
-        lookalikes = Lookalikes(store.customs, audiences, models, store.members, store.samples, 5)
-        audience = store.customs.get(self._org, self._audience_id, NEVER)
-        call = Call(Caller("tester", self._org, frozenset()), Deadline.after(600))
-        return lookalikes.refresh(call, audience, ignore_progress)
+        audiences = AudienceResolver(store.segments, FilterCompiler(["contact"]))
+        models: Any = FailAtStep(store.lookalikes, step, before=before)
+        lookalikes = Lookalikes(store.custom_audiences, audiences, models, store.members, store.samples, 5)
+        audience = store.custom_audiences.get(self._org, self._audience_id, NO_DEADLINE)
+        ctx = RequestContext(Caller("tester", self._org, frozenset()), Deadline.after(600))
+        return lookalikes.refresh(ctx, audience, ignore_progress)

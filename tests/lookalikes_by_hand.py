@@ -12,14 +12,14 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from audience_service.domain.lookalikes.damping import dampings
-from tests.insights_by_hand import NOTHING, PATHS, at, is_date_text, number_label, number_of, recency, second_of
+from audience_service.domain.lookalikes.damping import decorrelation_weights
+from tests.insights_by_hand import ABSENT, PATHS, is_date_string, number_label, number_of, recency, second_of, value_at
 
 Record = dict[str, Any]
 MISSING, OTHER = "(missing)", "(other)"
-PLACES = {f"data.{name}": PATHS[name] for name in ("country", "region", "city", "company", "score")}
-PLACES["data.createdAt"] = PATHS["created"]
-LEAST = 5
+FIELD_PATHS = {f"data.{name}": PATHS[name] for name in ("country", "region", "city", "company", "score")}
+FIELD_PATHS["data.createdAt"] = PATHS["created"]
+MIN_BUCKET_SIZE = 5
 
 
 @dataclass
@@ -27,35 +27,35 @@ class Field:
     """A field of the model: by value its weight and counts; and what others count for."""
 
     path: str
-    several: bool
-    cuts: list[float]
+    multi_valued: bool
+    bin_edges: list[float]
     labels: dict[Hashable, str]
     logs: dict[Hashable, float] = field(default_factory=dict)
     counts: dict[Hashable, tuple[int, int]] = field(default_factory=dict)
     other: float = 0.0
     others: tuple[int, int] = (0, 0)
-    information: float = 0.0
-    damping: float = 0.0
+    information_value: float = 0.0
+    decorrelation: float = 0.0
 
-    def score(self, record: Record, now: datetime, damping: float) -> int:
+    def score(self, record: Record, now: datetime, decorrelation: float) -> int:
         """What the record's values count for, in thousandths."""
-        known = {self.banded(value) for value in values(record, self.path, now)}
+        known = {self.binned(value) for value in values(record, self.path, now)}
         found = {value if value in self.logs else OTHER for value in known}
-        return sum(round(self.logs.get(value, self.other) * damping * 1000) for value in found)
+        return sum(round(self.logs.get(value, self.other) * decorrelation * 1000) for value in found)
 
-    def banded(self, value: Hashable) -> Hashable:
+    def binned(self, value: Hashable) -> Hashable:
         """A value, or the start of the band that it is in."""
-        if self.cuts and isinstance(value, tuple) and value[0] == "number":
-            return "number", max((cut for cut in self.cuts if cut <= value[1]), default=self.cuts[0])
+        if self.bin_edges and isinstance(value, tuple) and value[0] == "number":
+            return "number", max((cut for cut in self.bin_edges if cut <= value[1]), default=self.bin_edges[0])
         return value
 
 
 def values(record: Record, path: str, now: datetime) -> set[Hashable]:
     """The different values of a record: None for nothing, dates by their band, what is no value as itself, in words."""
-    paths = PLACES.get(path, [path])
-    found: Any = NOTHING
-    for place in paths:
-        found = at(record, place.split("."))
+    paths = FIELD_PATHS.get(path, [path])
+    found: Any = ABSENT
+    for path_of_value in paths:
+        found = value_at(record, path_of_value.split("."))
         is_value = isinstance(found, str | bool | int | float | datetime | DatetimeMS) or hasattr(found, "to_decimal")
         if (is_value or isinstance(found, list)) and found not in ("", []):
             break
@@ -65,27 +65,27 @@ def values(record: Record, path: str, now: datetime) -> set[Hashable]:
 
 def value_of(item: Any, now: datetime) -> Hashable:
     """One of them."""
-    if item is NOTHING or item is None or item == "":
+    if item is ABSENT or item is None or item == "":
         return None
     if isinstance(item, str):
-        moment = second_of(item) if is_date_text(item) else None
-        return ("date", recency(moment, now)) if moment else ("text", item)
+        timestamp = second_of(item) if is_date_string(item) else None
+        return ("date", recency(timestamp, now)) if timestamp else ("text", item)
     if isinstance(item, bool):
         return "bool", item
     if isinstance(item, datetime | DatetimeMS):
-        moment = second_of(item)
-        assert moment
-        return "date", recency(moment, now)
+        timestamp = second_of(item)
+        assert timestamp
+        return "date", recency(timestamp, now)
     number = None if isinstance(item, list | dict) else number_of(item)
     return ("junk", repr(item)) if number is None else ("number", number)
 
 
-def hidden(counts: Sequence[int]) -> set[int]:
+def suppressed_positions(counts: Sequence[int]) -> set[int]:
     """The places of small counts, and of the next greater ones until they come to LEAST."""
-    small = [place for place, count in enumerate(counts) if 0 < count < LEAST]
+    small = [place for place, count in enumerate(counts) if 0 < count < MIN_BUCKET_SIZE]
     if small:
-        for _, place in sorted((count, place) for place, count in enumerate(counts) if count >= LEAST):
-            if sum(counts[place] for place in small) >= LEAST:
+        for _, place in sorted((count, place) for place, count in enumerate(counts) if count >= MIN_BUCKET_SIZE):
+            if sum(counts[place] for place in small) >= MIN_BUCKET_SIZE:
                 break
             small.append(place)
     return set(small)
@@ -93,12 +93,12 @@ def hidden(counts: Sequence[int]) -> set[int]:
 
 def log_of(seed: int, baseline: int, seed_size: int, baseline_size: int) -> float:
     """The smoothed logarithm; 0 where few have the value."""
-    if 0 < seed < LEAST or 0 < baseline < LEAST:
+    if 0 < seed < MIN_BUCKET_SIZE or 0 < baseline < MIN_BUCKET_SIZE:
         return 0.0
     return math.log((seed + 5) / (seed_size * baseline / baseline_size + 5))
 
 
-def shown(number: float) -> str:
+def format_number(number: float) -> str:
     """A number as a factor's name has it."""
     return number_label(number) if abs(number) < 1e15 else repr(number)
 
@@ -107,10 +107,10 @@ ORDER = {"NoneType": 0, "number": 1, "text": 2, "bool": 3, "date": 4}
 
 
 def model_of(
-    paths: Sequence[str], everyone: Sequence[Record], seed: Sequence[Record], learnt: Sequence[Record], now: datetime
+    paths: Sequence[str], everyone: Sequence[Record], seed: Sequence[Record], training: Sequence[Record], now: datetime
 ) -> list[Field]:
     """The fields in the order of an answer, dampings included."""
-    fields = [_field(path, everyone, seed, learnt, now) for path in paths]
+    fields = [_field(path, everyone, seed, training, now) for path in paths]
     baseline_size = len(everyone) - len(seed)
     scores = [[made.score(record, now, 1) / 1000 for made in fields] for record in everyone]
     means = [sum(column) / len(everyone) for column in zip(*scores, strict=True)]
@@ -118,21 +118,25 @@ def model_of(
     covariance = [
         [sum(row[i] * row[j] for row in scores) / len(scores) - means[i] * means[j] for j in size] for i in size
     ]
-    part = len(learnt) / (len(learnt) + baseline_size)
-    for made, damping in zip(fields, dampings(covariance, [made.information for made in fields], part), strict=True):
-        made.damping = damping
-    return sorted(fields, key=lambda made: (-made.information, made.path))
+    part = len(training) / (len(training) + baseline_size)
+    for made, decorrelation in zip(
+        fields, decorrelation_weights(covariance, [made.information_value for made in fields], part), strict=True
+    ):
+        made.decorrelation = decorrelation
+    return sorted(fields, key=lambda made: (-made.information_value, made.path))
 
 
 def _field(
-    path: str, everyone: Sequence[Record], seed: Sequence[Record], learnt: Sequence[Record], now: datetime
+    path: str, everyone: Sequence[Record], seed: Sequence[Record], training: Sequence[Record], now: datetime
 ) -> Field:
     """One field, its damping aside."""
     baseline_size = len(everyone) - len(seed)
     of = [values(record, path, now) for record in everyone]
     counts = Counter(value for found in of for value in found)
     numbers = sorted(value[1] for value in counts if isinstance(value, tuple) and value[0] == "number")
-    lists = any(isinstance(at(record, p.split(".")), list) for record in everyone for p in PLACES.get(path, [path]))
+    lists = any(
+        isinstance(value_at(record, p.split(".")), list) for record in everyone for p in FIELD_PATHS.get(path, [path])
+    )
     made = Field(path, lists and any(len(found) > 1 for found in of), [], {})
     labels: dict[Hashable, str] = {}
     if len(numbers) > 20:
@@ -140,16 +144,18 @@ def _field(
         for number in numbers:
             bands.setdefault(below * 10 // total, []).append(number)
             below += counts["number", number]
-        made.cuts = [band[0] for band in bands.values()]
-        labels = {("number", band[0]): f"{shown(band[0])} to {shown(band[-1])}" for band in bands.values()}
+        made.bin_edges = [band[0] for band in bands.values()]
+        labels = {
+            ("number", band[0]): f"{format_number(band[0])} to {format_number(band[-1])}" for band in bands.values()
+        }
     org, theirs, learning = (
-        Counter(value for r in records for value in {made.banded(v) for v in values(r, path, now)})
-        for records in (everyone, seed, learnt)
+        Counter(value for r in records for value in {made.binned(v) for v in values(r, path, now)})
+        for records in (everyone, seed, training)
     )
-    usual: list[Any] = [
+    usable: list[Any] = [
         v for v in list[Any](org) if v is None or (v[0] != "junk" and not (v[0] == "text" and len(v[1]) > 100))
     ]
-    usual = [v for v in usual if counts[v] >= LEAST or v in labels or (v and v[0] == "number")]
+    usable = [v for v in usable if counts[v] >= MIN_BUCKET_SIZE or v in labels or (v and v[0] == "number")]
 
     def rank(value: Any) -> Any:
         kind = value[0] if value else "NoneType"
@@ -161,34 +167,42 @@ def _field(
             value[1].encode() if kind == "text" else value[1:] if value else (),
         )
 
-    candidates = sorted(usual, key=rank)[:200]
+    candidates = sorted(usable, key=rank)[:200]
     cells = [(value, learning[value], org[value] - theirs[value]) for value in candidates]
-    spare = (None, len(learnt) - sum(c[1] for c in cells), baseline_size - sum(c[2] for c in cells))
-    every = cells if made.several else [*cells, spare]
-    hide = hidden([c[1] for c in every]) | hidden([c[2] for c in every])
-    told = [cell for place, cell in enumerate(cells) if place not in hide and cell[1] + cell[2]]
+    remainder = (None, len(training) - sum(c[1] for c in cells), baseline_size - sum(c[2] for c in cells))
+    with_remainder = cells if made.multi_valued else [*cells, remainder]
+    suppressed = suppressed_positions([c[1] for c in with_remainder]) | suppressed_positions(
+        [c[2] for c in with_remainder]
+    )
+    disclosed = [cell for place, cell in enumerate(cells) if place not in suppressed and cell[1] + cell[2]]
 
     def label(value: Any) -> str:
         if value is None:
             return MISSING
         if value in labels:
             return labels[value]
-        return shown(value[1]) if value[0] == "number" else str(value[1]).lower() if value[0] == "bool" else value[1]
+        return (
+            format_number(value[1])
+            if value[0] == "number"
+            else str(value[1]).lower()
+            if value[0] == "bool"
+            else value[1]
+        )
 
-    def tells(seed_count: int, base_count: int, log: float) -> float:
-        return (seed_count / len(learnt) - base_count / baseline_size) * log
+    def divergence(seed_count: int, base_count: int, log: float) -> float:
+        return (seed_count / len(training) - base_count / baseline_size) * log
 
-    logs = {value: log_of(s, b, len(learnt), baseline_size) for value, s, b in told}
-    told.sort(key=lambda c: (-tells(c[1], c[2], logs[c[0]]), label(c[0])))
-    for value, seed_count, base_count in told[:50]:
+    logs = {value: log_of(s, b, len(training), baseline_size) for value, s, b in disclosed}
+    disclosed.sort(key=lambda c: (-divergence(c[1], c[2], logs[c[0]]), label(c[0])))
+    for value, seed_count, base_count in disclosed[:50]:
         made.logs[value], made.counts[value] = logs[value], (seed_count, base_count)
         made.labels[value] = label(value)
-        made.information += tells(seed_count, base_count, logs[value])
-    if not made.several:
+        made.information_value += divergence(seed_count, base_count, logs[value])
+    if not made.multi_valued:
         made.others = (
-            max(len(learnt) - sum(c[0] for c in made.counts.values()), 0),
+            max(len(training) - sum(c[0] for c in made.counts.values()), 0),
             max(baseline_size - sum(c[1] for c in made.counts.values()), 0),
         )
-        made.other = log_of(*made.others, len(learnt), baseline_size)
-        made.information += tells(*made.others, made.other)
+        made.other = log_of(*made.others, len(training), baseline_size)
+        made.information_value += divergence(*made.others, made.other)
     return made

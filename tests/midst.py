@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class Midst:
+class FailAtStep:
     """A repository that lets something else happen before or after one of its methods, once."""
 
     def __init__(self, repository: Any, method: str, *, before: Any = None, after: Any = None) -> None:

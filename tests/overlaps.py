@@ -13,7 +13,7 @@ def overlap(client: Client, audience_id: str, other_id: str) -> Any:
     return client.call("GetOverlap", {"audienceId": audience_id, "otherAudienceId": other_id})
 
 
-def held_to(pair: Any, first: set[str], second: set[str]) -> None:
+def check_overlap(pair: Any, first: set[str], second: set[str]) -> None:
     """What an answer says of two audiences is so of their members."""
     both, either = len(first & second), len(first | second)
     assert pair.count == both

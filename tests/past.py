@@ -4,31 +4,31 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from audience_service.domain.caller import Call, Caller
-from audience_service.domain.watches.sizes import SizeHistory, Sizes, Span
-from tests.tracked import NEVER, Tracked
+from audience_service.domain.caller import Caller, RequestContext
+from audience_service.domain.watches.sizes import SizeHistory, SizeHistoryReader, TimeRange
+from tests.tracked import NO_DEADLINE, WatchHarness
 
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 PAID: dict[str, Any] = {"plan": "paid"}
-Tracking = Callable[[], Tracked]
+MakeHarness = Callable[[], WatchHarness]
 
 
-def set_plans(audience: Tracked, **plans: str) -> None:
+def set_plans(audience: WatchHarness, **plans: str) -> None:
     """Change the plans of contacts, by key."""
     for key, plan in plans.items():
         audience.update(key, **{"data.plan": plan})
 
 
-def history(audience: Tracked, start: datetime | None, end: datetime | None, points: int = 100) -> SizeHistory:
+def history(audience: WatchHarness, start: datetime | None, end: datetime | None, points: int = 100) -> SizeHistory:
     """The sizes of an audience."""
-    sizes = Sizes(audience.store.watches, audience.store.past)
-    return sizes.history(call_of(audience), audience.audience, Span(start, end, points))
+    reader = SizeHistoryReader(audience.store.watches, audience.store.history)
+    return reader.history(context_of(audience), audience.audience_id, TimeRange(start, end, points))
 
 
-def call_of(audience: Tracked) -> Call:
-    return Call(Caller("test", audience.org, frozenset()), NEVER)
+def context_of(audience: WatchHarness) -> RequestContext:
+    return RequestContext(Caller("test", audience.org, frozenset()), NO_DEADLINE)
 
 
-def stamp(moment: datetime) -> str:
+def to_json_time(timestamp: datetime) -> str:
     """The moment in JSON."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")

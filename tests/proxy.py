@@ -39,25 +39,25 @@ class Proxy:
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        swallowed = False
+        is_dropping = False
         try:
             while data := source.recv(65536):
-                swallowed = swallowed or not self._open
-                if not swallowed:
+                is_dropping = is_dropping or not self._open
+                if not is_dropping:
                     sink.sendall(data)
         except OSError:
             pass
         sink.close()
 
-    def swallow(self) -> None:
+    def drop_packets(self) -> None:
         """From now on let nothing through and close nothing, as a firewall that forgot the connections does."""
         self._open = False
 
-    def heal(self) -> None:
+    def restore(self) -> None:
         """Let new connections through again."""
         self._open = True
 
-    def cut(self) -> None:
+    def disconnect(self) -> None:
         """Close everything, as a database that dies does."""
         self._listener.close()
         for end in self._sockets:
@@ -69,13 +69,13 @@ class Proxy:
 
 
 @contextmanager
-def served(uri: str, database: str = "audience_test_outage") -> Iterator[Service]:
+def run_mongo_service(uri: str, database: str = "audience_test_outage") -> Iterator[Service]:
     """A service on a URI."""
     yield from run_service("mongodb", mongo_store(uri, database))
 
 
 @contextmanager
-def served_store(store: Store, **settings: Any) -> Iterator[Service]:
+def run_store_service(store: Store, **settings: Any) -> Iterator[Service]:
     """A service on a store."""
     yield from run_service("mongodb", store, **settings)
 

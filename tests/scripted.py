@@ -17,7 +17,7 @@ class ScriptedStream:
         self.alive = True
         self.is_patient = False
         """Whether it waits for the next change however long that takes, and never returns None."""
-        self._told: queue.Queue[Any] = queue.Queue()
+        self._changes: queue.Queue[Any] = queue.Queue()
         self._drained = threading.Condition()
         self._waits = 0
 
@@ -34,32 +34,34 @@ class ScriptedStream:
             self._drained.notify_all()
         while True:
             try:
-                told = self._told.get(timeout=0.02)
+                change_or_error = self._changes.get(timeout=0.02)
                 break
             except queue.Empty:
                 if not self.is_patient:
                     return None
-        if isinstance(told, Exception):
-            raise told
-        if told["operationType"] == "invalidate":
+        if isinstance(change_or_error, Exception):
+            raise change_or_error
+        if change_or_error["operationType"] == "invalidate":
             self.alive = False
-        change: Mapping[str, Any] = told
+        change: Mapping[str, Any] = change_or_error
         return change
 
-    def tell(self, operation: str, sk: str | None = None, seconds: int = 1_700_000_000) -> None:
+    def emit(self, operation: str, sk: str | None = None, seconds: int = 1_700_000_000) -> None:
         """Tell of a change, of a record whose sk is known or is not."""
         record = {"fullDocument": {"sk": sk} if sk else None}
-        self._told.put({"operationType": operation, "clusterTime": Timestamp(seconds, 1), "documentKey": {}, **record})
+        self._changes.put(
+            {"operationType": operation, "clusterTime": Timestamp(seconds, 1), "documentKey": {}, **record}
+        )
 
     def fail(self, error: Exception) -> None:
         """Break."""
-        self._told.put(error)
+        self._changes.put(error)
 
-    def settle(self) -> None:
+    def wait_until_drained(self) -> None:
         """Wait until all that was told has been dealt with."""
         with self._drained:
             until = self._waits + 2
-            assert self._drained.wait_for(lambda: self._told.empty() and self._waits >= until, timeout=10)
+            assert self._drained.wait_for(lambda: self._changes.empty() and self._waits >= until, timeout=10)
 
 
 class ScriptedDatabase:
@@ -68,14 +70,14 @@ class ScriptedDatabase:
     def __init__(self, *, is_mongos: bool = False) -> None:
         self.client = SimpleNamespace(is_mongos=is_mongos)
         self.streams: queue.Queue[ScriptedStream] = queue.Queue()
-        self.asked: list[tuple[str, Any, dict[str, Any]]] = []
+        self.watch_calls: list[tuple[str, Any, dict[str, Any]]] = []
         self.is_away = False
         """Whether no stream can be opened."""
 
     def __getitem__(self, name: str) -> "ScriptedCollection":
         return ScriptedCollection(self, name)
 
-    def opened(self) -> ScriptedStream:
+    def next_stream(self) -> ScriptedStream:
         """The stream that is opened next, once it is."""
         return self.streams.get(timeout=10)
 
@@ -88,7 +90,7 @@ class ScriptedCollection:
 
     def watch(self, stages: Any, **options: Any) -> ScriptedStream:
         """Open a stream. Raises AutoReconnect while the database is away."""
-        self.database.asked.append((self._name, stages, options))
+        self.database.watch_calls.append((self._name, stages, options))
         if self.database.is_away:
             raise AutoReconnect("gone")
         stream = ScriptedStream()

@@ -104,23 +104,23 @@ filters: Strategy = st.deferred(lambda: _leaves | _leaves | _logical(filters))
 """Filters of which none names `state` where it would lift the guard on records that are no longer in use."""
 
 
-def record(dice: random.Random) -> dict[str, Any]:
+def record(rng: random.Random) -> dict[str, Any]:
     """A record's payload and some envelope fields, out of the values that filters compare with."""
     made: dict[str, Any] = {
-        "data": {name: _value(dice, 3) for name in ("a", "b", "c", "日本", "a b") if dice.random() < 0.6}
+        "data": {name: _value(rng, 3) for name in ("a", "b", "c", "日本", "a b") if rng.random() < 0.6}
     }
-    if dice.random() < 0.5:
-        made["state"] = dice.choice(["active", "archived", "deleted", None])
+    if rng.random() < 0.5:
+        made["state"] = rng.choice(["active", "archived", "deleted", None])
     for name in ("name", "version", "owner", "createdate"):
-        if dice.random() < 0.3:
-            made[name] = _value(dice, 2)
+        if rng.random() < 0.3:
+            made[name] = _value(rng, 2)
     return made
 
 
-def _value(dice: random.Random, depth: int) -> Any:
-    kind = dice.random()
+def _value(rng: random.Random, depth: int) -> Any:
+    kind = rng.random()
     if depth and kind < 0.25:
-        return [_value(dice, depth - 1) for _ in range(dice.randrange(4))]
+        return [_value(rng, depth - 1) for _ in range(rng.randrange(4))]
     if depth and kind < 0.5:
-        return {name: _value(dice, depth - 1) for name in "abc" if dice.random() < 0.6}
-    return dice.choice(PLAIN if dice.random() < 0.8 else ISO)
+        return {name: _value(rng, depth - 1) for name in "abc" if rng.random() < 0.6}
+    return rng.choice(PLAIN if rng.random() < 0.8 else ISO)

@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.ports import ContactList, CreateRequest
+from audience_service.domain.ports import IdempotencyKey, MemberList
 from audience_service.domain.segments.segment import Segment, SegmentType
 
-NEVER = Deadline(None)
-LIST = ContactList("segment-shared", "contact")
+NO_DEADLINE = Deadline(None)
+LIST = MemberList("segment-shared", "contact")
 EVERYONE = FilterCompiler(["contact"]).compile(Filter("contact", {}))
-REQUEST = CreateRequest("ann", "r1", "digest")
+REQUEST = IdempotencyKey("ann", "r1", "digest")
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ from tests.conftest import Service
 pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 
 
-def modelled(service: Service, client: Client) -> str:
+def lookalike_id(service: Service, client: Client) -> str:
     """The id of a lookalike; of none on the embedded store, which models nothing."""
     if service.kind == "embedded":
         return ""
@@ -88,7 +88,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "UploadMembers": {},
         "GetUpload": {"audienceId": custom.id, "uploadId": "curled"},
         "StreamUnmatchedRows": {"audienceId": custom.id},
-        "GetLookalikeModel": {"id": modelled(service, client)},
+        "GetLookalikeModel": {"id": lookalike_id(service, client)},
         "DeleteCustomAudience": {"id": custom.id},
     }
     assert sorted(name.rpartition("/")[2] for name in methods) == sorted([*requests, "WatchMembership"])

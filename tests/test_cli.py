@@ -14,7 +14,7 @@ import pytest
 
 from audience_service.domain.insights.dimensions import DIMENSIONS
 from tests.client import Client
-from tests.command import held_port, run, serving
+from tests.command import held_port, run, run_server
 from tests.conftest import KEY, URI, Service
 
 pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
@@ -43,13 +43,13 @@ def test_serve_refuses_to_start_without_a_key() -> None:
         ({"AUDIENCE_WORKERS": "many"}, "AUDIENCE_WORKERS"),
     ],
 )
-def test_serve_says_which_setting_is_wrong(settings: dict[str, str], said: str) -> None:
+def test_serve_names_the_invalid_setting(settings: dict[str, str], said: str) -> None:
     done = run("serve", **{"AUDIENCE_JWT_KEY": KEY, **settings})
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
 
 
-def test_serve_in_development_shows_a_token_that_works_and_drains_on_sigterm() -> None:
-    with serving() as (process, address, printed):
+def test_serve_dev_prints_a_working_token_and_drains_on_sigterm() -> None:
+    with run_server() as (process, address, printed):
         token = printed[1]
         with grpc.insecure_channel(address) as channel:
             client = Client(channel, (("authorization", f"Bearer {token}"), ("orgid", "demo")))
@@ -58,27 +58,27 @@ def test_serve_in_development_shows_a_token_that_works_and_drains_on_sigterm() -
         assert process.wait(timeout=20) == 0
 
 
-def test_a_command_loads_nothing_of_what_another_one_needs() -> None:
+def test_a_command_loads_only_its_own_modules() -> None:
     loaded = "import sys, audience_service.cli.health; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, timeout=50, check=True)  # noqa: S603
     assert {"audience_service.app", "audience_service.cli.serve", "pymongo", "rich"}.isdisjoint(done.stdout.split())
 
 
-def test_health_tells_whether_the_server_can_answer() -> None:
-    with serving() as (_, address, _):
+def test_health_reports_whether_the_server_can_answer() -> None:
+    with run_server() as (_, address, _):
         done = run("health", AUDIENCE_LISTEN=address)
         assert (done.returncode, done.stdout.strip()) == (0, f"{address}: SERVING")
     with held_port() as closed:
         done = run("health", AUDIENCE_LISTEN=f"127.0.0.1:{closed}")
         assert (done.returncode, "UNAVAILABLE" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
         away = f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200"
-        with serving(AUDIENCE_MONGODB_URI=away, AUDIENCE_JWT_KEY=KEY) as (_, address, _):
+        with run_server(AUDIENCE_MONGODB_URI=away, AUDIENCE_JWT_KEY=KEY) as (_, address, _):
             done = run("health", AUDIENCE_LISTEN=address)
             assert (done.returncode, done.stdout.strip()) == (1, f"{address}: NOT_SERVING")
 
 
-def test_a_taken_port_is_said_plainly() -> None:
-    with serving() as (_, address, _):
+def test_a_port_in_use_is_a_plain_error() -> None:
+    with run_server() as (_, address, _):
         done = run("serve", "--dev", AUDIENCE_LISTEN=address)
     assert done.returncode == 1
     assert f"cannot serve on {address}" in done.stderr
@@ -90,7 +90,7 @@ def test_several_workers_share_the_port(real_service: Service) -> None:
     ids = real_service.insert(org, [{} for _ in range(5)])
     with (
         held_port() as port,
-        serving(
+        run_server(
             AUDIENCE_MONGODB_URI=URI,
             AUDIENCE_DATABASE=real_service.store.database.name,
             AUDIENCE_WORKERS="2",
@@ -153,7 +153,7 @@ def test_commands_on_a_database_need_one(command: str) -> None:
     assert (done.returncode, "AUDIENCE_MONGODB_URI: is missing" in done.stderr) == (1, True)
 
 
-def test_a_database_that_is_away_is_said_plainly() -> None:
+def test_an_unreachable_database_is_a_plain_error() -> None:
     with held_port() as closed:
         uri = f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200"
         for command in ("seed", "indexes", "taxonomy list"):
@@ -169,8 +169,8 @@ def test_the_demo_ends_in_agreement() -> None:
     assert numbers
     assert len(set(numbers.groups())) == 1
     assert int(numbers[1]) > 0
-    told = " ".join(done.stdout.split())
-    assert "20 of the segment in the file, 20 on the list, 20 of them in the segment: they agree" in told
+    output = " ".join(done.stdout.split())
+    assert "20 of the segment in the file, 20 on the list, 20 of them in the segment: they agree" in output
 
 
 def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:

@@ -35,7 +35,7 @@ def test_audiences_of_every_kind_are_named(
     assert all(name in printed for name in ("everyone", "uploaded", "frozen"))
 
 
-def test_lookalike_is_made_refreshed_and_drawn_with_its_curve(real_service: Service) -> None:
+def test_lookalike_creates_refreshes_and_draws_the_curve(real_service: Service) -> None:
     org = f"cli{next(real_service.names)}x"
     real_service.insert(org, people(1_500))
     client = real_service.client(org)
@@ -97,11 +97,11 @@ def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_lo
         "--refresh --count 5",
     ],
 )
-def test_lookalike_is_made_of_one_size_or_refreshed_as_it_is(settings: dict[str, str], options: str) -> None:
+def test_lookalike_needs_one_size_or_refresh(settings: dict[str, str], options: str) -> None:
     done = run("lookalike", "--org", "x", "segment-1", *options.split(), **settings)
     assert (done.returncode, "one of them" in done.stderr) == (2, True)
 
 
-def test_lookalike_says_that_an_id_is_no_lookalikes(settings: dict[str, str]) -> None:
+def test_lookalike_rejects_the_id_of_another_type(settings: dict[str, str]) -> None:
     done = run("lookalike", "--org", "x", "segment-1", **settings)
     assert (done.returncode, "--make makes one of it" in done.stderr) == (2, True)

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from audience_service.cli.insights import drawn
+from audience_service.cli.insights import dimension_chart
 from audience_service.domain.errors import OutOfTime
 from audience_service.domain.reach.draws import Estimate
-from audience_service.domain.reach.narrowing import Narrowing, Step
+from audience_service.domain.reach.narrowing import Progress, ProgressiveCounter
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from tests.client import Client
 from tests.command import run
 from tests.conftest import KEY, Service
 from tests.lists import publish
-from tests.tracked import NOON, Tracked
+from tests.tracked import NOON, WatchHarness
 
 pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 
@@ -24,7 +24,7 @@ EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 
 
 @pytest.fixture
-def asked(service: Service, org: str) -> Any:
+def environment(service: Service, org: str) -> Any:
     """Run a command about the test's org; it finds the server and the key in its settings."""
     settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{service.app.port}", "AUDIENCE_JWT_KEY": KEY, "COLUMNS": "100"}
     return lambda *arguments, **more: run(*arguments, "--org", org, **{**settings, **more})
@@ -37,11 +37,11 @@ def ids(service: Service, org: str) -> list[str]:
     return service.insert(org, [{"data": item} for item in data])
 
 
-def test_reach_shows_a_count_beside_the_orgs_total_and_a_masked_member(
-    asked: Any, client: Client, ids: list[str]
+def test_reach_shows_a_count_the_orgs_total_and_a_masked_member(
+    environment: Any, client: Client, ids: list[str]
 ) -> None:
     made = client.create(name="of the [b]US[/b]", filter={"datatype": "contact", "where": {"country": "US"}})
-    done = asked("reach", made.id)
+    done = environment("reach", made.id)
     assert done.returncode == 0, done.stderr
     assert re.search(r"of the \[b\]US\[/b\] +3 +75\.0 % +█", done.stdout)
     assert "of 4 in use" in done.stdout
@@ -49,23 +49,23 @@ def test_reach_shows_a_count_beside_the_orgs_total_and_a_masked_member(
     assert "ann@" not in done.stdout
 
 
-def test_reach_counts_a_filter_that_is_not_saved_and_speaks_json(asked: Any, ids: list[str]) -> None:
-    done = asked("reach", "--where", '{"country": "FR"}', "--json")
+def test_reach_counts_an_unsaved_filter_and_prints_json(environment: Any, ids: list[str]) -> None:
+    done = environment("reach", "--where", '{"country": "FR"}', "--json")
     answer = json.loads(done.stdout)
     assert (answer["count"], answer["total"], answer["sampleProfile"]) == (1, 4, {"country": "FR"})
-    nobody = json.loads(asked("reach", "--datatype", "lead", "--where", "{}", "--json").stdout)
+    nobody = json.loads(environment("reach", "--datatype", "lead", "--where", "{}", "--json").stdout)
     assert (nobody["count"], nobody["total"]) == (0, 0)
-    assert re.search(r"filter +0 +0\.0 %", asked("reach", "--datatype", "lead", "--where", "{}").stdout)
+    assert re.search(r"filter +0 +0\.0 %", environment("reach", "--datatype", "lead", "--where", "{}").stdout)
 
 
-def test_overlap_shows_sizes_regions_and_who_is_in_whom(
-    asked: Any, service: Service, client: Client, ids: list[str]
+def test_overlap_shows_sizes_regions_and_subsets(
+    environment: Any, service: Service, client: Client, ids: list[str]
 ) -> None:
     everyone = client.create(name="everyone", filter=EVERYONE).id
     of_us = client.create(name="of the US", filter={"datatype": "contact", "where": {"country": "US"}}).id
     listed = client.create(name="list", type="static", contactIds=ids[:3]).id
     service.store.database["segment"].update_one({"pk": of_us}, {"$set": {"name": "of the \x1b[31m[b]US"}})
-    done = asked("overlap", everyone, of_us, listed)
+    done = environment("overlap", everyone, of_us, listed)
     assert done.returncode == 0, done.stderr
     assert "B  of the \N{REPLACEMENT CHARACTER}[31m[b]US" in done.stdout
     assert re.search(r"A  everyone +4 +100\.0 % +█", done.stdout)
@@ -74,38 +74,38 @@ def test_overlap_shows_sizes_regions_and_who_is_in_whom(
     assert re.search(r"^A +· +75\.0 % +75\.0 %\s+\(3\) +\(3\)", done.stdout, re.M)
     assert "· B C have the very same members" in done.stdout
     assert "B lies wholly inside A" in done.stdout
-    answer = json.loads(asked("overlap", everyone, of_us, listed, "--json").stdout)
+    answer = json.loads(environment("overlap", everyone, of_us, listed, "--json").stdout)
     assert answer["unionCount"] == 4
     assert answer["regions"][0] == {"audienceIds": [everyone, of_us, listed], "count": 3}
     assert answer["duplicates"] == [{"audienceIds": [of_us, listed]}]
 
 
 def test_reach_and_overlap_take_every_kind_of_audience(
-    asked: Any, service: Service, client: Client, org: str, ids: list[str]
+    environment: Any, service: Service, client: Client, org: str, ids: list[str]
 ) -> None:
     segment = client.create(name="all", filter=EVERYONE)
     custom, snapshot = client.custom(name="listed"), client.snapshot(audienceId=segment.id, name="frozen")
     publish(service.store, org, custom.id, ids[:1])
     for audience_id, name, count in ((segment.id, "all", 4), (custom.id, "listed", 1), (snapshot.id, "frozen", 4)):
-        done = asked("reach", audience_id)
+        done = environment("reach", audience_id)
         assert re.search(rf"{name} +{count} ", done.stdout), done.stderr
-    done = asked("overlap", segment.id, custom.id, snapshot.id)
+    done = environment("overlap", segment.id, custom.id, snapshot.id)
     assert "B lies wholly inside A" in done.stdout, done.stderr
     assert re.search(r"C  frozen +4 ", done.stdout)
 
 
-def test_a_total_that_is_an_estimate_says_so(
-    asked: Any, client: Client, ids: list[str], service: Service, monkeypatch: pytest.MonkeyPatch
+def test_an_estimated_total_is_marked(
+    environment: Any, client: Client, ids: list[str], service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(*_: Any) -> Any:
         raise OutOfTime("the count was stopped")
 
     monkeypatch.setattr(service.store.members, "reach", late)
-    monkeypatch.setattr(Narrowing, "sampled", lambda *_: Step(Estimate(3, 1, 4), 2, 4))
-    done = asked("reach", "--where", "{}")
+    monkeypatch.setattr(ProgressiveCounter, "sampled", lambda *_: Progress(Estimate(3, 1, 4), 2, 4))
+    done = environment("reach", "--where", "{}")
     assert "of about 3 in use" in done.stdout
     assert "estimated from a sample: 1 to 4 in 95 of 100 cases" in done.stdout
-    answer = json.loads(asked("reach", "--where", "{}", "--json").stdout)
+    answer = json.loads(environment("reach", "--where", "{}", "--json").stdout)
     assert (answer["exact"], answer["totalExact"]) == (False, False)
 
 
@@ -118,25 +118,23 @@ def test_a_total_that_is_an_estimate_says_so(
         ({}, {"p50": 3}, None),
     ],
 )
-def test_a_median_that_is_not_told_is_not_shown(
-    ours: dict[str, float], orgs: dict[str, float], said: str | None
-) -> None:
+def test_a_suppressed_median_is_not_shown(ours: dict[str, float], orgs: dict[str, float], said: str | None) -> None:
     dimension = pb.DimensionInsights(
         name="score", quantiles=pb.InsightQuantiles(**ours), baseline_quantiles=pb.InsightQuantiles(**orgs)
     )
-    assert drawn(dimension).caption == said
+    assert dimension_chart(dimension).caption == said
 
 
 def test_insights_draw_the_size_of_a_watched_audience_over_time(real_service: Service) -> None:
     org = f"over{next(real_service.names)}x"
     real_service.insert(org, [{"id": "a", "data": {"plan": "paid"}}, {"id": "b"}])
-    audience = Tracked(real_service, org, {"plan": "paid"})
+    audience = WatchHarness(real_service, org, {"plan": "paid"})
     settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}", "AUDIENCE_JWT_KEY": KEY, "COLUMNS": "100"}
-    command = ("insights", audience.audience, "--org", org, "--dimension", "source")
+    command = ("insights", audience.audience_id, "--org", org, "--dimension", "source")
     assert "not known, since nobody watches" in run(*command, "--history", **settings).stdout
-    audience.round()
+    audience.reconcile()
     audience.update("b", **{"data.plan": "paid"})
-    audience.round(NOON + timedelta(days=1))
+    audience.reconcile(NOON + timedelta(days=1))
     done = run(*command, "--history", "2", **settings)
     assert "known from 2026-03-01 12:00:00 to 2026-03-02 12:00:00 (UTC)" in done.stdout, done.stderr
     assert re.search(r"2026-03-01 12:00:00 +█{15} +1 +\+0 +-0 ", done.stdout), done.stdout
@@ -147,10 +145,10 @@ def test_insights_draw_the_size_of_a_watched_audience_over_time(real_service: Se
     assert "size_history.points" in run(*command, "--history", "101", **settings).stderr
 
 
-def test_what_is_refused_is_said_with_its_place(asked: Any, client: Client) -> None:
+def test_an_error_names_the_field_path(environment: Any, client: Client) -> None:
     leads = client.create(name="leads", type="static", filter={"datatype": "lead"}).id
     made = client.create(name="contacts", type="static").id
-    for arguments, said in (
+    for arguments, expected in (
         (
             ("reach", "--where", '{"score": {"$foo": 1}}'),
             "INVALID_FILTER: invalid request: filter.where_json.score.$foo",
@@ -163,21 +161,21 @@ def test_what_is_refused_is_said_with_its_place(asked: Any, client: Client) -> N
         (("overlap", made, leads), "INVALID_FIELD: invalid request: audience_ids[1]: is an audience of lead"),
         (("overlap", made, leads, "--token", "no"), "INVALID_TOKEN"),
     ):
-        done = asked(*arguments)
-        assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
-    assert asked("reach").returncode == asked("reach", made, "--where", "{}").returncode == 2
+        done = environment(*arguments)
+        assert (done.returncode, expected in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+    assert environment("reach").returncode == environment("reach", made, "--where", "{}").returncode == 2
 
 
-def test_a_token_is_taken_from_the_environment_or_made_with_the_key(asked: Any, org: str) -> None:
+def test_a_token_comes_from_the_environment_or_the_key(environment: Any, org: str) -> None:
     minted = run("token", "--org", org, AUDIENCE_JWT_KEY=KEY).stdout.strip()
     everyone = ("reach", "--where", "{}", "--json")
-    assert asked(*everyone, AUDIENCE_TOKEN=minted, AUDIENCE_JWT_KEY="").returncode == 0
-    assert asked(*everyone, "--token", minted, AUDIENCE_TOKEN="no", AUDIENCE_JWT_KEY="").returncode == 0
-    done = asked(*everyone, AUDIENCE_JWT_KEY="")
-    assert (done.returncode, "AUDIENCE_TOKEN: is missing" in done.stderr) == (1, True)
+    assert environment(*everyone, AUDIENCE_CLI_TOKEN=minted, AUDIENCE_JWT_KEY="").returncode == 0
+    assert environment(*everyone, "--token", minted, AUDIENCE_CLI_TOKEN="no", AUDIENCE_JWT_KEY="").returncode == 0
+    done = environment(*everyone, AUDIENCE_JWT_KEY="")
+    assert (done.returncode, "AUDIENCE_CLI_TOKEN: is missing" in done.stderr) == (1, True)
 
 
-def test_a_server_that_is_away_is_said_plainly() -> None:
+def test_an_unreachable_server_is_a_plain_error() -> None:
     done = run("reach", "--where", "{}", "--org", "acme", AUDIENCE_LISTEN="127.0.0.1:1", AUDIENCE_JWT_KEY=KEY)
-    told = "UNAVAILABLE; no server answers there: start one, or name another in AUDIENCE_LISTEN"
-    assert (done.returncode, done.stderr.strip()) == (1, f"Error: 127.0.0.1:1: {told}")
+    output = "UNAVAILABLE; no server answers there: start one, or name another in AUDIENCE_LISTEN"
+    assert (done.returncode, done.stderr.strip()) == (1, f"Error: 127.0.0.1:1: {output}")

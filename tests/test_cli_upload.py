@@ -21,7 +21,7 @@ FILE = "E-Mail;note\n" + "".join(f"Person{n}@Example.com;{n}\n" for n in range(5
 
 
 @pytest.fixture
-def asked(service: Service, org: str) -> Any:
+def environment(service: Service, org: str) -> Any:
     """Run the command about the test's org; it finds the server and the key in its settings."""
     settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{service.app.port}", "AUDIENCE_JWT_KEY": KEY, "COLUMNS": "100"}
     return lambda *arguments, **more: run("upload", *arguments, "--org", org, **{**settings, **more})
@@ -34,13 +34,13 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_upload_publishes_a_file_tells_its_counts_and_writes_who_was_not_found(
-    asked: Any, client: Client, insert: Callable[..., list[str]], file: Path, tmp_path: Path
+def test_upload_publishes_a_file_prints_counts_and_writes_unmatched_rows(
+    environment: Any, client: Client, insert: Callable[..., list[str]], file: Path, tmp_path: Path
 ) -> None:
     insert([{"data": {"email": f"person{n}@example.com"}} for n in range(5)])
     made, left = client.custom(name="list").id, tmp_path / "left.csv"
     command = [str(file), "--audience", made, "--mode", "append", "--delimiter", ";", "--column", "email=e-mail"]
-    done = asked(*command, "--unmatched", str(left))
+    done = environment(*command, "--unmatched", str(left))
     assert done.returncode == 0, done.stderr
     assert "published: 5 contacts on the list" in done.stdout
     assert "7 rows: 5 matched, 0 duplicate, 1 unmatched, 1 rejected" in done.stdout
@@ -49,15 +49,15 @@ def test_upload_publishes_a_file_tells_its_counts_and_writes_who_was_not_found(
     assert list(csv.reader(left.read_text().splitlines())) == [["E-Mail", "note"], ["nobody@example.com", "'=1+1"]]
 
 
-def test_a_file_is_uploaded_once_more_when_it_is_published_and_not_under_the_same_name(
-    asked: Any, client: Client, insert: Callable[..., list[str]], tmp_path: Path
+def test_a_published_file_is_uploaded_again_unless_the_upload_id_is_the_same(
+    environment: Any, client: Client, insert: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     [contact] = insert([{"data": {"email": "ann@example.com"}}])
     made, path = client.custom(name="list").id, tmp_path / "ann.csv"
     path.write_text("email\nann@example.com\n")
 
     def upload(mode: str, *more: str) -> Any:
-        done = asked(str(path), "--audience", made, "--mode", mode, "--json", *more)
+        done = environment(str(path), "--audience", made, "--mode", mode, "--json", *more)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -74,42 +74,44 @@ def test_a_file_is_uploaded_once_more_when_it_is_published_and_not_under_the_sam
     assert named[0] == named[1]
     assert client.call("GetCustomAudience", {"id": made}).version == 6
     path.write_text("email\nbob@example.com\n")
-    done = asked(str(path), "--audience", made, "--mode", "remove", "--upload-id", "once")
+    done = environment(str(path), "--audience", made, "--mode", "remove", "--upload-id", "once")
     assert (done.returncode, "UPLOAD_REUSED: " in done.stderr) == (1, True)
 
 
-def test_upload_ends_with_1_and_says_why_where_nothing_is_published(asked: Any, client: Client, tmp_path: Path) -> None:
+def test_upload_exits_with_1_and_the_reason_if_publication_fails(
+    environment: Any, client: Client, tmp_path: Path
+) -> None:
     made, path = client.custom(name="list").id, tmp_path / "bad.csv"
     path.write_bytes(b'email\n"x\n')
-    for command, said in (
+    for command, expected in (
         ([str(path), "--audience", made, "--mode", "append"], "INVALID_FILE: "),
         ([str(path), "--audience", "custom-none", "--mode", "append"], "AUDIENCE_NOT_FOUND: "),
         ([str(path), "--audience", made, "--mode", "append", "--column", "email"], "--column email"),
     ):
-        done = asked(*command)
-        assert (done.returncode > 0, said in done.stderr, "Traceback" in done.stderr) == (True, True, False), (
+        done = environment(*command)
+        assert (done.returncode > 0, expected in done.stderr, "Traceback" in done.stderr) == (True, True, False), (
             done.stderr
         )
 
 
-def test_upload_goes_on_by_itself_when_the_way_breaks(real_service: Service, tmp_path: Path) -> None:
+def test_upload_resumes_after_a_broken_connection(real_service: Service, tmp_path: Path) -> None:
     org, count = "cliupload", 40_000
     real_service.insert(org, [{"data": {"email": f"person{n}@example.com"}} for n in range(count)])
     path = tmp_path / "people.csv"
     path.write_text("email\n" + "".join(f"person{n}@example.com\n" for n in range(count)))
     client = real_service.client(org)
     made = client.custom(name="list").id
-    way = Breaking("127.0.0.1", real_service.app.port, 400_000)
-    settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{way.port}", "AUDIENCE_JWT_KEY": KEY}
+    proxy = BreakingProxy("127.0.0.1", real_service.app.port, 400_000)
+    settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{proxy.port}", "AUDIENCE_JWT_KEY": KEY}
     done = run("upload", str(path), "--audience", made, "--mode", "append", "--org", org, "--json", **settings)
-    way.cut()
+    proxy.disconnect()
     assert done.returncode == 0, done.stderr
     assert "UNAVAILABLE; going on in 0.5 s" in done.stderr
     answer = json.loads(done.stdout)
     assert (answer["matchedRowCount"], answer["duplicateRowCount"], answer["listSize"]) == (count, 0, count)
 
 
-class Breaking(Proxy):
+class BreakingProxy(Proxy):
     """A way to the server that breaks once, when so many bytes have passed."""
 
     def __init__(self, host: str, port: int, after: int) -> None:
@@ -119,8 +121,8 @@ class Breaking(Proxy):
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                whole, self._left = self._left > 0, self._left - len(data)
-                if whole and self._left <= 0:
+                is_complete, self._left = self._left > 0, self._left - len(data)
+                if is_complete and self._left <= 0:
                     for end in (source, sink):
                         end.shutdown(socket.SHUT_RDWR)
                 sink.sendall(data)

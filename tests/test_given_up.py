@@ -9,13 +9,13 @@ import pytest
 from audience_service.domain.caller import Deadline
 from audience_service.mongo.store import embedded_store
 from tests.conftest import URI, Service, run_service
-from tests.proxy import served
+from tests.proxy import run_mongo_service
 from tests.waiting import eventually
 
 EVERYONE = {"datatype": "contact", "where": {}}
 
 
-class CursorWatch(pymongo.monitoring.CommandListener):
+class CursorMonitor(pymongo.monitoring.CommandListener):
     """Counts cursors that are opened and killed."""
 
     def __init__(self) -> None:
@@ -34,27 +34,27 @@ def test_a_client_that_vanishes_frees_its_cursor_and_its_slot(
     real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_service.insert("vanish", [{"data": {"pad": "x" * 2_000}} for _ in range(3_000)])
-    watch = CursorWatch()
+    monitor = CursorMonitor()
     original = pymongo.MongoClient
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        return original(*args, event_listeners=[watch], **kwargs)
+    def monitored_client(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, event_listeners=[monitor], **kwargs)
 
-    monkeypatch.setattr("audience_service.mongo.collections.MongoClient", watched)
+    monkeypatch.setattr("audience_service.mongo.collections.MongoClient", monitored_client)
     monkeypatch.setattr("audience_service.mongo.members.CURSOR_BATCH", 10)
-    with served(URI, real_service.store.database.name) as service:
-        slots = service.app.server.slots
+    with run_mongo_service(URI, real_service.store.database.name) as service:
+        stream_limiter = service.app.server.stream_limiter
         stream = service.client("vanish").call(
             "StreamMembers", {"filter": EVERYONE, "batchSize": 10, "fields": ["pad"]}
         )
         next(stream)
-        assert slots.open == 1
+        assert stream_limiter.open_count == 1
         stream.cancel()
-        eventually(lambda: slots.open == 0)
-        eventually(lambda: len(watch.killed) == 1)
+        eventually(lambda: stream_limiter.open_count == 0)
+        eventually(lambda: len(monitor.killed) == 1)
 
 
-class Aggregates(CursorWatch):
+class AggregateMonitor(CursorMonitor):
     """Counts the pipelines that are run."""
 
     count = 0
@@ -63,39 +63,39 @@ class Aggregates(CursorWatch):
         self.count += event.command_name == "aggregate"
 
 
-def test_a_count_in_slices_whose_client_goes_away_asks_nothing_more(
+def test_a_progressive_count_stops_when_its_client_disconnects(
     real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_service.insert("slices", [{} for _ in range(4_000)])
-    watch = Aggregates()
+    monitor = AggregateMonitor()
     original = pymongo.MongoClient
     monkeypatch.setattr(
-        "audience_service.mongo.collections.MongoClient", lambda *a, **k: original(*a, event_listeners=[watch], **k)
+        "audience_service.mongo.collections.MongoClient", lambda *a, **k: original(*a, event_listeners=[monitor], **k)
     )
     for name in ("_FIRST_SLICE", "_GROWTH"):
         monkeypatch.setattr(f"audience_service.domain.reach.narrowing.{name}", 1)
-    with served(URI, real_service.store.database.name) as service:
-        slots = service.app.server.slots
+    with run_mongo_service(URI, real_service.store.database.name) as service:
+        stream_limiter = service.app.server.stream_limiter
         stream = service.client("slices").call("StreamReach", {"filter": EVERYONE})
         assert not next(stream).exact
         stream.cancel()
-        eventually(lambda: slots.open == 0)
-        asked = watch.count
+        eventually(lambda: stream_limiter.open_count == 0)
+        sent_count = monitor.count
         assert service.client("slices").count(filter=EVERYONE) == 4_000
-        assert watch.count == asked + 2, "the count and the member just asked for"
-        assert asked < 900, "a slice for each landmark would be a thousand"
+        assert monitor.count == sent_count + 2, "the count and the member just asked for"
+        assert sent_count < 900, "a slice for each landmark would be a thousand"
 
 
 def test_a_deadline_stops_the_query_in_the_database(real_service: Service, refused: Any) -> None:
     real_service.insert("slow", [{"data": {"text": "a" * 60 + str(n)}} for n in range(2_000)])
     slow = {"datatype": "contact", "where": {"$or": [{"text": {"$regex": f".*a.*b.*c.*={n}"}} for n in range(500)]}}
-    begun = time.monotonic()
+    started_at = time.monotonic()
     refusal = refused(lambda: real_service.client("slow").call("EstimateReach", {"filter": slow}, timeout=0.5))
     assert refusal.code.name == "DEADLINE_EXCEEDED"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started_at < 5
 
 
-def test_a_call_that_comes_without_a_deadline_is_held_to_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_without_a_deadline_gets_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     store = embedded_store([], ("contact",))
     left: list[float | None] = []
 

@@ -28,7 +28,7 @@ from audience_service.pb.audience.v1.resources_pb2 import (
 )
 from tests import conftest
 from tests.client import Client, Refusal
-from tests.command import serving
+from tests.command import run_server
 from tests.conftest import DURABLE, KEY, URI, Service, envelope, mongo_database, run_service
 from tests.proxy import Proxy, health
 from tests.snapshots import state_of
@@ -43,7 +43,7 @@ EVEN: dict[str, Any] = {"datatype": "contact", "where": {"odd": False}}
 LEASE: dict[str, float] = {"snapshot_lease_seconds": 2, "snapshot_timeout_seconds": 20}
 
 
-class Watched(Proxy):
+class CommandProxy(Proxy):
     """A way to the database that says when a command has been sent, and lets no answer to it through."""
 
     def __init__(self, host: str, port: int, command: bytes) -> None:
@@ -77,11 +77,11 @@ def victim(uri: str, database: str) -> Iterator[tuple[Client, subprocess.Popen[s
         "AUDIENCE_JWT_KEY": KEY,
         "AUDIENCE_SNAPSHOT_LEASE_SECONDS": "2",
         "AUDIENCE_WATCH_LEASE_SECONDS": "1",
-        "AUDIENCE_WATCH_POLL_SECONDS": "0.1",
-        "AUDIENCE_WATCH_CHECKPOINT_SECONDS": "0.2",
+        "AUDIENCE_WATCH_POLL_INTERVAL_SECONDS": "0.1",
+        "AUDIENCE_WATCH_HEARTBEAT_SECONDS": "0.2",
     }
     bearer = mint(conftest.test_settings(), org=ORG, subject="tester")
-    with serving(**settings) as (process, address, _), grpc.insecure_channel(address) as channel:
+    with run_server(**settings) as (process, address, _), grpc.insecure_channel(address) as channel:
         yield Client(channel, (("authorization", f"Bearer {bearer}"), ("orgid", ORG))), process
 
 
@@ -91,7 +91,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def cut(stream: Any, first: Any) -> list[Any]:
+def read_until_cut(stream: Any, first: Any) -> list[Any]:
     """The messages of a stream up to its cut."""
     messages = [first]
     with pytest.raises(grpc.RpcError):
@@ -101,7 +101,7 @@ def cut(stream: Any, first: Any) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def filled() -> Iterator[tuple[Service, list[str]]]:
+def filled_service() -> Iterator[tuple[Service, list[str]]]:
     """A database of contacts, and the server that takes over."""
     with mongo_database() as store:
         ids = fill(store)
@@ -110,25 +110,25 @@ def filled() -> Iterator[tuple[Service, list[str]]]:
 
 
 @pytest.fixture
-def survivor(real_service: Service, filled: tuple[Service, list[str]]) -> tuple[Service, list[str]]:
+def survivor(real_service: Service, filled_service: tuple[Service, list[str]]) -> tuple[Service, list[str]]:
     """The same, for tests that are collected only with a real engine."""
-    return filled
+    return filled_service
 
 
-def test_a_stream_whose_server_is_killed_goes_on_at_another(survivor: tuple[Service, list[str]]) -> None:
+def test_a_stream_resumes_on_another_server_after_a_kill(survivor: tuple[Service, list[str]]) -> None:
     service, ids = survivor
     request = {"filter": EVERYONE, "batchSize": 100, "fields": ["pad"]}
     with victim(URI, service.store.database.name) as (client, process):
         stream = client.call("StreamMembers", request)
         first = next(stream)
         kill(process)
-        messages = cut(stream, first)
+        messages = read_until_cut(stream, first)
     rest = list(service.client(ORG).call("StreamMembers", {**request, "cursor": messages[-1].cursor}))
     assert [member.id for message in [*messages, *rest] for member in message.members] == ids
     assert rest[-1].totals.member_count == COUNT
 
 
-def test_a_diff_whose_server_is_killed_goes_on_at_another(survivor: tuple[Service, list[str]]) -> None:
+def test_a_diff_resumes_on_another_server_after_a_kill(survivor: tuple[Service, list[str]]) -> None:
     service, ids = survivor
     client = service.client(ORG)
     odd, even = (client.snapshot(filter=found).id for found in (ODD, EVEN))
@@ -137,7 +137,7 @@ def test_a_diff_whose_server_is_killed_goes_on_at_another(survivor: tuple[Servic
         stream = other.call("DiffSnapshots", request)
         first = next(stream)
         kill(process)
-        messages = cut(stream, first)
+        messages = read_until_cut(stream, first)
     rest = list(client.call("DiffSnapshots", {**request, "batchSize": 1_000, "cursor": messages[-1].cursor}))
     assert [found for message in [*messages, *rest] for found in message.entered_ids] == ids[0::2]
     assert [found for message in [*messages, *rest] for found in message.exited_ids] == ids[1::2]
@@ -145,20 +145,20 @@ def test_a_diff_whose_server_is_killed_goes_on_at_another(survivor: tuple[Servic
     assert (totals.entered_count, totals.exited_count, totals.unchanged_count) == (COUNT // 2, COUNT // 2, 0)
 
 
-def test_a_snapshot_whose_server_is_killed_is_failed_by_another_and_finished_by_its_request(
+def test_another_server_fails_a_killed_servers_snapshot_and_a_retry_finishes_it(
     survivor: tuple[Service, list[str]],
 ) -> None:
     service, ids = survivor
     client = service.client(ORG)
     rows, manifests = (service.store.database[name] for name in ("audience_member", "audience_snapshot"))
     at = urlsplit(URI)
-    way = Watched(at.hostname or "127.0.0.1", at.port or 27017, b"whenNotMatched")
+    proxy = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, b"whenNotMatched")
     request = {"filter": EVERYONE, "requestId": "killed"}
-    with victim(f"mongodb://127.0.0.1:{way.port}/", service.store.database.name) as (other, process):
+    with victim(f"mongodb://127.0.0.1:{proxy.port}/", service.store.database.name) as (other, process):
         other.call("CreateSnapshot", request)
-        assert way.sent.wait(20)
+        assert proxy.sent.wait(20)
         kill(process)
-    way.cut()
+    proxy.disconnect()
     [manifest] = manifests.find({"sk": {"$regex": f"^{ORG}/"}, "data.unique.request": {"$regex": "killed"}})
     half = manifest["pk"]
     # Whatever the database makes of the command of a server that is dead, nobody takes it for a snapshot.
@@ -180,14 +180,14 @@ def test_a_lookalike_whose_server_is_killed_is_failed_and_created_by_a_refresh(
     client = service.client(ORG)
     source = client.create(name="odd", filter=ODD).id
     at = urlsplit(URI)
-    way = Watched(at.hostname or "127.0.0.1", at.port or 27017, b"toHashedIndexKey")
+    way = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, b"toHashedIndexKey")
     spec = {"sourceAudienceId": source, "count": 10, "fields": ["pad", "odd"], "includeSource": True}
     with victim(f"mongodb://127.0.0.1:{way.port}/", service.store.database.name) as (other, process):
         made = other.custom(name="killed", type="lookalike", lookalike=spec)
         assert made.creation_state == CREATION_STATE_CREATING
         assert way.sent.wait(20)
         kill(process)
-    way.cut()
+    way.disconnect()
     failed = client.settled(made.id)
     assert (failed.creation_state, failed.error) == (CREATION_STATE_FAILED, INTERRUPTED)
     with pytest.raises(grpc.RpcError) as caught:
@@ -200,22 +200,22 @@ def test_a_lookalike_whose_server_is_killed_is_failed_and_created_by_a_refresh(
     client.call("DeleteCustomAudience", {"id": made.id})
 
 
-def test_an_upload_whose_server_is_killed_is_gone_on_with_at_another_and_exact(
+def test_an_upload_resumes_exactly_on_another_server_after_a_kill(
     survivor: tuple[Service, list[str]],
 ) -> None:
     service, ids = survivor
     client, uploads = service.client(ORG), service.store.database["audience_upload"]
     made = client.custom(name="killed").id
     data = "".join(["id,note\n", *(f"{pk},{'x' * 50}\n" for pk in ids), "contact-nobody,\n", f"{ids[0]},\n"]).encode()
-    held: queue.Queue[Any] = queue.Queue()
-    held.put(header(made))
+    requests: queue.Queue[Any] = queue.Queue()
+    requests.put(header(made))
     for at in range(0, len(data) * 3 // 4, 65_536):
-        held.put(chunk(at, data[at : at + 65_536]))
+        requests.put(chunk(at, data[at : at + 65_536]))
     with victim(URI, service.store.database.name) as (other, process):
-        call = Uploader(other).begin(iter(held.get, None))
+        call = Uploader(other).start(iter(requests.get, None))
         eventually(lambda: bool(uploads.count_documents({"audience": made, "position.offset": {"$gt": 0}})))
         kill(process)
-        held.put(None)
+        requests.put(None)
         assert call.exception(timeout=20) is not None
     start = client.call("GetUpload", {"audienceId": made, "uploadId": "first"}).next_offset
     assert 0 < start < len(data)
@@ -245,9 +245,7 @@ def _database(command: str) -> str:
     return (done.stdout.split() or [""])[-1]
 
 
-def test_a_database_that_is_killed_loses_nothing_and_everything_goes_on(
-    durable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_database_loses_nothing(durable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for batch in ("members.CURSOR_BATCH", "snapshot_diff._CURSOR_BATCH"):  # back to the database every few records
         monkeypatch.setattr(f"audience_service.mongo.{batch}", 10)
     with ExitStack() as stack:
@@ -262,18 +260,18 @@ def test_a_database_that_is_killed_loses_nothing_and_everything_goes_on(
         streams = [client.call("StreamMembers", streamed), client.call("DiffSnapshots", compared)]
         firsts = [next(stream) for stream in streams]
         at = urlsplit(durable)
-        way = Watched(at.hostname or "127.0.0.1", at.port or 27017, b"whenNotMatched")
-        stack.callback(way.cut)
-        other_store = mongo_store(f"mongodb://127.0.0.1:{way.port}/", "audience_killed")
+        proxy = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, b"whenNotMatched")
+        stack.callback(proxy.disconnect)
+        other_store = mongo_store(f"mongodb://127.0.0.1:{proxy.port}/", "audience_killed")
         beside = stack.enter_context(_running(other_store))
         eventually(lambda: health(beside) == health_pb2.HealthCheckResponse.SERVING)
         other = beside.client(ORG)
         request = {"filter": EVERYONE, "requestId": "killed"}
         other.call("CreateSnapshot", request)
-        assert way.sent.wait(20)
+        assert proxy.sent.wait(20)
         _database("kill")
-        way.cut()
-        received = [cut(stream, first) for stream, first in zip(streams, firsts, strict=True)]
+        proxy.disconnect()
+        received = [read_until_cut(stream, first) for stream, first in zip(streams, firsts, strict=True)]
         assert _database("start") == durable
         eventually(store.is_reachable, seconds=30)
         assert client.call("GetSnapshot", {"id": odd.id}) == odd

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-_ARENAS_OF_THREADS = """
+_ARENA_SCRIPT = """
 import ctypes, sys, threading
 from audience_service.cli.memory import share_arenas
 
@@ -33,13 +33,13 @@ libc.fflush(out)
 """
 
 
-def _arenas(how: str) -> int:
-    command = [sys.executable, "-c", _ARENAS_OF_THREADS, how]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout  # noqa: S603
-    return len(re.findall(r"<heap nr=", told))
+def _count_arenas(mode: str) -> int:
+    command = [sys.executable, "-c", _ARENA_SCRIPT, mode]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout  # noqa: S603
+    return len(re.findall(r"<heap nr=", output))
 
 
-def test_threads_share_two_arenas_of_memory_so_that_none_keeps_what_it_has_freed() -> None:
-    apart = _arenas("apart")
-    assert _arenas("shared") <= 2
+def test_threads_share_two_malloc_arenas() -> None:
+    apart = _count_arenas("apart")
+    assert _count_arenas("shared") <= 2
     assert apart > 2 or not hasattr(ctypes.CDLL(None), "malloc_info")

@@ -15,14 +15,17 @@ from audience_service.mongo.store import mongo_store
 from tests.client import Refusal
 from tests.command import held_port
 from tests.conftest import URI, Service
-from tests.proxy import Proxy, health, served, served_store
+from tests.proxy import Proxy, health, run_mongo_service, run_store_service
 from tests.waiting import eventually
 
 EVERYONE = {"datatype": "contact", "where": {}}
 
 
 def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> None:
-    with held_port() as closed, served(f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200") as service:
+    with (
+        held_port() as closed,
+        run_mongo_service(f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200") as service,
+    ):
         client = service.client("acme")
         for rpc, request in (
             ("EstimateReach", {"filter": EVERYONE}),
@@ -48,11 +51,11 @@ def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> 
         assert health(service) == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def test_a_service_on_a_living_store_is_healthy(service: Service) -> None:
+def test_a_service_on_a_reachable_store_is_healthy(service: Service) -> None:
     eventually(lambda: health(service) == health_pb2.HealthCheckResponse.SERVING)
 
 
-def test_a_database_gone_midway_is_unavailable_and_the_cursor_resumes(
+def test_a_database_outage_midway_is_unavailable_and_the_cursor_resumes(
     real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audience_service.mongo.members.CURSOR_BATCH", 10)
@@ -62,11 +65,11 @@ def test_a_database_gone_midway_is_unavailable_and_the_cursor_resumes(
     at = urlsplit(URI)
     proxy = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
     uri = f"mongodb://127.0.0.1:{proxy.port}/?serverSelectionTimeoutMS=300"
-    with served(uri, database.name) as service:
+    with run_mongo_service(uri, database.name) as service:
         request = {"filter": EVERYONE, "batchSize": 10, "fields": ["pad"]}
         stream = service.client("outage").call("StreamMembers", request)
         first = next(stream)
-        proxy.cut()
+        proxy.disconnect()
         received = [m.id for m in first.members]
         cursor = first.cursor
         with pytest.raises(grpc.RpcError) as caught:
@@ -76,22 +79,22 @@ def test_a_database_gone_midway_is_unavailable_and_the_cursor_resumes(
                 cursor = message.cursor
         refusal = Refusal(caught.value)
         assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
-        assert service.app.server.slots.open == 0
+        assert service.app.server.stream_limiter.open_count == 0
     rest = list(real_service.client("outage").call("StreamMembers", {**request, "cursor": cursor}))
     received += [m.id for message in rest for m in message.members]
     assert received == ids
     assert rest[-1].totals.member_count == len(ids)
 
 
-def test_connections_that_swallow_answers_cost_no_thread_past_the_deadline(real_service: Service, refused: Any) -> None:
+def test_silent_connections_free_their_threads_at_the_deadline(real_service: Service, refused: Any) -> None:
     at = urlsplit(URI)
     proxy = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
     uri = f"mongodb://127.0.0.1:{proxy.port}/?serverSelectionTimeoutMS=500&heartbeatFrequencyMS=500"
     store = mongo_store(uri, real_service.store.database.name)
-    with served_store(store, threads=4, max_streams=3) as service:
+    with run_store_service(store, threads=4, max_streams=3) as service:
         client = service.client("swallowed")
         assert client.count(filter=EVERYONE) == 0
-        proxy.swallow()
+        proxy.drop_packets()
         with ThreadPoolExecutor(4) as pool:
             calls = [
                 pool.submit(lambda: refused(lambda: client.call("EstimateReach", {"filter": EVERYONE}, timeout=1)))
@@ -99,7 +102,7 @@ def test_connections_that_swallow_answers_cost_no_thread_past_the_deadline(real_
             ]
             codes = {call.result().code.name for call in calls}
         assert codes <= {"DEADLINE_EXCEEDED", "UNAVAILABLE"}
-        proxy.heal()
+        proxy.restore()
 
         def answers() -> bool:
             try:
@@ -108,10 +111,10 @@ def test_connections_that_swallow_answers_cost_no_thread_past_the_deadline(real_
                 return False
 
         eventually(answers, seconds=20)
-    proxy.cut()
+    proxy.disconnect()
 
 
-def test_reflection_holds_few_threads(service: Service) -> None:
+def test_reflection_uses_few_threads(service: Service) -> None:
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
     never = threading.Event()
 

@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-from audience_service.cli.serve import Stop
+from audience_service.cli.serve import StopSignal
 
-WAITING = """
+SIGNAL_SCRIPT = """
 import signal, time
 from audience_service.cli.serve import Stop
 stop = Stop()
@@ -20,10 +20,12 @@ print("over")
 """Waits that a signal ends two thousand times, in whatever moment it comes."""
 
 
-def test_a_signal_that_comes_in_any_moment_of_the_wait_ends_it() -> None:
-    done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+def test_a_signal_ends_the_wait_at_any_point() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNAL_SCRIPT], capture_output=True, text=True, timeout=30, check=False
+    )
     assert (done.stdout, done.returncode) == ("over\n", 0), done.stderr
 
 
-def test_a_wait_that_no_signal_has_ended_says_so() -> None:
-    assert not Stop().wait(0.001)
+def test_a_wait_without_a_signal_returns_false() -> None:
+    assert not StopSignal().wait(0.001)

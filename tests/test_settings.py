@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
         ("AUDIENCE_MONGO_URI", "mongodb://db/", "did you mean AUDIENCE_MONGODB_URI"),
     ],
 )
-def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=said.replace("(", r"\(")):
         Settings.load()
@@ -49,7 +49,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     assert settings.mongodb_uri is None
 
 
-def test_without_a_key_or_with_a_weak_one_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_weak_key_prevents_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="AUDIENCE_JWT_KEY: is missing"):
         Settings.load().key()
     monkeypatch.setenv("AUDIENCE_JWT_KEY", "short")

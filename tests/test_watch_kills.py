@@ -8,20 +8,18 @@ import pytest
 
 from tests.conftest import URI, Service, envelope, mongo_database, run_service
 from tests.contract.test_watch import VIPS, watching
-from tests.test_kills import ORG, Watched, kill, victim
+from tests.test_kills import ORG, CommandProxy, kill, victim
 
-INSERTED = b"insert\x00\x10\x00\x00\x00audience_ledger"
-APPLIED = b"update\x00\x11\x00\x00\x00audience_tracked"
-NOTED = b"$max\x00\x20\x00\x00\x00\x10seq"
+INSERTED = b"insert\x00\x0f\x00\x00\x00audience_event"
+APPLIED = b"update\x00\x16\x00\x00\x00audience_member_state"
+NOTED = b"$max\x00\x25\x00\x00\x00\x10seq"
 
 
 @pytest.mark.parametrize("command", [INSERTED, APPLIED, NOTED], ids=["inserted", "applied", "noted"])
-def test_a_server_is_killed_in_a_round_and_another_tells_what_it_found_once(
-    real_service: Service, command: bytes
-) -> None:
+def test_another_server_sends_the_events_of_a_killed_server_once(real_service: Service, command: bytes) -> None:
     at = urlsplit(URI)
     with mongo_database() as store:
-        way = Watched(at.hostname or "127.0.0.1", at.port or 27017, command)
+        way = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, command)
         store.database["contact"].insert_many([envelope(ORG, {"id": f"{n:02}"}) for n in range(10)])
         with victim(f"mongodb://127.0.0.1:{way.port}/", store.database.name) as (client, process):
             segment = client.create(name="vips", filter=VIPS)
@@ -36,10 +34,10 @@ def test_a_server_is_killed_in_a_round_and_another_tells_what_it_found_once(
                 assert watcher.events(10) == expected
                 store.database["contact"].update_one({"pk": "contact-03"}, {"$set": {"data.tags": "lead"}})
                 assert watcher.events(1) == [("exited", "contact-03", "data")]
-                assert watcher.is_told_nothing()
+                assert watcher.has_no_events()
 
 
-def test_two_servers_are_killed_in_turn_while_contacts_come_and_go(real_service: Service) -> None:
+def test_killing_two_servers_in_turn_loses_no_event(real_service: Service) -> None:
     with mongo_database() as store:
         contacts, database = store.database["contact"], store.database.name
         contacts.insert_many([envelope(ORG, {"id": f"{n:02}"}) for n in range(40)])
@@ -57,7 +55,7 @@ def test_two_servers_are_killed_in_turn_while_contacts_come_and_go(real_service:
                 for chosen, doomed in ((client, process), (other, second)):
                     with watching(chosen, segment.id, token) as watcher:
                         apply(watcher.events(60), inside)
-                        apply(watcher.told(), inside)  # what came in the same message
+                        apply(watcher.unread_events(), inside)  # what came in the same message
                         token = watcher.token
                         kill(doomed)
         done.set()
@@ -65,8 +63,8 @@ def test_two_servers_are_killed_in_turn_while_contacts_come_and_go(real_service:
         members = {row["pk"] for row in contacts.find({"data.tags": "vip"})}
         for service in run_service("mongodb", store):
             with watching(service.client(ORG), segment.id, token) as watcher:
-                watcher.is_told_nothing()
-                apply(watcher.told(), inside)
+                watcher.has_no_events()
+                apply(watcher.unread_events(), inside)
         assert inside == members
 
 

@@ -13,7 +13,7 @@ from tests.conftest import STORES, URI, Service, envelope, mongo_database, run_s
 from tests.contract.test_watch import VIPS, watching
 from tests.test_kills import ORG, victim
 
-HELD = 200_000
+MEMBER_COUNT = 200_000
 """Members that no client's buffers hold."""
 
 
@@ -27,21 +27,21 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         yield made
 
 
-def test_watchers_are_told_at_once_that_the_server_stops(store: Store, refused: Callable[..., Refusal]) -> None:
+def test_watch_streams_end_immediately_when_the_server_stops(store: Store, refused: Callable[..., Refusal]) -> None:
     for service in run_service("", store):
         client = service.client("acme")
         with watching(client, client.create(name="vips", filter=VIPS).id) as watcher:
-            begun = time.monotonic()
+            started = time.monotonic()
             stopping = threading.Thread(target=service.app.stop, args=(60,))
             stopping.start()
             refusal = refused(lambda: [watcher.next() for _ in range(1_000)])
             stopping.join(10)
             assert not stopping.is_alive()
-            assert time.monotonic() - begun < 10
+            assert time.monotonic() - started < 10
         assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "SERVER_STOPPING")
 
 
-def test_a_served_process_with_watchers_ends_long_before_its_grace_and_another_goes_on(real_service: Service) -> None:
+def test_a_process_with_watchers_stops_before_its_grace_and_another_resumes(real_service: Service) -> None:
     with mongo_database() as store:
         with victim(URI, store.database.name) as (client, process):
             segment = client.create(name="vips", filter=VIPS)
@@ -55,9 +55,9 @@ def test_a_served_process_with_watchers_ends_long_before_its_grace_and_another_g
                 assert watcher.events(1) == [("entered", "contact-a", "data")]
 
 
-def test_other_streams_may_go_on_for_the_whole_grace(real_service: Service) -> None:
+def test_other_streams_may_use_the_complete_grace_period(real_service: Service) -> None:
     with mongo_database() as store:
-        store.database["contact"].insert_many([envelope(ORG, {"id": f"{number:06}"}) for number in range(HELD)])
+        store.database["contact"].insert_many([envelope(ORG, {"id": f"{number:06}"}) for number in range(MEMBER_COUNT)])
         for service in run_service("mongodb", store):
             everyone = {"filter": {"datatype": "contact", "where": {}}, "batchSize": 100}
             stream = service.client(ORG).call("StreamMembers", everyone, timeout=60)
@@ -65,6 +65,6 @@ def test_other_streams_may_go_on_for_the_whole_grace(real_service: Service) -> N
             stopping = threading.Thread(target=service.app.stop, args=(60,))
             stopping.start()
             *_, last = stream
-            assert last.totals.member_count == HELD
+            assert last.totals.member_count == MEMBER_COUNT
             stopping.join(20)
             assert not stopping.is_alive()

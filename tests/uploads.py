@@ -11,7 +11,7 @@ from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from tests.client import Client
 
-CHUNK = 64 * 1024
+CHUNK_SIZE = 64 * 1024
 PUBLISHED, FAILED = pb.UPLOAD_STATE_PUBLISHED, pb.UPLOAD_STATE_FAILED
 
 
@@ -34,7 +34,7 @@ def trailer(data: bytes) -> pb.UploadMembersRequest:
 
 
 def messages(
-    head: pb.UploadMembersRequest, data: bytes, start: int = 0, size: int = CHUNK
+    head: pb.UploadMembersRequest, data: bytes, start: int = 0, size: int = CHUNK_SIZE
 ) -> Iterator[pb.UploadMembersRequest]:
     """All messages of a file, from an offset on."""
     yield head
@@ -50,14 +50,14 @@ class Uploader:
         self._stub = CustomAudienceServiceStub(client.channel)
         self.metadata = client.metadata
 
-    def send(self, sent: Iterator[pb.UploadMembersRequest], timeout: float | None = 20) -> pb.Upload:
+    def send(self, requests: Iterator[pb.UploadMembersRequest], timeout: float | None = 20) -> pb.Upload:
         """What a stream of messages is answered with."""
-        answer: pb.Upload = self._stub.UploadMembers(sent, metadata=self.metadata, timeout=timeout)
+        answer: pb.Upload = self._stub.UploadMembers(requests, metadata=self.metadata, timeout=timeout)
         return answer
 
-    def begin(self, sent: Iterator[pb.UploadMembersRequest]) -> Any:
+    def start(self, requests: Iterator[pb.UploadMembersRequest]) -> Any:
         """The same, not waited for."""
-        return self._stub.UploadMembers.future(sent, metadata=self.metadata, timeout=20)
+        return self._stub.UploadMembers.future(requests, metadata=self.metadata, timeout=20)
 
     def upload(self, audience_id: str, data: bytes | str, **fields: Any) -> pb.Upload:
         """A whole file."""
@@ -65,7 +65,7 @@ class Uploader:
         return self.send(messages(header(audience_id, **fields), raw))
 
 
-class Slow:
+class StepwiseStream:
     """Messages that are sent as they are put in."""
 
     def __init__(self) -> None:

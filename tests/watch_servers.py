@@ -12,14 +12,14 @@ from typing import Any
 
 from pymongo.errors import AutoReconnect, BulkWriteError
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audiences import AudienceResolver
 from audience_service.domain.errors import StoreUnavailable
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.watches.bell import Bell
-from audience_service.domain.watches.held import Pace
-from audience_service.domain.watches.rounds import Rounds
-from audience_service.domain.watches.tracker import Tracker
-from audience_service.mongo.ledger import MongoLedger
+from audience_service.domain.watches.bell import Notifier
+from audience_service.domain.watches.held import PollingConfig
+from audience_service.domain.watches.rounds import Reconciler
+from audience_service.domain.watches.tracker import WatchScheduler
+from audience_service.mongo.ledger import MongoEventLog
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.watches import MongoWatches
 from tests.watch_world import World
@@ -29,35 +29,35 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-class Refuted(BaseException):
+class InvariantViolated(BaseException):
     """What the tracker did is wrong; no error that it could take for one of its own."""
 
 
-class Baton:
+class Handoff:
     """Lets a tracker's thread go on by one command at a time."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
+        self._resume, self._paused = threading.Semaphore(0), threading.Semaphore(0)
         self._fate = ""
-        self.stands_at = ""
+        self.paused_at = ""
         self.kills = 0
 
     def grant(self, fate: str = "") -> None:
         """Let the command run at which the tracker stands, with what becomes of it, until it stands at the next."""
         self._fate = fate
-        self._go.release()
-        self.await_stand()
+        self._resume.release()
+        self.wait_until_paused()
 
-    def await_stand(self) -> None:
+    def wait_until_paused(self) -> None:
         """Wait until the tracker stands at a command."""
-        assert self._stands.acquire(timeout=20), "a tracker hangs"
+        assert self._paused.acquire(timeout=20), "a tracker hangs"
 
     def run(self, name: str, operation: Callable[..., Any], arguments: Any) -> Any:
         """Run a command as the fate has it."""
-        self.stands_at = name
-        self._stands.release()
-        self._go.acquire()
+        self.paused_at = name
+        self._paused.release()
+        self._resume.acquire()
         fate = self._fate
         if fate in ("stop", "kill before"):
             raise Killed(fate)
@@ -76,7 +76,7 @@ class Baton:
         try:
             return self._insert(operation, *arguments, cut=cut)
         except AssertionError as error:
-            raise Refuted from error
+            raise InvariantViolated from error
 
     def _insert(self, operation: Callable[..., Any], rows: Any, *, cut: bool) -> Any:
         if cut:
@@ -84,15 +84,15 @@ class Baton:
         try:
             answer = operation()
         except BulkWriteError as error:
-            self._world.inserted(rows[: error.details["nInserted"]])
+            self._world.check_inserted(rows[: error.details["nInserted"]])
             raise
-        self._world.inserted(rows)
+        self._world.check_inserted(rows)
         return answer
 
-    def stopped(self, thread: threading.Thread) -> None:
+    def stop(self, thread: threading.Thread) -> None:
         """End the tracker's thread."""
         self._fate = "stop"
-        self._go.release()
+        self._resume.release()
         thread.join(20)
 
 
@@ -110,11 +110,11 @@ class Gated:
         "find_one_and_update",
     )
 
-    def __init__(self, inner: Any, baton: Baton) -> None:
-        self._inner, self._baton = inner, baton
+    def __init__(self, inner: Any, handoff: Handoff) -> None:
+        self._inner, self._handoff = inner, handoff
 
     def __getitem__(self, name: str) -> "Gated":
-        return Gated(self._inner[name], self._baton)
+        return Gated(self._inner[name], self._handoff)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
@@ -122,7 +122,7 @@ class Gated:
             return found
 
         def command(*args: Any, **kwargs: Any) -> Any:
-            return self._baton.run(name, lambda: found(*args, **kwargs), args)
+            return self._handoff.run(name, lambda: found(*args, **kwargs), args)
 
         return command
 
@@ -131,38 +131,42 @@ class Server:
     """A process that tracks, in a thread; killed, it begins anew."""
 
     def __init__(self, world: World) -> None:
-        self.baton = Baton(world)
+        self.handoff = Handoff(world)
         self._world = world
-        self._database: Any = Gated(world.database, self.baton)
+        self._database: Any = Gated(world.database, self.handoff)
         self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._live, daemon=True)
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
-        self.baton.await_stand()
+        self.handoff.wait_until_paused()
 
     def grant(self, fate: str = "") -> None:
-        self.baton.grant(fate)
+        self.handoff.grant(fate)
         if self.error:
             raise self.error
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         while self.error is None:
             try:
-                tracker = self._tracker()
+                scheduler = self._scheduler()
                 while True:
                     with suppress(StoreUnavailable):
-                        tracker.step()
+                        scheduler.step()
             except Killed as killed:
                 if str(killed) == "stop":
                     return
-                self.baton.kills += 1
+                self.handoff.kills += 1
             except BaseException as error:
                 self.error = error
-                self.baton.run("", lambda: None, ())
+                self.handoff.run("", lambda: None, ())
 
-    def _tracker(self) -> Tracker:
-        watches, ledger = MongoWatches(self._database), MongoLedger(self._database)
-        audiences = Audiences(MongoSegments(self._database), FilterCompiler(["contact"]))
-        rounds = Rounds(watches, ledger, audiences, Bell(), timedelta(days=100_000), lambda: self._world.clock)
-        ticks = iter(range(0, 10**9, 2))  # every look at the watch takes two seconds, so that all is due soon
+    def _scheduler(self) -> WatchScheduler:
+        watches, event_log = MongoWatches(self._database), MongoEventLog(self._database)
+        audiences = AudienceResolver(MongoSegments(self._database), FilterCompiler(["contact"]))
+        reconciler = Reconciler(
+            watches, event_log, audiences, Notifier(), timedelta(days=100_000), lambda: self._world.clock
+        )
+        seconds = iter(range(0, 10**9, 2))  # every look at the watch takes two seconds, so that all is due soon
         clock = lambda: self._world.clock  # noqa: E731
-        return Tracker(watches, rounds, self._world.feed, Pace(0), clock, lambda: float(next(ticks)))
+        return WatchScheduler(
+            watches, reconciler, self._world.change_stream, PollingConfig(0), clock, lambda: float(next(seconds))
+        )

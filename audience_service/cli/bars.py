@@ -6,7 +6,7 @@ from rich.bar import Bar
 from rich.table import Table
 from rich.text import Text
 
-_WIDTH = 32
+_BAR_WIDTH = 32
 
 
 def printable(text: str) -> Text:
@@ -14,17 +14,17 @@ def printable(text: str) -> Text:
     return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))
 
 
-def percent(part: float, whole: float) -> str:
+def percent(part: float, total: float) -> str:
     """A share in words: `12.3 %`."""
-    return f"{100 * part / whole:.1f} %" if whole else "0.0 %"
+    return f"{100 * part / total:.1f} %" if total else "0.0 %"
 
 
-def bars(title: str, counts: Sequence[tuple[Text, int]], whole: int) -> Table:
+def bar_chart(title: str, counts: Sequence[tuple[Text, int]], total: int) -> Table:
     """Counts with their names, each as a bar and as a share of the whole."""
     table = Table("", "count", "share", "", title=printable(title), title_justify="left", box=None, pad_edge=False)
     for column in table.columns[1:3]:
         column.justify = "right"
     for name, count in counts:
-        bar = Bar(size=max(whole, 1), begin=0, end=min(count, whole), width=_WIDTH, color="cyan")
-        table.add_row(name, f"{count:,}", percent(count, whole), bar)
+        bar = Bar(size=max(total, 1), begin=0, end=min(count, total), width=_BAR_WIDTH, color="cyan")
+        table.add_row(name, f"{count:,}", percent(count, total), bar)
     return table

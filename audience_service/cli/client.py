@@ -20,7 +20,7 @@ from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceS
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
 from audience_service.settings import Settings, SettingsError
 
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - told apart, not bound
+_WILDCARD_ADDRESSES = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - told apart, not bound
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Answer = TypeVar("Answer", bound=Message)
@@ -29,16 +29,16 @@ Answer = TypeVar("Answer", bound=Message)
 def server_address(settings: Settings) -> str:
     """Where a server with these settings is reached from this machine."""
     host, _, port = settings.listen.rpartition(":")
-    return f"{_EVERY_ADDRESS.get(host, host)}:{port}"
+    return f"{_WILDCARD_ADDRESSES.get(host, host)}:{port}"
 
 
-def calling(command: Command) -> Command:
+def client_options(command: Command) -> Command:
     """The options of a command that calls a server: `org`, `token`, `timeout` and `as_json`."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON, for scripts."),
         click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Seconds to wait."),
         click.option(
-            "--token", default="", help="The caller's token. Default AUDIENCE_TOKEN, or one made with the key."
+            "--token", default="", help="The caller's token. Default AUDIENCE_CLI_TOKEN, or one made with the key."
         ),
         click.option("--org", required=True, help="The org that is asked about."),
     ):
@@ -53,7 +53,7 @@ class Client:
     segments: Any
     reach: Any
     membership: Any
-    custom: Any
+    custom_audiences: Any
     metadata: tuple[tuple[str, str], ...]
     timeout: float
 
@@ -63,7 +63,7 @@ class Client:
 
 
 @contextmanager
-def connected(org: str, token: str, timeout: float, scopes: tuple[Scope, ...] = (Scope.READ,)) -> Iterator[Client]:
+def connect(org: str, token: str, timeout: float, scopes: tuple[Scope, ...] = (Scope.READ,)) -> Iterator[Client]:
     """A client of the server at AUDIENCE_LISTEN. Turns its refusals into ClickException, which says what and where."""
     settings = Settings.load()
     address = server_address(settings)
@@ -74,7 +74,7 @@ def connected(org: str, token: str, timeout: float, scopes: tuple[Scope, ...] = 
             segments, reach, membership, custom = (kind(channel) for kind in kinds)
             yield Client(segments, reach, membership, custom, metadata, timeout)
         except grpc.RpcError as error:
-            raise click.ClickException(_refusal(error, address)) from None
+            raise click.ClickException(_error_message(error, address)) from None
 
 
 def reason_of(error: Any) -> str:
@@ -89,29 +89,29 @@ def as_dict(message: Message) -> dict[str, Any]:
 
 
 def _token(settings: Settings, org: str, scopes: tuple[Scope, ...]) -> str:
-    if settings.token:
-        return settings.token.get_secret_value()
+    if settings.cli_token:
+        return settings.cli_token.get_secret_value()
     if not settings.has_key:
-        raise SettingsError("AUDIENCE_TOKEN: is missing; set it, give --token, or set the server's AUDIENCE_JWT_KEY")
+        raise SettingsError("AUDIENCE_CLI_TOKEN: is missing; set it, give --token, or set the server's AUDIENCE_JWT_KEY")
     return mint(settings, org=org, subject="cli", scopes=scopes)
 
 
-def _refusal(error: Any, address: str) -> str:
+def _error_message(error: Any, address: str) -> str:
     """What an error says: its reason, message and metadata, and every place in the request that it names."""
     status = rpc_status.from_call(error)
     if status is None:
-        away = "; no server answers there: start one, or name another in AUDIENCE_LISTEN"
-        return f"{address}: {error.code().name}{away if error.code() is grpc.StatusCode.UNAVAILABLE else ''}"
+        hint = "; no server answers there: start one, or name another in AUDIENCE_LISTEN"
+        return f"{address}: {error.code().name}{hint if error.code() is grpc.StatusCode.UNAVAILABLE else ''}"
     lines = [status.message]
     for detail in status.details:
         info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         if detail.Unpack(info):
-            lines[0] = f"{info.reason}: {status.message}{_in_brackets(info.metadata)}"
+            lines[0] = f"{info.reason}: {status.message}{_format_metadata(info.metadata)}"
         elif detail.Unpack(request) and len(request.field_violations) > 1:
             lines += [f"  {violation.field}: {violation.description}" for violation in request.field_violations]
     return "\n".join(lines)
 
 
-def _in_brackets(metadata: Mapping[str, str]) -> str:
-    said = ", ".join(f"{name} {value}" for name, value in sorted(metadata.items()))
-    return f" ({said})" if said else ""
+def _format_metadata(metadata: Mapping[str, str]) -> str:
+    pairs = ", ".join(f"{name} {value}" for name, value in sorted(metadata.items()))
+    return f" ({pairs})" if pairs else ""

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict, Parse
 from rich.console import Console
 
-from audience_service.app import App, sample_store
+from audience_service.app import App, open_sample_store
 from audience_service.cli.log import configure_logs
 from audience_service.cli.token import mint
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as customs
@@ -39,33 +39,35 @@ def demo() -> None:
     configure_logs("text", logging.WARNING)
     settings = Settings(listen="127.0.0.1:0", mongodb_uri=None).with_dev_key()
     console = Console(highlight=False)
-    app = App(settings, sample_store(settings))
+    app = App(settings, open_sample_store(settings))
     app.start()
     console.print(f"serving sample contacts of the org [b]{_ORG}[/] on 127.0.0.1:{app.port} (embedded store)\n")
     metadata = (("authorization", f"Bearer {mint(settings, org=_ORG, subject='demo')}"), ("orgid", _ORG))
     try:
         with grpc.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-            agreed = _run(console, channel, metadata)
+            agreed = _run_demo(console, channel, metadata)
     finally:
         app.stop()
     if not agreed:
         raise SystemExit(1)
 
 
-def _run(console: Console, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...]) -> bool:
+def _run_demo(console: Console, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...]) -> bool:
     create = Parse('{"segment": ' + SEGMENT + "}", segments.CreateSegmentRequest())
     console.rule("CreateSegment", align="left")
-    made = SegmentServiceStub(channel).CreateSegment(create, metadata=metadata)
-    console.print_json(json.dumps(MessageToDict(made)))
+    segment = SegmentServiceStub(channel).CreateSegment(create, metadata=metadata)
+    console.print_json(json.dumps(MessageToDict(segment)))
 
     console.rule("EstimateReach of an unsaved filter", align="left")
     estimate = ReachServiceStub(channel).EstimateReach(Parse(REACH, reach.EstimateReachRequest()), metadata=metadata)
     console.print_json(json.dumps(MessageToDict(estimate)))
 
     console.rule("EstimateReach and StreamMembers of the segment", align="left")
-    saved = ReachServiceStub(channel).EstimateReach(reach.EstimateReachRequest(audience_id=made.id), metadata=metadata)
+    saved = ReachServiceStub(channel).EstimateReach(
+        reach.EstimateReachRequest(audience_id=segment.id), metadata=metadata
+    )
     request = membership.StreamMembersRequest(
-        audience_id=made.id, fields=["email", "country", "lastEmailOpenedAt"], batch_size=25
+        audience_id=segment.id, fields=["email", "country", "lastEmailOpenedAt"], batch_size=25
     )
     members: list[membership.Member] = []
     total = None
@@ -78,33 +80,33 @@ def _run(console: Console, channel: grpc.Channel, metadata: tuple[tuple[str, str
     agreed = saved.count == len(members) == total == len({member.id for member in members})
     console.print(f"\nreach {saved.count}, members streamed {len(members)}, total stated {total}: {_verdict(agreed)}\n")
     people = [str(member.fields["email"]) for member in members[:20]]
-    return _upload(console, channel, metadata, made.id, people) and agreed
+    return _run_upload(console, channel, metadata, segment.id, people) and agreed
 
 
-def _upload(
-    console: Console, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...], segment_id: str, people: list[str]
+def _run_upload(
+    console: Console, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...], segment_id: str, emails: list[str]
 ) -> bool:
     """Upload a file of some members and a stranger to a custom audience, and lay it over their segment."""
     console.rule("CreateCustomAudience, UploadMembers of a CSV file, and GetOverlap", align="left")
     stub = CustomAudienceServiceStub(channel)
-    listed = customs.CustomAudience(name="fair visitors", type="file_upload")
-    made = stub.CreateCustomAudience(customs.CreateCustomAudienceRequest(custom_audience=listed), metadata=metadata)
-    data = "\n".join(["E-Mail", *map(str.upper, people), "nobody@example.com"]).encode()
+    draft = customs.CustomAudience(name="fair visitors", type="file_upload")
+    audience = stub.CreateCustomAudience(customs.CreateCustomAudienceRequest(custom_audience=draft), metadata=metadata)
+    data = "\n".join(["E-Mail", *map(str.upper, emails), "nobody@example.com"]).encode()
     checksum = zlib.crc32(data)
     parts = [
         customs.UploadMembersRequest(
-            header=customs.UploadHeader(audience_id=made.id, upload_id="fair", mode=customs.UPLOAD_MODE_APPEND)
+            header=customs.UploadHeader(audience_id=audience.id, upload_id="fair", mode=customs.UPLOAD_MODE_APPEND)
         ),
         customs.UploadMembersRequest(chunk=customs.UploadChunk(data=data, crc32=checksum)),
         customs.UploadMembersRequest(trailer=customs.UploadTrailer(size=len(data), crc32=checksum)),
     ]
     upload = stub.UploadMembers(iter(parts), metadata=metadata)
     console.print_json(json.dumps(MessageToDict(upload)))
-    pair = reach.GetOverlapRequest(audience_id=made.id, other_audience_id=segment_id)
+    pair = reach.GetOverlapRequest(audience_id=audience.id, other_audience_id=segment_id)
     overlap = ReachServiceStub(channel).GetOverlap(pair, metadata=metadata)
-    agreed = len(people) == upload.matched_row_count == upload.list_size == overlap.size == overlap.count
+    agreed = len(emails) == upload.matched_row_count == upload.list_size == overlap.size == overlap.count
     console.print(
-        f"\n{len(people)} of the segment in the file, {upload.list_size} on the list, "
+        f"\n{len(emails)} of the segment in the file, {upload.list_size} on the list, "
         f"{overlap.count} of them in the segment: {_verdict(agreed)}"
     )
     return bool(agreed)

@@ -22,11 +22,11 @@ def indexes(*, check: bool) -> None:
     missing = store.missing_indexes(settings.datatypes, settings.related_datatypes)
     for index in missing:
         if check:
-            console.print(f"[red]missing[/]  {index}  {index.why}")
+            console.print(f"[red]missing[/]  {index}  {index.reason}")
         else:
             with console.status(f"creating {index}"):
                 store.create_index(index)
-            console.print(f"[green]created[/]  {index}  {index.why}")
+            console.print(f"[green]created[/]  {index}  {index.reason}")
     if not missing and not collated:
         console.print("every index is there")
     if collated or (check and missing):

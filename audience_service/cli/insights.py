@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from audience_service.cli.bars import printable
-from audience_service.cli.client import as_dict, calling, connected
+from audience_service.cli.client import as_dict, client_options, connect
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 
 _BAR_WIDTH, _LABEL_WIDTH = 30, 40
-_POINTS = 24
-_HIGH, _LOW = 120, 80
+_DEFAULT_POINTS = 24
+_HIGH_INDEX, _LOW_INDEX = 120, 80
 
 
 @click.command()
@@ -29,11 +29,11 @@ _HIGH, _LOW = 120, 80
     "points",
     type=int,
     is_flag=False,
-    flag_value=_POINTS,
+    flag_value=_DEFAULT_POINTS,
     metavar="[POINTS]",
-    help=f"The size of a watched audience over time as well, at so many points; {_POINTS} where none are given.",
+    help=f"The size of a watched audience over time as well, at so many points; {_DEFAULT_POINTS} where none are given.",
 )
-@calling
+@client_options
 def insights(
     *,
     audience_id: str,
@@ -49,11 +49,11 @@ def insights(
 
     Asks the server at AUDIENCE_LISTEN.
     """
-    wanted = None if points is None else pb.SizeHistoryQuery(points=points)
+    size_history = None if points is None else pb.SizeHistoryQuery(points=points)
     request = pb.GetInsightsRequest(
-        audience_id=audience_id, dimensions=dimensions, bucket_limit=limit, size_history=wanted
+        audience_id=audience_id, dimensions=dimensions, bucket_limit=limit, size_history=size_history
     )
-    with connected(org, token, timeout) as client:
+    with connect(org, token, timeout) as client:
         answer = client.call(client.reach.GetInsights, request)
     if as_json:
         click.echo(json.dumps(as_dict(answer), ensure_ascii=False))
@@ -61,12 +61,12 @@ def insights(
     console = Console(highlight=False)
     console.print(f"{answer.count:,} members of {answer.baseline_count:,}; index 100: as in the org\n")
     if points is not None:
-        _show_history(console, answer.size_history)
+        _print_history(console, answer.size_history)
     for dimension in answer.dimensions:
-        console.print(drawn(dimension))
+        console.print(dimension_chart(dimension))
 
 
-def drawn(dimension: pb.DimensionInsights) -> Table:
+def dimension_chart(dimension: pb.DimensionInsights) -> Table:
     """A bar a bucket, as long as its share; the index in green where it is high and in red where it is low."""
     title = printable(dimension.name).append(" (members may have several)" if dimension.multi_valued else "")
     table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 1))
@@ -76,21 +76,21 @@ def drawn(dimension: pb.DimensionInsights) -> Table:
         table.add_column(justify="right")
     for bucket in dimension.buckets:
         bar = Bar(size=1, begin=0, end=min(bucket.share, 1), width=_BAR_WIDTH, color="cyan")
-        table.add_row(printable(bucket.value), bar, f"{bucket.count:,}", f"{bucket.share:.1%}", _index(bucket))
+        table.add_row(printable(bucket.value), bar, f"{bucket.count:,}", f"{bucket.share:.1%}", _format_index(bucket))
     if dimension.quantiles.HasField("p50"):
         of_org = dimension.baseline_quantiles
-        beside = f", in the org {of_org.p50:,.12g}" if of_org.HasField("p50") else ""
-        table.caption = f"median {dimension.quantiles.p50:,.12g}{beside}"
+        comparison = f", in the org {of_org.p50:,.12g}" if of_org.HasField("p50") else ""
+        table.caption = f"median {dimension.quantiles.p50:,.12g}{comparison}"
     return table
 
 
-def _show_history(console: Console, history: pb.SizeHistory) -> None:
+def _print_history(console: Console, history: pb.SizeHistory) -> None:
     """A bar a point, as long as its size beside the largest; who entered in green and who exited in red."""
     if not history.tracked:
         console.print("size over time: not known, since nobody watches the audience\n")
         return
-    known = f"{_shown(history.earliest_time)} to {_shown(history.watermark)}"
-    console.print(f"size over time, known from {known} (UTC)", soft_wrap=True, style="italic")
+    period = f"{_format_time(history.earliest_time)} to {_format_time(history.watermark)}"
+    console.print(f"size over time, known from {period} (UTC)", soft_wrap=True, style="italic")
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(width=_BAR_WIDTH)
@@ -100,16 +100,16 @@ def _show_history(console: Console, history: pb.SizeHistory) -> None:
     for point in history.points:
         bar = Bar(size=max(largest, 1), begin=0, end=point.size, width=_BAR_WIDTH, color="cyan")
         entered, exited = Text(f"+{point.entered:,}", style="green"), Text(f"-{point.exited:,}", style="red")
-        table.add_row(_shown(point.time), bar, f"{point.size:,}", entered, exited)
+        table.add_row(_format_time(point.time), bar, f"{point.size:,}", entered, exited)
     console.print(table, "")
 
 
-def _shown(moment: Timestamp) -> str:
-    return f"{moment.ToDatetime():%Y-%m-%d %H:%M:%S}"
+def _format_time(timestamp: Timestamp) -> str:
+    return f"{timestamp.ToDatetime():%Y-%m-%d %H:%M:%S}"
 
 
-def _index(bucket: pb.InsightBucket) -> Text:
+def _format_index(bucket: pb.InsightBucket) -> Text:
     if not bucket.HasField("index"):
         return Text()
-    colour = "green" if bucket.index >= _HIGH else "red" if bucket.index <= _LOW else "default"
+    colour = "green" if bucket.index >= _HIGH_INDEX else "red" if bucket.index <= _LOW_INDEX else "default"
     return Text(f"{bucket.index:.0f}", style=colour)

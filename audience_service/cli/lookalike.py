@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from audience_service.cli.bars import printable
-from audience_service.cli.client import Client, as_dict, calling, connected
+from audience_service.cli.client import Client, as_dict, client_options, connect
 from audience_service.domain.caller import Scope
 from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.5
 @click.option("--include-source", is_flag=True, help="Members of the audience may be among them.")
 @click.option("--refresh", is_flag=True, help="Bring it up to date first.")
 @click.option("--limit", default=8, show_default=True, help="Values of a field that are drawn, the heaviest first.")
-@calling
+@client_options
 def lookalike(
     *,
     audience_id: str,
@@ -62,7 +62,7 @@ def lookalike(
     --share or --count. The server makes and refreshes lookalikes in the background, which takes minutes; the command
     waits for it, for --timeout seconds at most if that is given.
     """
-    making = bool(name or refresh)
+    writes = bool(name or refresh)
     if name and refresh:
         raise click.UsageError("give --make or --refresh, one of them")
     if (share is not None) + (count is not None) != bool(name):
@@ -71,8 +71,8 @@ def lookalike(
         raise click.UsageError(f"{audience_id} is no lookalike's id ({CUSTOM_PREFIX}...); --make makes one of it")
     is_default = click.get_current_context().get_parameter_source("timeout") is ParameterSource.DEFAULT
     until = math.inf if is_default else time.monotonic() + timeout
-    scopes = (Scope.READ, Scope.WRITE) if making else (Scope.READ,)
-    with connected(org, token, timeout, scopes) as client:
+    scopes = (Scope.READ, Scope.WRITE) if writes else (Scope.READ,)
+    with connect(org, token, timeout, scopes) as client:
         if name:
             spec = pb.LookalikeSpec(
                 source_audience_id=audience_id,
@@ -85,18 +85,20 @@ def lookalike(
                 spec.share = share
             if count is not None:
                 spec.count = count
-            wanted = pb.CustomAudience(name=name, type=CustomType.LOOKALIKE, lookalike=spec)
-            request = pb.CreateCustomAudienceRequest(custom_audience=wanted)
-            audience = client.call(client.custom.CreateCustomAudience, request)
+            draft = pb.CustomAudience(name=name, type=CustomType.LOOKALIKE, lookalike=spec)
+            request = pb.CreateCustomAudienceRequest(custom_audience=draft)
+            audience = client.call(client.custom_audiences.CreateCustomAudience, request)
         elif refresh:
             again = pb.RefreshCustomAudienceRequest(id=audience_id)
-            audience = client.call(client.custom.RefreshCustomAudience, again)
+            audience = client.call(client.custom_audiences.RefreshCustomAudience, again)
         else:
-            audience = client.call(client.custom.GetCustomAudience, pb.GetCustomAudienceRequest(id=audience_id))
+            audience = client.call(
+                client.custom_audiences.GetCustomAudience, pb.GetCustomAudienceRequest(id=audience_id)
+            )
         audience_id = audience.id
-        if making:
+        if writes:
             audience = _awaited(client, audience, until)
-        answer = client.call(client.custom.GetLookalikeModel, pb.GetLookalikeModelRequest(id=audience_id))
+        answer = client.call(client.custom_audiences.GetLookalikeModel, pb.GetLookalikeModelRequest(id=audience_id))
     if as_json:
         click.echo(json.dumps(as_dict(answer), ensure_ascii=False))
         return
@@ -111,8 +113,8 @@ def lookalike(
         console.print(Text("the source's filter asks about: ").append(printable(", ".join(answer.source_fields))))
     for field in answer.fields:
         if field.decorrelation:
-            console.print(drawn_field(field, limit))
-    console.print(drawn_curve(answer))
+            console.print(field_chart(field, limit))
+    console.print(curve_table(answer))
 
 
 def _awaited(client: Client, audience: pb.CustomAudience, until: float) -> pb.CustomAudience:
@@ -125,7 +127,9 @@ def _awaited(client: Client, audience: pb.CustomAudience, until: float) -> pb.Cu
                 raise click.ClickException(f"{audience.id} is not ready yet; the server goes on with it")
             progress.update(task, completed=work.progress)
             time.sleep(_POLL_SECONDS)
-            audience = client.call(client.custom.GetCustomAudience, pb.GetCustomAudienceRequest(id=audience.id))
+            audience = client.call(
+                client.custom_audiences.GetCustomAudience, pb.GetCustomAudienceRequest(id=audience.id)
+            )
         progress.update(task, completed=work.progress)
     if work.state == CREATION_STATE_FAILED:
         raise click.ClickException(f"{work.error} ({audience.id})")
@@ -139,7 +143,7 @@ def _work(audience: pb.CustomAudience) -> pb.CustomAudienceRefresh:
     return pb.CustomAudienceRefresh(state=audience.creation_state, progress=audience.progress, error=audience.error)
 
 
-def drawn_field(field: pb.LookalikeField, limit: int) -> Table:
+def field_chart(field: pb.LookalikeField, limit: int) -> Table:
     """A bar a value, to the right in green where it speaks for likeness and to the left in red where against."""
     title = printable(field.path).append(
         f": information value {field.information_value:.3f}, decorrelation {field.decorrelation:.2f}"
@@ -158,7 +162,7 @@ def drawn_field(field: pb.LookalikeField, limit: int) -> Table:
     return table
 
 
-def drawn_curve(model: pb.LookalikeModel) -> Table:
+def curve_table(model: pb.LookalikeModel) -> Table:
     """A row a point: how similar the last one is, and how many of those held out are among them."""
     columns = ("of the records", "count", "score", "similarity", "recall", "")
     table = Table(*columns, title="similarity by reach", title_justify="left", box=None, pad_edge=False)

@@ -5,10 +5,10 @@ import gc
 
 _M_ARENA_MAX = -8
 """Of mallopt(3)."""
-_ARENAS = 2
+_MAX_ARENAS = 2
 
 
-def share_arenas() -> None:
+def limit_arenas() -> None:
     """Let glibc's malloc keep two arenas for all threads; to be called before there are threads.
 
     By default there are eight to a processor, each of which keeps what its threads have freed: as uploads are taken
@@ -17,10 +17,10 @@ def share_arenas() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
-        mallopt(_M_ARENA_MAX, _ARENAS)
+        mallopt(_M_ARENA_MAX, _MAX_ARENAS)
 
 
-def collect_less() -> None:
+def tune_gc() -> None:
     """Let the garbage collector look less often, and not at what is there now; to be called when all is started.
 
     What is there stays; a stream makes records by the thousand, none of them in cycles. A tenth of a stream's time

@@ -11,7 +11,9 @@ from audience_service.pb.audience.v1 import segment_service_pb2 as segments
 def name_and_datatype(client: Client, audience_id: str) -> tuple[str, str]:
     """The audience's name, its id where it has none, and what its members are. Raises grpc.RpcError."""
     if audience_id.startswith(CUSTOM_PREFIX):
-        custom = client.call(client.custom.GetCustomAudience, customs.GetCustomAudienceRequest(id=audience_id))
+        custom = client.call(
+            client.custom_audiences.GetCustomAudience, customs.GetCustomAudienceRequest(id=audience_id)
+        )
         return custom.name, custom.datatype
     if audience_id.startswith(SNAPSHOT_PREFIX):
         snapshot = client.call(client.membership.GetSnapshot, membership.GetSnapshotRequest(id=audience_id))

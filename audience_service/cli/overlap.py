@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.cli.bars import bars, percent, printable
-from audience_service.cli.client import as_dict, calling, connected
+from audience_service.cli.bars import bar_chart, percent, printable
+from audience_service.cli.client import as_dict, client_options, connect
 from audience_service.cli.named import name_and_datatype
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 
@@ -20,13 +20,13 @@ Regions: TypeAlias = pb.GetOverlapRegionsResponse
 
 @click.command()
 @click.argument("audience_ids", nargs=-1, required=True)
-@calling
+@client_options
 def overlap(*, audience_ids: Sequence[str], org: str, token: str, timeout: float, as_json: bool) -> None:
     """Show what two to eight audiences have in common.
 
     Asks the server at AUDIENCE_LISTEN.
     """
-    with connected(org, token, timeout) as client:
+    with connect(org, token, timeout) as client:
         request = pb.GetOverlapRegionsRequest(audience_ids=audience_ids)
         found: Regions = client.call(client.reach.GetOverlapRegions, request)
         names = [name_and_datatype(client, audience_id)[0] for audience_id in ([] if as_json else audience_ids)]
@@ -37,13 +37,13 @@ def overlap(*, audience_ids: Sequence[str], org: str, token: str, timeout: float
     console = Console(highlight=False)
     labels = [Text(f"{letter}  ") + printable(name) for letter, name in zip(letters.values(), names, strict=True)]
     sizes = [(label, size.size) for label, size in zip(labels, found.sizes, strict=True)]
-    regions = [(Text(_letters(letters, region.audience_ids)), region.count) for region in found.regions]
-    console.print(bars(f"audiences, of the {found.union_count:,} in any of them", sizes, found.union_count))
+    regions = [(Text(_format_region(letters, region.audience_ids)), region.count) for region in found.regions]
+    console.print(bar_chart(f"audiences, of the {found.union_count:,} in any of them", sizes, found.union_count))
     console.print()
-    console.print(bars("in exactly these", regions, found.union_count))
+    console.print(bar_chart("in exactly these", regions, found.union_count))
     console.print()
     console.print(_matrix(found, letters))
-    for line in _findings(found, letters):
+    for line in _describe_relations(found, letters):
         console.print(line)
 
 
@@ -74,13 +74,15 @@ def _matrix(found: Regions, letters: dict[str, str]) -> Table:
     return table
 
 
-def _findings(found: Regions, letters: dict[str, str]) -> list[str]:
-    same = [f"{_letters(letters, group.audience_ids)} have the very same members" for group in found.duplicates]
-    return same + [
+def _describe_relations(found: Regions, letters: dict[str, str]) -> list[str]:
+    duplicates = [
+        f"{_format_region(letters, group.audience_ids)} have the very same members" for group in found.duplicates
+    ]
+    return duplicates + [
         f"{letters[one.audience_id]} lies wholly inside {letters[one.other_audience_id]}" for one in found.subsets
     ]
 
 
-def _letters(letters: dict[str, str], audience_ids: Sequence[str]) -> str:
+def _format_region(letters: dict[str, str], audience_ids: Sequence[str]) -> str:
     """The letters of some audiences, each in a place of its own."""
     return " ".join(letter if audience_id in audience_ids else "·" for audience_id, letter in letters.items())

@@ -6,8 +6,8 @@ import click
 from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 
-from audience_service.cli.bars import bars, printable
-from audience_service.cli.client import as_dict, calling, connected
+from audience_service.cli.bars import bar_chart, printable
+from audience_service.cli.client import as_dict, client_options, connect
 from audience_service.cli.named import name_and_datatype
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.pb.audience.v1 import resources_pb2 as resources
@@ -17,7 +17,7 @@ from audience_service.pb.audience.v1 import resources_pb2 as resources
 @click.argument("audience_id", default="")
 @click.option("--datatype", default="contact", show_default=True, help="What an unsaved filter is over.")
 @click.option("--where", default="", help='An unsaved filter instead of an audience, as JSON: \'{"country": "US"}\'.')
-@calling
+@client_options
 def reach(*, audience_id: str, datatype: str, where: str, org: str, token: str, timeout: float, as_json: bool) -> None:
     """Count the members of an audience, or of a filter.
 
@@ -25,7 +25,7 @@ def reach(*, audience_id: str, datatype: str, where: str, org: str, token: str, 
     """
     if bool(audience_id) == bool(where):
         raise click.UsageError("give an AUDIENCE_ID or --where, one of them")
-    with connected(org, token, timeout) as client:
+    with connect(org, token, timeout) as client:
         name = "filter"
         request = pb.EstimateReachRequest(filter=resources.Filter(datatype=datatype, where_json=where))
         if audience_id:
@@ -33,16 +33,16 @@ def reach(*, audience_id: str, datatype: str, where: str, org: str, token: str, 
             request = pb.EstimateReachRequest(audience_id=audience_id)
         estimate = client.call(client.reach.EstimateReach, request)
         everyone = pb.EstimateReachRequest(filter=resources.Filter(datatype=datatype, where_json="{}"))
-        whole = client.call(client.reach.EstimateReach, everyone)
-    total = whole.count
+        org_estimate = client.call(client.reach.EstimateReach, everyone)
+    total = org_estimate.count
     if as_json:
-        also = {"total": total, "totalExact": whole.exact}
-        click.echo(json.dumps({**as_dict(estimate), **also}, ensure_ascii=False))
+        extra = {"total": total, "totalExact": org_estimate.exact}
+        click.echo(json.dumps({**as_dict(estimate), **extra}, ensure_ascii=False))
         return
     console = Console(highlight=False)
-    console.print(bars(f"{datatype} of {org}", [(printable(name), estimate.count)], total))
-    about = "" if whole.exact else "about "
-    console.print(f"of {about}{total:,} in use, as of {estimate.read_time.ToJsonString()}")
+    console.print(bar_chart(f"{datatype} of {org}", [(printable(name), estimate.count)], total))
+    prefix = "" if org_estimate.exact else "about "
+    console.print(f"of {prefix}{total:,} in use, as of {estimate.read_time.ToJsonString()}")
     if not estimate.exact:
         console.print(
             f"estimated from a sample: {estimate.lower_bound:,} to {estimate.upper_bound:,} in 95 of 100 cases"

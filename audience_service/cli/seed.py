@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from audience_service.app import open_store
 from audience_service.settings import Settings, SettingsError
 
-_BATCH = 5_000
+_BATCH_SIZE = 5_000
 
 
 @click.command()
@@ -33,6 +33,6 @@ def seed(*, org: str, count: int, seed_number: int, iso_text: bool) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task(f"contacts of {org}", total=count)
-        while batch := list(itertools.islice(contacts, _BATCH)):
+        while batch := list(itertools.islice(contacts, _BATCH_SIZE)):
             store.insert(batch)
             progress.advance(task, len(batch))

@@ -13,17 +13,17 @@ import structlog
 
 from audience_service.app import SAMPLE_ORGS, App, open_store
 from audience_service.cli.log import configure_logs
-from audience_service.cli.memory import collect_less, share_arenas
+from audience_service.cli.memory import limit_arenas, tune_gc
 from audience_service.cli.token import mint
 from audience_service.settings import Settings
 
 _GRACE_SECONDS = 10.0
-_RESTART_SECONDS = 1.0
+_RESTART_INTERVAL_SECONDS = 1.0
 
 _log = structlog.get_logger()
 
 
-class Stop:
+class StopSignal:
     """Whether a signal has asked to stop.
 
     No threading.Event: a handler runs in the midst of whatever the main thread does, and set() waits for the lock that
@@ -31,16 +31,16 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def ask(self, *_: object) -> None:
+    def request(self, *_: object) -> None:
         """The handler of a signal."""
-        self._asked.put(None)
+        self._requests.put(None)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until it is asked for, or for so long; answers with whether it was."""
         try:
-            self._asked.get(timeout=seconds)
+            self._requests.get(timeout=seconds)
         except queue.Empty:
             return False
         return True
@@ -53,26 +53,26 @@ def serve(*, dev: bool) -> None:
     settings = Settings.load()
     if dev and not settings.has_key:
         settings = settings.with_dev_key()
-        _show_dev(settings)
+        _print_dev_token(settings)
     settings.key()  # refuse to start before anything is forked or bound
-    stop = Stop()
+    stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop.ask)
+        signal.signal(number, stop.request)
     if settings.workers == 1:
-        _serve_here(settings, stop)
+        _serve_in_process(settings, stop)
     else:
         _supervise(settings, stop)
 
 
-def _serve_here(settings: Settings, stop: Stop) -> None:
-    share_arenas()
+def _serve_in_process(settings: Settings, stop: StopSignal) -> None:
+    limit_arenas()
     configure_logs(settings.log_format)
     try:
         app = App(settings, open_store(settings))
     except RuntimeError as error:
         raise click.ClickException(f"AUDIENCE_LISTEN: cannot serve on {settings.listen}: {error}") from None
     app.start()
-    collect_less()
+    tune_gc()
     host = settings.listen.rpartition(":")[0]
     store = settings.database if settings.mongodb_uri else "the embedded store"
     _log.info("serving", address=f"{host}:{app.port}", store=store, datatypes=",".join(settings.datatypes))
@@ -84,27 +84,27 @@ def _serve_here(settings: Settings, stop: Stop) -> None:
     os._exit(0)
 
 
-def _work(settings: Settings) -> None:
+def _run_worker(settings: Settings) -> None:
     """The body of a worker process. It is spawned, not forked: grpcio does not survive a fork."""
-    stop = Stop()
-    signal.signal(signal.SIGTERM, stop.ask)
+    stop = StopSignal()
+    signal.signal(signal.SIGTERM, stop.request)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent passes SIGTERM on
-    _serve_here(settings, stop)
+    _serve_in_process(settings, stop)
 
 
-def _supervise(settings: Settings, stop: Stop) -> None:
+def _supervise(settings: Settings, stop: StopSignal) -> None:
     """Keep the workers running; one that dies is replaced."""
     configure_logs(settings.log_format)
     spawn = multiprocessing.get_context("spawn")
-    reserved = _reserve(settings.listen)  # held, never listened on: workers come and go, the port stays
+    reserved = _reserve_port(settings.listen)  # held, never listened on: workers come and go, the port stays
 
     def start() -> BaseProcess:
-        worker = spawn.Process(target=_work, args=(settings,), name="audience-worker")
+        worker = spawn.Process(target=_run_worker, args=(settings,), name="audience-worker")
         worker.start()
         return worker
 
     workers = [start() for _ in range(settings.workers)]
-    while not stop.wait(_RESTART_SECONDS):
+    while not stop.wait(_RESTART_INTERVAL_SECONDS):
         for position, worker in enumerate(workers):
             if not worker.is_alive():
                 _log.error("worker died", pid=worker.pid, exit_code=worker.exitcode)
@@ -116,7 +116,7 @@ def _supervise(settings: Settings, stop: Stop) -> None:
     reserved.close()
 
 
-def _reserve(listen: str) -> socket.socket:
+def _reserve_port(listen: str) -> socket.socket:
     """Bind the port that the workers will share. Raises ClickException where it cannot be had."""
     host, _, port = listen.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -130,7 +130,7 @@ def _reserve(listen: str) -> socket.socket:
     return reserved
 
 
-def _show_dev(settings: Settings) -> None:
+def _print_dev_token(settings: Settings) -> None:
     org = next(iter(SAMPLE_ORGS))
     token = mint(settings, org=org, subject="dev", ttl_seconds=86_400)
     click.echo(f"development key, for this run only. A token for the org {org}, good for a day:\n{token}", err=True)

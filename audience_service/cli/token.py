@@ -55,11 +55,21 @@ def mint(
 @click.option("--private-key", type=click.Path(path_type=Path, exists=True), help="PEM to sign with (RS, ES, EdDSA).")
 def token(*, org: str, subject: str, scopes: str, roles: str, ttl: int, private_key: Path | None) -> None:
     """Print a token for development. Without --scopes and --roles it carries both scopes."""
-    wanted = tuple(scopes.replace(",", " ").split())
-    if unknown := set(wanted) - set(Scope):
+    requested_scopes = tuple(scopes.replace(",", " ").split())
+    if unknown := set(requested_scopes) - set(Scope):
         raise click.BadParameter(f"{sorted(unknown)[0]} is none of {', '.join(Scope)}", param_hint="--scopes")
-    named = tuple(role.strip() for role in roles.split(",") if role.strip())
-    if not wanted and not named:
-        wanted = tuple(Scope)
+    role_names = tuple(role.strip() for role in roles.split(",") if role.strip())
+    if not requested_scopes and not role_names:
+        requested_scopes = tuple(Scope)
     key = private_key.read_bytes() if private_key else None
-    click.echo(mint(Settings.load(), org=org, subject=subject, scopes=wanted, roles=named, ttl_seconds=ttl, key=key))
+    click.echo(
+        mint(
+            Settings.load(),
+            org=org,
+            subject=subject,
+            scopes=requested_scopes,
+            roles=role_names,
+            ttl_seconds=ttl,
+            key=key,
+        )
+    )

@@ -15,16 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from audience_service.cli.bars import printable
-from audience_service.cli.client import Client, as_dict, calling, connected, reason_of
+from audience_service.cli.client import Client, as_dict, client_options, connect, reason_of
 from audience_service.domain.caller import Scope
-from audience_service.domain.filters.words.values import counted
-from audience_service.domain.uploads.upload import DELIMITERS, Mode
+from audience_service.domain.filters.words.values import format_count
+from audience_service.domain.uploads.upload import DELIMITERS, UploadMode
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 
-_CHUNK = 256 * 1024
-_PAUSES = (0.5, 1, 2, 4, 8, 15, 30)
+_CHUNK_SIZE = 256 * 1024
+_RETRY_DELAYS = (0.5, 1, 2, 4, 8, 15, 30)
 """How long to wait before the next try, as often as nothing more was taken, in seconds."""
-_BROKEN = frozenset(
+_RETRYABLE_CODES = frozenset(
     (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -36,14 +36,14 @@ _BROKEN = frozenset(
 """Status codes after which the upload is resumed."""
 _RESENT = frozenset(("STALE_VERSION", "CHECKSUM_MISMATCH"))
 """Reasons with status ABORTED after which the upload is resumed."""
-_SHOWN_REJECTIONS = 10
+_MAX_SHOWN_REJECTIONS = 10
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--audience", "audience_id", required=True, help="The file upload or customer match to write.")
 @click.option(
-    "--mode", required=True, type=click.Choice([mode.value for mode in Mode]), help="What becomes of the list."
+    "--mode", required=True, type=click.Choice([mode.value for mode in UploadMode]), help="What becomes of the list."
 )
 @click.option("--upload-id", default="", help="A name for this upload. Default one made of file and options.")
 @click.option("--delimiter", default=",", show_default=True, type=click.Choice(DELIMITERS), help="Between cells.")
@@ -51,7 +51,7 @@ _SHOWN_REJECTIONS = 10
 @click.option("--no-header", is_flag=True, help="The first row is data; columns are by place.")
 @click.option("--default-region", default="", help="The country of phone numbers without a country code: US.")
 @click.option("--unmatched", type=click.Path(dir_okay=False, path_type=Path), help="Write who was not found here.")
-@calling
+@client_options
 def upload(
     *,
     file: Path,
@@ -79,96 +79,98 @@ def upload(
         mode=pb.UploadMode.Value(f"UPLOAD_MODE_{mode.upper()}"),
         delimiter=delimiter,
         has_header=not no_header,
-        columns=[_column(written) for written in columns],
+        columns=[_parse_column(written) for written in columns],
         default_region=default_region,
     )
     console = Console(stderr=True, highlight=False)
-    with file.open("rb") as content, connected(org, token, timeout, scopes=(Scope.READ, Scope.WRITE)) as client:
+    with file.open("rb") as content, connect(org, token, timeout, scopes=(Scope.READ, Scope.WRITE)) as client:
         digest = _digest(content, header)
         header.upload_id = upload_id
         with _progress(console) as progress:
             task = progress.add_task(file.name, total=file.stat().st_size)
-            sent = _File(content, header, digest, lambda offset: progress.update(task, completed=offset))
-            done = _sent(client, sent, lambda why: progress.console.print(printable(why)))
-            progress.update(task, completed=done.next_offset)
+            source = _UploadFile(content, header, digest, lambda offset: progress.update(task, completed=offset))
+            result = _upload_with_retries(client, source, lambda why: progress.console.print(printable(why)))
+            progress.update(task, completed=result.next_offset)
         if unmatched:
             written = _write_unmatched(client, audience_id, header.upload_id, unmatched)
-            console.print(f"{counted(written, 'row')} that matched nobody: in {unmatched}")
+            console.print(f"{format_count(written, 'row')} that matched nobody: in {unmatched}")
     if as_json:
-        click.echo(json.dumps(as_dict(done), ensure_ascii=False))
+        click.echo(json.dumps(as_dict(result), ensure_ascii=False))
     else:
-        _tell(Console(highlight=False), done)
+        _print_summary(Console(highlight=False), result)
 
 
-class _File:
+class _UploadFile:
     """The file as the messages of an upload."""
 
-    def __init__(self, content: BinaryIO, header: pb.UploadHeader, digest: str, sent: Callable[[int], None]) -> None:
+    def __init__(
+        self, content: BinaryIO, header: pb.UploadHeader, digest: str, report_progress: Callable[[int], None]
+    ) -> None:
         self.header = header
         self.digest = digest
         self._content = content
-        self._sent = sent
+        self._report_progress = report_progress
 
     def messages(self, start: int) -> Iterator[pb.UploadMembersRequest]:
         """The messages from an offset on. What lies before is read for the checksum alone."""
         yield pb.UploadMembersRequest(header=self.header)
         self._content.seek(0)
-        offset, whole = 0, 0
-        while piece := self._content.read(min(_CHUNK, start - offset) if offset < start else _CHUNK):
-            checksum = zlib.crc32(piece)
-            whole = zlib.crc32(piece, whole)
+        offset, file_crc = 0, 0
+        while data := self._content.read(min(_CHUNK_SIZE, start - offset) if offset < start else _CHUNK_SIZE):
+            checksum = zlib.crc32(data)
+            file_crc = zlib.crc32(data, file_crc)
             if offset >= start:
-                yield pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=piece, crc32=checksum))
-            offset += len(piece)
-            self._sent(offset)
-        yield pb.UploadMembersRequest(trailer=pb.UploadTrailer(size=offset, crc32=whole))
+                yield pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=data, crc32=checksum))
+            offset += len(data)
+            self._report_progress(offset)
+        yield pb.UploadMembersRequest(trailer=pb.UploadTrailer(size=offset, crc32=file_crc))
 
 
-def _sent(client: Client, file: _File, say: Callable[[str], None]) -> pb.Upload:
+def _upload_with_retries(client: Client, file: _UploadFile, report: Callable[[str], None]) -> pb.Upload:
     """The upload once it is published. Goes on where the way breaks, as long as more is taken now and then."""
     start, tries = -1, 0
     while True:
         try:
             if not file.header.upload_id:
-                file.header.upload_id = _free_id(client, file)
-            before, start = start, _next_offset(client, file.header)
-            if start > before:
+                file.header.upload_id = _unused_upload_id(client, file)
+            previous_start, start = start, _next_offset(client, file.header)
+            if start > previous_start:
                 tries = 0
-            done: pb.Upload = client.custom.UploadMembers(file.messages(start), metadata=client.metadata)
-            return done
+            result: pb.Upload = client.custom_audiences.UploadMembers(file.messages(start), metadata=client.metadata)
+            return result
         except grpc.RpcError as error:
             code = error.code()
-            is_broken = code in _BROKEN or reason_of(error) in _RESENT
-            if not is_broken or tries == len(_PAUSES):
+            is_retryable = code in _RETRYABLE_CODES or reason_of(error) in _RESENT
+            if not is_retryable or tries == len(_RETRY_DELAYS):
                 raise
-            pause = _PAUSES[tries]
+            delay = _RETRY_DELAYS[tries]
             tries += 1
-            say(f"{code.name}; going on in {pause:g} s")
-            time.sleep(pause)
+            report(f"{code.name}; going on in {delay:g} s")
+            time.sleep(delay)
 
 
-def _free_id(client: Client, file: _File) -> str:
+def _unused_upload_id(client: Client, file: _UploadFile) -> str:
     """A name that an upload of the same file with the same options has again, until it is over.
 
     After that it is one for the list as it is now, since what has been done to the list meanwhile may want it again.
     """
-    found = _state(client, file.header.audience_id, file.digest)
+    found = _get_upload(client, file.header.audience_id, file.digest)
     if found is None or found.state == pb.UPLOAD_STATE_OPEN:
         return file.digest
-    asked = pb.GetCustomAudienceRequest(id=file.header.audience_id)
-    return f"{file.digest}-{client.call(client.custom.GetCustomAudience, asked).version}"
+    request = pb.GetCustomAudienceRequest(id=file.header.audience_id)
+    return f"{file.digest}-{client.call(client.custom_audiences.GetCustomAudience, request).version}"
 
 
 def _next_offset(client: Client, header: pb.UploadHeader) -> int:
     """Where the upload goes on: at 0 where there is none, at its end where it is published."""
-    found = _state(client, header.audience_id, header.upload_id)
+    found = _get_upload(client, header.audience_id, header.upload_id)
     return found.next_offset if found and found.state != pb.UPLOAD_STATE_FAILED else 0
 
 
-def _state(client: Client, audience_id: str, upload_id: str) -> pb.Upload | None:
-    asked = pb.GetUploadRequest(audience_id=audience_id, upload_id=upload_id)
+def _get_upload(client: Client, audience_id: str, upload_id: str) -> pb.Upload | None:
+    request = pb.GetUploadRequest(audience_id=audience_id, upload_id=upload_id)
     try:
-        found: pb.Upload = client.call(client.custom.GetUpload, asked)
+        found: pb.Upload = client.call(client.custom_audiences.GetUpload, request)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.NOT_FOUND:
             return None
@@ -182,7 +184,7 @@ def _write_unmatched(client: Client, audience_id: str, upload_id: str, path: Pat
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        for batch in client.custom.StreamUnmatchedRows(request, metadata=client.metadata):
+        for batch in client.custom_audiences.StreamUnmatchedRows(request, metadata=client.metadata):
             if batch.upload_id != upload_id:
                 continue
             if not count and batch.columns:
@@ -192,16 +194,16 @@ def _write_unmatched(client: Client, audience_id: str, upload_id: str, path: Pat
     return count
 
 
-def _tell(console: Console, done: pb.Upload) -> None:
-    console.print(f"published: {counted(done.list_size, 'contact')} on the list")
+def _print_summary(console: Console, upload: pb.Upload) -> None:
+    console.print(f"published: {format_count(upload.list_size, 'contact')} on the list")
     console.print(
-        f"{counted(done.row_count, 'row')}: {done.matched_row_count:,} matched, "
-        f"{done.duplicate_row_count:,} duplicate, {done.unmatched_row_count:,} unmatched, "
-        f"{sum(done.rejected_row_counts.values()):,} rejected; {counted(done.matched_contact_count, 'contact')} found"
+        f"{format_count(upload.row_count, 'row')}: {upload.matched_row_count:,} matched, "
+        f"{upload.duplicate_row_count:,} duplicate, {upload.unmatched_row_count:,} unmatched, "
+        f"{sum(upload.rejected_row_counts.values()):,} rejected; {format_count(upload.matched_contact_count, 'contact')} found"
     )
-    for reason, count in sorted(done.rejected_row_counts.items()):
+    for reason, count in sorted(upload.rejected_row_counts.items()):
         console.print(f"  {reason} {count:,}")
-    for rejection in done.rejections[:_SHOWN_REJECTIONS]:
+    for rejection in upload.rejections[:_MAX_SHOWN_REJECTIONS]:
         column = f", column {rejection.column}" if rejection.column else ""
         console.print(printable(f"  line {rejection.line}{column}: {rejection.description}"))
 
@@ -217,10 +219,10 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-def _column(written: str) -> pb.UploadColumn:
-    field, _, name = written.partition("=")
+def _parse_column(option: str) -> pb.UploadColumn:
+    field, _, name = option.partition("=")
     if not name:
-        raise click.UsageError(f"--column {written}: is FIELD=NAME, or FIELD=PLACE")
+        raise click.UsageError(f"--column {option}: is FIELD=NAME, or FIELD=PLACE")
     if name.isdecimal():
         return pb.UploadColumn(field=field, position=int(name))
     return pb.UploadColumn(field=field, name=name)
@@ -229,6 +231,6 @@ def _column(written: str) -> pb.UploadColumn:
 def _digest(content: BinaryIO, header: pb.UploadHeader) -> str:
     """A name that the same file with the same options has again."""
     digest = hashlib.sha256(header.SerializeToString(deterministic=True))
-    while piece := content.read(_CHUNK):
+    while piece := content.read(_CHUNK_SIZE):
         digest.update(piece)
     return f"sha256-{digest.hexdigest()[:32]}"

@@ -34,7 +34,7 @@ class Caller:
     scopes: frozenset[Scope]
 
 
-_MOST_SECONDS = 1e9
+_MAX_WAIT_SECONDS = 1e9
 """Locks and events refuse to wait for centuries, which is what some clients send for no deadline."""
 
 
@@ -45,34 +45,34 @@ class Deadline:
     It is worthless as well once the caller has `gone`, which whoever has the connection sets, from any thread.
     """
 
-    at: float | None
-    gone: threading.Event | None = None
+    expires_at: float | None
+    cancel_event: threading.Event | None = None
 
     @classmethod
-    def after(cls, seconds: float | None, gone: threading.Event | None = None) -> "Deadline":
+    def after(cls, seconds: float | None, cancel_event: threading.Event | None = None) -> "Deadline":
         """The deadline that many seconds from now."""
-        return cls(None if seconds is None else time.monotonic() + seconds, gone)
+        return cls(None if seconds is None else time.monotonic() + seconds, cancel_event)
 
     @property
     def is_cancelled(self) -> bool:
         """Whether the caller has gone."""
-        return self.gone is not None and self.gone.is_set()
+        return self.cancel_event is not None and self.cancel_event.is_set()
 
     def remaining(self) -> float | None:
         """Seconds left, some decades at most; None for no limit. Raises OutOfTime when there are none."""
         if self.is_cancelled:
             raise OutOfTime("the caller has cancelled the call")
-        if self.at is None:
+        if self.expires_at is None:
             return None
-        left = self.at - time.monotonic()
-        if left <= 0:
+        seconds_left = self.expires_at - time.monotonic()
+        if seconds_left <= 0:
             raise OutOfTime("the deadline has passed")
-        return min(left, _MOST_SECONDS)
+        return min(seconds_left, _MAX_WAIT_SECONDS)
 
-    def within(self, seconds: float) -> "Deadline":
+    def min_with(self, seconds: float) -> "Deadline":
         """The sooner of this deadline and that many seconds from now."""
         soon = time.monotonic() + seconds
-        return Deadline(soon if self.at is None else min(self.at, soon), self.gone)
+        return Deadline(soon if self.expires_at is None else min(self.expires_at, soon), self.cancel_event)
 
     def check(self) -> None:
         """Raise OutOfTime when there is no time left."""
@@ -80,7 +80,7 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RequestContext:
     """One call: its caller and its deadline."""
 
     caller: Caller

@@ -8,9 +8,9 @@ MILLISECOND = timedelta(milliseconds=1)
 
 def now() -> datetime:
     """The time in UTC."""
-    return in_milliseconds(datetime.now(UTC))
+    return truncate_to_milliseconds(datetime.now(UTC))
 
 
-def in_milliseconds(moment: datetime) -> datetime:
+def truncate_to_milliseconds(instant: datetime) -> datetime:
     """The moment as the database tells it from others."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)

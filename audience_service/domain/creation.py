@@ -5,9 +5,9 @@ import string
 from enum import StrEnum
 from typing import Any
 
-from audience_service.domain.caller import Call
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.errors import InvalidArgument
-from audience_service.domain.ports import CreateRequest
+from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.tokens import digest
 
 _MAX_REQUEST_ID_LENGTH = 64
@@ -27,12 +27,12 @@ def new_id(prefix: str) -> str:
     return prefix + "".join(secrets.choice(_ID_ALPHABET) for _ in range(21))
 
 
-def new_rows_id(audience_id: str) -> str:
+def new_list_version_id(audience_id: str) -> str:
     """What the rows of a new list of a custom audience carry: its id, a dot and 8 random characters."""
     return f"{audience_id}." + "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
 
 
-def create_request(call: Call, request_id: str, asked: list[Any]) -> CreateRequest | None:
+def idempotency_key(ctx: RequestContext, request_id: str, payload: list[Any]) -> IdempotencyKey | None:
     """The request that a creation can be told by, None without a request_id; `asked` is all that it asks for.
 
     Raises InvalidArgument.
@@ -41,4 +41,4 @@ def create_request(call: Call, request_id: str, asked: list[Any]) -> CreateReque
         return None
     if len(request_id) > _MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
         raise InvalidArgument.at("request_id", f"has at most {_MAX_REQUEST_ID_LENGTH} printable characters")
-    return CreateRequest(call.caller.subject, request_id, digest(asked))
+    return IdempotencyKey(ctx.caller.subject, request_id, digest(payload))

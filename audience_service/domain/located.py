@@ -7,7 +7,7 @@ from audience_service.domain.errors import AudienceError, Violation
 
 
 @contextmanager
-def located(prefix: str) -> Iterator[None]:
+def prefix_error_path(prefix: str) -> Iterator[None]:
     """Put `prefix.` before the places that an error raised inside names, so that they read from the request."""
     try:
         yield

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 from audience_service.domain.audiences.use import AudienceUse, Usage
 from audience_service.domain.caller import Deadline
-from audience_service.domain.contact_list import ContactList as ContactList
+from audience_service.domain.contact_list import MemberList as MemberList
 from audience_service.domain.explanations.plan import ExistingIndex, QueryPlan
 from audience_service.domain.fields.sample import Sample
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.insights.breakdown import Breakdown
 from audience_service.domain.insights.dimensions import Dimension
-from audience_service.domain.reach.landmarks import Landmarks
+from audience_service.domain.reach.landmarks import KeySample
 from audience_service.domain.segments.segment import Segment, SegmentPage, SegmentQuery
 from audience_service.domain.segments.version import VersionPage
 
@@ -26,12 +26,12 @@ Record = Mapping[str, Any]
 """A record in the platform's envelope: pk, sk, state, data and so on. Dates are aware."""
 
 
-Population = CompiledFilter | ContactList
+Population = CompiledFilter | MemberList
 """Anything that has members. The members of a list are those on it that still exist and are in use."""
 
 
 @dataclass(frozen=True, slots=True)
-class CreateRequest:
+class IdempotencyKey:
     """What makes a creation safe to repeat: the subject's own id for it and a digest of what it asks."""
 
     subject: str
@@ -42,10 +42,10 @@ class CreateRequest:
 class SegmentRepository(Protocol):
     """The org's segments."""
 
-    def insert(self, org: str, segment: Segment, request: CreateRequest | None, deadline: Deadline) -> None:
+    def insert(self, org: str, segment: Segment, key: IdempotencyKey | None, deadline: Deadline) -> None:
         """Store a new segment. Raises NameTaken, or RequestIdReused where the request has made one already."""
 
-    def find_request(self, org: str, request: CreateRequest, deadline: Deadline) -> tuple[Segment, str] | None:
+    def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[Segment, str] | None:
         """The segment that a request has made, deleted or not, and the digest of that request."""
 
     def get(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
@@ -121,7 +121,7 @@ class UseRepository(Protocol):
 class ListRepository(Protocol):
     """The lists of static segments, a document for each contact on one."""
 
-    def add(self, org: str, contacts: ContactList, ids: Sequence[str], deadline: Deadline) -> int:
+    def add(self, org: str, member_list: MemberList, ids: Sequence[str], deadline: Deadline) -> int:
         """Put living records on the list; answers with how many were new to it.
 
         Raises ContactNotFound, before anything is written, with a violation `contact_ids[i]` for each of the first 20
@@ -131,20 +131,20 @@ class ListRepository(Protocol):
     def check(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> None:
         """Raise as `add` would, writing nothing."""
 
-    def remove(self, org: str, contacts: ContactList, ids: Sequence[str], deadline: Deadline) -> int:
+    def remove(self, org: str, member_list: MemberList, ids: Sequence[str], deadline: Deadline) -> int:
         """Take contacts off the list; answers with how many were on it."""
 
-    def freeze(self, org: str, contacts: ContactList, population: Population, deadline: Deadline) -> None:
+    def add_members(self, org: str, member_list: MemberList, population: Population, deadline: Deadline) -> None:
         """Put the members of a population on the list, inside the database."""
 
-    def drop(self, org: str, contacts: ContactList) -> None:
+    def clear(self, org: str, member_list: MemberList) -> None:
         """Empty the list, however little time the call has left."""
 
     def sizes(self, org: str, audience_ids: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
         """How many contacts stand on each list, 0 for an empty one."""
 
     def page(
-        self, org: str, contacts: ContactList, size: int, after: str, deadline: Deadline
+        self, org: str, member_list: MemberList, size: int, after: str, deadline: Deadline
     ) -> Sequence[tuple[str, str]]:
         """Up to `size` (pk, sk) behind the sk `after`, in sk order."""
 
@@ -199,7 +199,7 @@ class MemberRepository(Protocol):
 class PlanRepository(Protocol):
     """How the database answers populations."""
 
-    def plan(self, org: str, population: Population, deadline: Deadline, *, run: bool) -> QueryPlan:
+    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:
         """The plan of the population's count; with its figures where it is run.
 
         Raises UnsupportedByStore on the embedded store.
@@ -218,7 +218,7 @@ class SampleRepository(Protocol):
     def schema(self, org: str, datatype: str, deadline: Deadline) -> Mapping[str, Any]:
         """The `$jsonSchema` that records of the datatype, of all orgs, are held to; empty where there is none."""
 
-    def count_among(
+    def count_matching(
         self, org: str, datatype: str, keys: Sequence[str], matches: Sequence[Document], deadline: Deadline
     ) -> Sequence[int]:
         """How many of the records with these sks meet each match."""
@@ -230,7 +230,7 @@ class SliceRepository(Protocol):
     A key is an sk. Parts are the keys behind `after` up to and including `until`; "" is no bound.
     """
 
-    def landmarks(self, org: str, population: Population, deadline: Deadline) -> Landmarks:
+    def key_sample(self, org: str, population: Population, deadline: Deadline) -> KeySample:
         """Landmarks of the records that the population is drawn from: the datatype's, or those on the list.
 
         They may be some minutes old: records that have come since are missing from them, those that went stand there.
@@ -243,19 +243,19 @@ class SliceRepository(Protocol):
         It takes no more than some tenths of a second: addresses that take longer are looked up for each part.
         """
 
-    def settled(self, org: str, population: Population, deadline: Deadline) -> Population:
+    def with_prefetched_joins(self, org: str, population: Population, deadline: Deadline) -> Population:
         """The same population, for many parts of it: what of its joins is better read once has been read.
 
         It may take as long as it takes to count the population.
         """
 
-    def among(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
+    def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """Those of the keys that are members'."""
 
-    def count_between(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
+    def count_range(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
         """How many members there are in the part."""
 
-    def first_between(
+    def first_in_range(
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
         """Any one member in the part, or None where there is none."""
@@ -267,7 +267,7 @@ class PartitionRepository(Protocol):
     def find(self, org: str, name: str, deadline: Deadline) -> Sequence[str] | None:
         """The keys that were agreed on under a name and used within the hour; this counts as a use."""
 
-    def agree(self, org: str, name: str, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
+    def get_or_create(self, org: str, name: str, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """The keys that hold: those that somebody else has agreed on meanwhile, else these."""
 
 
@@ -279,8 +279,8 @@ class InsightRepository(Protocol):
         org: str,
         population: Population,
         dimensions: Sequence[Dimension],
-        moment: datetime,
-        most: int,
+        as_of: datetime,
+        max_values: int,
         deadline: Deadline,
     ) -> Breakdown:
         """The cells of each dimension, all from one pass, dates as seen from `moment`, which is in whole seconds.

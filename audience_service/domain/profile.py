@@ -10,7 +10,7 @@ from typing import Any
 
 HIDDEN = "***"
 
-SHOWN = frozenset(
+VISIBLE_FIELDS = frozenset(
     (
         "title", "company", "jobTitle", "country", "region", "city", "language", "timezone", "sex", "tags", "groups",
         "source", "score", "leadScore", "status", "leadStage", "createdAt", "lastEmailOpenedAt", "lastEmailClickedAt",
@@ -19,21 +19,23 @@ SHOWN = frozenset(
 )  # fmt: skip
 """Fields of `data`, and of objects in it, whose single values are shown; objects in them meet the rules again."""
 
-NESTED = frozenset(("address",))
+NESTED_FIELDS = frozenset(("address",))
 """Objects, or lists of objects, whose own fields the rules apply to."""
 
 
-def masked_profile(data: Mapping[str, Any]) -> dict[str, Any]:
+def mask_profile(data: Mapping[str, Any]) -> dict[str, Any]:
     """The payload with every field shown, masked or hidden by its rule."""
-    return {name: _by_rule(name, value) for name, value in data.items()}
+    return {name: _mask_value(name, value) for name, value in data.items()}
 
 
-def _by_rule(name: str, value: Any) -> Any:
+def _mask_value(name: str, value: Any) -> Any:
     if isinstance(value, list):
-        return [_by_rule(name, item) for item in value] if name in SHOWN or name in NESTED else HIDDEN
+        return (
+            [_mask_value(name, item) for item in value] if name in VISIBLE_FIELDS or name in NESTED_FIELDS else HIDDEN
+        )
     if isinstance(value, Mapping):
-        return masked_profile(value) if name in SHOWN or name in NESTED else HIDDEN
-    if value is None or name in SHOWN:
+        return mask_profile(value) if name in VISIBLE_FIELDS or name in NESTED_FIELDS else HIDDEN
+    if value is None or name in VISIBLE_FIELDS:
         return value
     return MASKS.get(name, _hide)(value)
 
@@ -80,4 +82,4 @@ def is_personal(path: str) -> bool:
     (lastEmailOpenedAt) is not.
     """
     steps = path.split(".")
-    return path in _PERSONAL_PATHS or any(step not in SHOWN and _PERSONAL.search(step) for step in steps)
+    return path in _PERSONAL_PATHS or any(step not in VISIBLE_FIELDS and _PERSONAL.search(step) for step in steps)

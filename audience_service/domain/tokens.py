@@ -9,7 +9,7 @@ from itsdangerous import BadData, URLSafeSerializer
 from audience_service.domain.errors import InvalidPageToken
 
 
-class TokenSealer:
+class TokenCodec:
     """Seals positions with a key that all processes of the service share, so that tokens survive a restart.
 
     A token holds record keys of the caller's own org; the seal keeps them whole, it does not hide them. The tenant
@@ -21,18 +21,18 @@ class TokenSealer:
             key, salt="audience.v1.position", signer_kwargs={"digest_method": hashlib.sha256}
         )
 
-    def seal(self, binding: tuple[Any, ...], position: list[Any]) -> str:
+    def encode(self, binding: tuple[Any, ...], position: list[Any]) -> str:
         """The token for `position` (JSON values) in the request that `binding` describes."""
         return str(self._serializer.dumps([_digest(binding), position]))
 
-    def open(self, token: str, binding: tuple[Any, ...], place: str) -> list[Any]:
+    def decode(self, token: str, binding: tuple[Any, ...], field_path: str) -> list[Any]:
         """The position in a token. Raises InvalidPageToken at `place` if damaged or bound to another request."""
         try:
             bound_to, position = self._serializer.loads(token)
         except (BadData, ValueError, TypeError, RecursionError):
-            raise InvalidPageToken.at(place, "is damaged, or was made by a service with another key") from None
+            raise InvalidPageToken.at(field_path, "is damaged, or was made by a service with another key") from None
         if bound_to != _digest(binding):
-            raise InvalidPageToken.at(place, "was made for another request; start again without it")
+            raise InvalidPageToken.at(field_path, "was made for another request; start again without it")
         return list(position)
 
 

@@ -16,7 +16,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
 from audience_service.domain.clock import now
-from audience_service.domain.watches.watch import Changes
+from audience_service.domain.watches.watch import ChangedKeys
 from audience_service.mongo.scope import org_of
 
 _WRITES = frozenset(("insert", "update", "replace"))
@@ -24,18 +24,18 @@ _STAGES = [{"$project": {"operationType": 1, "clusterTime": 1, "documentKey.sk":
 _AWAIT_MS = 250
 _CLOSE_SECONDS = 2.0
 # Codes of the server's error table: no such stage, no such command, only on replica sets.
-_NO_STREAMS = frozenset((59, 115, 40324, 40573))
+_UNSUPPORTED_CODES = frozenset((59, 115, 40324, 40573))
 
 _log = structlog.get_logger()
 
 
-class MongoChanges:
+class MongoChangeStreams:
     """Opens a stream when a datatype is first asked for, and keeps it open."""
 
     def __init__(
         self,
         database: Database[dict[str, Any]],
-        ring: Callable[[], None],
+        notify: Callable[[], None],
         clock: Callable[[], datetime] = now,
         *,
         retry_seconds: float = 1.0,
@@ -43,7 +43,7 @@ class MongoChanges:
     ) -> None:
         """A broken stream is reopened after `retry_seconds`. A subscription with over `max_keys` keys is incomplete."""
         self._database = database
-        self._ring = ring
+        self._notify = notify
         self._clock = clock
         self._retry_seconds = retry_seconds
         self._max_keys = max_keys
@@ -55,7 +55,7 @@ class MongoChanges:
         with self._lock:
             if datatype not in self._streams:
                 self._streams[datatype] = _Stream(
-                    self._database, datatype, self._ring, self._clock, self._retry_seconds, self._max_keys
+                    self._database, datatype, self._notify, self._clock, self._retry_seconds, self._max_keys
                 )
                 self._streams[datatype].start()
             return self._streams[datatype].subscribe(org)
@@ -85,19 +85,19 @@ class _Subscription:
         return self._stream.datatype
 
     @property
-    def follows(self) -> bool:
+    def is_streaming(self) -> bool:
         return self._stream.is_open
 
     @property
-    def has_news(self) -> bool:
-        return bool(self.keys) or (self.follows and not self.complete)
+    def has_pending(self) -> bool:
+        return bool(self.keys) or (self.is_streaming and not self.complete)
 
     @property
     def is_complete(self) -> bool:
         return self.complete
 
-    def take(self) -> Changes:
-        return self._stream.take(self)
+    def drain(self) -> ChangedKeys:
+        return self._stream.drain(self)
 
     def close(self) -> None:
         self._stream.unsubscribe(self)
@@ -110,7 +110,7 @@ class _Stream:
         self,
         database: Database[dict[str, Any]],
         datatype: str,
-        ring: Callable[[], None],
+        notify: Callable[[], None],
         clock: Callable[[], datetime],
         retry_seconds: float,
         max_keys: int,
@@ -118,7 +118,7 @@ class _Stream:
         self.datatype = datatype
         self.is_open = False
         self._collection = database[datatype]
-        self._ring = ring
+        self._notify = notify
         self._clock = clock
         self._retry_seconds = retry_seconds
         self._max_keys = max_keys
@@ -126,7 +126,7 @@ class _Stream:
         self._subscriptions: defaultdict[str, set[_Subscription]] = defaultdict(set)
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"changes-{datatype}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"change-stream-{datatype}", daemon=True)
 
     @property
     def is_reading(self) -> bool:
@@ -151,86 +151,86 @@ class _Stream:
             if not self._subscriptions[subscription.org]:
                 del self._subscriptions[subscription.org]
 
-    def take(self, subscription: _Subscription) -> Changes:
+    def drain(self, subscription: _Subscription) -> ChangedKeys:
         with self._lock:
             complete = subscription.complete and self.is_open
-            taken = Changes(frozenset(subscription.keys), complete, self._complete_at if complete else None)
+            drained = ChangedKeys(frozenset(subscription.keys), complete, self._complete_at if complete else None)
             subscription.keys = set()
             subscription.complete = self.is_open
-            return taken
+            return drained
 
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
-                self._follow()
+                self._read_stream()
             except OperationFailure as error:
-                if error.code in _NO_STREAMS:
-                    _log.info("no change streams; watched audiences are compared now and then", code=error.code)
+                if error.code in _UNSUPPORTED_CODES:
+                    _log.info("change streams are unavailable; watched audiences use full scans", code=error.code)
                     self._close_stream()  # a deployment may have had them until now
                     return
-                self._lost(error)
+                self._log_failure(error)
             except Exception as error:  # whatever it is: a stream that ends unsaid would leave changes out for ever
-                self._lost(error)
+                self._log_failure(error)
             self._close_stream()
             self._closing.wait(self._retry_seconds)
 
-    def _follow(self) -> None:
+    def _read_stream(self) -> None:
         """Read until the stream ends, as it does where the collection is dropped or renamed."""
         options: dict[str, Any] = {"full_document": "updateLookup", "max_await_time_ms": _AWAIT_MS}
         with self._collection.watch(_STAGES, **options) as stream:
             # Shards tell of their changes apart: that one has none to tell now says nothing of the others.
-            is_one = not self._collection.database.client.is_mongos
+            is_single_stream = not self._collection.database.client.is_mongos
             with self._lock:
                 self.is_open = True
                 self._complete_at = None
-                self._lose()
-            self._ring()
+                self._mark_incomplete()
+            self._notify()
             while stream.alive and not self._closing.is_set():
-                asked = self._clock()
+                asked_at = self._clock()
                 change = stream.try_next()
                 with self._lock:
-                    if change is None and is_one:
-                        self._complete_at = asked
-                    is_news = change is not None and self._note(change)
-                if is_news:
-                    self._ring()
+                    if change is None and is_single_stream:
+                        self._complete_at = asked_at
+                    is_pending = change is not None and self._record(change)
+                if is_pending:
+                    self._notify()
 
-    def _note(self, change: Mapping[str, Any]) -> bool:
+    def _record(self, change: Mapping[str, Any]) -> bool:
         """Keep a change for those who ask; whether one of them had no news before, and is to be woken."""
         if stamp := change.get("clusterTime"):
             self._complete_at = datetime.fromtimestamp(stamp.time, UTC)  # changes come in the order of this time
         record = change.get("fullDocument") or change.get("documentKey") or {}
         sk = record.get("sk")
         if change["operationType"] not in _WRITES or not isinstance(sk, str):
-            return self._lose()
-        asking = self._subscriptions.get(org_of(sk), ())
-        is_news = not all(subscription.has_news for subscription in asking)
-        for subscription in asking:
+            return self._mark_incomplete()
+        subscribers = self._subscriptions.get(org_of(sk), ())
+        is_pending = not all(subscription.has_pending for subscription in subscribers)
+        for subscription in subscribers:
             subscription.keys.add(sk)
             if len(subscription.keys) > self._max_keys:
                 subscription.keys, subscription.complete = set(), False
-        return is_news
+        return is_pending
 
-    def _lose(self) -> bool:
+    def _mark_incomplete(self) -> bool:
         """Something has changed that cannot be told; whether that is news."""
-        everyone = [subscription for asking in self._subscriptions.values() for subscription in asking]
-        is_news = any(subscription.complete for subscription in everyone)
-        for subscription in everyone:
+        subscribers = [subscription for group in self._subscriptions.values() for subscription in group]
+        is_pending = any(subscription.complete for subscription in subscribers)
+        for subscription in subscribers:
             subscription.complete = False
-        return is_news
+        return is_pending
 
-    def _lost(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         if not self._closing.is_set():
-            told = {"datatype": self.datatype, "error": type(error).__name__}
-            _log.warning("changes are not followed for now", **told, exc_info=_defect(error))
+            fields = {"datatype": self.datatype, "error": type(error).__name__}
+            _log.warning("change stream failed; reopening", **fields, exc_info=_unexpected(error))
 
     def _close_stream(self) -> None:
         with self._lock:
             self.is_open = False
-            self._lose()
-        self._ring()
+            self._mark_incomplete()
+        self._notify()
 
 
-def _defect(error: Exception) -> Exception | None:
+def _unexpected(error: Exception) -> Exception | None:
     """The error, where it is none of the driver's."""
     return None if isinstance(error, PyMongoError) else error

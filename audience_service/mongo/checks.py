@@ -15,18 +15,18 @@ from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.nodes import OnList, joins
-from audience_service.domain.membership.verdicts import Verdicts
+from audience_service.domain.membership.verdicts import MembershipResults
 from audience_service.domain.ports import Record
-from audience_service.mongo.failures import limited
-from audience_service.mongo.joins import Joins, Stages, list_look
-from audience_service.mongo.pipeline import Pipeline, running
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.joins import Joins, Stages, lists_lookup
+from audience_service.mongo.pipeline import Pipeline, run
+from audience_service.mongo.scope import tenant_match
 
-_COMMAND_BYTES = _ANSWER_BYTES = 12 * 1024 * 1024
+_MAX_COMMAND_BYTES = _MAX_REPLY_BYTES = 12 * 1024 * 1024
 """How much of the 16 MiB that a command, or the document that it answers with, may take is for populations."""
-_ITEM_BYTES = 14
+_ITEM_OVERHEAD_BYTES = 14
 """What an item of a BSON array takes beside its text."""
-_MOST_FACETS = 1_000
+_MAX_FACETS = 1_000
 _RECORDS = "records"
 
 
@@ -38,11 +38,11 @@ class MongoChecks:
 
     def find(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> frozenset[str]:
         """By the index on pk and sk."""
-        match = scoped(org, {"pk": {"$in": list(ids)}})
-        with limited(self._database, deadline):
+        match = tenant_match(org, {"pk": {"$in": list(ids)}})
+        with with_deadline(self._database, deadline):
             return frozenset(row["pk"] for row in self._database[datatype].find(match, {"_id": 0, "pk": 1}))
 
-    def judge(
+    def evaluate(
         self,
         org: str,
         datatype: str,
@@ -50,18 +50,18 @@ class MongoChecks:
         ids: Sequence[str],
         paths: Sequence[str],
         deadline: Deadline,
-    ) -> Verdicts:
+    ) -> MembershipResults:
         """One command; several where the filters, or the ids that they may find, do not fit one."""
-        pipelines = [Pipeline(org, found, Joins(org, found.joined, {}, at_hand=True)) for found in populations]
+        pipelines = [Pipeline(org, found, Joins(org, found.joins, {}, lists_preloaded=True)) for found in populations]
         records: dict[str, Record] = {}
         members: list[frozenset[str] | InvalidFilter] = []
-        for part in _parts(pipelines, ids):
-            found = self._judged(org, datatype, part, ids, paths, deadline)
+        for batch in _batches(pipelines, ids):
+            found = self._evaluate_pipelines(org, datatype, batch, ids, paths, deadline)
             records.update(found.records)
             members += found.members
-        return Verdicts(records, members)
+        return MembershipResults(records, members)
 
-    def _judged(
+    def _evaluate_pipelines(
         self,
         org: str,
         datatype: str,
@@ -69,56 +69,58 @@ class MongoChecks:
         ids: Sequence[str],
         paths: Sequence[str],
         deadline: Deadline,
-    ) -> Verdicts:
+    ) -> MembershipResults:
         """What can be judged by one command; where that fails, by halves, until what fails stands alone."""
         stages = _stages(org, pipelines, ids, paths)
         try:
             if not pipelines:
-                with limited(self._database, deadline):
+                with with_deadline(self._database, deadline):
                     [answer] = self._database[datatype].aggregate(stages)
             else:
                 riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
-                with running(self._database, riskiest, deadline) as collection:
+                with run(self._database, riskiest, deadline) as collection:
                     [answer] = collection.aggregate(stages)
         except InvalidFilter as error:
             if len(pipelines) == 1:
-                return Verdicts(self._judged(org, datatype, (), ids, paths, deadline).records, [error])
+                return MembershipResults(
+                    self._evaluate_pipelines(org, datatype, (), ids, paths, deadline).records, [error]
+                )
             middle = len(pipelines) // 2
-            first = self._judged(org, datatype, pipelines[:middle], ids, paths, deadline)
-            second = self._judged(org, datatype, pipelines[middle:], ids, paths, deadline)
-            return Verdicts({**first.records, **second.records}, [*first.members, *second.members])
+            first = self._evaluate_pipelines(org, datatype, pipelines[:middle], ids, paths, deadline)
+            second = self._evaluate_pipelines(org, datatype, pipelines[middle:], ids, paths, deadline)
+            return MembershipResults({**first.records, **second.records}, [*first.members, *second.members])
         rows = [answer[_name(number)] for number in range(len(pipelines))]
-        return Verdicts(
+        return MembershipResults(
             {record["pk"]: record for record in answer[_RECORDS]},
             [frozenset(row[0]["ids"]) if row else frozenset() for row in rows],
         )
 
 
-def _parts(pipelines: Sequence[Pipeline], ids: Sequence[str]) -> Iterator[Sequence[Pipeline]]:
+def _batches(pipelines: Sequence[Pipeline], ids: Sequence[str]) -> Iterator[Sequence[Pipeline]]:
     """As many pipelines at once as fit a command and an answer; one part at least."""
-    answer = sum(len(name.encode()) + _ITEM_BYTES for name in ids)
-    most = min(max(1, _ANSWER_BYTES // max(1, answer)), _MOST_FACETS)
-    part: list[Pipeline] = []
-    left = _COMMAND_BYTES
+    answer = sum(len(name.encode()) + _ITEM_OVERHEAD_BYTES for name in ids)
+    max_facets = min(max(1, _MAX_REPLY_BYTES // max(1, answer)), _MAX_FACETS)
+    batch: list[Pipeline] = []
+    remaining_bytes = _MAX_COMMAND_BYTES
     for pipeline in pipelines:
         size = len(bson.encode({"stages": _facet(pipeline)}))
-        if part and (size > left or len(part) == most):
-            yield part
-            part, left = [], _COMMAND_BYTES
-        part.append(pipeline)
-        left -= size
-    yield part
+        if batch and (size > remaining_bytes or len(batch) == max_facets):
+            yield batch
+            batch, remaining_bytes = [], _MAX_COMMAND_BYTES
+        batch.append(pipeline)
+        remaining_bytes -= size
+    yield batch
 
 
 def _stages(org: str, pipelines: Sequence[Pipeline], ids: Sequence[str], paths: Sequence[str]) -> Stages:
     found = [join for pipeline in pipelines if pipeline.joins.node for join in joins(pipeline.joins.node)]
-    lists = sorted({join.contacts.audience_id for join in found if isinstance(join, OnList)})
+    lists = sorted({join.member_list.audience_id for join in found if isinstance(join, OnList)})
     facets = {_name(number): _facet(pipeline) for number, pipeline in enumerate(pipelines)}
     return [
-        {"$match": scoped(org, {"pk": {"$in": list(ids)}})},
+        {"$match": tenant_match(org, {"pk": {"$in": list(ids)}})},
         # No filter reads _id. Some engines would find the records anew for every facet but for a stage like this.
         {"$unset": "_id"},
-        *([list_look(org, lists)] if lists else []),
+        *([lists_lookup(org, lists)] if lists else []),
         {"$facet": {_RECORDS: [{"$project": _projection(paths)}], **facets}},
     ]
 

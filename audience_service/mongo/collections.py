@@ -18,7 +18,7 @@ their `audience` is "<snapshot>.<attempt>", with "!<reason>" behind it for those
 SNAPSHOTS = "audience_snapshot"
 """Manifests of snapshots in the platform's envelope, {_id: sk, ...}; mongo/snapshot_documents.py shows the rest."""
 
-CUSTOM = "custom"
+CUSTOM_AUDIENCES = "custom"
 """Custom audiences, in the platform's envelope, {_id: sk, ...}; mongo/custom_documents.py shows the rest. Their lists
 lie among the static ones, with "<audience>.<8 characters>" for `audience`, and `since` when an upload put them on."""
 
@@ -49,11 +49,11 @@ WATCHES = "audience_watch"
 """Watched audiences, one record each: {_id: sk, sk: "<org>/audience_watch/<audience>", audience, wanted_until, lease,
 lease_until, generation, seq, as_of, definition, failure, garbage}; domain/watches/watch.py says what they mean."""
 
-LEDGER = "audience_ledger"
+EVENTS = "audience_event"
 """Who entered and exited: {_id: "<generation>/<seq in 12 digits>", seq, pk, sk, change, cause, at}; pk and sk are the
 record's own."""
 
-TRACKED = "audience_tracked"
+MEMBER_STATES = "audience_member_state"
 """Who is in by the ledger: {_id: "<generation>/<sk>", pk, sk, member, seq}; who has exited stays, with `member` false.
 `seq` is the event that says so, 0 of those who were in when the generation began."""
 
@@ -64,8 +64,8 @@ id}, unlinked}. They are no tenant's and have no sk."""
 SUBSCRIBERS = "subscriber"
 """The platform's records of who may be reached: {data: {email, phone, channel, status}}."""
 
-_SERVER_SELECTION_MS = 3_000
-_MAX_IDLE_MS = 300_000
+_SERVER_SELECTION_TIMEOUT_MS = 3_000
+_MAX_IDLE_TIME_MS = 300_000
 
 
 def connect(uri: str, database: str) -> Database[dict[str, Any]]:
@@ -83,23 +83,23 @@ def connect(uri: str, database: str) -> Database[dict[str, Any]]:
             datetime_conversion="DATETIME_AUTO",  # dates past the year 9999 are read as DatetimeMS
             appname="audience-service",
             connect=False,
-            **_defaults(uri),
+            **_default_options(uri),
         )
         return client[database]
     except (ConfigurationError, InvalidName) as error:
         raise ValueError(str(error)) from error
 
 
-def _defaults(uri: str) -> dict[str, Any]:
+def _default_options(uri: str) -> dict[str, Any]:
     """Options that hold where the URI does not set them; the driver would let keywords win over the URI."""
     defaults = {
-        "serverSelectionTimeoutMS": _SERVER_SELECTION_MS,
-        "connectTimeoutMS": _SERVER_SELECTION_MS,
+        "serverSelectionTimeoutMS": _SERVER_SELECTION_TIMEOUT_MS,
+        "connectTimeoutMS": _SERVER_SELECTION_TIMEOUT_MS,
         "w": "majority",
         "readConcernLevel": "majority",
         # Under a deadline the driver would repeat a read until the deadline passes; callers are told to retry instead.
         "retryReads": False,
-        "maxIdleTimeMS": _MAX_IDLE_MS,
+        "maxIdleTimeMS": _MAX_IDLE_TIME_MS,
     }
-    said = {name.lower() for name in parse_qs(urlsplit(uri).query, keep_blank_values=True)}
-    return {name: value for name, value in defaults.items() if name.lower() not in said}
+    given = {name.lower() for name in parse_qs(urlsplit(uri).query, keep_blank_values=True)}
+    return {name: value for name, value in defaults.items() if name.lower() not in given}

@@ -33,9 +33,9 @@ from audience_service.domain.custom.audience import (
     Work,
     WorkKind,
 )
-from audience_service.domain.ports import CreateRequest
+from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.snapshots.ports import Lease
-from audience_service.mongo.collections import CUSTOM
+from audience_service.mongo.collections import CUSTOM_AUDIENCES
 from audience_service.mongo.documents import Record, name_key, request_key
 
 DELETED = "deleted"
@@ -47,27 +47,27 @@ INTERRUPTED = "INTERRUPTED: the process that ran it has ended; call RefreshCusto
 """The error of work whose lease has expired."""
 
 
-def custom_sk(org: str, audience_id: str) -> str:
+def custom_audience_sk(org: str, audience_id: str) -> str:
     """The sk of a custom audience, which is also its `_id`."""
-    return f"{org}/{CUSTOM}/{audience_id.removeprefix(CUSTOM_PREFIX)}"
+    return f"{org}/{CUSTOM_AUDIENCES}/{audience_id.removeprefix(CUSTOM_PREFIX)}"
 
 
-def new_custom(org: str, audience: CustomAudience, request: CreateRequest | None, lease: Lease | None) -> Record:
+def new_custom_audience(org: str, audience: CustomAudience, key: IdempotencyKey | None, lease: Lease | None) -> Record:
     """The record of a new audience, with its work and the lease of that, if any."""
-    sk = custom_sk(org, audience.id)
+    sk = custom_audience_sk(org, audience.id)
     unique = {"name": name_key(org, audience.name)}
-    if request:
-        unique |= {"request": request_key(org, request), "digest": request.digest}
+    if key:
+        unique |= {"request": request_key(org, key), "digest": key.digest}
     return {
         "_id": sk,
         "pk": audience.id,
         "sk": sk,
         "name": audience.name,
-        "datatype": CUSTOM,
+        "datatype": CUSTOM_AUDIENCES,
         "version": audience.version,
         "state": audience.state,
-        "createdate": audience.create_time,
-        "modifydate": audience.update_time,
+        "createdate": audience.created_at,
+        "modifydate": audience.updated_at,
         "author": audience.author,
         **(new_work(audience.work, lease) if audience.work and lease else {}),
         "leftovers": [],
@@ -76,28 +76,28 @@ def new_custom(org: str, audience: CustomAudience, request: CreateRequest | None
             "type": audience.type.value,
             "datatype": audience.datatype,
             "spec": None if audience.spec is None else dataclasses.asdict(audience.spec),
-            "rows": audience.rows_id,
-            "published": dict(audience.published),
-            "refreshed": audience.refresh_time,
+            "rows": audience.list_version_id,
+            "published": dict(audience.publication),
+            "refreshed": audience.refreshed_at,
             "unique": unique,
         },
     }
 
 
-def leftover(rows_id: str, after: datetime) -> Record:
+def orphaned_list(list_version_id: str, delete_after: datetime) -> Record:
     """Rows that may lie about until then."""
-    return {"rows": rows_id, "after": after, "swept": False}
+    return {"rows": list_version_id, "after": delete_after, "swept": False}
 
 
-def published_custom(audience: CustomAudience) -> Record:
+def publication_update(audience: CustomAudience) -> Record:
     """What an update sets once an audience has a new list."""
     return {
         "version": audience.version,
         "state": audience.state,
-        "modifydate": audience.update_time,
-        "data.rows": audience.rows_id,
-        "data.published": dict(audience.published),
-        "data.refreshed": audience.refresh_time,
+        "modifydate": audience.updated_at,
+        "data.rows": audience.list_version_id,
+        "data.published": dict(audience.publication),
+        "data.refreshed": audience.refreshed_at,
     }
 
 
@@ -113,7 +113,7 @@ def new_work(work: Work, lease: Lease) -> Record:
         "ended": work.end_time,
         "owner": lease.owner,
     }
-    return {"work": stored, "lease_until": lease.until}
+    return {"work": stored, "lease_until": lease.expires_at}
 
 
 def ended_work(error: str, at: datetime) -> Record:
@@ -134,13 +134,13 @@ def renamed_custom(audience: CustomAudience) -> Record:
     """What an update sets when the name or the description of an audience changes."""
     return {
         "version": audience.version,
-        "modifydate": audience.update_time,
+        "modifydate": audience.updated_at,
         "name": audience.name,
         "data.description": audience.description,
     }
 
 
-def read_custom(record: Mapping[str, Any]) -> CustomAudience:
+def read_custom_audience(record: Mapping[str, Any]) -> CustomAudience:
     """The custom audience in a record."""
     data = record["data"]
     kind = CustomType(data["type"])
@@ -153,12 +153,12 @@ def read_custom(record: Mapping[str, Any]) -> CustomAudience:
         spec=_read_spec(kind, data["spec"]),
         state=record["state"],
         version=int(record["version"]),
-        create_time=record["createdate"],
-        update_time=record["modifydate"],
-        refresh_time=data["refreshed"],
+        created_at=record["createdate"],
+        updated_at=record["modifydate"],
+        refreshed_at=data["refreshed"],
         author=record["author"],
-        rows_id=data["rows"],
-        published=data.get("published", {}),
+        list_version_id=data["rows"],
+        publication=data.get("published", {}),
         work=_read_work(record),
     )
 

@@ -12,85 +12,92 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.creation import CreationState
 from audience_service.domain.filters.filter import Document
-from audience_service.mongo.collections import CUSTOM
-from audience_service.mongo.custom_documents import DELETED, INTERRUPTED, ended_work, leftover
+from audience_service.mongo.collections import CUSTOM_AUDIENCES
+from audience_service.mongo.custom_documents import DELETED, INTERRUPTED, ended_work, orphaned_list
 from audience_service.mongo.documents import Record
-from audience_service.mongo.failures import limited
+from audience_service.mongo.failures import with_deadline
 from audience_service.mongo.scope import org_of
-from audience_service.mongo.snapshot_rows import OUTLIVE, MongoFrozen
+from audience_service.mongo.snapshot_rows import RETENTION_GRACE, MongoSnapshotRows
 
-_SECONDS = 30.0
-_DROP_SECONDS = 600.0
-_AT_ONCE = 100
+_COMMAND_TIMEOUT_SECONDS = 30.0
+_DELETE_TIMEOUT_SECONDS = 600.0
+_BATCH_SIZE = 100
 
-DropBelongings = Callable[[str, str, Deadline], None]
+DeleteChildren = Callable[[str, str, Deadline], None]
 """Deletes what else there is of an audience that was deleted, by org and id: uploads, models. May be called again."""
 
 
-class CustomSweeper:
+class CustomAudienceSweeper:
     """Sweeps one database."""
 
     def __init__(
-        self, database: Database[dict[str, Any]], rows: MongoFrozen, belongings: Sequence[DropBelongings] = ()
+        self,
+        database: Database[dict[str, Any]],
+        snapshot_rows: MongoSnapshotRows,
+        child_deleters: Sequence[DeleteChildren] = (),
     ) -> None:
         self._database = database
-        self._collection = database[CUSTOM]
-        self._rows = rows
-        self._belongings = belongings
+        self._collection = database[CUSTOM_AUDIENCES]
+        self._snapshot_rows = snapshot_rows
+        self._child_deleters = child_deleters
 
-    def sweep(self, moment: datetime) -> None:
+    def sweep(self, now: datetime) -> None:
         """Mark work as FAILED whose lease has expired, delete rows that are no list, and then what was deleted.
 
         Raises StoreUnavailable, OutOfTime; the next time goes on.
         """
-        with limited(self._database, Deadline.after(_SECONDS)):
-            expired = {"work.state": CreationState.CREATING.value, "lease_until": {"$lt": moment}}
-            self._collection.update_many({**expired, "state": {"$ne": DELETED}}, ended_work(INTERRUPTED, moment))
-        self._leave_lists(moment)
-        self._drop_leftovers(moment)
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+            expired = {"work.state": CreationState.CREATING.value, "lease_until": {"$lt": now}}
+            self._collection.update_many({**expired, "state": {"$ne": DELETED}}, ended_work(INTERRUPTED, now))
+        self._orphan_deleted_lists(now)
+        self._delete_orphans(now)
         # Rows that were reserved for long may keep the record; what was uploaded, people's data, does not wait.
-        for record in self._found({"state": DELETED, "data.rows": "", "modifydate": {"$lte": moment - OUTLIVE}}):
-            self._drop_belongings(record)
-        for record in self._found({"state": DELETED, "leftovers": [], "data.rows": ""}):
-            self._drop_belongings(record)
-            with limited(self._database, Deadline.after(_SECONDS)):
+        for record in self._find_records(
+            {"state": DELETED, "data.rows": "", "modifydate": {"$lte": now - RETENTION_GRACE}}
+        ):
+            self._delete_children(record)
+        for record in self._find_records({"state": DELETED, "leftovers": [], "data.rows": ""}):
+            self._delete_children(record)
+            with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
                 self._collection.delete_one({"_id": record["_id"], "state": DELETED})
 
-    def _drop_belongings(self, record: Record) -> None:
-        for drop in self._belongings:
-            drop(org_of(record["sk"]), record["pk"], Deadline.after(_DROP_SECONDS))
+    def _delete_children(self, record: Record) -> None:
+        for delete in self._child_deleters:
+            delete(org_of(record["sk"]), record["pk"], Deadline.after(_DELETE_TIMEOUT_SECONDS))
 
-    def _leave_lists(self, moment: datetime) -> None:
+    def _orphan_deleted_lists(self, now: datetime) -> None:
         """Note the lists of audiences that the platform has marked as deleted."""
-        for record in self._found({"state": DELETED, "data.rows": {"$ne": ""}}):
-            left = [*record["leftovers"], leftover(record["data"]["rows"], moment + OUTLIVE)]
-            self._update(record, {"$set": {"data.rows": "", "leftovers": left}})
+        for record in self._find_records({"state": DELETED, "data.rows": {"$ne": ""}}):
+            orphans = [*record["leftovers"], orphaned_list(record["data"]["rows"], now + RETENTION_GRACE)]
+            self._update(record, {"$set": {"data.rows": "", "leftovers": orphans}})
 
-    def _drop_leftovers(self, moment: datetime) -> None:
-        for record in self._found({"leftovers.after": {"$lte": moment}}):
+    def _delete_orphans(self, now: datetime) -> None:
+        for record in self._find_records({"leftovers.after": {"$lte": now}}):
             # First nothing may make them a list any more, nor move their time.
-            left = [{**each, "swept": each["after"] <= moment} for each in record["leftovers"]]
-            due = [each["rows"] for each in left if each["swept"]]
-            if self._update(record, {"$set": {"leftovers": left}}):
-                for rows_id in due:
-                    self._rows.drop(org_of(record["sk"]), rows_id, Deadline.after(_DROP_SECONDS))
-                with limited(self._database, Deadline.after(_SECONDS)):
-                    gone = {"$pull": {"leftovers": {"rows": {"$in": due}}}}
-                    self._collection.update_one({"_id": record["_id"]}, gone)
+            orphans = [{**each, "swept": each["after"] <= now} for each in record["leftovers"]]
+            due = [each["rows"] for each in orphans if each["swept"]]
+            if self._update(record, {"$set": {"leftovers": orphans}}):
+                for list_version_id in due:
+                    self._snapshot_rows.delete(
+                        org_of(record["sk"]), list_version_id, Deadline.after(_DELETE_TIMEOUT_SECONDS)
+                    )
+                with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+                    removal = {"$pull": {"leftovers": {"rows": {"$in": due}}}}
+                    self._collection.update_one({"_id": record["_id"]}, removal)
 
-    def _found(self, condition: Document) -> Iterator[Record]:
+    def _find_records(self, condition: Document) -> Iterator[Record]:
         """All such records, some at a time: those that stay keep none behind them from being seen."""
-        after: Document = {}
+        after_key: Document = {}
         while True:
-            with limited(self._database, Deadline.after(_SECONDS)):
-                records = list(self._collection.find({**condition, **after}, sort=[("_id", 1)], limit=_AT_ONCE))
+            with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+                records = list(self._collection.find({**condition, **after_key}, sort=[("_id", 1)], limit=_BATCH_SIZE))
             yield from records
-            if len(records) < _AT_ONCE:
+            if len(records) < _BATCH_SIZE:
                 return
-            after = {"_id": {"$gt": records[-1]["_id"]}}
+            after_key = {"_id": {"$gt": records[-1]["_id"]}}
 
     def _update(self, record: Record, change: Document) -> bool:
         """Change a record if it is the same still; the next sweep is for those that are not."""
-        same = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
-        with limited(self._database, Deadline.after(_SECONDS)):
-            return self._collection.update_one(same, change).matched_count > 0
+        expected = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+            return self._collection.update_one(expected, change).matched_count > 0

@@ -18,12 +18,12 @@ from typing import Any
 
 from audience_service.domain.filters import Filter
 from audience_service.domain.filters.references import audience_references
-from audience_service.domain.ports import CreateRequest
+from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.segments.segment import ID_PREFIX, Segment, SegmentType
 
 Record = dict[str, Any]
 
-LAST_VERSION = 2**31 - 1
+MAX_VERSION = 2**31 - 1
 """The highest version that an answer can tell."""
 
 
@@ -37,23 +37,23 @@ def name_key(org: str, name: str) -> str:
     return f"{org}/{name}"
 
 
-def request_key(org: str, request: CreateRequest) -> str:
+def request_key(org: str, key: IdempotencyKey) -> str:
     """What the unique index on request ids is on."""
-    return json.dumps([org, request.subject, request.request_id], ensure_ascii=False)
+    return json.dumps([org, key.subject, key.request_id], ensure_ascii=False)
 
 
-def new_record(org: str, segment: Segment, request: CreateRequest | None) -> Record:
+def new_segment_record(org: str, segment: Segment, key: IdempotencyKey | None) -> Record:
     """The record of a new segment."""
     unique = {"name": name_key(org, segment.name)}
-    if request:
-        unique |= {"request": request_key(org, request), "digest": request.digest}
+    if key:
+        unique |= {"request": request_key(org, key), "digest": key.digest}
     return {
         "pk": segment.id,
         "sk": segment_sk(org, segment.id),
         "datatype": "segment",
         "version": segment.version,
-        "createdate": segment.create_time,
-        "modifydate": segment.update_time,
+        "createdate": segment.created_at,
+        "modifydate": segment.updated_at,
         "author": segment.author,
         "name": segment.name,
         "state": segment.state,
@@ -63,35 +63,35 @@ def new_record(org: str, segment: Segment, request: CreateRequest | None) -> Rec
             "type": segment.type.value,
             "filter": _stored_filter(segment.filter),
             "unique": unique,
-            **_written(segment, segment.version),
+            **_last_write(segment, segment.version),
         },
     }
 
 
-def changed_record(org: str, record: Record, segment: Segment, moment: datetime) -> Record:
+def update_segment_record(org: str, record: Record, segment: Segment, updated_at: datetime) -> Record:
     """The record with what a segment says differently in it, one version up; all else stays to the letter."""
     before = read_segment(record)
     data = dict(_mapping(record.get("data")))
     unique = {**_mapping(data.get("unique")), "name": name_key(org, segment.name)}
-    changed: Record = {**record, "version": segment.version + 1, "modifydate": moment}
+    updated: Record = {**record, "version": segment.version + 1, "modifydate": updated_at}
     if segment.state != before.state:
-        changed["state"] = segment.state
+        updated["state"] = segment.state
     if segment.state == "deleted":
         del unique["name"]  # a deleted segment's name is free
     if segment.name != before.name:
-        changed["name"] = data["name"] = segment.name
+        updated["name"] = data["name"] = segment.name
     if segment.description != before.description:
         data["description"] = segment.description
     if segment.filter != before.filter:
         data["filter"] = {**_mapping(data.get("filter")), **_stored_filter(segment.filter)}
-    return {**changed, "data": {**data, "unique": unique, **_written(segment, segment.version + 1)}}
+    return {**updated, "data": {**data, "unique": unique, **_last_write(segment, segment.version + 1)}}
 
 
-def touched_record(record: Record, segment: Segment, moment: datetime) -> Record:
+def touch_segment_record(record: Record, segment: Segment, updated_at: datetime) -> Record:
     """The record one version up, after an edit of its list."""
-    written = _written(segment, segment.version + 1, contacts=True)
-    data = {**_mapping(record.get("data")), **written}
-    return {**record, "version": segment.version + 1, "modifydate": moment, "data": data}
+    last_write = _last_write(segment, segment.version + 1, is_list_edit=True)
+    data = {**_mapping(record.get("data")), **last_write}
+    return {**record, "version": segment.version + 1, "modifydate": updated_at, "data": data}
 
 
 def read_segment(record: Mapping[str, Any]) -> Segment:
@@ -101,8 +101,8 @@ def read_segment(record: Mapping[str, Any]) -> Segment:
     where = stored.get("where")
     version = _version(record.get("version"))
     author = _text(record.get("author"))
-    written = _mapping(data.get("written"))
-    known = written.get("version") == version
+    last_write = _mapping(data.get("written"))
+    is_current = last_write.get("version") == version
     return Segment(
         id=_text(record.get("pk")),
         name=_text(record.get("name")) or _text(data.get("name")),
@@ -111,12 +111,12 @@ def read_segment(record: Mapping[str, Any]) -> Segment:
         filter=Filter(_text(stored.get("datatype")) or "contact", where if isinstance(where, Mapping) else None),
         state=_text(record.get("state")) or "active",
         version=version,
-        create_time=_moment(record.get("createdate")),
-        update_time=_moment(record.get("modifydate")),
+        created_at=_parse_datetime(record.get("createdate")),
+        updated_at=_parse_datetime(record.get("modifydate")),
         author=author,
         # Whoever made a record wrote its version 0; of later ones that the platform wrote, it does not say who did.
-        editor=_text(written.get("subject")) if known else author if version == 0 else "",
-        list_edited=known and written.get("contacts") is True,
+        editor=_text(last_write.get("subject")) if is_current else author if version == 0 else "",
+        list_edited=is_current and last_write.get("contacts") is True,
     )
 
 
@@ -125,15 +125,15 @@ def _stored_filter(value: Filter) -> Record:
     return {"datatype": value.datatype, **where}
 
 
-def _written(segment: Segment, version: int, *, contacts: bool = False) -> Record:
+def _last_write(segment: Segment, version: int, *, is_list_edit: bool = False) -> Record:
     """Who writes, and what the filter refers to; a static segment's filter is history and refers to nothing."""
     where = segment.filter.where if segment.type is SegmentType.DYNAMIC else None
-    marks = {"version": version, "subject": segment.editor, **({"contacts": True} if contacts else {})}
-    return {"written": marks, "references": sorted(audience_references(where))}
+    last_write = {"version": version, "subject": segment.editor, **({"contacts": True} if is_list_edit else {})}
+    return {"written": last_write, "references": sorted(audience_references(where))}
 
 
 def _version(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and 0 <= value <= LAST_VERSION else 0
+    return int(value) if isinstance(value, int | float) and 0 <= value <= MAX_VERSION else 0
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -145,12 +145,12 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _moment(value: Any) -> datetime | None:
+def _parse_datetime(value: Any) -> datetime | None:
     """A date that is stored as such or as ISO text; None for anything else."""
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        if not isinstance(moment, datetime):
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if not isinstance(parsed, datetime):
             return None
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None

@@ -17,24 +17,24 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import UnsupportedByStore
 from audience_service.domain.explanations.plan import QueryPlan
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.compile import of_node
+from audience_service.domain.filters.compile import compile_node
 from audience_service.domain.insights.breakdown import Breakdown
-from audience_service.domain.membership.verdicts import Verdicts
-from audience_service.domain.ports import ContactList, Population, Record
-from audience_service.domain.snapshots.ports import Frozen
+from audience_service.domain.membership.verdicts import MembershipResults
+from audience_service.domain.ports import MemberList, Population, Record
+from audience_service.domain.snapshots.ports import SnapshotResult
 from audience_service.domain.snapshots.snapshot import Snapshot
-from audience_service.domain.watches.watch import Flip
+from audience_service.domain.watches.watch import MembershipChange
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import SUBSCRIBERS
-from audience_service.mongo.embedded_refusals import refused, without_suppressed
+from audience_service.mongo.embedded_refusals import refuse_unsupported, remove_suppression
 from audience_service.mongo.joins import Stages
-from audience_service.mongo.ledger import MongoLedger
+from audience_service.mongo.ledger import MongoEventLog
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.plans import MongoPlans
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.scope import tenant_match
 from audience_service.mongo.slices import MongoSlices
-from audience_service.mongo.snapshot_rows import MongoFrozen, digest_of, rows_of
+from audience_service.mongo.snapshot_rows import MongoSnapshotRows, digest_of, rows_match
 
 
 def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
@@ -66,19 +66,19 @@ class EmbeddedMembers(MongoMembers):
 
     def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
         """As on MongoDB, or refused."""
-        with refused(population):
+        with refuse_unsupported(population):
             return super().count(org, population, deadline, after, until)
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """As on MongoDB, or refused."""
-        with refused(population):
+        with refuse_unsupported(population):
             return super().reach(org, population, deadline)
 
     def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
         """As on MongoDB, or refused."""
         with ExitStack() as checks:
             for population in populations:
-                checks.enter_context(refused(population))
+                checks.enter_context(refuse_unsupported(population))
             return super().regions(org, populations, deadline)
 
     def stream(
@@ -92,8 +92,8 @@ class EmbeddedMembers(MongoMembers):
         until: str = "",
     ) -> Generator[list[Record], None, None]:
         """As on MongoDB, or refused."""
-        found = population if isinstance(population, ContactList) else self._without_lookups(org, population)
-        with refused(found):
+        found = population if isinstance(population, MemberList) else self._drop_subscriber_lookups(org, population)
+        with refuse_unsupported(found):
             yield from super().stream(org, found, paths, batch_size, after, deadline, until)
 
     def exclusions(
@@ -106,23 +106,23 @@ class EmbeddedMembers(MongoMembers):
         until: str = "",
     ) -> Sequence[int]:
         """As on MongoDB, or refused."""
-        told = [self._without_lookups(org, reason) for reason in reasons]
+        simplified = [self._drop_subscriber_lookups(org, reason) for reason in reasons]
         with ExitStack() as checks:
-            for population in (candidates, *told):
-                checks.enter_context(refused(population))
-            return super().exclusions(org, candidates, told, deadline, after, until)
+            for population in (candidates, *simplified):
+                checks.enter_context(refuse_unsupported(population))
+            return super().exclusions(org, candidates, simplified, deadline, after, until)
 
-    def _without_lookups(self, org: str, compiled: CompiledFilter) -> CompiledFilter:
+    def _drop_subscriber_lookups(self, org: str, compiled: CompiledFilter) -> CompiledFilter:
         """The filter without lookups of subscriber records, where the org has none that they could find."""
-        if compiled.joined is None or self._database[SUBSCRIBERS].find_one(scoped(org)):
+        if compiled.joins is None or self._database[SUBSCRIBERS].find_one(tenant_match(org)):
             return compiled
-        return of_node(compiled.datatype, without_suppressed(compiled.node), compiled.place)
+        return compile_node(compiled.datatype, remove_suppression(compiled.node), compiled.field_path)
 
 
 class EmbeddedChecks(MongoChecks):
     """MongoChecks that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
 
-    def judge(
+    def evaluate(
         self,
         org: str,
         datatype: str,
@@ -130,70 +130,70 @@ class EmbeddedChecks(MongoChecks):
         ids: Sequence[str],
         paths: Sequence[str],
         deadline: Deadline,
-    ) -> Verdicts:
+    ) -> MembershipResults:
         """As on MongoDB, or refused."""
         with ExitStack() as checks:
             for population in populations:
-                checks.enter_context(refused(population))
-            return super().judge(org, datatype, populations, ids, paths, deadline)
+                checks.enter_context(refuse_unsupported(population))
+            return super().evaluate(org, datatype, populations, ids, paths, deadline)
 
 
 class EmbeddedSlices(MongoSlices):
     """MongoSlices that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
 
-    def among(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
+    def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """As on MongoDB, or refused; all members are read, since $in compares every record with every key there."""
-        wanted = frozenset(keys)
-        with refused(population):
+        requested = frozenset(keys)
+        with refuse_unsupported(population):
             members = self._run(org, population, {}, [{"$project": {"_id": 0, "sk": 1}}], deadline)
-            return [member["sk"] for member in members if member["sk"] in wanted]
+            return [member["sk"] for member in members if member["sk"] in requested]
 
-    def count_between(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
+    def count_range(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
         """As on MongoDB, or refused."""
-        with refused(population):
-            return super().count_between(org, population, after, until, deadline)
+        with refuse_unsupported(population):
+            return super().count_range(org, population, after, until, deadline)
 
-    def first_between(
+    def first_in_range(
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
         """As on MongoDB, or refused."""
-        with refused(population):
-            return super().first_between(org, population, after, until, deadline)
+        with refuse_unsupported(population):
+            return super().first_in_range(org, population, after, until, deadline)
 
 
 class EmbeddedLists(MongoLists):
     """MongoLists that freezes nothing that the embedded store would get wrong. Raises UnsupportedByStore besides."""
 
-    def freeze(self, org: str, contacts: ContactList, population: Population, deadline: Deadline) -> None:
+    def add_members(self, org: str, member_list: MemberList, population: Population, deadline: Deadline) -> None:
         """As on MongoDB, or refused."""
-        with refused(population):
-            super().freeze(org, contacts, population, deadline)
+        with refuse_unsupported(population):
+            super().add_members(org, member_list, population, deadline)
 
 
-class EmbeddedLedger(MongoLedger):
+class EmbeddedEventLog(MongoEventLog):
     """MongoLedger that refuses what the embedded store gets wrong. Raises UnsupportedByStore besides."""
 
-    def record(self, org: str, generation: str, population: Population, deadline: Deadline) -> None:
+    def record_members(self, org: str, watch_epoch: str, population: Population, deadline: Deadline) -> None:
         """As on MongoDB, or refused."""
-        with refused(population):
-            super().record(org, generation, population, deadline)
+        with refuse_unsupported(population):
+            super().record_members(org, watch_epoch, population, deadline)
 
-    def differences(
-        self, org: str, generation: str, population: Population, deadline: Deadline
+    def diff(
+        self, org: str, watch_epoch: str, population: Population, deadline: Deadline
     ) -> Generator[list[str], None, None]:
         """As on MongoDB, or refused."""
-        with refused(population):
-            yield from super().differences(org, generation, population, deadline)
+        with refuse_unsupported(population):
+            yield from super().diff(org, watch_epoch, population, deadline)
 
-    def judge(
-        self, org: str, generation: str, population: Population, keys: Sequence[str], deadline: Deadline
-    ) -> list[Flip]:
+    def evaluate(
+        self, org: str, watch_epoch: str, population: Population, keys: Sequence[str], deadline: Deadline
+    ) -> list[MembershipChange]:
         """As on MongoDB, or refused."""
-        with refused(population):
-            return super().judge(org, generation, population, keys, deadline)
+        with refuse_unsupported(population):
+            return super().evaluate(org, watch_epoch, population, keys, deadline)
 
 
-class EmbeddedChanges:
+class EmbeddedChangeStream:
     """The change feed of a store that tells of none."""
 
     def __init__(self, _: Callable[[], None]) -> None:
@@ -206,10 +206,10 @@ class EmbeddedChanges:
         """Nothing to end."""
 
 
-class EmbeddedFrozen(MongoFrozen):
+class EmbeddedSnapshotRows(MongoSnapshotRows):
     """MongoFrozen that freezes nothing that the embedded store would get wrong. Raises UnsupportedByStore besides."""
 
-    def freeze(
+    def write(
         self,
         org: str,
         snapshot: Snapshot,
@@ -217,24 +217,24 @@ class EmbeddedFrozen(MongoFrozen):
         reasons: Mapping[str, CompiledFilter],
         deadline: Deadline,
         on_written: Callable[[], None],
-    ) -> Frozen:
+    ) -> SnapshotResult:
         """As on MongoDB, or refused."""
         with ExitStack() as checks:
             for population in (candidates, *reasons.values()):
-                checks.enter_context(refused(population))
-            return super().freeze(org, snapshot, candidates, reasons, deadline, on_written)
+                checks.enter_context(refuse_unsupported(population))
+            return super().write(org, snapshot, candidates, reasons, deadline, on_written)
 
-    def _has_instants(self) -> bool:
+    def _supports_snapshot_reads(self) -> bool:
         return False
 
-    def _write(self, collection: str, stages: Stages, *, at_once: bool) -> Mapping[str, Any]:  # noqa: ARG002
+    def _run_write(self, collection: str, stages: Stages, *, single_command: bool) -> Mapping[str, Any]:  # noqa: ARG002
         self._database[collection].aggregate(stages)
         return {}
 
-    def _measure(self, org: str, rows_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
+    def _count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
         """With another hash, since it does not know the database's."""
         sums: dict[str, tuple[int, int]] = {}
-        for row in self._collection.find(scoped(org, rows_of(rows_id)), {"audience": 1, "sk": 1}):
+        for row in self._collection.find(tenant_match(org, rows_match(list_version_id)), {"audience": 1, "sk": 1}):
             count, total = sums.get(row["audience"], (0, 0))
             hashed = hashlib.sha256(row["sk"].encode()).digest()
             sums[row["audience"]] = count + 1, total + int.from_bytes(hashed[:8])
@@ -244,7 +244,7 @@ class EmbeddedFrozen(MongoFrozen):
 class EmbeddedPlans(MongoPlans):
     """No plans: the embedded store has no indexes to choose from, and makes its explain up."""
 
-    def plan(self, org: str, population: Population, deadline: Deadline, *, run: bool) -> QueryPlan:  # noqa: ARG002
+    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:  # noqa: ARG002
         """Refused. Raises UnsupportedByStore."""
         raise UnsupportedByStore("the embedded store has no query plans; a MongoDB explains this filter")
 
@@ -263,7 +263,7 @@ class EmbeddedLookalikes:
     def _refuse(self, *_: Any) -> Any:
         raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB models lookalikes")
 
-    check_supported = survey = tally = moments = scores = seed_scores = write = _refuse
+    check_supported = feature_stats = seed_counts = moment_sums = scores = seed_scores = write = _refuse
 
 
 def _has_decimal(value: Any) -> bool:

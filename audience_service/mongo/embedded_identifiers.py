@@ -37,12 +37,12 @@ class EmbeddedIdentifiers(MongoIdentifiers):
         self,
         org: str,
         keys: Collection[bytes],
-        most: int,
+        limit: int,
         deadline: Deadline,  # noqa: ARG002 - it does not wait
     ) -> Mapping[bytes, Sequence[Contact]]:
         """Among those of the org."""
-        kept = [found for (owner, *_), found in tuple(self._keys.items()) if owner == org]
-        return {key: found[key][: most + 1] for found in kept for key in keys if key in found}
+        indexes = [found for (owner, *_), found in tuple(self._keys.items()) if owner == org]
+        return {key: found[key][: limit + 1] for found in indexes for key in keys if key in found}
 
-    def _source(self, rule: KeyRule) -> Document:  # noqa: ARG002
+    def _source_hash(self, rule: KeyRule) -> Document:  # noqa: ARG002
         return {"$literal": 0}

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audience_service.domain.explanations.plan import Figures, PlanKind
+from audience_service.domain.explanations.plan import ExecutionStats, PlanKind
 from audience_service.mongo.scope import org_scope
 
 Document = Mapping[str, Any]
@@ -30,28 +30,28 @@ _NO_BOUNDS = ("[MinKey, MaxKey]", "(MinKey, MaxKey)")
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class ParsedExplain:
     """A plan's kind, the indexes that narrow, and, where it was run, what it took."""
 
     kind: PlanKind
     index: str
-    figures: Figures | None
+    execution_stats: ExecutionStats | None
 
 
-def read_explain(document: Document, org: str, names: Collection[str]) -> Explained:
+def parse_explain(document: Document, org: str, field_names: Collection[str]) -> ParsedExplain:
     """What an explain says of a count.
 
     `names` are the fields that the filter names: an index on another narrows nothing, and neither does one on sk whose
     bounds are the org's range.
     """
     parts = list(_parts(document))
-    used = [_narrowing(plan, org, names) for part in parts if (plan := _plan(part))]
-    indexes = dict.fromkeys(name for names_of_part in used for name in names_of_part)
-    kind = PlanKind.INDEX if used and all(used) else PlanKind.SCAN
-    return Explained(kind, ", ".join(indexes) if kind is PlanKind.INDEX else "", _figures(parts))
+    narrowing = [_narrowing_indexes(plan, org, field_names) for part in parts if (plan := _plan(part))]
+    indexes = dict.fromkeys(name for names_of_part in narrowing for name in names_of_part)
+    kind = PlanKind.INDEX if narrowing and all(narrowing) else PlanKind.SCAN
+    return ParsedExplain(kind, ", ".join(indexes) if kind is PlanKind.INDEX else "", _execution_stats(parts))
 
 
-def failure(document: Document) -> tuple[str, int] | None:
+def execution_failure(document: Document) -> tuple[str, int] | None:
     """The message and code of an execution that failed, which some servers tell in the document."""
     for part in _parts(document):
         statistics = _cursor(part).get("executionStats") or {}
@@ -87,35 +87,35 @@ def _inputs(stage: Document) -> list[Document]:
     return [*single, *stage.get("inputStages", ()), *filter(None, of_shards)]
 
 
-def _narrowing(stage: Document, org: str, names: Collection[str]) -> list[str]:
+def _narrowing_indexes(stage: Document, org: str, field_names: Collection[str]) -> list[str]:
     """The indexes that narrow the records down before a stage, none where it reads all of the org's."""
     kind = stage.get("stage", "")
     if kind in _ID_STAGES:
         return ["_id_"]
     if kind in _INDEX_STAGES:
-        return [str(stage.get("indexName", "_id_"))] if _restricts(stage, org, names) else []
+        return [str(stage.get("indexName", "_id_"))] if _restricts(stage, org, field_names) else []
     inputs = _inputs(stage)[:1] if kind in _JOINS else _inputs(stage)
-    found = [_narrowing(one, org, names) for one in inputs]
+    found = [_narrowing_indexes(one, org, field_names) for one in inputs]
     if kind in _ALTERNATIVES and not all(found):
         return []
     return [name for of_input in found for name in of_input]
 
 
-def _restricts(stage: Document, org: str, names: Collection[str]) -> bool:
+def _restricts(stage: Document, org: str, field_names: Collection[str]) -> bool:
     keys = stage.get("keyPattern") or {}
     # The quick plans of MongoDB 8 tell their keys as text.
     fields = re.findall(r'"?([\w.]+)"?\s*:', keys) if isinstance(keys, str) else list(keys)
     if not fields:
         return True  # the collection itself, clustered by _id
     return any(
-        field in names and _is_bounded(_bounds(stage, field, fields), field, org, leads=position == 0)
+        field in field_names and _is_bounded(_bounds(stage, field, fields), field, org, is_leading=position == 0)
         for position, field in enumerate(fields)
     )
 
 
-def _is_bounded(bounds: str | None, field: str, org: str, *, leads: bool) -> bool:
+def _is_bounded(bounds: str | None, field: str, org: str, *, is_leading: bool) -> bool:
     if bounds is None:
-        return leads and field != "sk"
+        return is_leading and field != "sk"
     if field == "sk":
         scope = org_scope(org)["sk"]
         return not bounds.startswith(f'["{scope["$gte"]}", ') or not bounds.endswith((f'"{scope["$lt"]}")', "{ })"))
@@ -130,56 +130,56 @@ def _bounds(stage: Document, field: str, fields: Sequence[str]) -> str | None:
     if isinstance(bounds, Mapping):
         if "startKey" in bounds:
             start, end = bounds["startKey"].get(field), bounds["endKey"].get(field)
-            return f"[{_shown(start)}, {_shown(end)}{']' if bounds.get('endKeyInclusive') else ')'}"
+            return f"[{_format_bound(start)}, {_format_bound(end)}{']' if bounds.get('endKeyInclusive') else ')'}"
         return ", ".join(bounds[field]) if field in bounds else None
     # One text for each combination of intervals: ["a": [1, 1], "b": [2, 3)].
     later = [f'"{other}": ' for other in fields[fields.index(field) + 1 :]]
-    return ", ".join(dict.fromkeys(_cut(text, f'"{field}": ', later[:1]) for text in bounds))
+    return ", ".join(dict.fromkeys(_text_between(text, f'"{field}": ', later[:1]) for text in bounds))
 
 
-def _cut(text: str, start: str, ends: Sequence[str]) -> str:
+def _text_between(text: str, start: str, ends: Sequence[str]) -> str:
     rest = text.partition(start)[2]
     return rest.partition(f", {ends[0]}")[0] if ends else rest.removesuffix("]")
 
 
-def _shown(value: Any) -> str:
+def _format_bound(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value).removesuffix("()")
 
 
-def _figures(parts: Sequence[Document]) -> Figures | None:
+def _execution_stats(parts: Sequence[Document]) -> ExecutionStats | None:
     statistics = [_cursor(part).get("executionStats") for part in parts]
     if not statistics or not all(statistics):
         return None
-    matched = [_matched(part) for part in parts]
-    return Figures(
+    matched_counts = [_matched_count(part) for part in parts]
+    return ExecutionStats(
         documents_examined=_total(parts, "totalDocsExamined"),
         keys_examined=_total(parts, "totalKeysExamined"),
-        matched=None if None in matched else sum(count for count in matched if count is not None),
-        milliseconds=max(_milliseconds(part) for part in parts),
+        matched=None if None in matched_counts else sum(count for count in matched_counts if count is not None),
+        milliseconds=max(_elapsed_milliseconds(part) for part in parts),
     )
 
 
 def _total(parts: Sequence[Document], name: str) -> int:
     """What the plans have examined, and the lookups behind them."""
-    behind = (stage for part in parts for stage in part.get("stages", ())[1:])
+    lookup_stages = (stage for part in parts for stage in part.get("stages", ())[1:])
     return sum(int(_cursor(part)["executionStats"].get(name, 0)) for part in parts) + sum(
-        int(stage.get(name, 0)) for stage in behind
+        int(stage.get(name, 0)) for stage in lookup_stages
     )
 
 
-def _milliseconds(part: Document) -> int:
+def _elapsed_milliseconds(part: Document) -> int:
     estimates = (int(stage.get("executionTimeMillisEstimate", 0)) for stage in part.get("stages", ()))
     return max(int(_cursor(part)["executionStats"].get("executionTimeMillis", 0)), *estimates, 0)
 
 
-def _matched(part: Document) -> int | None:
+def _matched_count(part: Document) -> int | None:
     """How many records have come to where they are counted."""
     stages = part.get("stages", ())
     for before, stage in itertools.pairwise(stages):
         if "$group" in stage:
             cursor = _cursor(part) if before is stages[0] else {}
-            told = before.get("nReturned", cursor.get("executionStats", {}).get("nReturned"))
-            return None if told is None else int(told)
+            returned_count = before.get("nReturned", cursor.get("executionStats", {}).get("nReturned"))
+            return None if returned_count is None else int(returned_count)
     count = _first_count(_cursor(part)["executionStats"].get("executionStages", {}))
     if count is None:
         return None

@@ -20,34 +20,34 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, InvalidFilter, OutOfTime, StoreUnavailable
 
 # Codes of the server's error table (mongo/base/error_codes.yml).
-_UNREACHABLE = frozenset((6, 7, 89, 91, 189, 11600, 11602, 13435, 13436))
-_CONFLICT = frozenset((24, 112))
-_OUT_OF_TIME = frozenset((50, 202, 262))
+_UNREACHABLE_CODES = frozenset((6, 7, 89, 91, 189, 11600, 11602, 13435, 13436))
+_CONFLICT_CODES = frozenset((24, 112))
+_TIMEOUT_CODES = frozenset((50, 202, 262))
 _DUPLICATE_KEY = 11000
-_INVALID_PATTERN = frozenset((2, 8, 51091, 51108, 51156))
+_INVALID_PATTERN_CODES = frozenset((2, 8, 51091, 51108, 51156))
 # maxTimeMS is whole milliseconds, in which nothing at all means no limit, and fits 31 bits; some clients send a
 # deadline in thousands of years for none.
-_LEAST_SECONDS, _MOST_SECONDS = 0.005, 2**31 / 1000 - 1
+_MIN_TIMEOUT_SECONDS, _MAX_TIMEOUT_SECONDS = 0.005, 2**31 / 1000 - 1
 
 
 @contextmanager
-def limited(database: Database[dict[str, Any]], deadline: Deadline) -> Iterator[None]:
+def with_deadline(database: Database[dict[str, Any]], deadline: Deadline) -> Iterator[None]:
     """Hold the driver's calls inside to a deadline, and turn what they raise into the domain's errors.
 
     The driver bounds its waits on the network by it and sends the rest along as maxTimeMS, so that a query that
     outlives its caller stops, and a connection that swallows answers costs no thread for longer. Not for use across a
     generator's yield: the limit is a context variable. Raises OutOfTime before anything is sent where no time is left.
     """
-    left = deadline.remaining()
-    if left is not None and left < _LEAST_SECONDS:
+    remaining = deadline.remaining()
+    if remaining is not None and remaining < _MIN_TIMEOUT_SECONDS:
         raise OutOfTime("the deadline has all but passed")
-    with translated():
-        _find_server(database)
-    with translated(), pymongo.timeout(None if left is None else min(left, _MOST_SECONDS)):
+    with map_driver_errors():
+        _require_server(database)
+    with map_driver_errors(), pymongo.timeout(None if remaining is None else min(remaining, _MAX_TIMEOUT_SECONDS)):
         yield
 
 
-def _find_server(database: Database[dict[str, Any]]) -> None:
+def _require_server(database: Database[dict[str, Any]]) -> None:
     """Wait for a server as long as the URI says, since the driver would wait for one as long as the deadline lasts.
 
     For one that the database is read from, which is the primary for some repositories, whatever the URI says of reads.
@@ -59,7 +59,7 @@ def _find_server(database: Database[dict[str, Any]]) -> None:
         _ = client.is_primary
 
 
-def unless_duplicates(error: BulkWriteError) -> None:
+def raise_unless_duplicate(error: BulkWriteError) -> None:
     """Raise what kept a bulk write from inserting, if it was anything else than that all of it is there already.
 
     Without the documents that the driver's error holds: they may be people's data, and logs are not to have it.
@@ -74,28 +74,28 @@ class BulkWriteFailed(Exception):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def map_driver_errors() -> Iterator[None]:
     """Turn driver errors into StoreUnavailable, OutOfTime or InvalidFilter; let what is a defect through."""
     try:
         yield
     except PyMongoError as error:
-        known = _known(error)
-        if known is None:
+        mapped = _to_domain_error(error)
+        if mapped is None:
             raise
-        raise known from error
+        raise mapped from error
 
 
-def _known(error: PyMongoError) -> AudienceError | None:
+def _to_domain_error(error: PyMongoError) -> AudienceError | None:
     codes = _codes(error)
-    if (error.timeout and not isinstance(error, ServerSelectionTimeoutError)) or codes & _OUT_OF_TIME:
+    if (error.timeout and not isinstance(error, ServerSelectionTimeoutError)) or codes & _TIMEOUT_CODES:
         return OutOfTime("the database did not answer before the deadline")
-    if isinstance(error, ConnectionFailure) or codes & _UNREACHABLE:
+    if isinstance(error, ConnectionFailure) or codes & _UNREACHABLE_CODES:
         return StoreUnavailable("the database cannot be reached")
-    if codes & _CONFLICT:
+    if codes & _CONFLICT_CODES:
         return StoreUnavailable("the database could not write beside other writes of the same record; try again")
     if isinstance(error, CursorNotFound):
         return StoreUnavailable("the database ended the query; resume the stream from the last cursor received")
-    if codes & _INVALID_PATTERN and "regular expression" in str(error).lower():
+    if codes & _INVALID_PATTERN_CODES and "regular expression" in str(error).lower():
         return InvalidFilter.at("filter.where", "holds a regular expression that the database refuses")
     return None
 

@@ -7,15 +7,15 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.mongo.collections import (
-    CUSTOM,
+    CUSTOM_AUDIENCES,
+    EVENTS,
     IDENTIFIERS,
-    LEDGER,
     LISTS,
+    MEMBER_STATES,
     PARTITIONS,
     SEGMENTS,
     SNAPSHOTS,
     SUBSCRIBERS,
-    TRACKED,
     UPLOAD_ROWS,
     UPLOADS,
     USES,
@@ -25,7 +25,7 @@ from audience_service.mongo.collections import (
 
 Keys = tuple[tuple[str, int], ...]
 
-_EXPIRING = {"expireAfterSeconds": 0}
+_TTL = {"expireAfterSeconds": 0}
 """The database deletes a document at the time that stands in its field."""
 
 
@@ -35,7 +35,7 @@ class Index:
 
     collection: str
     keys: Keys
-    why: str
+    reason: str
     options: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -68,22 +68,27 @@ def required_indexes(datatypes: Sequence[str], related: Sequence[str] = ()) -> l
         Index(LISTS, (("audience", 1), ("sk", 1)), "a static list in sk order; its length"),
         Index(LISTS, (("sk", 1), ("audience", 1)), "joining long lists into filters"),
         Index(LISTS, (("pk", 1), ("audience", 1)), "taking contacts off a list; the lists of a contact"),
-        Index(LISTS, (("expire_at", 1),), "members of snapshots that have expired go", {**_EXPIRING, "sparse": True}),
+        Index(LISTS, (("expire_at", 1),), "members of snapshots that have expired go", {**_TTL, "sparse": True}),
         Index(SNAPSHOTS, (("sk", 1),), "the tenant scope"),
-        Index(SNAPSHOTS, (("expire_at", 1),), "snapshots that have expired go", _EXPIRING),
+        Index(SNAPSHOTS, (("expire_at", 1),), "snapshots that have expired go", _TTL),
         Index(SNAPSHOTS, (("data.unique.request", 1),), "one snapshot for a request_id", unique_if_set),
         Index(SNAPSHOTS, (("state", 1), ("lease_until", 1)), "snapshots whose maker has died"),
         Index(SNAPSHOTS, (("leftovers.after", 1),), "rows that nothing refers to", {"sparse": True}),
-        Index(CUSTOM, (("sk", 1),), "the tenant scope"),
-        Index(CUSTOM, (("data.unique.name", 1),), "one custom audience of a name in an org", unique_if_set),
-        Index(CUSTOM, (("data.unique.request", 1),), "one custom audience for a request_id", unique_if_set),
-        Index(CUSTOM, (("data.spec.source_audience_id", 1), ("sk", 1)), "the lookalikes of an audience"),
-        Index(CUSTOM, (("state", 1),), "custom audiences that were deleted"),
-        Index(CUSTOM, (("lease_until", 1),), "work on custom audiences whose process has ended", {"sparse": True}),
-        Index(CUSTOM, (("leftovers.after", 1),), "rows of lists that are none any more", {"sparse": True}),
+        Index(CUSTOM_AUDIENCES, (("sk", 1),), "the tenant scope"),
+        Index(CUSTOM_AUDIENCES, (("data.unique.name", 1),), "one custom audience of a name in an org", unique_if_set),
+        Index(CUSTOM_AUDIENCES, (("data.unique.request", 1),), "one custom audience for a request_id", unique_if_set),
+        Index(CUSTOM_AUDIENCES, (("data.spec.source_audience_id", 1), ("sk", 1)), "the lookalikes of an audience"),
+        Index(CUSTOM_AUDIENCES, (("state", 1),), "custom audiences that were deleted"),
+        Index(
+            CUSTOM_AUDIENCES,
+            (("lease_until", 1),),
+            "work on custom audiences whose process has ended",
+            {"sparse": True},
+        ),
+        Index(CUSTOM_AUDIENCES, (("leftovers.after", 1),), "rows of lists that are none any more", {"sparse": True}),
         Index(IDENTIFIERS, (("key", 1), ("sk", 1)), "matching the rows of uploads"),
         Index(IDENTIFIERS, (("sk", 1), ("rule", 1)), "bringing identifiers up to date"),
-        Index(IDENTIFIERS, (("expire_at", 1),), "identifiers go after a while, used or not", _EXPIRING),
+        Index(IDENTIFIERS, (("expire_at", 1),), "identifiers go after a while, used or not", _TTL),
         Index(UPLOADS, (("open_until", 1),), "uploads that nobody went on with", {"sparse": True}),
         Index(SUBSCRIBERS, (("data.email", 1), ("sk", 1)), "who may not be reached by email"),
         Index(SUBSCRIBERS, (("data.phone", 1), ("sk", 1)), "who may not be reached by phone"),
@@ -92,8 +97,8 @@ def required_indexes(datatypes: Sequence[str], related: Sequence[str] = ()) -> l
             SUBSCRIBERS, (("sk", 1), ("data.channel", 1), ("data.status", 1)), "all who may not be reached in an org"
         ),
         Index(WATCHES, (("lease_until", 1),), "watched audiences that no process tracks"),
-        Index(LEDGER, (("sk", 1), ("_id", 1)), "what has happened to a record since, for members as of a time"),
-        Index(PARTITIONS, (("expire_at", 1),), "parts that nobody reads any more are removed", _EXPIRING),
+        Index(EVENTS, (("sk", 1), ("_id", 1)), "what has happened to a record since, for members as of a time"),
+        Index(PARTITIONS, (("expire_at", 1),), "parts that nobody reads any more are removed", _TTL),
     ]
 
 
@@ -128,7 +133,7 @@ def collated_collections(database: Database[dict[str, Any]], datatypes: Sequence
 
     Under one that ignores case, the range of sk that is org "acme" would hold "ACME" too: they must not be served.
     """
-    own = {SEGMENTS, CUSTOM, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, WATCHES, LEDGER, TRACKED}
+    own = {SEGMENTS, CUSTOM_AUDIENCES, VERSIONS, USES, LISTS, PARTITIONS, SNAPSHOTS, WATCHES, EVENTS, MEMBER_STATES}
     own |= {UPLOADS, UPLOAD_ROWS, IDENTIFIERS}
     used = {*datatypes, *own, SUBSCRIBERS}
     found = database.list_collections()

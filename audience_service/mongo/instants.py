@@ -7,22 +7,24 @@ from typing import Any
 from bson import Timestamp
 from pymongo.topology_description import TopologyDescription
 
-_HOLDING_HISTORY = frozenset(("RSPrimary", "RSSecondary", "Mongos", "LoadBalancer"))
+_REPLICATED_SERVER_TYPES = frozenset(("RSPrimary", "RSSecondary", "Mongos", "LoadBalancer"))
 
 
-def has_instants(topology: TopologyDescription) -> bool:
+def supports_snapshot_reads(topology: TopologyDescription) -> bool:
     """Whether reads may ask for the concern "snapshot": replica sets and sharded clusters keep the history for it.
 
     A standalone refuses it. By the kind of the servers, since a member of a replica set that is connected to directly
     makes a topology of a single server.
     """
-    return any(server.server_type_name in _HOLDING_HISTORY for server in topology.server_descriptions().values())
+    return any(
+        server.server_type_name in _REPLICATED_SERVER_TYPES for server in topology.server_descriptions().values()
+    )
 
 
-def instant_of(answer: Mapping[str, Any]) -> datetime | None:
+def cluster_time_of(answer: Mapping[str, Any]) -> datetime | None:
     """The instant as of which a command with the concern "snapshot" has read, to the second; None where it says none.
 
     MongoDB tells it as `atClusterTime`, of commands that return a cursor in the cursor.
     """
-    stamp = answer.get("cursor", {}).get("atClusterTime", answer.get("atClusterTime"))
-    return stamp.as_datetime() if isinstance(stamp, Timestamp) else None
+    timestamp = answer.get("cursor", {}).get("atClusterTime", answer.get("atClusterTime"))
+    return timestamp.as_datetime() if isinstance(timestamp, Timestamp) else None

@@ -16,40 +16,40 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.filters.compile import NOTHING, emit
+from audience_service.domain.filters.compile import MATCH_NONE, to_match
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.nodes import Join, Node, OnList, Related, Suppressed, joins
 from audience_service.mongo.collections import LISTS
-from audience_service.mongo.failures import limited
+from audience_service.mongo.failures import with_deadline
 from audience_service.mongo.related import (
     Candidates,
-    Held,
-    certain,
-    found_condition,
-    read_related,
-    related_stages,
+    JoinValues,
+    constant_condition,
+    prefetch_joins,
+    related_count_condition,
+    related_lookup_stages,
 )
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.scope import tenant_match
 from audience_service.mongo.subscribers import (
     address_stage,
-    found_addresses,
-    found_subscribers,
+    addresses_field,
     read_addresses,
-    subscriber_stages,
+    subscriber_lookup_stages,
+    subscribers_field,
 )
 
 Stages = list[Document]
 
-INLINE_BYTES = 12 * 1024 * 1024
+MAX_INLINE_BYTES = 12 * 1024 * 1024
 """How much of the 16 MiB that a command may take is for lists; a filter itself may take 1 MiB."""
-_ITEM_BYTES = 14
+_ITEM_OVERHEAD_BYTES = 14
 """What an item of a BSON array takes beside its text: type, index of up to 7 digits, length, ends."""
-_READ_BATCH = 50_000
+_READ_BATCH_SIZE = 50_000
 
-NOT_READ: Mapping[int, Held] = MappingProxyType({})
+NOT_PREFETCHED: Mapping[int, JoinValues] = MappingProxyType({})
 
-_ON_LISTS = "__lists"
-_RELATED = "__related"
+_LISTS_FIELD = "__lists"
+_RELATED_FIELD = "__related"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,106 +58,112 @@ class Joins:
 
     org: str
     node: Node | None
-    inline: Mapping[str, Sequence[str]]
-    told: Sequence[Node] = ()
+    inlined_lists: Mapping[str, Sequence[str]]
+    extra_nodes: Sequence[Node] = ()
     """Further nodes that are to be told of the records found: what they join is looked up as well."""
-    addresses: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    inlined_addresses: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     """The addresses that go into it, by channel and status, of the channels whose subscribers are not looked up."""
-    related: Mapping[int, Held] = field(default_factory=dict)
+    prefetched: Mapping[int, JoinValues] = field(default_factory=dict)
     """The values that related records were read as, by the identity of the join."""
-    at_hand: bool = False
+    lists_preloaded: bool = False
     """Whether the records come with the lists that they are on, which a stage before (`list_look`) has looked up."""
 
     @property
-    def is_read_before(self) -> bool:
+    def has_prefetched(self) -> bool:
         """Whether any of what it joins was read before the command that it goes into."""
-        return bool(self.inline or self.addresses or self.related)
+        return bool(self.inlined_lists or self.inlined_addresses or self.prefetched)
 
     @property
-    def match(self) -> Document:
+    def inline_match(self) -> Document:
         """What joins into the first match, where the node needs nothing to be looked up; else nothing."""
-        return {} if self.node is None or self._looked_up(self.node) else self.condition(self.node)
+        return {} if self.node is None or self._pending_joins(self.node) else self.condition(self.node)
 
     @property
     def stages(self) -> Stages:
         """The looks, the match on what they bring, and what removes it again."""
-        looks = self.looks
-        brought = [stage["$lookup"]["as"] for stage in looks if "$lookup" in stage]
-        brought += [found_addresses(channel) for channel in self.addresses if address_stage(channel) in looks]
-        return [*looks, {"$unset": brought}] if brought else []
+        lookups = self.lookup_stages
+        added_fields = [stage["$lookup"]["as"] for stage in lookups if "$lookup" in stage]
+        added_fields += [
+            addresses_field(channel) for channel in self.inlined_addresses if address_stage(channel) in lookups
+        ]
+        return [*lookups, {"$unset": added_fields}] if added_fields else []
 
     @property
-    def looks(self) -> Stages:
+    def lookup_stages(self) -> Stages:
         """The same without the removal, for what comes next to test its own nodes by."""
-        found = self._all_looked_up
-        lists = sorted({join.contacts.audience_id for join in found if isinstance(join, OnList)})
-        looks: Stages = [list_look(self.org, lists)] if lists else []
-        for number, join in enumerate(join for join in found if isinstance(join, Related)):
-            looks += related_stages(self.org, join, f"{_RELATED}{number}")
-        suppressed = [join for join in found if isinstance(join, Suppressed)]
+        pending = self._all_pending_joins
+        lists = sorted({join.member_list.audience_id for join in pending if isinstance(join, OnList)})
+        stages: Stages = [lists_lookup(self.org, lists)] if lists else []
+        for number, join in enumerate(join for join in pending if isinstance(join, Related)):
+            stages += related_lookup_stages(self.org, join, f"{_RELATED_FIELD}{number}")
+        suppressed = [join for join in pending if isinstance(join, Suppressed)]
         for channel in sorted({join.channel for join in suppressed}):
-            if channel in self.addresses:
-                looks.append(address_stage(channel))
+            if channel in self.inlined_addresses:
+                stages.append(address_stage(channel))
                 continue
             statuses = sorted({join.status for join in suppressed if join.channel == channel})
-            looks += subscriber_stages(self.org, channel, statuses)
-        tested = self.node is not None and bool(self._looked_up(self.node))
-        return [*looks, {"$match": self.condition(self.node)}] if self.node is not None and tested else looks
+            stages += subscriber_lookup_stages(self.org, channel, statuses)
+        needs_match = self.node is not None and bool(self._pending_joins(self.node))
+        return [*stages, {"$match": self.condition(self.node)}] if self.node is not None and needs_match else stages
 
     def condition(self, node: Node) -> Document:
         """A match of a node behind the looks."""
-        return emit(node, self._condition)
+        return to_match(node, self._condition)
 
     @property
-    def _all_looked_up(self) -> list[Join]:
+    def _all_pending_joins(self) -> list[Join]:
         """Of the same join in several nodes there is one look."""
-        nodes = (*([] if self.node is None else [self.node]), *self.told)
-        return list({id(join): join for node in nodes for join in self._looked_up(node)}.values())
+        nodes = (*([] if self.node is None else [self.node]), *self.extra_nodes)
+        return list({id(join): join for node in nodes for join in self._pending_joins(node)}.values())
 
-    def _looked_up(self, node: Node) -> list[Join]:
-        return [join for join in joins(node) if not self._is_known(join)]
+    def _pending_joins(self, node: Node) -> list[Join]:
+        return [join for join in joins(node) if not self._is_resolved(join)]
 
-    def _is_known(self, join: Join) -> bool:
+    def _is_resolved(self, join: Join) -> bool:
         """Whether nothing is to be brought to a record to tell."""
         match join:
             case OnList(contacts):
-                return self.at_hand or contacts.audience_id in self.inline
+                return self.lists_preloaded or contacts.audience_id in self.inlined_lists
             case Suppressed(channel, status):
-                return channel in self.addresses and not self.addresses[channel][status]
+                return channel in self.inlined_addresses and not self.inlined_addresses[channel][status]
             case Related():
-                return id(join) in self.related or certain(join) is not None
+                return id(join) in self.prefetched or constant_condition(join) is not None
 
     def _condition(self, join: Join) -> Document:
         if isinstance(join, OnList):
-            audience_id = join.contacts.audience_id
-            if audience_id in self.inline:
-                return {"sk": {"$in": self.inline[audience_id]}}
-            return {f"{_ON_LISTS}.audience": {"$eq": audience_id}}
+            audience_id = join.member_list.audience_id
+            if audience_id in self.inlined_lists:
+                return {"sk": {"$in": self.inlined_lists[audience_id]}}
+            return {f"{_LISTS_FIELD}.audience": {"$eq": audience_id}}
         if isinstance(join, Suppressed):
-            if join.channel in self.addresses:
-                addresses = self.addresses[join.channel][join.status]
-                return {found_addresses(join.channel): {"$in": addresses}} if addresses else NOTHING
-            return {f"{found_subscribers(join.channel)}.status": {"$eq": join.status}}
-        known = self.related[id(join)].condition(join.local) if id(join) in self.related else certain(join)
-        if known is not None:
-            return known
-        related = [found for found in self._all_looked_up if isinstance(found, Related)]
-        return found_condition(join, f"{_RELATED}{next(n for n, found in enumerate(related) if found is join)}")
+            if join.channel in self.inlined_addresses:
+                addresses = self.inlined_addresses[join.channel][join.status]
+                return {addresses_field(join.channel): {"$in": addresses}} if addresses else MATCH_NONE
+            return {f"{subscribers_field(join.channel)}.status": {"$eq": join.status}}
+        prefetched = (
+            self.prefetched[id(join)].condition(join.local) if id(join) in self.prefetched else constant_condition(join)
+        )
+        if prefetched is not None:
+            return prefetched
+        related = [found for found in self._all_pending_joins if isinstance(found, Related)]
+        return related_count_condition(
+            join, f"{_RELATED_FIELD}{next(n for n, found in enumerate(related) if found is join)}"
+        )
 
 
-def read_joins(
+def build_joins(
     database: Database[dict[str, Any]],
     org: str,
     joined: Node | None,
     deadline: Deadline,
-    part: Document | None = None,
+    key_range: Document | None = None,
     *,
-    share: int = 1,
-    told: Sequence[Node] = (),
+    budget_divisor: int = 1,
+    extra_nodes: Sequence[Node] = (),
     candidates: Candidates | None = None,
-    held: Mapping[int, Held] = NOT_READ,
-    addresses: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
-    at_once: bool = False,
+    prefetched: Mapping[int, JoinValues] = NOT_PREFETCHED,
+    inlined_addresses: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+    single_command: bool = False,
 ) -> Joins:
     """The joins of a filter's node, the lists in it read as long as they fit, the shortest first, each whole or not.
 
@@ -167,27 +173,29 @@ def read_joins(
     be reached; these are left to the command itself where it reads `at_once`. `held` and `addresses` have been read
     already, and together take half of the room at most; channels without addresses are looked up.
     """
-    nodes = (*([] if joined is None else [joined]), *told)
+    nodes = (*([] if joined is None else [joined]), *extra_nodes)
     found = [join for node in nodes for join in joins(node)]
-    uses = Counter(join.contacts.audience_id for join in found if isinstance(join, OnList))
-    inline: dict[str, list[str]] = {}
-    left = INLINE_BYTES // share // (2 if held or addresses else 1)
-    sizes = list_sizes(database, org, list(uses), deadline, part) if uses else {}
+    uses = Counter(join.member_list.audience_id for join in found if isinstance(join, OnList))
+    inlined_lists: dict[str, list[str]] = {}
+    remaining_bytes = MAX_INLINE_BYTES // budget_divisor // (2 if prefetched or inlined_addresses else 1)
+    sizes = list_sizes(database, org, list(uses), deadline, key_range) if uses else {}
     for audience_id in sorted(uses, key=lambda name: sizes[name] * uses[name]):
-        if sizes[audience_id] * uses[audience_id] * (_ITEM_BYTES + len(org)) > left:
+        if sizes[audience_id] * uses[audience_id] * (_ITEM_OVERHEAD_BYTES + len(org)) > remaining_bytes:
             break
-        keys = _read_list(database, org, audience_id, deadline, part, left // uses[audience_id])
+        keys = _read_list(database, org, audience_id, deadline, key_range, remaining_bytes // uses[audience_id])
         if keys is None:
             break
-        left -= uses[audience_id] * sum(map(_item_bytes, keys))
-        inline[audience_id] = keys
-    related = held
+        remaining_bytes -= uses[audience_id] * sum(map(_item_bytes, keys))
+        inlined_lists[audience_id] = keys
+    join_values = prefetched
     if candidates:
-        related = read_related(database, org, nodes, candidates, deadline, left)
-        left -= sum(values.size for values in related.values())
-    if addresses is None:
-        addresses = {} if at_once else read_all_addresses(database, org, found, deadline, left)
-    return Joins(org, joined, inline, told, addresses, related)
+        join_values = prefetch_joins(database, org, nodes, candidates, deadline, remaining_bytes)
+        remaining_bytes -= sum(values.size for values in join_values.values())
+    if inlined_addresses is None:
+        inlined_addresses = (
+            {} if single_command else read_all_addresses(database, org, found, deadline, remaining_bytes)
+        )
+    return Joins(org, joined, inlined_lists, extra_nodes, inlined_addresses, join_values)
 
 
 def read_all_addresses(
@@ -213,12 +221,12 @@ def list_sizes(
     org: str,
     audience_ids: Sequence[str],
     deadline: Deadline,
-    part: Document | None = None,
+    key_range: Document | None = None,
 ) -> dict[str, int]:
     """How many records stand on each list, or on a part of it, all counted by one query from an index."""
-    match = scoped(org, {"audience": {"$in": list(audience_ids)}}, part or {})
+    match = tenant_match(org, {"audience": {"$in": list(audience_ids)}}, key_range or {})
     stages: Stages = [{"$match": match}, {"$group": {"_id": "$audience", "n": {"$sum": 1}}}]
-    with limited(database, deadline):
+    with with_deadline(database, deadline):
         counted = {row["_id"]: int(row["n"]) for row in database[LISTS].aggregate(stages)}
     return {audience_id: counted.get(audience_id, 0) for audience_id in audience_ids}
 
@@ -228,30 +236,32 @@ def _read_list(
     org: str,
     audience_id: str,
     deadline: Deadline,
-    part: Document | None,
-    most_bytes: int,
+    key_range: Document | None,
+    max_bytes: int,
 ) -> list[str] | None:
     """The keys on a list, None where they take more than so many bytes in a filter."""
-    match = scoped(org, {"audience": audience_id}, part or {})
+    match = tenant_match(org, {"audience": audience_id}, key_range or {})
     keys: list[str] = []
     with (
-        limited(database, deadline),
-        closing(database[LISTS].find(match, {"_id": 0, "sk": 1}, batch_size=_READ_BATCH)) as rows,
+        with_deadline(database, deadline),
+        closing(database[LISTS].find(match, {"_id": 0, "sk": 1}, batch_size=_READ_BATCH_SIZE)) as rows,
     ):
-        while batch := [row["sk"] for row in itertools.islice(rows, _READ_BATCH)]:
+        while batch := [row["sk"] for row in itertools.islice(rows, _READ_BATCH_SIZE)]:
             keys += batch
-            most_bytes -= sum(map(_item_bytes, batch))
-            if most_bytes < 0:
+            max_bytes -= sum(map(_item_bytes, batch))
+            if max_bytes < 0:
                 return None
     return keys
 
 
 def _item_bytes(key: str) -> int:
-    return _ITEM_BYTES + len(key.encode())
+    return _ITEM_OVERHEAD_BYTES + len(key.encode())
 
 
-def list_look(org: str, audience_ids: Sequence[str]) -> Document:
+def lists_lookup(org: str, audience_ids: Sequence[str]) -> Document:
     """All lists at once: which of them the record is on."""
-    match = scoped(org, {"audience": {"$in": list(audience_ids)}})
+    match = tenant_match(org, {"audience": {"$in": list(audience_ids)}})
     stages: Stages = [{"$match": match}, {"$project": {"_id": 0, "audience": 1}}]
-    return {"$lookup": {"from": LISTS, "localField": "sk", "foreignField": "sk", "pipeline": stages, "as": _ON_LISTS}}
+    return {
+        "$lookup": {"from": LISTS, "localField": "sk", "foreignField": "sk", "pipeline": stages, "as": _LISTS_FIELD}
+    }

@@ -22,102 +22,106 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import ContactList, Population
-from audience_service.domain.reach.landmarks import Landmarks
+from audience_service.domain.ports import MemberList, Population
+from audience_service.domain.reach.landmarks import KeySample
 from audience_service.mongo.collections import LISTS
-from audience_service.mongo.failures import limited
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.scope import tenant_match
 
-_PAGE = 4_096
+_PAGE_SIZE = 4_096
 """Keys that a query reads: some 10 ms of the database's time."""
-_SHORTEST_RUN, _MOST = 4, 8_192
+_MIN_RUN, _MAX_KEYS = 4, 8_192
 """Each run of keys leaves one, and runs grow as an org does, so that none has more than so many landmarks: 1 MB."""
-_FEW_PAGES = 5
+_MAX_FOREGROUND_PAGES = 5
 """What takes no more queries than this is read for each call anew, in its own time, and not kept."""
-_FRESH_SECONDS, _USABLE_SECONDS = 60.0, 600.0
+_REFRESH_AFTER_SECONDS, _MAX_AGE_SECONDS = 60.0, 600.0
 """After the former, landmarks are read anew in the background; after the latter, calls wait until they have been."""
-_PAGE_SECONDS = 10.0
-_NOTICE_SECONDS = 0.1
+_PAGE_TIMEOUT_SECONDS = 10.0
+_CANCEL_POLL_SECONDS = 0.1
 """How soon a call that waits for a reading notices that its caller has gone."""
-_WALKS = 2
-_MOST_STOPPED = 16
-_MOST_KEPT = 131_072
+_MAX_CONCURRENT_SCANS = 2
+_MAX_STOPPED = 16
+_MAX_CACHED_KEYS = 131_072
 """Landmarks of all orgs together: 15 MB. Those that have not been asked for longest are dropped."""
 
-Key = tuple[str, str, str, int | None]
+CacheKey = tuple[str, str, str, int | None]
 
 
-class Walk:
+class KeyScan:
     """One reading of all keys, which can stop and go on."""
 
     def __init__(
-        self, database: Database[dict[str, Any]], org: str, population: Population, chance: random.Random
+        self, database: Database[dict[str, Any]], org: str, population: Population, rng: random.Random
     ) -> None:
         """`chance` chooses one key of each run."""
-        on_list = isinstance(population, ContactList)
-        self._collection = database[LISTS if on_list else population.datatype]
+        is_list = isinstance(population, MemberList)
+        self._collection = database[LISTS if is_list else population.datatype]
         self._database = database
         self._org = org
-        self._audience: Document = {"audience": population.audience_id} if isinstance(population, ContactList) else {}
-        self._chance = chance
-        self._run = _SHORTEST_RUN
+        self._audience_match: Document = (
+            {"audience": population.audience_id} if isinstance(population, MemberList) else {}
+        )
+        self._rng = rng
+        self._run_length = _MIN_RUN
         self._keys: list[str] = []
         self._ranks: list[int] = []
-        self._last = ""
+        self._last_key = ""
         self._total = 0
 
-    def step(self, deadline: Deadline) -> bool:
+    def read_page(self, deadline: Deadline) -> bool:
         """Read on by a page; answers with whether that was the last."""
-        behind: Document = {"sk": {"$gt": self._last}} if self._last else {}
-        match = scoped(self._org, self._audience, behind)
-        with limited(self._database, deadline):
-            rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], limit=_PAGE, batch_size=_PAGE)
+        after: Document = {"sk": {"$gt": self._last_key}} if self._last_key else {}
+        match = tenant_match(self._org, self._audience_match, after)
+        with with_deadline(self._database, deadline):
+            rows = self._collection.find(
+                match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], limit=_PAGE_SIZE, batch_size=_PAGE_SIZE
+            )
             page = [row["sk"] for row in rows]
         # A run that is not full has less of a chance, so that every record has the same.
-        for start in range(0, len(page), self._run):
-            place = start + self._chance.randrange(self._run)
-            if place < len(page):
-                self._keys.append(page[place])
-                self._ranks.append(self._total + place)
+        for start in range(0, len(page), self._run_length):
+            index = start + self._rng.randrange(self._run_length)
+            if index < len(page):
+                self._keys.append(page[index])
+                self._ranks.append(self._total + index)
         self._total += len(page)
-        self._last = page[-1] if page else self._last
-        while len(self._keys) > _MOST and self._run < _PAGE:
-            self._thin()
-        return len(page) < _PAGE
+        self._last_key = page[-1] if page else self._last_key
+        while len(self._keys) > _MAX_KEYS and self._run_length < _PAGE_SIZE:
+            self._downsample()
+        return len(page) < _PAGE_SIZE
 
-    def landmarks(self) -> Landmarks:
+    def key_sample(self) -> KeySample:
         """Those of the keys read so far."""
-        return Landmarks(tuple(self._keys), array("L", self._ranks), self._total)
+        return KeySample(tuple(self._keys), array("L", self._ranks), self._total)
 
-    def _thin(self) -> None:
+    def _downsample(self) -> None:
         """One of each two neighbours stays, as if runs had been twice as long from the beginning."""
         # All runs but the last page's have been full, and pages are whole numbers of runs.
-        kept = [
+        indexes = [
             place
             for first in range(0, len(self._keys), 2)
-            if (place := first + self._chance.randrange(2)) < len(self._keys)
+            if (place := first + self._rng.randrange(2)) < len(self._keys)
         ]
-        self._keys = [self._keys[place] for place in kept]
-        self._ranks = [self._ranks[place] for place in kept]
-        self._run *= 2
+        self._keys = [self._keys[index] for index in indexes]
+        self._ranks = [self._ranks[place] for place in indexes]
+        self._run_length *= 2
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    landmarks: Landmarks
-    at: float
+class _CachedSample:
+    key_sample: KeySample
+    created_at: float
 
 
 @dataclass(slots=True)
-class _Reading:
+class _BackgroundScan:
     """A walk in the background, and the deadlines of the calls that have asked for it."""
 
-    walk: Walk
-    calls: list[Deadline] = field(default_factory=list)
-    done: "Future[Landmarks | None]" = field(default_factory=Future)
+    scan: KeyScan
+    deadlines: list[Deadline] = field(default_factory=list)
+    future: "Future[KeySample | None]" = field(default_factory=Future)
 
 
-class LandmarkReader:
+class KeySampler:
     """The landmarks of orgs, for all threads of a process.
 
     What is read in the background stops once all calls that have asked for it are cancelled; the next one goes on.
@@ -138,110 +142,115 @@ class LandmarkReader:
         self._clock = clock
         self._new_random = new_random
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Key, _Kept] = OrderedDict()
-        self._walking: dict[Key, _Reading] = {}
-        self._stopped: OrderedDict[Key, tuple[float, Walk]] = OrderedDict()
-        self._walkers = ThreadPoolExecutor(_WALKS, thread_name_prefix="landmarks")
+        self._cache: OrderedDict[CacheKey, _CachedSample] = OrderedDict()
+        self._running: dict[CacheKey, _BackgroundScan] = {}
+        self._paused_scans: OrderedDict[CacheKey, tuple[float, KeyScan]] = OrderedDict()
+        self._scanners = ThreadPoolExecutor(_MAX_CONCURRENT_SCANS, thread_name_prefix="landmarks")
         self._closed = threading.Event()
 
-    def get(self, org: str, population: Population, deadline: Deadline) -> Landmarks:
+    def get(self, org: str, population: Population, deadline: Deadline) -> KeySample:
         """The landmarks of what the population is drawn from.
 
         Raises StoreUnavailable and, while they are read on, OutOfTime.
         """
-        key = _key(org, population)
+        key = _cache_key(org, population)
         with self._lock:
-            kept = self._kept.get(key)
-            if kept:
-                self._kept.move_to_end(key)
-        age = self._clock() - kept.at if kept else _USABLE_SECONDS
-        if kept and age < _USABLE_SECONDS:
-            if age >= _FRESH_SECONDS:
-                self._begin(key, self._walk(org, population), deadline)
-            return kept.landmarks
-        return self._read(key, self._walk(org, population), deadline)
+            cached = self._cache.get(key)
+            if cached:
+                self._cache.move_to_end(key)
+        age = self._clock() - cached.created_at if cached else _MAX_AGE_SECONDS
+        if cached and age < _MAX_AGE_SECONDS:
+            if age >= _REFRESH_AFTER_SECONDS:
+                self._start(key, self._walk(org, population), deadline)
+            return cached.key_sample
+        return self._scan(key, self._walk(org, population), deadline)
 
     def close(self) -> None:
         """Read no more."""
         self._closed.set()
-        self._walkers.shutdown(wait=True, cancel_futures=True)
+        self._scanners.shutdown(wait=True, cancel_futures=True)
 
-    def _walk(self, org: str, population: Population) -> Walk:
-        return Walk(self._database, org, population, self._new_random())
+    def _walk(self, org: str, population: Population) -> KeyScan:
+        return KeyScan(self._database, org, population, self._new_random())
 
-    def _read(self, key: Key, walk: Walk, deadline: Deadline) -> Landmarks:
+    def _scan(self, key: CacheKey, scan: KeyScan, deadline: Deadline) -> KeySample:
         pages = 0
-        while not self._is_begun(key) and (pages < _FEW_PAGES or not self._background):
-            if walk.step(deadline):
-                return walk.landmarks()
+        while not self._is_scanning(key) and (pages < _MAX_FOREGROUND_PAGES or not self._background):
+            if scan.read_page(deadline):
+                return scan.key_sample()
             pages += 1
-        done = self._begin(key, walk, deadline)
-        while not done.done():
+        future = self._start(key, scan, deadline)
+        while not future.done():
             try:
-                left = deadline.remaining()
+                seconds_left = deadline.remaining()
             except OutOfTime as error:
                 raise OutOfTime(
                     f"{error.message} while the org's records were looked over for the first time"
                 ) from None
             with suppress(NotInTime):
-                done.result(_NOTICE_SECONDS if left is None else min(left, _NOTICE_SECONDS))
-        if found := done.result():
+                future.result(_CANCEL_POLL_SECONDS if seconds_left is None else min(seconds_left, _CANCEL_POLL_SECONDS))
+        if found := future.result():
             return found
         raise OutOfTime("the caller has cancelled the call")
 
-    def _is_begun(self, key: Key) -> bool:
+    def _is_scanning(self, key: CacheKey) -> bool:
         with self._lock:
-            return key in self._walking or key in self._stopped
+            return key in self._running or key in self._paused_scans
 
-    def _begin(self, key: Key, walk: Walk, deadline: Deadline) -> "Future[Landmarks | None]":
+    def _start(self, key: CacheKey, scan: KeyScan, deadline: Deadline) -> "Future[KeySample | None]":
         """Read in the background, unless that is under way, or go on where it was stopped lately."""
         with self._lock:
-            reading = self._walking.get(key)
-            if reading is None:
-                stopped_at, stopped = self._stopped.pop(key, (0.0, walk))
-                reading = _Reading(stopped if self._clock() - stopped_at < _FRESH_SECONDS else walk)
-                reading.calls.append(deadline)
-                self._walking[key] = reading
-                reading.done = self._walkers.submit(self._finish, key, reading)
+            background = self._running.get(key)
+            if background is None:
+                paused_at, stopped_scan = self._paused_scans.pop(key, (0.0, scan))
+                background = _BackgroundScan(
+                    stopped_scan if self._clock() - paused_at < _REFRESH_AFTER_SECONDS else scan
+                )
+                background.deadlines.append(deadline)
+                self._running[key] = background
+                background.future = self._scanners.submit(self._run_background_scan, key, background)
             else:
-                reading.calls.append(deadline)
-            return reading.done
+                background.deadlines.append(deadline)
+            return background.future
 
-    def _finish(self, key: Key, reading: _Reading) -> Landmarks | None:
+    def _run_background_scan(self, key: CacheKey, background: _BackgroundScan) -> KeySample | None:
         try:
-            while not reading.walk.step(Deadline.after(_PAGE_SECONDS)):
+            while not background.scan.read_page(Deadline.after(_PAGE_TIMEOUT_SECONDS)):
                 if self._closed.is_set():
                     raise StoreUnavailable("the service is stopping")
-                if self._is_stopped(key, reading):
+                if self._stop_if_cancelled(key, background):
                     return None
-            landmarks = reading.walk.landmarks()
-            self._keep(key, landmarks)
-            return landmarks
+            key_sample = background.scan.key_sample()
+            self._cache_sample(key, key_sample)
+            return key_sample
         finally:
             with self._lock:
-                if self._walking.get(key) is reading:
-                    del self._walking[key]
+                if self._running.get(key) is background:
+                    del self._running[key]
 
-    def _is_stopped(self, key: Key, reading: _Reading) -> bool:
+    def _stop_if_cancelled(self, key: CacheKey, background: _BackgroundScan) -> bool:
         """Whether nobody is left who wants it; if so, it is put aside."""
         with self._lock:
-            if not all(call.is_cancelled for call in reading.calls):
+            if not all(deadline.is_cancelled for deadline in background.deadlines):
                 return False
-            del self._walking[key]
-            self._stopped[key] = self._clock(), reading.walk
-            while len(self._stopped) > _MOST_STOPPED:
-                self._stopped.popitem(last=False)
+            del self._running[key]
+            self._paused_scans[key] = self._clock(), background.scan
+            while len(self._paused_scans) > _MAX_STOPPED:
+                self._paused_scans.popitem(last=False)
             return True
 
-    def _keep(self, key: Key, landmarks: Landmarks) -> None:
+    def _cache_sample(self, key: CacheKey, key_sample: KeySample) -> None:
         with self._lock:
-            self._kept[key] = _Kept(landmarks, self._clock())
-            self._kept.move_to_end(key)
-            while len(self._kept) > 1 and sum(len(kept.landmarks.keys) for kept in self._kept.values()) > _MOST_KEPT:
-                self._kept.popitem(last=False)
+            self._cache[key] = _CachedSample(key_sample, self._clock())
+            self._cache.move_to_end(key)
+            while (
+                len(self._cache) > 1
+                and sum(len(cached.key_sample.keys) for cached in self._cache.values()) > _MAX_CACHED_KEYS
+            ):
+                self._cache.popitem(last=False)
 
 
-def _key(org: str, population: Population) -> Key:
-    if isinstance(population, ContactList):
+def _cache_key(org: str, population: Population) -> CacheKey:
+    if isinstance(population, MemberList):
         return org, LISTS, population.audience_id, population.version
     return org, population.datatype, "", None

@@ -17,51 +17,51 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Population, Record
-from audience_service.domain.watches.ports import Overtaken
-from audience_service.domain.watches.watch import Cause, Change, Event, Flip
-from audience_service.mongo.collections import LEDGER, TRACKED
-from audience_service.mongo.failures import limited
+from audience_service.domain.watches.ports import LeaseLost
+from audience_service.domain.watches.watch import Cause, ChangeKind, Event, MembershipChange
+from audience_service.mongo.collections import EVENTS, MEMBER_STATES
+from audience_service.mongo.failures import with_deadline
 from audience_service.mongo.joins import Stages
 from audience_service.mongo.members import outermost
-from audience_service.mongo.pipeline import Pipeline, read_pipeline, running
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.pipeline import Pipeline, build_pipeline, run
+from audience_service.mongo.scope import tenant_match
 
-_JUDGED = 1_000
+_BATCH_SIZE = 1_000
 """Records that are judged, and events that are appended, by one command."""
 _SEQ_DIGITS = 12
 _DUPLICATE_KEY = 11000
 
 
-class MongoLedger:
+class MongoEventLog:
     """Keys begin with the generation, so that the index on `_id` finds a generation's rows, in order."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
-        self._ledger = database[LEDGER]
-        self._tracked = database[TRACKED]
+        self._events = database[EVENTS]
+        self._member_states = database[MEMBER_STATES]
 
-    def record(self, org: str, generation: str, population: Population, deadline: Deadline) -> None:
+    def record_members(self, org: str, watch_epoch: str, population: Population, deadline: Deadline) -> None:
         """One pipeline that ends in $merge: no record leaves the database."""
-        pipeline = read_pipeline(self._database, org, population, deadline)
-        key = {"$concat": [{"$literal": f"{generation}/"}, "$sk"]}
+        pipeline = build_pipeline(self._database, org, population, deadline)
+        key = {"$concat": [{"$literal": f"{watch_epoch}/"}, "$sk"]}
         row = {"_id": key, "pk": 1, "sk": 1, "member": {"$literal": True}, "seq": {"$literal": 0}}
-        merge = {"into": TRACKED, "on": "_id", "whenMatched": "keepExisting", "whenNotMatched": "insert"}
-        with running(self._database, pipeline, deadline) as collection:
+        merge = {"into": MEMBER_STATES, "on": "_id", "whenMatched": "keepExisting", "whenNotMatched": "insert"}
+        with run(self._database, pipeline, deadline) as collection:
             collection.aggregate([*pipeline.stages(), {"$project": row}, {"$merge": merge}])
 
-    def differences(
-        self, org: str, generation: str, population: Population, deadline: Deadline
+    def diff(
+        self, org: str, watch_epoch: str, population: Population, deadline: Deadline
     ) -> Generator[list[str], None, None]:
         """One command brings both sides as keys, and groups them: those found on one side only differ."""
-        pipeline = read_pipeline(self._database, org, population, deadline, share=2)
+        pipeline = build_pipeline(self._database, org, population, deadline, budget_divisor=2)
         recorded: Stages = [
-            {"$match": scoped(org, generation_rows(generation), {"member": True})},
+            {"$match": tenant_match(org, epoch_rows(watch_epoch), {"member": True})},
             {"$project": {"_id": 0, "sk": 1, "recorded": {"$literal": 1}}},
         ]
         stages: Stages = [
             *pipeline.stages(),
             {"$project": {"_id": 0, "sk": 1, "member": {"$literal": 1}}},
-            {"$unionWith": {"coll": TRACKED, "pipeline": recorded}},
+            {"$unionWith": {"coll": MEMBER_STATES, "pipeline": recorded}},
             # Not a sum: a scan may come upon a record twice that is written meanwhile.
             {"$group": {"_id": "$sk", "member": {"$max": "$member"}, "recorded": {"$max": "$recorded"}}},
             {"$match": {"$or": [{"member": None}, {"recorded": None}]}},
@@ -70,16 +70,16 @@ class MongoLedger:
         ]
         return self._keys(pipeline, stages, deadline)
 
-    def passing(
+    def find_crossing(
         self, org: str, datatype: str, conditions: Sequence[Document], deadline: Deadline
     ) -> Generator[list[str], None, None]:
         """Grouped, since a scan may come upon a record twice that is written meanwhile."""
         found = CompiledFilter(datatype, {"$or": list(conditions)})
-        pipeline = read_pipeline(self._database, org, found, deadline)
+        pipeline = build_pipeline(self._database, org, found, deadline)
         stages: Stages = [*pipeline.stages(), {"$group": {"_id": "$sk"}}, {"$sort": {"_id": 1}}]
         return self._keys(pipeline, stages, deadline)
 
-    def dated(
+    def find_dated(
         self,
         org: str,
         datatype: str,
@@ -89,145 +89,151 @@ class MongoLedger:
         deadline: Deadline,
     ) -> list[Record]:
         """By the index on the field, if there is one."""
-        shown = {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(outermost(paths), 1)}
-        with limited(self._database, deadline):
-            found = self._database[datatype].find(scoped(org, {"$or": list(conditions)}), shown, limit=limit)
+        projection = {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(outermost(paths), 1)}
+        with with_deadline(self._database, deadline):
+            found = self._database[datatype].find(tenant_match(org, {"$or": list(conditions)}), projection, limit=limit)
             return list(found)
 
-    def judge(
-        self, org: str, generation: str, population: Population, keys: Sequence[str], deadline: Deadline
-    ) -> list[Flip]:
+    def evaluate(
+        self, org: str, watch_epoch: str, population: Population, keys: Sequence[str], deadline: Deadline
+    ) -> list[MembershipChange]:
         """Both sides by key: sk never changes, so that no scan can miss a record that is written meanwhile."""
-        members = self._members(org, population, keys, deadline)
-        recorded = self._recorded(org, generation, keys, deadline)
-        entered = [Flip(pk, sk, Change.ENTERED) for sk, pk in members.items() if sk not in recorded]
-        exited = [Flip(pk, sk, Change.EXITED) for sk, pk in recorded.items() if sk not in members]
-        return sorted([*entered, *exited], key=lambda flip: flip.sk)
+        members = self._current_members(org, population, keys, deadline)
+        recorded = self._recorded_members(org, watch_epoch, keys, deadline)
+        entered = [MembershipChange(pk, sk, ChangeKind.ENTERED) for sk, pk in members.items() if sk not in recorded]
+        exited = [MembershipChange(pk, sk, ChangeKind.EXITED) for sk, pk in recorded.items() if sk not in members]
+        return sorted([*entered, *exited], key=lambda change: change.sk)
 
-    def append(self, org: str, generation: str, events: Sequence[Event], deadline: Deadline) -> None:
+    def append(self, org: str, watch_epoch: str, events: Sequence[Event], deadline: Deadline) -> None:
         """An ordered insert, which stops at the first key that is taken."""
-        rows = [_row(generation, event) for event in events]
+        rows = [_row(watch_epoch, event) for event in events]
         scope = f"{org}/"
         if not all(row["sk"].startswith(scope) for row in rows):
             raise ValueError("an event is about another org's record")
         try:
-            with limited(self._database, deadline):
-                self._ledger.insert_many(rows, ordered=True)
+            with with_deadline(self._database, deadline):
+                self._events.insert_many(rows, ordered=True)
         except BulkWriteError as error:
-            if _all_taken(error):
-                raise Overtaken from error
+            if _are_all_duplicates(error):
+                raise LeaseLost from error
             raise
 
-    def apply(self, org: str, generation: str, events: Sequence[Event], deadline: Deadline) -> None:
+    def apply(self, org: str, watch_epoch: str, events: Sequence[Event], deadline: Deadline) -> None:
         """An upsert for each record's last event; where a later one has been applied, it meets that row's key."""
-        last = {event.flip.sk: event for event in events}
+        last = {event.change.sk: event for event in events}
         writes = [
             UpdateOne(
-                {"_id": f"{generation}/{sk}", "seq": {"$lt": event.seq}, **scoped(org)},
-                {"$set": {"pk": event.flip.pk, "sk": sk, "member": _is_in(event), "seq": event.seq}},
+                {"_id": f"{watch_epoch}/{sk}", "seq": {"$lt": event.seq}, **tenant_match(org)},
+                {"$set": {"pk": event.change.pk, "sk": sk, "member": _is_member_after(event), "seq": event.seq}},
                 upsert=True,
             )
             for sk, event in last.items()
         ]
         try:
-            with limited(self._database, deadline):
-                self._tracked.bulk_write(writes, ordered=False)
+            with with_deadline(self._database, deadline):
+                self._member_states.bulk_write(writes, ordered=False)
         except BulkWriteError as error:
-            if not _all_taken(error):
+            if not _are_all_duplicates(error):
                 raise
 
     def read(
-        self, org: str, generation: str, after: int, until: int | None, limit: int, deadline: Deadline
+        self, org: str, watch_epoch: str, after: int, until: int | None, limit: int, deadline: Deadline
     ) -> list[Event]:
         """In key order, up to the first gap: on shards a later event may be seen before an earlier one."""
-        keys = {"$gt": event_key(generation, max(after, 0)), "$lt": f"{generation}0"}
+        keys = {"$gt": event_key(watch_epoch, max(after, 0)), "$lt": f"{watch_epoch}0"}
         if until is not None:
-            keys |= {"$lte": event_key(generation, until)}
-        with limited(self._database, deadline):
-            rows = list(self._ledger.find(scoped(org, {"_id": keys}), sort=[("_id", 1)], limit=limit))
+            keys |= {"$lte": event_key(watch_epoch, until)}
+        with with_deadline(self._database, deadline):
+            rows = list(self._events.find(tenant_match(org, {"_id": keys}), sort=[("_id", 1)], limit=limit))
         return [_read(row) for seq, row in enumerate(rows, max(after, 0) + 1) if row["seq"] == seq]
 
-    def postpone(self, org: str, generation: str, after: int, moment: datetime, deadline: Deadline) -> None:
+    def adjust_timestamps(
+        self, org: str, watch_epoch: str, after: int, timestamp: datetime, deadline: Deadline
+    ) -> None:
         """By key, those alone that would happen sooner."""
-        behind = {"_id": {"$gt": event_key(generation, after), "$lt": f"{generation}0"}, "at": {"$lt": moment}}
-        with limited(self._database, deadline):
-            self._ledger.update_many(scoped(org, behind), {"$set": {"at": moment}})
+        later = {"_id": {"$gt": event_key(watch_epoch, after), "$lt": f"{watch_epoch}0"}, "at": {"$lt": timestamp}}
+        with with_deadline(self._database, deadline):
+            self._events.update_many(tenant_match(org, later), {"$set": {"at": timestamp}})
 
-    def forget(self, org: str, generation: str, before: datetime, until: int, deadline: Deadline) -> None:
+    def trim(self, org: str, watch_epoch: str, before: datetime, until: int, deadline: Deadline) -> None:
         """Up to a key at a time, so that what is left has no gap: times never fall from one event to the next."""
-        last = {"$gte": event_key(generation, 0), "$lte": event_key(generation, until)}
+        last = {"$gte": event_key(watch_epoch, 0), "$lte": event_key(watch_epoch, until)}
         while True:
-            with limited(self._database, deadline):
+            with with_deadline(self._database, deadline):
                 oldest = list(
-                    self._ledger.find(scoped(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=_JUDGED)
+                    self._events.find(tenant_match(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=_BATCH_SIZE)
                 )
                 old = [row["_id"] for row in oldest if row["at"] < before]
                 if not old:
                     return
-                self._ledger.delete_many(scoped(org, {"_id": {**last, "$lte": old[-1]}}))
+                self._events.delete_many(tenant_match(org, {"_id": {**last, "$lte": old[-1]}}))
 
-    def remove(self, org: str, generation: str, deadline: Deadline) -> None:
+    def remove(self, org: str, watch_epoch: str, deadline: Deadline) -> None:
         """By key."""
-        with limited(self._database, deadline):
-            self._ledger.delete_many(scoped(org, generation_rows(generation)))
-            self._tracked.delete_many(scoped(org, generation_rows(generation)))
+        with with_deadline(self._database, deadline):
+            self._events.delete_many(tenant_match(org, epoch_rows(watch_epoch)))
+            self._member_states.delete_many(tenant_match(org, epoch_rows(watch_epoch)))
 
     def _keys(self, pipeline: Pipeline, stages: Stages, deadline: Deadline) -> Generator[list[str], None, None]:
         """What the stages yield as `_id`, in batches."""
-        with running(self._database, pipeline, deadline) as collection:
+        with run(self._database, pipeline, deadline) as collection:
             cursor = collection.aggregate(stages, allowDiskUse=True)
         with closing(cursor):
             while True:
-                with running(self._database, pipeline, deadline):
-                    batch = [row["_id"] for row in itertools.islice(cursor, _JUDGED)]
+                with run(self._database, pipeline, deadline):
+                    batch = [row["_id"] for row in itertools.islice(cursor, _BATCH_SIZE)]
                 if not batch:
                     return
                 yield batch
 
-    def _members(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> dict[str, str]:
-        pipeline = read_pipeline(self._database, org, population, deadline, {"sk": {"$in": list(keys)}}, few=True)
-        with running(self._database, pipeline, deadline) as collection:
+    def _current_members(
+        self, org: str, population: Population, keys: Sequence[str], deadline: Deadline
+    ) -> dict[str, str]:
+        pipeline = build_pipeline(
+            self._database, org, population, deadline, {"sk": {"$in": list(keys)}}, force_lookup=True
+        )
+        with run(self._database, pipeline, deadline) as collection:
             found = collection.aggregate([*pipeline.stages(), {"$project": {"_id": 0, "pk": 1, "sk": 1}}])
             return {row["sk"]: str(row.get("pk", "")) for row in found}
 
-    def _recorded(self, org: str, generation: str, keys: Sequence[str], deadline: Deadline) -> dict[str, str]:
-        match = scoped(org, {"_id": {"$in": [f"{generation}/{sk}" for sk in keys]}, "member": True})
-        with limited(self._database, deadline):
-            return {row["sk"]: row["pk"] for row in self._tracked.find(match, {"_id": 0, "pk": 1, "sk": 1})}
+    def _recorded_members(self, org: str, watch_epoch: str, keys: Sequence[str], deadline: Deadline) -> dict[str, str]:
+        match = tenant_match(org, {"_id": {"$in": [f"{watch_epoch}/{sk}" for sk in keys]}, "member": True})
+        with with_deadline(self._database, deadline):
+            return {row["sk"]: row["pk"] for row in self._member_states.find(match, {"_id": 0, "pk": 1, "sk": 1})}
 
 
-def generation_rows(generation: str) -> Document:
+def epoch_rows(watch_epoch: str) -> Document:
     """The rows of a generation, in either collection; "0" is the character after "/"."""
-    return {"_id": {"$gte": f"{generation}/", "$lt": f"{generation}0"}}
+    return {"_id": {"$gte": f"{watch_epoch}/", "$lt": f"{watch_epoch}0"}}
 
 
-def event_key(generation: str, seq: int) -> str:
+def event_key(watch_epoch: str, seq: int) -> str:
     """The key of an event."""
-    return f"{generation}/{seq:0{_SEQ_DIGITS}d}"
+    return f"{watch_epoch}/{seq:0{_SEQ_DIGITS}d}"
 
 
-def _is_in(event: Event) -> bool:
-    return event.flip.change is Change.ENTERED
+def _is_member_after(event: Event) -> bool:
+    return event.change.kind is ChangeKind.ENTERED
 
 
-def _all_taken(error: BulkWriteError) -> bool:
+def _are_all_duplicates(error: BulkWriteError) -> bool:
     """Whether a bulk write has failed by taken keys alone."""
     failures = [failure.get("code") for failure in error.details["writeErrors"]]
     return not error.details.get("writeConcernErrors") and all(code == _DUPLICATE_KEY for code in failures)
 
 
-def _row(generation: str, event: Event) -> dict[str, Any]:
+def _row(watch_epoch: str, event: Event) -> dict[str, Any]:
     return {
-        "_id": event_key(generation, event.seq),
+        "_id": event_key(watch_epoch, event.seq),
         "seq": event.seq,
-        "pk": event.flip.pk,
-        "sk": event.flip.sk,
-        "change": event.flip.change.value,
+        "pk": event.change.pk,
+        "sk": event.change.sk,
+        "change": event.change.kind.value,
         "cause": event.cause.value,
         "at": event.at,
     }
 
 
 def _read(row: Mapping[str, Any]) -> Event:
-    flip = Flip(row["pk"], row["sk"], Change(row["change"]))
-    return Event(int(row["seq"]), flip, Cause(row["cause"]), row["at"])
+    change = MembershipChange(row["pk"], row["sk"], ChangeKind(row["change"]))
+    return Event(int(row["seq"]), change, Cause(row["cause"]), row["at"])

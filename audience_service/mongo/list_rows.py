@@ -12,11 +12,11 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.uploads.ports import Contact, ListedRow
 from audience_service.mongo.collections import LISTS
-from audience_service.mongo.failures import limited, unless_duplicates
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.failures import raise_unless_duplicate, with_deadline
+from audience_service.mongo.scope import tenant_match
 
-_AT_ONCE = 5_000
-_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+_CHUNK_SIZE = 5_000
+_EPOCH_START = datetime(1, 1, 1, tzinfo=UTC)
 
 Item = TypeVar("Item")
 
@@ -28,16 +28,16 @@ class MongoListRows:
         self._database = database
         self._collection = database[LISTS]
 
-    def add(self, org: str, rows_id: str, rows: Sequence[ListedRow], deadline: Deadline) -> Collection[str]:
+    def add(self, org: str, list_version_id: str, rows: Sequence[ListedRow], deadline: Deadline) -> Collection[str]:
         """Looked for first and inserted then: an insert that is refused costs many times what one that succeeds does.
 
         Others may insert in between, as a stream that was overtaken does; then it is looked once more.
         """
-        lines = self._lines(org, rows_id, [row.contact.sk for row in rows], deadline)
+        lines = self._lines(org, list_version_id, [row.contact.sk for row in rows], deadline)
         documents = [
             {
-                "_id": f"{rows_id}/{row.contact.sk}",
-                "audience": rows_id,
+                "_id": f"{list_version_id}/{row.contact.sk}",
+                "audience": list_version_id,
                 "pk": row.contact.pk,
                 "sk": row.contact.sk,
                 "line": row.line,
@@ -47,82 +47,87 @@ class MongoListRows:
         ]
         try:
             if documents:
-                with limited(self._database, deadline):
+                with with_deadline(self._database, deadline):
                     self._collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            unless_duplicates(error)
-            lines = self._lines(org, rows_id, [row.contact.sk for row in rows], deadline)
+            raise_unless_duplicate(error)
+            lines = self._lines(org, list_version_id, [row.contact.sk for row in rows], deadline)
         return {row.contact.sk for row in rows if lines.get(row.contact.sk, row.line) != row.line}
 
-    def known(self, org: str, rows_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
+    def existing(self, org: str, list_version_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
         """By key."""
-        return self._lines(org, rows_id, keys, deadline).keys()
+        return self._lines(org, list_version_id, keys, deadline).keys()
 
-    def put(
+    def upsert(
         self,
         org: str,  # noqa: ARG002 - each sk holds it
-        rows_id: str,
+        list_version_id: str,
         contacts: Sequence[Contact],
-        since: datetime,
+        as_of: datetime,
         deadline: Deadline,
     ) -> None:
         """By key."""
         for chunk in _chunks(contacts):
             writes = [
                 UpdateOne(
-                    {"_id": f"{rows_id}/{contact.sk}"},
+                    {"_id": f"{list_version_id}/{contact.sk}"},
                     {
-                        "$max": {"since": since},
-                        "$setOnInsert": {"audience": rows_id, "pk": contact.pk, "sk": contact.sk},
+                        "$max": {"since": as_of},
+                        "$setOnInsert": {"audience": list_version_id, "pk": contact.pk, "sk": contact.sk},
                     },
                     upsert=True,
                 )
                 for contact in chunk
             ]
-            with limited(self._database, deadline):
+            with with_deadline(self._database, deadline):
                 self._collection.bulk_write(writes, ordered=False)
 
-    def cut(self, org: str, rows_id: str, after: int, deadline: Deadline) -> None:
+    def truncate_after(self, org: str, list_version_id: str, after: int, deadline: Deadline) -> None:
         """Among the rows of the list."""
-        with limited(self._database, deadline):
-            self._collection.delete_many(scoped(org, {"audience": rows_id, "line": {"$gt": after}}))
+        with with_deadline(self._database, deadline):
+            self._collection.delete_many(tenant_match(org, {"audience": list_version_id, "line": {"$gt": after}}))
 
-    def count(self, org: str, rows_id: str, deadline: Deadline) -> int:
+    def count(self, org: str, list_version_id: str, deadline: Deadline) -> int:
         """By the index on the list."""
-        with limited(self._database, deadline):
-            return self._collection.count_documents(scoped(org, {"audience": rows_id}))
+        with with_deadline(self._database, deadline):
+            return self._collection.count_documents(tenant_match(org, {"audience": list_version_id}))
 
-    def combine(
-        self, org: str, into: str, on: Mapping[str, datetime], off: Mapping[str, datetime], deadline: Deadline
+    def merge(
+        self,
+        org: str,
+        target_id: str,
+        included: Mapping[str, datetime],
+        excluded: Mapping[str, datetime],
+        deadline: Deadline,
     ) -> None:
         """By pipelines that end in $merge: no row leaves the database.
 
         Where none is taken off, list by list, which takes two thirds of the time of grouping them.
         """
         since: Any = "$since"
-        for name, moment in (*on.items(), *off.items()):
-            since = {"$cond": [{"$eq": ["$audience", name]}, {"$ifNull": ["$since", moment]}, since]}
-        if not off:
-            for name in on:
-                own: list[Document] = [{"$match": scoped(org, {"audience": name})}]
-                self._merge(into, [*own, {"$project": {"pk": 1, "sk": 1, "since": since}}], deadline)
+        for name, published_at in (*included.items(), *excluded.items()):
+            since = {"$cond": [{"$eq": ["$audience", name]}, {"$ifNull": ["$since", published_at]}, since]}
+        if not excluded:
+            for name in included:
+                own: list[Document] = [{"$match": tenant_match(org, {"audience": name})}]
+                self._merge_into_list(target_id, [*own, {"$project": {"pk": 1, "sk": 1, "since": since}}], deadline)
             return
-        is_on = {"$in": ["$audience", list(on)]}
+        is_on = {"$in": ["$audience", list(included)]}
         stages: list[Document] = [
-            {"$match": scoped(org, {"audience": {"$in": [*on, *off]}})},
+            {"$match": tenant_match(org, {"audience": {"$in": [*included, *excluded]}})},
             {"$project": {
                 "pk": 1,
                 "sk": 1,
-                "on": {"$cond": [is_on, since, _LONG_AGO]},
-                "off": {"$cond": [is_on, _LONG_AGO, since]},
+                "on": {"$cond": [is_on, since, _EPOCH_START]},
+                "off": {"$cond": [is_on, _EPOCH_START, since]},
             }},
             {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "on": {"$max": "$on"}, "off": {"$max": "$off"}}},
             {"$match": {"$expr": {"$gt": ["$on", "$off"]}}},
             {"$project": {"_id": 0, "pk": 1, "sk": "$_id", "since": "$on"}},
         ]  # fmt: skip
-        self._merge(into, stages, deadline)
+        self._merge_into_list(target_id, stages, deadline)
 
-    def _merge(self, into: str, stages: Sequence[Document], deadline: Deadline) -> None:
+    def _merge_into_list(self, into: str, stages: Sequence[Document], deadline: Deadline) -> None:
         """Write what pipelines find, as pk, sk and since, onto a list; those who are on it already stay as they are."""
         row = {
             "_id": {"$concat": [{"$literal": f"{into}/"}, "$sk"]},
@@ -132,19 +137,19 @@ class MongoListRows:
             "since": 1,
         }
         merge = {"into": LISTS, "on": "_id", "whenMatched": "keepExisting", "whenNotMatched": "insert"}
-        with limited(self._database, deadline):
+        with with_deadline(self._database, deadline):
             self._collection.aggregate([*stages, {"$project": row}, {"$merge": merge}], allowDiskUse=True)
 
-    def _lines(self, org: str, rows_id: str, keys: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
+    def _lines(self, org: str, list_version_id: str, keys: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
         """The lines that have put these contacts on, where they are on; 0 of those that no line has."""
         found: dict[str, int] = {}
         for chunk in _chunks(keys):
-            match = scoped(org, {"_id": {"$in": [f"{rows_id}/{sk}" for sk in chunk]}})
-            with limited(self._database, deadline):
-                rows = self._collection.find(match, {"_id": 0, "sk": 1, "line": 1}, batch_size=_AT_ONCE)
+            match = tenant_match(org, {"_id": {"$in": [f"{list_version_id}/{sk}" for sk in chunk]}})
+            with with_deadline(self._database, deadline):
+                rows = self._collection.find(match, {"_id": 0, "sk": 1, "line": 1}, batch_size=_CHUNK_SIZE)
                 found.update((row["sk"], row.get("line", 0)) for row in rows)
         return found
 
 
 def _chunks(items: Sequence[Item]) -> Sequence[Sequence[Item]]:
-    return [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
+    return [items[start : start + _CHUNK_SIZE] for start in range(0, len(items), _CHUNK_SIZE)]

@@ -6,22 +6,22 @@ from audience_service.domain.filters.filter import Document
 
 Stages = list[Document]
 
-_NOWHERE = [{"__nowhere": True}]
+_NO_MATCH = [{"__nowhere": True}]
 
 
-def looked_up_by(name: str, values: Document, lookup: Document) -> Stages:
+def lookup_stages(name: str, values: Document, lookup: Document) -> Stages:
     """A $lookup whose local field is a list of values, computed into the field `name` and removed again.
 
     $lookup takes a missing value for null, and finds records without the foreign field by it; the record's values are
     therefore put into a list without nulls first. By an empty one nothing is found, but some engines read all of those
     records for it, and again for each record that has no values: in its place stands a value that is nowhere.
     """
-    nobody = {"$eq": [f"${name}", _NOWHERE]}
+    is_empty = {"$eq": [f"${name}", _NO_MATCH]}
     return [
         {"$set": {name: values}},
-        {"$set": {name: {"$cond": [{"$eq": [f"${name}", []]}, _NOWHERE, f"${name}"]}}},
+        {"$set": {name: {"$cond": [{"$eq": [f"${name}", []]}, _NO_MATCH, f"${name}"]}}},
         {"$lookup": lookup},
-        {"$set": {lookup["as"]: {"$cond": [nobody, [], f"${lookup['as']}"]}}},
+        {"$set": {lookup["as"]: {"$cond": [is_empty, [], f"${lookup['as']}"]}}},
         {"$unset": name},
     ]
 
@@ -33,9 +33,9 @@ def values_at(path: str) -> Document:
     value, and a number in the path names a field, not a place in a list.
     """
     head, *steps = _steps(path)
-    values = _listed(head)
+    values = _as_list(head)
     for step in steps:
-        inner = {"$cond": [{"$eq": [{"$type": "$$this"}, "object"]}, _listed(f"$$this.{step}"), []]}
+        inner = {"$cond": [{"$eq": [{"$type": "$$this"}, "object"]}, _as_list(f"$$this.{step}"), []]}
         values = {"$reduce": {"input": values, "initialValue": [], "in": {"$concatArrays": ["$$value", inner]}}}
     is_value = {"$and": [{"$gt": ["$$this", None]}, {"$not": [{"$isArray": "$$this"}]}]}
     return {"$filter": {"input": values, "cond": is_value}}
@@ -49,10 +49,10 @@ def _steps(path: str) -> list[str]:
     return [f"$data.{first}", *steps]
 
 
-def _listed(value: str) -> Document:
+def _as_list(value: str) -> Document:
     return {"$cond": [{"$isArray": value}, value, [value]]}
 
 
-def texts_of(values: Any) -> Document:
+def text_values(values: Any) -> Document:
     """Those of a list's values that are text."""
     return {"$filter": {"input": values, "cond": {"$eq": [{"$type": "$$this"}, "string"]}}}

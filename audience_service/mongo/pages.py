@@ -10,9 +10,9 @@ from pymongo.collection import Collection
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.documents import Record
-from audience_service.mongo.failures import limited
-from audience_service.mongo.scope import scoped
-from audience_service.mongo.sizes import within_bytes
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.scope import tenant_match
+from audience_service.mongo.sizes import limit_page_bytes
 
 _NEWEST_FIRST = [("createdate", -1), ("sk", -1)]
 
@@ -22,11 +22,11 @@ class Page:
     """One page. `last` is the key (date, sk) to go on after, None on the last page; `total` is of all pages."""
 
     records: Sequence[Record]
-    last: tuple[str, str] | None
+    last_key: tuple[str, str] | None
     total: int
 
 
-def newest(
+def newest_page(
     collection: Collection[Record],
     org: str,
     conditions: Sequence[Document],
@@ -39,14 +39,18 @@ def newest(
 
     Raises StoreUnavailable, OutOfTime.
     """
-    behind: Document = {}
+    after_condition: Document = {}
     if after:
-        moment = datetime.fromisoformat(after[0])
-        behind = {"$or": [{"createdate": {"$lt": moment}}, {"createdate": moment, "sk": {"$lt": after[1]}}]}
-    with limited(collection.database, deadline):
-        total = collection.count_documents(scoped(org, *conditions))
-        found = collection.find(scoped(org, *conditions, behind), projection, sort=_NEWEST_FIRST, limit=size + 1)
+        created_at = datetime.fromisoformat(after[0])
+        after_condition = {
+            "$or": [{"createdate": {"$lt": created_at}}, {"createdate": created_at, "sk": {"$lt": after[1]}}]
+        }
+    with with_deadline(collection.database, deadline):
+        total = collection.count_documents(tenant_match(org, *conditions))
+        found = collection.find(
+            tenant_match(org, *conditions, after_condition), projection, sort=_NEWEST_FIRST, limit=size + 1
+        )
         with contextlib.closing(found) as records:
-            page, more = within_bytes(records, size)
-    last = (page[-1]["createdate"].astimezone(UTC).isoformat(), page[-1]["sk"]) if more else None
-    return Page(page, last, total)
+            page, next_record = limit_page_bytes(records, size)
+    last_key = (page[-1]["createdate"].astimezone(UTC).isoformat(), page[-1]["sk"]) if next_record else None
+    return Page(page, last_key, total)

@@ -11,12 +11,12 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.clock import now
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.collections import PARTITIONS
-from audience_service.mongo.failures import limited
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.scope import tenant_match
 
-_HELD = timedelta(hours=1)
+_VALID_FOR = timedelta(hours=1)
 """How long after their last use keys hold: then populations have grown, and cut anew they are in balance again."""
-_KEPT = timedelta(days=1)
+_RETENTION = timedelta(days=1)
 
 
 class MongoPartitions:
@@ -29,31 +29,31 @@ class MongoPartitions:
 
     def find(self, org: str, name: str, deadline: Deadline) -> Sequence[str] | None:
         """Those used lately."""
-        moment = self._clock()
-        return self._use(org, name, moment, deadline, {"used_at": {"$gt": moment - _HELD}})
+        timestamp = self._clock()
+        return self._mark_used(org, name, timestamp, deadline, {"used_at": {"$gt": timestamp - _VALID_FOR}})
 
-    def agree(self, org: str, name: str, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
+    def get_or_create(self, org: str, name: str, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """Write over what is held no more; where something is, the insert that is tried instead meets it."""
-        moment, key = self._clock(), _key(org, name)
+        timestamp, key = self._clock(), _key(org, name)
         # The embedded store takes the id of what it inserts from the top level alone.
-        stale = {"_id": key, **scoped(org, {"used_at": {"$lte": moment - _HELD}})}
-        written = {"$set": {**_used(moment), "keys": list(keys)}, "$setOnInsert": {"sk": key}}
+        stale = {"_id": key, **tenant_match(org, {"used_at": {"$lte": timestamp - _VALID_FOR}})}
+        update = {"$set": {**_use_fields(timestamp), "keys": list(keys)}, "$setOnInsert": {"sk": key}}
         try:
-            with limited(self._database, deadline):
-                self._collection.update_one(stale, written, upsert=True)
+            with with_deadline(self._database, deadline):
+                self._collection.update_one(stale, update, upsert=True)
         except DuplicateKeyError:
             # What was held a moment ago holds, though its hour may just have ended.
-            held = self._use(org, name, moment, deadline)
-            return self.agree(org, name, keys, deadline) if held is None else held
+            valid = self._mark_used(org, name, timestamp, deadline)
+            return self.get_or_create(org, name, keys, deadline) if valid is None else valid
         return keys
 
-    def _use(
-        self, org: str, name: str, moment: datetime, deadline: Deadline, *conditions: Document
+    def _mark_used(
+        self, org: str, name: str, timestamp: datetime, deadline: Deadline, *conditions: Document
     ) -> Sequence[str] | None:
         """The keys under a name, read and marked as used in one command; a clock that is behind sets no mark back."""
-        match = scoped(org, {"_id": _key(org, name)}, *conditions)
-        with limited(self._database, deadline):
-            found = self._collection.find_one_and_update(match, {"$max": _used(moment)})
+        match = tenant_match(org, {"_id": _key(org, name)}, *conditions)
+        with with_deadline(self._database, deadline):
+            found = self._collection.find_one_and_update(match, {"$max": _use_fields(timestamp)})
         return None if found is None else list(found["keys"])
 
 
@@ -61,5 +61,5 @@ def _key(org: str, name: str) -> str:
     return f"{org}/audience_partition/{name}"
 
 
-def _used(moment: datetime) -> Document:
-    return {"used_at": moment, "expire_at": moment + _KEPT}
+def _use_fields(timestamp: datetime) -> Document:
+    return {"used_at": timestamp, "expire_at": timestamp + _RETENTION}

@@ -12,19 +12,26 @@ from pymongo.errors import OperationFailure
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import ExpressionFailed, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.compile import LIVING
+from audience_service.domain.filters.compile import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.nodes import Node, Suppressed, joins
-from audience_service.domain.ports import ContactList, Population
+from audience_service.domain.ports import MemberList, Population
 from audience_service.mongo.collections import LISTS
-from audience_service.mongo.failures import limited
-from audience_service.mongo.joins import INLINE_BYTES, NOT_READ, Joins, Stages, read_all_addresses, read_joins
-from audience_service.mongo.related import Candidates, SettledFilter, read_related
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.joins import (
+    MAX_INLINE_BYTES,
+    NOT_PREFETCHED,
+    Joins,
+    Stages,
+    build_joins,
+    read_all_addresses,
+)
+from audience_service.mongo.related import Candidates, PrefetchedFilter, prefetch_joins
+from audience_service.mongo.scope import tenant_match
 
 _FROZEN_ROWS = 100
 """Rows of a frozen list that are tried for a record to show."""
-_OUT_OF_MEMORY = frozenset((146, 292, 17261))
+_OUT_OF_MEMORY_CODES = frozenset((146, 292, 17261))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,61 +41,61 @@ class Pipeline:
     org: str
     population: Population
     joins: Joins
-    part: Document = field(default_factory=dict)
+    key_range: Document = field(default_factory=dict)
     """A condition on sk that the records must meet besides, where only a part of them is wanted."""
 
     @property
     def collection(self) -> str:
         """Where the stages begin."""
-        return LISTS if isinstance(self.population, ContactList) else self.population.datatype
+        return LISTS if isinstance(self.population, MemberList) else self.population.datatype
 
     @property
     def may_fail(self) -> bool:
         """Whether the caller's own expressions can make the database refuse, rather than a defect."""
-        return isinstance(self.population, CompiledFilter) and self.population.expressions
+        return isinstance(self.population, CompiledFilter) and self.population.has_expressions
 
     @property
-    def condition(self) -> Document | None:
+    def record_condition(self) -> Document | None:
         """What a record of the org meets to be one of them; None where it takes more than the record to tell."""
-        if isinstance(self.population, ContactList) or self.joins.stages:
+        if isinstance(self.population, MemberList) or self.joins.stages:
             return None
-        conditions = [part for part in (self.population.match, self.joins.match) if part]
+        conditions = [part for part in (self.population.match, self.joins.inline_match) if part]
         return {"$and": conditions} if len(conditions) > 1 else dict(*conditions)
 
-    def stages(self, *, after: str = "", ordered: bool = False, looks: bool = False) -> Stages:
+    def stages(self, *, after: str = "", ordered: bool = False, keep_lookups: bool = False) -> Stages:
         """The stages that yield the records behind the sk `after`; with `looks` they keep what was looked up.
 
         A compiled filter says itself whether archived records count; a list yields living ones alone, a frozen one its
         rows: pk and sk. Sorting comes before any join, on the index that the records, or the list, are read by.
         """
-        behind: Document = {"sk": {"$gt": after}} if after else {}
+        after_key: Document = {"sk": {"$gt": after}} if after else {}
         sort: Stages = [{"$sort": {"sk": 1}}] if ordered else []
         match self.population:
             case CompiledFilter(_, match):
-                conditions = (self.part, behind, match, self.joins.match)
-                joined = self.joins.looks if looks else self.joins.stages
-                return [{"$match": scoped(self.org, *conditions)}, *sort, *joined]
-            case ContactList(audience_id, datatype):
-                on_list = {"$match": scoped(self.org, {"audience": audience_id}, self.part, behind)}
-                records = [] if self.population.frozen else _records(datatype)
-                return [on_list, *sort, *records, *(self.joins.looks if looks else [])]
+                conditions = (self.key_range, after_key, match, self.joins.inline_match)
+                lookups = self.joins.lookup_stages if keep_lookups else self.joins.stages
+                return [{"$match": tenant_match(self.org, *conditions)}, *sort, *lookups]
+            case MemberList(audience_id, datatype):
+                list_match = {"$match": tenant_match(self.org, {"audience": audience_id}, self.key_range, after_key)}
+                records = [] if self.population.include_inactive else _record_stages(datatype)
+                return [list_match, *sort, *records, *(self.joins.lookup_stages if keep_lookups else [])]
 
-    def shown_stages(self, paths: Sequence[str]) -> Stages:
+    def project_stages(self, paths: Sequence[str]) -> Stages:
         """The stages behind those that leave pk, sk and the paths of each record, none of them inside another.
 
         Of a frozen list those of the records as they are now; of one that is gone, pk and sk.
         """
-        shown = {"$project": {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(paths, 1)}}
-        if not (isinstance(self.population, ContactList) and self.population.frozen and paths):
-            return [shown]
-        return [*beside_records(self.population.datatype, ("pk", "sk")), shown]
+        projection = {"$project": {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(paths, 1)}}
+        if not (isinstance(self.population, MemberList) and self.population.include_inactive and paths):
+            return [projection]
+        return [*join_records(self.population.datatype, ("pk", "sk")), projection]
 
     def first_stages(self) -> Stages:
         """The stages that yield the record of any one member; none comes if there is none.
 
         Of a frozen list they look at its first rows only, and yield a record that still exists.
         """
-        if isinstance(self.population, ContactList) and self.population.frozen:
+        if isinstance(self.population, MemberList) and self.population.include_inactive:
             rows = [*self.stages(), {"$limit": _FROZEN_ROWS}]
             return [*rows, *_joined_records(self.population.datatype), {"$limit": 1}]
         return [*self.stages(), {"$limit": 1}]
@@ -99,17 +106,17 @@ class Pipeline:
         return [*self.stages(), {"$count": "n"}]
 
 
-def read_pipeline(
+def build_pipeline(
     database: Database[dict[str, Any]],
     org: str,
     population: Population,
     deadline: Deadline,
-    part: Document | None = None,
+    key_range: Document | None = None,
     *,
-    share: int = 1,
-    told: Sequence[Node] = (),
-    few: bool = False,
-    at_once: bool = False,
+    budget_divisor: int = 1,
+    extra_nodes: Sequence[Node] = (),
+    force_lookup: bool = False,
+    single_command: bool = False,
 ) -> Pipeline:
     """The pipeline of a population, or of the part of it whose sk meets a condition.
 
@@ -118,26 +125,26 @@ def read_pipeline(
     records those related to them are not read but looked up. What a command that reads as of one instant can look up
     itself is not read before it. Raises what `running` raises.
     """
-    node = population.joined if isinstance(population, CompiledFilter) else None
-    settled = population if isinstance(population, SettledFilter) else None
-    held = settled.held if settled else NOT_READ
+    node = population.joins if isinstance(population, CompiledFilter) else None
+    settled = population if isinstance(population, PrefetchedFilter) else None
+    prefetched = settled.prefetched if settled else NOT_PREFETCHED
     addresses = settled.addresses if settled else None
-    candidates = None if few or held else _candidates(org, population, part or {})
-    with _told_at(population):
-        joins = read_joins(
+    candidates = None if force_lookup or prefetched else _candidates(org, population, key_range or {})
+    with map_filter_errors(population):
+        joins = build_joins(
             database,
             org,
             node,
             deadline,
-            part,
-            share=share,
-            told=told,
+            key_range,
+            budget_divisor=budget_divisor,
+            extra_nodes=extra_nodes,
             candidates=candidates,
-            held=held,
-            addresses=addresses,
-            at_once=at_once,
+            prefetched=prefetched,
+            inlined_addresses=addresses,
+            single_command=single_command,
         )
-    return Pipeline(org, population, joins, part or {})
+    return Pipeline(org, population, joins, key_range or {})
 
 
 def prefetch_addresses(
@@ -147,42 +154,48 @@ def prefetch_addresses(
 
     Otherwise they are looked up, in every command of the population. Raises what `running` raises.
     """
-    if not isinstance(population, CompiledFilter) or not population.joined:
+    if not isinstance(population, CompiledFilter) or not population.joins:
         return population
-    suppressed = [join for join in joins(population.joined) if isinstance(join, Suppressed)]
+    suppressed = [join for join in joins(population.joins) if isinstance(join, Suppressed)]
     if not suppressed:
         return population
-    with _told_at(population):
-        addresses = read_all_addresses(database, org, suppressed, deadline, INLINE_BYTES // 4)
-    return SettledFilter(**_fields_of(population), addresses=addresses)
+    with map_filter_errors(population):
+        addresses = read_all_addresses(database, org, suppressed, deadline, MAX_INLINE_BYTES // 4)
+    return PrefetchedFilter(**_fields_of(population), addresses=addresses)
 
 
-def settle(database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline) -> Population:
+def with_prefetched_joins(
+    database: Database[dict[str, Any]], org: str, population: Population, deadline: Deadline
+) -> Population:
     """The population with its related records read, if that takes less than looks. Raises what `running` raises."""
-    if not isinstance(population, SettledFilter):
+    if not isinstance(population, PrefetchedFilter):
         population = prefetch_addresses(database, org, population, deadline)
-    if not isinstance(population, CompiledFilter) or not population.joined:
+    if not isinstance(population, CompiledFilter) or not population.joins:
         return population
-    nodes, candidates = [population.joined], _candidates(org, population, {})
-    addresses = population.addresses if isinstance(population, SettledFilter) else {}
-    with _told_at(population):
-        held = read_related(database, org, nodes, candidates, deadline, INLINE_BYTES // (4 if addresses else 2))
-    if not held:
+    nodes, candidates = [population.joins], _candidates(org, population, {})
+    addresses = population.addresses if isinstance(population, PrefetchedFilter) else {}
+    with map_filter_errors(population):
+        prefetched = prefetch_joins(
+            database, org, nodes, candidates, deadline, MAX_INLINE_BYTES // (4 if addresses else 2)
+        )
+    if not prefetched:
         return population
-    return SettledFilter(**_fields_of(population), held=held, addresses=addresses)
+    return PrefetchedFilter(**_fields_of(population), prefetched=prefetched, addresses=addresses)
 
 
 def _fields_of(population: CompiledFilter) -> dict[str, Any]:
     return {name: getattr(population, name) for name in CompiledFilter.__dataclass_fields__}
 
 
-def _candidates(org: str, population: Population, part: Document) -> Candidates:
-    if isinstance(population, ContactList):
-        return Candidates(population.datatype, LISTS, scoped(org, {"audience": population.audience_id}, part))
-    return Candidates(population.datatype, population.datatype, scoped(org, part, population.match))
+def _candidates(org: str, population: Population, key_range: Document) -> Candidates:
+    if isinstance(population, MemberList):
+        return Candidates(
+            population.datatype, LISTS, tenant_match(org, {"audience": population.audience_id}, key_range)
+        )
+    return Candidates(population.datatype, population.datatype, tenant_match(org, key_range, population.match))
 
 
-def part_between(after: str, until: str) -> Document:
+def key_range_condition(after: str, until: str) -> Document:
     """The condition on sk of the part behind `after` up to and including `until`; "" is no bound."""
     bounds = {"$gt": after} if after else {}
     if until:
@@ -190,18 +203,18 @@ def part_between(after: str, until: str) -> Document:
     return {"sk": bounds} if bounds else {}
 
 
-def beside_records(datatype: str, kept: Sequence[str]) -> Stages:
+def join_records(datatype: str, kept_fields: Sequence[str]) -> Stages:
     """From rows that refer to records, by sk, to the records as they are now, with fields of the rows that are kept.
 
     Of a record that is gone, these alone.
     """
     record = {"from": datatype, "localField": "sk", "foreignField": "sk", "as": "record"}
-    both = {"$mergeObjects": [{"$arrayElemAt": ["$record", 0]}, {name: f"${name}" for name in kept}]}
-    return [{"$lookup": record}, {"$replaceRoot": {"newRoot": both}}]
+    merged = {"$mergeObjects": [{"$arrayElemAt": ["$record", 0]}, {name: f"${name}" for name in kept_fields}]}
+    return [{"$lookup": record}, {"$replaceRoot": {"newRoot": merged}}]
 
 
 @contextmanager
-def running(
+def run(
     database: Database[dict[str, Any]], pipeline: Pipeline, deadline: Deadline
 ) -> Iterator[Collection[dict[str, Any]]]:
     """The collection to run a pipeline on, within a deadline.
@@ -209,33 +222,35 @@ def running(
     Raises what `limited` raises, InvalidFilter at the filter's place, and ExpressionFailed where an expression of the
     filter met a value that it cannot take.
     """
-    with _told_at(pipeline.population), limited(database, deadline):
+    with map_filter_errors(pipeline.population), with_deadline(database, deadline):
         yield database[pipeline.collection]
 
 
 @contextmanager
-def _told_at(population: Population) -> Iterator[None]:
+def map_filter_errors(population: Population) -> Iterator[None]:
     """Tell what the database refuses in a population's filter at the filter's place."""
-    place = population.place
+    field_path = population.field_path
     try:
         yield
     except InvalidFilter as error:
-        raise InvalidFilter.at(place, error.violations[0].description) from error
+        raise InvalidFilter.at(field_path, error.violations[0].description) from error
     except OperationFailure as error:
-        if not (isinstance(population, CompiledFilter) and population.expressions):
+        if not (isinstance(population, CompiledFilter) and population.has_expressions):
             raise
         # The server's message may hold the value, which may be personal.
-        if error.code in _OUT_OF_MEMORY:
-            raise FilterTooLarge.at(place, "holds an expression that takes more memory than there is for it") from error
+        if error.code in _OUT_OF_MEMORY_CODES:
+            raise FilterTooLarge.at(
+                field_path, "holds an expression that takes more memory than there is for it"
+            ) from error
         kind = (error.details or {}).get("codeName") or error.code
         raise ExpressionFailed.at(
-            place, f"an expression in it fails on a record ({kind}); guard it by $ifNull, $type or $convert"
+            field_path, f"an expression in it fails on a record ({kind}); guard it by $ifNull, $type or $convert"
         ) from error
 
 
-def _records(datatype: str) -> Stages:
+def _record_stages(datatype: str) -> Stages:
     """From a list's rows to the records they refer to, by sk, which holds the org."""
-    return [*_joined_records(datatype), {"$match": LIVING}]
+    return [*_joined_records(datatype), {"$match": NOT_ARCHIVED_MATCH}]
 
 
 def _joined_records(datatype: str) -> Stages:

@@ -9,13 +9,13 @@ from pymongo.errors import OperationFailure
 from audience_service.domain.caller import Deadline
 from audience_service.domain.explanations.plan import ExistingIndex, QueryPlan
 from audience_service.domain.filters.nodes import OnList, joins
-from audience_service.domain.filters.reads import fields_read
-from audience_service.domain.ports import ContactList, Population
-from audience_service.mongo.explained import failure, read_explain
-from audience_service.mongo.failures import limited
-from audience_service.mongo.pipeline import read_pipeline, running
+from audience_service.domain.filters.reads import used_fields
+from audience_service.domain.ports import MemberList, Population
+from audience_service.mongo.explained import execution_failure, parse_explain
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.pipeline import build_pipeline, run
 
-_NOT_FOR_ALL = ("partialFilterExpression", "hidden", "collation")
+_UNUSABLE_INDEX_OPTIONS = ("partialFilterExpression", "hidden", "collation")
 """Options of an index that keep queries from it."""
 
 
@@ -25,39 +25,38 @@ class MongoPlans:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
 
-    def plan(self, org: str, population: Population, deadline: Deadline, *, run: bool) -> QueryPlan:
+    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:
         """By an explain of the very command that counts; running it takes as long as the count does."""
-        pipeline = read_pipeline(self._database, org, population, deadline)
+        pipeline = build_pipeline(self._database, org, population, deadline)
         stages = pipeline.count_stages()
         command = {"aggregate": pipeline.collection, "pipeline": stages, "cursor": {}}
-        with running(self._database, pipeline, deadline) as collection:
+        with run(self._database, pipeline, deadline) as collection:
             document = self._database.command(
                 "explain",
                 command,
-                verbosity="executionStats" if run else "queryPlanner",
+                verbosity="executionStats" if analyze else "queryPlanner",
                 read_preference=collection.read_preference,
             )
-            if failed := failure(document):
-                raise OperationFailure(*failed)
-        explained = read_explain(document, org, _names(population))
-        return QueryPlan(
-            explained.kind, explained.index, sum("$lookup" in stage for stage in stages), explained.figures
-        )
+            if execution_error := execution_failure(document):
+                raise OperationFailure(*execution_error)
+        parsed = parse_explain(document, org, _named_fields(population))
+        return QueryPlan(parsed.kind, parsed.index, sum("$lookup" in stage for stage in stages), parsed.execution_stats)
 
     def indexes(self, org: str, datatype: str, deadline: Deadline) -> Sequence[ExistingIndex]:  # noqa: ARG002 - orgs share them
         """Those in one order by plain fields, without conditions on who may use them."""
-        with limited(self._database, deadline):
+        with with_deadline(self._database, deadline):
             found = self._database[datatype].index_information()
         return [
             ExistingIndex(name, tuple(field for field, _ in index["key"]))
             for name, index in found.items()
-            if all(order in (1, -1) for _, order in index["key"]) and not any(index.get(o) for o in _NOT_FOR_ALL)
+            if all(order in (1, -1) for _, order in index["key"])
+            and not any(index.get(o) for o in _UNUSABLE_INDEX_OPTIONS)
         ]
 
 
-def _names(population: Population) -> Collection[str]:
+def _named_fields(population: Population) -> Collection[str]:
     """The fields that a population names, by which an index can narrow it down."""
-    if isinstance(population, ContactList):
+    if isinstance(population, MemberList):
         return {"audience"}
     on_lists = any(isinstance(join, OnList) for join in joins(population.node))
-    return {*fields_read(population.node), *(["sk"] if on_lists else [])}
+    return {*used_fields(population.node), *(["sk"] if on_lists else [])}

@@ -10,9 +10,9 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.targeting.platform_ids import ImportedIds
 from audience_service.mongo.collections import PLATFORM_IDS
-from audience_service.mongo.failures import limited
+from audience_service.mongo.failures import with_deadline
 
-_MAX_BYTES = 15 * 1024 * 1024
+_MAX_DOCUMENT_BYTES = 15 * 1024 * 1024
 """MongoDB's documents hold 16 MiB. Every node of today's taxonomies with an id of 40 characters takes 3."""
 
 
@@ -25,12 +25,12 @@ class MongoPlatformIds:
 
     def versions(self, deadline: Deadline) -> Mapping[str, str]:
         """The versions alone, of a handful of documents."""
-        with limited(self._database, deadline):
+        with with_deadline(self._database, deadline):
             return {document["_id"]: document["version"] for document in self._collection.find({}, {"version": 1})}
 
     def load(self, platform: str, deadline: Deadline) -> ImportedIds | None:
         """The platform's document."""
-        with limited(self._database, deadline):
+        with with_deadline(self._database, deadline):
             document = self._collection.find_one({"_id": platform})
         return _read(document) if document else None
 
@@ -42,18 +42,18 @@ class MongoPlatformIds:
             "imported_at": imported.imported_at,
             "files": list(imported.files),
             "ids": dict(imported.ids),
-            "unlinked": imported.unlinked,
+            "unlinked": imported.unmatched_count,
         }
-        if len(encode(document)) > _MAX_BYTES:
+        if len(encode(document)) > _MAX_DOCUMENT_BYTES:
             raise InvalidArgument.at(
-                "files", f"link more ids than the {_MAX_BYTES >> 20} MiB that are kept of a platform"
+                "files", f"link more ids than the {_MAX_DOCUMENT_BYTES >> 20} MiB that are kept of a platform"
             )
-        with limited(self._database, deadline):
+        with with_deadline(self._database, deadline):
             self._collection.replace_one({"_id": imported.platform}, document, upsert=True)
 
     def remove(self, platform: str, deadline: Deadline) -> bool:
         """Delete the document."""
-        with limited(self._database, deadline):
+        with with_deadline(self._database, deadline):
             return bool(self._collection.delete_one({"_id": platform}).deleted_count)
 
 
@@ -64,5 +64,5 @@ def _read(document: Mapping[str, Any]) -> ImportedIds:
         imported_at=document["imported_at"],
         files=tuple(document["files"]),
         ids=document["ids"],
-        unlinked=document["unlinked"],
+        unmatched_count=document["unlinked"],
     )

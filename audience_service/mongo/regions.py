@@ -17,10 +17,10 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Population
 from audience_service.mongo.joins import Stages
-from audience_service.mongo.pipeline import Pipeline, read_pipeline, running
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.pipeline import Pipeline, build_pipeline, run
+from audience_service.mongo.scope import tenant_match
 
-_PLACE = 64
+_DIGIT_BASE = 64
 """What a population's digit is counted in. A scan may come upon a record twice, where a write moves it in the index
 that is read: were a digit one bit, the record would be carried into a population that it is not in."""
 
@@ -30,41 +30,43 @@ def count_regions(
 ) -> dict[int, int]:
     """The counts by a mask whose bit i stands for populations[i]; regions without records may be left out."""
     # A command that holds several filters has room for half the usual lists, and two filters stand in it twice.
-    holding = sum(1 for found in populations if isinstance(found, CompiledFilter) and found.joined)
-    share = holding * (4 if len(populations) == 2 else 2)
-    pipelines = [read_pipeline(database, org, found, deadline, share=max(share, 1)) for found in populations]
-    conditions = [pipeline.condition for pipeline in pipelines]
+    join_count = sum(1 for found in populations if isinstance(found, CompiledFilter) and found.joins)
+    budget_divisor = join_count * (4 if len(populations) == 2 else 2)
+    pipelines = [
+        build_pipeline(database, org, found, deadline, budget_divisor=max(budget_divisor, 1)) for found in populations
+    ]
+    conditions = [pipeline.record_condition for pipeline in pipelines]
     riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
-    with running(database, riskiest, deadline):
+    with run(database, riskiest, deadline):
         collection = database[pipelines[0].collection]
         match conditions:
             case [dict() as first, dict() as second]:
-                [found] = collection.aggregate(_reading_once(org, first, second))
-                return _regions_of_two(found)
+                [found] = collection.aggregate(_two_filter_stages(org, first, second))
+                return _two_filter_regions(found)
         counts: Counter[int] = Counter()
-        for row in collection.aggregate(_grouping(pipelines), allowDiskUse=True):
+        for row in collection.aggregate(_group_stages(pipelines), allowDiskUse=True):
             counts[_mask(int(row["_id"]), len(pipelines))] += int(row["n"])
         return counts
 
 
-def _reading_once(org: str, first: Document, second: Document) -> Stages:
+def _two_filter_stages(org: str, first: Document, second: Document) -> Stages:
     """How many meet the first, the second, and either: every record is read once, and judged in one state."""
     count = {"$count": "n"}
-    parts = {"first": [{"$match": first}, count], "second": [{"$match": second}, count], "either": [count]}
-    return [{"$match": scoped(org, {"$or": [first, second]})}, {"$facet": parts}]
+    facets = {"first": [{"$match": first}, count], "second": [{"$match": second}, count], "either": [count]}
+    return [{"$match": tenant_match(org, {"$or": [first, second]})}, {"$facet": facets}]
 
 
-def _regions_of_two(found: Mapping[str, list[Document]]) -> dict[int, int]:
+def _two_filter_regions(found: Mapping[str, list[Document]]) -> dict[int, int]:
     first, second, either = (int(found[part][0]["n"]) if found[part] else 0 for part in ("first", "second", "either"))
     return {0b01: either - second, 0b10: either - first, 0b11: first + second - either}
 
 
-def _grouping(pipelines: Sequence[Pipeline]) -> Stages:
+def _group_stages(pipelines: Sequence[Pipeline]) -> Stages:
     """Every record of every population as its sk and the population's digit, summed by sk and counted by the sums."""
     stages: Stages = []
     for index, pipeline in enumerate(pipelines):
-        marked = [*pipeline.stages(), {"$project": {"_id": 0, "sk": 1, "digit": {"$literal": _PLACE**index}}}]
-        stages += [{"$unionWith": {"coll": pipeline.collection, "pipeline": marked}}] if index else marked
+        digit_rows = [*pipeline.stages(), {"$project": {"_id": 0, "sk": 1, "digit": {"$literal": _DIGIT_BASE**index}}}]
+        stages += [{"$unionWith": {"coll": pipeline.collection, "pipeline": digit_rows}}] if index else digit_rows
     return [
         *stages,
         {"$group": {"_id": "$sk", "digits": {"$sum": "$digit"}}},
@@ -72,6 +74,6 @@ def _grouping(pipelines: Sequence[Pipeline]) -> Stages:
     ]
 
 
-def _mask(digits: int, populations: int) -> int:
+def _mask(digits: int, population_count: int) -> int:
     """The populations whose digit is not 0."""
-    return sum(1 << index for index in range(populations) if digits // _PLACE**index % _PLACE)
+    return sum(1 << index for index in range(population_count) if digits // _DIGIT_BASE**index % _DIGIT_BASE)

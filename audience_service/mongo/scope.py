@@ -19,7 +19,7 @@ def org_of(sk: str) -> str:
     return sk.partition("/")[0]
 
 
-def scoped(org: str, *conditions: Document) -> Document:
+def tenant_match(org: str, *conditions: Document) -> Document:
     """What matches the conditions among the org's records."""
-    given = [condition for condition in conditions if condition]
-    return {**org_scope(org), "$and": given} if given else org_scope(org)
+    present = [condition for condition in conditions if condition]
+    return {**org_scope(org), "$and": present} if present else org_scope(org)

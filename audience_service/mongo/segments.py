@@ -19,23 +19,23 @@ from audience_service.domain.errors import (
     StaleVersion,
 )
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import CreateRequest
+from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.segments.segment import ID_PREFIX, Order, Segment, SegmentPage, SegmentQuery, SegmentType
 from audience_service.mongo.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.documents import (
-    LAST_VERSION,
+    MAX_VERSION,
     Record,
-    changed_record,
     name_key,
-    new_record,
+    new_segment_record,
     read_segment,
     request_key,
-    touched_record,
+    touch_segment_record,
+    update_segment_record,
 )
-from audience_service.mongo.failures import limited
-from audience_service.mongo.scope import scoped
-from audience_service.mongo.sizes import within_bytes
-from audience_service.mongo.versions import keep_version
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.scope import tenant_match
+from audience_service.mongo.sizes import limit_page_bytes
+from audience_service.mongo.versions import store_version
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOT_DELETED: Document = {"state": {"$ne": "deleted"}}
@@ -62,22 +62,22 @@ class MongoSegments:
         self._database = database
         self._collection: Collection[dict[str, Any]] = database[SEGMENTS]
 
-    def insert(self, org: str, segment: Segment, request: CreateRequest | None, deadline: Deadline) -> None:
+    def insert(self, org: str, segment: Segment, key: IdempotencyKey | None, deadline: Deadline) -> None:
         """Store a new segment."""
-        record = new_record(org, segment, request)
+        record = new_segment_record(org, segment, key)
         try:
-            with limited(self._database, deadline):
+            with with_deadline(self._database, deadline):
                 self._collection.insert_one(record)
         except DuplicateKeyError as error:
             if "data.unique.request" in ((error.details or {}).get("keyPattern") or {}):
                 raise RequestIdReused("this request_id has made a segment already") from None
             if not self._release_name(org, segment.name, deadline):
                 raise NameTaken.of(segment.name) from None
-            self.insert(org, segment, request, deadline)
+            self.insert(org, segment, key, deadline)
 
-    def find_request(self, org: str, request: CreateRequest, deadline: Deadline) -> tuple[Segment, str] | None:
+    def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[Segment, str] | None:
         """The segment that a request has made."""
-        record = self._find(org, {"data.unique.request": request_key(org, request)}, deadline)
+        record = self._find(org, {"data.unique.request": request_key(org, key)}, deadline)
         return (read_segment(record), str(record["data"]["unique"]["digest"])) if record else None
 
     def get(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
@@ -86,10 +86,10 @@ class MongoSegments:
 
     def get_many(self, org: str, ids: Sequence[str], deadline: Deadline) -> Mapping[str, Segment]:
         """The living ones among them."""
-        if not (wanted := [segment_id for segment_id in ids if segment_id.startswith(ID_PREFIX)]):
+        if not (segment_ids := [segment_id for segment_id in ids if segment_id.startswith(ID_PREFIX)]):
             return {}
-        with limited(self._database, deadline):
-            records = self._collection.find(scoped(org, {"pk": {"$in": wanted}, **_NOT_DELETED}))
+        with with_deadline(self._database, deadline):
+            records = self._collection.find(tenant_match(org, {"pk": {"$in": segment_ids}, **_NOT_DELETED}))
             return {segment.id: segment for segment in map(read_segment, records)}
 
     def find(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
@@ -106,17 +106,17 @@ class MongoSegments:
     ) -> SegmentPage:
         """A page in the query's order. One segment more is read, to know whether there is another page."""
         direction = -1 if query.descending else 1
-        match = scoped(org, *_conditions(query))
+        match = tenant_match(org, *_conditions(query))
         stages: list[Document] = [{"$match": match}, {"$set": {"order": _ORDER_VALUES[query.order]}}]
         if after:
-            stages.append({"$match": _behind(query, after)})
+            stages.append({"$match": _after_condition(query, after)})
         stages += [{"$sort": {"order": direction, "sk": direction}}, {"$limit": size + 1}]
-        with limited(self._database, deadline):
+        with with_deadline(self._database, deadline):
             total = self._collection.count_documents(match)
             with self._collection.aggregate(stages) as records:
-                page, behind = within_bytes(records, size)
-        last = _order_key(page[-1]) if behind else None
-        return SegmentPage(tuple(read_segment(record) for record in page), last, total)
+                page, next_record = limit_page_bytes(records, size)
+        last_key = _order_key(page[-1]) if next_record else None
+        return SegmentPage(tuple(read_segment(record) for record in page), last_key, total)
 
     def save(self, org: str, segment: Segment, deadline: Deadline, *, deleted: bool = False) -> Segment:
         """Compare-and-set on the version.
@@ -125,9 +125,9 @@ class MongoSegments:
         """
         guard = {} if deleted else _NOT_DELETED
         record = self._record(org, segment.id, guard, deadline)
-        changed = changed_record(org, record, segment, now())
+        updated = update_segment_record(org, record, segment, now())
         try:
-            return self._replace(org, segment, record, changed, guard, deadline)
+            return self._replace(org, segment, record, updated, guard, deadline)
         except DuplicateKeyError:
             if not self._release_name(org, segment.name, deadline):
                 raise NameTaken.of(segment.name) from None
@@ -136,25 +136,25 @@ class MongoSegments:
     def touch(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
         """Compare-and-set too: the version before is kept like any other."""
         record = self._record(org, segment.id, _NOT_DELETED, deadline)
-        changed = touched_record(record, segment, now())
-        return self._replace(org, segment, record, changed, _NOT_DELETED, deadline, list_edit=True)
+        updated = touch_segment_record(record, segment, now())
+        return self._replace(org, segment, record, updated, _NOT_DELETED, deadline, list_edit=True)
 
     def remove(self, org: str, segment: Segment, deadline: Deadline) -> None:
         """Delete if it is still at that version, and what was kept of it."""
         record = self._record(org, segment.id, {}, deadline)
         found = read_segment(record).version
-        with limited(self._database, deadline):
-            current = scoped(org, {"pk": segment.id}, _at_version_of(record))
+        with with_deadline(self._database, deadline):
+            current = tenant_match(org, {"pk": segment.id}, _version_match(record))
             if found != segment.version or not self._collection.delete_one(current).deleted_count:
-                raise _stale(found, segment)
-            self._database[VERSIONS].delete_many(scoped(org, {"pk": segment.id}))
+                raise _stale_version_error(found, segment)
+            self._database[VERSIONS].delete_many(tenant_match(org, {"pk": segment.id}))
 
     def _replace(
         self,
         org: str,
         segment: Segment,
         record: Record,
-        changed: Record,
+        updated: Record,
         guard: Document,
         deadline: Deadline,
         *,
@@ -166,17 +166,17 @@ class MongoSegments:
         """
         found = read_segment(record).version
         if found == segment.version:
-            if found == LAST_VERSION:
+            if found == MAX_VERSION:
                 raise InvalidArgument.at("version", f"is {found} on the segment, the last there is: none can follow it")
-            keep_version(self._database, record, deadline, list_edit=list_edit)
-            if self._write(scoped(org, {"pk": segment.id}, _at_version_of(record), guard), changed, deadline):
-                return read_segment(changed)
+            store_version(self._database, record, deadline, list_edit=list_edit)
+            if self._write(tenant_match(org, {"pk": segment.id}, _version_match(record), guard), updated, deadline):
+                return read_segment(updated)
             found = read_segment(self._record(org, segment.id, guard, deadline)).version
-        raise _stale(found, segment)
+        raise _stale_version_error(found, segment)
 
-    def _write(self, current: Document, changed: Record, deadline: Deadline) -> bool:
-        with limited(self._database, deadline):
-            return self._collection.replace_one(current, changed).matched_count > 0
+    def _write(self, current: Document, updated: Record, deadline: Deadline) -> bool:
+        with with_deadline(self._database, deadline):
+            return self._collection.replace_one(current, updated).matched_count > 0
 
     def _record(self, org: str, segment_id: str, guard: Document, deadline: Deadline) -> Record:
         record = self._find(org, {"pk": segment_id, **guard}, deadline)
@@ -185,27 +185,30 @@ class MongoSegments:
         return record
 
     def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
-        with limited(self._database, deadline):
-            return self._collection.find_one(scoped(org, condition))
+        with with_deadline(self._database, deadline):
+            return self._collection.find_one(tenant_match(org, condition))
 
     def _release_name(self, org: str, name: str, deadline: Deadline) -> bool:
         """Free a name whose holder the platform has deleted or renamed, which leaves the service's key behind."""
         renamed = {"name": {"$nin": [name, None]}}
-        gone = {"data.unique.name": name_key(org, name), "$or": [{"state": "deleted"}, renamed]}
-        with limited(self._database, deadline):
-            freed = self._collection.update_many(scoped(org, gone), {"$unset": {"data.unique.name": ""}})
-        return freed.modified_count > 0
+        former_holder = {"data.unique.name": name_key(org, name), "$or": [{"state": "deleted"}, renamed]}
+        with with_deadline(self._database, deadline):
+            result = self._collection.update_many(
+                tenant_match(org, former_holder), {"$unset": {"data.unique.name": ""}}
+            )
+        return result.modified_count > 0
 
 
-def _at_version_of(record: Record) -> Document:
+def _version_match(record: Record) -> Document:
     """What matches the record while its version is the one read, to the letter: the platform's may be of any kind."""
     version = record.get("version")
     return {"version": None if version is None else {"$eq": version}}
 
 
-def _stale(found: int, segment: Segment) -> StaleVersion:
+def _stale_version_error(current_version: int, segment: Segment) -> StaleVersion:
     return StaleVersion(
-        f"the segment is at version {found}, not {segment.version}", metadata={"current_version": str(found)}
+        f"the segment is at version {current_version}, not {segment.version}",
+        metadata={"current_version": str(current_version)},
     )
 
 
@@ -228,8 +231,8 @@ def _order_key(record: Mapping[str, Any]) -> tuple[str, str]:
     return (value.isoformat() if isinstance(value, datetime) else str(value), record["sk"])
 
 
-def _behind(query: SegmentQuery, after: tuple[str, str]) -> Document:
+def _after_condition(query: SegmentQuery, after: tuple[str, str]) -> Document:
     """The records behind a key of `_order_key`."""
-    beyond = "$lt" if query.descending else "$gt"
+    comparison = "$lt" if query.descending else "$gt"
     value = after[0] if query.order is Order.NAME else datetime.fromisoformat(after[0])
-    return {"$or": [{"order": {beyond: value}}, {"order": value, "sk": {beyond: after[1]}}]}
+    return {"$or": [{"order": {comparison: value}}, {"order": value, "sk": {comparison: after[1]}}]}

@@ -16,35 +16,35 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.snapshots.ports import Difference
 from audience_service.domain.snapshots.snapshot import Snapshot
 from audience_service.mongo.collections import LISTS
-from audience_service.mongo.failures import limited
+from audience_service.mongo.failures import with_deadline
 from audience_service.mongo.joins import Stages
-from audience_service.mongo.pipeline import part_between
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.pipeline import key_range_condition
+from audience_service.mongo.scope import tenant_match
 
-_SLICE = 100_000
+_SLICE_SIZE = 100_000
 """How many rows of each snapshot a command groups at most: some tens of MB, of the 100 that it may take."""
 
-_CURSOR_BATCH = 10_000
+_CURSOR_BATCH_SIZE = 10_000
 
 
-class MongoDifferences:
+class MongoSnapshotDiff:
     """The DifferenceRepository on MongoDB; domain/snapshots/ports.py states what it promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
         self._collection = database[LISTS]
 
-    def stream(
+    def diff(
         self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline
     ) -> Generator[list[Difference], None, None]:
         """Two queries for the end of each slice, and a command for what is in it."""
         while True:
-            ends = [self._end(org, snapshot, after, deadline) for snapshot in (first, second)]
+            ends = [self._slice_end(org, snapshot, after, deadline) for snapshot in (first, second)]
             until = min((end for end in ends if end), default="")
-            with limited(self._database, deadline):
+            with with_deadline(self._database, deadline):
                 rows = self._collection.aggregate(
-                    _differing(org, first, second, part_between(after, until)),
-                    batchSize=max(batch_size, _CURSOR_BATCH),
+                    _diff_stages(org, first, second, key_range_condition(after, until)),
+                    batchSize=max(batch_size, _CURSOR_BATCH_SIZE),
                     allowDiskUse=True,
                 )
             with closing(rows):
@@ -54,31 +54,31 @@ class MongoDifferences:
                 return
             after = until
 
-    def _end(self, org: str, snapshot: Snapshot, after: str, deadline: Deadline) -> str:
+    def _slice_end(self, org: str, snapshot: Snapshot, after: str, deadline: Deadline) -> str:
         """The sk of the last row of a whole slice of one snapshot; empty where it has no more than that."""
-        if snapshot.count <= _SLICE:
+        if snapshot.count <= _SLICE_SIZE:
             return ""
-        match = scoped(org, {"audience": snapshot.rows_id}, part_between(after, ""))
-        with limited(self._database, deadline):
-            rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=_SLICE - 1, limit=1)
+        match = tenant_match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, ""))
+        with with_deadline(self._database, deadline):
+            rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=_SLICE_SIZE - 1, limit=1)
             return next((str(row["sk"]) for row in rows), "")
 
     def _batch(self, rows: Iterator[dict[str, Any]], size: int, deadline: Deadline) -> list[Difference]:
-        with limited(self._database, deadline):
+        with with_deadline(self._database, deadline):
             return [Difference(row["pk"], row["_id"], entered=row["bits"] == 2) for row in itertools.islice(rows, size)]
 
 
-def _differing(org: str, first: Snapshot, second: Snapshot, part: Document) -> Stages:
+def _diff_stages(org: str, first: Snapshot, second: Snapshot, key_range: Document) -> Stages:
     """Each row as a bit, summed up by sk: 1 is in the first alone, 2 in the second, and 3 in both."""
     return [
-        *_marked(org, first, part, 1),
-        {"$unionWith": {"coll": LISTS, "pipeline": _marked(org, second, part, 2)}},
+        *_bit_rows(org, first, key_range, 1),
+        {"$unionWith": {"coll": LISTS, "pipeline": _bit_rows(org, second, key_range, 2)}},
         {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "bits": {"$sum": "$bit"}}},
         {"$match": {"bits": {"$in": [1, 2]}}},
         {"$sort": {"_id": 1}},
     ]
 
 
-def _marked(org: str, snapshot: Snapshot, part: Document, bit: int) -> Stages:
-    match = scoped(org, {"audience": snapshot.rows_id}, part)
+def _bit_rows(org: str, snapshot: Snapshot, key_range: Document, bit: int) -> Stages:
+    match = tenant_match(org, {"audience": snapshot.list_version_id}, key_range)
     return [{"$match": match}, {"$project": {"_id": 0, "pk": 1, "sk": 1, "bit": {"$literal": bit}}}]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from audience_service.domain.filters import Filter
-from audience_service.domain.ports import CreateRequest
+from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.snapshots.snapshot import SNAPSHOT_PREFIX, Snapshot, SnapshotSource, SnapshotState
 from audience_service.mongo.collections import SNAPSHOTS
 from audience_service.mongo.documents import Record, request_key
@@ -26,10 +26,10 @@ def snapshot_sk(org: str, snapshot_id: str) -> str:
     return f"{org}/{SNAPSHOTS}/{snapshot_id.removeprefix(SNAPSHOT_PREFIX)}"
 
 
-def new_manifest(org: str, snapshot: Snapshot, request: CreateRequest | None) -> Record:
+def new_manifest(org: str, snapshot: Snapshot, key: IdempotencyKey | None) -> Record:
     """The record of a snapshot that is to be made, without a lease."""
     sk = snapshot_sk(org, snapshot.id)
-    unique = {"unique": {"request": request_key(org, request), "digest": request.digest}} if request else {}
+    unique = {"unique": {"request": request_key(org, key), "digest": key.digest}} if key else {}
     return {
         "_id": sk,
         "pk": snapshot.id,
@@ -38,29 +38,29 @@ def new_manifest(org: str, snapshot: Snapshot, request: CreateRequest | None) ->
         "datatype": SNAPSHOTS,
         "version": snapshot.attempt,
         "state": snapshot.state.value,
-        "createdate": snapshot.create_time,
-        "modifydate": snapshot.create_time,
+        "createdate": snapshot.created_at,
+        "modifydate": snapshot.created_at,
         "author": snapshot.author,
-        "expire_at": snapshot.expire_time,
+        "expire_at": snapshot.expires_at,
         "leftovers": [],
-        "data": {**_asked(snapshot), **unique},
+        "data": {**_request_fields(snapshot), **unique},
     }
 
 
-def remade_manifest(record: Record, snapshot: Snapshot) -> Record:
+def restart_manifest(record: Record, snapshot: Snapshot) -> Record:
     """The record with another attempt in it."""
     unique = {"unique": record["data"]["unique"]} if "unique" in record["data"] else {}
     changed = {
         "name": snapshot.name,
         "version": snapshot.attempt,
         "state": snapshot.state.value,
-        "expire_at": snapshot.expire_time,
-        "data": {**_asked(snapshot), **unique},
+        "expire_at": snapshot.expires_at,
+        "data": {**_request_fields(snapshot), **unique},
     }
     return {**record, **changed}
 
 
-def results(snapshot: Snapshot) -> Record:
+def result_fields(snapshot: Snapshot) -> Record:
     """What an update sets once a snapshot has been made."""
     return {
         "state": snapshot.state.value,
@@ -69,7 +69,7 @@ def results(snapshot: Snapshot) -> Record:
         "data.digest": snapshot.digest,
         "data.exclusions": [{"reason": reason, "count": count} for reason, count in snapshot.exclusions.items()],
         "data.read_at": snapshot.read_at,
-        "data.one_instant": snapshot.one_instant,
+        "data.one_instant": snapshot.point_in_time,
     }
 
 
@@ -81,8 +81,8 @@ def read_manifest(record: Mapping[str, Any]) -> Snapshot:
         name=record["name"],
         state=SnapshotState(record["state"]),
         datatype=data["datatype"],
-        create_time=record["createdate"],
-        expire_time=record["expire_at"],
+        created_at=record["createdate"],
+        expires_at=record["expire_at"],
         author=record["author"],
         sources=_read_sources(data["sources"]),
         filter=None if data["filter"] is None else _read_filter(data["filter"]),
@@ -90,17 +90,17 @@ def read_manifest(record: Mapping[str, Any]) -> Snapshot:
         purpose=data["purpose"],
         attempt=int(record["version"]),
         progress=int(data.get("progress", 0)),
-        failure=data.get("failure", ""),
+        error=data.get("failure", ""),
         count=int(data.get("count", 0)),
         digest=data.get("digest", ""),
         exclusions={item["reason"]: int(item["count"]) for item in data.get("exclusions", ())},
         read_at=data.get("read_at"),
-        one_instant=bool(data.get("one_instant")),
-        held_until=record.get("lease_until"),
+        point_in_time=bool(data.get("one_instant")),
+        lease_until=record.get("lease_until"),
     )
 
 
-def _asked(snapshot: Snapshot) -> Record:
+def _request_fields(snapshot: Snapshot) -> Record:
     return {
         "datatype": snapshot.datatype,
         "sources": [_source(source) for source in snapshot.sources],

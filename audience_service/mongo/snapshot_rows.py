@@ -16,21 +16,21 @@ from audience_service.domain.clock import now
 from audience_service.domain.errors import StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.filters.sets import as_filter, intersection
+from audience_service.domain.filters.sets import intersection, to_filter
 from audience_service.domain.ports import Population
-from audience_service.domain.snapshots.ports import Frozen
+from audience_service.domain.snapshots.ports import SnapshotResult
 from audience_service.domain.snapshots.snapshot import Snapshot
 from audience_service.mongo.collections import LISTS
-from audience_service.mongo.failures import limited
-from audience_service.mongo.instants import has_instants, instant_of
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.instants import cluster_time_of, supports_snapshot_reads
 from audience_service.mongo.joins import Stages
-from audience_service.mongo.pipeline import Pipeline, read_pipeline, running
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.pipeline import Pipeline, build_pipeline, run
+from audience_service.mongo.scope import tenant_match
 
-OUTLIVE = timedelta(hours=1)
+RETENTION_GRACE = timedelta(hours=1)
 """Rows go so much later than their manifest, so that what began to read them before it went reads all of them."""
 
-_HISTORY_GONE = frozenset((239, 246))
+_HISTORY_UNAVAILABLE_CODES = frozenset((239, 246))
 """SnapshotTooOld, SnapshotUnavailable."""
 
 _MODULI = (4_294_967_291, 4_294_967_279)
@@ -38,14 +38,14 @@ _MODULI = (4_294_967_291, 4_294_967_279)
 _32_BITS = 2**32 - 1
 
 
-class MongoFrozen:
+class MongoSnapshotRows:
     """The FrozenRepository on MongoDB; domain/snapshots/ports.py states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
         self._collection = database[LISTS]
 
-    def freeze(
+    def write(
         self,
         org: str,
         snapshot: Snapshot,
@@ -53,64 +53,67 @@ class MongoFrozen:
         reasons: Mapping[str, CompiledFilter],
         deadline: Deadline,
         on_written: Callable[[], None],
-    ) -> Frozen:
+    ) -> SnapshotResult:
         """One pipeline that ends in $merge: no record leaves the database."""
-        at_once = self._has_instants()
-        pipelines = self._pipelines(org, candidates, reasons, deadline, at_once=at_once)
+        single_command = self._supports_snapshot_reads()
+        pipelines = self._build_pipelines(org, candidates, reasons, deadline, single_command=single_command)
         pipeline = pipelines[0]
-        names = [f"{snapshot.rows_id}!{reason}" for reason in reasons]
-        found = _told_apart(pipelines, [*names, snapshot.rows_id]) if reasons else pipeline.stages()
-        row = _row(snapshot, "$audience" if reasons else {"$literal": snapshot.rows_id})
+        names = [f"{snapshot.list_version_id}!{reason}" for reason in reasons]
+        found = _deduplicate(pipelines, [*names, snapshot.list_version_id]) if reasons else pipeline.stages()
+        row = _row_stage(snapshot, "$audience" if reasons else {"$literal": snapshot.list_version_id})
         riskiest = next((found for found in pipelines if found.may_fail), pipeline)
-        with running(self._database, riskiest, deadline):
-            stages = [*found, row, _merge(at_once=at_once)]
-            read_at, answer = now(), self._write(pipeline.collection, stages, at_once=at_once)
+        with run(self._database, riskiest, deadline):
+            stages = [*found, row, _merge_stage(single_command=single_command)]
+            read_at, answer = now(), self._run_write(pipeline.collection, stages, single_command=single_command)
         on_written()
-        counted = self._measure(org, snapshot.rows_id, deadline)
-        count, digest = counted.pop(snapshot.rows_id, (0, digest_of(0, 0)))
-        exclusions = {reason: counted.get(name, (0, ""))[0] for reason, name in zip(reasons, names, strict=True)}
+        measured = self._count_and_digest(org, snapshot.list_version_id, deadline)
+        count, digest = measured.pop(snapshot.list_version_id, (0, digest_of(0, 0)))
+        exclusions = {reason: measured.get(name, (0, ""))[0] for reason, name in zip(reasons, names, strict=True)}
         # Lists that went into the command were read before it.
-        whole = at_once and not any(found.joins.is_read_before for found in pipelines)
-        return Frozen(count, digest, exclusions, instant_of(answer) or read_at, whole)
+        point_in_time = single_command and not any(found.joins.has_prefetched for found in pipelines)
+        return SnapshotResult(count, digest, exclusions, cluster_time_of(answer) or read_at, point_in_time)
 
-    def drop(self, org: str, rows_id: str, deadline: Deadline) -> None:
+    def delete(self, org: str, list_version_id: str, deadline: Deadline) -> None:
         """By the index on the audience."""
-        with limited(self._database, deadline):
-            self._collection.delete_many(scoped(org, rows_of(rows_id)))
+        with with_deadline(self._database, deadline):
+            self._collection.delete_many(tenant_match(org, rows_match(list_version_id)))
 
-    def _pipelines(
+    def _build_pipelines(
         self,
         org: str,
         candidates: Population,
         reasons: Mapping[str, CompiledFilter],
         deadline: Deadline,
         *,
-        at_once: bool,
+        single_command: bool,
     ) -> list[Pipeline]:
         """Those of the candidates, and of the candidates for whom each reason holds."""
-        kept = as_filter(candidates)
-        populations = [candidates, *(intersection(kept, reason) for reason in reasons.values())]
+        base_filter = to_filter(candidates)
+        populations = [candidates, *(intersection(base_filter, reason) for reason in reasons.values())]
         # A command that holds several filters has room for half the usual lists.
-        holding = sum(1 for found in populations if isinstance(found, CompiledFilter) and found.joined)
-        share = max(2 * holding, 1) if reasons else 1
+        join_count = sum(1 for found in populations if isinstance(found, CompiledFilter) and found.joins)
+        budget_divisor = max(2 * join_count, 1) if reasons else 1
         return [
-            read_pipeline(self._database, org, found, deadline, share=share, at_once=at_once) for found in populations
+            build_pipeline(
+                self._database, org, found, deadline, budget_divisor=budget_divisor, single_command=single_command
+            )
+            for found in populations
         ]
 
-    def _has_instants(self) -> bool:
-        return has_instants(self._database.client.topology_description)
+    def _supports_snapshot_reads(self) -> bool:
+        return supports_snapshot_reads(self._database.client.topology_description)
 
-    def _write(self, collection: str, stages: Stages, *, at_once: bool) -> Mapping[str, Any]:
+    def _run_write(self, collection: str, stages: Stages, *, single_command: bool) -> Mapping[str, Any]:
         """Run a pipeline that writes: as a bare command, since the driver keeps the answer's instant to itself."""
         command: Document = {"aggregate": collection, "pipeline": stages, "cursor": {}, "allowDiskUse": True}
-        concern = {"level": "snapshot"} if at_once else self._database.read_concern.document
-        wait = self._database.write_concern.document
-        command |= {"readConcern": concern} if concern else {}
-        command |= {"writeConcern": wait} if wait else {}
+        read_concern = {"level": "snapshot"} if single_command else self._database.read_concern.document
+        write_concern = self._database.write_concern.document
+        command |= {"readConcern": read_concern} if read_concern else {}
+        command |= {"writeConcern": write_concern} if write_concern else {}
         try:
             answer: Mapping[str, Any] = self._database.command(command)
         except OperationFailure as error:
-            if error.code not in _HISTORY_GONE:
+            if error.code not in _HISTORY_UNAVAILABLE_CODES:
                 raise
             raise StoreUnavailable(
                 "the database keeps its history for less time than this takes (minSnapshotHistoryWindowInSeconds)"
@@ -119,14 +122,14 @@ class MongoFrozen:
             raise StoreUnavailable("the database could not make sure that the members are kept; try again")
         return answer
 
-    def _measure(self, org: str, rows_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:
+    def _count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:
         """Count and digest by what the rows carry."""
         hashed = {"$toHashedIndexKey": "$sk"}
         first, second = ({"$sum": {"$mod": [hashed, modulus]}} for modulus in _MODULI)
         # Early releases of MongoDB do not see that the hash reads sk (SERVER-58047), hence `last`.
         group = {"_id": "$audience", "n": {"$sum": 1}, "first": first, "second": second, "last": {"$max": "$sk"}}
-        stages: Stages = [{"$match": scoped(org, rows_of(rows_id))}, {"$group": group}]
-        with limited(self._database, deadline):
+        stages: Stages = [{"$match": tenant_match(org, rows_match(list_version_id))}, {"$group": group}]
+        with with_deadline(self._database, deadline):
             rows = self._collection.aggregate(stages, allowDiskUse=True)
             return {row["_id"]: (int(row["n"]), digest_of(row["first"], row["second"])) for row in rows}
 
@@ -136,27 +139,27 @@ def digest_of(first: int, second: int) -> str:
     return f"{(int(first) & _32_BITS) << 32 | int(second) & _32_BITS:016x}"
 
 
-def _merge(*, at_once: bool) -> Document:
+def _merge_stage(*, single_command: bool) -> Document:
     """What writes the rows. They are new: as of one instant it takes no more than inserts, which cost MongoDB less.
 
     Without one, a scan may meet a record twice that is written to meanwhile.
     """
-    matched = "fail" if at_once else "keepExisting"
-    return {"$merge": {"into": LISTS, "on": "_id", "whenMatched": matched, "whenNotMatched": "insert"}}
+    when_matched = "fail" if single_command else "keepExisting"
+    return {"$merge": {"into": LISTS, "on": "_id", "whenMatched": when_matched, "whenNotMatched": "insert"}}
 
 
-def _told_apart(pipelines: Sequence[Pipeline], names: Sequence[str]) -> Stages:
+def _deduplicate(pipelines: Sequence[Pipeline], names: Sequence[str]) -> Stages:
     """The candidates as pk, sk and `audience`: the name of the first reason that holds, the last name where none does.
 
     Records come from each pipeline with the place of its name, and are grouped: one that changes meanwhile is a
     candidate once, with one name.
     """
     stages: Stages = []
-    none = len(names) - 1
-    for place, pipeline in zip((none, *range(none)), pipelines, strict=True):
-        marks = {"place": {"$literal": place}, "candidate": {"$literal": int(place == none)}}
-        marked = [*pipeline.stages(), {"$project": {"_id": 0, "pk": 1, "sk": 1, **marks}}]
-        stages += [{"$unionWith": {"coll": pipeline.collection, "pipeline": marked}}] if stages else marked
+    last = len(names) - 1
+    for rank, pipeline in zip((last, *range(last)), pipelines, strict=True):
+        rank_fields = {"place": {"$literal": rank}, "candidate": {"$literal": int(rank == last)}}
+        ranked_rows = [*pipeline.stages(), {"$project": {"_id": 0, "pk": 1, "sk": 1, **rank_fields}}]
+        stages += [{"$unionWith": {"coll": pipeline.collection, "pipeline": ranked_rows}}] if stages else ranked_rows
     first = {"pk": {"$first": "$pk"}, "place": {"$min": "$place"}, "candidate": {"$max": "$candidate"}}
     audience = {"$arrayElemAt": [{"$literal": list(names)}, "$place"]}
     return [
@@ -167,18 +170,18 @@ def _told_apart(pipelines: Sequence[Pipeline], names: Sequence[str]) -> Stages:
     ]
 
 
-def _row(snapshot: Snapshot, audience: Document | str) -> Document:
+def _row_stage(snapshot: Snapshot, audience: Document | str) -> Document:
     """A record as a row of a snapshot."""
     project = {
         "_id": {"$concat": [audience, "/", "$sk"]},
         "audience": audience,
         "pk": 1,
         "sk": 1,
-        "expire_at": {"$literal": snapshot.expire_time + OUTLIVE},
+        "expire_at": {"$literal": snapshot.expires_at + RETENTION_GRACE},
     }
     return {"$project": project}
 
 
-def rows_of(rows_id: str) -> Document:
+def rows_match(list_version_id: str) -> Document:
     """What the rows of an attempt carry: its id, or that with "!" and a reason behind it."""
-    return {"audience": {"$gte": rows_id, "$lt": f'{rows_id}"'}}
+    return {"audience": {"$gte": list_version_id, "$lt": f'{list_version_id}"'}}

@@ -12,53 +12,55 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.snapshots.snapshot import SnapshotState
 from audience_service.mongo.collections import SNAPSHOTS
-from audience_service.mongo.failures import limited
+from audience_service.mongo.failures import with_deadline
 from audience_service.mongo.scope import org_of
 from audience_service.mongo.snapshot_documents import DELETED
-from audience_service.mongo.snapshot_rows import MongoFrozen
-from audience_service.mongo.snapshots import failure_of
+from audience_service.mongo.snapshot_rows import MongoSnapshotRows
+from audience_service.mongo.snapshots import failure_update
 
-_SECONDS = 30.0
-_DROP_SECONDS = 600.0
-_AT_ONCE = 100
+_COMMAND_TIMEOUT_SECONDS = 30.0
+_DELETE_TIMEOUT_SECONDS = 600.0
+_BATCH_SIZE = 100
 
 
 class SnapshotSweeper:
     """Sweeps one database."""
 
-    def __init__(self, database: Database[dict[str, Any]], rows: MongoFrozen) -> None:
+    def __init__(self, database: Database[dict[str, Any]], snapshot_rows: MongoSnapshotRows) -> None:
         self._database = database
         self._collection = database[SNAPSHOTS]
-        self._rows = rows
+        self._snapshot_rows = snapshot_rows
 
-    def sweep(self, moment: datetime, busy_until: datetime) -> None:
+    def sweep(self, now: datetime, capacity_free_at: datetime) -> None:
         """Fail the attempts whose lease has run out, delete rows that nothing refers to, and manifests without rows.
 
         By `busy_until` commands that run at the moment have ended, and the rows that they write can go. Raises
         StoreUnavailable, OutOfTime; the next time goes on.
         """
-        self._fail_abandoned(moment, busy_until)
-        self._drop_leftovers(moment)
-        with limited(self._database, Deadline.after(_SECONDS)):
+        self._fail_expired(now, capacity_free_at)
+        self._delete_orphans(now)
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
             self._collection.delete_many({"state": DELETED, "leftovers": []})
 
-    def _fail_abandoned(self, moment: datetime, busy_until: datetime) -> None:
-        abandoned = {"state": SnapshotState.CREATING.value, "lease_until": {"$lt": moment}}
-        with limited(self._database, Deadline.after(_SECONDS)):
-            for record in list(self._collection.find(abandoned, {"pk": 1, "version": 1}, limit=_AT_ONCE)):
-                rows_id = f"{record['pk']}.{record['version']}"
-                same = {**abandoned, "_id": record["_id"], "version": record["version"]}
-                self._collection.update_one(same, failure_of("the service that made it ended", rows_id, busy_until))
+    def _fail_expired(self, now: datetime, capacity_free_at: datetime) -> None:
+        expired = {"state": SnapshotState.CREATING.value, "lease_until": {"$lt": now}}
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+            for record in list(self._collection.find(expired, {"pk": 1, "version": 1}, limit=_BATCH_SIZE)):
+                list_version_id = f"{record['pk']}.{record['version']}"
+                expected = {**expired, "_id": record["_id"], "version": record["version"]}
+                self._collection.update_one(
+                    expected, failure_update("the service that made it ended", list_version_id, capacity_free_at)
+                )
 
-    def _drop_leftovers(self, moment: datetime) -> None:
-        due = {"leftovers.after": {"$lte": moment}}
-        with limited(self._database, Deadline.after(_SECONDS)):
-            records = list(self._collection.find(due, {"sk": 1, "leftovers": 1}, limit=_AT_ONCE))
+    def _delete_orphans(self, now: datetime) -> None:
+        due = {"leftovers.after": {"$lte": now}}
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+            records = list(self._collection.find(due, {"sk": 1, "leftovers": 1}, limit=_BATCH_SIZE))
         for record in records:
             org = org_of(record["sk"])
-            for left in record["leftovers"]:
-                if left["after"] <= moment:
-                    self._rows.drop(org, left["rows"], Deadline.after(_DROP_SECONDS))
-                    with limited(self._database, Deadline.after(_SECONDS)):
-                        gone = {"$pull": {"leftovers": {"rows": left["rows"]}}}
-                        self._collection.update_one({"_id": record["_id"]}, gone)
+            for orphan in record["leftovers"]:
+                if orphan["after"] <= now:
+                    self._snapshot_rows.delete(org, orphan["rows"], Deadline.after(_DELETE_TIMEOUT_SECONDS))
+                    with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+                        removal = {"$pull": {"leftovers": {"rows": orphan["rows"]}}}
+                        self._collection.update_one({"_id": record["_id"]}, removal)

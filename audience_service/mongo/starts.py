@@ -13,53 +13,53 @@ from pymongo.database import Database
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.snapshots.snapshot import Snapshot
-from audience_service.domain.watches.watch import Change, Flip
-from audience_service.mongo.collections import LISTS, TRACKED
-from audience_service.mongo.failures import limited
+from audience_service.domain.watches.watch import ChangeKind, MembershipChange
+from audience_service.mongo.collections import LISTS, MEMBER_STATES
+from audience_service.mongo.failures import with_deadline
 from audience_service.mongo.joins import Stages
-from audience_service.mongo.ledger import generation_rows
-from audience_service.mongo.past import who_was_in
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.ledger import epoch_rows
+from audience_service.mongo.past import members_at
+from audience_service.mongo.scope import tenant_match
 
-_BATCH = 1_000
+_BATCH_SIZE = 1_000
 
 
-class MongoStarts:
+class MongoSnapshotBootstrap:
     """Compares by one command, and takes back later events by one for each batch."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
 
-    def differences(
-        self, org: str, generation: str, seq: int, snapshot: Snapshot, after: str, deadline: Deadline
-    ) -> Generator[tuple[list[Flip], str], None, None]:
+    def diff_snapshot(
+        self, org: str, watch_epoch: str, seq: int, snapshot: Snapshot, after: str, deadline: Deadline
+    ) -> Generator[tuple[list[MembershipChange], str], None, None]:
         """The batches of one cursor, in sk order."""
-        with limited(self._database, deadline):
-            stages = _candidates(org, generation, seq, snapshot, after)
+        with with_deadline(self._database, deadline):
+            stages = _candidates(org, watch_epoch, seq, snapshot, after)
             cursor = self._database[LISTS].aggregate(stages, allowDiskUse=True)
         with closing(cursor):
             while True:
-                with limited(self._database, deadline):
-                    rows = list(itertools.islice(cursor, _BATCH))
+                with with_deadline(self._database, deadline):
+                    rows = list(itertools.islice(cursor, _BATCH_SIZE))
                 if not rows:
                     return
                 later = [row["_id"] for row in rows if row["later"]]
-                was_in = who_was_in(self._database, org, generation, seq, later, deadline)
-                yield [flip for row in rows if (flip := _flip(row, was_in))], rows[-1]["_id"]
+                was_member = members_at(self._database, org, watch_epoch, seq, later, deadline)
+                yield [change for row in rows if (change := _to_change(row, was_member))], rows[-1]["_id"]
 
 
-def _candidates(org: str, generation: str, seq: int, snapshot: Snapshot, after: str) -> Stages:
+def _candidates(org: str, watch_epoch: str, seq: int, snapshot: Snapshot, after: str) -> Stages:
     """Every record of either side, and all of whom there are later events, once."""
-    part: Document = {"sk": {"$gt": after}} if after else {}
-    tracked = scoped(org, generation_rows(generation), {"$or": [{"member": True}, {"seq": {"$gt": seq}}]}, part)
-    shown: Stages = [
-        {"$match": tracked},
+    key_range: Document = {"sk": {"$gt": after}} if after else {}
+    recorded = tenant_match(org, epoch_rows(watch_epoch), {"$or": [{"member": True}, {"seq": {"$gt": seq}}]}, key_range)
+    member_stages: Stages = [
+        {"$match": recorded},
         {"$project": {"_id": 0, "pk": 1, "sk": 1, "is_in": "$member", "later": {"$gt": ["$seq", seq]}}},
     ]
     return [
-        {"$match": scoped(org, {"audience": snapshot.rows_id}, part)},
+        {"$match": tenant_match(org, {"audience": snapshot.list_version_id}, key_range)},
         {"$project": {"_id": 0, "pk": 1, "sk": 1, "frozen": {"$literal": True}}},
-        {"$unionWith": {"coll": TRACKED, "pipeline": shown}},
+        {"$unionWith": {"coll": MEMBER_STATES, "pipeline": member_stages}},
         {
             "$group": {
                 "_id": "$sk",
@@ -74,9 +74,9 @@ def _candidates(org: str, generation: str, seq: int, snapshot: Snapshot, after: 
     ]
 
 
-def _flip(row: Mapping[str, Any], was_in: Mapping[str, bool]) -> Flip | None:
+def _to_change(row: Mapping[str, Any], was_member: Mapping[str, bool]) -> MembershipChange | None:
     """From frozen or not to in or not."""
-    frozen, is_in = bool(row["frozen"]), was_in.get(row["_id"], bool(row["is_in"]))
-    if frozen == is_in:
+    in_snapshot, is_member = bool(row["frozen"]), was_member.get(row["_id"], bool(row["is_in"]))
+    if in_snapshot == is_member:
         return None
-    return Flip(row["pk"], row["_id"], Change.ENTERED if is_in else Change.EXITED)
+    return MembershipChange(row["pk"], row["_id"], ChangeKind.ENTERED if is_member else ChangeKind.EXITED)

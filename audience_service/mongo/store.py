@@ -28,58 +28,58 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
-from audience_service.domain.snapshots.ports import DifferenceRepository, FrozenRepository, SnapshotRepository
+from audience_service.domain.snapshots.ports import DifferenceRepository, SnapshotRepository, SnapshotRowRepository
 from audience_service.domain.targeting.platform_ids import PlatformIdRepository
-from audience_service.domain.uploads.intake import Storage
+from audience_service.domain.uploads.intake import UploadStorage
 from audience_service.domain.uploads.ports import IdentifierRepository
 from audience_service.domain.watches.ports import (
-    ChangeFeed,
-    LedgerRepository,
-    PastRepository,
-    StartRepository,
+    ChangeStream,
+    EventLogRepository,
+    HistoryRepository,
+    SnapshotBootstrapRepository,
     WatchRepository,
 )
-from audience_service.mongo.changes import MongoChanges
+from audience_service.mongo.changes import MongoChangeStreams
 from audience_service.mongo.checks import MongoChecks
 from audience_service.mongo.collections import connect
 from audience_service.mongo.custom import MongoCustomAudiences
-from audience_service.mongo.custom_sweep import CustomSweeper
+from audience_service.mongo.custom_sweep import CustomAudienceSweeper
 from audience_service.mongo.embedded import (
-    EmbeddedChanges,
+    EmbeddedChangeStream,
     EmbeddedChecks,
-    EmbeddedFrozen,
+    EmbeddedEventLog,
     EmbeddedInsights,
-    EmbeddedLedger,
     EmbeddedLists,
     EmbeddedLookalikes,
     EmbeddedMembers,
     EmbeddedPlans,
     EmbeddedSlices,
+    EmbeddedSnapshotRows,
     embedded_database,
 )
 from audience_service.mongo.embedded_identifiers import EmbeddedIdentifiers
-from audience_service.mongo.failures import limited, translated
+from audience_service.mongo.failures import map_driver_errors, with_deadline
 from audience_service.mongo.identifiers import MongoIdentifiers
 from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
 from audience_service.mongo.insights import MongoInsights
-from audience_service.mongo.landmarks import LandmarkReader
-from audience_service.mongo.ledger import MongoLedger
+from audience_service.mongo.landmarks import KeySampler
+from audience_service.mongo.ledger import MongoEventLog
 from audience_service.mongo.list_rows import MongoListRows
 from audience_service.mongo.lists import MongoLists
 from audience_service.mongo.lookalikes import MongoLookalikes
 from audience_service.mongo.members import MongoMembers
 from audience_service.mongo.partitions import MongoPartitions
-from audience_service.mongo.past import MongoPast
+from audience_service.mongo.past import MongoHistory
 from audience_service.mongo.plans import MongoPlans
 from audience_service.mongo.platform_ids import MongoPlatformIds
 from audience_service.mongo.samples import MongoSamples
 from audience_service.mongo.segments import MongoSegments
 from audience_service.mongo.slices import MongoSlices
-from audience_service.mongo.snapshot_diff import MongoDifferences
-from audience_service.mongo.snapshot_rows import MongoFrozen
+from audience_service.mongo.snapshot_diff import MongoSnapshotDiff
+from audience_service.mongo.snapshot_rows import MongoSnapshotRows
 from audience_service.mongo.snapshot_sweep import SnapshotSweeper
 from audience_service.mongo.snapshots import MongoSnapshots
-from audience_service.mongo.starts import MongoStarts
+from audience_service.mongo.starts import MongoSnapshotBootstrap
 from audience_service.mongo.turns import (
     EmbeddedCustomAudiences,
     EmbeddedSegments,
@@ -93,7 +93,7 @@ from audience_service.mongo.uses import MongoUses
 from audience_service.mongo.versions import MongoVersions
 from audience_service.mongo.watches import MongoWatches
 
-_LOOK_SECONDS = 10.0
+_INSPECT_TIMEOUT_SECONDS = 10.0
 """What a look at the database's indexes and collections may take: a connection that swallows answers ends no watch."""
 
 
@@ -111,31 +111,31 @@ class Store:
     plans: PlanRepository
     samples: SampleRepository
     slices: SliceRepository
-    landmarks: LandmarkReader
+    key_sampler: KeySampler
     insights: InsightRepository
     lookalikes: LookalikeRepository
     snapshots: SnapshotRepository
-    frozen: FrozenRepository
-    differences: DifferenceRepository
-    sweeper: SnapshotSweeper
-    customs: CustomAudienceRepository
-    custom_sweeper: CustomSweeper
-    upload_storage: Storage
+    snapshot_rows: SnapshotRowRepository
+    snapshot_diff: DifferenceRepository
+    snapshot_sweeper: SnapshotSweeper
+    custom_audiences: CustomAudienceRepository
+    custom_audience_sweeper: CustomAudienceSweeper
+    upload_storage: UploadStorage
     identifiers: IdentifierRepository
     upload_sweeper: UploadSweeper
     watches: WatchRepository
-    ledger: LedgerRepository
-    starts: StartRepository
-    past: PastRepository
+    event_log: EventLogRepository
+    snapshot_bootstrap: SnapshotBootstrapRepository
+    history: HistoryRepository
     platform_ids: PlatformIdRepository
-    changes: Callable[[Callable[[], None]], ChangeFeed]
+    open_change_stream: Callable[[Callable[[], None]], ChangeStream]
     """Makes a process's feed of changes, which calls what it is given when there are any."""
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
         """Whether the database answers within 3 seconds."""
         try:
-            with limited(self.database, Deadline.after(3)):
+            with with_deadline(self.database, Deadline.after(3)):
                 self.database.command("ping")
         except AudienceError:
             return False
@@ -143,27 +143,27 @@ class Store:
 
     def missing_indexes(self, datatypes: Sequence[str], related: Sequence[str] = ()) -> list[Index]:
         """The required indexes that are not there. Raises StoreUnavailable, OutOfTime."""
-        with limited(self.database, Deadline.after(_LOOK_SECONDS)):
+        with with_deadline(self.database, Deadline.after(_INSPECT_TIMEOUT_SECONDS)):
             return missing_indexes(self.database, datatypes, related)
 
     def create_index(self, index: Index) -> None:
         """Create one. Raises StoreUnavailable."""
-        with translated():
+        with map_driver_errors():
             create_index(self.database, index)
 
     def collated_collections(self, datatypes: Sequence[str]) -> list[str]:
         """The collections whose default collation would break the tenant scope. Raises StoreUnavailable, OutOfTime."""
-        with limited(self.database, Deadline.after(_LOOK_SECONDS)):
+        with with_deadline(self.database, Deadline.after(_INSPECT_TIMEOUT_SECONDS)):
             return collated_collections(self.database, datatypes)
 
     def insert(self, records: Sequence[Record]) -> None:
         """Insert records of one datatype. Raises StoreUnavailable."""
-        with translated():
+        with map_driver_errors():
             self.database[records[0]["datatype"]].insert_many([dict(record) for record in records], ordered=False)
 
     def close(self) -> None:
         """Close the connections."""
-        self.landmarks.close()
+        self.key_sampler.close()
         self.database.client.close()
 
 
@@ -172,43 +172,43 @@ def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random]
 
     `new_random` returns the generator that draws one sample of records.
     """
-    connected = connect(uri, database)
-    landmarks = LandmarkReader(connected, new_random=new_random)
-    frozen = MongoFrozen(connected)
+    connection = connect(uri, database)
+    key_sampler = KeySampler(connection, new_random=new_random)
+    snapshot_rows = MongoSnapshotRows(connection)
     # Whatever the URI says of reads: one that is behind would find changes that are none, be it of what an audience is,
     # and would not know of a use that was registered while the audience was deleted.
-    primary = connected.with_options(read_preference=ReadPreference.PRIMARY)
-    uploads = UploadSweeper(primary)
+    primary = connection.with_options(read_preference=ReadPreference.PRIMARY)
+    upload_sweeper = UploadSweeper(primary)
     return Store(
         segments=MongoSegments(primary),
-        versions=MongoVersions(connected),
+        versions=MongoVersions(connection),
         uses=MongoUses(primary),
-        lists=MongoLists(connected),
-        members=MongoMembers(connected),
-        checks=MongoChecks(connected),
-        partitions=MongoPartitions(connected),
-        plans=MongoPlans(connected),
-        samples=MongoSamples(connected, new_random),
-        slices=MongoSlices(connected, landmarks),
-        landmarks=landmarks,
-        insights=MongoInsights(connected),
-        lookalikes=MongoLookalikes(connected),
+        lists=MongoLists(connection),
+        members=MongoMembers(connection),
+        checks=MongoChecks(connection),
+        partitions=MongoPartitions(connection),
+        plans=MongoPlans(connection),
+        samples=MongoSamples(connection, new_random),
+        slices=MongoSlices(connection, key_sampler),
+        key_sampler=key_sampler,
+        insights=MongoInsights(connection),
+        lookalikes=MongoLookalikes(connection),
         snapshots=MongoSnapshots(primary),
-        frozen=frozen,
-        differences=MongoDifferences(connected),
-        sweeper=SnapshotSweeper(connected, frozen),
-        customs=MongoCustomAudiences(primary),
-        custom_sweeper=CustomSweeper(connected, frozen, [uploads.drop_belongings]),
-        upload_storage=Storage(MongoUploads(connected), MongoUnmatched(connected), MongoListRows(connected)),
-        identifiers=MongoIdentifiers(connected),
-        upload_sweeper=uploads,
+        snapshot_rows=snapshot_rows,
+        snapshot_diff=MongoSnapshotDiff(connection),
+        snapshot_sweeper=SnapshotSweeper(connection, snapshot_rows),
+        custom_audiences=MongoCustomAudiences(primary),
+        custom_audience_sweeper=CustomAudienceSweeper(connection, snapshot_rows, [upload_sweeper.delete_children]),
+        upload_storage=UploadStorage(MongoUploads(connection), MongoUnmatched(connection), MongoListRows(connection)),
+        identifiers=MongoIdentifiers(connection),
+        upload_sweeper=upload_sweeper,
         watches=MongoWatches(primary),
-        ledger=MongoLedger(primary),
-        starts=MongoStarts(primary),
-        past=MongoPast(primary),
-        platform_ids=MongoPlatformIds(connected),
-        changes=partial(MongoChanges, primary),
-        database=connected,
+        event_log=MongoEventLog(primary),
+        snapshot_bootstrap=MongoSnapshotBootstrap(primary),
+        history=MongoHistory(primary),
+        platform_ids=MongoPlatformIds(connection),
+        open_change_stream=partial(MongoChangeStreams, primary),
+        database=connection,
     )
 
 
@@ -225,38 +225,38 @@ def embedded_store(
     database = embedded_database(records)
     for index in required_indexes(datatypes, related):
         create_index(database, index)
-    turn = threading.RLock()
-    landmarks = LandmarkReader(database, background=False, new_random=new_random)
-    frozen = EmbeddedFrozen(database)
-    uploads = UploadSweeper(database)
+    lock = threading.RLock()
+    key_sampler = KeySampler(database, background=False, new_random=new_random)
+    snapshot_rows = EmbeddedSnapshotRows(database)
+    upload_sweeper = UploadSweeper(database)
     return Store(
-        segments=EmbeddedSegments(database, turn),
-        versions=EmbeddedVersions(database, turn),
-        uses=EmbeddedUses(database, turn),
+        segments=EmbeddedSegments(database, lock),
+        versions=EmbeddedVersions(database, lock),
+        uses=EmbeddedUses(database, lock),
         lists=EmbeddedLists(database),
         members=EmbeddedMembers(database),
         checks=EmbeddedChecks(database),
         partitions=MongoPartitions(database),
         plans=EmbeddedPlans(database),
         samples=MongoSamples(database, new_random),
-        slices=EmbeddedSlices(database, landmarks),
-        landmarks=landmarks,
+        slices=EmbeddedSlices(database, key_sampler),
+        key_sampler=key_sampler,
         insights=EmbeddedInsights(),
         lookalikes=EmbeddedLookalikes(),
-        snapshots=EmbeddedSnapshots(database, turn),
-        frozen=frozen,
-        differences=MongoDifferences(database),
-        sweeper=SnapshotSweeper(database, frozen),
-        customs=EmbeddedCustomAudiences(database, turn),
-        custom_sweeper=CustomSweeper(database, frozen, [uploads.drop_belongings]),
-        upload_storage=Storage(MongoUploads(database), MongoUnmatched(database), MongoListRows(database)),
+        snapshots=EmbeddedSnapshots(database, lock),
+        snapshot_rows=snapshot_rows,
+        snapshot_diff=MongoSnapshotDiff(database),
+        snapshot_sweeper=SnapshotSweeper(database, snapshot_rows),
+        custom_audiences=EmbeddedCustomAudiences(database, lock),
+        custom_audience_sweeper=CustomAudienceSweeper(database, snapshot_rows, [upload_sweeper.delete_children]),
+        upload_storage=UploadStorage(MongoUploads(database), MongoUnmatched(database), MongoListRows(database)),
         identifiers=EmbeddedIdentifiers(database),
-        upload_sweeper=uploads,
+        upload_sweeper=upload_sweeper,
         watches=MongoWatches(database),
-        ledger=EmbeddedLedger(database),
-        starts=MongoStarts(database),
-        past=MongoPast(database),
+        event_log=EmbeddedEventLog(database),
+        snapshot_bootstrap=MongoSnapshotBootstrap(database),
+        history=MongoHistory(database),
         platform_ids=MongoPlatformIds(database),
-        changes=EmbeddedChanges,
+        open_change_stream=EmbeddedChangeStream,
         database=database,
     )

@@ -15,55 +15,61 @@ from pymongo.database import Database
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import OutOfTime
-from audience_service.domain.filters.compile import LIVING
+from audience_service.domain.filters.compile import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.collections import SUBSCRIBERS
-from audience_service.mongo.failures import limited
-from audience_service.mongo.lookups import looked_up_by, texts_of, values_at
-from audience_service.mongo.scope import scoped
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.lookups import lookup_stages, text_values, values_at
+from audience_service.mongo.scope import tenant_match
 
 _PUNCTUATION = " -().\u00a0"
-_MOST_ADDRESSES = 20_000
-_READ_SECONDS = 0.25
+_MAX_ADDRESSES = 20_000
+_READ_TIMEOUT_SECONDS = 0.25
 """How many addresses of a channel are read at most, and for how long, which a few thousand looks take as well."""
 
 
-def _plain_email(text: str) -> Document:
+def _normalise_email(text: str) -> Document:
     return {"$toLower": {"$trim": {"input": text}}}
 
 
-def _plain_number(text: str) -> Any:
+def _normalise_phone(text: str) -> Any:
     plain: Any = text
     for character in _PUNCTUATION:
         plain = {"$replaceAll": {"input": plain, "find": character, "replacement": ""}}
     return plain
 
 
-_ADDRESSES: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "email": ("data.email", _plain_email),
-    "sms": ("data.phone", _plain_number),
+_ADDRESS_RULES: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "email": ("data.email", _normalise_email),
+    "sms": ("data.phone", _normalise_phone),
 }
 """Of each channel, where both a contact and a subscriber have the address, and its plain form."""
 
 
-def found_subscribers(channel: str) -> str:
+def subscribers_field(channel: str) -> str:
     """The field that subscriber_stages put what they find into, as {status}."""
     return f"__subscribers_{channel}"
 
 
-def found_addresses(channel: str) -> str:
+def addresses_field(channel: str) -> str:
     """The field that address_stage puts a record's addresses into."""
     return f"__address_{channel}"
 
 
 def address_stage(channel: str) -> Document:
     """What brings the addresses of a record: as it has them, and in plain form."""
-    path, plain = _ADDRESSES[channel]
+    path, normalise = _ADDRESS_RULES[channel]
     values = values_at(f"${path}")
-    both = {"$concatArrays": [values, {"$map": {"input": texts_of(values), "in": plain("$$this")}}]}
+    stored_and_normalised = {
+        "$concatArrays": [values, {"$map": {"input": text_values(values), "in": normalise("$$this")}}]
+    }
     # As it nearly always is, in half the time.
     is_text = {"$eq": [{"$type": f"${path}"}, "string"]}
-    return {"$set": {found_addresses(channel): {"$cond": [is_text, [f"${path}", plain(f"${path}")], both]}}}
+    return {
+        "$set": {
+            addresses_field(channel): {"$cond": [is_text, [f"${path}", normalise(f"${path}")], stored_and_normalised]}
+        }
+    }
 
 
 def read_addresses(
@@ -74,16 +80,16 @@ def read_addresses(
     None where there are many, where finding them takes long, or where any is not text, which is left to the database to
     compare. Raises what `limited` raises, but OutOfTime.
     """
-    path, _ = _ADDRESSES[channel]
-    shown = {"_id": 0, "status": "$data.status", "address": f"${path}"}
-    most = _MOST_ADDRESSES + 1
+    path, _ = _ADDRESS_RULES[channel]
+    projection = {"_id": 0, "status": "$data.status", "address": f"${path}"}
+    limit = _MAX_ADDRESSES + 1
     try:
-        with limited(database, deadline.within(_READ_SECONDS)):
-            match = _having(org, channel, statuses)
-            rows = list(database[SUBSCRIBERS].find(match, shown, limit=most, batch_size=most))
+        with with_deadline(database, deadline.min_with(_READ_TIMEOUT_SECONDS)):
+            match = _status_match(org, channel, statuses)
+            rows = list(database[SUBSCRIBERS].find(match, projection, limit=limit, batch_size=limit))
     except OutOfTime:
         return None
-    if len(rows) == most:
+    if len(rows) == limit:
         return None
     found: dict[str, dict[str, None]] = {status: {} for status in statuses}
     for row in rows:
@@ -96,15 +102,15 @@ def read_addresses(
     return {status: list(addresses) for status, addresses in found.items()}
 
 
-def _having(org: str, channel: str, statuses: Sequence[str]) -> Document:
-    return scoped(org, {"data.channel": channel, "data.status": {"$in": list(statuses)}}, LIVING)
+def _status_match(org: str, channel: str, statuses: Sequence[str]) -> Document:
+    return tenant_match(org, {"data.channel": channel, "data.status": {"$in": list(statuses)}}, NOT_ARCHIVED_MATCH)
 
 
-def subscriber_stages(org: str, channel: str, statuses: Sequence[str]) -> list[Document]:
+def subscriber_lookup_stages(org: str, channel: str, statuses: Sequence[str]) -> list[Document]:
     """The stages that bring the subscriber records in use of a record's address that have one of the statuses."""
-    path, _ = _ADDRESSES[channel]
-    addresses = found_addresses(channel)
-    return looked_up_by(
+    path, _ = _ADDRESS_RULES[channel]
+    addresses = addresses_field(channel)
+    return lookup_stages(
         addresses,
         address_stage(channel)["$set"][addresses],
         {
@@ -112,9 +118,9 @@ def subscriber_stages(org: str, channel: str, statuses: Sequence[str]) -> list[D
             "localField": addresses,
             "foreignField": path,
             "pipeline": [
-                {"$match": _having(org, channel, statuses)},
+                {"$match": _status_match(org, channel, statuses)},
                 {"$project": {"_id": 0, "status": "$data.status"}},
             ],
-            "as": found_subscribers(channel),
+            "as": subscribers_field(channel),
         },
     )

@@ -15,9 +15,9 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.uploads.ports import UnmatchedRow
 from audience_service.domain.uploads.upload import Upload
 from audience_service.mongo.collections import UPLOAD_ROWS
-from audience_service.mongo.failures import limited, unless_duplicates
-from audience_service.mongo.scope import scoped
-from audience_service.mongo.sizes import within_bytes
+from audience_service.mongo.failures import raise_unless_duplicate, with_deadline
+from audience_service.mongo.scope import tenant_match
+from audience_service.mongo.sizes import limit_page_bytes
 
 
 class MongoUnmatched:
@@ -31,49 +31,49 @@ class MongoUnmatched:
         """Insert."""
         if not rows:
             return
-        keys = [_key(org, upload.rows_id, row.line) for row in rows]
+        keys = [_key(org, upload.list_version_id, row.line) for row in rows]
         documents = [
             {"_id": key, "sk": key, "line": row.line, "cells": list(row.cells)}
             for key, row in zip(keys, rows, strict=True)
         ]
         try:
-            with limited(self._database, deadline):
+            with with_deadline(self._database, deadline):
                 self._collection.insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            unless_duplicates(error)
+            raise_unless_duplicate(error)
 
     def page(self, org: str, upload: Upload, after: int, size: int, deadline: Deadline) -> Sequence[UnmatchedRow]:
         """In the order of their keys, which is that of lines."""
-        match = scoped(org, _behind(org, upload.rows_id, after))
+        match = tenant_match(org, _after_line(org, upload.list_version_id, after))
         with (
-            limited(self._database, deadline),
+            with_deadline(self._database, deadline),
             contextlib.closing(self._collection.find(match, sort=[("_id", 1)], limit=size)) as records,
         ):
-            page, _ = within_bytes(records, size)
+            page, _ = limit_page_bytes(records, size)
         return [UnmatchedRow(record["line"], record["cells"]) for record in page]
 
     def remove(self, org: str, upload: Upload, lines: Sequence[int], deadline: Deadline) -> None:
         """By key."""
-        with limited(self._database, deadline):
-            keys = [_key(org, upload.rows_id, line) for line in lines]
-            self._collection.delete_many(scoped(org, {"_id": {"$in": keys}}))
+        with with_deadline(self._database, deadline):
+            keys = [_key(org, upload.list_version_id, line) for line in lines]
+            self._collection.delete_many(tenant_match(org, {"_id": {"$in": keys}}))
 
-    def cut(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
+    def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
         """By the order of keys."""
-        with limited(self._database, deadline):
-            self._collection.delete_many(scoped(org, _behind(org, upload.rows_id, after)))
+        with with_deadline(self._database, deadline):
+            self._collection.delete_many(tenant_match(org, _after_line(org, upload.list_version_id, after)))
 
-    def drop(self, org: str, audience_id: str, deadline: Deadline) -> None:
+    def delete_by_audience(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete the rows of all uploads of an audience."""
         prefix = f"{org}/audience_upload_row/{audience_id}"
-        with limited(self._database, deadline):
-            self._collection.delete_many(scoped(org, {"_id": {"$gte": f"{prefix}.", "$lt": f"{prefix}/"}}))
+        with with_deadline(self._database, deadline):
+            self._collection.delete_many(tenant_match(org, {"_id": {"$gte": f"{prefix}.", "$lt": f"{prefix}/"}}))
 
 
-def _key(org: str, rows_id: str, line: int) -> str:
-    return f"{org}/audience_upload_row/{rows_id}/{line:010}"
+def _key(org: str, list_version_id: str, line: int) -> str:
+    return f"{org}/audience_upload_row/{list_version_id}/{line:010}"
 
 
-def _behind(org: str, rows_id: str, line: int) -> Document:
+def _after_line(org: str, list_version_id: str, line: int) -> Document:
     """The rows of an upload behind a line. ":" is the character after "9"."""
-    return {"_id": {"$gt": _key(org, rows_id, line), "$lt": f"{_key(org, rows_id, 0)[:-10]}:"}}
+    return {"_id": {"$gt": _key(org, list_version_id, line), "$lt": f"{_key(org, list_version_id, 0)[:-10]}:"}}

@@ -11,12 +11,12 @@ from typing import Any
 
 from audience_service.domain.uploads.upload import (
     Column,
-    Mode,
     Position,
     Rejection,
-    Tally,
+    RowCounts,
     Upload,
     UploadHeader,
+    UploadMode,
     UploadState,
 )
 
@@ -36,36 +36,36 @@ def new_upload(org: str, upload: Upload) -> Record:
         "sk": sk,
         "audience": upload.header.audience_id,
         "header": asdict(upload.header),
-        "rows": upload.rows_id,
+        "rows": upload.list_version_id,
         "epoch": upload.epoch,
-        "createdate": upload.create_time,
-        "open_until": upload.expire_time,
-        **written(upload),
+        "createdate": upload.created_at,
+        "open_until": upload.expires_at,
+        **progress_fields(upload),
     }
 
 
-def written(upload: Upload) -> Record:
+def progress_fields(upload: Upload) -> Record:
     """What a stream writes of an upload."""
     return {
         "state": upload.state.value,
         "position": asdict(upload.position),
-        "tally": asdict(upload.tally),
-        "whole": upload.is_whole,
+        "tally": asdict(upload.row_counts),
+        "whole": upload.is_complete,
         "checked_at": upload.checked_at,
         "failure": {
-            "why": upload.failure,
-            "problem": upload.failure_problem,
-            "line": upload.failure_line,
+            "why": upload.error,
+            "problem": upload.error_problem,
+            "line": upload.error_line,
         },
-        "publish_time": upload.publish_time,
-        "contact_count": upload.contact_count,
+        "publish_time": upload.published_at,
+        "contact_count": upload.list_size,
     }
 
 
 def read_upload(record: Mapping[str, Any]) -> Upload:
     """The upload in a record."""
     header, position, tally = (dict(record[name]) for name in ("header", "position", "tally"))
-    header["mode"] = Mode(header["mode"])
+    header["mode"] = UploadMode(header["mode"])
     header["columns"] = tuple(Column(**column) for column in header["columns"])
     position["names"] = tuple(position["names"])
     tally["rejections"] = tuple(Rejection(**rejection) for rejection in tally["rejections"])
@@ -73,16 +73,16 @@ def read_upload(record: Mapping[str, Any]) -> Upload:
     return Upload(
         header=UploadHeader(**header),
         state=UploadState(record["state"]),
-        rows_id=record["rows"],
-        create_time=record["createdate"],
+        list_version_id=record["rows"],
+        created_at=record["createdate"],
         epoch=record["epoch"],
         position=Position(**position),
-        tally=Tally(**tally),
-        is_whole=record["whole"],
+        row_counts=RowCounts(**tally),
+        is_complete=record["whole"],
         checked_at=record["checked_at"],
-        failure=failure["why"],
-        failure_problem=failure["problem"],
-        failure_line=failure["line"],
-        publish_time=record["publish_time"],
-        contact_count=record["contact_count"],
+        error=failure["why"],
+        error_problem=failure["problem"],
+        error_line=failure["line"],
+        published_at=record["publish_time"],
+        list_size=record["contact_count"],
     )

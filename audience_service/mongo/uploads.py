@@ -12,18 +12,18 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.custom.errors import UploadNotFound, UploadTakenOver
 from audience_service.domain.errors import AudienceNotFound
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.uploads.marks import as_published
-from audience_service.domain.uploads.upload import Upload, UploadState, as_abandoned
+from audience_service.domain.uploads.marks import with_publish_state
+from audience_service.domain.uploads.upload import Upload, UploadState, mark_abandoned
 from audience_service.mongo.collections import UPLOADS
 from audience_service.mongo.custom import MongoCustomAudiences
-from audience_service.mongo.failures import limited
-from audience_service.mongo.scope import org_of, scoped
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.scope import org_of, tenant_match
 from audience_service.mongo.unmatched import MongoUnmatched
-from audience_service.mongo.upload_documents import Record, new_upload, read_upload, upload_sk, written
+from audience_service.mongo.upload_documents import Record, new_upload, progress_fields, read_upload, upload_sk
 
-_SECONDS = 30.0
-_DROP_SECONDS = 600.0
-_AT_ONCE = 100
+_COMMAND_TIMEOUT_SECONDS = 30.0
+_DELETE_TIMEOUT_SECONDS = 600.0
+_BATCH_SIZE = 100
 
 
 class MongoUploads:
@@ -36,7 +36,7 @@ class MongoUploads:
     def begin(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
         """Insert, and read where it is there."""
         try:
-            with limited(self._database, deadline):
+            with with_deadline(self._database, deadline):
                 self._collection.insert_one(new_upload(org, upload))
         except DuplicateKeyError:
             return self.get(org, upload.header.audience_id, upload.header.upload_id, deadline)
@@ -44,78 +44,85 @@ class MongoUploads:
 
     def get(self, org: str, audience_id: str, upload_id: str, deadline: Deadline) -> Upload:
         """By key."""
-        with limited(self._database, deadline):
-            record = self._collection.find_one(scoped(org, {"_id": upload_sk(org, audience_id, upload_id)}))
+        with with_deadline(self._database, deadline):
+            record = self._collection.find_one(tenant_match(org, {"_id": upload_sk(org, audience_id, upload_id)}))
         if record is None:
             raise UploadNotFound.of(upload_id)
         return read_upload(record)
 
-    def take(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
+    def claim(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
         """One update."""
-        same = {**_open(org, upload), "whole": False}
-        with limited(self._database, deadline):
+        expected = {**_open_match(org, upload), "whole": False}
+        with with_deadline(self._database, deadline):
             record = self._collection.find_one_and_update(
-                scoped(org, same), {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
+                tenant_match(org, expected), {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
             )
         if record:
             return read_upload(record)
         found = self.get(org, upload.header.audience_id, upload.header.upload_id, deadline)
-        if not found.is_whole:
-            raise _taken_over(upload)
+        if not found.is_complete:
+            raise _taken_over_error(upload)
         return found
 
     def check(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """By the epoch."""
-        with limited(self._database, deadline):
-            is_held = self._collection.find_one(scoped(org, _held(org, upload)), {"_id": 1}) is not None
-        if not is_held:
-            self._refuse(org, upload, deadline)
+        with with_deadline(self._database, deadline):
+            is_claimed = (
+                self._collection.find_one(tenant_match(org, _claimed_match(org, upload)), {"_id": 1}) is not None
+            )
+        if not is_claimed:
+            self._raise_not_writable(org, upload, deadline)
 
     def save(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Compare-and-set on the epoch."""
-        with limited(self._database, deadline):
-            is_held = self._collection.update_one(scoped(org, _held(org, upload)), _changes(upload)).matched_count > 0
-        if not is_held:
-            self._refuse(org, upload, deadline)
+        with with_deadline(self._database, deadline):
+            is_claimed = (
+                self._collection.update_one(
+                    tenant_match(org, _claimed_match(org, upload)), _update_operators(upload)
+                ).matched_count
+                > 0
+            )
+        if not is_claimed:
+            self._raise_not_writable(org, upload, deadline)
 
     def finish(self, org: str, ended: Upload, deadline: Deadline) -> None:
         """Where it is open."""
-        with limited(self._database, deadline):
-            self._collection.update_one(scoped(org, _open(org, ended)), _changes(ended))
+        with with_deadline(self._database, deadline):
+            self._collection.update_one(tenant_match(org, _open_match(org, ended)), _update_operators(ended))
 
-    def correct(self, org: str, upload: Upload, deadline: Deadline) -> None:
+    def update_counts(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """The tally alone."""
-        self._set(org, upload, {"tally": written(upload)["tally"]}, deadline)
+        self._update(org, upload, {"tally": progress_fields(upload)["tally"]}, deadline)
 
     def supersede(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """A mark."""
-        self._set(org, upload, {"superseded": True}, deadline)
+        self._update(org, upload, {"superseded": True}, deadline)
 
     def with_unmatched(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
         """Among the audience's, by the beginning of their key."""
         match = {
-            **_of_audience(org, audience_id),
+            **_audience_match(org, audience_id),
             "state": UploadState.PUBLISHED.value,
             "tally.unmatched": {"$gt": 0},
             "superseded": {"$ne": True},
         }
-        with limited(self._database, deadline):
-            records = self._collection.find(scoped(org, match), sort=[("publish_time", 1), ("rows", 1)])
+        with with_deadline(self._database, deadline):
+            records = self._collection.find(tenant_match(org, match), sort=[("publish_time", 1), ("rows", 1)])
             return [read_upload(record) for record in records]
 
-    def drop(self, org: str, audience_id: str, deadline: Deadline) -> None:
+    def delete_by_audience(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete all uploads of an audience."""
-        with limited(self._database, deadline):
-            self._collection.delete_many(scoped(org, _of_audience(org, audience_id)))
+        with with_deadline(self._database, deadline):
+            self._collection.delete_many(tenant_match(org, _audience_match(org, audience_id)))
 
-    def _refuse(self, org: str, upload: Upload, deadline: Deadline) -> NoReturn:
+    def _raise_not_writable(self, org: str, upload: Upload, deadline: Deadline) -> NoReturn:
         """Say why a stream may not write. Raises UploadNotFound, UploadTakenOver."""
         self.get(org, upload.header.audience_id, upload.header.upload_id, deadline)
-        raise _taken_over(upload)
+        raise _taken_over_error(upload)
 
-    def _set(self, org: str, upload: Upload, changes: Document, deadline: Deadline) -> None:
-        with limited(self._database, deadline):
-            self._collection.update_one(scoped(org, {"_id": _key(org, upload)}), {"$set": changes})
+    def _update(self, org: str, upload: Upload, changes: Document, deadline: Deadline) -> None:
+        with with_deadline(self._database, deadline):
+            self._collection.update_one(tenant_match(org, {"_id": _key(org, upload)}), {"$set": changes})
 
 
 class UploadSweeper:
@@ -125,60 +132,60 @@ class UploadSweeper:
         self._database = database
         self._collection = database[UPLOADS]
         self._uploads = MongoUploads(database)
-        self._unmatched = MongoUnmatched(database)
-        self._customs = MongoCustomAudiences(database)
+        self._unmatched_rows = MongoUnmatched(database)
+        self._custom_audiences = MongoCustomAudiences(database)
 
-    def sweep(self, moment: datetime) -> None:
+    def sweep(self, now: datetime) -> None:
         """Fail the uploads that have been open for too long, and delete their rows. Raises StoreUnavailable, OutOfTime.
 
         The contacts that they had found are swept as any list that is not published. One whose list was published by a
         process that died before it had written so is not failed, and gets that written.
         """
-        with limited(self._database, Deadline.after(_SECONDS)):
-            records: list[Record] = list(self._collection.find({"open_until": {"$lt": moment}}, limit=_AT_ONCE))
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+            records: list[Record] = list(self._collection.find({"open_until": {"$lt": now}}, limit=_BATCH_SIZE))
         for record in records:
             org, upload = org_of(record["sk"]), read_upload(record)
-            ended = self._as_published(org, upload)
+            ended = self._check_published(org, upload)
             if ended.state is UploadState.OPEN:
-                self._unmatched.cut(org, upload, 0, Deadline.after(_DROP_SECONDS))
-                ended = as_abandoned(upload)
-            self._uploads.finish(org, ended, Deadline.after(_SECONDS))
+                self._unmatched_rows.truncate_after(org, upload, 0, Deadline.after(_DELETE_TIMEOUT_SECONDS))
+                ended = mark_abandoned(upload)
+            self._uploads.finish(org, ended, Deadline.after(_COMMAND_TIMEOUT_SECONDS))
 
-    def _as_published(self, org: str, upload: Upload) -> Upload:
-        deadline = Deadline.after(_SECONDS)
+    def _check_published(self, org: str, upload: Upload) -> Upload:
+        deadline = Deadline.after(_COMMAND_TIMEOUT_SECONDS)
         try:
-            return as_published(self._customs.get(org, upload.header.audience_id, deadline), upload)
+            return with_publish_state(self._custom_audiences.get(org, upload.header.audience_id, deadline), upload)
         except AudienceNotFound:
             return upload
 
-    def drop_belongings(self, org: str, audience_id: str, deadline: Deadline) -> None:
+    def delete_children(self, org: str, audience_id: str, deadline: Deadline) -> None:
         """Delete what was uploaded for an audience that was deleted."""
-        self._unmatched.drop(org, audience_id, deadline)
-        self._uploads.drop(org, audience_id, deadline)
+        self._unmatched_rows.delete_by_audience(org, audience_id, deadline)
+        self._uploads.delete_by_audience(org, audience_id, deadline)
 
 
 def _key(org: str, upload: Upload) -> str:
     return upload_sk(org, upload.header.audience_id, upload.header.upload_id)
 
 
-def _of_audience(org: str, audience_id: str) -> Document:
+def _audience_match(org: str, audience_id: str) -> Document:
     prefix = upload_sk(org, audience_id, "")
     return {"_id": {"$gte": prefix, "$lt": f"{prefix[:-1]}0"}}
 
 
-def _taken_over(upload: Upload) -> UploadTakenOver:
+def _taken_over_error(upload: Upload) -> UploadTakenOver:
     return UploadTakenOver("another stream has gone on with the upload", metadata={"id": upload.header.upload_id})
 
 
-def _open(org: str, upload: Upload) -> Document:
+def _open_match(org: str, upload: Upload) -> Document:
     return {"_id": _key(org, upload), "state": UploadState.OPEN.value}
 
 
-def _held(org: str, upload: Upload) -> Document:
+def _claimed_match(org: str, upload: Upload) -> Document:
     """The upload while the stream that has this epoch may write it."""
-    return {**_open(org, upload), "epoch": upload.epoch}
+    return {**_open_match(org, upload), "epoch": upload.epoch}
 
 
-def _changes(upload: Upload) -> Document:
+def _update_operators(upload: Upload) -> Document:
     is_over = upload.state is not UploadState.OPEN
-    return {"$set": written(upload), **({"$unset": {"open_until": ""}} if is_over else {})}
+    return {"$set": progress_fields(upload), **({"$unset": {"open_until": ""}} if is_over else {})}

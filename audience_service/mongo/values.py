@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from audience_service.domain.filters.dates import SHAPE
-from audience_service.domain.insights.dimensions import Band, Dimension, Kind
+from audience_service.domain.filters.dates import DATE_TEXT_PATTERN
+from audience_service.domain.insights.dimensions import Band, Dimension, DimensionKind
 
 Expression = Any
 Stages = list[dict[str, Any]]
@@ -24,11 +24,11 @@ VALUE, MISSING, INVALID, OTHER = range(4)
 
 _TEXT_LENGTH = 100
 _BLANKS = " \t\r\n\u00a0"
-_EMPTY: list[Any] = [None, "", [], {}]
-_SCALARS = ("string", "int", "long", "double", "decimal", "bool", "date")
-_EXACT = 2**53
-_LARGEST = sys.float_info.max
-DATE_TEXT = "^(?!0000)(?=.{5}(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))" + SHAPE
+_EMPTY_VALUES: list[Any] = [None, "", [], {}]
+_SCALAR_TYPES = ("string", "int", "long", "double", "decimal", "bool", "date")
+_MAX_EXACT_INTEGER = 2**53
+_MAX_DOUBLE = sys.float_info.max
+DATE_TEXT = "^(?!0000)(?=.{5}(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))" + DATE_TEXT_PATTERN
 """The shapes of dates with a month and a day in them: some stores write 0000-00-00 for none."""
 _FIRST_DATE, _LAST_DATE = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """What $dateToString can spell; it fails on all others, which are times in other units as a rule."""
@@ -37,60 +37,64 @@ _NUMERAL = r"^[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?$"
 _PLAIN_NUMERAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,6})?$"
 
 
-def raw_key(dimension: Dimension, moment: datetime) -> Expression:
+def raw_key(dimension: Dimension, as_of: datetime) -> Expression:
     """What records are grouped by first: what stands at each path, dates as the number of their band, in text."""
     paths = {f"p{number}": f"${path}" for number, path in enumerate(dimension.paths)}
-    if dimension.kind is not Kind.DATE:
+    if dimension.kind is not DimensionKind.DATE:
         return paths
-    bands = dimension.bands(moment)
+    bands = dimension.bands(as_of)
     first, *rest = paths
-    banded = {name: _band_text(path, bands) for name, path in paths.items()}
+    band_texts = {name: _band_text(path, bands) for name, path in paths.items()}
     # What comes after a date does not count, and is not looked at.
-    skipped = {name: _cond({"$eq": [{"$type": paths[first]}, "date"]}, None, banded[name]) for name in rest}
-    return banded | skipped
+    skipped = {name: _cond({"$eq": [{"$type": paths[first]}, "date"]}, None, band_texts[name]) for name in rest}
+    return band_texts | skipped
 
 
-def to_cells(dimension: Dimension, moment: datetime) -> Stages:
+def bucket_stages(dimension: Dimension, as_of: datetime) -> Stages:
     """From groups to their cells: `c` is {k, v}, or of dimensions of several values the list of these.
 
     Each step is a stage: an expression that is given a name by $let may be evaluated wherever the name stands.
     """
     found = [f"$_id.p{number}" for number in range(len(dimension.paths))]
-    if dimension.kind is Kind.DATE:
+    if dimension.kind is DimensionKind.DATE:
         # Text is a band's number already; in lists dates are still as stored.
-        bands = dimension.bands(moment)
+        bands = dimension.bands(as_of)
         found = [_cond({"$isArray": path}, _map(path, _band_text("$$this", bands)), path) for path in found]
     lists = [_cond({"$isArray": path}, path, [path]) for path in found]
     candidates = {"$concatArrays": lists} if len(lists) > 1 else lists[0]
     usable = {"$filter": {"input": "$all", "as": "c", "cond": _is_usable("$$c")}}
-    present = {"$anyElementTrue": [_map("$all", {"$not": [{"$in": ["$$this", _EMPTY]}]})]}
-    nothing: Expression = _cond(present, {"k": INVALID}, {"k": MISSING})
+    present = {"$anyElementTrue": [_map("$all", {"$not": [{"$in": ["$$this", _EMPTY_VALUES]}]})]}
+    no_value: Expression = _cond(present, {"k": INVALID}, {"k": MISSING})
     trimmed: Stages = [
         {"$project": {"_id": 0, "n": 1, "all": _map(candidates, _cond(_is_text("$$this"), _trim("$$this"), "$$this"))}}
     ]
     if dimension.is_list:
-        cells = {"$setUnion": [_map("$some", _text_cell("$$this", dimension.kind)), []]}
+        buckets = {"$setUnion": [_map("$some", _text_bucket("$$this", dimension.kind)), []]}
         values = {"$filter": {"input": "$some", "as": "c", "cond": {"$eq": ["$$c.k", VALUE]}}}
         # One with a value has one, whatever else stands beside it.
         return [
             *trimmed,
             {"$project": {"n": 1, "all": 1, "some": usable}},
-            {"$project": {"n": 1, "all": 1, "some": cells}},
+            {"$project": {"n": 1, "all": 1, "some": buckets}},
             {"$project": {"n": 1, "all": 1, "some": values}},
-            {"$project": {"n": 1, "c": _cond({"$eq": ["$some", []]}, [nothing], "$some")}},
+            {"$project": {"n": 1, "c": _cond({"$eq": ["$some", []]}, [no_value], "$some")}},
         ]
-    is_there = {"$ne": [{"$type": "$one"}, "missing"]}
+    is_present = {"$ne": [{"$type": "$one"}, "missing"]}
     return [
         *trimmed,
         {"$project": {"n": 1, "all": 1, "one": {"$arrayElemAt": [usable, 0]}}},
-        *([{"$set": {"one": _cond(is_there, _number("$one"), "$one")}}] if dimension.kind is Kind.NUMBER else []),
-        {"$project": {"n": 1, "c": _cond(is_there, _cell("$one", dimension.kind), nothing)}},
+        *(
+            [{"$set": {"one": _cond(is_present, _number("$one"), "$one")}}]
+            if dimension.kind is DimensionKind.NUMBER
+            else []
+        ),
+        {"$project": {"n": 1, "c": _cond(is_present, _bucket("$one", dimension.kind), no_value)}},
     ]
 
 
 def is_number(value: Expression) -> Expression:
     """Whether a value is a number that a double can hold, and neither infinite nor NaN (which is less than all)."""
-    finite = [{"$gte": [value, -_LARGEST]}, {"$lte": [value, _LARGEST]}]
+    finite = [{"$gte": [value, -_MAX_DOUBLE]}, {"$lte": [value, _MAX_DOUBLE]}]
     return {"$and": [{"$isNumber": value}, *finite]}
 
 
@@ -104,7 +108,7 @@ def _band_text(value: str, bands: Sequence[Band]) -> Expression:
     starts = [band.start for band in bands]
     results = [_NO_DATE if band.label is None else str(number) for number, band in enumerate(bands)]
     shaped = {"$regexMatch": {"input": value, "regex": DATE_TEXT}}
-    text = _cond(shaped, _switch(value, [text_of(start) for start in starts], results), _blank_or_no_date(value))
+    text = _cond(shaped, _switch(value, [date_text(start) for start in starts], results), _blank_or_no_date(value))
     branches = [
         {"case": {"$eq": [{"$type": value}, "date"]}, "then": _switch(value, starts, results)},
         {"case": {"$eq": [{"$type": value}, "string"]}, "then": text},
@@ -112,7 +116,7 @@ def _band_text(value: str, bands: Sequence[Band]) -> Expression:
     return {"$switch": {"branches": branches, "default": value}}
 
 
-def text_of(start: datetime | None) -> str | None:
+def date_text(start: datetime | None) -> str | None:
     """What text that spells the moment, or a later one, is not less than: shorter than all of its spellings."""
     if start is None:
         return None
@@ -123,22 +127,22 @@ def _blank_or_no_date(value: str) -> Expression:
     return _cond({"$eq": [_trim(value), ""]}, None, _NO_DATE)
 
 
-def _cell(value: str, kind: Kind) -> Expression:
+def _bucket(value: str, kind: DimensionKind) -> Expression:
     """The cell of one value, which is neither empty nor a list or object."""
     match kind:
-        case Kind.DATE:
+        case DimensionKind.DATE:
             is_band = {"$and": [_is_text(value), {"$ne": [value, _NO_DATE]}]}
             return _cond(is_band, _value({"$toInt": value}), {"k": INVALID})
-        case Kind.NUMBER:
+        case DimensionKind.NUMBER:
             return _cond({"$eq": [value, None]}, {"k": INVALID}, _value(value))
-    return _text_cell(value, kind)
+    return _text_bucket(value, kind)
 
 
-def _text_cell(value: str, kind: Kind) -> Expression:
+def _text_bucket(value: str, kind: DimensionKind) -> Expression:
     """The cell of a value that is a bucket of its own; a numeral in text is the number that it spells."""
     is_numeral = {"$regexMatch": {"input": value, "regex": _PLAIN_NUMERAL}}
     text = _cond(is_numeral, _unsigned_zero({"$toDouble": value}), {"$substrCP": [value, 0, _TEXT_LENGTH]})
-    if kind is Kind.ANY:
+    if kind is DimensionKind.ANY:
         is_date = {"$regexMatch": {"input": value, "regex": DATE_TEXT}}
         text = _cond(is_date, {"$substrBytes": [value, 0, 7]}, text)
     branches = [
@@ -178,7 +182,7 @@ def _number(value: str) -> Expression:
 
 def plain_number(number: str) -> Expression:
     """A number of one type, unless it would lose digits: inside a document 1 and 1.0 may not be taken for equal."""
-    exact = {"$and": [{"$gte": [number, -_EXACT]}, {"$lte": [number, _EXACT]}]}
+    exact = {"$and": [{"$gte": [number, -_MAX_EXACT_INTEGER]}, {"$lte": [number, _MAX_EXACT_INTEGER]}]}
     # A decimal may be too small for a double.
     return _cond(exact, _unsigned_zero({"$convert": {"input": number, "to": "double", "onError": 0.0}}), number)
 
@@ -189,7 +193,7 @@ def _unsigned_zero(number: Expression) -> Expression:
 
 
 def _is_usable(value: str) -> Expression:
-    return {"$and": [{"$in": [{"$type": value}, list(_SCALARS)]}, {"$ne": [value, ""]}]}
+    return {"$and": [{"$in": [{"$type": value}, list(_SCALAR_TYPES)]}, {"$ne": [value, ""]}]}
 
 
 def _is_text(value: str) -> Expression:

@@ -13,18 +13,18 @@ from audience_service.domain.segments.segment import Segment
 from audience_service.domain.segments.version import VersionPage
 from audience_service.mongo.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.documents import Record, read_segment
-from audience_service.mongo.failures import limited
-from audience_service.mongo.scope import scoped
-from audience_service.mongo.sizes import within_bytes
+from audience_service.mongo.failures import with_deadline
+from audience_service.mongo.scope import tenant_match
+from audience_service.mongo.sizes import limit_page_bytes
 
-MAX_KEPT = 1_000
+MAX_VERSIONS = 1_000
 """How many versions of a segment are kept; older ones are dropped."""
 
-_OMITS_FILTER = "omits_filter"
+_FILTER_OMITTED = "omits_filter"
 """The mark on a kept version whose filter is that of the version above it."""
 
 
-def keep_version(database: Database[Record], record: Record, deadline: Deadline, *, list_edit: bool = False) -> None:
+def store_version(database: Database[Record], record: Record, deadline: Deadline, *, list_edit: bool = False) -> None:
     """Keep a record that is about to be written over, by an edit of its list where `list_edit` says so.
 
     Every write is compare-and-set and one version up, so what a version holds never changes: writers that compete keep
@@ -33,40 +33,40 @@ def keep_version(database: Database[Record], record: Record, deadline: Deadline,
     newer content is kept.
     """
     version = read_segment(record).version
-    kept = {**record, "_id": f"{record['sk']}/{version}", "version": version}
+    stored = {**record, "_id": f"{record['sk']}/{version}", "version": version}
     if list_edit and "filter" in (record.get("data") or {}):
         # It may be large, and no edit of a list changes it: a thousand copies of it would say nothing new.
-        kept = {**kept, "data": _without_filter(kept), _OMITS_FILTER: True}
+        stored = {**stored, "data": _without_filter(stored), _FILTER_OMITTED: True}
     try:
-        with limited(database, deadline):
-            database[VERSIONS].insert_one(dict(kept))
+        with with_deadline(database, deadline):
+            database[VERSIONS].insert_one(dict(stored))
     except DuplicateKeyError:
-        _keep_newer(database, kept, deadline)
-    if version >= MAX_KEPT:
-        _drop_oldest(database, record, deadline)
+        _replace_if_newer(database, stored, deadline)
+    if version >= MAX_VERSIONS:
+        _delete_oldest(database, record, deadline)
 
 
-def _keep_newer(database: Database[Record], kept: Record, deadline: Deadline) -> None:
+def _replace_if_newer(database: Database[Record], stored: Record, deadline: Deadline) -> None:
     """Put the record in the place of one that was kept under its number, where that one is of other content."""
-    with limited(database, deadline):
-        found = database[VERSIONS].find_one({"_id": kept["_id"]})
-        if found is not None and _content(found, kept) != _content(kept, found):
-            database[VERSIONS].replace_one({"_id": kept["_id"]}, kept)
+    with with_deadline(database, deadline):
+        found = database[VERSIONS].find_one({"_id": stored["_id"]})
+        if found is not None and _content(found, stored) != _content(stored, found):
+            database[VERSIONS].replace_one({"_id": stored["_id"]}, stored)
 
 
-def _drop_oldest(database: Database[Record], record: Record, deadline: Deadline) -> None:
+def _delete_oldest(database: Database[Record], record: Record, deadline: Deadline) -> None:
     match = {"pk": record["pk"], "sk": record["sk"]}
-    shown = {"_id": 0, "version": 1}
-    with limited(database, deadline):
-        for oldest in database[VERSIONS].find(match, shown, sort=[("version", -1)], skip=MAX_KEPT, limit=1):
+    projection = {"_id": 0, "version": 1}
+    with with_deadline(database, deadline):
+        for oldest in database[VERSIONS].find(match, projection, sort=[("version", -1)], skip=MAX_VERSIONS, limit=1):
             database[VERSIONS].delete_many({**match, "version": {"$lte": oldest["version"]}})
 
 
 def _content(record: Record, other: Record) -> Record:
     """What to compare of a kept record: no filter where either omits it, since both then have the same."""
-    if not (record.get(_OMITS_FILTER) or other.get(_OMITS_FILTER)):
+    if not (record.get(_FILTER_OMITTED) or other.get(_FILTER_OMITTED)):
         return record
-    bare = {name: value for name, value in record.items() if name != _OMITS_FILTER}
+    bare = {name: value for name, value in record.items() if name != _FILTER_OMITTED}
     return {**bare, "data": _without_filter(record)}
 
 
@@ -85,16 +85,16 @@ class MongoVersions:
         """The current record first; of those kept, only what lies below it."""
         current = self._current(org, segment_id, deadline)
         newest = read_segment(current).version
-        older = scoped(org, {"pk": segment_id, "version": {"$lt": newest}})
+        older = tenant_match(org, {"pk": segment_id, "version": {"$lt": newest}})
         first = newest if below is None else min(below, newest)
-        match = scoped(org, {"pk": segment_id, "version": {"$lt": first}})
-        with limited(self._database, deadline):
+        match = tenant_match(org, {"pk": segment_id, "version": {"$lt": first}})
+        with with_deadline(self._database, deadline):
             total = self._database[VERSIONS].count_documents(older) + 1
-            with self._database[VERSIONS].find(match, sort=[("version", -1)], limit=size + 1) as kept:
-                whole = self._whole(org, current, itertools.chain([current] if below is None else [], kept))
-                records, behind = within_bytes(whole, size)
+            with self._database[VERSIONS].find(match, sort=[("version", -1)], limit=size + 1) as stored:
+                complete = self._with_filters(org, current, itertools.chain([current] if below is None else [], stored))
+                records, next_record = limit_page_bytes(complete, size)
         versions = tuple(read_segment(record) for record in records)
-        return VersionPage(versions, read_segment(behind) if behind else None, total)
+        return VersionPage(versions, read_segment(next_record) if next_record else None, total)
 
     def get(self, org: str, segment_id: str, version: int, deadline: Deadline) -> Segment:
         """The current record or one that was kept."""
@@ -103,36 +103,36 @@ class MongoVersions:
         if version == newest:
             return read_segment(current)
         if 0 <= version < newest:
-            with limited(self._database, deadline):
-                kept = self._database[VERSIONS].find_one(scoped(org, {"pk": segment_id, "version": version}))
-                for record in self._whole(org, current, [kept] if kept else []):
+            with with_deadline(self._database, deadline):
+                stored = self._database[VERSIONS].find_one(tenant_match(org, {"pk": segment_id, "version": version}))
+                for record in self._with_filters(org, current, [stored] if stored else []):
                     return read_segment(record)
         raise VersionNotFound(
             "the segment has no such version, or none that was kept",
             metadata={"version": str(version), "current_version": str(newest)},
         )
 
-    def _whole(self, org: str, current: Record, records: Iterable[Record]) -> Iterator[Record]:
+    def _with_filters(self, org: str, current: Record, records: Iterable[Record]) -> Iterator[Record]:
         """The records, newest first, each with the filter that it omits: that of the next one above which has it."""
         above: Record | None = None
         for record in records:
-            if not record.get(_OMITS_FILTER):
+            if not record.get(_FILTER_OMITTED):
                 above = record
                 yield record
                 continue
-            above = above or self._filtered_above(org, current, record["version"])
+            above = above or self._next_with_filter(org, current, record["version"])
             data = above.get("data")
             own = data.get("filter") if isinstance(data, Mapping) else None
             yield {**record, "data": {**record["data"], "filter": own}}
 
-    def _filtered_above(self, org: str, current: Record, version: int) -> Record:
+    def _next_with_filter(self, org: str, current: Record, version: int) -> Record:
         between = {"$gt": version, "$lt": read_segment(current).version}
-        match = scoped(org, {"pk": current["pk"], "version": between, _OMITS_FILTER: None})
+        match = tenant_match(org, {"pk": current["pk"], "version": between, _FILTER_OMITTED: None})
         return self._database[VERSIONS].find_one(match, sort=[("version", 1)]) or current
 
     def _current(self, org: str, segment_id: str, deadline: Deadline) -> Record:
-        with limited(self._database, deadline):
-            record = self._database[SEGMENTS].find_one(scoped(org, {"pk": segment_id}))
+        with with_deadline(self._database, deadline):
+            record = self._database[SEGMENTS].find_one(tenant_match(org, {"pk": segment_id}))
         if record is None:
             raise AudienceNotFound.of(segment_id)
         return record

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from audience_service.domain.audiences.use import AudienceName, AudienceUse, Usage
+from audience_service.domain.audiences.use import AudienceReference, AudienceUse, Usage
 from audience_service.pb.audience.v1 import audience_service_pb2 as pb
-from audience_service.rpc.structs import encode_moment
+from audience_service.rpc.structs import encode_timestamp
 
 
 def decode_use(message: pb.AudienceUse | pb.ReleaseUseRequest) -> AudienceUse:
@@ -18,10 +18,10 @@ def encode_use(value: AudienceUse) -> pb.AudienceUse:
     return pb.AudienceUse(
         audience_id=value.audience_id,
         kind=value.kind,
-        consumer_id=value.user_id,
+        consumer_id=value.consumer_id,
         description=value.description,
-        registrant=value.subject,
-        create_time=encode_moment(value.create_time),
+        registrant=value.registrant,
+        create_time=encode_timestamp(value.created_at),
     )
 
 
@@ -37,5 +37,5 @@ def encode_usage(value: Usage) -> pb.GetAudienceUsageResponse:
     )
 
 
-def _encode_references(values: Iterable[AudienceName]) -> list[pb.AudienceReference]:
+def _encode_references(values: Iterable[AudienceReference]) -> list[pb.AudienceReference]:
     return [pb.AudienceReference(id=value.id, name=value.name) for value in values]

@@ -6,7 +6,7 @@ from audience_service.domain.audiences.uses import AudienceUses
 from audience_service.pb.audience.v1 import audience_service_pb2 as pb
 from audience_service.pb.audience.v1.audience_service_pb2_grpc import AudienceServiceServicer
 from audience_service.rpc.audience_codec import decode_use, encode_usage, encode_use
-from audience_service.rpc.call import current_call
+from audience_service.rpc.call import current_context
 
 
 class AudienceServicer(AudienceServiceServicer):
@@ -17,14 +17,14 @@ class AudienceServicer(AudienceServiceServicer):
 
     def RegisterUse(self, request: pb.RegisterUseRequest, context: grpc.ServicerContext) -> pb.AudienceUse:
         """Record that a consumer uses an audience."""
-        return encode_use(self._uses.register(current_call(), decode_use(request.use)))
+        return encode_use(self._uses.register(current_context(), decode_use(request.use)))
 
     def ReleaseUse(self, request: pb.ReleaseUseRequest, context: grpc.ServicerContext) -> pb.ReleaseUseResponse:
         """End a use."""
-        return pb.ReleaseUseResponse(released=self._uses.release(current_call(), decode_use(request)))
+        return pb.ReleaseUseResponse(released=self._uses.release(current_context(), decode_use(request)))
 
     def GetAudienceUsage(
         self, request: pb.GetAudienceUsageRequest, context: grpc.ServicerContext
     ) -> pb.GetAudienceUsageResponse:
         """List what uses an audience."""
-        return encode_usage(self._uses.usage(current_call(), request.audience_id))
+        return encode_usage(self._uses.usage(current_context(), request.audience_id))

@@ -23,7 +23,7 @@ from audience_service.domain.errors import (
 )
 
 MAX_TOKEN_BYTES = 8 * 1024
-_ORG = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_ORG_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _CROSS_ORG_ROLE = "RootAdmin"
 _OUTSIDER_ROLE = "Customer"
 
@@ -65,7 +65,7 @@ class Authenticator:
         if hasattr(self._key, "private_bytes"):
             raise ValueError("is a private key; the service needs the public one, and should hold no more")
 
-    def caller(self, metadata: Metadata, required: Scope) -> Caller:
+    def authenticate(self, metadata: Metadata, required: Scope) -> Caller:
         """The caller of a method that requires a scope.
 
         Raises, in order: MissingToken, InvalidToken, ExpiredToken, MissingOrg, InvalidOrg, ForeignOrg, MissingScope.
@@ -76,7 +76,7 @@ class Authenticator:
         subject = claims.get(names.subject)
         if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
             raise InvalidToken(f"the token's {names.subject} is no text of 1 to 255 printable characters")
-        roles = _texts(claims, names.roles, separator=None)
+        roles = _text_list(claims, names.roles, separator=None)
         org = _org(values.get("orgid", []))
         if _CROSS_ORG_ROLE not in roles and org not in self._orgs(claims):
             raise ForeignOrg("the token grants no access to this org")
@@ -111,14 +111,14 @@ class Authenticator:
         org = claims.get(names.org)
         if org is not None and not isinstance(org, str):
             raise InvalidToken(f"the token's {names.org} is no text; several orgs go into {names.orgs}")
-        return {*_texts(claims, names.orgs, separator=None), *([org] if org else [])}
+        return {*_text_list(claims, names.orgs, separator=None), *([org] if org else [])}
 
     def _scopes(self, claims: Mapping[str, Any], roles: list[str]) -> frozenset[Scope]:
         """The scope claim where there is one, else what the roles grant; nothing to the platform's end-buyers."""
         if _OUTSIDER_ROLE in roles:
             return frozenset()
         if claims.get(self._rules.claims.scope) is not None:
-            granted = _texts(claims, self._rules.claims.scope, separator=" ")
+            granted = _text_list(claims, self._rules.claims.scope, separator=" ")
             return frozenset(scope for scope in Scope if scope in granted)
         return frozenset[Scope]().union(*(SCOPES_OF_ROLE.get(role, frozenset()) for role in roles))
 
@@ -151,12 +151,12 @@ def _org(values: list[str]) -> str:
         raise MissingOrg("the call names no org in the metadata `orgid`")
     if len(values) > 1:
         raise InvalidOrg("the call carries `orgid` more than once")
-    if not _ORG.fullmatch(values[0]):
+    if not _ORG_PATTERN.fullmatch(values[0]):
         raise InvalidOrg("`orgid` is not 1 to 64 of the characters A-Z a-z 0-9 _ . -")
     return values[0]
 
 
-def _texts(claims: Mapping[str, Any], name: str, separator: str | None) -> list[str]:
+def _text_list(claims: Mapping[str, Any], name: str, separator: str | None) -> list[str]:
     """A claim that lists texts: a JSON list, or one text, which `separator` may part."""
     value = claims.get(name)
     if value is None:

@@ -2,16 +2,16 @@
 
 from contextvars import ContextVar
 
-from audience_service.domain.caller import Call
+from audience_service.domain.caller import RequestContext
 
-_CURRENT: ContextVar[Call] = ContextVar("call")
+_CONTEXT: ContextVar[RequestContext] = ContextVar("call")
 
 
-def current_call() -> Call:
+def current_context() -> RequestContext:
     """The call being answered; set by the interceptor before a servicer runs."""
-    return _CURRENT.get()
+    return _CONTEXT.get()
 
 
-def enter_call(call: Call) -> None:
+def set_context(ctx: RequestContext) -> None:
     """Make it the current one for the rest of this RPC."""
-    _CURRENT.set(call)
+    _CONTEXT.set(ctx)

@@ -7,18 +7,18 @@ from typing import Any, Literal, Protocol
 from google.protobuf.descriptor import Descriptor
 
 from audience_service.domain.audiences.populations import Exclusion
-from audience_service.domain.audiences.selection import Selection
+from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter, FilterWarning, Limits, fits_struct, parse_text, print_text
-from audience_service.domain.located import located
+from audience_service.domain.located import prefix_error_path
 from audience_service.domain.membership.membership import MemberBatch
 from audience_service.domain.membership.partitions import Partition
-from audience_service.domain.reach.reach import ReachEstimate, ReachStep
+from audience_service.domain.reach.reach import ReachEstimate, ReachProgress
 from audience_service.domain.segments.segment import (
+    ListSource,
     Segment,
     SegmentDraft,
     SegmentQuery,
-    Source,
     check_order,
     check_type,
 )
@@ -27,20 +27,20 @@ from audience_service.pb.audience.v1 import membership_service_pb2 as membership
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach_pb
 from audience_service.pb.audience.v1 import resources_pb2 as pb
 from audience_service.pb.audience.v1 import segment_service_pb2 as segment_pb
-from audience_service.rpc.structs import decode_moment, encode_moment, fill_struct, read_struct, write_struct
+from audience_service.rpc.structs import decode_struct, decode_timestamp, encode_struct, encode_timestamp, fill_struct
 
 _MAX_TEXT_LENGTH = 200
 _MAX_MESSAGE_BYTES = 3 * 1024 * 1024
 _SELECTOR_FIELDS = ("audience_id", "filter", "snapshot_id", "audience_ids", "exclude_audience_ids", "purpose")
 
 
-def decode_filter(message: pb.Filter, place: str) -> Filter:
+def decode_filter(message: pb.Filter, field_path: str) -> Filter:
     """The filter; without conditions its `where` is None. Raises InvalidFilter at `place` for text that is no JSON."""
     match message.WhichOneof("conditions"):
         case "where":
-            return Filter(message.datatype, read_struct(message.where), exact=False)
+            return Filter(message.datatype, decode_struct(message.where), exact=False)
         case "where_json":
-            with located(place):
+            with prefix_error_path(field_path):
                 where = parse_text(message.where_json, "where_json", Limits().size_bytes)
             return Filter(message.datatype, where)
         case _:
@@ -52,7 +52,7 @@ def encode_filter(value: Filter) -> pb.Filter:
     if value.where is None:
         return pb.Filter(datatype=value.datatype)
     if fits_struct(value.where):
-        return pb.Filter(datatype=value.datatype, where=write_struct(value.where))
+        return pb.Filter(datatype=value.datatype, where=encode_struct(value.where))
     return pb.Filter(datatype=value.datatype, where_json=print_text(value.where))
 
 
@@ -65,12 +65,12 @@ class SelectorRequest(Protocol):
         """Whether the request has a filter."""
 
 
-def decode_selection(message: SelectorRequest) -> Selection:
+def decode_selection(message: SelectorRequest) -> AudienceSelector:
     """The selector of a request; a field that the request's type lacks is empty. Raises InvalidFilter."""
     fields = message.DESCRIPTOR.fields_by_name
     given: dict[str, Any] = {name: getattr(message, name) for name in _SELECTOR_FIELDS if name in fields}
     has_filter = "filter" in fields and message.HasField("filter")
-    return Selection(
+    return AudienceSelector(
         audience_id=given.get("audience_id", ""),
         filter=decode_filter(given["filter"], "filter") if has_filter else None,
         snapshot_id=given.get("snapshot_id", ""),
@@ -89,7 +89,7 @@ def decode_partition(message: membership_pb.StreamMembersRequest) -> Partition |
 
 def decode_as_of(message: membership_pb.StreamMembersRequest) -> datetime | None:
     """The moment whose members are wanted, None for now. Raises InvalidArgument."""
-    return decode_moment(message.as_of, "as_of") if message.HasField("as_of") else None
+    return decode_timestamp(message.as_of, "as_of") if message.HasField("as_of") else None
 
 
 def decode_budget(message: reach_pb.EstimateReachRequest) -> float | None:
@@ -102,7 +102,7 @@ def decode_budget(message: reach_pb.EstimateReachRequest) -> float | None:
     return seconds
 
 
-def decode_draft(message: pb.Segment) -> SegmentDraft:
+def decode_segment_draft(message: pb.Segment) -> SegmentDraft:
     """What a caller may set of a segment; output-only fields are passed over. Raises InvalidFilter."""
     return SegmentDraft(
         name=message.name,
@@ -113,22 +113,22 @@ def decode_draft(message: pb.Segment) -> SegmentDraft:
     )
 
 
-def decode_source(message: segment_pb.CreateSegmentRequest) -> Source | None:
+def decode_segment_source(message: segment_pb.CreateSegmentRequest) -> ListSource | None:
     """What to freeze, if anything. Raises InvalidFilter."""
     if not message.HasField("source"):
         return None
     source = message.source
     if source.HasField("filter"):
-        return Source(filter=decode_filter(source.filter, "source.filter"))
-    return Source(audience_id=source.audience_id)
+        return ListSource(filter=decode_filter(source.filter, "source.filter"))
+    return ListSource(audience_id=source.audience_id)
 
 
-def decode_query(message: segment_pb.ListSegmentsRequest) -> SegmentQuery:
+def decode_segment_query(message: segment_pb.ListSegmentsRequest) -> SegmentQuery:
     """Which segments to list. Raises InvalidArgument."""
-    for place in ("name", "state"):
-        text = getattr(message, place)
+    for name in ("name", "state"):
+        text = getattr(message, name)
         if len(text) > _MAX_TEXT_LENGTH or "\0" in text:
-            raise InvalidArgument.at(place, f"has more than {_MAX_TEXT_LENGTH} characters, or a NUL")
+            raise InvalidArgument.at(name, f"has more than {_MAX_TEXT_LENGTH} characters, or a NUL")
     order, descending = check_order(message.order_by)
     return SegmentQuery(
         name=message.name,
@@ -139,7 +139,7 @@ def decode_query(message: segment_pb.ListSegmentsRequest) -> SegmentQuery:
     )
 
 
-def decode_version(
+def decode_segment_version(
     message: pb.Segment
     | segment_pb.DeleteSegmentRequest
     | segment_pb.UndeleteSegmentRequest
@@ -156,10 +156,10 @@ def decode_target_version(message: segment_pb.RollbackSegmentRequest) -> int:
     return message.target_version
 
 
-def decode_size(size: int, place: str, *, default: int, maximum: int) -> int:
+def decode_size(size: int, field_path: str, *, default: int, maximum: int) -> int:
     """A page or batch size: the default for 0, at most the maximum (AIP-158). Raises InvalidArgument if negative."""
     if size < 0:
-        raise InvalidArgument.at(place, "is negative")
+        raise InvalidArgument.at(field_path, "is negative")
     return min(size or default, maximum)
 
 
@@ -174,10 +174,12 @@ def encode_segment(value: Segment, warnings: Iterable[FilterWarning] = ()) -> pb
         contact_count=value.contact_count,
         state=value.state,
         version=value.version,
-        create_time=encode_moment(value.create_time),
-        update_time=encode_moment(value.update_time),
+        create_time=encode_timestamp(value.created_at),
+        update_time=encode_timestamp(value.updated_at),
         author=value.author,
-        warnings=[pb.FilterWarning(field_path=w.place, reason=w.reason, description=w.description) for w in warnings],
+        warnings=[
+            pb.FilterWarning(field_path=w.field_path, reason=w.reason, description=w.description) for w in warnings
+        ],
     )
 
 
@@ -185,35 +187,35 @@ def encode_reach(value: ReachEstimate) -> reach_pb.EstimateReachResponse:
     """The count, the interval around it, and a member."""
     return reach_pb.EstimateReachResponse(
         count=value.estimate.count,
-        sample_profile=None if value.sample_profile is None else write_struct(value.sample_profile),
-        read_time=encode_moment(value.read_at),
+        sample_profile=None if value.sample_profile is None else encode_struct(value.sample_profile),
+        read_time=encode_timestamp(value.read_at),
         exact=value.estimate.exact,
-        lower_bound=value.estimate.lower,
-        upper_bound=value.estimate.upper,
+        lower_bound=value.estimate.lower_bound,
+        upper_bound=value.estimate.upper_bound,
     )
 
 
-def encode_reach_step(value: ReachStep) -> reach_pb.StreamReachResponse:
+def encode_reach_progress(value: ReachProgress) -> reach_pb.StreamReachResponse:
     """The same, and how far the count is."""
     return reach_pb.StreamReachResponse(
         count=value.estimate.count,
-        sample_profile=None if value.sample_profile is None else write_struct(value.sample_profile),
-        read_time=encode_moment(value.read_at),
+        sample_profile=None if value.sample_profile is None else encode_struct(value.sample_profile),
+        read_time=encode_timestamp(value.read_at),
         exact=value.estimate.exact,
-        lower_bound=value.estimate.lower,
-        upper_bound=value.estimate.upper,
-        scanned_count=value.read,
-        total_count=value.total,
+        lower_bound=value.estimate.lower_bound,
+        upper_bound=value.estimate.upper_bound,
+        scanned_count=value.scanned_count,
+        total_count=value.total_count,
     )
 
 
-def encode_version(value: SegmentVersion) -> segment_pb.SegmentVersion:
+def encode_segment_version(value: SegmentVersion) -> segment_pb.SegmentVersion:
     """The version as callers see it."""
     return segment_pb.SegmentVersion(
         version=value.segment.version,
         segment=encode_segment(value.segment),
         editor=value.segment.editor,
-        update_time=encode_moment(value.segment.update_time),
+        update_time=encode_timestamp(value.segment.updated_at),
         changed_fields=value.changed_fields,
     )
 
@@ -226,10 +228,10 @@ def encode_exclusions(values: Iterable[Exclusion]) -> list[membership_pb.Exclusi
 def encode_batches(value: MemberBatch) -> Iterator[membership_pb.StreamMembersResponse]:
     """The batch in one message, or in as many as it takes for each to be one that clients accept by default."""
     message = _encode_batch(value)
-    if value.halves is None or message.ByteSize() <= _MAX_MESSAGE_BYTES:
+    if value.split is None or message.ByteSize() <= _MAX_MESSAGE_BYTES:
         yield message
     else:
-        for half in value.halves():
+        for half in value.split():
             yield from encode_batches(half)
 
 

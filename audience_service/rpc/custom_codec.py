@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from audience_service.domain.creation import CreationState
 from audience_service.domain.custom.audience import (
     CustomAudience,
-    CustomDraft,
+    CustomAudienceDraft,
     CustomerMatchSpec,
     CustomQuery,
     LookalikeSpec,
@@ -16,7 +16,7 @@ from audience_service.domain.custom.audience import (
 from audience_service.domain.custom.types import TypeDescription
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1 import resources_pb2
-from audience_service.rpc.structs import encode_moment, read_struct, write_struct
+from audience_service.rpc.structs import decode_struct, encode_struct, encode_timestamp
 
 _STATES: "Mapping[CreationState, resources_pb2.CreationState.ValueType]" = {
     CreationState.CREATING: resources_pb2.CREATION_STATE_CREATING,
@@ -27,9 +27,9 @@ _COMPLETE = 100
 """The progress of an audience that was complete at once, in per cent."""
 
 
-def decode_custom_draft(message: pb.CustomAudience) -> CustomDraft:
+def decode_custom_audience_draft(message: pb.CustomAudience) -> CustomAudienceDraft:
     """What a caller wants a custom audience to be."""
-    return CustomDraft(
+    return CustomAudienceDraft(
         name=message.name,
         type=message.type,
         description=message.description,
@@ -38,17 +38,17 @@ def decode_custom_draft(message: pb.CustomAudience) -> CustomDraft:
     )
 
 
-def decode_custom_query(message: pb.ListCustomAudiencesRequest) -> CustomQuery:
+def decode_custom_audience_query(message: pb.ListCustomAudiencesRequest) -> CustomQuery:
     """Which custom audiences to list."""
     return CustomQuery(name=message.name, type=message.type)
 
 
-def decode_custom_version(message: pb.CustomAudience | pb.DeleteCustomAudienceRequest) -> int | None:
+def decode_custom_audience_version(message: pb.CustomAudience | pb.DeleteCustomAudienceRequest) -> int | None:
     """The version that the caller has seen, None where it is not said."""
     return message.version if message.HasField("version") else None
 
 
-def encode_custom(value: CustomAudience) -> pb.CustomAudience:
+def encode_custom_audience(value: CustomAudience) -> pb.CustomAudience:
     """The custom audience, as callers see it."""
     return pb.CustomAudience(
         id=value.id,
@@ -56,15 +56,15 @@ def encode_custom(value: CustomAudience) -> pb.CustomAudience:
         description=value.description,
         type=value.type,
         datatype=value.datatype,
-        customer_match=_encode_match(value.spec) if isinstance(value.spec, CustomerMatchSpec) else None,
+        customer_match=_encode_customer_match(value.spec) if isinstance(value.spec, CustomerMatchSpec) else None,
         lookalike=_encode_lookalike(value.spec) if isinstance(value.spec, LookalikeSpec) else None,
         retargeting_pixel=_encode_pixel(value.spec) if isinstance(value.spec, PixelSpec) else None,
         contact_count=value.contact_count,
         state=value.state,
         version=value.version,
-        create_time=encode_moment(value.create_time),
-        update_time=encode_moment(value.update_time),
-        refresh_time=encode_moment(value.refresh_time),
+        create_time=encode_timestamp(value.created_at),
+        update_time=encode_timestamp(value.updated_at),
+        refresh_time=encode_timestamp(value.refreshed_at),
         author=value.author,
         creation_state=_STATES[value.creation_state],
         progress=value.creation.progress if value.creation else _COMPLETE,
@@ -78,12 +78,12 @@ def _encode_refresh(value: Work) -> pb.CustomAudienceRefresh:
         state=_STATES[value.state],
         progress=value.progress,
         error=value.error,
-        start_time=encode_moment(value.start_time),
-        end_time=encode_moment(value.end_time),
+        start_time=encode_timestamp(value.start_time),
+        end_time=encode_timestamp(value.end_time),
     )
 
 
-def encode_types(values: Iterable[TypeDescription]) -> pb.ListCustomAudienceTypesResponse:
+def encode_custom_audience_types(values: Iterable[TypeDescription]) -> pb.ListCustomAudienceTypesResponse:
     """The types of custom audience."""
     return pb.ListCustomAudienceTypesResponse(
         types=[
@@ -124,7 +124,7 @@ def _decode_spec(message: pb.CustomAudience) -> Spec | None:
         case "retargeting_pixel":
             pixel = message.retargeting_pixel
             return PixelSpec(
-                where=read_struct(pixel.where) if pixel.HasField("where") else None,
+                where=decode_struct(pixel.where) if pixel.HasField("where") else None,
                 within_days=pixel.within_days,
                 event_datatype=pixel.event_datatype,
                 date_field=pixel.date_field,
@@ -135,8 +135,8 @@ def _decode_spec(message: pb.CustomAudience) -> Spec | None:
             return None
 
 
-def _encode_match(value: CustomerMatchSpec) -> pb.CustomerMatchSpec:
-    return pb.CustomerMatchSpec(platform=value.platform, rules_version=value.rules, options=value.options)
+def _encode_customer_match(value: CustomerMatchSpec) -> pb.CustomerMatchSpec:
+    return pb.CustomerMatchSpec(platform=value.platform, rules_version=value.rules_version, options=value.options)
 
 
 def _encode_lookalike(value: LookalikeSpec) -> pb.LookalikeSpec:
@@ -157,7 +157,7 @@ def _encode_lookalike(value: LookalikeSpec) -> pb.LookalikeSpec:
 def _encode_pixel(value: PixelSpec) -> pb.RetargetingPixelSpec:
     return pb.RetargetingPixelSpec(
         event_datatype=value.event_datatype,
-        where=write_struct(value.where or {}),
+        where=encode_struct(value.where or {}),
         within_days=value.within_days,
         date_field=value.date_field,
         contact_field=value.contact_field,

@@ -52,7 +52,7 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
 """The code of an error is that of the nearest class in its line of ancestors."""
 
 # Errors travel in trailers, of which clients take 8 KiB by default, twice: as text and as details in base64.
-_MAX_MESSAGE, _MAX_PLACE, _MAX_VIOLATIONS = 250, 400, 20
+_MAX_MESSAGE_LENGTH, _MAX_FIELD_PATH_LENGTH, _MAX_VIOLATIONS = 250, 400, 20
 
 _log = structlog.get_logger()
 
@@ -71,9 +71,9 @@ def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
         _log.error("internal error", incident=incident, exc_info=error)
         info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
         status = _status(grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info])
-    whole = rpc_status.to_status(status)
-    context.set_trailing_metadata(whole.trailing_metadata)
-    context.abort(whole.code, whole.details)
+    full_status = rpc_status.to_status(status)
+    context.set_trailing_metadata(full_status.trailing_metadata)
+    context.abort(full_status.code, full_status.details)
     raise AssertionError("abort raises")
 
 
@@ -82,7 +82,8 @@ def _details(error: errors.AudienceError) -> list[Message]:
     if error.violations:
         violations = [
             error_details_pb2.BadRequest.FieldViolation(
-                field=_cut(v.field, _MAX_PLACE), description=_cut(v.description, _MAX_MESSAGE)
+                field=_truncate(v.field, _MAX_FIELD_PATH_LENGTH),
+                description=_truncate(v.description, _MAX_MESSAGE_LENGTH),
             )
             for v in error.violations[:_MAX_VIOLATIONS]
         ]
@@ -95,11 +96,11 @@ def _details(error: errors.AudienceError) -> list[Message]:
 
 
 def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
-    status = status_pb2.Status(code=code.value[0], message=_cut(message, _MAX_MESSAGE))
+    status = status_pb2.Status(code=code.value[0], message=_truncate(message, _MAX_MESSAGE_LENGTH))
     for detail in details:
         status.details.add().Pack(detail)
     return status
 
 
-def _cut(text: str, length: int) -> str:
+def _truncate(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}..."

@@ -8,7 +8,7 @@ from audience_service.pb.audience.v1 import filter_service_pb2 as filter_pb
 from audience_service.pb.audience.v1 import resources_pb2 as pb
 from audience_service.rpc.structs import encode_value
 
-_KINDS = {PlanKind.INDEX: filter_pb.PLAN_KIND_INDEX, PlanKind.SCAN: filter_pb.PLAN_KIND_SCAN}
+_PLAN_KINDS = {PlanKind.INDEX: filter_pb.PLAN_KIND_INDEX, PlanKind.SCAN: filter_pb.PLAN_KIND_SCAN}
 
 
 def decode_analyze(message: filter_pb.ExplainFilterRequest) -> bool:
@@ -16,15 +16,15 @@ def decode_analyze(message: filter_pb.ExplainFilterRequest) -> bool:
     return message.analyze if message.HasField("analyze") else True
 
 
-def encode_explanation(value: FilterExplanation) -> filter_pb.ExplainFilterResponse:
+def encode_filter_explanation(value: FilterExplanation) -> filter_pb.ExplainFilterResponse:
     """The explanation as callers see it."""
     return filter_pb.ExplainFilterResponse(
-        description=value.words,
+        description=value.description,
         fields=value.fields,
         plan=_encode_plan(value.plan),
         index_advice=_encode_advice(value.advice),
         warnings=[
-            pb.FilterWarning(field_path=warning.place, reason=warning.reason, description=warning.description)
+            pb.FilterWarning(field_path=warning.field_path, reason=warning.reason, description=warning.description)
             for warning in value.warnings
         ],
     )
@@ -34,26 +34,26 @@ def encode_fields(value: FieldList) -> filter_pb.ListFieldsResponse:
     """The fields as callers see them."""
     return filter_pb.ListFieldsResponse(
         fields=[_encode_field(field) for field in value.fields],
-        sampled_count=value.sampled,
-        complete=value.whole,
-        omitted_count=value.omitted,
+        sampled_count=value.sample_size,
+        complete=value.complete,
+        omitted_count=value.omitted_count,
     )
 
 
 def _encode_plan(value: QueryPlan) -> filter_pb.QueryPlan:
-    plan = filter_pb.QueryPlan(kind=_KINDS[value.kind], index=value.index, joins=value.joins)
-    if figures := value.figures:
-        plan.documents_examined = figures.documents_examined
-        plan.keys_examined = figures.keys_examined
-        plan.matched = figures.matched or 0
-        plan.documents_examined_per_match = figures.per_match
-        plan.milliseconds = figures.milliseconds
+    plan = filter_pb.QueryPlan(kind=_PLAN_KINDS[value.kind], index=value.index, joins=value.joins)
+    if stats := value.stats:
+        plan.documents_examined = stats.documents_examined
+        plan.keys_examined = stats.keys_examined
+        plan.matched = stats.matched or 0
+        plan.documents_examined_per_match = stats.documents_per_match
+        plan.milliseconds = stats.milliseconds
     return plan
 
 
 def _encode_advice(value: IndexAdvice) -> filter_pb.IndexAdvice:
     index = filter_pb.Index(fields=value.fields) if value.fields else None
-    return filter_pb.IndexAdvice(datatype=value.datatype, index=index, useful=value.helps, reason=value.why)
+    return filter_pb.IndexAdvice(datatype=value.datatype, index=index, useful=value.useful, reason=value.reason)
 
 
 def _encode_field(value: Field) -> filter_pb.Field:
@@ -61,7 +61,7 @@ def _encode_field(value: Field) -> filter_pb.Field:
     return filter_pb.Field(
         path=value.path,
         types=[filter_pb.FieldType(name=name, share=share) for name, share in profile.types.items()],
-        fill_rate=profile.filled,
+        fill_rate=profile.fill_rate,
         top_values=[filter_pb.FieldValue(value=encode_value(top), share=share) for top, share in profile.top_values],
         operators=value.operators,
     )

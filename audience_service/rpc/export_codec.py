@@ -19,7 +19,7 @@ def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
         selection=decode_selection(message),
         platform=message.platform,
         fields=tuple(message.fields),
-        rules=message.rules_version,
+        rules_version=message.rules_version,
         options=dict(message.options),
         default_region=message.default_region,
         consent_fields=tuple(message.consent_fields),
@@ -38,7 +38,7 @@ def encode_export(value: ExportPart) -> pb.ExportIdentifiersResponse:
         batch=value.batch,
         batch_end=value.ends_batch,
         cursor=value.cursor,
-        readiness=None if value.readiness is None else _readiness(value.readiness),
+        readiness=None if value.readiness is None else _encode_readiness(value.readiness),
     )
     add = message.rows.add
     for row in value.rows:
@@ -46,7 +46,7 @@ def encode_export(value: ExportPart) -> pb.ExportIdentifiersResponse:
     return message
 
 
-def _readiness(value: Readiness) -> pb.ExportReadiness:
+def _encode_readiness(value: Readiness) -> pb.ExportReadiness:
     removals = value.removals or Removals(0, 0, 0)
     return pb.ExportReadiness(
         member_count=value.members,

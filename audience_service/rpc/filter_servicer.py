@@ -2,19 +2,19 @@
 
 import grpc
 
-from audience_service.domain.explanations.filter_explanation import FilterExplanations
+from audience_service.domain.explanations.filter_explanation import FilterExplainer
 from audience_service.domain.fields.catalog import FieldCatalog
 from audience_service.pb.audience.v1 import filter_service_pb2 as pb
 from audience_service.pb.audience.v1.filter_service_pb2_grpc import FilterServiceServicer
-from audience_service.rpc.call import current_call
+from audience_service.rpc.call import current_context
 from audience_service.rpc.codec import decode_selection
-from audience_service.rpc.explain_codec import decode_analyze, encode_explanation, encode_fields
+from audience_service.rpc.explain_codec import decode_analyze, encode_fields, encode_filter_explanation
 
 
 class FilterServicer(FilterServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
-    def __init__(self, explanations: FilterExplanations, catalog: FieldCatalog) -> None:
+    def __init__(self, explanations: FilterExplainer, catalog: FieldCatalog) -> None:
         self._explanations = explanations
         self._catalog = catalog
 
@@ -23,9 +23,9 @@ class FilterServicer(FilterServiceServicer):
     ) -> pb.ExplainFilterResponse:
         """Explain a filter: its meaning, its plan, an index for it."""
         selection = decode_selection(request)
-        explanation = self._explanations.explain(current_call(), selection, run=decode_analyze(request))
-        return encode_explanation(explanation)
+        explanation = self._explanations.explain(current_context(), selection, analyze=decode_analyze(request))
+        return encode_filter_explanation(explanation)
 
     def ListFields(self, request: pb.ListFieldsRequest, context: grpc.ServicerContext) -> pb.ListFieldsResponse:
         """List the fields that filters can use."""
-        return encode_fields(self._catalog.list(current_call(), request.datatype, request.prefix))
+        return encode_fields(self._catalog.list(current_context(), request.datatype, request.prefix))

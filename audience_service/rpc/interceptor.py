@@ -22,15 +22,15 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDesc
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from audience_service.domain.caller import Call, Deadline, Scope
+from audience_service.domain.caller import Deadline, RequestContext, Scope
 from audience_service.domain.errors import AudienceError, InvalidArgument, MalformedRequest, OutOfTime
 from audience_service.pb.audience.v1 import options_pb2
 from audience_service.rpc.auth import Authenticator
-from audience_service.rpc.call import enter_call
+from audience_service.rpc.call import set_context
 from audience_service.rpc.errors import abort, code_of
-from audience_service.rpc.slots import Slot, StreamSlots
+from audience_service.rpc.slots import StreamLimiter, StreamSlot
 
-_FOR_EVER_SECONDS = 365 * 86_400.0
+_MAX_DEADLINE_SECONDS = 365 * 86_400.0
 """A call without a deadline comes with one that lies centuries ahead."""
 
 _log = structlog.get_logger()
@@ -43,7 +43,7 @@ class Method:
     path: str
     scope: Scope
     request: type[Message]
-    ids: tuple[tuple[str, ...], ...]
+    required_ids: tuple[tuple[str, ...], ...]
     """The paths of the ids that a request must name."""
 
     @classmethod
@@ -54,7 +54,7 @@ class Method:
             path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
             scope=Scope(options[options_pb2.required_scope]),
             request=GetMessageClass(descriptor.input_type),
-            ids=tuple(_required_ids(descriptor.input_type)),
+            required_ids=tuple(_required_ids(descriptor.input_type)),
         )
 
     def decode(self, raw: bytes) -> Message:
@@ -64,7 +64,7 @@ class Method:
         except DecodeError:
             name = self.request.DESCRIPTOR.full_name
             raise MalformedRequest(f"the bytes are no {name}", metadata={"message": name}) from None
-        for path in self.ids:
+        for path in self.required_ids:
             if not reduce(getattr, path, request):
                 raise InvalidArgument.at(".".join(path), "is missing; the call has to name one")
         return request
@@ -89,15 +89,15 @@ class CallInterceptor(grpc.ServerInterceptor):
         self,
         authenticator: Authenticator,
         services: Iterable[ServiceDescriptor],
-        slots: StreamSlots,
-        open_slots: StreamSlots,
+        stream_limiter: StreamLimiter,
+        open_stream_limiter: StreamLimiter,
         timeouts: Timeouts,
     ) -> None:
         methods = (Method.of(method) for service in services for method in service.methods)
         self._methods = {method.path: method for method in methods}
         self._authenticator = authenticator
-        self._slots = slots
-        self._open_slots = open_slots
+        self._stream_limiter = stream_limiter
+        self._open_stream_limiter = open_stream_limiter
         self._timeouts = timeouts
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -116,73 +116,81 @@ class CallInterceptor(grpc.ServerInterceptor):
         if path in self._methods:
             self._wrapped[path] = self.wrap(self._methods[path], handler)
         else:
-            self._wrapped[path] = self._held(path, handler)
+            self._wrapped[path] = self._limit_open_stream(path, handler)
         return self._wrapped[path]
 
     def wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler behind verification, decoding and the error table."""
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(method, handler.unary_stream), response_serializer=handler.response_serializer
+                self._server_stream(method, handler.unary_stream), response_serializer=handler.response_serializer
             )
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary), response_serializer=handler.response_serializer
+                self._unary_unary(method, handler.unary_unary), response_serializer=handler.response_serializer
             )
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(
-                self._receiving(method, handler.stream_unary), response_serializer=handler.response_serializer
+                self._client_stream(method, handler.stream_unary), response_serializer=handler.response_serializer
             )
         raise NotImplementedError(f"{method.path} streams both ways, which no RPC does yet")
 
-    def _unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
+    def _unary_unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
 
-        def answer(raw: bytes, context: grpc.ServicerContext) -> Any:
-            with _answering(method.path, context) as gone:
-                self._enter(method, context, self._timeouts.unary_seconds, gone)
+        def handle(raw: bytes, context: grpc.ServicerContext) -> Any:
+            with _error_boundary(method.path, context) as cancel_event:
+                self._authenticate(method, context, self._timeouts.unary_seconds, cancel_event)
                 return behavior(method.decode(raw), context)
 
-        return answer
+        return handle
 
-    def _streaming(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
-        def answer(raw: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _answering(method.path, context) as gone:
-                self._enter(method, context, self._timeouts.stream_seconds, gone)
+    def _server_stream(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
+        def handle(raw: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
+            with _error_boundary(method.path, context) as cancel_event:
+                self._authenticate(method, context, self._timeouts.stream_seconds, cancel_event)
                 request = method.decode(raw)
-                with self._slots.slot(context) as slot, closing(behavior(request, context)) as responses:
+                with self._stream_limiter.acquire(context) as slot, closing(behavior(request, context)) as responses:
                     for response in responses:
-                        with slot.waiting():
+                        with slot.waiting_for_client():
                             yield response
 
-        return answer
+        return handle
 
-    def _receiving(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
-        def answer(raws: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-            with _answering(method.path, context) as gone:
-                self._enter(method, context, self._timeouts.stream_seconds, gone)
-                with self._slots.slot(context) as slot:
-                    return behavior(_received(method, raws, slot), context)
+    def _client_stream(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
+        def handle(raws: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+            with _error_boundary(method.path, context) as cancel_event:
+                self._authenticate(method, context, self._timeouts.stream_seconds, cancel_event)
+                with self._stream_limiter.acquire(context) as slot:
+                    return behavior(_decode_stream(method, raws, slot), context)
 
-        return answer
+        return handle
 
-    def _held(self, path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    def _limit_open_stream(
+        self, path: str, handler: grpc.RpcMethodHandler[Any, Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
         behavior = handler.stream_stream
         if not behavior:
             return handler
 
-        def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        def handle(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             # For as long as it lasts it counts as waiting for its client, and is cut after the idle time.
-            with _answering(path, context), self._open_slots.slot(context) as slot, slot.waiting():
+            with (
+                _error_boundary(path, context),
+                self._open_stream_limiter.acquire(context) as slot,
+                slot.waiting_for_client(),
+            ):
                 yield from behavior(requests, context)
 
-        return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(handle, handler.request_deserializer, handler.response_serializer)
 
-    def _enter(self, method: Method, context: grpc.ServicerContext, timeout: float, gone: threading.Event) -> None:
-        caller = self._authenticator.caller(context.invocation_metadata(), method.scope)
+    def _authenticate(
+        self, method: Method, context: grpc.ServicerContext, timeout: float, cancel_event: threading.Event
+    ) -> None:
+        caller = self._authenticator.authenticate(context.invocation_metadata(), method.scope)
         remaining = context.time_remaining()
-        if remaining is None or remaining > _FOR_EVER_SECONDS:
+        if remaining is None or remaining > _MAX_DEADLINE_SECONDS:
             remaining = timeout
-        enter_call(Call(caller, Deadline.after(remaining, gone)))
+        set_context(RequestContext(caller, Deadline.after(remaining, cancel_event)))
         structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
 
 
@@ -198,11 +206,11 @@ def _required_ids(message: Descriptor, above: tuple[str, ...] = ()) -> Iterator[
             yield (*above, field.name)
 
 
-def _received(method: Method, raws: Iterator[bytes], slot: Slot) -> Iterator[Message]:
+def _decode_stream(method: Method, raws: Iterator[bytes], slot: StreamSlot) -> Iterator[Message]:
     """The messages of a stream, decoded. Raises as `Method.decode`, and OutOfTime where the client goes away."""
     while True:
         try:
-            with slot.waiting():
+            with slot.waiting_for_client():
                 raw = next(raws, None)
         except grpc.RpcError:  # without code or details: the call is over, by the client or by its deadline
             raise OutOfTime("the caller has cancelled the call, or its deadline has passed") from None
@@ -212,23 +220,23 @@ def _received(method: Method, raws: Iterator[bytes], slot: Slot) -> Iterator[Mes
 
 
 @contextmanager
-def _answering(path: str, context: grpc.ServicerContext) -> Iterator[threading.Event]:
+def _error_boundary(path: str, context: grpc.ServicerContext) -> Iterator[threading.Event]:
     """Turn what is raised into the RPC's status, and log a line per call. A client that goes away is CANCELLED.
 
     The event is set when it goes before it has been answered.
     """
     structlog.contextvars.clear_contextvars()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     code = "CANCELLED"
-    gone = threading.Event()
-    if not context.add_callback(lambda: gone.set() if code == "CANCELLED" else None):
-        gone.set()  # before it was begun
+    cancel_event = threading.Event()
+    if not context.add_callback(lambda: cancel_event.set() if code == "CANCELLED" else None):
+        cancel_event.set()  # before it was begun
     try:
-        yield gone
+        yield cancel_event
         code = "OK"
     except Exception as error:
         code = code_of(error).name if isinstance(error, AudienceError) else "INTERNAL"
         abort(context, error)
     finally:
         with suppress(Exception):  # a call that is done is done, whatever becomes of its log line
-            _log.info("call", method=path, code=code, millis=round((time.monotonic() - begun) * 1000, 1))
+            _log.info("call", method=path, code=code, millis=round((time.monotonic() - started_at) * 1000, 1))

@@ -5,17 +5,17 @@ from contextlib import closing
 
 import grpc
 
-from audience_service.domain.explanations.membership_explanation import MembershipExplanations
+from audience_service.domain.explanations.membership_explanation import MembershipExplainer
 from audience_service.domain.exports.exports import Exports
-from audience_service.domain.membership.checks import Checks
+from audience_service.domain.membership.checks import MembershipChecker
 from audience_service.domain.membership.membership import Membership
 from audience_service.domain.snapshots.differences import SnapshotDifferences
 from audience_service.domain.snapshots.snapshots import Snapshots
-from audience_service.domain.watches.watching import Watching
+from audience_service.domain.watches.watching import WatchStreams
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
-from audience_service.rpc.call import current_call
-from audience_service.rpc.check_codec import encode_audiences, encode_check, encode_membership
+from audience_service.rpc.call import current_context
+from audience_service.rpc.check_codec import encode_contact_audiences, encode_membership_explanation, encode_memberships
 from audience_service.rpc.codec import (
     decode_as_of,
     decode_partition,
@@ -27,11 +27,11 @@ from audience_service.rpc.export_codec import decode_export, encode_export
 from audience_service.rpc.snapshot_codec import (
     decode_snapshot_draft,
     decode_snapshot_query,
-    encode_differences,
     encode_snapshot,
+    encode_snapshot_diff,
     encode_snapshots,
 )
-from audience_service.rpc.watch_codec import encode_watch
+from audience_service.rpc.watch_codec import encode_watch_batch
 
 
 class MembershipServicer(MembershipServiceServicer):
@@ -40,12 +40,12 @@ class MembershipServicer(MembershipServiceServicer):
     def __init__(
         self,
         membership: Membership,
-        checks: Checks,
-        explanations: MembershipExplanations,
+        checks: MembershipChecker,
+        explanations: MembershipExplainer,
         snapshots: Snapshots,
         differences: SnapshotDifferences,
         exports: Exports,
-        watching: Watching,
+        watch_streams: WatchStreams,
     ) -> None:
         self._membership = membership
         self._checks = checks
@@ -53,7 +53,7 @@ class MembershipServicer(MembershipServiceServicer):
         self._snapshots = snapshots
         self._differences = differences
         self._exports = exports
-        self._watching = watching
+        self._watch_streams = watch_streams
 
     def StreamMembers(
         self, request: pb.StreamMembersRequest, context: grpc.ServicerContext
@@ -61,7 +61,7 @@ class MembershipServicer(MembershipServiceServicer):
         """Send the members in batches."""
         size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
         batches = self._membership.stream(
-            current_call(),
+            current_context(),
             decode_selection(request),
             request.fields,
             size,
@@ -77,42 +77,44 @@ class MembershipServicer(MembershipServiceServicer):
         self, request: pb.WatchMembershipRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchMembershipResponse]:
         """Send who enters and exits."""
-        batches = self._watching.watch(
-            current_call(), request.audience_id, request.resume_token, request.since_snapshot_id
+        batches = self._watch_streams.watch(
+            current_context(), request.audience_id, request.resume_token, request.since_snapshot_id
         )
         with closing(batches):
             for batch in batches:
-                yield encode_watch(batch)
+                yield encode_watch_batch(batch)
 
     def CheckMembership(
         self, request: pb.CheckMembershipRequest, context: grpc.ServicerContext
     ) -> pb.CheckMembershipResponse:
         """Say which contacts are in which audiences."""
-        return encode_check(self._checks.check(current_call(), request.audience_ids, request.contact_ids))
+        return encode_memberships(self._checks.check(current_context(), request.audience_ids, request.contact_ids))
 
     def ListAudiencesOfContact(
         self, request: pb.ListAudiencesOfContactRequest, context: grpc.ServicerContext
     ) -> pb.ListAudiencesOfContactResponse:
         """Page through the segments for those that a contact is in."""
         size = decode_size(request.page_size, "page_size", default=200, maximum=500)
-        return encode_audiences(self._checks.audiences_of(current_call(), request.contact_id, size, request.page_token))
+        return encode_contact_audiences(
+            self._checks.list_audiences(current_context(), request.contact_id, size, request.page_token)
+        )
 
     def ExplainMembership(
         self, request: pb.ExplainMembershipRequest, context: grpc.ServicerContext
     ) -> pb.ExplainMembershipResponse:
         """Say why a contact is a member or is not."""
-        return encode_membership(
-            self._explanations.explain(current_call(), decode_selection(request), request.contact_id)
+        return encode_membership_explanation(
+            self._explanations.explain(current_context(), decode_selection(request), request.contact_id)
         )
 
     def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
         """Freeze who is in."""
-        made = self._snapshots.create(current_call(), decode_snapshot_draft(request), request.request_id)
-        return encode_snapshot(made)
+        created = self._snapshots.create(current_context(), decode_snapshot_draft(request), request.request_id)
+        return encode_snapshot(created)
 
     def GetSnapshot(self, request: pb.GetSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
         """One snapshot."""
-        return encode_snapshot(self._snapshots.get(current_call(), request.id))
+        return encode_snapshot(self._snapshots.get(current_context(), request.id))
 
     def ListSnapshots(
         self, request: pb.ListSnapshotsRequest, context: grpc.ServicerContext
@@ -120,11 +122,11 @@ class MembershipServicer(MembershipServiceServicer):
         """A page of snapshots."""
         size = decode_size(request.page_size, "page_size", default=20, maximum=100)
         query = decode_snapshot_query(request)
-        return encode_snapshots(self._snapshots.list(current_call(), query, size, request.page_token))
+        return encode_snapshots(self._snapshots.list(current_context(), query, size, request.page_token))
 
     def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
         """Delete one."""
-        return encode_snapshot(self._snapshots.delete(current_call(), request.id))
+        return encode_snapshot(self._snapshots.delete(current_context(), request.id))
 
     def DiffSnapshots(
         self, request: pb.DiffSnapshotsRequest, context: grpc.ServicerContext
@@ -132,17 +134,17 @@ class MembershipServicer(MembershipServiceServicer):
         """Send who has come in and who has gone out, in batches."""
         size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
         batches = self._differences.stream(
-            current_call(), request.from_snapshot_id, request.to_snapshot_id, size, request.cursor
+            current_context(), request.from_snapshot_id, request.to_snapshot_id, size, request.cursor
         )
         with closing(batches):
             for batch in batches:
-                yield encode_differences(batch)
+                yield encode_snapshot_diff(batch)
 
     def ExportIdentifiers(
         self, request: pb.ExportIdentifiersRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ExportIdentifiersResponse]:
         """Send the members' identifiers in batches of the platform's size."""
-        parts = self._exports.stream(current_call(), decode_export(request))
+        parts = self._exports.stream(current_context(), decode_export(request))
         with closing(parts):
             for part in parts:
                 yield encode_export(part)

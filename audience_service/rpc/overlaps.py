@@ -1,11 +1,11 @@
 """Overlaps of audiences as messages."""
 
-from audience_service.domain.reach.regions import Regions
+from audience_service.domain.reach.regions import VennRegions
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
-from audience_service.rpc.structs import encode_moment
+from audience_service.rpc.structs import encode_timestamp
 
 
-def encode_overlap(value: Regions) -> pb.GetOverlapResponse:
+def encode_overlap(value: VennRegions) -> pb.GetOverlapResponse:
     """The overlap of two audiences as callers see it."""
     [pair] = value.pairs()
     return pb.GetOverlapResponse(
@@ -13,13 +13,13 @@ def encode_overlap(value: Regions) -> pb.GetOverlapResponse:
         size=pair.size,
         other_size=pair.other_size,
         jaccard=pair.jaccard,
-        share_of_audience=pair.share_of_first,
-        share_of_other=pair.share_of_second,
-        read_time=encode_moment(value.read_at),
+        share_of_audience=pair.share_of_audience,
+        share_of_other=pair.share_of_other,
+        read_time=encode_timestamp(value.read_at),
     )
 
 
-def encode_regions(value: Regions) -> pb.GetOverlapRegionsResponse:
+def encode_overlap_regions(value: VennRegions) -> pb.GetOverlapRegionsResponse:
     """The regions of several audiences, and what follows from them, as callers see it."""
     sizes = zip(value.audience_ids, value.sizes, strict=True)
     return pb.GetOverlapRegionsResponse(
@@ -27,17 +27,17 @@ def encode_regions(value: Regions) -> pb.GetOverlapRegionsResponse:
         sizes=[pb.AudienceSize(audience_id=audience_id, size=size) for audience_id, size in sizes],
         pairwise=[
             pb.PairOverlap(
-                audience_id=pair.id,
-                other_audience_id=pair.other_id,
+                audience_id=pair.audience_id,
+                other_audience_id=pair.other_audience_id,
                 count=pair.count,
                 jaccard=pair.jaccard,
-                share_of_audience=pair.share_of_first,
-                share_of_other=pair.share_of_second,
+                share_of_audience=pair.share_of_audience,
+                share_of_other=pair.share_of_other,
             )
             for pair in value.pairs()
         ],
         union_count=value.union,
         duplicates=[pb.DuplicateGroup(audience_ids=ids) for ids in value.duplicates()],
         subsets=[pb.AudienceSubset(audience_id=inner, other_audience_id=outer) for inner, outer in value.subsets()],
-        read_time=encode_moment(value.read_at),
+        read_time=encode_timestamp(value.read_at),
     )

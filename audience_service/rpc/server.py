@@ -48,7 +48,7 @@ from audience_service.pb.audience.v1.targeting_service_pb2_grpc import (
 )
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.interceptor import CallInterceptor, Timeouts
-from audience_service.rpc.slots import StreamSlots
+from audience_service.rpc.slots import StreamLimiter
 
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service
@@ -83,7 +83,7 @@ class Servicers:
     reach: ReachServiceServicer
     membership: MembershipServiceServicer
     targeting: TargetingServiceServicer
-    custom: CustomAudienceServiceServicer
+    custom_audience: CustomAudienceServiceServicer
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class ServerOptions:
     listen: str
     threads: int
     max_streams: int
-    stream_idle_seconds: float
+    stream_send_timeout_seconds: float
     timeouts: Timeouts
     reflection: bool
     share_port: bool
@@ -104,13 +104,15 @@ class RpcServer:
 
     def __init__(self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions) -> None:
         """Bind the port. Raises RuntimeError where it is taken."""
-        self.slots = StreamSlots(options.max_streams, options.stream_idle_seconds)
-        self._open_slots = StreamSlots(_MAX_OPEN_STREAMS, options.stream_idle_seconds)
+        self.stream_limiter = StreamLimiter(options.max_streams, options.stream_send_timeout_seconds)
+        self._open_stream_limiter = StreamLimiter(_MAX_OPEN_STREAMS, options.stream_send_timeout_seconds)
         self._health = health.HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(options.threads, thread_name_prefix="rpc"),
             interceptors=[
-                CallInterceptor(authenticator, SERVICES, self.slots, self._open_slots, options.timeouts),
+                CallInterceptor(
+                    authenticator, SERVICES, self.stream_limiter, self._open_stream_limiter, options.timeouts
+                ),
             ],
             options=[("grpc.so_reuseport", int(options.share_port)), *_KEEPALIVE],
             maximum_concurrent_rpcs=options.threads * _QUEUED_CALLS_PER_THREAD,
@@ -121,7 +123,7 @@ class RpcServer:
         add_ReachServiceServicer_to_server(servicers.reach, self._server)
         add_MembershipServiceServicer_to_server(servicers.membership, self._server)
         add_TargetingServiceServicer_to_server(servicers.targeting, self._server)
-        add_CustomAudienceServiceServicer_to_server(servicers.custom, self._server)
+        add_CustomAudienceServiceServicer_to_server(servicers.custom_audience, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if options.reflection:
             names = (*(service.full_name for service in SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -139,10 +141,10 @@ class RpcServer:
         for name in ("", *(service.full_name for service in SERVICES)):
             self._health.set(name, status)
 
-    def cut_idle_streams(self) -> None:
+    def cancel_idle_streams(self) -> None:
         """Cancel the streams whose clients have taken nothing for the idle time; to be called now and then."""
-        self.slots.cut_idle()
-        self._open_slots.cut_idle()
+        self.stream_limiter.cancel_idle()
+        self._open_stream_limiter.cancel_idle()
 
     def drain(self, grace_seconds: float) -> threading.Event:
         """Take no new calls, let those under way end within the grace, cut the rest; the event says when it is over."""

@@ -10,7 +10,7 @@ import grpc
 from audience_service.domain.errors import TooManyStreams
 
 
-class Slot:
+class StreamSlot:
     """One open stream."""
 
     def __init__(self, context: grpc.ServicerContext) -> None:
@@ -18,7 +18,7 @@ class Slot:
         self._waiting_since: float | None = None
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting_for_client(self) -> Iterator[None]:
         """While a message waits for the client to take it, or the service for the client's next one."""
         self._waiting_since = time.monotonic()
         try:
@@ -26,34 +26,36 @@ class Slot:
         finally:
             self._waiting_since = None
 
-    def cut_if_idle(self, seconds: float) -> None:
+    def cancel_if_idle(self, idle_timeout_seconds: float) -> None:
         """Cancel the stream if its client has done nothing for so long."""
         since = self._waiting_since
-        if since is not None and time.monotonic() - since > seconds:
+        if since is not None and time.monotonic() - since > idle_timeout_seconds:
             self._context.cancel()
 
 
-class StreamSlots:
+class StreamLimiter:
     """As many slots as may be open at once."""
 
-    def __init__(self, limit: int, idle_seconds: float) -> None:
-        self._limit = limit
-        self._idle_seconds = idle_seconds
-        self._slots: set[Slot] = set()
+    def __init__(self, max_streams: int, idle_timeout_seconds: float) -> None:
+        self._max_streams = max_streams
+        self._idle_timeout_seconds = idle_timeout_seconds
+        self._slots: set[StreamSlot] = set()
         self._lock = threading.Lock()
 
     @property
-    def open(self) -> int:
+    def open_count(self) -> int:
         """How many streams are open now."""
         return len(self._slots)
 
     @contextmanager
-    def slot(self, context: grpc.ServicerContext) -> Iterator[Slot]:
+    def acquire(self, context: grpc.ServicerContext) -> Iterator[StreamSlot]:
         """Hold a slot. Raises TooManyStreams at once when all are held."""
-        slot = Slot(context)
+        slot = StreamSlot(context)
         with self._lock:
-            if len(self._slots) >= self._limit:
-                raise TooManyStreams(f"{self._limit} streams are open already", metadata={"limit": str(self._limit)})
+            if len(self._slots) >= self._max_streams:
+                raise TooManyStreams(
+                    f"{self._max_streams} streams are open already", metadata={"limit": str(self._max_streams)}
+                )
             self._slots.add(slot)
         try:
             yield slot
@@ -61,9 +63,9 @@ class StreamSlots:
             with self._lock:
                 self._slots.discard(slot)
 
-    def cut_idle(self) -> None:
+    def cancel_idle(self) -> None:
         """Cancel the streams whose clients have done nothing for the idle time; to be called now and then."""
         with self._lock:
             slots = tuple(self._slots)
         for slot in slots:
-            slot.cut_if_idle(self._idle_seconds)
+            slot.cancel_if_idle(self._idle_timeout_seconds)

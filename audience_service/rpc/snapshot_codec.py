@@ -7,15 +7,15 @@ from audience_service.domain.snapshots.snapshots import ListedSnapshots, Snapsho
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import CreationState
 from audience_service.rpc.codec import decode_selection, encode_filter
-from audience_service.rpc.structs import decode_duration, encode_moment
+from audience_service.rpc.structs import decode_duration, encode_timestamp
 
 _STATES = {state: CreationState.Value(f"CREATION_STATE_{state.name}") for state in SnapshotState}
 
 
 def decode_snapshot_draft(message: pb.CreateSnapshotRequest) -> SnapshotDraft:
     """What to freeze. Raises InvalidFilter, InvalidArgument."""
-    kept = decode_duration(message.time_to_live, "time_to_live") if message.HasField("time_to_live") else None
-    return SnapshotDraft(decode_selection(message), message.name, kept)
+    time_to_live = decode_duration(message.time_to_live, "time_to_live") if message.HasField("time_to_live") else None
+    return SnapshotDraft(decode_selection(message), message.name, time_to_live)
 
 
 def decode_snapshot_query(message: pb.ListSnapshotsRequest) -> SnapshotQuery:
@@ -30,7 +30,7 @@ def encode_snapshot(value: Snapshot) -> pb.Snapshot:
         name=value.name,
         creation_state=_STATES[value.state],
         progress=value.progress,
-        error=value.failure,
+        error=value.error,
         datatype=value.datatype,
         sources=[_encode_source(source) for source in value.sources],
         filter=None if value.filter is None else encode_filter(value.filter),
@@ -39,10 +39,10 @@ def encode_snapshot(value: Snapshot) -> pb.Snapshot:
         count=value.count,
         digest=value.digest,
         exclusions=[pb.Exclusion(reason=reason, count=count) for reason, count in value.exclusions.items()],
-        read_time=encode_moment(value.read_at),
-        point_in_time=value.one_instant,
-        create_time=encode_moment(value.create_time),
-        expire_time=encode_moment(value.expire_time),
+        read_time=encode_timestamp(value.read_at),
+        point_in_time=value.point_in_time,
+        create_time=encode_timestamp(value.created_at),
+        expire_time=encode_timestamp(value.expires_at),
         author=value.author,
     )
 
@@ -56,7 +56,7 @@ def encode_snapshots(value: ListedSnapshots) -> pb.ListSnapshotsResponse:
     )
 
 
-def encode_differences(value: DiffBatch) -> pb.DiffSnapshotsResponse:
+def encode_snapshot_diff(value: DiffBatch) -> pb.DiffSnapshotsResponse:
     """A batch of differences, or the totals."""
     message = pb.DiffSnapshotsResponse(
         entered_ids=[found.pk for found in value.differences if found.entered],

@@ -13,44 +13,44 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from audience_service.domain.errors import InvalidArgument
 
-_EXACT_IN_DOUBLE = 2**53
+_MAX_EXACT_INTEGER = 2**53
 
 # Readers of protobuf stop at 100 messages inside one another; a list in a Struct takes two of them, an object three,
 # and a Struct stands up to three deep in an answer. What lies deeper is written as JSON text.
-_OUTERMOST, _DEEPEST = 6, 97
+_ROOT_DEPTH, _MAX_DEPTH = 6, 97
 
 
-def encode_moment(moment: datetime | None) -> Timestamp | None:
+def encode_timestamp(value: datetime | None) -> Timestamp | None:
     """The moment, or nothing."""
-    if moment is None:
+    if value is None:
         return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    message = Timestamp()
+    message.FromDatetime(value)
+    return message
 
 
-def decode_moment(message: Timestamp, place: str) -> datetime:
+def decode_timestamp(message: Timestamp, field_path: str) -> datetime:
     """The moment, in microseconds. Raises InvalidArgument at the place for one that no calendar has."""
     try:
         return message.ToDatetime(UTC)
     except (ValueError, OverflowError):
-        raise InvalidArgument.at(place, "is no moment from the year 1 to 9999") from None
+        raise InvalidArgument.at(field_path, "is no moment from the year 1 to 9999") from None
 
 
-def decode_duration(message: Duration, place: str) -> timedelta:
+def decode_duration(message: Duration, field_path: str) -> timedelta:
     """The length of time, in microseconds. Raises InvalidArgument at the place for one past 999,999,999 days."""
     try:
         return message.ToTimedelta()
     except OverflowError:
-        raise InvalidArgument.at(place, "is past 999,999,999 days") from None
+        raise InvalidArgument.at(field_path, "is past 999,999,999 days") from None
 
 
-def read_struct(message: Struct) -> dict[str, Any]:
+def decode_struct(message: Struct) -> dict[str, Any]:
     """A Struct as an object; numbers that are whole become integers, as JSON readers elsewhere make them."""
-    return {key: _read_value(value) for key, value in message.fields.items()}
+    return {key: _decode_value(value) for key, value in message.fields.items()}
 
 
-def write_struct(value: Mapping[str, Any]) -> Struct:
+def encode_struct(value: Mapping[str, Any]) -> Struct:
     """An object as a Struct; values that JSON lacks become text, as Member.fields states."""
     message = Struct()
     fill_struct(message, value.items())
@@ -59,29 +59,29 @@ def write_struct(value: Mapping[str, Any]) -> Struct:
 
 def fill_struct(message: Struct, items: Iterable[tuple[str, Any]]) -> None:
     """Put the items into a Struct, as `write_struct` would."""
-    _fill(message, items, _OUTERMOST)
+    _fill(message, items, _ROOT_DEPTH)
 
 
-def encode_value(value: Any, depth: int = _OUTERMOST) -> Value:
+def encode_value(value: Any, depth: int = _ROOT_DEPTH) -> Value:
     """A value as it stands in a Struct; `depth` is how many messages deep it stands in the answer."""
     message = Value()
     _set(message, value, depth)
     return message
 
 
-def _read_value(value: Value) -> Any:
+def _decode_value(value: Value) -> Any:
     match value.WhichOneof("kind"):
         case "number_value":
             number = value.number_value
-            return int(number) if abs(number) < _EXACT_IN_DOUBLE and number.is_integer() else number
+            return int(number) if abs(number) < _MAX_EXACT_INTEGER and number.is_integer() else number
         case "string_value":
             return value.string_value
         case "bool_value":
             return value.bool_value
         case "struct_value":
-            return read_struct(value.struct_value)
+            return decode_struct(value.struct_value)
         case "list_value":
-            return [_read_value(item) for item in value.list_value.values]
+            return [_decode_value(item) for item in value.list_value.values]
         case _:
             return None
 
@@ -103,15 +103,15 @@ def _set(message: Value, value: Any, depth: int) -> None:
             message.string_value = value
         case bool():
             message.bool_value = value
-        case int() if abs(value) < _EXACT_IN_DOUBLE:
+        case int() if abs(value) < _MAX_EXACT_INTEGER:
             message.number_value = value
         case float() if math.isfinite(value):
             message.number_value = value
         case None:
             message.null_value = NullValue.NULL_VALUE
         case datetime():
-            message.string_value = _iso(value)
-        case list() | Mapping() if depth > _DEEPEST:
+            message.string_value = _format_datetime(value)
+        case list() | Mapping() if depth > _MAX_DEPTH:
             message.string_value = json.dumps(value, default=str, ensure_ascii=False)
         case list():
             values = message.list_value.values
@@ -131,9 +131,9 @@ def _set(message: Value, value: Any, depth: int) -> None:
             message.string_value = str(value)
 
 
-def _iso(moment: datetime) -> str:
+def _format_datetime(value: datetime) -> str:
     """The platform's spelling: UTC with milliseconds."""
-    text = moment.isoformat(timespec="milliseconds")
+    text = value.isoformat(timespec="milliseconds")
     if text.endswith("+00:00"):  # as the database's dates are
         return text.removesuffix("+00:00") + "Z"
-    return _iso(moment.astimezone(UTC)) if moment.tzinfo else f"{text}Z"
+    return _format_datetime(value.astimezone(UTC)) if value.tzinfo else f"{text}Z"

@@ -11,19 +11,21 @@ def decode_languages(languages: Sequence[str]) -> Collection[str]:
     """The languages in which names are wanted. Raises InvalidArgument for one in which there are none, or too many."""
     if len(languages) > len(LOCALES):
         raise InvalidArgument.at("languages", f"are more than the {len(LOCALES)} in which there are names")
-    for place, language in enumerate(languages):
+    for index, language in enumerate(languages):
         if language not in LOCALES:
-            raise InvalidArgument.at(f"languages[{place}]", f"is none of {', '.join(LOCALES)}")
+            raise InvalidArgument.at(f"languages[{index}]", f"is none of {', '.join(LOCALES)}")
     return languages
 
 
-def encode_node(value: Node, platform_ids: Mapping[str, str], languages: Collection[str] = ()) -> pb.TargetingNode:
+def encode_targeting_node(
+    value: Node, platform_ids: Mapping[str, str], languages: Collection[str] = ()
+) -> pb.TargetingNode:
     """The node as callers see it, with its names in these languages."""
     node = pb.TargetingNode(
         id=value.id,
-        parent_id=value.path[-1].id if value.path else "",
+        parent_id=value.ancestors[-1].id if value.ancestors else "",
         name=value.name,
-        ancestors=[pb.TargetingNodeName(id=above.id, name=above.name) for above in value.path],
+        ancestors=[pb.TargetingNodeName(id=above.id, name=above.name) for above in value.ancestors],
         kind=value.kind,
         country=value.country,
         population=value.population,

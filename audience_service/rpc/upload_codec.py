@@ -3,17 +3,17 @@
 from collections.abc import Iterator, Mapping
 
 from audience_service.domain.errors import InvalidArgument
-from audience_service.domain.uploads.arrivals import Chunk, Part, Trailer
+from audience_service.domain.uploads.arrivals import Chunk, Trailer, UploadMessage
 from audience_service.domain.uploads.rows import REASONS
-from audience_service.domain.uploads.upload import Column, Mode, Upload, UploadHeader, UploadState
+from audience_service.domain.uploads.upload import Column, Upload, UploadHeader, UploadMode, UploadState
 from audience_service.domain.uploads.uploads import UnmatchedBatch
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
-from audience_service.rpc.structs import encode_moment
+from audience_service.rpc.structs import encode_timestamp
 
-_MODES: "Mapping[pb.UploadMode.ValueType, Mode]" = {
-    pb.UPLOAD_MODE_APPEND: Mode.APPEND,
-    pb.UPLOAD_MODE_REMOVE: Mode.REMOVE,
-    pb.UPLOAD_MODE_REPLACE: Mode.REPLACE,
+_MODES: "Mapping[pb.UploadMode.ValueType, UploadMode]" = {
+    pb.UPLOAD_MODE_APPEND: UploadMode.APPEND,
+    pb.UPLOAD_MODE_REMOVE: UploadMode.REMOVE,
+    pb.UPLOAD_MODE_REPLACE: UploadMode.REPLACE,
 }
 _STATES: "Mapping[UploadState, pb.UploadState.ValueType]" = {
     UploadState.OPEN: pb.UPLOAD_STATE_OPEN,
@@ -22,12 +22,12 @@ _STATES: "Mapping[UploadState, pb.UploadState.ValueType]" = {
 }
 
 
-def decode_parts(messages: Iterator[pb.UploadMembersRequest]) -> Iterator[Part]:
+def decode_upload_messages(messages: Iterator[pb.UploadMembersRequest]) -> Iterator[UploadMessage]:
     """What the messages of a stream carry. Raises InvalidArgument for one that carries nothing."""
     for message in messages:
         match message.WhichOneof("content"):
             case "header":
-                yield _header(message.header)
+                yield _decode_header(message.header)
             case "chunk":
                 yield Chunk(message.chunk.offset, message.chunk.data, message.chunk.crc32)
             case "trailer":
@@ -36,7 +36,7 @@ def decode_parts(messages: Iterator[pb.UploadMembersRequest]) -> Iterator[Part]:
                 raise InvalidArgument.at("content", "is missing; set header, chunk or trailer")
 
 
-def _header(message: pb.UploadHeader) -> UploadHeader:
+def _decode_header(message: pb.UploadHeader) -> UploadHeader:
     return UploadHeader(
         audience_id=message.audience_id,
         upload_id=message.upload_id,
@@ -49,7 +49,7 @@ def _header(message: pb.UploadHeader) -> UploadHeader:
     )
 
 
-def _mode(value: "pb.UploadMode.ValueType") -> Mode:
+def _mode(value: "pb.UploadMode.ValueType") -> UploadMode:
     try:
         return _MODES[value]
     except KeyError:
@@ -60,18 +60,18 @@ def _mode(value: "pb.UploadMode.ValueType") -> Mode:
 
 def encode_upload(value: Upload) -> pb.Upload:
     """An upload as callers see it."""
-    tally = value.tally
+    counts = value.row_counts
     return pb.Upload(
         audience_id=value.header.audience_id,
         upload_id=value.header.upload_id,
         state=_STATES[value.state],
         next_offset=value.position.offset,
-        row_count=tally.rows,
-        accepted_row_count=tally.accepted,
-        matched_row_count=tally.matched,
-        duplicate_row_count=tally.duplicate,
-        unmatched_row_count=tally.unmatched,
-        rejected_row_counts=tally.rejected,
+        row_count=counts.rows,
+        accepted_row_count=counts.accepted,
+        matched_row_count=counts.matched,
+        duplicate_row_count=counts.duplicate,
+        unmatched_row_count=counts.unmatched,
+        rejected_row_counts=counts.rejected,
         rejections=[
             pb.RowRejection(
                 line=rejection.line,
@@ -79,17 +79,17 @@ def encode_upload(value: Upload) -> pb.Upload:
                 reason=rejection.reason,
                 description=REASONS[rejection.reason],
             )
-            for rejection in tally.rejections
+            for rejection in counts.rejections
         ],
-        matched_contact_count=tally.contacts,
-        error=value.failure,
-        create_time=encode_moment(value.create_time),
-        publish_time=encode_moment(value.publish_time),
-        list_size=value.contact_count,
+        matched_contact_count=counts.matched_contacts,
+        error=value.error,
+        create_time=encode_timestamp(value.created_at),
+        publish_time=encode_timestamp(value.published_at),
+        list_size=value.list_size,
     )
 
 
-def encode_unmatched(value: UnmatchedBatch) -> pb.StreamUnmatchedRowsResponse:
+def encode_unmatched_rows(value: UnmatchedBatch) -> pb.StreamUnmatchedRowsResponse:
     """A batch of rows, or the total, as callers see it."""
     return pb.StreamUnmatchedRowsResponse(
         rows=[pb.UploadedRow(line=row.line, cells=row.cells) for row in value.rows],

@@ -12,7 +12,7 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
-from audience_service.domain.targeting.folding import fold
+from audience_service.domain.targeting.folding import normalise
 
 from .interests import interests
 from .options import options
@@ -30,22 +30,22 @@ def _files(name: str, rows: list[Row]) -> Iterator[tuple[str, str]]:
         raise SystemExit(f"two nodes of {name} have one id")
     parents = {row.id: row.parent for row in rows}
     for row in rows:
-        place, below = row.id, set[str]()
-        while place := parents[place]:
-            if place in below:
-                raise SystemExit(f"{place} of {name} lies below itself")
-            below.add(place)
-    whole: dict[str, list[int]] = collections.defaultdict(list)
-    later: dict[str, list[int]] = collections.defaultdict(list)
+        ancestor, seen = row.id, set[str]()
+        while ancestor := parents[ancestor]:
+            if ancestor in seen:
+                raise SystemExit(f"{ancestor} of {name} lies below itself")
+            seen.add(ancestor)
+    by_name: dict[str, list[int]] = collections.defaultdict(list)
+    by_later_words: dict[str, list[int]] = collections.defaultdict(list)
     for number, row in enumerate(rows):
-        folded = {fold(said) for said in row.names} - {""}
-        for said in sorted(folded):
-            whole[said].append(number)
-        words = (said.split(" ") for said in sorted(folded))
+        normalised = {normalise(said) for said in row.names} - {""}
+        for said in sorted(normalised):
+            by_name[said].append(number)
+        words = (said.split(" ") for said in sorted(normalised))
         for rest in sorted({" ".join(parts[start:]) for parts in words for start in range(1, len(parts))}):
-            later[rest].append(number)
+            by_later_words[rest].append(number)
     yield f"{name}.nodes", "".join(f"{row.line(numbers)}\n" for row in rows)
-    for suffix, index in (("names", whole), ("words", later)):
+    for suffix, index in (("names", by_name), ("words", by_later_words)):
         # In the order of the bytes, by which they are looked up.
         lines = sorted(f"{said}\t{' '.join(map(str, found))}\n".encode() for said, found in index.items())
         yield f"{name}.{suffix}", b"".join(lines).decode()

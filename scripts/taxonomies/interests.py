@@ -1,6 +1,6 @@
 """Interests: the IAB's."""
 
-from audience_service.domain.targeting.folding import fold
+from audience_service.domain.targeting.folding import normalise
 
 from .packages import IAB, read_json
 from .rows import Row
@@ -24,7 +24,9 @@ def interests() -> list[Row]:
         tiers = tuple(cell.rstrip("* ") for cell in cells if cell and not cell.startswith("*"))
         node_id = f"interest-{record[number]}"
         above = (by_tiers[tiers[:depth]] for depth in range(len(tiers) - 1, 0, -1) if tiers[:depth] in by_tiers)
-        row = Row(node_id, tiers[-1], fold(tiers[0]).replace(" ", "_"), "IAB Audience Taxonomy 1.1", next(above, ""))
+        row = Row(
+            node_id, tiers[-1], normalise(tiers[0]).replace(" ", "_"), "IAB Audience Taxonomy 1.1", next(above, "")
+        )
         row.names = {row.name}
         by_tiers.setdefault(tiers, node_id)
         rows.append(row)

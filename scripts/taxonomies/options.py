@@ -32,51 +32,51 @@ def options() -> list[Row]:
         rows += _facet("meta", META.label, facet, _meta_enum(module, name))
     comments = re.sub(r"\s*\n \*\s*", " ", (TIKTOK.open() / "package/src/model/SavedAudienceCreateBody.js").read_text())
     for facet in TIKTOK_FACETS:
-        [said] = re.findall(rf"Enum values: ([A-Z_, ]+)[^@]*@member \{{[^}}]*\}} {facet}\b", comments)
-        rows += _facet("tiktok", TIKTOK.label, facet, [(value.strip(), "") for value in said.split(",")])
+        [values_text] = re.findall(rf"Enum values: ([A-Z_, ]+)[^@]*@member \{{[^}}]*\}} {facet}\b", comments)
+        rows += _facet("tiktok", TIKTOK.label, facet, [(value.strip(), "") for value in values_text.split(",")])
     tools = (TIKTOK.open() / "package/src/api/ToolApi.js").read_text()
-    [said] = re.findall(r"@param \{[^}]*\} placements .*we support ([A-Z_]+(?:(?:, | and )[A-Z_]+)*)\.", tools)
-    rows += _facet("tiktok", TIKTOK.label, "placements", [(value, "") for value in re.findall("[A-Z_]+", said)])
+    [values_text] = re.findall(r"@param \{[^}]*\} placements .*we support ([A-Z_]+(?:(?:, | and )[A-Z_]+)*)\.", tools)
+    rows += _facet("tiktok", TIKTOK.label, "placements", [(value, "") for value in re.findall("[A-Z_]+", values_text)])
     return rows
 
 
 def _facet(platform: str, source: str, facet: str, values: Iterable[tuple[str, str]]) -> Iterator[Row]:
     parent = f"option-{platform}-{facet}"
-    yield Row(parent, _worded(facet), "facet", source, platform=platform, value=facet, names={_worded(facet)})
-    for value, described in values:
-        row = Row(f"{parent}-{value}", described or _worded(value), "option", source, parent, platform=platform)
+    yield Row(parent, _title(facet), "facet", source, platform=platform, value=facet, names={_title(facet)})
+    for value, description in values:
+        row = Row(f"{parent}-{value}", description or _title(value), "option", source, parent, platform=platform)
         row.value, row.names = value, {row.name, value}
         yield row
 
 
-def _worded(constant: str) -> str:
+def _title(constant: str) -> str:
     return constant.replace("_", " ").capitalize()
 
 
 def _google_enums(api: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """An API version's enums: their members, and what each is documented to be."""
     for facet in GOOGLE_FACETS:
-        enum = _innermost(ast.parse((api / f"enums/types/{facet}.py").read_text()))
+        enum = _last_class(ast.parse((api / f"enums/types/{facet}.py").read_text()))
         document = re.sub(r"\s+", " ", ast.get_docstring(enum) or "")
         values = []
-        for name, _ in _members(enum):
+        for name, _ in _enum_members(enum):
             if name not in ("UNSPECIFIED", "UNKNOWN"):
-                [said] = re.findall(rf" {name} \(\d+\): (.*?)(?= [A-Z0-9_]+ \(\d+\): |$)", document)
-                values.append((name, re.split(r"\. |\(", said)[0].rstrip(". ")))
+                [description] = re.findall(rf" {name} \(\d+\): (.*?)(?= [A-Z0-9_]+ \(\d+\): |$)", document)
+                values.append((name, re.split(r"\. |\(", description)[0].rstrip(". ")))
         yield facet, values
 
 
 def _meta_enum(module: str, name: str) -> list[tuple[str, str]]:
     tree = ast.parse((META.open() / f"facebook_business/adobjects/{module}.py").read_text())
     [enum] = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name]
-    return [(str(value), "") for _, value in _members(enum)]
+    return [(str(value), "") for _, value in _enum_members(enum)]
 
 
-def _innermost(tree: ast.AST) -> ast.ClassDef:
+def _last_class(tree: ast.AST) -> ast.ClassDef:
     return [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)][-1]
 
 
-def _members(enum: ast.ClassDef) -> Iterator[tuple[str, object]]:
+def _enum_members(enum: ast.ClassDef) -> Iterator[tuple[str, object]]:
     for node in enum.body:
         if (
             isinstance(node, ast.Assign)

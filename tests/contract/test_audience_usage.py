@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audiences import AudienceResolver
 from audience_service.domain.audiences.use import AudienceUse
 from audience_service.domain.audiences.uses import AudienceUses, RecordLoader
-from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.caller import Caller, Deadline, RequestContext
 from audience_service.domain.errors import AudienceNotFound
 from audience_service.domain.filters import FilterCompiler
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.midst import Midst
+from tests.midst import FailAtStep
 from tests.uses import refer, register, release
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
@@ -116,12 +116,12 @@ def test_a_use_registered_while_its_audience_is_removed_is_taken_back(
 ) -> None:
     made, remove = removable
     store = service.store
-    audiences = Audiences(store.segments, FilterCompiler(["contact"]))
-    loaders: dict[str, RecordLoader] = {"custom-": store.customs.get, "snapshot-": store.snapshots.get}
-    uses = AudienceUses(store.segments, Midst(store.uses, "add", before=remove), audiences, loaders)
-    call = Call(Caller("racer", org, frozenset()), Deadline(None))
+    audiences = AudienceResolver(store.segments, FilterCompiler(["contact"]))
+    loaders: dict[str, RecordLoader] = {"custom-": store.custom_audiences.get, "snapshot-": store.snapshots.get}
+    uses = AudienceUses(store.segments, FailAtStep(store.uses, "add", before=remove), audiences, loaders)
+    ctx = RequestContext(Caller("racer", org, frozenset()), Deadline(None))
     with pytest.raises(AudienceNotFound):
-        uses.register(call, AudienceUse(made, "campaign", "racing"))
+        uses.register(ctx, AudienceUse(made, "campaign", "racing"))
     assert store.database["audience_use"].count_documents({"audience": made}) == 0
 
 

@@ -67,7 +67,7 @@ def test_members_are_found_and_others_are_not(way: str, found: Find, static: str
     assert found({"$nor": [{"$inAudience": dynamic}]}) == [0, 2, 4, 6, 8]
 
 
-def test_audiences_stand_wherever_a_condition_may(way: str, found: Find, static: str, dynamic: str) -> None:
+def test_audiences_are_allowed_in_place_of_any_condition(way: str, found: Find, static: str, dynamic: str) -> None:
     assert found({"$and": [{"$inAudience": static}, {"$inAudience": dynamic}]}) == [1, 3]
     assert found({"$or": [{"$inAudience": static}, {"n": {"$gte": 8}}]}) == [0, 1, 2, 3, 8]
     assert found({"$or": [{"$inAudience": static}, {"$inAudience": dynamic}], "n": {"$gt": 2}}) == [3, 5, 7]
@@ -76,7 +76,7 @@ def test_audiences_stand_wherever_a_condition_may(way: str, found: Find, static:
     assert found({"$or": [{"$inAudience": static}, {"$nor": [{"$inAudience": static}]}]}) == list(range(9))
 
 
-def test_segments_of_segments_are_read_through(
+def test_nested_segments_are_resolved(
     way: str, client: Client, found: Find, ids: list[str], static: str, dynamic: str
 ) -> None:
     where = {"$or": [{"$inAudience": static}, {"$nor": [{"$inAudience": dynamic}]}]}
@@ -121,7 +121,7 @@ def test_archived_contacts_are_members_as_they_are_of_the_audience_itself(
     assert found({"$nor": [{"$inAudience": archived.id}], **anyone}) == []
 
 
-def test_an_edited_or_emptied_audience_counts_as_it_is_now(client: Client, found: Find, ids: list[str]) -> None:
+def test_the_current_definition_of_an_audience_is_used(client: Client, found: Find, ids: list[str]) -> None:
     listed = client.create(name="listed", type="static", contactIds=ids[:2])
     dynamic = client.create(name="dynamic", filter=contact_filter({"n": 7}))
     both = {"$or": [{"$inAudience": listed.id}, {"$inAudience": dynamic.id}]}
@@ -132,7 +132,7 @@ def test_an_edited_or_emptied_audience_counts_as_it_is_now(client: Client, found
     assert found(both) == [7, 8]
 
 
-def test_lists_of_another_org_are_not_to_be_had(
+def test_lists_of_another_org_are_refused(
     service: Service, client: Client, refused: Any, static: str, org: str
 ) -> None:
     stranger = service.client(f"{org}2")
@@ -143,9 +143,7 @@ def test_lists_of_another_org_are_not_to_be_had(
         assert refusal.fields == ["filter.where.$inAudience"]
 
 
-def test_what_refers_to_itself_is_refused_when_it_is_saved(
-    client: Client, refused: Any, dynamic: str, ids: list[str]
-) -> None:
+def test_a_self_reference_is_refused_on_save(client: Client, refused: Any, dynamic: str, ids: list[str]) -> None:
     outer = client.create(name="outer", filter=contact_filter({"$inAudience": dynamic}))
     for target in (dynamic, outer.id):
         edited = {"id": dynamic, "filter": contact_filter({"$or": [{"n": 1}, {"$inAudience": target}]})}
@@ -156,7 +154,7 @@ def test_what_refers_to_itself_is_refused_when_it_is_saved(
     assert client.count(audienceId=outer.id) == 4
 
 
-def test_a_circle_that_the_platform_has_written_is_refused_when_it_is_used(
+def test_a_stored_reference_cycle_is_refused_on_use(
     service: Service, client: Client, refused: Any, dynamic: str, ids: list[str]
 ) -> None:
     outer = client.create(name="outer", filter=contact_filter({"$inAudience": dynamic}))
@@ -169,7 +167,7 @@ def test_a_circle_that_the_platform_has_written_is_refused_when_it_is_used(
     assert (refusal.info.reason, refusal.fields) == ("INVALID_FILTER", ["filter.where.$inAudience"])
 
 
-def test_an_audience_whose_audience_is_gone_cannot_be_used(
+def test_an_audience_with_a_deleted_reference_is_refused(
     client: Client, refused: Any, dynamic: str, ids: list[str]
 ) -> None:
     outer = client.create(name="outer", filter=contact_filter({"$inAudience": dynamic}))
@@ -207,7 +205,7 @@ def test_the_conditions_of_audiences_count_towards_the_limit(client: Client, ref
     assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", ["filter.where.$or[2].$inAudience"])
 
 
-def test_lists_stay_out_of_a_filter_that_has_no_room_for_them(
+def test_lists_are_not_inlined_beyond_the_size_limit(
     service: Service, client: Client, found: Find, static: str, ids: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longer = client.create(name="longer", type="static", contactIds=ids[:8])

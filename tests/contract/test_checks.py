@@ -54,7 +54,7 @@ def check(client: Client, audience_ids: list[str], contact_ids: list[str]) -> di
     return {found.contact_id: list(found.audience_ids) for found in answer.memberships if found.found}
 
 
-def test_audiences_of_every_kind_are_checked_at_once(
+def test_audiences_of_every_kind_are_checked_in_one_call(
     client: Client, ids: list[str], audiences: dict[str, str], insert: Insert
 ) -> None:
     [lead] = insert([{}], "lead")
@@ -68,7 +68,7 @@ def test_audiences_of_every_kind_are_checked_at_once(
         assert {ids[number] for number in members} == set(client.members(audienceId=audiences[name])) - {lead}
 
 
-def test_each_is_told_once_in_the_order_of_the_request(
+def test_each_contact_is_returned_once_in_request_order(
     client: Client, ids: list[str], audiences: dict[str, str]
 ) -> None:
     asked = [audiences[name] for name in ("either", "some", "either")]
@@ -95,7 +95,7 @@ def test_a_member_of_a_list_that_is_archived_or_removed_is_no_member(
     assert check(client, [audiences["list"], audiences["either"]], ids[:2]) == {ids[0]: []}
 
 
-def test_commands_and_answers_that_would_be_too_large_are_several(
+def test_oversized_commands_and_results_are_split(
     client: Client, ids: list[str], audiences: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = check(client, list(audiences.values()), ids)
@@ -116,7 +116,7 @@ def test_commands_and_answers_that_would_be_too_large_are_several(
         (["segment-1"], ["contact-1"] * 1_001, "contact_ids"),
     ],
 )
-def test_a_bad_request_is_refused_with_its_place(
+def test_a_bad_request_is_refused_with_its_field_path(
     client: Client, refused: Refused, audience_ids: list[str], contact_ids: list[str], field: str
 ) -> None:
     request = {"audienceIds": audience_ids, "contactIds": contact_ids}
@@ -124,7 +124,7 @@ def test_a_bad_request_is_refused_with_its_place(
     assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [field])
 
 
-def test_an_audience_that_is_not_there_is_named_by_its_place(
+def test_a_missing_audience_is_named_by_its_field_path(
     service: Service, client: Client, audiences: dict[str, str], refused: Refused, org: str
 ) -> None:
     theirs = service.client(f"{org}2").create(name="theirs", filter=contacts({})).id
@@ -199,9 +199,7 @@ def test_a_page_token_is_bound_to_its_contact(
     assert (refusal.info.reason, refusal.fields) == ("INVALID_PAGE_TOKEN", ["page_token"])
 
 
-def test_a_filter_that_fails_on_a_contact_is_told_from_those_that_do_not(
-    real_service: Service, refused: Refused
-) -> None:
+def test_a_filter_that_fails_on_a_contact_fails_alone(real_service: Service, refused: Refused) -> None:
     client = real_service.client("failing")
     good, bad = real_service.insert("failing", [{"data": {"n": 4}}, {"data": {"n": "four"}}])
     half = {"$expr": {"$eq": [{"$divide": ["$n", 2]}, 2]}}

@@ -10,10 +10,10 @@ import pytest
 from audience_service.domain.clock import now
 from audience_service.domain.custom.audience import CustomAudience, CustomType, LookalikeSpec
 from audience_service.domain.errors import NameTaken, RequestIdReused
-from audience_service.domain.ports import CreateRequest
+from audience_service.domain.ports import IdempotencyKey
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.lists import NEVER, publish
+from tests.lists import NO_DEADLINE, publish
 
 Refused = Callable[..., Refusal]
 
@@ -30,7 +30,7 @@ def lookalike(source: str, name: str = "like") -> CustomAudience:
     )
 
 
-def test_an_audience_is_made_as_asked_and_found_again(client: Client) -> None:
+def test_an_audience_is_created_as_requested_and_can_be_read(client: Client) -> None:
     made = client.custom(name=" Newsletter ", description="those who signed up")
     assert made.id.startswith("custom-")
     assert (made.name, made.type, made.datatype, made.state, made.version, made.contact_count) == (
@@ -47,7 +47,7 @@ def test_an_audience_is_made_as_asked_and_found_again(client: Client) -> None:
     assert client.call("GetCustomAudience", {"id": made.id}) == made
 
 
-def test_rules_of_customer_match_are_pinned_when_it_is_made(client: Client) -> None:
+def test_customer_match_rules_are_pinned_on_create(client: Client) -> None:
     made = client.custom(name="match", **MATCH)
     assert made.customer_match.rules_version == "meta/2026-11"
     chosen = client.custom(
@@ -76,7 +76,7 @@ def test_defaults_of_a_pixel_are_shown_and_it_has_no_list(client: Client, servic
     assert not made.HasField("contact_count")
 
 
-def test_validate_only_checks_and_makes_nothing(client: Client, refused: Refused) -> None:
+def test_validate_only_checks_and_creates_nothing(client: Client, refused: Refused) -> None:
     asked = {"customAudience": {"name": "x", **MATCH}, "validateOnly": True}
     checked = client.call("CreateCustomAudience", asked)
     assert (checked.id, checked.customer_match.rules_version) == ("", "meta/2026-11")
@@ -105,15 +105,18 @@ def test_a_name_is_one_audience_of_an_org_and_free_once_it_is_deleted(
     assert client.custom(name="mine").id != made.id
 
 
-def test_the_index_holds_names_and_requests_unique_where_two_come_at_once(service: Service, org: str) -> None:
-    customs, request = service.store.customs, CreateRequest("ann", "r", "digest")
+def test_the_index_keeps_names_and_requests_unique_under_concurrent_creates(service: Service, org: str) -> None:
+    customs, request = service.store.custom_audiences, IdempotencyKey("ann", "r", "digest")
     first = lookalike("segment-x", "one")
-    customs.insert(org, first, request, NEVER)
+    customs.insert(org, first, request, NO_DEADLINE)
     with pytest.raises(NameTaken):
-        customs.insert(org, dataclasses.replace(first, id="custom-two"), None, NEVER)
+        customs.insert(org, dataclasses.replace(first, id="custom-two"), None, NO_DEADLINE)
     with pytest.raises(RequestIdReused):
-        customs.insert(org, dataclasses.replace(first, id="custom-two", name="two"), request, NEVER)
-    assert customs.find_request(org, request, NEVER) == (first_stored := customs.get(org, first.id, NEVER), "digest")
+        customs.insert(org, dataclasses.replace(first, id="custom-two", name="two"), request, NO_DEADLINE)
+    assert customs.find_by_key(org, request, NO_DEADLINE) == (
+        first_stored := customs.get(org, first.id, NO_DEADLINE),
+        "digest",
+    )
     assert first_stored.spec == first.spec
 
 
@@ -141,7 +144,9 @@ def test_audiences_are_paged_newest_first_and_narrowed(client: Client, refused: 
     assert refused(lambda: client.call("ListCustomAudiences", {"type": "x"})).fields == ["type"]
 
 
-def test_another_org_sees_and_touches_nothing(service: Service, client: Client, org: str, refused: Refused) -> None:
+def test_another_org_can_neither_read_nor_change_it(
+    service: Service, client: Client, org: str, refused: Refused
+) -> None:
     made = client.custom(name="mine")
     other = service.client(f"{org}2")
     assert other.call("ListCustomAudiences").total_size == 0
@@ -157,7 +162,7 @@ def test_an_id_that_is_no_custom_audience_is_not_found(client: Client, refused: 
         assert refusal.info.reason == "AUDIENCE_NOT_FOUND"
 
 
-def test_a_deletion_answers_with_what_was_deleted(client: Client, refused: Refused, service: Service, org: str) -> None:
+def test_delete_returns_the_deleted_audience(client: Client, refused: Refused, service: Service, org: str) -> None:
     made = client.custom(name="gone")
     stale = refused(lambda: client.call("DeleteCustomAudience", {"id": made.id, "version": 1}))
     assert (stale.code, stale.info.metadata["current_version"]) == (grpc.StatusCode.ABORTED, "0")
@@ -186,7 +191,7 @@ def test_one_in_use_is_not_deleted_unless_forced(service: Service, client: Clien
     segment = client.create(name="inside", filter=where)
     assert refusal() == {"segments": "1", "segment_names": "inside"}
     client.call("DeleteSegment", {"id": segment.id})
-    service.store.customs.insert(org, lookalike(made.id), None, NEVER)
+    service.store.custom_audiences.insert(org, lookalike(made.id), None, NO_DEADLINE)
     assert refusal() == {"lookalikes": "1", "lookalike_names": "like"}
     assert client.call("DeleteCustomAudience", {"id": made.id, "force": True}).id == made.id
 
@@ -195,14 +200,14 @@ def test_a_segment_that_a_lookalike_is_of_is_in_use(
     service: Service, client: Client, org: str, refused: Refused
 ) -> None:
     source = client.create(name="seed", filter={"datatype": "contact", "where": {}})
-    service.store.customs.insert(org, lookalike(source.id), None, NEVER)
+    service.store.custom_audiences.insert(org, lookalike(source.id), None, NO_DEADLINE)
     usage = client.call("GetAudienceUsage", {"audienceId": source.id})
     assert ([like.name for like in usage.lookalikes], usage.lookalike_count) == (["like"], 1)
     refusal = refused(lambda: client.call("DeleteSegment", {"id": source.id}))
     assert refusal.info.metadata["lookalike_names"] == "like"
 
 
-def test_uses_of_what_is_not_there_are_not_registered(client: Client, refused: Refused) -> None:
+def test_uses_of_missing_audiences_are_not_registered(client: Client, refused: Refused) -> None:
     use = {"audienceId": "custom-nobody", "kind": "campaign", "consumerId": "spring"}
     assert refused(lambda: client.call("RegisterUse", {"use": use})).info.reason == "AUDIENCE_NOT_FOUND"
 

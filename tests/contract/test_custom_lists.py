@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from audience_service.domain.clock import now
-from audience_service.domain.creation import new_rows_id
+from audience_service.domain.creation import new_list_version_id
 from audience_service.domain.errors import AudienceNotFound, StaleVersion
-from audience_service.mongo.custom_sweep import CustomSweeper
+from audience_service.mongo.custom_sweep import CustomAudienceSweeper
 from tests.client import Client
 from tests.conftest import Service
-from tests.lists import NEVER, publish, rows_of, write_rows
+from tests.lists import NO_DEADLINE, publish, rows_of, write_rows
 
 Insert = Callable[..., list[str]]
 
@@ -31,7 +31,7 @@ def record(service: Service, audience_id: str) -> Any:
     return service.store.database["custom"].find_one({"pk": audience_id})
 
 
-def test_pages_are_not_cut_short_by_what_publishers_noted(service: Service, client: Client, org: str) -> None:
+def test_large_publication_metadata_does_not_shorten_pages(service: Service, client: Client, org: str) -> None:
     for name in ("one", "two", "three"):
         publish(service.store, org, client.custom(name=name).id, [], model="x" * 600_000)
     page = client.call("ListCustomAudiences")
@@ -42,31 +42,33 @@ def test_a_list_is_there_once_it_is_published_and_no_sooner(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
     ids = insert([{} for _ in range(3)])
-    customs, rows_id = service.store.customs, new_rows_id(audience)
-    customs.reserve(org, audience, rows_id, now() + HOUR, NEVER)
-    write_rows(service.store, org, rows_id, ids)
+    customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
+    customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
+    write_rows(service.store, org, list_version_id, ids)
     assert client.members(audienceId=audience) == []
-    written = customs.publish(org, customs.get(org, audience, NEVER), rows_id, {"upload": "a"}, NEVER)
+    written = customs.publish(
+        org, customs.get(org, audience, NO_DEADLINE), list_version_id, {"upload": "a"}, NO_DEADLINE
+    )
     assert sorted(client.members(audienceId=audience)) == sorted(ids)
     shown = client.call("GetCustomAudience", {"id": audience})
     assert (shown.contact_count, shown.version, shown.HasField("refresh_time")) == (3, 1, True)
-    assert customs.get(org, audience, NEVER) == written
-    assert written.published == {"upload": "a"}
+    assert customs.get(org, audience, NO_DEADLINE) == written
+    assert written.publication == {"upload": "a"}
     assert record(service, audience)["leftovers"] == []
 
 
-def test_the_list_before_goes_when_streams_of_it_have_ended(
+def test_the_previous_list_is_deleted_after_its_streams_end(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
     ids = insert([{}, {}])
     first = publish(service.store, org, audience, ids[:1])
     second = publish(service.store, org, audience, ids[1:])
     assert client.members(audienceId=audience) == ids[1:]
-    sweeper = service.store.custom_sweeper
+    sweeper = service.store.custom_audience_sweeper
     sweeper.sweep(now())
-    assert rows_of(service.store, audience) == {first.rows_id, second.rows_id}
+    assert rows_of(service.store, audience) == {first.list_version_id, second.list_version_id}
     sweeper.sweep(now() + LATER)
-    assert rows_of(service.store, audience) == {second.rows_id}
+    assert rows_of(service.store, audience) == {second.list_version_id}
     assert record(service, audience)["leftovers"] == []
     assert client.members(audienceId=audience) == ids[1:]
 
@@ -79,21 +81,21 @@ def test_a_sweep_sees_all_that_is_left_over_however_much_it_is(
     made = [client.custom(name=str(number)).id for number in range(3)]
     for audience_id in made * 2:
         publish(service.store, org, audience_id, ids)
-    service.store.custom_sweeper.sweep(now() + LATER)
+    service.store.custom_audience_sweeper.sweep(now() + LATER)
     assert [len(rows_of(service.store, audience_id)) for audience_id in made] == [1, 1, 1]
 
 
-def test_a_second_publisher_of_one_version_publishes_nothing(
+def test_a_second_publish_of_one_version_is_stale(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
     ids = insert([{}, {}])
-    customs, rows_id = service.store.customs, new_rows_id(audience)
-    before = customs.get(org, audience, NEVER)
-    customs.reserve(org, audience, rows_id, now() + HOUR, NEVER)
-    write_rows(service.store, org, rows_id, ids[:1])
+    customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
+    before = customs.get(org, audience, NO_DEADLINE)
+    customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
+    write_rows(service.store, org, list_version_id, ids[:1])
     publish(service.store, org, audience, ids[1:])
     with pytest.raises(StaleVersion) as caught:
-        customs.publish(org, before, rows_id, {}, NEVER)
+        customs.publish(org, before, list_version_id, {}, NO_DEADLINE)
     assert caught.value.metadata == {"current_version": "1"}
     assert client.members(audienceId=audience) == ids[1:]
 
@@ -102,80 +104,78 @@ def test_rows_that_were_never_published_are_swept_when_their_time_has_passed(
     service: Service, org: str, insert: Insert, audience: str
 ) -> None:
     ids = insert([{}])
-    customs, rows_id = service.store.customs, new_rows_id(audience)
-    customs.reserve(org, audience, rows_id, now() - HOUR, NEVER)
-    customs.reserve(org, audience, rows_id, now() + HOUR, NEVER)
-    write_rows(service.store, org, rows_id, ids)
-    service.store.custom_sweeper.sweep(now())
-    assert rows_of(service.store, audience) == {rows_id}
-    service.store.custom_sweeper.sweep(now() + LATER)
+    customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
+    customs.reserve(org, audience, list_version_id, now() - HOUR, NO_DEADLINE)
+    customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
+    write_rows(service.store, org, list_version_id, ids)
+    service.store.custom_audience_sweeper.sweep(now())
+    assert rows_of(service.store, audience) == {list_version_id}
+    service.store.custom_audience_sweeper.sweep(now() + LATER)
     assert rows_of(service.store, audience) == set()
     with pytest.raises(StaleVersion):
-        customs.publish(org, customs.get(org, audience, NEVER), rows_id, {}, NEVER)
+        customs.publish(org, customs.get(org, audience, NO_DEADLINE), list_version_id, {}, NO_DEADLINE)
 
 
 def test_rows_that_are_being_swept_become_no_list_and_get_no_more_time(
     service: Service, org: str, audience: str
 ) -> None:
-    customs, rows_id = service.store.customs, new_rows_id(audience)
-    customs.reserve(org, audience, rows_id, now() + HOUR, NEVER)
+    customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
+    customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
     service.store.database["custom"].update_one({"pk": audience}, {"$set": {"leftovers.0.swept": True}})
     with pytest.raises(StaleVersion):
-        customs.reserve(org, audience, rows_id, now() + LATER, NEVER)
+        customs.reserve(org, audience, list_version_id, now() + LATER, NO_DEADLINE)
     with pytest.raises(StaleVersion):
-        customs.publish(org, customs.get(org, audience, NEVER), rows_id, {}, NEVER)
-    service.store.custom_sweeper.sweep(now() + LATER)
+        customs.publish(org, customs.get(org, audience, NO_DEADLINE), list_version_id, {}, NO_DEADLINE)
+    service.store.custom_audience_sweeper.sweep(now() + LATER)
     assert record(service, audience)["leftovers"] == []
 
 
-def test_several_lists_are_reserved_at_once_each_by_itself(
+def test_several_lists_are_reserved_concurrently(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
     ids = insert([{}, {}])
-    customs, rows_ids = service.store.customs, [new_rows_id(audience) for _ in range(3)]
-    for rows_id in rows_ids:
-        customs.reserve(org, audience, rows_id, now() + HOUR, NEVER)
+    customs, rows_ids = service.store.custom_audiences, [new_list_version_id(audience) for _ in range(3)]
+    for list_version_id in rows_ids:
+        customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
     write_rows(service.store, org, rows_ids[1], ids)
-    written = customs.publish(org, customs.get(org, audience, NEVER), rows_ids[1], {}, NEVER)
+    written = customs.publish(org, customs.get(org, audience, NO_DEADLINE), rows_ids[1], {}, NO_DEADLINE)
     assert [left["rows"] for left in record(service, audience)["leftovers"]] == [rows_ids[0], rows_ids[2]]
-    customs.publish(org, written, rows_ids[2], {}, NEVER)
+    customs.publish(org, written, rows_ids[2], {}, NO_DEADLINE)
     left = record(service, audience)["leftovers"]
     assert sorted(each["rows"] for each in left) == sorted(rows_ids[:2])
     assert client.members(audienceId=audience) == []
 
 
-def test_what_was_deleted_leaves_its_rows_for_an_hour_and_then_nothing(
+def test_rows_of_a_deleted_audience_stay_for_an_hour(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
     written = publish(service.store, org, audience, insert([{}]))
     client.call("DeleteCustomAudience", {"id": audience})
-    service.store.custom_sweeper.sweep(now())
-    assert rows_of(service.store, audience) == {written.rows_id}
-    service.store.custom_sweeper.sweep(now() + LATER)
+    service.store.custom_audience_sweeper.sweep(now())
+    assert rows_of(service.store, audience) == {written.list_version_id}
+    service.store.custom_audience_sweeper.sweep(now() + LATER)
     assert rows_of(service.store, audience) == set()
     assert record(service, audience) is None
 
 
-def test_a_deletion_is_not_undone_by_who_still_writes_a_list(
-    service: Service, client: Client, org: str, audience: str
-) -> None:
-    customs, rows_id = service.store.customs, new_rows_id(audience)
-    before = customs.get(org, audience, NEVER)
-    customs.reserve(org, audience, rows_id, now() + HOUR, NEVER)
+def test_a_late_list_write_does_not_undo_a_deletion(service: Service, client: Client, org: str, audience: str) -> None:
+    customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
+    before = customs.get(org, audience, NO_DEADLINE)
+    customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
     client.call("DeleteCustomAudience", {"id": audience})
     with pytest.raises(AudienceNotFound):
-        customs.publish(org, before, rows_id, {}, NEVER)
+        customs.publish(org, before, list_version_id, {}, NO_DEADLINE)
     with pytest.raises(AudienceNotFound):
-        customs.reserve(org, audience, rows_id, now() + HOUR, NEVER)
+        customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
 
 
-def test_what_belongs_to_an_audience_goes_with_it_and_no_sooner(
+def test_children_of_an_audience_are_deleted_with_it(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
     dropped: list[tuple[str, str]] = []
     database = service.store.database
-    rows = service.store.custom_sweeper._rows
-    sweeper = CustomSweeper(database, rows, [lambda org, name, _: dropped.append((org, name))])
+    rows = service.store.custom_audience_sweeper._snapshot_rows
+    sweeper = CustomAudienceSweeper(database, rows, [lambda org, name, _: dropped.append((org, name))])
     publish(service.store, org, audience, insert([{}]))
     sweeper.sweep(now())
     client.call("DeleteCustomAudience", {"id": audience})
@@ -188,50 +188,50 @@ def test_what_belongs_to_an_audience_goes_with_it_and_no_sooner(
 def test_a_removal_that_is_taken_back_leaves_all_as_it_was(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
-    customs, ids = service.store.customs, insert([{}])
+    customs, ids = service.store.custom_audiences, insert([{}])
     written = publish(service.store, org, audience, ids)
     before = record(service, audience)
-    customs.remove(org, written, NEVER)
-    assert customs.restore(org, written, NEVER)
+    customs.remove(org, written, NO_DEADLINE)
+    assert customs.restore(org, written, NO_DEADLINE)
     after = record(service, audience)
     assert {**after, "modifydate": None} == {**before, "modifydate": None}
     assert client.members(audienceId=audience) == ids
-    service.store.custom_sweeper.sweep(now() + LATER)
+    service.store.custom_audience_sweeper.sweep(now() + LATER)
     assert client.members(audienceId=audience) == ids
 
 
-def test_a_removal_can_be_taken_back_for_a_while_also_where_there_is_no_list(
+def test_a_removal_can_be_undone_for_a_while_even_without_a_list(
     service: Service, client: Client, org: str, audience: str
 ) -> None:
-    customs = service.store.customs
-    removed = customs.get(org, audience, NEVER)
-    customs.remove(org, removed, NEVER)
-    service.store.custom_sweeper.sweep(now())
-    assert customs.restore(org, removed, NEVER)
+    customs = service.store.custom_audiences
+    removed = customs.get(org, audience, NO_DEADLINE)
+    customs.remove(org, removed, NO_DEADLINE)
+    service.store.custom_audience_sweeper.sweep(now())
+    assert customs.restore(org, removed, NO_DEADLINE)
     assert client.call("GetCustomAudience", {"id": audience}).name == "list"
 
 
-def test_a_removal_is_not_taken_back_where_another_has_the_name_now(
+def test_a_removal_cannot_be_undone_after_the_name_is_taken(
     service: Service, client: Client, org: str, audience: str
 ) -> None:
-    customs = service.store.customs
-    removed = customs.get(org, audience, NEVER)
-    customs.remove(org, removed, NEVER)
+    customs = service.store.custom_audiences
+    removed = customs.get(org, audience, NO_DEADLINE)
+    customs.remove(org, removed, NO_DEADLINE)
     client.custom(name="list")
-    assert not customs.restore(org, removed, NEVER)
+    assert not customs.restore(org, removed, NO_DEADLINE)
     with pytest.raises(AudienceNotFound):
-        customs.get(org, audience, NEVER)
+        customs.get(org, audience, NO_DEADLINE)
 
 
-def test_what_the_platform_marks_as_deleted_is_gone_and_swept(
+def test_audiences_the_platform_marks_deleted_are_hidden_and_swept(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
     publish(service.store, org, audience, insert([{}]))
     service.store.database["custom"].update_one({"pk": audience}, {"$set": {"state": "deleted"}})
     assert client.call("ListCustomAudiences").total_size == 0
     client.custom(name="list")
-    service.store.custom_sweeper.sweep(now())
+    service.store.custom_audience_sweeper.sweep(now())
     assert rows_of(service.store, audience) != set()
-    service.store.custom_sweeper.sweep(now() + LATER)
+    service.store.custom_audience_sweeper.sweep(now() + LATER)
     assert rows_of(service.store, audience) == set()
     assert record(service, audience) is None

@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audiences import AudienceResolver
 from audience_service.domain.audiences.use import AudienceUse
 from audience_service.domain.audiences.uses import AudienceUses
-from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.caller import Caller, Deadline, RequestContext
 from audience_service.domain.clock import now
-from audience_service.domain.creation import CreationState, new_rows_id
+from audience_service.domain.creation import CreationState, new_list_version_id
 from audience_service.domain.custom.audience import (
     CustomAudience,
-    CustomDraft,
+    CustomAudienceDraft,
     CustomType,
     LookalikeSpec,
     Work,
     WorkKind,
 )
 from audience_service.domain.custom.audiences import CustomAudiences
-from audience_service.domain.custom.deletion import CustomDeletion
+from audience_service.domain.custom.deletion import CustomAudienceDeleter
 from audience_service.domain.custom.errors import SeedTooSmall, TooManyLookalikes
 from audience_service.domain.custom.ports import Refresher
 from audience_service.domain.errors import (
@@ -40,7 +40,7 @@ from audience_service.domain.errors import (
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.jobs import STOPPED, JobLimits, JobRunner, Report
 from audience_service.domain.snapshots.ports import Lease
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.tokens import TokenCodec
 from audience_service.mongo.custom_documents import INTERRUPTED
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from audience_service.pb.audience.v1.resources_pb2 import (
@@ -50,14 +50,14 @@ from audience_service.pb.audience.v1.resources_pb2 import (
 )
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.lists import NEVER, rows_of, write_rows
-from tests.midst import Midst
+from tests.lists import NO_DEADLINE, rows_of, write_rows
+from tests.midst import FailAtStep
 from tests.waiting import eventually
 
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 
-DRAFT = CustomDraft("like", "lookalike", spec=LookalikeSpec("segment-x", share=0.1))
+DRAFT = CustomAudienceDraft("like", "lookalike", spec=LookalikeSpec("segment-x", share=0.1))
 CREATING, READY, FAILED = CreationState
 
 
@@ -69,22 +69,22 @@ class Cases:
 
     def __init__(self, service: Service, org: str, *, limits: JobLimits | None = None, **replaced: Any) -> None:
         self.store, self.org = service.store, org
-        self.call = Call(Caller("racer", org, frozenset()), NEVER)
-        customs, uses = replaced.get("customs", self.store.customs), replaced.get("uses", self.store.uses)
+        self.ctx = RequestContext(Caller("racer", org, frozenset()), NO_DEADLINE)
+        customs, uses = replaced.get("customs", self.store.custom_audiences), replaced.get("uses", self.store.uses)
         self.step: Callable[[Deadline, Report], None] = lambda *_: None
         self.ids: list[str] = []
         self.runner = JobRunner("test", limits or JobLimits(), TooManyLookalikes.of)
         like = CustomType.LOOKALIKE
         plans = {like: lambda _, drafted: dataclasses.replace(drafted, datatype="contact")}
         refreshers = {like: Refresher(lambda *_: None, self._refresh, self.runner, creates=True)}
-        self.customs = CustomAudiences(customs, self.store.lists, plans, refreshers, TokenSealer(b"key"))
-        self.deletion = CustomDeletion(customs, self.customs, uses)
-        audiences = Audiences(self.store.segments, FilterCompiler(["contact"]))
+        self.customs = CustomAudiences(customs, self.store.lists, plans, refreshers, TokenCodec(b"key"))
+        self.deletion = CustomAudienceDeleter(customs, self.customs, uses)
+        audiences = AudienceResolver(self.store.segments, FilterCompiler(["contact"]))
         self.uses = AudienceUses(self.store.segments, uses, audiences, {"custom-": customs.get})
 
-    def create(self, request_id: str = "", draft: CustomDraft = DRAFT) -> CustomAudience:
+    def create(self, request_id: str = "", draft: CustomAudienceDraft = DRAFT) -> CustomAudience:
         """A lookalike as the call returns it."""
-        return self.customs.create(self.call, draft, request_id, validate_only=False)
+        return self.customs.create(self.ctx, draft, request_id, validate_only=False)
 
     def created(self, request_id: str = "") -> CustomAudience:
         """A lookalike whose creation has ended."""
@@ -92,7 +92,7 @@ class Cases:
 
     def get(self, audience_id: str) -> CustomAudience:
         """An audience as it is now."""
-        return self.customs.get(self.call, audience_id)
+        return self.customs.get(self.ctx, audience_id)
 
     def settled(self, audience_id: str) -> CustomAudience:
         """An audience once nothing is running."""
@@ -101,25 +101,27 @@ class Cases:
 
     def refreshed(self, audience_id: str) -> CustomAudience:
         """An audience after a refresh has ended."""
-        self.customs.refresh(self.call, audience_id)
+        self.customs.refresh(self.ctx, audience_id)
         return self.settled(audience_id)
 
     def delete(self, audience_id: str, version: int | None = None) -> None:
         """Delete without force."""
-        self.deletion.delete(self.call, audience_id, version, force=False)
+        self.deletion.delete(self.ctx, audience_id, version, force=False)
 
     def register(self, audience_id: str) -> None:
         """Register a use."""
-        self.uses.register(self.call, AudienceUse(audience_id, "campaign", "racing"))
+        self.uses.register(self.ctx, AudienceUse(audience_id, "campaign", "racing"))
 
-    def _refresh(self, call: Call, audience: CustomAudience, report: Report) -> CustomAudience:
-        rows_id = new_rows_id(audience.id)
-        self.store.customs.reserve(self.org, audience.id, rows_id, now(), NEVER)
-        write_rows(self.store, self.org, rows_id, self.ids)
-        self.step(call.deadline, report)
-        self.store.customs.reserve(self.org, audience.id, rows_id, now().replace(year=2100), NEVER)
-        return self.store.customs.publish(
-            self.org, audience, rows_id, {"model": 1}, call.deadline, ends_work=audience.is_working
+    def _refresh(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
+        list_version_id = new_list_version_id(audience.id)
+        self.store.custom_audiences.reserve(self.org, audience.id, list_version_id, now(), NO_DEADLINE)
+        write_rows(self.store, self.org, list_version_id, self.ids)
+        self.step(ctx.deadline, report)
+        self.store.custom_audiences.reserve(
+            self.org, audience.id, list_version_id, now().replace(year=2100), NO_DEADLINE
+        )
+        return self.store.custom_audiences.publish(
+            self.org, audience, list_version_id, {"model": 1}, ctx.deadline, ends_work=audience.is_working
         )
 
 
@@ -188,7 +190,9 @@ def store_lookalike(
     made = CustomAudience(
         f"custom-{state.lower()}", f"a {state} one", "", like, "contact", spec, "active", 0, moment, moment, work=work
     )
-    service.store.customs.insert(org, made, None, NEVER, Lease("dead", moment + timedelta(seconds=lease_seconds)))
+    service.store.custom_audiences.insert(
+        org, made, None, NO_DEADLINE, Lease("dead", moment + timedelta(seconds=lease_seconds))
+    )
     return made
 
 
@@ -219,7 +223,7 @@ def test_a_refresh_keeps_the_old_list_readable_until_the_new_one_is_published(
     made = cases.created()
     cases.ids, gate = insert([{}]), Gate()
     cases.step = gate
-    running = cases.customs.refresh(cases.call, made.id)
+    running = cases.customs.refresh(cases.ctx, made.id)
     assert (running.creation_state, running.contact_count, running.version) == (READY, 2, 0)
     assert gate.reached.wait(10)
     shown = client.call("GetCustomAudience", {"id": made.id})
@@ -228,8 +232,8 @@ def test_a_refresh_keeps_the_old_list_readable_until_the_new_one_is_published(
     assert client.count(audienceId=made.id) == 2
     gate.opened.set()
     again = cases.settled(made.id)
-    assert (again.version, again.contact_count, again.published) == (1, 1, {"model": 1})
-    assert again.rows_id != made.rows_id
+    assert (again.version, again.contact_count, again.publication) == (1, 1, {"model": 1})
+    assert again.list_version_id != made.list_version_id
     shown = client.call("GetCustomAudience", {"id": made.id}).latest_refresh
     assert (shown.state, shown.progress, shown.error) == (CREATION_STATE_READY, 100, "")
     assert shown.end_time.ToDatetime() >= shown.start_time.ToDatetime()
@@ -241,7 +245,7 @@ def test_a_refresh_that_fails_keeps_the_list_and_shows_the_error(cases: Cases, c
     made = cases.created()
     cases.step = too_small
     failed = cases.refreshed(made.id)
-    assert (failed.creation_state, failed.rows_id, failed.version) == (READY, made.rows_id, 0)
+    assert (failed.creation_state, failed.list_version_id, failed.version) == (READY, made.list_version_id, 0)
     shown = client.call("GetCustomAudience", {"id": made.id})
     assert (shown.error, shown.latest_refresh.error) == ("", "SEED_TOO_SMALL: too few")
     assert shown.latest_refresh.state == CREATION_STATE_FAILED
@@ -256,12 +260,12 @@ def test_a_creation_that_fails_keeps_its_name_and_none_of_its_rows(
     """FAILED shows the reason; a refresh starts the creation again; the rows of the first attempt are swept."""
     cases.ids, cases.step = insert([{}]), too_small
     made = cases.created("r")
-    assert (made.creation_state, made.rows_id) == (FAILED, "")
+    assert (made.creation_state, made.list_version_id) == (FAILED, "")
     shown = client.call("GetCustomAudience", {"id": made.id})
     assert (shown.creation_state, shown.error) == (CREATION_STATE_FAILED, "SEED_TOO_SMALL: too few")
     with pytest.raises(NameTaken):
         cases.create()
-    service.store.custom_sweeper.sweep(now() + timedelta(minutes=1))
+    service.store.custom_audience_sweeper.sweep(now() + timedelta(minutes=1))
     assert rows_of(service.store, made.id) == set()
     cases.step = lambda *_: None
     again = cases.refreshed(made.id)
@@ -339,8 +343,8 @@ def test_a_refresh_while_one_is_running_changes_nothing(cases: Cases, insert: In
     cases.ids = insert([{}])
     made = cases.created()
     cases.step = gate = Gate()
-    first = cases.customs.refresh(cases.call, made.id)
-    second = cases.customs.refresh(cases.call, made.id)
+    first = cases.customs.refresh(cases.ctx, made.id)
+    second = cases.customs.refresh(cases.ctx, made.id)
     assert first.work is not None
     assert second.work is not None
     assert second.work.attempt == first.work.attempt
@@ -369,7 +373,7 @@ def test_a_lookalike_whose_process_died_is_failed_when_its_lease_expires(
     made = store_lookalike(service, org, CREATING, lease_seconds=-0.001)
     shown = client.call("GetCustomAudience", {"id": made.id})
     assert (shown.creation_state, shown.error) == (CREATION_STATE_FAILED, INTERRUPTED)
-    service.store.custom_sweeper.sweep(now())
+    service.store.custom_audience_sweeper.sweep(now())
     stored = service.store.database["custom"].find_one({"pk": made.id})
     assert stored is not None
     assert (stored["work"]["state"], stored["work"]["error"], "lease_until" in stored) == ("FAILED", INTERRUPTED, False)
@@ -378,21 +382,21 @@ def test_a_lookalike_whose_process_died_is_failed_when_its_lease_expires(
 
 def test_a_process_that_lost_its_lease_writes_nothing_more(service: Service, cases: Cases, org: str) -> None:
     """Renewal, end and publication of an expired or replaced attempt are refused."""
-    customs, late = service.store.customs, store_lookalike(service, org, CREATING, lease_seconds=-0.001)
-    rows_id = new_rows_id(late.id)
-    customs.reserve(org, late.id, rows_id, now() + timedelta(hours=1), NEVER)
+    customs, late = service.store.custom_audiences, store_lookalike(service, org, CREATING, lease_seconds=-0.001)
+    list_version_id = new_list_version_id(late.id)
+    customs.reserve(org, late.id, list_version_id, now() + timedelta(hours=1), NO_DEADLINE)
 
     def nothing_is_written() -> None:
         lease = Lease("dead", now() + timedelta(minutes=1))
-        assert not customs.renew_work(org, late, lease, 50, NEVER)
-        assert not customs.end_work(org, late, "", NEVER)
+        assert not customs.renew_work(org, late, lease, 50, NO_DEADLINE)
+        assert not customs.end_work(org, late, "", NO_DEADLINE)
         with pytest.raises(StaleVersion):
-            customs.publish(org, late, rows_id, {}, NEVER, ends_work=True)
+            customs.publish(org, late, list_version_id, {}, NO_DEADLINE, ends_work=True)
 
     nothing_is_written()
     assert cases.get(late.id).creation_state is FAILED
     cases.step = gate = Gate()
-    cases.customs.refresh(cases.call, late.id)
+    cases.customs.refresh(cases.ctx, late.id)
     assert gate.reached.wait(10)
     nothing_is_written()
     gate.opened.set()
@@ -402,7 +406,7 @@ def test_a_process_that_lost_its_lease_writes_nothing_more(service: Service, cas
 def test_a_sweep_leaves_work_alone_whose_lease_holds(service: Service, cases: Cases, org: str) -> None:
     """The work of a living process stays CREATING."""
     made = store_lookalike(service, org, CREATING)
-    service.store.custom_sweeper.sweep(now())
+    service.store.custom_audience_sweeper.sweep(now())
     assert cases.get(made.id).creation_state is CREATING
 
 
@@ -442,8 +446,8 @@ def test_an_audience_renamed_while_it_is_creating_keeps_the_name(cases: Cases, g
     """An update and the creation are both written."""
     made = cases.create()
     assert gate.reached.wait(10)
-    draft = CustomDraft("renamed", "")
-    cases.customs.update(cases.call, made.id, draft, ["name"], 0, validate_only=False)
+    draft = CustomAudienceDraft("renamed", "")
+    cases.customs.update(cases.ctx, made.id, draft, ["name"], 0, validate_only=False)
     gate.opened.set()
     ready = cases.settled(made.id)
     assert (ready.name, ready.version, ready.creation_state) == ("renamed", 1, READY)
@@ -496,12 +500,12 @@ def test_a_filter_with_an_audience_that_is_not_ready_is_invalid(
             assert "CREATING" in refusal.message
 
 
-def test_a_use_registered_while_the_deletion_goes_on_stops_it(
+def test_a_use_registered_during_a_deletion_stops_it(
     service: Service, cases: Cases, make_cases: MakeCases, client: Client
 ) -> None:
     """The deletion is taken back."""
     made = client.custom(name="raced").id
-    midst = Midst(service.store.customs, "remove", before=lambda: cases.register(made))
+    midst = FailAtStep(service.store.custom_audiences, "remove", before=lambda: cases.register(made))
     with pytest.raises(AudienceInUse):
         make_cases(customs=midst).delete(made)
     assert client.call("GetCustomAudience", {"id": made}).name == "raced"
@@ -513,25 +517,25 @@ def test_a_deletion_that_is_taken_back_does_not_end_the_work(
     """A creation goes on and becomes READY if its audience is not deleted in the end."""
     made = cases.create().id
     assert gate.reached.wait(10)
-    midst = Midst(service.store.customs, "remove", before=lambda: cases.register(made))
+    midst = FailAtStep(service.store.custom_audiences, "remove", before=lambda: cases.register(made))
     with pytest.raises(AudienceInUse):
         make_cases(customs=midst).delete(made)
     gate.opened.set()
     assert cases.settled(made).creation_state is READY
 
 
-def test_a_use_registered_as_its_audience_goes_is_taken_back(
+def test_a_use_registered_as_its_audience_is_deleted_is_withdrawn(
     service: Service, cases: Cases, make_cases: MakeCases, client: Client
 ) -> None:
     """The registration fails, and no use stays."""
     made = client.custom(name="raced").id
-    racers = make_cases(uses=Midst(service.store.uses, "add", before=lambda: cases.delete(made)))
+    racers = make_cases(uses=FailAtStep(service.store.uses, "add", before=lambda: cases.delete(made)))
     with pytest.raises(AudienceNotFound):
         racers.register(made)
-    assert service.store.uses.usage(cases.org, made, 1, NEVER).use_count == 0
+    assert service.store.uses.usage(cases.org, made, 1, NO_DEADLINE).use_count == 0
 
 
-def test_a_deletion_without_a_version_goes_on_where_a_list_was_published_meanwhile(
+def test_a_deletion_without_a_version_retries_after_a_concurrent_publish(
     service: Service, cases: Cases, make_cases: MakeCases, client: Client
 ) -> None:
     """With a version it is STALE_VERSION."""
@@ -543,7 +547,7 @@ def test_a_deletion_without_a_version_goes_on_where_a_list_was_published_meanwhi
             times.append(None)
             cases.refreshed(made)
 
-    racing = make_cases(customs=Midst(service.store.customs, "remove", before=meanwhile))
+    racing = make_cases(customs=FailAtStep(service.store.custom_audiences, "remove", before=meanwhile))
     with pytest.raises(StaleVersion):
         racing.delete(made, 0)
     times.clear()

@@ -65,7 +65,7 @@ Refused = Callable[..., Refusal]
         ),
     ],
 )
-def test_what_cannot_be_made_is_refused_with_its_place(
+def test_an_invalid_draft_is_refused_with_its_field_path(
     client: Client, refused: Refused, written: dict[str, Any], place: str
 ) -> None:
     refusal = refused(lambda: client.custom(**{"name": "x", **written}))
@@ -78,7 +78,7 @@ def test_what_cannot_be_made_is_refused_with_its_place(
     ("value", "ends"),
     [(2**60, "may have rounded"), ({"a": 1, "b": 2}, "not keep; name the inner fields, like address.city")],
 )
-def test_a_pixel_is_not_advised_to_use_what_it_has_not(client: Client, refused: Refused, value: Any, ends: str) -> None:
+def test_pixel_errors_do_not_recommend_where_json(client: Client, refused: Refused, value: Any, ends: str) -> None:
     rule = {"where": {"a": value}, "withinDays": 1}
     refusal = refused(lambda: client.custom(name="x", type="retargeting_pixel", retargetingPixel=rule))
     assert refusal.message.endswith(ends)

@@ -9,17 +9,17 @@ from typing import Any
 import grpc
 import pytest
 
-from audience_service.domain.caller import Call, Caller
+from audience_service.domain.caller import Caller, RequestContext
 from audience_service.domain.clock import now
-from audience_service.domain.creation import new_rows_id
-from audience_service.domain.custom.audience import CustomDraft
+from audience_service.domain.creation import new_list_version_id
+from audience_service.domain.custom.audience import CustomAudienceDraft
 from audience_service.domain.custom.audiences import CustomAudiences
 from audience_service.domain.errors import NameTaken, StaleVersion
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.tokens import TokenCodec
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.lists import NEVER, publish, write_rows
-from tests.midst import Midst
+from tests.lists import NO_DEADLINE, publish, write_rows
+from tests.midst import FailAtStep
 from tests.uploads import Uploader, emails
 
 Insert = Callable[..., list[str]]
@@ -126,13 +126,13 @@ def test_an_audience_that_does_not_exist_is_not_updated(client: Client, service:
 
 def test_a_list_is_published_over_a_rename(service: Service, client: Client, org: str, insert: Insert) -> None:
     """A publisher that read the audience before a rename publishes its list and keeps the new name."""
-    ids, customs = insert([{}, {}]), service.store.customs
+    ids, customs = insert([{}, {}]), service.store.custom_audiences
     made = client.custom(name="before").id
-    read, rows_id = customs.get(org, made, NEVER), new_rows_id(made)
-    customs.reserve(org, made, rows_id, now() + timedelta(hours=1), NEVER)
-    write_rows(service.store, org, rows_id, ids)
+    read, list_version_id = customs.get(org, made, NO_DEADLINE), new_list_version_id(made)
+    customs.reserve(org, made, list_version_id, now() + timedelta(hours=1), NO_DEADLINE)
+    write_rows(service.store, org, list_version_id, ids)
     update(client, id=made, name="after", description="renamed")
-    written = customs.publish(org, read, rows_id, {}, NEVER)
+    written = customs.publish(org, read, list_version_id, {}, NO_DEADLINE)
     shown = client.call("GetCustomAudience", {"id": made})
     assert (shown.name, shown.description, shown.version, shown.contact_count) == ("after", "renamed", 2, 2)
     assert (written.name, written.version) == ("after", 2)
@@ -144,17 +144,17 @@ def test_a_rename_keeps_a_list_that_was_published_meanwhile(
     """An update without a version is repeated; an update with one is STALE_VERSION."""
     ids = insert([{}, {}])
     made = client.custom(name="before").id
-    midst = Midst(service.store.customs, "save", before=lambda: publish(service.store, org, made, ids))
+    midst = FailAtStep(service.store.custom_audiences, "save", before=lambda: publish(service.store, org, made, ids))
     customs: Any = midst
-    cases = CustomAudiences(customs, service.store.lists, {}, {}, TokenSealer(b"key"))
-    call = Call(Caller("racer", org, frozenset()), NEVER)
-    written = cases.update(call, made, CustomDraft("after", ""), ["name"], None, validate_only=False)
+    cases = CustomAudiences(customs, service.store.lists, {}, {}, TokenCodec(b"key"))
+    ctx = RequestContext(Caller("racer", org, frozenset()), NO_DEADLINE)
+    written = cases.update(ctx, made, CustomAudienceDraft("after", ""), ["name"], None, validate_only=False)
     assert (written.name, written.version, written.contact_count) == ("after", 2, 2)
     assert sorted(client.members(audienceId=made)) == sorted(ids)
-    stale = service.store.customs.get(org, made, NEVER)
+    stale = service.store.custom_audiences.get(org, made, NO_DEADLINE)
     publish(service.store, org, made, ids[:1])
     with pytest.raises(StaleVersion):
-        service.store.customs.save(org, stale, NEVER)
+        service.store.custom_audiences.save(org, stale, NO_DEADLINE)
 
 
 def test_uploads_and_renames_that_race_all_take_effect(client: Client, insert: Insert) -> None:
@@ -190,11 +190,11 @@ def test_uploads_and_renames_that_race_all_take_effect(client: Client, insert: I
 
 def test_the_index_keeps_names_unique_if_two_renames_come_at_once(service: Service, client: Client, org: str) -> None:
     """The second rename to a name is NAME_TAKEN, although both were checked before."""
-    customs = service.store.customs
-    one, two = (customs.get(org, client.custom(name=name).id, NEVER) for name in ("one", "two"))
-    customs.save(org, _named(one, "new"), NEVER)
+    customs = service.store.custom_audiences
+    one, two = (customs.get(org, client.custom(name=name).id, NO_DEADLINE) for name in ("one", "two"))
+    customs.save(org, _named(one, "new"), NO_DEADLINE)
     with pytest.raises(NameTaken):
-        customs.save(org, _named(two, "new"), NEVER)
+        customs.save(org, _named(two, "new"), NO_DEADLINE)
 
 
 def _named(audience: Any, name: str) -> Any:

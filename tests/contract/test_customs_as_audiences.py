@@ -45,7 +45,7 @@ def test_it_has_a_reach_an_overlap_and_members(client: Client, listed: tuple[str
     assert client.call("GetCustomAudience", {"id": made}).contact_count == 4
 
 
-def test_who_is_in_exactly_which_is_told_of_it_too(client: Client, listed: tuple[str, list[str]]) -> None:
+def test_venn_regions_include_it(client: Client, listed: tuple[str, list[str]]) -> None:
     made, _ = listed
     few = client.create(name="few", filter={"datatype": "contact", "where": {"n": {"$gte": 5}}})
     answer = client.call("GetOverlapRegions", {"audienceIds": [made, few.id]})
@@ -54,7 +54,7 @@ def test_who_is_in_exactly_which_is_told_of_it_too(client: Client, listed: tuple
     )
 
 
-def test_a_filter_finds_those_on_it_and_the_others(client: Client, listed: tuple[str, list[str]]) -> None:
+def test_a_filter_matches_its_members_and_the_others(client: Client, listed: tuple[str, list[str]]) -> None:
     made, living = listed
     inside = {"datatype": "contact", "where": {"$inAudience": made}}
     outside = {"datatype": "contact", "where": {"$nor": [{"$inAudience": made}]}}
@@ -78,7 +78,7 @@ def test_contacts_are_checked_against_it(client: Client, listed: tuple[str, list
     assert [list(each.audience_ids) for each in memberships] == [[made], [], []]
 
 
-def test_the_audiences_of_a_contact_are_told_with_the_custom_ones_behind_the_segments(
+def test_a_contacts_audiences_list_custom_ones_after_segments(
     client: Client, service: Service, org: str, listed: tuple[str, list[str]]
 ) -> None:
     made, living = listed

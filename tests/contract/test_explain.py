@@ -28,7 +28,7 @@ def explain(client: Client, where: Any = None, **request: Any) -> Any:
     return client.call("ExplainFilter", {**selection, **request})
 
 
-def test_figures_are_those_of_the_count(contacts: Client) -> None:
+def test_execution_stats_match_the_count(contacts: Client) -> None:
     where = {"country": "JP", "score": {"$gte": 80}}
     answer = explain(contacts, where)
     figures = answer.plan
@@ -58,7 +58,7 @@ def test_an_index_is_advised_in_the_platforms_form(contacts: Client) -> None:
         {},
     ],
 )
-def test_what_is_broad_or_no_index_serves_is_told(contacts: Client, where: Any) -> None:
+def test_broad_or_unindexable_filters_are_reported(contacts: Client, where: Any) -> None:
     advice = explain(contacts, where).index_advice
     assert not advice.useful
     assert advice.reason
@@ -145,7 +145,7 @@ def test_audiences_are_explained_saved_or_inside_a_filter(contacts: Client) -> N
     )
 
 
-def test_errors_are_those_of_a_count(contacts: Client, refused: Callable[..., Refusal]) -> None:
+def test_errors_match_those_of_a_count(contacts: Client, refused: Callable[..., Refusal]) -> None:
     assert refused(lambda: explain(contacts)).fields == ["filter"]
     assert refused(lambda: explain(contacts, {"a": {"$near": 1}})).fields == ["filter.where.a.$near"]
     assert refused(lambda: explain(contacts, audienceId="segment-x")).info.reason == "AUDIENCE_NOT_FOUND"
@@ -163,7 +163,7 @@ def test_the_embedded_store_refuses(refused: Callable[..., Refusal]) -> None:
         assert refusal.info.reason == "UNSUPPORTED_BY_STORE"
 
 
-def test_words_and_warnings_are_of_the_filter_and_the_records(contacts: Client) -> None:
+def test_description_and_warnings_reflect_the_filter_and_the_records(contacts: Client) -> None:
     japan = contacts.create(name="All of Japan", filter={"datatype": "contact", "where": {"country": "JP"}})
     answer = explain(contacts, {"$inAudience": japan.id, "coutnry": "US", "score": {"$gt": 5, "$lt": 3}})
     assert "All of Japan" in answer.description

@@ -39,7 +39,7 @@ def explain(client: Client, contact_id: str, where: dict[str, Any] | None = None
     return client.call("ExplainMembership", {"contactId": contact_id, **population})
 
 
-def test_every_condition_is_told_with_its_place_its_words_and_whether_it_holds(client: Client, insert: Insert) -> None:
+def test_every_condition_has_field_path_description_and_result(client: Client, insert: Insert) -> None:
     [ann] = insert([{"data": {"country": "US", "score": 40, "tags": ["vip", "new"]}}])
     where = {
         "country": "US",
@@ -92,7 +92,7 @@ def test_every_condition_is_told_with_its_place_its_words_and_whether_it_holds(c
     assert not any(inner.HasField("next_change_time") or inner.error for inner in walk(answer.condition))
 
 
-def test_the_values_that_conditions_met_are_told_as_a_stream_tells_fields(client: Client, insert: Insert) -> None:
+def test_condition_values_are_encoded_as_stream_fields(client: Client, insert: Insert) -> None:
     record = {"at": datetime(2026, 1, 2, tzinfo=UTC), "address": [{"city": "Lyon"}, {"city": "Nice"}], "none": None}
     [ann] = insert([{"name": "Ann", "data": record}])
     where = {name: {"$ne": "x"} for name in ("at", "address.city", "none", "data.name", "name", "missing")}
@@ -106,7 +106,7 @@ def test_the_values_that_conditions_met_are_told_as_a_stream_tells_fields(client
     assert [c.path for c in told if not c.HasField("value")] == ["data.name", "missing", "state"]
 
 
-def test_a_path_through_a_place_in_a_list_tells_what_is_there(real_service: Service) -> None:
+def test_a_path_with_a_list_index_returns_the_element(real_service: Service) -> None:
     [ann] = real_service.insert("places", [{"data": {"a": [{"b": 1}, {"b": 2}], "c": {"0": "x"}}}])
     where = {"a.1.b": 2, "c.0": "x", "a.5.b": {"$exists": False}}
     told = explain(real_service.client("places"), ann, where).condition.conditions
@@ -135,7 +135,7 @@ def test_the_guard_on_records_in_use_is_a_condition_of_its_own(client: Client, i
     assert named == ("filter.where_json.state", "state is archived", state == "archived")
 
 
-def test_an_audience_in_a_filter_is_told_with_its_own_conditions(client: Client, insert: Insert) -> None:
+def test_a_referenced_audience_is_explained_by_its_conditions(client: Client, insert: Insert) -> None:
     ann, bob = insert([{"data": {"n": 5}}, {"data": {"n": 6}}])
     inner = client.create(name="Ones", filter=contacts({"n": 5})).id
     listed = client.create(name="Listed", type="static", contactIds=[bob]).id
@@ -169,7 +169,7 @@ def test_an_audience_in_a_filter_is_told_with_its_own_conditions(client: Client,
     )
 
 
-def test_related_records_are_looked_for_by_the_database(real_service: Service) -> None:
+def test_related_records_are_evaluated_by_the_database(real_service: Service) -> None:
     client = real_service.client("relatives")
     ids = real_service.insert("relatives", [{}, {}])
     real_service.insert("relatives", [{"data": {"contactId": ids[0]}}], "order")
@@ -185,9 +185,7 @@ def test_related_records_are_looked_for_by_the_database(real_service: Service) -
         )
 
 
-def test_an_expression_that_fails_by_itself_is_told_and_does_not_decide(
-    real_service: Service, refused: Refused
-) -> None:
+def test_a_failing_expression_is_reported_and_does_not_decide(real_service: Service, refused: Refused) -> None:
     client = real_service.client("guards")
     [ann] = real_service.insert("guards", [{"data": {"n": "four"}}])
     half = {"$expr": {"$eq": [{"$divide": ["$n", 2]}, 2]}}
@@ -200,7 +198,7 @@ def test_an_expression_that_fails_by_itself_is_told_and_does_not_decide(
     assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", ["filter.where_json"])
 
 
-def test_what_cannot_be_explained_is_refused(
+def test_an_unexplainable_request_is_refused(
     service: Service, client: Client, insert: Insert, refused: Refused, org: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [ann], [lead] = insert([{"data": {"n": 1}}]), insert([{}], "lead")

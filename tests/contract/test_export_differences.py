@@ -61,7 +61,7 @@ def operation_of(message: Any) -> str:
     return ExportOperation.Name(message.operation).removeprefix("EXPORT_OPERATION_").lower()
 
 
-def told(messages: list[Any]) -> list[tuple[str, int, list[str]]]:
+def read_messages(messages: list[Any]) -> list[tuple[str, int, list[str]]]:
     """Operation, batch and emails of each message with rows."""
     known = {sha256(f"{name}@example.com"): name for name in ("stays", "leaves", "deleted", "comes", "late")}
     return [
@@ -70,29 +70,25 @@ def told(messages: list[Any]) -> list[tuple[str, int, list[str]]]:
     ]
 
 
-def test_who_came_is_added_and_who_went_is_removed(client: Client, people: str) -> None:
+def test_entered_members_are_added_and_exited_ones_removed(client: Client, people: str) -> None:
     messages = export(client, people)
-    assert told(messages) == [("add", 0, ["comes"]), ("remove", 1, ["leaves", "deleted"])]
+    assert read_messages(messages) == [("add", 0, ["comes"]), ("remove", 1, ["leaves", "deleted"])]
     assert all(message.batch_end for message in messages[:-1])
     ready = messages[-1].readiness
     assert (ready.member_count, ready.valid_count, ready.distinct_count) == (2, 2, 2)
     assert (ready.removed_count, ready.retained_count, ready.unremovable_count) == (2, 0, 0)
 
 
-def test_records_that_are_gone_cannot_be_removed_and_are_counted(
-    service: Service, org: str, client: Client, people: str
-) -> None:
+def test_deleted_records_are_counted_as_unremovable(service: Service, org: str, client: Client, people: str) -> None:
     contacts = service.store.database["contact"]
     contacts.delete_one({"sk": f"{org}/contact/1"})
     contacts.update_one({"sk": f"{org}/contact/2"}, {"$set": {"data.email": ""}})
     messages = export(client, people)
-    assert told(messages) == [("add", 0, ["comes"])]
+    assert read_messages(messages) == [("add", 0, ["comes"])]
     assert (messages[-1].readiness.removed_count, messages[-1].readiness.unremovable_count) == (0, 2)
 
 
-def test_what_a_member_who_stays_has_too_is_not_removed(
-    service: Service, org: str, client: Client, people: str
-) -> None:
+def test_identifiers_of_a_current_member_are_retained(service: Service, org: str, client: Client, people: str) -> None:
     contacts = service.store.database["contact"]
     contacts.update_one({"sk": f"{org}/contact/1"}, {"$set": {"data.email": " STAYS@example.com"}})
     contacts.update_one({"sk": f"{org}/contact/2"}, {"$set": {"data.phone": "+18005550100"}})
@@ -104,38 +100,38 @@ def test_what_a_member_who_stays_has_too_is_not_removed(
     assert (ready.removed_count, ready.retained_count, ready.unremovable_count) == (1, 1, 0)
 
 
-def test_who_is_left_out_now_is_removed(service: Service, org: str, client: Client, people: str) -> None:
+def test_a_newly_excluded_member_is_removed(service: Service, org: str, client: Client, people: str) -> None:
     contacts = service.store.database["contact"]
     contacts.update_one({"sk": f"{org}/contact/0"}, {"$set": {"data.status": "unsubscribed"}})
-    assert told(export(client, people))[1] == ("remove", 1, ["stays", "leaves", "deleted"])
+    assert read_messages(export(client, people))[1] == ("remove", 1, ["stays", "leaves", "deleted"])
 
 
-def test_who_has_withdrawn_consent_is_removed(real_service: Service) -> None:
+def test_a_member_without_consent_is_removed(real_service: Service) -> None:
     client = real_service.client("withdrawn")
     real_service.insert("withdrawn", [{"id": "0", "data": {"email": "stays@example.com", "ads": "no"}}])
     snapshot = client.snapshot(filter=contact_filter())
     messages = export(client, snapshot.id, filter=contact_filter(), consentFields=["ads"])
-    assert told(messages) == [("remove", 0, ["stays"])]
+    assert read_messages(messages) == [("remove", 0, ["stays"])]
 
 
-def test_a_stream_of_differences_resumes_behind_any_cursor(client: Client, people: str) -> None:
+def test_a_delta_export_resumes_after_any_cursor(client: Client, people: str) -> None:
     messages = export(client, people)
     for number, message in enumerate(messages, 1):
         again = export(client, people, cursor=message.cursor)
-        assert told(again) == told(messages)[number:]
+        assert read_messages(again) == read_messages(messages)[number:]
         assert again[-1].readiness == messages[-1].readiness
 
 
-def test_since_now_nothing_has_changed(client: Client, people: str) -> None:
+def test_a_delta_export_from_the_current_snapshot_is_empty(client: Client, people: str) -> None:
     now = client.snapshot(filter=IN)
     [last] = export(client, now.id)
     assert (last.readiness.valid_count, last.readiness.removed_count, last.readiness.unremovable_count) == (2, 0, 0)
 
 
-def test_a_snapshot_exports_those_frozen_and_counts_who_is_gone(client: Client, people: str) -> None:
+def test_a_snapshot_export_counts_inactive_members(client: Client, people: str) -> None:
     request = {"snapshotId": people, "platform": "meta", "fields": ["email"]}
     messages = list(client.call("ExportIdentifiers", request))
-    assert told(messages) == [("add", 0, ["stays", "leaves"])]
+    assert read_messages(messages) == [("add", 0, ["stays", "leaves"])]
     assert {found.reason: found.count for found in messages[-1].readiness.exclusions}["inactive"] == 1
     assert messages[-1].readiness.member_count == 3
 
@@ -151,7 +147,7 @@ def test_a_snapshot_whose_rows_go_midway_ends_it_without_readiness(
         monkeypatch.undo()
         client.call("DeleteSnapshot", {"id": people})
         later = datetime.now(UTC) + timedelta(hours=2)
-        service.store.sweeper.sweep(later, later)
+        service.store.snapshot_sweeper.sweep(later, later)
         return original(*arguments)
 
     monkeypatch.setattr(members, "stream", stream)

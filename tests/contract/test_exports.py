@@ -79,12 +79,12 @@ def test_rows_come_in_order_once_for_each_member_and_readiness_last(client: Clie
     assert [(found.field, found.count) for found in ready.invalid] == [("email", 1)]
 
 
-def test_nobody_makes_no_rows(client: Client) -> None:
+def test_an_empty_audience_has_no_rows(client: Client) -> None:
     [last] = list(client.call("ExportIdentifiers", META))
     assert (len(last.rows), last.readiness.member_count, last.readiness.HasField("distinct_count")) == (0, 0, True)
 
 
-def test_who_is_left_out_is_counted_by_the_first_reason(client: Client, insert: Insert) -> None:
+def test_exclusions_are_counted_by_the_first_reason(client: Client, insert: Insert) -> None:
     ids = insert(
         [
             {"id": "0", "data": {"email": "0@example.com"}},
@@ -135,7 +135,7 @@ def test_unions_and_lists_export_like_filters(client: Client, insert: Insert) ->
     assert rows(both) == [[sha256(f"{name}@example.com")] for name in "abc"]
 
 
-def test_options_choose_where_pages_conflict_and_answers_say_what_was_chosen(client: Client, insert: Insert) -> None:
+def test_options_resolve_conflicts_and_are_returned(client: Client, insert: Insert) -> None:
     insert([{"data": {"phone": "+18005550100", "email": "a.b+c@example.com"}}])
     request = {**EVERYONE, "platform": "tiktok", "fields": ["phone"]}
     [by_default, _] = list(client.call("ExportIdentifiers", request))
@@ -169,7 +169,7 @@ def test_columns_have_the_platforms_names_in_the_order_asked(
     assert list(last.columns) == columns
 
 
-def test_google_gets_an_address_whole_or_not_at_all(client: Client, insert: Insert) -> None:
+def test_google_gets_a_complete_address_or_none(client: Client, insert: Insert) -> None:
     person = {"firstName": "Ann", "lastName": "Lee", "country": "GB", "zip": "SW1A 1AA"}
     insert([{"id": "0", "data": person}, {"id": "1", "data": {**person, "zip": "", "email": "a@example.com"}}])
     [message, last] = list(client.call("ExportIdentifiers", {**EVERYONE, "platform": "google"}))
@@ -193,7 +193,7 @@ def test_numbers_without_a_country_code_are_of_the_region_or_the_contacts_countr
     assert rows(list(client.call("ExportIdentifiers", {**request, "defaultRegion": "us"}))) == [[free], [free]]
 
 
-def test_a_stream_resumes_behind_its_cursor_with_the_counts_of_an_unbroken_one(client: Client, insert: Insert) -> None:
+def test_a_resumed_stream_reports_complete_counts(client: Client, insert: Insert) -> None:
     insert(emails("a@example.com", "b@example.com", "a@example.com", "nothing"))
     [message, last] = list(client.call("ExportIdentifiers", META))
     for cursor in (message.cursor, last.cursor):
@@ -244,7 +244,7 @@ def test_a_cursor_is_bound_to_its_stream(
         ({"purpose": "fax"}, "purpose", "ads"),
     ],
 )
-def test_a_bad_request_is_told_what_would_be_right(
+def test_a_bad_request_is_refused_with_a_correction(
     client: Client, refused: Refused, request_: dict[str, Any], field: str, advice: str
 ) -> None:
     refusal = refused(lambda: client.call("ExportIdentifiers", {**META, **request_}))

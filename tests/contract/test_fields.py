@@ -41,9 +41,7 @@ def test_fields_are_listed_with_types_shares_values_and_operators(client: Client
     assert all(set(field.operators) <= {*OPERATORS, "$elemMatch"} for field in answer.fields)
 
 
-def test_a_listed_path_is_what_a_filter_takes(
-    client: Client, service: Service, insert: Callable[..., list[str]]
-) -> None:
+def test_listed_paths_are_valid_in_filters(client: Client, service: Service, insert: Callable[..., list[str]]) -> None:
     insert([{"name": "Ann", "owner": {"id": "o"}, "data": {"name": "x", "version": 3, "owner": "y", "data": {"z": 1}}}])
     fields = listed(client)
     assert {"data.name", "data.version", "data.owner", "data.data", "data.data.z", "name", "owner.id"} <= set(fields)
@@ -67,7 +65,7 @@ def test_fields_past_the_limit_are_counted(client: Client, insert: Callable[...,
     assert client.call("ListFields", {"datatype": "contact", "prefix": "f01"}).omitted_count == 0
 
 
-def test_only_records_in_use_of_the_org_are_looked_at(client: Client, service: Service, org: str) -> None:
+def test_only_active_records_of_the_org_are_sampled(client: Client, service: Service, org: str) -> None:
     service.insert(org, [{"data": {"mine": 1}}, {"state": "deleted", "data": {"gone": 1}}])
     for other in (f"{org}2", f"{org}-x", org[:-1]):
         service.insert(other, [{"data": {"theirs": 1}}])
@@ -89,7 +87,7 @@ def test_a_sample_of_many_is_bounded_and_of_the_org_alone(service: Service, org:
         service.insert(other, [{"id": f"{number:06d}"} for number in range(100)])
     sample = service.store.samples.sample(org, "contact", NEVER)
     keys = [record["sk"] for record in sample.records]
-    assert not sample.whole
+    assert not sample.is_complete
     assert 200 < len(keys) == len(set(keys)) <= SAMPLE_SIZE
     assert all(key.startswith(f"{org}/") for key in keys)
     assert not any(record.get("state") for record in sample.records)
@@ -103,11 +101,11 @@ def test_counts_among_keys_are_of_the_org_alone(service: Service, org: str) -> N
     service.insert(f"{org}2", [{"id": "a", "data": {"n": 1}}])
     keys = [f"{org}/contact/a", f"{org}/contact/b", f"{org}2/contact/a"]
     matches: list[dict[str, Any]] = [{"data.n": 1}, {"data.n": {"$gte": 1}}, {"data.n": 9}]
-    assert list(service.store.samples.count_among(org, "contact", keys, matches, NEVER)) == [1, 2, 0]
-    assert list(service.store.samples.count_among(org, "contact", [], matches, NEVER)) == [0, 0, 0]
+    assert list(service.store.samples.count_matching(org, "contact", keys, matches, NEVER)) == [1, 2, 0]
+    assert list(service.store.samples.count_matching(org, "contact", [], matches, NEVER)) == [0, 0, 0]
 
 
-def test_a_schema_adds_what_the_sample_lacks(real_service: Service) -> None:
+def test_the_schema_adds_fields_missing_from_the_sample(real_service: Service) -> None:
     org = f"schema{next(real_service.names)}"
     stages = {"bsonType": "string", "enum": ["new", "lead", "lost"]}
     schema = {"properties": {"data": {"properties": {"leadStage": stages, "unseen": {"bsonType": "date"}}}}}

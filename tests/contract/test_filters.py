@@ -22,7 +22,7 @@ REFUSALS = json.loads((DATA / "refusals.json").read_text())
 RECORDS = json_util.loads((DATA / "records.json").read_text(), json_options=json_util.JSONOptions(tz_aware=True))
 
 
-def held(service: Service) -> set[str]:
+def supported_records(service: Service) -> set[str]:
     """The names of the awkward records that a store takes in: the embedded one takes no decimals."""
     decimal = {name for name, record in RECORDS.items() if isinstance(record["data"].get("value"), Decimal128)}
     return set(RECORDS) - decimal if service.kind == "embedded" else set(RECORDS)
@@ -31,7 +31,7 @@ def held(service: Service) -> set[str]:
 @pytest.fixture(scope="module")
 def records(service: Service) -> Iterator[Client]:
     """A client of an org that holds the awkward records."""
-    stored = [{"id": name, **record} for name, record in RECORDS.items() if name in held(service)]
+    stored = [{"id": name, **record} for name, record in RECORDS.items() if name in supported_records(service)]
     service.insert("pairs", stored)
     yield service.client("pairs")
     service.store.database["contact"].delete_many({"sk": {"$regex": "^pairs/"}})
@@ -49,27 +49,27 @@ def test_a_filter_finds_the_records_that_mongodb_says(
         assert service.kind == "embedded"
         assert Refusal(error).info.reason == "UNSUPPORTED_BY_STORE"
         return
-    assert found == sorted(f"contact-{name}" for name in held(service) & set(expected))
+    assert found == sorted(f"contact-{name}" for name in supported_records(service) & set(expected))
     assert records.count(filter=written) == len(found)
     # Asked of each record by its id, as a check of membership does, the answer is the same.
     named = {"$and": [where, {"pk": {"$in": [f"contact-{name}" for name in RECORDS]}}]}
     assert records.members(filter={"datatype": "contact", "whereJson": json.dumps(named)}) == found
 
 
-def test_every_operator_is_asked_of_the_stores() -> None:
+def test_every_operator_is_tested_on_the_stores() -> None:
     asked = set(re.findall(r'"(\$\w+)": ', json.dumps([where for _, where, _ in PAIRS])))
     named = {*OPERATORS, *LOGICAL, *EXPRESSIONS, "$expr", "$not", "$elemMatch", "$options"}
     assert named - asked == set(), "these have no pair in matches.json or expressions.json"
 
 
-@pytest.mark.parametrize(("topic", "text", "place", "reason"), REFUSALS, ids=[row[0] for row in REFUSALS])
-def test_a_bad_filter_is_refused_with_its_place(
-    client: Client, refused: Any, topic: str, text: str, place: str, reason: str
+@pytest.mark.parametrize(("topic", "text", "field_path", "reason"), REFUSALS, ids=[row[0] for row in REFUSALS])
+def test_an_invalid_filter_is_refused_with_its_field_path(
+    client: Client, refused: Any, topic: str, text: str, field_path: str, reason: str
 ) -> None:
     refusal = refused(lambda: client.count(filter={"datatype": "contact", "whereJson": text}))
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refusal.info.reason == reason
-    assert refusal.fields == [f"filter.{place}"]
+    assert refusal.fields == [f"filter.{field_path}"]
 
 
 def test_an_object_and_its_text_mean_the_same(records: Client) -> None:
@@ -80,7 +80,7 @@ def test_an_object_and_its_text_mean_the_same(records: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "place"),
+    ("where", "field_path"),
     [
         ({"address": {"city": "Lyon", "zip": 1}}, "filter.where.address"),
         ({"score": 2**53}, "filter.where.score"),
@@ -88,14 +88,14 @@ def test_an_object_and_its_text_mean_the_same(records: Client) -> None:
         ({"at": {"$gte": {"$date": "2026-01-01T00:00:00Z"}}}, "filter.where.at.$gte"),
     ],
 )
-def test_what_an_object_may_have_changed_on_the_way_is_refused(
-    client: Client, refused: Any, where: dict[str, Any], place: str
+def test_values_that_a_struct_may_have_changed_are_refused(
+    client: Client, refused: Any, where: dict[str, Any], field_path: str
 ) -> None:
     refusal = refused(lambda: client.count(filter={"datatype": "contact", "where": where}))
-    assert (refusal.info.reason, refusal.fields) == ("INVALID_FILTER", [place])
+    assert (refusal.info.reason, refusal.fields) == ("INVALID_FILTER", [field_path])
 
 
-def test_limits_name_the_place_and_the_limit(client: Client, refused: Any) -> None:
+def test_limit_errors_contain_the_field_path_and_the_limit(client: Client, refused: Any) -> None:
     deep: dict[str, Any] = {"a": 1}
     for _ in range(40):
         deep = {"$and": [deep]}
@@ -109,10 +109,10 @@ def test_limits_name_the_place_and_the_limit(client: Client, refused: Any) -> No
         ("[" * 200_000, "where_json", ""),
         ('{"a":' * 200_000, "where_json", ""),
     ]
-    for text, place, limit in cases:
+    for text, field_path, limit in cases:
         refusal = refused(lambda text=text: client.count(filter={"datatype": "contact", "whereJson": text}))
         assert refusal.info.reason == "FILTER_TOO_LARGE", text[:50]
-        assert refusal.fields == [f"filter.{place}"]
+        assert refusal.fields == [f"filter.{field_path}"]
         assert refusal.info.metadata.get("limit", "") == limit
 
 
@@ -125,10 +125,10 @@ def test_only_the_served_datatypes_can_be_named(client: Client, refused: Any) ->
 
 def test_a_text_of_very_many_keys_is_read_in_little_time(client: Client, refused: Any) -> None:
     text = "{" + ",".join(f'"{number:x}": 1' for number in range(70_000)) + ', "z": 1, "z": 2}'
-    begun = time.process_time()
+    started = time.process_time()
     refusal = refused(lambda: client.count(filter={"datatype": "contact", "whereJson": text}))
     assert refusal.info.reason == "INVALID_FILTER"
-    assert time.process_time() - begun < 10, "it takes minutes where keys are compared with one another"
+    assert time.process_time() - started < 10, "it takes minutes where keys are compared with one another"
 
 
 @pytest.mark.parametrize("key", ["$" + "a" * 20_000, "a." + "b" * 20_000, "日" * 20_000, "a" * 20_000])
@@ -142,14 +142,14 @@ def test_an_error_about_something_huge_still_fits_the_trailers(client: Client, r
         assert refusal.info.reason == "INVALID_FILTER"
 
 
-def test_what_is_too_large_once_spelt_out_is_refused(client: Client, refused: Any) -> None:
+def test_a_filter_that_is_too_large_when_compiled_is_refused(client: Client, refused: Any) -> None:
     bounds = {name: f"2026-01-01T00:00:00.00{i}Z" for i, name in enumerate(("$gt", "$gte", "$lt", "$lte"))}
     where = {"a": {"$elemMatch": {**bounds, "$in": ["x" * 70 + str(number) for number in range(9_900)]}}}
     refusal = refused(lambda: client.count(filter={"datatype": "contact", "whereJson": json.dumps(where)}))
     assert refusal.info.reason == "FILTER_TOO_LARGE"
 
 
-def test_the_embedded_store_freezes_nothing_that_it_refuses_to_count(client: Client, service: Service) -> None:
+def test_the_embedded_store_snapshots_nothing_that_it_refuses_to_count(client: Client, service: Service) -> None:
     where = {"datatype": "contact", "where": {"tags": {"$size": 2}}}
     service.insert(client.metadata[1][1], [{"data": {"tags": ["a", "b"]}}])
     try:

@@ -21,7 +21,7 @@ def file_of(case: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["rule"] for case in CASES])
-def test_a_file_is_counted_row_by_row_or_refused_whole(
+def test_a_file_is_counted_row_by_row_or_refused_completely(
     client: Client,
     insert: Callable[..., list[str]],
     refused: Callable[..., Refusal],

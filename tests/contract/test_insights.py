@@ -12,7 +12,7 @@ from bson.datetime_ms import DatetimeMS
 from tests import insights_by_hand as by_hand
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.insights import insights, segment, shown
+from tests.insights import counts_by_value, insights, segment
 
 
 def test_one_small_cell_takes_the_next_with_it(real_service: Service) -> None:
@@ -20,16 +20,16 @@ def test_one_small_cell_takes_the_next_with_it(real_service: Service) -> None:
     sources = ["web"] * 20 + ["ads"] * 8 + ["api"] * 3
     real_service.insert("pair", [{"data": {"source": source, "score": 1}} for source in sources])
     answer = insights(client, segment(client, {}), "source", "score")
-    assert shown(answer.dimensions[0]) == {"web": 20, "(suppressed)": 11}
+    assert counts_by_value(answer.dimensions[0]) == {"web": 20, "(suppressed)": 11}
     assert [bucket.value_count for bucket in answer.dimensions[0].buckets] == [1, 2]
     few = insights(client, segment(client, {"source": "api"}), "source", "score")
-    assert shown(few.dimensions[0]) == {"(suppressed)": 3, "(other)": 0}
+    assert counts_by_value(few.dimensions[0]) == {"(suppressed)": 3, "(other)": 0}
     assert (few.count, few.baseline_count) == (3, 31)
     assert not few.dimensions[1].HasField("quantiles"), "three numbers are too few"
     assert not few.dimensions[0].HasField("with_value_count")
 
 
-def test_location_is_found_in_three_places(telling: Service) -> None:
+def test_location_is_read_from_three_paths(telling: Service) -> None:
     client = telling.client("places")
     places: list[dict[str, Any]] = [
         {"country": "FR"},
@@ -41,12 +41,12 @@ def test_location_is_found_in_three_places(telling: Service) -> None:
     ]
     telling.insert("places", [{"data": place} for place in places])
     answer = insights(client, segment(client, {}), "country", "city")
-    assert shown(answer.dimensions[0]) == {"FR": 3, "DE": 1, "(invalid)": 1, "(missing)": 1}
-    assert shown(answer.dimensions[1]) == {"Lyon": 1, "Paris": 1, "(missing)": 4}
+    assert counts_by_value(answer.dimensions[0]) == {"FR": 3, "DE": 1, "(invalid)": 1, "(missing)": 1}
+    assert counts_by_value(answer.dimensions[1]) == {"Lyon": 1, "Paris": 1, "(missing)": 4}
     assert list(answer.dimensions[0].paths) == ["data.country", "data.address.country"]
 
 
-def test_a_value_that_looks_like_a_kind_is_told_from_it(telling: Service) -> None:
+def test_a_value_that_equals_a_bucket_kind_stays_distinct(telling: Service) -> None:
     client = telling.client("named")
     telling.insert("named", [{"data": {"source": "(missing)"}}, {"data": {"source": "(missing)"}}, {"data": {}}])
     buckets = insights(client, segment(client, {}), "source").dimensions[0].buckets
@@ -57,12 +57,12 @@ def test_lists_of_static_segments_and_joined_filters_are_broken_down(telling: Se
     client = telling.client("lists")
     ids = telling.insert("lists", [{"data": {"source": s}} for s in ("web", "web", "ads")] + [{"state": "archived"}])
     static = client.create(name="static", type="static", contactIds=ids[:2])
-    assert shown(insights(client, static.id, "source").dimensions[0]) == {"web": 2, "(other)": 0}
+    assert counts_by_value(insights(client, static.id, "source").dimensions[0]) == {"web": 2, "(other)": 0}
     outside = segment(client, {"$nor": [{"$inAudience": static.id}]})
     answer = insights(client, outside, "source")
-    assert (shown(answer.dimensions[0]), answer.baseline_count) == ({"ads": 1, "(other)": 0}, 3)
+    assert (counts_by_value(answer.dimensions[0]), answer.baseline_count) == ({"ads": 1, "(other)": 0}, 3)
     archived = insights(client, segment(client, {"state": "archived"}), "source")
-    assert shown(archived.dimensions[0]) == {"(missing)": 1, "(other)": 0}, "they are no part of the baseline"
+    assert counts_by_value(archived.dimensions[0]) == {"(missing)": 1, "(other)": 0}, "they are no part of the baseline"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_whatever_is_stored_has_a_bucket(telling: Service, stored: Any, expected
     org = f"stored{next(telling.names)}x"
     telling.insert(org, [{"data": {"v": stored}}])
     [dimension] = insights(telling.client(org), segment(telling.client(org), {}), "v").dimensions
-    assert shown(dimension) == expected
+    assert counts_by_value(dimension) == expected
     assert dimension.with_value_count == (0 if {"(invalid)", "(missing)"} & set(expected) else 1)
 
 
@@ -102,7 +102,7 @@ def test_an_expression_that_fails_is_refused_at_the_audience(
     assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", ["audience_id"])
 
 
-def test_nobody_has_no_shares(telling: Service) -> None:
+def test_an_empty_audience_has_no_shares(telling: Service) -> None:
     client = telling.client("nobody")
     answer = insights(client, segment(client, {}))
     assert (answer.count, answer.baseline_count, len(answer.dimensions)) == (0, 0, len(by_hand.PATHS))
@@ -140,7 +140,7 @@ def test_a_baseline_is_kept_for_a_while(real_service: Service) -> None:
         ([f"d{number}" for number in range(21)], "dimensions"),
     ],
 )
-def test_what_is_no_dimension_is_refused(
+def test_an_unknown_dimension_is_refused(
     client: Client, refused: Callable[..., Refusal], dimensions: list[str], field: str
 ) -> None:
     audience = segment(client, {})
@@ -161,14 +161,14 @@ def test_the_embedded_store_refuses(service: Service, client: Client, refused: C
     assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_BY_STORE")
 
 
-def test_dates_are_seen_from_the_moment_of_the_call(telling: Service) -> None:
+def test_dates_are_relative_to_the_call_time(telling: Service) -> None:
     client = telling.client("dates")
     now = datetime.now(UTC)
     moments = [now - timedelta(days=6, hours=23), now - timedelta(days=7, hours=1), now + timedelta(hours=1)]
     dates: list[Any] = [*moments, *(f"{moment:%Y-%m-%dT%H:%M:%S}.000Z" for moment in moments), "soon", None]
     telling.insert("dates", [{"data": {"lastEmailOpenedAt": date}} for date in dates])
     answer = insights(client, segment(client, {}), "lastOpened")
-    assert shown(answer.dimensions[0]) == {
+    assert counts_by_value(answer.dimensions[0]) == {
         "in the future": 2,
         "last 7 days": 2,
         "8 to 30 days ago": 2,

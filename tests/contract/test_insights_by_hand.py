@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.insights.breakdown import PERCENTS, CellKind
-from audience_service.domain.insights.dimensions import read_dimensions
-from audience_service.domain.insights.insights import MOST_VALUES
+from audience_service.domain.insights.breakdown import PERCENTS, BucketKind
+from audience_service.domain.insights.dimensions import parse_dimensions
+from audience_service.domain.insights.insights import MAX_VALUES
 from tests import insights_by_hand as by_hand
-from tests.awkward import Shape, awkward_contacts
+from tests.awkward import Shape, edge_case_contacts
 from tests.conftest import Service
 from tests.insights import a_few, insights, segment
 
@@ -25,10 +25,10 @@ SEEDS = st.integers(0, 2**32)
 SHAPES = st.builds(
     Shape, st.floats(0.02, 1), st.floats(0, 1), st.integers(1, 3_000), st.sampled_from([0, 0.02, 0.25, 0.9, 1])
 )
-MOMENTS = st.sampled_from([datetime(2028, 2, 29, 12, 30, 15, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)])
+INSTANTS = st.sampled_from([datetime(2028, 2, 29, 12, 30, 15, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)])
 
 
-def told(quantiles: Any) -> dict[str, float]:
+def quantiles_by_name(quantiles: Any) -> dict[str, float]:
     """Quantiles by name."""
     return {descriptor.name: value for descriptor, value in quantiles.ListFields()}
 
@@ -46,46 +46,44 @@ def expected_quantiles(name: str, records: list[Any], moment: datetime) -> dict[
 
 
 @a_few
-@given(seed=SEEDS, shape=SHAPES, moment=MOMENTS)
-def test_every_count_is_what_is_counted_by_hand(telling: Service, seed: int, shape: Shape, moment: datetime) -> None:
+@given(seed=SEEDS, shape=SHAPES, moment=INSTANTS)
+def test_every_count_equals_the_reference_count(telling: Service, seed: int, shape: Shape, moment: datetime) -> None:
     org = f"hand{next(telling.names)}x"
-    contacts = awkward_contacts(5_000, moment, seed, shape)
+    contacts = edge_case_contacts(5_000, moment, seed, shape)
     telling.insert(org, contacts)
     living = [contact for contact in contacts if contact["state"] != "deleted"]
-    dimensions = read_dimensions([]) + read_dimensions(PATHS)
+    dimensions = parse_dimensions([]) + parse_dimensions(PATHS)
     everyone = FilterCompiler(["contact"]).compile(Filter("contact", {}))
     found = telling.store.insights.breakdown(org, everyone, dimensions, moment, 10_000, NEVER)
     assert found.size == len(living)
     for dimension, cells in zip(dimensions, found.dimensions, strict=True):
         expected = by_hand.counts(dimension.name, living, moment)
         counted = {
-            cell.label if cell.kind is CellKind.VALUE else f"\0{cell.kind}": cell.count
-            for cell in cells.cells
+            cell.label if cell.kind is BucketKind.VALUE else f"\0{cell.kind}": cell.count
+            for cell in cells.buckets
             if cell.count
         }
         assert counted == expected, dimension.name
-        assert len([cell for cell in cells.cells if cell.count]) == len(expected), dimension.name
-        assert (cells.several > 1) == (sum(expected.values()) > len(living)), dimension.name
+        assert len([cell for cell in cells.buckets if cell.count]) == len(expected), dimension.name
+        assert (cells.max_values_per_record > 1) == (sum(expected.values()) > len(living)), dimension.name
         if dimension.name not in ("score", *PATHS):
             continue
         ordered = by_hand.numbers(dimension.name, living)
-        assert cells.numbers == len(ordered), dimension.name
+        assert cells.number_count == len(ordered), dimension.name
         for percent in PERCENTS if ordered else ():
             quantile = cells.quantiles[percent]
             value = by_hand.quantile(ordered, percent)
             assert quantile.value == value
-            assert quantile.at_most == sum(number <= value for number in ordered)
-            assert quantile.at_least == sum(number >= value for number in ordered)
+            assert quantile.count_at_or_below == sum(number <= value for number in ordered)
+            assert quantile.count_at_or_above == sum(number >= value for number in ordered)
 
 
 @a_few
 @given(seed=SEEDS, shape=SHAPES, limit=st.integers(1, 100))
-def test_every_number_of_an_answer_is_what_is_computed_by_hand(
-    telling: Service, seed: int, shape: Shape, limit: int
-) -> None:
+def test_every_number_equals_the_reference_value(telling: Service, seed: int, shape: Shape, limit: int) -> None:
     org, now = f"answer{next(telling.names)}x", datetime.now(UTC)
-    telling.insert(org, awkward_contacts(5_000, now, seed, shape))
-    telling.insert(f"{org}2", awkward_contacts(50, now, seed + 1, shape))
+    telling.insert(org, edge_case_contacts(5_000, now, seed, shape))
+    telling.insert(f"{org}2", edge_case_contacts(50, now, seed + 1, shape))
     client = telling.client(org)
     records = list(telling.store.database["contact"].find({"sk": {"$regex": f"^{org}/"}, "state": {"$ne": "deleted"}}))
     vip = segment(client, VIPS)
@@ -106,13 +104,13 @@ def check(answer: Any, members: list[Any], records: list[Any], limit: int) -> No
         theirs = by_hand.counts(dimension.name, records, answer.baseline_read_time.ToDatetime(UTC))
         banded = dimension.name in (*by_hand.DATES, "ageBand", "score")
         named = {b.value if b.kind == "value" else f"\0{b.kind}": b for b in dimension.buckets if b.kind != "other"}
-        read = sorted((count for label, count in theirs.items() if label[0] != "\0"), reverse=True)[:MOST_VALUES]
+        read = sorted((count for label, count in theirs.items() if label[0] != "\0"), reverse=True)[:MAX_VALUES]
         for label, bucket in named.items():
             assert bucket.count == ours[label], dimension.name
             if bucket.HasField("baseline_count"):
                 assert bucket.baseline_count == theirs[label], dimension.name
             else:
-                assert len(read) == MOST_VALUES
+                assert len(read) == MAX_VALUES
                 assert theirs[label] <= read[-1], "it is none of those that were read"
         rest = sum(count for label, count in ours.items() if label not in named)
         others = [bucket for bucket in dimension.buckets if bucket.kind == "other"]
@@ -140,12 +138,12 @@ def check(answer: Any, members: list[Any], records: list[Any], limit: int) -> No
             else:
                 assert not bucket.HasField("index")
         for those, quantiles in ((members, dimension.quantiles), (records, dimension.baseline_quantiles)):
-            assert told(quantiles) == expected_quantiles(dimension.name, those, read_at), dimension.name
+            assert quantiles_by_name(quantiles) == expected_quantiles(dimension.name, those, read_at), dimension.name
 
 
-def test_small_cells_are_not_told_and_cannot_be_computed(real_service: Service) -> None:
+def test_small_buckets_are_suppressed_and_cannot_be_inferred(real_service: Service) -> None:
     org, now = "small", datetime.now(UTC)
-    real_service.insert(org, awkward_contacts(3_000, now, 5))
+    real_service.insert(org, edge_case_contacts(3_000, now, 5))
     client = real_service.client(org)
     records = list(real_service.store.database["contact"].find({"sk": {"$regex": f"^{org}/"}}))
     for where in ({}, VIPS, {"country": "日本"}, {"country": "日本", "score": {"$gte": 90}}):

@@ -33,7 +33,7 @@ def test_writers_that_compete_keep_the_same_versions(client: Client, service: Se
     assert service.store.database["segment_version"].count_documents({"pk": made.id}) == current.version
 
 
-def test_edits_of_a_list_at_once_are_a_version_each(client: Client, insert: Insert) -> None:
+def test_concurrent_list_edits_are_one_version_each(client: Client, insert: Insert) -> None:
     ids = insert([{} for _ in range(24)])
     made = client.create(name="busy", type="static")
     with ThreadPoolExecutor(8) as pool:
@@ -44,7 +44,7 @@ def test_edits_of_a_list_at_once_are_a_version_each(client: Client, insert: Inse
     assert {tuple(v.changed_fields) for v in listed[:-1]} == {("contacts",)}
 
 
-def test_a_write_cut_short_between_its_two_steps_shows_nothing_false(
+def test_an_interrupted_write_shows_no_false_version(
     client: Client, service: Service, org: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = client.create(name="VIPs", filter=VIP)
@@ -63,7 +63,7 @@ def test_a_write_cut_short_between_its_two_steps_shows_nothing_false(
     assert [v.segment.name for v in versions(client, made.id)] == ["Stars", "VIPs"]
 
 
-def test_a_writer_overtaken_between_its_two_steps_keeps_what_the_other_kept(
+def test_a_writer_that_loses_the_race_keeps_the_other_version(
     real_service: Service, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     # On the embedded store calls take turns: none overtakes another.
@@ -122,7 +122,7 @@ def test_versions_are_kept_up_to_a_bound_the_newest_of_them(
     assert refusal.info.reason == "VERSION_NOT_FOUND"
 
 
-def test_a_version_whose_number_was_used_before_is_kept_in_its_place(client: Client, service: Service) -> None:
+def test_a_reused_version_number_replaces_the_old_entry(client: Client, service: Service) -> None:
     made = client.create(name="0", filter=VIP)
     for number in (1, 2, 3):
         update(client, made.id, "name", name=str(number))
@@ -140,7 +140,7 @@ def test_a_kept_version_that_says_the_same_stays_as_it_is(client: Client, servic
     database = service.store.database
     record = database["segment"].find_one({"pk": made.id})
     assert record is not None
-    kept_versions.keep_version(database, record, NEVER)
+    kept_versions.store_version(database, record, NEVER)
     client.call("AddSegmentContacts", {"id": made.id, "contactIds": [pk]})
     [kept] = database["segment_version"].find({"pk": made.id})
     assert kept == {**record, "_id": f"{record['sk']}/0"}

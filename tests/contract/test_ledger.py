@@ -8,9 +8,9 @@ from pymongo.errors import BulkWriteError
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.watches.ports import Overtaken
-from audience_service.domain.watches.watch import Cause, Change, Event, Flip
-from audience_service.mongo.ledger import MongoLedger
+from audience_service.domain.watches.ports import LeaseLost
+from audience_service.domain.watches.watch import Cause, ChangeKind, Event, MembershipChange
+from audience_service.mongo.ledger import MongoEventLog
 from tests.conftest import Service
 
 NEVER = Deadline(None)
@@ -18,41 +18,39 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOBODY = CompiledFilter("contact", {"sk": {"$eq": "nobody"}})
 
 
-def event(seq: int, sk: str, change: Change) -> Event:
+def event(seq: int, sk: str, change: ChangeKind) -> Event:
     """An event."""
-    return Event(seq, Flip(f"contact-{sk[-1]}", sk, change), Cause.DATA, NOON)
+    return Event(seq, MembershipChange(f"contact-{sk[-1]}", sk, change), Cause.DATA, NOON)
 
 
-def test_of_several_events_of_a_record_the_last_says_whether_it_is_in_in_whatever_order_they_are_applied(
-    service: Service, org: str
-) -> None:
-    ledger, generation, sk = service.store.ledger, f"watch-{org}", f"{org}/contact/a"
-    changes = [Change.ENTERED, Change.EXITED, Change.ENTERED]
+def test_the_last_event_decides_membership_in_any_order_of_application(service: Service, org: str) -> None:
+    event_log, watch_epoch, sk = service.store.event_log, f"watch-{org}", f"{org}/contact/a"
+    changes = [ChangeKind.ENTERED, ChangeKind.EXITED, ChangeKind.ENTERED]
     events = [event(seq, sk, change) for seq, change in enumerate(changes, 1)]
     for applied in (events, events[:2], events[1:2], events[:1]):
-        ledger.apply(org, generation, applied, NEVER)
-        [flip] = ledger.judge(org, generation, NOBODY, [sk], NEVER)
-        assert flip.change is Change.EXITED
+        event_log.apply(org, watch_epoch, applied, NEVER)
+        [difference] = event_log.evaluate(org, watch_epoch, NOBODY, [sk], NEVER)
+        assert difference.kind is ChangeKind.EXITED
 
 
-def test_no_event_is_about_another_orgs_record(service: Service, org: str) -> None:
-    ledger, generation = service.store.ledger, f"watch-{org}"
-    events = [event(1, f"{org}/contact/a", Change.ENTERED), event(2, f"{org}2/contact/b", Change.ENTERED)]
+def test_no_event_can_name_a_record_of_another_org(service: Service, org: str) -> None:
+    event_log, watch_epoch = service.store.event_log, f"watch-{org}"
+    events = [event(1, f"{org}/contact/a", ChangeKind.ENTERED), event(2, f"{org}2/contact/b", ChangeKind.ENTERED)]
     with pytest.raises(ValueError, match="another org"):
-        ledger.append(org, generation, events, NEVER)
-    assert ledger.read(org, generation, 0, None, 10, NEVER) == []
+        event_log.append(org, watch_epoch, events, NEVER)
+    assert event_log.read(org, watch_epoch, 0, None, 10, NEVER) == []
 
 
 @pytest.mark.parametrize(
     ("details", "expected"),
     [
-        ({"writeErrors": [{"code": 11000}]}, Overtaken),
+        ({"writeErrors": [{"code": 11000}]}, LeaseLost),
         ({"writeErrors": [{"code": 11000}], "writeConcernErrors": [{"code": 64}]}, BulkWriteError),
         ({"writeErrors": [{"code": 13}]}, BulkWriteError),
         ({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}, BulkWriteError),
     ],
 )
-def test_a_number_is_taken_where_the_database_says_so_and_nothing_else(
+def test_only_duplicate_key_errors_mean_a_lost_lease(
     service: Service, org: str, details: dict[str, Any], expected: Any
 ) -> None:
     class Failing:
@@ -62,7 +60,7 @@ def test_a_number_is_taken_where_the_database_says_so_and_nothing_else(
             """Fail."""
             raise BulkWriteError(details)
 
-    ledger: Any = MongoLedger(service.store.database)
-    ledger._ledger = Failing()
+    event_log: Any = MongoEventLog(service.store.database)
+    event_log._events = Failing()
     with pytest.raises(expected):
-        ledger.append(org, f"watch-{org}", [event(1, f"{org}/contact/a", Change.ENTERED)], NEVER)
+        event_log.append(org, f"watch-{org}", [event(1, f"{org}/contact/a", ChangeKind.ENTERED)], NEVER)

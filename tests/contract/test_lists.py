@@ -26,7 +26,7 @@ def listed(client: Client, segment_id: str, size: int = 0) -> list[str]:
             return ids
 
 
-def test_a_list_from_ids_holds_each_once(client: Client, insert: Insert) -> None:
+def test_a_list_from_ids_contains_each_once(client: Client, insert: Insert) -> None:
     ids = insert([{"id": f"a{n}"} for n in range(5)])
     made = client.create(name="list", type="static", contactIds=[*ids, ids[0]])
     assert made.contact_count == 5
@@ -85,7 +85,7 @@ def test_adding_and_removing_are_idempotent_and_counted(client: Client, insert: 
     assert client.call("ListSegments").segments[0].contact_count == 2
 
 
-def test_unknown_contacts_are_named_and_nothing_is_added(
+def test_unknown_contacts_are_reported_and_the_list_is_unchanged(
     client: Client, service: Service, org: str, insert: Insert, refused: Refused
 ) -> None:
     known = insert([{}])
@@ -136,14 +136,16 @@ def test_ids_are_needed_and_limited(client: Client, refused: Refused, rpc: str) 
     assert refused(lambda: client.call(rpc, {"id": made.id, "contactIds": many})).fields == ["contact_ids"]
 
 
-def test_a_list_may_hold_leads(client: Client, insert: Insert) -> None:
+def test_a_list_can_contain_leads(client: Client, insert: Insert) -> None:
     ids = insert([{}, {}], datatype="lead")
     made = client.create(name="leads", type="static", filter={"datatype": "lead"}, contactIds=ids)
     assert made.filter.datatype == "lead"
     assert client.members(audienceId=made.id) == sorted(ids)
 
 
-def test_a_list_larger_than_a_chunk_is_whole(client: Client, insert: Insert, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_larger_than_a_chunk_is_complete(
+    client: Client, insert: Insert, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("audience_service.mongo.lists._CHUNK", 50)
     ids = insert([{"id": f"{n:05d}"} for n in range(120)])
     made = client.create(name="large", type="static", contactIds=ids)
@@ -162,7 +164,7 @@ def test_a_lists_page_token_is_bound_to_the_list(client: Client, insert: Insert,
 
 
 @pytest.mark.parametrize(("repository", "method"), [("segments", "insert"), ("lists", "freeze")])
-def test_nothing_is_kept_of_a_list_whose_segment_could_not_be_made(
+def test_a_failed_segment_creation_leaves_no_list(
     client: Client,
     service: Service,
     org: str,

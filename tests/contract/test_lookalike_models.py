@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from audience_service.domain.filters import Filter, FilterCompiler
 from tests import lookalikes_by_hand as by_hand
-from tests.awkward import Shape, awkward_contacts
+from tests.awkward import Shape, edge_case_contacts
 from tests.client import Client
 from tests.conftest import Service, envelope
 from tests.insights import a_few
-from tests.lists import NEVER
+from tests.lists import NO_DEADLINE
 from tests.lookalikes import lookalike, model, people, segment
 
 FIELDS = [
@@ -30,12 +30,12 @@ FIELDS = [
     include=st.booleans(),
     share=st.sampled_from([0.01, 0.1, 0.37, 0.5]),
 )
-def test_model_members_and_curve_are_what_is_computed_by_hand(
+def test_model_members_and_curve_equal_the_reference(
     real_service: Service, seed: int, shape: Shape, include: bool, share: float
 ) -> None:
     org = f"byhand{next(real_service.names)}x"
     client, database = real_service.client(org), real_service.store.database
-    contacts = [envelope(org, contact) for contact in awkward_contacts(2_500, datetime.now(UTC), seed, shape)]
+    contacts = [envelope(org, contact) for contact in edge_case_contacts(2_500, datetime.now(UTC), seed, shape)]
     for number, contact in enumerate(contacts):
         contact["data"]["seed"] = number % 5 == 0 or (contact["data"].get("source") == "US" and number % 3 == 0)
     database["contact"].insert_many(contacts)
@@ -64,9 +64,9 @@ def test_model_members_and_curve_are_what_is_computed_by_hand(
         others = [(by_hand.OTHER, *(0 if 0 < count < 5 else count for count in expected.others))]
         counts = [(expected.labels[value], *expected.counts[value]) for value in expected.counts]
         assert rows == sorted([*counts, *(others if expected.others != (0, 0) else [])]), told.path
-        assert told.multi_valued == expected.several, told.path
-        assert told.information_value == pytest.approx(expected.information, abs=1e-9), told.path
-        assert told.decorrelation == pytest.approx(expected.damping, abs=0.0011), told.path
+        assert told.multi_valued == expected.multi_valued, told.path
+        assert told.information_value == pytest.approx(expected.information_value, abs=1e-9), told.path
+        assert told.decorrelation == pytest.approx(expected.decorrelation, abs=0.0011), told.path
     assert [field.path for field in found.fields] == [field.path for field in fields]
 
     damped = {field.path: field.decorrelation for field in found.fields}
@@ -93,7 +93,7 @@ def test_model_members_and_curve_are_what_is_computed_by_hand(
         assert 0 <= point.similarity <= 1
 
 
-def test_about_a_fifth_is_held_out_of_ids_by_chance_and_in_a_row(real_service: Service) -> None:
+def test_the_holdout_is_about_a_fifth_of_random_and_sequential_ids(real_service: Service) -> None:
     expression = {"$eq": [{"$mod": [{"$toHashedIndexKey": "$sk"}, 5]}, 0]}
     by_number: list[dict[str, Any]] = [{"id": f"{number}"} for number in range(5_000)]
     by_chance: list[dict[str, Any]] = [{} for _ in range(5_000)]
@@ -106,7 +106,7 @@ def test_about_a_fifth_is_held_out_of_ids_by_chance_and_in_a_row(real_service: S
         assert 850 < held < 1_150, name
 
 
-def test_protected_fields_are_used_only_where_they_are_named(runners: tuple[Client, str]) -> None:
+def test_protected_fields_are_used_only_if_named(runners: tuple[Client, str]) -> None:
     client, source = runners
     default = model(client, lookalike(client, source, fields=[]).id)
     assert "data.language" not in [field.path for field in default.fields]
@@ -119,7 +119,7 @@ def test_protected_fields_are_used_only_where_they_are_named(runners: tuple[Clie
     assert not {"data.city", "data.tags"} & {field.path for field in less.fields}
 
 
-def test_what_the_source_is_made_by_is_used_only_where_it_is_named(runners: tuple[Client, str]) -> None:
+def test_leaking_fields_are_used_only_if_named(runners: tuple[Client, str]) -> None:
     client, source = runners
     inside = segment(client, {"$and": [{"$inAudience": source}, {"source": {"$exists": False}}]})
     for audience_id, asked in ((source, ["data.score"]), (inside, ["data.source", "data.score"])):
@@ -156,7 +156,7 @@ def test_prices_in_decimals_count_and_score_as_the_numbers_that_they_are(real_se
         assert best.seed_count == found.seed_count - found.holdout_count
 
 
-def test_numbers_stand_for_themselves_up_to_twenty_and_lists_of_one_are_one_value(real_service: Service) -> None:
+def test_up_to_twenty_numbers_are_unbinned_and_single_element_lists_are_scalars(real_service: Service) -> None:
     org = f"shape{next(real_service.names)}x"
     contacts = people(2_000)
     for number, contact in enumerate(contacts):
@@ -172,16 +172,18 @@ def test_numbers_stand_for_themselves_up_to_twenty_and_lists_of_one_are_one_valu
     }  # fmt: skip
 
 
-def test_how_scores_vary_is_seen_in_a_part_that_is_drawn(runners: tuple[Client, str], real_service: Service) -> None:
+def test_score_covariance_is_computed_on_a_sample(runners: tuple[Client, str], real_service: Service) -> None:
     org, store = dict(runners[0].metadata)["orgid"], real_service.store
     everyone = FilterCompiler(["contact"]).compile(Filter("contact", {}))
-    counts = [store.lookalikes.moments(org, everyone, size, [], NEVER).count for size in (10_000, 20_000, 100_000)]
+    counts = [
+        store.lookalikes.moment_sums(org, everyone, size, [], NO_DEADLINE).count for size in (10_000, 20_000, 100_000)
+    ]
     assert counts[0] == 3_000
     assert 1_300 < counts[1] < 1_700
     assert 200 < counts[2] < 400
 
 
-def test_counts_of_few_are_not_told(real_service: Service) -> None:
+def test_small_counts_are_suppressed(real_service: Service) -> None:
     org = f"few{next(real_service.names)}x"
     client = real_service.client(org)
     contacts = people(2_000)

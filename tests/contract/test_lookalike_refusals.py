@@ -17,7 +17,7 @@ from tests.lookalikes import lookalike, model, people, segment
 Refused = Callable[..., Refusal]
 
 
-def test_a_seed_of_fewer_than_a_hundred_is_refused_and_nothing_is_kept(
+def test_a_seed_below_one_hundred_is_refused_and_leaves_nothing(
     service: Service, client: Client, insert: Callable[..., list[str]], refused: Refused
 ) -> None:
     insert(people(990))
@@ -31,7 +31,7 @@ def test_a_seed_of_fewer_than_a_hundred_is_refused_and_nothing_is_kept(
     assert client.call("ListCustomAudiences").total_size == 0
 
 
-def test_the_embedded_store_refuses_and_keeps_nothing(
+def test_the_embedded_store_refuses_and_leaves_nothing(
     service: Service, client: Client, insert: Callable[..., list[str]], refused: Refused
 ) -> None:
     if service.kind != "embedded":
@@ -61,7 +61,7 @@ def test_the_embedded_store_refuses_and_keeps_nothing(
         ({"excludeFields": ["$x"]}, "exclude_fields[0]"),
     ],
 )
-def test_what_is_no_lookalike_is_refused_at_its_place(
+def test_an_invalid_lookalike_is_refused_with_its_field_path(
     client: Client, refused: Refused, spec: dict[str, Any], field: str
 ) -> None:
     refusal = refused(lambda: lookalike(client, **{"source": "segment-none", **spec}))
@@ -91,7 +91,7 @@ def test_unknown_sources_and_models_of_others_are_refused(service: Service, clie
     assert refused(lambda: model(foreign, upload.id)).info.reason == "AUDIENCE_NOT_FOUND"
 
 
-def test_a_source_that_is_made_by_all_fields_is_refused_before_and_after_it_was_changed(
+def test_a_source_that_leaks_every_field_is_refused_on_create_and_refresh(
     runners: tuple[Client, str], refused: Refused
 ) -> None:
     client, source = runners
@@ -133,7 +133,7 @@ def test_a_source_that_has_become_one_of_other_records_is_unusable(
     assert (refusal.info.reason, dict(refusal.info.metadata)) == ("UNUSABLE_AUDIENCE", {"id": source})
 
 
-def test_a_source_that_is_too_large_beside_the_countries_is_unusable(
+def test_a_source_too_large_to_combine_with_countries_is_unusable(
     runners: tuple[Client, str], refused: Refused
 ) -> None:
     client, _ = runners

@@ -30,7 +30,7 @@ def test_the_same_data_give_the_same_model_and_members(runners: tuple[Client, st
     assert client.members(audienceId=made.id) == members
 
 
-def test_where_scores_are_equal_the_first_by_id_are_members(runners: tuple[Client, str]) -> None:
+def test_equal_scores_are_ranked_by_id(runners: tuple[Client, str]) -> None:
     client, source = runners
     made = lookalike(client, source, count=5)
     equal = [n for n in range(3_000) if n % 10 and n % 7 == 0 and n % 3 == 0]
@@ -45,7 +45,7 @@ def test_the_source_is_left_out_unless_it_may_be_in(runners: tuple[Client, str])
         assert overlap.count == common, include
 
 
-def test_fewer_are_members_where_fewer_are_like_the_seed(runners: tuple[Client, str]) -> None:
+def test_only_positive_scores_become_members(runners: tuple[Client, str]) -> None:
     client, source = runners
     made = lookalike(client, source, count=2_000_000)
     alike = sum(1 for n in range(3_000) if n % 10 and n % 7 == 0)
@@ -96,9 +96,7 @@ def test_a_lookalike_outlives_its_source_but_is_not_refreshed(runners: tuple[Cli
     assert (model(client, made.id), client.members(audienceId=made.id)) == before
 
 
-def test_of_two_refreshes_at_once_one_is_stale_and_list_and_model_are_the_others(
-    runners: tuple[Client, str], real_service: Service
-) -> None:
+def test_one_of_two_concurrent_refreshes_is_stale(runners: tuple[Client, str], real_service: Service) -> None:
     client, source = runners
     org, made = dict(client.metadata)["orgid"], lookalike(client, source, count=2_000).id
     refresher = Refresher(real_service, client, made)
@@ -121,7 +119,7 @@ def test_rows_are_kept_for_as_long_as_a_command_may_write_them(
     made = lookalike(client, source, count=20)
 
     def sweep() -> None:
-        real_service.store.custom_sweeper.sweep(now() + timedelta(minutes=9))
+        real_service.store.custom_audience_sweeper.sweep(now() + timedelta(minutes=9))
 
     assert Refresher(real_service, client, made.id).refresh("write", before=sweep).version == 1
     assert len(client.members(audienceId=made.id)) == 20

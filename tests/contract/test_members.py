@@ -29,7 +29,7 @@ def test_every_member_comes_once_in_order_and_the_last_message_states_the_total(
     assert max(len(message.members) for message in messages) == min(batch_size or 1_000, 10)
 
 
-def test_a_stream_resumes_behind_any_cursor(client: Client, insert: Insert) -> None:
+def test_a_stream_resumes_after_any_cursor(client: Client, insert: Insert) -> None:
     ids = sorted(insert([{} for _ in range(10)]))
     messages = list(client.call("StreamMembers", {"filter": EVERYONE, "batchSize": 3}))
     seen = 0
@@ -118,7 +118,7 @@ def test_fields_come_keyed_as_asked_and_missing_ones_are_left_out(client: Client
         ({"batchSize": -1}, "batch_size"),
     ],
 )
-def test_a_bad_request_is_refused_with_its_place(
+def test_a_bad_request_is_refused_with_its_field_path(
     client: Client, refused: Callable[..., Refusal], request_: dict[str, Any], field: str
 ) -> None:
     refusal = refused(lambda: client.call("StreamMembers", {"filter": EVERYONE, **request_}))
@@ -151,7 +151,7 @@ def test_a_date_past_the_year_9999_is_a_value_like_any_other(real_service: Servi
     assert client.call("EstimateReach", {"filter": EVERYONE}).count == 1
 
 
-def test_a_batch_too_large_for_a_message_comes_in_several(client: Client, insert: Insert) -> None:
+def test_an_oversized_batch_is_split(client: Client, insert: Insert) -> None:
     ids = sorted(insert([{"data": {"text": "x" * 60_000}} for _ in range(100)]))
     messages = list(client.call("StreamMembers", {"filter": EVERYONE, "fields": ["text"]}))
     assert len(messages) > 2

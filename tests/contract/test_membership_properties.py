@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audiences import AudienceResolver
 from audience_service.domain.audiences.pages import AudiencePages
-from audience_service.domain.audiences.selection import Selection
-from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.caller import Caller, Deadline, RequestContext
 from audience_service.domain.errors import InvalidFilter, UnsupportedByStore
-from audience_service.domain.explanations.claims import ClaimReader
-from audience_service.domain.explanations.membership_explanation import MembershipExplanations, Truth
+from audience_service.domain.explanations.claims import ConditionTreeBuilder
+from audience_service.domain.explanations.membership_explanation import EvaluatedCondition, MembershipExplainer
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.filters.nodes import And, Nor, Not, Or
 from audience_service.domain.filters.relative import UNITS
-from audience_service.domain.membership.checks import Checks
+from audience_service.domain.membership.checks import MembershipChecker
 from audience_service.domain.segments.segment import Segment, SegmentType
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.tokens import TokenCodec
 from tests.conftest import Service
 from tests.examples import examples
 from tests.strategies import filters, record
@@ -42,35 +42,39 @@ class Org:
 
     def __post_init__(self) -> None:
         store = self.service.store
-        self.audiences = Audiences(store.segments, FilterCompiler(["contact"]))
-        self.checks = Checks(
-            store.checks, AudiencePages(store.segments, store.customs), self.audiences, TokenSealer(b"key"), ["contact"]
+        self.audiences = AudienceResolver(store.segments, FilterCompiler(["contact"]))
+        self.checks = MembershipChecker(
+            store.checks,
+            AudiencePages(store.segments, store.custom_audiences),
+            self.audiences,
+            TokenCodec(b"key"),
+            ["contact"],
         )
-        self.explanations = MembershipExplanations(store.checks, self.audiences)
+        self.explanations = MembershipExplainer(store.checks, self.audiences)
 
     @property
-    def call(self) -> Call:
-        return Call(Caller("tester", self.name, frozenset()), Deadline.after(20))
+    def ctx(self) -> RequestContext:
+        return RequestContext(Caller("tester", self.name, frozenset()), Deadline.after(20))
 
     def save(self, where: dict[str, Any] | None, contact_ids: list[str] | None = None) -> str:
         """A new audience: a filter, or a list."""
         kind = SegmentType.DYNAMIC if contact_ids is None else SegmentType.STATIC
         made = Segment(f"segment-{uuid.uuid4().hex}", uuid.uuid4().hex, "", kind, Filter("contact", where))
         self.service.store.segments.insert(self.name, made, None, Deadline.after(20))
-        self.service.store.lists.add(self.name, self.audiences.list_of(made), contact_ids or [], Deadline.after(20))
+        self.service.store.lists.add(self.name, self.audiences.member_list(made), contact_ids or [], Deadline.after(20))
         return made.id
 
     def members(self, audience_id: str) -> set[str]:
         """As they are streamed."""
-        population = self.audiences.population(self.call, Selection(audience_id))
+        population = self.audiences.population(self.ctx, AudienceSelector(audience_id))
         stream = self.service.store.members.stream(self.name, population, (), 1_000, "", Deadline.after(20))
         return {found["pk"] for batch in stream for found in batch}
 
-    def holds(self, where: Filter, moments: list[datetime], contact_id: str) -> list[bool]:
+    def membership_at(self, where: Filter, moments: list[datetime], contact_id: str) -> list[bool]:
         """Whether a contact is a member of a filter as of some moments."""
         populations = [FilterCompiler(["contact"]).at(moment).compile(where) for moment in moments]
         checks = self.service.store.checks
-        judged = checks.judge(self.name, "contact", populations, [contact_id], (), Deadline.after(20))
+        judged = checks.evaluate(self.name, "contact", populations, [contact_id], (), Deadline.after(20))
         return [not isinstance(found, InvalidFilter) and contact_id in found for found in judged.members]
 
     def clear(self, *collections: str) -> None:
@@ -110,7 +114,7 @@ class Asked:
 
 def ask(org: Org, where: dict[str, Any], combine: Any, dice: random.Random) -> Asked:
     """A filter and a list, a filter over both, and a filter over that."""
-    living = [name for name in org.ids if name in _living(org)]
+    living = [name for name in org.ids if name in _active_ids(org)]
     dynamic, static = org.save(where), org.save(None, dice.sample(living, 8))
     inner = org.save(combine(dynamic, static))
     names = [dynamic, static, inner, org.save(combine(inner, static))]
@@ -123,12 +127,12 @@ def test_checks_and_streams_agree(org: Org, where: dict[str, Any], combine: Any,
     dice = random.Random(seed)
     try:
         asked = ask(org, where, combine, dice)
-        found = org.checks.check(org.call, asked.names, [*org.ids, "contact-nobody"]).memberships
+        found = org.checks.check(org.ctx, asked.names, [*org.ids, "contact-nobody"]).memberships
         assert [told.found for told in found] == [*(True for _ in org.ids), False]
         for told in found:
             assert list(told.audience_ids) == [name for name in asked.names if told.contact_id in asked.streamed[name]]
         for contact_id in dice.sample(org.ids, 3):
-            listed = org.checks.audiences_of(org.call, contact_id, 500, "")
+            listed = org.checks.list_audiences(org.ctx, contact_id, 500, "")
             assert not listed.unusable_ids
             assert {found.audience.id for found in listed.audiences} == {
                 name for name in asked.names if contact_id in asked.streamed[name]
@@ -147,8 +151,8 @@ def test_explanations_and_streams_agree(org: Org, where: dict[str, Any], combine
         asked = ask(org, where, combine, dice)
         for contact_id in dice.sample(org.ids, 3):
             for name in asked.names:
-                truth = org.explanations.explain(org.call, Selection(name), contact_id).truth
-                assert truth.holds is (contact_id in asked.streamed[name])
+                truth = org.explanations.explain(org.ctx, AudienceSelector(name), contact_id).condition
+                assert truth.matched is (contact_id in asked.streamed[name])
                 assert _follows(truth)
     except UnsupportedByStore:
         assert org.service.kind == "embedded"
@@ -158,37 +162,37 @@ def test_explanations_and_streams_agree(org: Org, where: dict[str, Any], combine
 
 @EXAMPLES
 @given(where=filters, combine=nested)
-def test_the_conditions_explained_are_those_that_are_compiled(org: Org, where: dict[str, Any], combine: Any) -> None:
+def test_explained_conditions_equal_the_compiled_ones(org: Org, where: dict[str, Any], combine: Any) -> None:
     first = org.save(where)
     second = org.save({"$inAudience": first})
     try:
-        call, written = org.call, Filter("contact", combine(first, second))
+        call, written = org.ctx, Filter("contact", combine(first, second))
         compiled = org.audiences.compile(call, written)
-        reader = ClaimReader(org.audiences.parse, lambda name: org.audiences.source(call, name), {})
-        assert reader.whole(written, "filter").node == compiled.node
+        reader = ConditionTreeBuilder(org.audiences.parse, lambda name: org.audiences.definition_of(call, name), {})
+        assert reader.build_filter(written, "filter").node == compiled.node
     finally:
         org.clear("segment")
 
 
-def _living(org: Org) -> set[str]:
+def _active_ids(org: Org) -> set[str]:
     stored = org.service.store.database["contact"].find({"sk": {"$regex": f"^{org.name}/"}})
     return {found["pk"] for found in stored if found.get("state") not in ("archived", "deleted")}
 
 
-def _follows(truth: Truth) -> bool:
+def _follows(truth: EvaluatedCondition) -> bool:
     """Whether what holds of a condition follows from what holds of those that it joins, all the way down."""
-    inner = [part.holds for part in truth.inner]
-    if not all(map(_follows, truth.inner)):
+    inner = [part.matched for part in truth.children]
+    if not all(map(_follows, truth.children)):
         return False
-    if not inner or (len(inner) == 1 and truth.inner[0].claim.node == truth.claim.node):
-        return not inner or truth.holds is inner[0]
-    match truth.claim.node:
+    if not inner or (len(inner) == 1 and truth.children[0].condition.node == truth.condition.node):
+        return not inner or truth.matched is inner[0]
+    match truth.condition.node:
         case And():
-            return truth.holds is all(inner)
+            return truth.matched is all(inner)
         case Or():
-            return truth.holds is any(inner)
+            return truth.matched is any(inner)
         case Nor() | Not():
-            return truth.holds is not any(inner)
+            return truth.matched is not any(inner)
     return False
 
 
@@ -214,7 +218,7 @@ def _timed(dice: random.Random, depth: int) -> dict[str, Any]:
     return {dice.choice("ab"): form or order}
 
 
-def test_nothing_flips_before_its_flip_time(real_service: Service) -> None:
+def test_membership_is_stable_before_its_next_change_time(real_service: Service) -> None:
     dice, org = random.Random(9), Org(real_service, f"flips{next(real_service.names)}")
     flips = 0
     for _ in range(80):
@@ -223,12 +227,12 @@ def test_nothing_flips_before_its_flip_time(real_service: Service) -> None:
         text = values[2].isoformat(timespec="milliseconds").replace("+00:00", "Z")
         [contact_id] = real_service.insert(org.name, [{"data": {"a": dice.choice((values[0], text)), "b": values}}])
         where = Filter("contact", _timed(dice, 2))
-        told = org.explanations.explain(org.call, Selection(filter=where), contact_id)
-        flip, holds = told.truth.flip_time, told.truth.holds
+        told = org.explanations.explain(org.ctx, AudienceSelector(filter=where), contact_id)
+        flip, holds = told.condition.next_change_time, told.condition.matched
         end = flip or told.read_at + timedelta(days=3_653)
         before = [told.read_at + (end - told.read_at) * dice.random() for _ in range(30)]
-        assert org.holds(where, [*before, end - timedelta(milliseconds=1)], contact_id) == [holds] * 31
+        assert org.membership_at(where, [*before, end - timedelta(milliseconds=1)], contact_id) == [holds] * 31
         if flip:
-            assert org.holds(where, [flip], contact_id) == [not holds]
+            assert org.membership_at(where, [flip], contact_id) == [not holds]
             flips += 1
     assert flips > 20

@@ -17,7 +17,7 @@ from audience_service.mongo.regions import count_regions
 from audience_service.mongo.store import embedded_store
 from tests.client import Client, Refusal
 from tests.conftest import STORES, URI, Service
-from tests.overlaps import contact_filter, held_to, overlap
+from tests.overlaps import check_overlap, contact_filter, overlap
 
 Insert = Callable[..., list[str]]
 
@@ -39,10 +39,10 @@ def check(client: Client, audience_ids: list[str]) -> Any:
     assert answer.HasField("read_time")
     for pair, (name, other) in zip(answer.pairwise, itertools.combinations(members, 2), strict=True):
         assert (pair.audience_id, pair.other_audience_id) == (name, other)
-        held_to(pair, members[name], members[other])
+        check_overlap(pair, members[name], members[other])
     for name, other in itertools.product(members, repeat=2):
         pair = overlap(client, name, other)
-        held_to(pair, members[name], members[other])
+        check_overlap(pair, members[name], members[other])
         assert (pair.size, pair.other_size) == (len(members[name]), len(members[other]))
         assert pair.HasField("read_time")
     return answer
@@ -84,7 +84,7 @@ def test_audiences_of_every_kind_overlap_as_their_members_do(way: str, client: C
     check(client, [outside, listed])
 
 
-def test_members_that_are_gone_are_in_no_region(client: Client, service: Service, ids: list[str]) -> None:
+def test_inactive_members_are_in_no_region(client: Client, service: Service, ids: list[str]) -> None:
     listed = client.create(name="list", type="static", contactIds=ids[:6]).id
     other = client.create(name="other", type="static", contactIds=ids[4:8]).id
     low = client.create(name="low", filter=contact_filter({"n": {"$lt": 6}})).id
@@ -95,7 +95,7 @@ def test_members_that_are_gone_are_in_no_region(client: Client, service: Service
     assert [list(same.audience_ids) for same in answer.duplicates] == [[listed, low]]
 
 
-def test_nobody_is_a_share_of_0_and_no_finding(client: Client, ids: list[str]) -> None:
+def test_empty_audiences_have_share_0_and_no_findings(client: Client, ids: list[str]) -> None:
     nobody = client.create(name="nobody", filter=contact_filter({"n": 99})).id
     empty = client.create(name="empty", type="static").id
     none = client.create(name="none", filter=contact_filter({"n": {"$gt": 99}})).id
@@ -160,7 +160,7 @@ def test_eight_audiences_have_every_region_that_somebody_is_in(client: Client, i
         (["a", "b", *"cdefghi"], "audience_ids[8]"),
     ],
 )
-def test_what_cannot_be_compared_is_refused_at_its_place(
+def test_incomparable_audiences_are_refused_with_their_field_path(
     client: Client, refused: Callable[..., Refusal], asked: list[str], place: str
 ) -> None:
     leads = client.create(name="leads", type="static", filter={"datatype": "lead"}).id
@@ -216,7 +216,7 @@ def test_an_expression_that_fails_is_the_audiences(
             assert "many" not in refusal.message
 
 
-def test_what_the_embedded_store_gets_wrong_is_refused(
+def test_filters_the_embedded_store_gets_wrong_are_refused(
     service: Service, client: Client, refused: Callable[..., Refusal], ids: list[str]
 ) -> None:
     sound = client.create(name="sound", filter=contact_filter({})).id

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.client import Client
 from tests.conftest import Service
 from tests.examples import examples
-from tests.overlaps import contact_filter, held_to, overlap
+from tests.overlaps import check_overlap, contact_filter, overlap
 
 CROWD = {"embedded": 250, "mongodb": 5_000}
 
@@ -77,9 +77,9 @@ def test_any_audiences_of_a_crowd_overlap_as_their_members_do(
             (name, len(members[name])) for name in asked
         ]
         for pair in answer.pairwise:
-            held_to(pair, members[pair.audience_id], members[pair.other_audience_id])
+            check_overlap(pair, members[pair.audience_id], members[pair.other_audience_id])
         two = overlap(client, *asked[:2])
-        held_to(two, *(members[name] for name in asked[:2]))
+        check_overlap(two, *(members[name] for name in asked[:2]))
         assert (two.size, two.other_size) == tuple(client.count(audienceId=name) for name in asked[:2])
 
     agree()

@@ -21,7 +21,7 @@ def test_parts_are_disjoint_complete_and_in_balance(client: Client, insert: Inse
     assert max(map(len, parts)) <= 200 // count + 1
 
 
-def test_parts_of_one_audience_in_other_numbers_are_cut_anew(client: Client, insert: Insert) -> None:
+def test_another_partition_count_is_split_again(client: Client, insert: Insert) -> None:
     ids = insert([{"id": f"{n:02}"} for n in range(30)])
     for count in (2, 3, 2):
         partitions = [{"index": index, "count": count} for index in range(count)]
@@ -30,7 +30,7 @@ def test_parts_of_one_audience_in_other_numbers_are_cut_anew(client: Client, ins
         assert {len(part) for part in parts} == {30 // count}
 
 
-def test_parts_of_few_members_or_none_are_complete_too(client: Client, insert: Insert) -> None:
+def test_partitions_of_few_or_no_members_are_complete(client: Client, insert: Insert) -> None:
     ids = insert([{"id": f"{n}", "data": {"n": n}} for n in range(3, 6)])
     for where, expected in (({}, ids), ({"n": 4}, ids[1:2]), ({"n": 9}, [])):
         request = {"filter": contact_filter(**where)}
@@ -49,7 +49,7 @@ def test_parts_read_at_other_times_fit_though_members_came_meanwhile(client: Cli
     assert set(second) - set(before) <= set(more)
 
 
-def test_a_part_resumes_within_its_bounds_and_counts_who_was_left_out_of_it(client: Client, insert: Insert) -> None:
+def test_a_partition_resumes_within_its_range_and_counts_its_exclusions(client: Client, insert: Insert) -> None:
     insert([{"id": f"{n:02}", "data": {"n": n}} for n in range(10, 50)])
     out = client.create(name="out", filter=contact_filter(n={"$in": [10, 11, 49]})).id
     left_out = 0

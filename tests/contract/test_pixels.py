@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call, Caller
-from audience_service.domain.custom.as_audience import CustomAsAudience
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import Caller, RequestContext
+from audience_service.domain.custom.as_audience import CustomAudienceLoader
 from audience_service.domain.custom.audience import CUSTOM_PREFIX
 from audience_service.domain.filters import FilterCompiler
 from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.events import described
-from tests.lists import NEVER
+from tests.lists import NO_DEADLINE
 
 Refused = Callable[..., Refusal]
 MILLISECOND = timedelta(milliseconds=1)
@@ -50,11 +50,11 @@ class Site:
         """How many members a pixel has at a moment."""
         store = self.service.store
         compiler = FilterCompiler(["contact"], ["event"])
-        others = {CUSTOM_PREFIX: CustomAsAudience(store.customs).find}
-        audiences = Audiences(store.segments, compiler, others).at(moment)
-        call = Call(Caller("tester", self.org, frozenset()), NEVER)
-        population = audiences.members_of(call, audiences.find(call, pixel.id))
-        return store.members.count(self.org, population, NEVER)
+        others = {CUSTOM_PREFIX: CustomAudienceLoader(store.custom_audiences).load}
+        audiences = AudienceResolver(store.segments, compiler, others).at(moment)
+        ctx = RequestContext(Caller("tester", self.org, frozenset()), NO_DEADLINE)
+        population = audiences.population_of(ctx, audiences.find(ctx, pixel.id))
+        return store.members.count(self.org, population, NO_DEADLINE)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_events_that_are_dated_ahead_do_not_count_before_their_time(site: Site) 
     assert site.members(site.pixel()) == []
 
 
-def test_dates_may_stand_in_another_field_as_dates_or_as_text(site: Site) -> None:
+def test_the_date_field_can_be_another_field_with_dates_or_text(site: Site) -> None:
     site.visit(None, data={"at": days_ago(1)})
     site.visit(None, contact=1, data={"at": text(days_ago(1))})
     site.visit(None, contact=2, data={"at": text(days_ago(31))})
@@ -123,7 +123,7 @@ def test_only_events_that_match_count(site: Site) -> None:
     assert site.members(site.pixel({})) == [0, 1, 2]
 
 
-def test_events_of_other_orgs_and_those_that_are_gone_count_for_nobody(site: Site) -> None:
+def test_events_of_other_orgs_and_inactive_events_are_ignored(site: Site) -> None:
     site.visit(days_ago(1), org=f"{site.org}2")
     site.visit(days_ago(1), contact=1, state="deleted")
     site.visit(days_ago(1), contact=2, state="archived")
@@ -131,14 +131,14 @@ def test_events_of_other_orgs_and_those_that_are_gone_count_for_nobody(site: Sit
     assert site.members(site.pixel({"state": "archived"})) == [2]
 
 
-def test_events_without_a_contact_make_nobody_a_member(site: Site) -> None:
+def test_events_without_a_contact_are_ignored(site: Site) -> None:
     for nobody in (None, "", "contact-nobody", 7):
         site.visit(days_ago(1), data={"contactId": nobody})
     site.service.insert(site.org, [{"createdate": days_ago(1), "data": {"type": "visit"}}], "event")
     assert site.members(site.pixel()) == []
 
 
-def test_the_contact_may_stand_in_another_field(site: Site) -> None:
+def test_the_contact_field_can_be_another_field(site: Site) -> None:
     site.visit(days_ago(1), contact=1, data={"who": site.contacts[2]})
     assert site.members(site.pixel(contactField="who")) == [2]
 

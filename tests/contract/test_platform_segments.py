@@ -12,7 +12,7 @@ VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 Refused = Callable[..., Refusal]
 
 
-def test_records_that_the_platform_made_are_read_and_kept(client: Client, service: Service, org: str) -> None:
+def test_platform_records_are_read_and_preserved(client: Client, service: Service, org: str) -> None:
     service.store.database["segment"].insert_one(
         {
             "pk": "segment-platform1" + org,
@@ -53,9 +53,7 @@ def test_a_saved_filter_that_cannot_be_run_says_so(
     assert (refusal.code.name, refusal.info.reason) == ("FAILED_PRECONDITION", "UNUSABLE_AUDIENCE")
 
 
-def test_writing_to_a_platform_record_changes_only_what_the_write_says(
-    client: Client, service: Service, org: str
-) -> None:
+def test_a_write_changes_only_its_fields_of_a_platform_record(client: Client, service: Service, org: str) -> None:
     data = {"name": "odd", "filter": {"datatype": "contact", "where": '{"country": "US"}', "limit": 5}, "type": "smart"}
     collection = service.store.database["segment"]
     collection.insert_one({"pk": f"segment-kept{org}", "sk": f"{org}/segment/kept", "version": None, "data": data})

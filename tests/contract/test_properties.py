@@ -65,7 +65,7 @@ def members(service: Service) -> Iterator[Members]:
 
 @examples(250)
 @given(where=filters)
-def test_a_filter_and_its_negation_part_the_orgs_living_records(
+def test_a_filter_and_its_negation_partition_the_active_records(
     service: Service, members: Members, where: dict[str, Any]
 ) -> None:
     try:

@@ -25,7 +25,7 @@ def by_hand(service: Service, org: str, query: dict[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("iso_text", [False, True])
-def test_the_missions_examples_count_what_a_query_by_hand_counts(
+def test_documented_examples_equal_the_reference_count(
     client: Client, service: Service, org: str, iso_text: bool
 ) -> None:
     service.store.insert(list(sample_contacts(org, 1_000, iso_text=iso_text)))
@@ -39,7 +39,7 @@ def test_the_missions_examples_count_what_a_query_by_hand_counts(
     assert client.count(audienceId=vip.id) == len(client.members(audienceId=vip.id)) == expected > 0
 
 
-def test_nobody_is_zero_and_has_no_profile(client: Client) -> None:
+def test_an_empty_audience_has_count_0_and_no_profile(client: Client) -> None:
     reach = client.call("EstimateReach", {"filter": {"datatype": "contact", "where": {}}})
     assert reach.count == 0
     assert not reach.HasField("sample_profile")
@@ -87,7 +87,7 @@ def test_the_sample_profile_masks_personal_data(client: Client, insert: Callable
 
 
 @pytest.mark.parametrize("payload", ["text", 5, ["a"], [{"email": "ann@example.com"}], None])
-def test_a_payload_that_is_no_object_is_counted_and_shows_nothing(
+def test_a_record_without_an_object_payload_is_counted_with_an_empty_profile(
     client: Client, insert: Callable[..., list[str]], payload: Any
 ) -> None:
     insert([{"data": payload}])

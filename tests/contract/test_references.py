@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audiences import AudienceResolver
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.midst import Midst
+from tests.midst import FailAtStep
 
 VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 Refused = Callable[..., Refusal]
@@ -38,7 +38,7 @@ def meanwhile(service: Service, monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
 
     def inject(method: str, **when: Callable[[], Any]) -> None:
         segments = service.store.segments
-        monkeypatch.setattr(segments, method, getattr(Midst(segments, method, **when), method))
+        monkeypatch.setattr(segments, method, getattr(FailAtStep(segments, method, **when), method))
 
     return inject
 
@@ -56,7 +56,7 @@ def test_of_two_updates_that_make_a_circle_one_is_refused_and_taken_back(
     assert [client.count(audienceId=made.id) for made in (x, y)] == [0, 0]
 
 
-def test_updates_at_once_leave_no_circle(client: Client) -> None:
+def test_concurrent_updates_create_no_cycle(client: Client) -> None:
     for number in range(8):
         pair = [client.create(name=f"{name} {number}", filter=VIP).id for name in ("x", "y")]
 
@@ -73,7 +73,7 @@ def test_updates_at_once_leave_no_circle(client: Client) -> None:
         assert [client.count(audienceId=segment_id) for segment_id in pair] == [0, 0]
 
 
-def test_a_segment_whose_audience_is_deleted_as_it_is_made_leaves_nothing(
+def test_a_segment_whose_reference_is_deleted_during_create_leaves_nothing(
     client: Client, service: Service, meanwhile: Meanwhile, refused: Refused
 ) -> None:
     x = client.create(name="x", filter=VIP)
@@ -90,7 +90,7 @@ def test_a_segment_whose_audience_is_deleted_as_it_is_made_leaves_nothing(
     assert client.count(audienceId=made.id) == 0
 
 
-def test_a_segment_that_is_taken_back_goes_with_what_was_made_of_it_meanwhile(
+def test_a_reverted_segment_is_removed_with_its_versions(
     client: Client, service: Service, org: str, meanwhile: Meanwhile, refused: Refused
 ) -> None:
     x = client.create(name="x", filter=VIP)
@@ -133,9 +133,7 @@ def test_an_audience_deleted_as_an_update_refers_to_it_takes_the_update_back(
     assert client.call("GetSegment", {"id": z.id}).filter == z.filter
 
 
-def test_what_others_write_before_an_update_is_taken_back_stays(
-    client: Client, meanwhile: Meanwhile, refused: Refused
-) -> None:
+def test_a_revert_preserves_concurrent_writes(client: Client, meanwhile: Meanwhile, refused: Refused) -> None:
     x, z = client.create(name="x", filter=VIP), client.create(name="z", filter=VIP)
 
     def rename_and_delete() -> None:
@@ -149,9 +147,7 @@ def test_what_others_write_before_an_update_is_taken_back_stays(
     assert (now.name, now.description, now.filter) == ("seen", "", z.filter)
 
 
-def test_a_filter_is_taken_back_even_where_the_name_is_gone(
-    client: Client, meanwhile: Meanwhile, refused: Refused
-) -> None:
+def test_a_filter_is_reverted_even_if_the_name_is_taken(client: Client, meanwhile: Meanwhile, refused: Refused) -> None:
     x, z = client.create(name="x", filter=VIP), client.create(name="z", filter=VIP)
 
     def take_name_and_delete() -> None:
@@ -177,22 +173,22 @@ def test_an_audience_deleted_as_a_segment_comes_back_sends_it_back(
     assert client.call("ListSegments").total_size == 0
 
 
-def test_a_segment_whose_audience_is_gone_can_be_renamed(client: Client) -> None:
+def test_a_segment_that_references_a_deleted_audience_can_be_renamed(client: Client) -> None:
     x = client.create(name="x", filter=VIP)
     z = client.create(name="z", filter=refers(x.id))
     client.call("DeleteSegment", {"id": x.id, "force": True})
     assert update(client, z.id, name="renamed").name == "renamed"
 
 
-def test_a_filter_without_references_is_looked_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filter_without_references_is_compiled_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[Any] = []
-    original = Audiences.compile
+    original = AudienceResolver.compile
 
-    def compile_filter(self: Audiences, *arguments: Any) -> Any:
+    def compile_filter(self: AudienceResolver, *arguments: Any) -> Any:
         looks.append(arguments)
         return original(self, *arguments)
 
-    monkeypatch.setattr(Audiences, "compile", compile_filter)
+    monkeypatch.setattr(AudienceResolver, "compile", compile_filter)
     made = client.create(name="x", filter=VIP)
     update(client, made.id, filter=VIP)
     assert len(looks) == 2

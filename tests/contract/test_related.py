@@ -18,8 +18,8 @@ def related(count: Any = None, **changes: Any) -> dict[str, Any]:
 @pytest.fixture(params=["looked up", "read"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Related records are read before the filter, which does not depend on how many there are here, or looked up."""
-    patience = related_records._FOREVER if request.param == "read" else 0.0
-    monkeypatch.setattr(related_records._Reader, "_patience", lambda *_: patience)
+    patience = related_records._NO_TIMEOUT if request.param == "read" else 0.0
+    monkeypatch.setattr(related_records.JoinPrefetcher, "_patience", lambda *_: patience)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_contacts_are_found_by_their_related_records(
     assert client.count(filter=written) == len(expected)
 
 
-def test_relations_stand_beside_audiences(ids: tuple[Client, list[str]]) -> None:
+def test_relations_combine_with_audiences(ids: tuple[Client, list[str]]) -> None:
     client, contacts = ids
     listed = client.create(name="listed", type="static", contactIds=contacts[2:])
     buyers = client.create(name="buyers", filter={"datatype": "contact", "where": related({"$gte": 3})})
@@ -108,7 +108,7 @@ def test_relations_stand_beside_audiences(ids: tuple[Client, list[str]]) -> None
     assert frozen.contact_count == 3
 
 
-def test_a_segment_keeps_a_relation_as_it_was_written(ids: tuple[Client, list[str]]) -> None:
+def test_a_segment_stores_a_relation_unchanged(ids: tuple[Client, list[str]]) -> None:
     client, _ = ids
     where = related({"$gte": 2, "$lte": 3}, where={"total": {"$gte": 1}, "at": {"$gte": "2026-03-01"}})
     made = client.create(name="kept", filter={"datatype": "contact", "where": where})
@@ -129,7 +129,7 @@ def test_a_relation_is_answered_or_refused_on_every_store(
 
 
 @pytest.mark.parametrize(
-    ("relation", "place", "reason"),
+    ("relation", "field_path", "reason"),
     [
         ([], "$related", "INVALID_FILTER"),
         ({"datatype": "order"}, "$related.on", "INVALID_FILTER"),
@@ -155,11 +155,11 @@ def test_a_relation_is_answered_or_refused_on_every_store(
         (related(pipeline=[])["$related"], "$related.pipeline", "INVALID_FILTER"),
     ],
 )
-def test_a_malformed_relation_is_refused_with_its_place(
-    client: Client, refused: Any, relation: Any, place: str, reason: str
+def test_a_malformed_relation_is_refused_with_its_field_path(
+    client: Client, refused: Any, relation: Any, field_path: str, reason: str
 ) -> None:
     refusal = refused(lambda: client.count(filter={"datatype": "contact", "where": {"$related": relation}}))
-    assert (refusal.info.reason, refusal.fields) == (reason, [f"filter.where.{place}"])
+    assert (refusal.info.reason, refusal.fields) == (reason, [f"filter.where.{field_path}"])
 
 
 def test_more_than_three_relations_are_refused(client: Client, refused: Any) -> None:
@@ -169,9 +169,7 @@ def test_more_than_three_relations_are_refused(client: Client, refused: Any) -> 
 
 
 @pytest.mark.parametrize("operator", ["$related", "$inAudience", "$expr"])
-def test_what_is_about_whole_records_cannot_stand_inside_an_element(
-    client: Client, refused: Any, operator: str
-) -> None:
+def test_record_operators_are_refused_inside_an_element(client: Client, refused: Any, operator: str) -> None:
     where: dict[str, Any] = {"address": {"$elemMatch": {"$or": [{operator: {}}]}}}
     refusal = refused(lambda: client.count(filter={"datatype": "contact", "where": where}))
     assert refusal.fields == [f"filter.where.address.$elemMatch.$or[0].{operator}"]

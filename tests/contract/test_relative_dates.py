@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from audience_service.domain.filters.relative import fold
+from audience_service.domain.filters.relative import evaluate
 from tests.client import Client
 from tests.conftest import Service
 
@@ -34,9 +34,9 @@ def openers(insert: Callable[..., list[str]], org: str) -> None:
     """Contacts who opened a mail 5, 29 and 31 days ago, in three spellings each; and one who never did."""
     records: list[dict[str, Any]] = [{"id": f"{org}-never", "data": {}}, {"id": f"{org}-x", "data": {"openedAt": "x"}}]
     for days in (5, 29, 31):
-        moment = _ago(days)
-        text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-        spellings: dict[str, Any] = {"date": moment, "ms": f"{text}.000Z", "s": f"{text}Z"}
+        timestamp = _ago(days)
+        text = timestamp.strftime("%Y-%m-%dT%H:%M:%S")
+        spellings: dict[str, Any] = {"date": timestamp, "ms": f"{text}.000Z", "s": f"{text}Z"}
         records += [
             {"id": f"{org}-{days}{name}", "data": {"openedAt": value, "opens": [value]}}
             for name, value in spellings.items()
@@ -73,7 +73,7 @@ def test_a_relative_date_is_right_for_every_spelling_in_storage(
     assert client.count(filter=written) == len(expected)
 
 
-def test_a_segment_keeps_a_relative_date_as_written_and_as_an_object(client: Client, openers: None) -> None:
+def test_a_segment_stores_a_relative_date_unresolved_as_an_object(client: Client, openers: None) -> None:
     where = {"openedAt": {"$gte": {"$dateTrunc": {"date": _days_ago(30), "unit": "day", "timezone": "+02:00"}}}}
     made = client.create(name="recent", filter={"datatype": "contact", "where": where})
     kept = client.call("GetSegment", {"id": made.id})
@@ -83,16 +83,16 @@ def test_a_segment_keeps_a_relative_date_as_written_and_as_an_object(client: Cli
 
 
 def test_dates_are_added_as_the_database_would(real_service: Service) -> None:
-    chance = random.Random(3)
+    rng = random.Random(3)
     starts = [datetime(2024, 2, 29, tzinfo=UTC), datetime(2026, 3, 31, 10, 20, 30, 456000, tzinfo=UTC)]
-    starts += [datetime(1980, 1, 1, tzinfo=UTC) + timedelta(hours=chance.randrange(700_000)) for _ in range(20)]
+    starts += [datetime(1980, 1, 1, tzinfo=UTC) + timedelta(hours=rng.randrange(700_000)) for _ in range(20)]
     cases = [
         {
-            chance.choice(("$dateAdd", "$dateSubtract")): {
-                "startDate": chance.choice(starts),
-                "unit": chance.choice(UNITS),
-                "amount": chance.randrange(-60, 60),
-                "timezone": chance.choice(ZONES),
+            rng.choice(("$dateAdd", "$dateSubtract")): {
+                "startDate": rng.choice(starts),
+                "unit": rng.choice(UNITS),
+                "amount": rng.randrange(-60, 60),
+                "timezone": rng.choice(ZONES),
             }
         }
         for _ in range(300)
@@ -101,7 +101,7 @@ def test_dates_are_added_as_the_database_would(real_service: Service) -> None:
     collection.insert_one({})
     [asked] = collection.aggregate([{"$project": {str(number): case for number, case in enumerate(cases)}}])
     for number, case in enumerate(cases):
-        assert fold(case, "where", starts[0]) == asked[str(number)], case
+        assert evaluate(case, "where", starts[0]) == asked[str(number)], case
 
 
 # Written from the manual: bins are counted from 2000-01-01, weeks from the first such day on or after it.
@@ -131,21 +131,24 @@ def test_dates_are_added_as_the_database_would(real_service: Service) -> None:
 )
 def test_dates_are_truncated_as_the_manual_says(arguments: dict[str, Any], expected: str) -> None:
     now = datetime(2026, 3, 31, 10, 20, 30, 456789, tzinfo=UTC)
-    folded = fold({"$dateTrunc": {"date": "$$NOW", **arguments}}, "where", now)
-    assert folded == datetime.fromisoformat(expected)
+    resolved = evaluate({"$dateTrunc": {"date": "$$NOW", **arguments}}, "where", now)
+    assert resolved == datetime.fromisoformat(expected)
 
 
 def test_truncation_before_the_year_2000_goes_down_too() -> None:
-    moment = datetime(1999, 5, 5, 12, tzinfo=UTC)
+    timestamp = datetime(1999, 5, 5, 12, tzinfo=UTC)
     expected = {"month": datetime(1999, 3, 1, tzinfo=UTC), "day": datetime(1999, 5, 1, tzinfo=UTC)}
     for unit, moment_of_bin in expected.items():
-        assert fold({"$dateTrunc": {"date": moment, "unit": unit, "binSize": 5}}, "where", moment) == moment_of_bin
+        assert (
+            evaluate({"$dateTrunc": {"date": timestamp, "unit": unit, "binSize": 5}}, "where", timestamp)
+            == moment_of_bin
+        )
 
 
 def test_the_clocks_change_as_the_timezone_says() -> None:
     def day_later(now: datetime) -> datetime:
         later = {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 1, "timezone": "America/New_York"}}
-        return fold(later, "where", now)
+        return evaluate(later, "where", now)
 
     assert day_later(datetime(2026, 3, 7, 17, tzinfo=UTC)) == datetime(2026, 3, 8, 16, tzinfo=UTC)
     assert day_later(datetime(2026, 10, 31, 16, tzinfo=UTC)) == datetime(2026, 11, 1, 17, tzinfo=UTC)

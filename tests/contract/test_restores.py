@@ -133,7 +133,7 @@ def test_a_static_segment_comes_back_with_its_list_as_it_is(client: Client, inse
     assert client.count(audienceId=made.id) == 3
 
 
-def test_a_segment_whose_audience_is_gone_is_not_brought_back(client: Client, refused: Refused) -> None:
+def test_a_segment_that_references_a_deleted_audience_is_not_restored(client: Client, refused: Refused) -> None:
     y = client.create(name="y", filter=VIP)
     z = client.create(name="z", filter={"datatype": "contact", "where": {"$inAudience": y.id}})
     for segment_id in (z.id, y.id):

@@ -18,7 +18,7 @@ from tests.client import Client, Refusal
 from tests.conftest import Service
 
 METHODS = [method for service in SERVICES for method in service.methods if not method.client_streaming]
-ABOUT_SOMETHING = [method for method in METHODS if Method.of(method).ids]
+ABOUT_SOMETHING = [method for method in METHODS if Method.of(method).required_ids]
 DEFECTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 _NOISE: dict[int, Sequence[Any]] = {
@@ -71,7 +71,7 @@ def noise(kind: Any, depth: int = 3) -> Iterator[Message]:
 def about(method: MethodDescriptor, names: Sequence[str]) -> Message:
     """A request that names these wherever it has to name something."""
     request = GetMessageClass(method.input_type)()
-    for path, name in zip(Method.of(method).ids, itertools.cycle(names)):
+    for path, name in zip(Method.of(method).required_ids, itertools.cycle(names)):
         setattr(reduce(getattr, path[:-1], request), path[-1], name)
     for field in method.input_type.fields:
         if field.name == "audience_id":  # also where it is one of several populations
@@ -87,10 +87,10 @@ def test_a_call_without_a_token_is_not_answered(service: Service, method: Method
 
 
 @pytest.mark.parametrize("method", ABOUT_SOMETHING, ids=named)
-def test_an_id_that_a_call_has_to_name_and_does_not_is_told_by_its_place(
+def test_a_missing_required_id_is_reported_by_its_field_path(
     service: Service, client: Client, method: MethodDescriptor
 ) -> None:
-    paths = Method.of(method).ids
+    paths = Method.of(method).required_ids
     for path in paths:
         request = about(method, ["segment-x"])
         setattr(reduce(getattr, path[:-1], request), path[-1], "")
@@ -101,7 +101,7 @@ def test_an_id_that_a_call_has_to_name_and_does_not_is_told_by_its_place(
 
 
 @pytest.mark.parametrize("method", METHODS, ids=named)
-def test_whatever_a_field_holds_is_no_defect(
+def test_no_field_value_causes_an_internal_error(
     service: Service, client: Client, org: str, method: MethodDescriptor
 ) -> None:
     [contact, *_] = service.insert(org, [{"data": {"email": "ann@example.com"}}])

@@ -15,7 +15,7 @@ Refused = Callable[..., Refusal]
 
 @pytest.mark.parametrize("order", ["name", "name desc", "create_time", "create_time desc", "update_time", ""])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
-def test_pages_hold_every_segment_once_and_in_order(client: Client, order: str, size: int) -> None:
+def test_pages_contain_every_segment_once_and_in_order(client: Client, order: str, size: int) -> None:
     names = ["delta", "Alpha", "charlie", "Bravo", "echo", "alpha", "foxtrot"]
     made = [client.create(name=name, filter=VIP) for name in names]
     listed, token = [], ""
@@ -75,7 +75,7 @@ def test_a_page_token_is_bound_to_its_request(client: Client, service: Service, 
         ({"name": "x" * 201}, "name"),
     ],
 )
-def test_a_bad_list_request_is_refused_with_its_place(
+def test_a_bad_list_request_is_refused_with_its_field_path(
     client: Client, refused: Refused, request_: dict[str, Any], field: str
 ) -> None:
     assert refused(lambda: client.call("ListSegments", request_)).fields == [field]
@@ -97,5 +97,5 @@ def test_a_page_of_large_segments_fits_a_message(client: Client) -> None:
     assert listed == 12
 
 
-def test_a_name_to_search_for_holds_no_nul(client: Client, refused: Refused) -> None:
+def test_a_search_name_with_nul_is_refused(client: Client, refused: Refused) -> None:
     assert refused(lambda: client.call("ListSegments", {"name": "a\0b"})).fields == ["name"]

@@ -34,7 +34,7 @@ def test_update_without_a_mask_replaces_all_that_a_caller_may_set(client: Client
     assert refused(lambda: client.call("UpdateSegment", incomplete)).fields == ["segment.filter"]
 
 
-def test_what_get_answers_can_be_put_back(client: Client, insert: Insert) -> None:
+def test_a_segment_from_get_can_be_written_back(client: Client, insert: Insert) -> None:
     ids = insert([{}, {}])
     for segment in (
         client.create(name="dynamic", filter=VIP),
@@ -56,7 +56,7 @@ def test_what_get_answers_can_be_put_back(client: Client, insert: Insert) -> Non
         ({"id": ""}, "name", "segment.id"),
     ],
 )
-def test_a_bad_update_is_refused_with_its_place(
+def test_a_bad_update_is_refused_with_its_field_path(
     client: Client, refused: Refused, change: dict[str, Any], mask: str, field: str
 ) -> None:
     made = client.create(name="VIPs", filter=VIP)
@@ -83,7 +83,7 @@ def test_a_write_on_a_stale_version_is_refused(client: Client, refused: Refused)
     assert client.call("DeleteSegment", {"id": made.id, "version": 1}).state == "deleted"
 
 
-def test_validate_only_of_an_update_writes_nothing(client: Client) -> None:
+def test_validate_only_update_leaves_the_segment_unchanged(client: Client) -> None:
     made = client.create(name="VIPs", filter=VIP)
     request = {"segment": {"id": made.id, "name": "Stars"}, "updateMask": "name", "validateOnly": True}
     assert client.call("UpdateSegment", request).name == "Stars"

@@ -54,7 +54,7 @@ def test_a_name_is_needed_and_trimmed(client: Client, refused: Refused) -> None:
         ({"name": "x", "type": "static", "contactIds": ["contact-1", ""]}, "segment.contact_ids[1]"),
     ],
 )
-def test_a_bad_segment_is_refused_with_its_place(
+def test_a_bad_segment_is_refused_with_its_field_path(
     client: Client, refused: Refused, segment: dict[str, Any], field: str
 ) -> None:
     refusal = refused(lambda: client.create(**segment))
@@ -71,7 +71,7 @@ def test_a_source_is_for_static_segments_and_not_empty(client: Client, refused: 
     assert refused(lambda: client.call("CreateSegment", wrong)).fields == ["source.filter.where"]
 
 
-def test_names_are_unique_among_an_orgs_living_segments(client: Client, service: Service, refused: Refused) -> None:
+def test_names_are_unique_among_an_orgs_active_segments(client: Client, service: Service, refused: Refused) -> None:
     first = client.create(name="VIPs", filter=VIP)
     refusal = refused(lambda: client.create(name="VIPs", filter=VIP))
     assert (refusal.code.name, refusal.info.reason) == ("ALREADY_EXISTS", "NAME_TAKEN")
@@ -85,7 +85,7 @@ def test_names_are_unique_among_an_orgs_living_segments(client: Client, service:
     )
 
 
-def test_validate_only_checks_everything_and_writes_nothing(client: Client, refused: Refused) -> None:
+def test_validate_only_checks_everything_without_writing(client: Client, refused: Refused) -> None:
     request = {"segment": {"name": "VIPs", "filter": VIP}, "validateOnly": True}
     checked = client.call("CreateSegment", request)
     assert (checked.id, checked.name) == ("", "VIPs")
@@ -146,7 +146,7 @@ def test_an_exact_filter_comes_back_as_text(client: Client) -> None:
     assert again.filter == made.filter
 
 
-def test_one_request_sent_many_times_at_once_makes_one_segment(client: Client) -> None:
+def test_concurrent_identical_requests_create_one_segment(client: Client) -> None:
     for number in range(5):
         request = {"segment": {"name": f"once {number}", "filter": VIP}, "requestId": f"r{number}"}
         with ThreadPoolExecutor(8) as pool:
@@ -155,7 +155,7 @@ def test_one_request_sent_many_times_at_once_makes_one_segment(client: Client) -
     assert client.call("ListSegments").total_size == 5
 
 
-def test_subjects_and_request_ids_are_told_apart(client: Client, service: Service, org: str) -> None:
+def test_request_ids_are_scoped_to_their_subject(client: Client, service: Service, org: str) -> None:
     one, other = service.client(org, subject="a/b"), service.client(org, subject="a")
     first = one.call("CreateSegment", {"segment": {"name": "1", "filter": VIP}, "requestId": "c"})
     second = other.call("CreateSegment", {"segment": {"name": "2", "filter": VIP}, "requestId": "b/c"})

@@ -5,14 +5,14 @@ from datetime import UTC
 
 import pytest
 
-from audience_service.domain.watches.sizes import SizeHistory, Sizes, Span
+from audience_service.domain.watches.sizes import SizeHistory, SizeHistoryReader, TimeRange
 from audience_service.pb.audience.v1.reach_service_pb2 import CauseCount
 from audience_service.pb.audience.v1.resources_pb2 import ChangeCause
 from tests.client import Refusal
 from tests.conftest import Service
-from tests.midst import Midst
-from tests.past import DAY, PAID, SECOND, Tracking, call_of, history, set_plans, stamp
-from tests.tracked import NOON, Tracked
+from tests.midst import FailAtStep
+from tests.past import DAY, PAID, SECOND, MakeHarness, context_of, history, set_plans, to_json_time
+from tests.tracked import NOON, WatchHarness
 
 pytestmark = pytest.mark.usefixtures("unwatched", "read_by_twos")
 
@@ -22,29 +22,31 @@ def by_cause(counts: Iterable[CauseCount]) -> dict[str, int]:
     return {ChangeCause.Name(counted.cause): counted.count for counted in counts}
 
 
-def test_sizes_are_counted_anew_where_the_ledger_is_cut_meanwhile(
-    service: Service, org: str, tracking: Tracking
+def test_sizes_are_recounted_if_the_event_log_is_trimmed(
+    service: Service, org: str, track_paid_audience: MakeHarness
 ) -> None:
     service.insert(org, [{"id": key} for key in "ab"])
-    audience = tracking()
-    audience.round()
+    audience = track_paid_audience()
+    audience.reconcile()
     for day, key in enumerate("ab", 1):
         set_plans(audience, **{key: "paid"})
-        audience.round(NOON + day * DAY)
-    cut = Midst(service.store.past, "turnovers", before=lambda: audience.round(NOON + 8 * DAY + SECOND))
-    found = Sizes(service.store.watches, cut).history(call_of(audience), audience.audience, Span(None, None, 2))
-    assert found.known_since == NOON + DAY + SECOND
-    assert [(point.size, point.since.entered) for point in found.points] == [(1, 0), (2, 1)]
+        audience.reconcile(NOON + day * DAY)
+    cut = FailAtStep(service.store.history, "event_counts", before=lambda: audience.reconcile(NOON + 8 * DAY + SECOND))
+    found = SizeHistoryReader(service.store.watches, cut).history(
+        context_of(audience), audience.audience_id, TimeRange(None, None, 2)
+    )
+    assert found.retained_from == NOON + DAY + SECOND
+    assert [(point.size, point.event_counts.entered) for point in found.points] == [(1, 0), (2, 1)]
 
 
-def test_sizes_are_of_what_is_known_of_the_span_and_of_nothing_else(
-    service: Service, org: str, tracking: Tracking
+def test_sizes_cover_only_the_retained_part_of_the_range(
+    service: Service, org: str, track_paid_audience: MakeHarness
 ) -> None:
-    audience = tracking()
+    audience = track_paid_audience()
     assert history(audience, None, None) == SizeHistory()
-    audience.round()
+    audience.reconcile()
     assert [point.at for point in history(audience, None, None).points] == [NOON], "there is but one millisecond"
-    audience.round(NOON + 3 * SECOND)
+    audience.reconcile(NOON + 3 * SECOND)
     for start, end, points, expected in (
         (NOON - DAY, NOON + DAY, 4, [0, 1, 2, 3]),
         (NOON + SECOND, NOON + 2 * SECOND, 2, [1, 2]),
@@ -54,24 +56,26 @@ def test_sizes_are_of_what_is_known_of_the_span_and_of_nothing_else(
     ):
         found = history(audience, start, end, points)
         assert [point.at for point in found.points] == [NOON + seconds * SECOND for seconds in expected]
-        assert (found.known_since, found.as_of) == (NOON, NOON + 3 * SECOND)
+        assert (found.retained_from, found.watermark) == (NOON, NOON + 3 * SECOND)
 
 
-def test_insights_tell_the_sizes_of_a_watched_audience(real_service: Service, refused: Callable[..., Refusal]) -> None:
+def test_insights_contain_the_sizes_of_a_watched_audience(
+    real_service: Service, refused: Callable[..., Refusal]
+) -> None:
     org = f"sizes{next(real_service.names)}x"
     client = real_service.client(org)
     real_service.insert(org, [{"id": "a", "data": PAID}, {"id": "b"}])
-    audience = Tracked(real_service, org, PAID)
-    ask = {"audienceId": audience.audience, "dimensions": ["source"]}
+    audience = WatchHarness(real_service, org, PAID)
+    ask = {"audienceId": audience.audience_id, "dimensions": ["source"]}
     assert not client.call("GetInsights", ask).HasField("size_history")
     untracked = client.call("GetInsights", {**ask, "sizeHistory": {}}).size_history
     assert (untracked.tracked, untracked.HasField("earliest_time"), list(untracked.points)) == (False, False, [])
-    audience.round()
+    audience.reconcile()
     set_plans(audience, a="free", b="paid")
-    audience.round(NOON + DAY)
+    audience.reconcile(NOON + DAY)
     audience.define({"plan": {"$in": ["paid", "free"]}})
-    audience.round(NOON + 2 * DAY)
-    answer = client.call("GetInsights", {**ask, "sizeHistory": {"startTime": stamp(NOON - DAY), "points": 3}})
+    audience.reconcile(NOON + 2 * DAY)
+    answer = client.call("GetInsights", {**ask, "sizeHistory": {"startTime": to_json_time(NOON - DAY), "points": 3}})
     found = answer.size_history
     assert (answer.count, found.tracked, len(found.points)) == (2, True, 3)
     assert (found.earliest_time.ToDatetime(UTC), found.watermark.ToDatetime(UTC)) == (NOON, NOON + 2 * DAY)
@@ -88,7 +92,7 @@ def test_insights_tell_the_sizes_of_a_watched_audience(real_service: Service, re
     for wrong, field in (
         ({"points": 101}, "size_history.points"),
         ({"points": -1}, "size_history.points"),
-        ({"startTime": stamp(NOON + SECOND), "endTime": stamp(NOON)}, "size_history.end_time"),
+        ({"startTime": to_json_time(NOON + SECOND), "endTime": to_json_time(NOON)}, "size_history.end_time"),
     ):
         refusal = refused(lambda wrong=wrong: client.call("GetInsights", {**ask, "sizeHistory": wrong}))
         assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [field])

@@ -21,7 +21,7 @@ Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 
 
-class Held:
+class Handoff:
     """Freezing that has written its rows and goes no further until it is let go."""
 
     def __init__(self) -> None:
@@ -29,10 +29,10 @@ class Held:
 
 
 @pytest.fixture
-def held(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+def held(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handoff]:
     """The next snapshot is held; its lease is not renewed."""
-    found, first = Held(), threading.Lock()
-    original = type(service.store.frozen).freeze
+    found, first = Handoff(), threading.Lock()
+    original = type(service.store.snapshot_rows).write
 
     def freeze(*arguments: Any) -> Any:
         frozen = original(*arguments)
@@ -41,14 +41,14 @@ def held(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
             assert found.go_on.wait(20)
         return frozen
 
-    maker = service.app._maker
-    made = maker._make
+    maker = service.app._snapshot_worker
+    made = maker._run
 
     def make(*arguments: Any) -> None:
         made(*arguments)
         found.ended.set()
 
-    monkeypatch.setattr(type(service.store.frozen), "freeze", freeze)
+    monkeypatch.setattr(type(service.store.snapshot_rows), "freeze", freeze)
     monkeypatch.setattr(maker, "_make", make)
     monkeypatch.setattr(type(service.store.snapshots), "renew", lambda *_: True)
     yield found
@@ -56,9 +56,9 @@ def held(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     assert found.ended.wait(20)
 
 
-def rows_of(service: Service, rows_id: str) -> int:
+def rows_of(service: Service, list_version_id: str) -> int:
     """How many rows an attempt has."""
-    return int(service.store.database["audience_member"].count_documents({"audience": rows_id}))
+    return int(service.store.database["audience_member"].count_documents({"audience": list_version_id}))
 
 
 def expire_lease(service: Service, snapshot_id: str) -> None:
@@ -67,7 +67,7 @@ def expire_lease(service: Service, snapshot_id: str) -> None:
     service.store.database["audience_snapshot"].update_one({"pk": snapshot_id}, {"$set": {"lease_until": past}})
 
 
-def begin(client: Client, held: Held, **request: Any) -> str:
+def begin(client: Client, held: Handoff, **request: Any) -> str:
     """A snapshot that has all its rows and no more."""
     early = client.call("CreateSnapshot", {"filter": EVERYONE, **request})
     assert state_of(early) == "CREATING"
@@ -75,17 +75,17 @@ def begin(client: Client, held: Held, **request: Any) -> str:
     return str(early.id)
 
 
-def test_one_that_was_given_up_is_failed_and_can_write_nothing_any_more(
-    client: Client, service: Service, insert: Insert, refused: Refused, held: Held
+def test_an_expired_attempt_is_failed_and_cannot_write(
+    client: Client, service: Service, insert: Insert, refused: Refused, held: Handoff
 ) -> None:
     insert([{}, {}])
     snapshot_id = begin(client, held)
     moment = datetime.now(UTC)
-    service.store.sweeper.sweep(moment, moment)
+    service.store.snapshot_sweeper.sweep(moment, moment)
     assert state_of(client.call("GetSnapshot", {"id": snapshot_id})) == "CREATING", "its lease is good"
     expire_lease(service, snapshot_id)
     moment = datetime.now(UTC)
-    service.store.sweeper.sweep(moment, moment + timedelta(hours=1))
+    service.store.snapshot_sweeper.sweep(moment, moment + timedelta(hours=1))
     told = client.call("GetSnapshot", {"id": snapshot_id})
     assert (state_of(told), told.error) == ("FAILED", "the service that made it ended")
     assert rows_of(service, f"{snapshot_id}.1") == 2, "a command may be writing them still"
@@ -99,21 +99,21 @@ def test_one_that_was_given_up_is_failed_and_can_write_nothing_any_more(
 
 
 def test_rows_of_a_dead_attempt_go_once_no_command_can_write_them(
-    client: Client, service: Service, insert: Insert, held: Held
+    client: Client, service: Service, insert: Insert, held: Handoff
 ) -> None:
     insert([{}, {}])
     snapshot_id = begin(client, held)
     expire_lease(service, snapshot_id)
     moment = datetime.now(UTC)
-    service.store.sweeper.sweep(moment, moment + timedelta(hours=1))
-    service.store.sweeper.sweep(moment + timedelta(minutes=59), moment)
+    service.store.snapshot_sweeper.sweep(moment, moment + timedelta(hours=1))
+    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=59), moment)
     assert rows_of(service, f"{snapshot_id}.1") == 2
-    service.store.sweeper.sweep(moment + timedelta(minutes=61), moment)
+    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=61), moment)
     assert rows_of(service, f"{snapshot_id}.1") == 0
 
 
-def test_its_request_makes_it_anew_and_nothing_of_the_first_attempt_is_in_it(
-    client: Client, service: Service, org: str, insert: Insert, held: Held
+def test_a_repeated_request_restarts_without_rows_of_the_first_attempt(
+    client: Client, service: Service, org: str, insert: Insert, held: Handoff
 ) -> None:
     ids = insert([{}, {}])
     snapshot_id = begin(client, held, requestId="r")
@@ -131,8 +131,8 @@ def test_its_request_makes_it_anew_and_nothing_of_the_first_attempt_is_in_it(
     assert rows_of(service, f"{snapshot_id}.1") == 0
 
 
-def test_two_repeated_requests_at_once_begin_one_attempt(
-    client: Client, service: Service, insert: Insert, held: Held
+def test_concurrent_repeated_requests_start_one_attempt(
+    client: Client, service: Service, insert: Insert, held: Handoff
 ) -> None:
     insert([{}, {}])
     snapshot_id = begin(client, held, requestId="r")
@@ -143,7 +143,7 @@ def test_two_repeated_requests_at_once_begin_one_attempt(
     assert all(answer == answers[0] for answer in answers)
     assert [rows_of(service, f"{snapshot_id}.{attempt}") for attempt in (1, 2, 3)] == [2, 2, 0]
     later = datetime.now(UTC) + timedelta(days=1)
-    service.store.sweeper.sweep(later, later)
+    service.store.snapshot_sweeper.sweep(later, later)
     assert [rows_of(service, f"{snapshot_id}.{attempt}") for attempt in (1, 2)] == [0, 2]
 
 
@@ -160,8 +160,8 @@ def test_an_attempt_is_begun_once_though_it_has_failed_meanwhile(
     assert not snapshots.take_over(org, second, Lease("b", until), until, deadline)
 
 
-def test_one_deleted_while_it_is_made_does_not_come_back(
-    client: Client, service: Service, insert: Insert, refused: Refused, held: Held
+def test_a_snapshot_deleted_during_creation_stays_deleted(
+    client: Client, service: Service, insert: Insert, refused: Refused, held: Handoff
 ) -> None:
     insert([{}, {}])
     snapshot_id = begin(client, held, requestId="r")
@@ -171,6 +171,6 @@ def test_one_deleted_while_it_is_made_does_not_come_back(
     assert refused(lambda: client.call("GetSnapshot", {"id": snapshot_id})).info.reason == "SNAPSHOT_NOT_FOUND"
     assert rows_of(service, f"{snapshot_id}.1") == 0
     later = datetime.now(UTC) + timedelta(days=1)
-    service.store.sweeper.sweep(later, later)
+    service.store.snapshot_sweeper.sweep(later, later)
     assert service.store.database["audience_snapshot"].count_documents({"pk": snapshot_id}) == 0
     assert client.snapshot(filter=EVERYONE, requestId="r").id != snapshot_id

@@ -49,7 +49,7 @@ def diff(client: Client, **request: Any) -> tuple[list[str], list[str], tuple[in
 
 @pytest.mark.parametrize("slice_size", [1, 2, 5, 100])
 @pytest.mark.parametrize("batch_size", [0, 1, 3])
-def test_it_sends_who_came_in_and_who_went_out_in_order(
+def test_it_streams_entered_and_exited_members_in_order(
     client: Client,
     two: tuple[str, str, list[str], list[str]],
     monkeypatch: pytest.MonkeyPatch,
@@ -64,7 +64,7 @@ def test_it_sends_who_came_in_and_who_went_out_in_order(
     assert diff(client, fromSnapshotId=first, toSnapshotId=first) == ([], [], (0, 0, 14))
 
 
-def test_it_tells_of_what_was_frozen_whatever_became_of_the_records(
+def test_it_compares_stored_rows_regardless_of_later_record_changes(
     client: Client, service: Service, two: tuple[str, str, list[str], list[str]]
 ) -> None:
     first, second, entered, exited = two
@@ -72,7 +72,7 @@ def test_it_tells_of_what_was_frozen_whatever_became_of_the_records(
     assert diff(client, fromSnapshotId=first, toSnapshotId=second) == (entered, exited, (7, 7, 7))
 
 
-def test_it_resumes_behind_any_cursor(
+def test_it_resumes_after_any_cursor(
     client: Client, two: tuple[str, str, list[str], list[str]], monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     monkeypatch.setattr("audience_service.mongo.snapshot_diff._SLICE", 4)
@@ -98,7 +98,7 @@ def test_rows_that_are_missing_end_it_without_totals(
 
 
 @pytest.mark.parametrize("swept", [False, True])
-def test_two_that_are_deleted_in_the_midst_are_compared_whole_or_not_at_all(
+def test_snapshots_deleted_midway_are_compared_completely_or_refused(
     client: Client,
     service: Service,
     two: tuple[str, str, list[str], list[str]],
@@ -107,15 +107,15 @@ def test_two_that_are_deleted_in_the_midst_are_compared_whole_or_not_at_all(
     swept: bool,
 ) -> None:
     first, second, entered, exited = two
-    differences = type(service.store.differences)
-    original = differences.stream
+    differences = type(service.store.snapshot_diff)
+    original = differences.diff
 
     def delayed(*arguments: Any) -> Any:
         for snapshot in (first, second):
             client.call("DeleteSnapshot", {"id": snapshot})
         if swept:
             later = datetime.now(UTC) + timedelta(hours=2)
-            service.store.sweeper.sweep(later, later)
+            service.store.snapshot_sweeper.sweep(later, later)
         yield from original(*arguments)
 
     monkeypatch.setattr(differences, "stream", delayed)
@@ -126,7 +126,7 @@ def test_two_that_are_deleted_in_the_midst_are_compared_whole_or_not_at_all(
     assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "SNAPSHOT_NOT_FOUND")
 
 
-def test_what_cannot_be_compared_is_refused_with_its_place(
+def test_incomparable_snapshots_are_refused_with_their_field_path(
     client: Client, service: Service, org: str, insert: Insert, refused: Refused
 ) -> None:
     insert([{}])

@@ -31,7 +31,7 @@ def test_an_expired_one_is_not_there_even_before_it_is_swept(
 
 
 @pytest.mark.parametrize("other_is", ["about to insert", "done"])
-def test_a_request_repeated_twice_at_once_after_its_snapshot_expired_makes_one(
+def test_concurrent_repeated_requests_after_expiry_create_one_snapshot(
     client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, other_is: str
 ) -> None:
     insert([{}])
@@ -70,7 +70,7 @@ def test_the_rows_outlive_the_manifest_by_an_hour(client: Client, service: Servi
     assert row["expire_at"] - made.expire_time.ToDatetime(UTC) >= timedelta(minutes=59)
 
 
-def test_a_deleted_one_is_gone_with_its_members(
+def test_a_deleted_snapshot_and_its_members_are_not_found(
     client: Client, service: Service, org: str, insert: Insert, refused: Refused
 ) -> None:
     insert([{}, {}])
@@ -78,10 +78,10 @@ def test_a_deleted_one_is_gone_with_its_members(
     assert client.call("DeleteSnapshot", {"id": made.id}) == made
     assert refused(lambda: client.call("GetSnapshot", {"id": made.id})).info.reason == "SNAPSHOT_NOT_FOUND"
     moment = datetime.now(UTC)
-    service.store.sweeper.sweep(moment + timedelta(minutes=59), moment)
+    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=59), moment)
     assert rows(service, org) == 4, "whoever had begun to read it reads all of it"
-    service.store.sweeper.sweep(moment + timedelta(minutes=61), moment)
-    service.store.sweeper.sweep(moment + timedelta(minutes=61), moment)
+    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=61), moment)
+    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=61), moment)
     assert rows(service, org) == 2
     assert service.store.database["audience_snapshot"].count_documents({"pk": made.id}) == 0
     assert len(client.members(snapshotId=kept.id)) == 2

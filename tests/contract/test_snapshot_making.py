@@ -25,7 +25,7 @@ FAILED = CreationState.CREATION_STATE_FAILED
 
 
 @contextmanager
-def beside(service: Service, **settings: Any) -> Iterator[Service]:
+def second_service(service: Service, **settings: Any) -> Iterator[Service]:
     """Another service on the same store, which is not closed with it."""
 
     class Open(type(service.store)):  # type: ignore[misc]
@@ -39,13 +39,13 @@ def beside(service: Service, **settings: Any) -> Iterator[Service]:
 def go_on(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Freezing waits until this is set."""
     found = threading.Event()
-    original = type(service.store.frozen).freeze
+    original = type(service.store.snapshot_rows).write
 
     def freeze(*arguments: Any) -> Any:
         assert found.wait(20)
         return original(*arguments)
 
-    monkeypatch.setattr(type(service.store.frozen), "freeze", freeze)
+    monkeypatch.setattr(type(service.store.snapshot_rows), "freeze", freeze)
     yield found
     found.set()
 
@@ -64,7 +64,7 @@ def test_a_lease_that_cannot_be_renewed_once_is_renewed_by_the_next_beat(
         return renew(*arguments)
 
     monkeypatch.setattr(snapshots, "renew", fails_once)
-    with beside(service, snapshot_lease_seconds=4) as other:
+    with second_service(service, snapshot_lease_seconds=4) as other:
         early = other.client(org).call("CreateSnapshot", {"filter": EVERYONE})
         assert failed.wait(20)
         far = datetime.now(UTC) + timedelta(seconds=4)
@@ -76,7 +76,7 @@ def test_a_lease_that_cannot_be_renewed_once_is_renewed_by_the_next_beat(
 
 @pytest.mark.parametrize(("write", "writes"), [("renew", 4), ("finish", 3)])
 @pytest.mark.parametrize("arrives", [False, True])
-def test_a_database_that_is_away_for_a_moment_costs_no_snapshot(
+def test_a_short_database_outage_loses_no_snapshot(
     client: Client,
     service: Service,
     insert: Insert,
@@ -108,7 +108,7 @@ def test_create_holds_no_thread_while_snapshots_are_created(
 ) -> None:
     """More calls than the server has threads return at once; their snapshots wait in the queue at progress 0."""
     insert([{}])
-    with beside(service, threads=4, max_streams=2, snapshots_at_once=1) as other:
+    with second_service(service, threads=4, max_streams=2, max_concurrent_snapshots=1) as other:
         client = other.client(org)
         made = [client.call("CreateSnapshot", {"filter": EVERYONE}) for _ in range(8)]
         eventually(lambda: client.call("GetSnapshot", {"id": made[0].id}).progress == 10)
@@ -118,7 +118,7 @@ def test_create_holds_no_thread_while_snapshots_are_created(
         assert [client.created(snapshot).creation_state for snapshot in made] == [READY] * 8
 
 
-def test_more_than_may_wait_their_turn_are_refused_and_leave_nothing(
+def test_snapshots_beyond_the_queue_limit_are_refused_and_leave_nothing(
     service: Service,
     org: str,
     insert: Insert,
@@ -128,7 +128,7 @@ def test_more_than_may_wait_their_turn_are_refused_and_leave_nothing(
 ) -> None:
     insert([{}])
     monkeypatch.setattr(snapshot_maker, "_TURNS", 2)
-    with beside(service, snapshots_at_once=1) as other:
+    with second_service(service, max_concurrent_snapshots=1) as other:
         client = other.client(org)
         for _ in range(2):
             assert client.call("CreateSnapshot", {"filter": EVERYONE}).creation_state == CREATING
@@ -156,11 +156,11 @@ def test_a_request_that_is_repeated_during_the_creation_returns_it_though_its_au
     assert (made.id, made.count) == (early.id, 1)
 
 
-def test_a_service_that_stops_gives_up_what_waits_for_its_turn_too(
+def test_a_stopping_service_fails_queued_snapshots(
     service: Service, client: Client, org: str, insert: Insert, go_on: threading.Event
 ) -> None:
     insert([{}])
-    with beside(service, snapshots_at_once=1) as other:
+    with second_service(service, max_concurrent_snapshots=1) as other:
         for _ in range(2):
             other.client(org).call("CreateSnapshot", {"filter": EVERYONE})
     assert client.call("ListSnapshots", {"creationState": FAILED}).total_size == 2
@@ -171,14 +171,14 @@ def test_a_lease_is_renewed_for_as_long_as_it_takes(
 ) -> None:
     insert([{}])
     go_on = threading.Event()
-    original = type(service.store.frozen).freeze
+    original = type(service.store.snapshot_rows).write
 
     def freeze(*arguments: Any) -> Any:
         assert go_on.wait(20)
         return original(*arguments)
 
-    monkeypatch.setattr(type(service.store.frozen), "freeze", freeze)
-    with beside(service, snapshot_lease_seconds=2) as other:
+    monkeypatch.setattr(type(service.store.snapshot_rows), "freeze", freeze)
+    with second_service(service, snapshot_lease_seconds=2) as other:
         client = other.client(org)
         early = client.call("CreateSnapshot", {"filter": EVERYONE})
         manifests = service.store.database["audience_snapshot"]
@@ -188,19 +188,19 @@ def test_a_lease_is_renewed_for_as_long_as_it_takes(
         eventually(lambda: client.call("GetSnapshot", {"id": early.id}).creation_state == READY)
 
 
-def test_a_service_that_stops_gives_up_what_it_makes(
+def test_a_stopping_service_fails_running_snapshots(
     client: Client, service: Service, org: str, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert([{}])
     go_on = threading.Event()
-    original = type(service.store.frozen).freeze
+    original = type(service.store.snapshot_rows).write
 
     def freeze(*arguments: Any) -> Any:
         assert go_on.wait(20)
         return original(*arguments)
 
-    monkeypatch.setattr(type(service.store.frozen), "freeze", freeze)
-    with beside(service) as other:
+    monkeypatch.setattr(type(service.store.snapshot_rows), "freeze", freeze)
+    with second_service(service) as other:
         request = {"filter": EVERYONE, "requestId": "r"}
         early = other.client(org).call("CreateSnapshot", request)
     told = client.call("GetSnapshot", {"id": early.id})
@@ -213,7 +213,7 @@ def test_one_that_takes_too_long_is_stopped_in_the_database_and_failed(real_serv
     org = "frozen-slowly"
     real_service.insert(org, [{"data": {"text": "a" * 60 + str(n)}} for n in range(2_000)])
     slow = {"datatype": "contact", "where": {"$or": [{"text": {"$regex": f".*a.*b.*c.*={n}"}} for n in range(500)]}}
-    with beside(real_service, snapshot_timeout_seconds=0.5) as other:
+    with second_service(real_service, snapshot_timeout_seconds=0.5) as other:
         begun = time.monotonic()
         client = other.client(org)
         failed = client.created(client.call("CreateSnapshot", {"filter": slow}))

@@ -20,9 +20,7 @@ Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 
 
-def test_a_snapshot_holds_who_was_in_whatever_becomes_of_them(
-    client: Client, service: Service, org: str, insert: Insert
-) -> None:
+def test_a_snapshot_preserves_its_members(client: Client, service: Service, org: str, insert: Insert) -> None:
     ids = insert([{"data": {"tags": ["vip"], "email": f"{n}@example.com"}} for n in range(5)] + [{}])[:5]
     segment = client.create(name="vip", filter=VIP)
     made = client.snapshot(audienceId=segment.id, name="launch")
@@ -40,7 +38,7 @@ def test_a_snapshot_holds_who_was_in_whatever_becomes_of_them(
 
 
 @pytest.mark.parametrize("state", ["CREATING", "FAILED"])
-def test_nothing_is_read_of_one_that_is_not_ready(
+def test_members_of_an_unready_snapshot_are_refused(
     client: Client, service: Service, insert: Insert, refused: Refused, state: str
 ) -> None:
     insert([{}])
@@ -55,7 +53,7 @@ def test_nothing_is_read_of_one_that_is_not_ready(
 
 
 @pytest.mark.parametrize("how", ["inline", "looked up"])
-def test_those_of_a_snapshot_deleted_meanwhile_are_left_out_all_the_same(
+def test_members_of_a_just_deleted_snapshot_are_still_excluded(
     client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     insert([{} for _ in range(3)])
@@ -98,9 +96,7 @@ def test_a_stream_whose_snapshot_expires_midway_ends_with_its_totals_unless_rows
     assert refusal.info.reason == "SNAPSHOT_NOT_FOUND"
 
 
-def test_a_stream_whose_snapshot_goes_midway_does_not_end_as_if_whole(
-    client: Client, insert: Insert, refused: Refused
-) -> None:
+def test_a_stream_whose_snapshot_is_deleted_midway_fails(client: Client, insert: Insert, refused: Refused) -> None:
     insert([{} for _ in range(10)])
     made = client.snapshot(filter=EVERYONE)
     first = next(iter(client.call("StreamMembers", {"snapshotId": made.id, "batchSize": 2})))
@@ -118,7 +114,7 @@ def test_rows_that_are_missing_end_a_stream_without_totals(
     assert refused(lambda: client.call("StreamMembers", {"snapshotId": made.id})).code.name == "INTERNAL"
 
 
-def test_a_stream_of_a_snapshot_resumes_behind_any_cursor(client: Client, insert: Insert, refused: Refused) -> None:
+def test_a_snapshot_stream_resumes_after_any_cursor(client: Client, insert: Insert, refused: Refused) -> None:
     ids = sorted(insert([{} for _ in range(7)]))
     made = client.snapshot(filter=EVERYONE)
     messages = list(client.call("StreamMembers", {"snapshotId": made.id, "batchSize": 2}))
@@ -133,9 +129,7 @@ def test_a_stream_of_a_snapshot_resumes_behind_any_cursor(client: Client, insert
     assert refused(lambda: client.call("StreamMembers", wrong)).info.reason == "INVALID_PAGE_TOKEN"
 
 
-def test_those_gone_of_a_snapshot_are_left_out_where_others_are(
-    client: Client, service: Service, insert: Insert
-) -> None:
+def test_inactive_snapshot_members_are_counted_as_exclusions(client: Client, service: Service, insert: Insert) -> None:
     ids = sorted(insert([{"data": {"tags": ["out"] if n == 3 else []}} for n in range(6)]))
     out = client.create(name="out", filter={"datatype": "contact", "where": {"tags": "out"}}).id
     made = client.snapshot(filter=EVERYONE)

@@ -18,7 +18,7 @@ Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 
 
-def test_the_manifest_says_what_was_frozen_and_when(client: Client, insert: Insert) -> None:
+def test_the_manifest_states_sources_and_read_time(client: Client, insert: Insert) -> None:
     insert([{"data": {"tags": ["vip"]}}, {}])
     segment = client.create(name="vip", filter=VIP)
     client.call("UpdateSegment", {"segment": {"id": segment.id, "name": "VIPs"}, "updateMask": "name"})
@@ -67,12 +67,12 @@ def test_a_repeated_request_answers_with_the_same_snapshot(
     assert client.snapshot(**request).count == 2
 
 
-def test_a_failed_one_is_made_anew_by_its_request(
+def test_a_repeated_request_restarts_a_failed_snapshot(
     client: Client, service: Service, org: str, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = insert([{}, {}])
-    frozen = type(service.store.frozen)
-    freeze = frozen.freeze
+    frozen = type(service.store.snapshot_rows)
+    freeze = frozen.write
 
     def fails(*arguments: Any) -> Any:
         freeze(*arguments)
@@ -91,7 +91,7 @@ def test_a_failed_one_is_made_anew_by_its_request(
     assert client.members(snapshotId=made.id) == sorted(ids)
     later = datetime.now(UTC) + timedelta(days=1)
     assert rows(service, org) == 4
-    service.store.sweeper.sweep(later, later)
+    service.store.snapshot_sweeper.sweep(later, later)
     assert rows(service, org) == 2
     assert client.members(snapshotId=made.id) == sorted(ids)
 
@@ -133,7 +133,7 @@ def test_snapshots_are_listed_newest_first_by_page_audience_and_state(
         ({"filter": {"datatype": "contact", "where": {"$bad": 1}}}, "filter.where.$bad"),
     ],
 )
-def test_a_bad_request_is_refused_with_its_place(
+def test_a_bad_request_is_refused_with_its_field_path(
     client: Client, refused: Refused, request_: dict[str, Any], field: str
 ) -> None:
     assert refused(lambda: client.call("CreateSnapshot", request_)).fields == [field]
@@ -165,7 +165,7 @@ def test_create_returns_at_once_and_get_shows_each_stage_of_the_creation(
 ) -> None:
     """The progress is 10 during the copy, 90 during the count, and 100 when READY."""
     ids = insert([{}, {}])
-    frozen = type(service.store.frozen)
+    frozen = type(service.store.snapshot_rows)
     stages = {name: (threading.Event(), threading.Event()) for name in ("freeze", "_measure")}
 
     def pausing(name: str) -> Callable[..., Any]:
@@ -224,5 +224,5 @@ def test_a_union_less_exclusions_adds_up(real_service: Service) -> None:
     assert rows(real_service, org) == 14, "those left out are kept beside the members"
     client.call("DeleteSnapshot", {"id": made.id})
     later = datetime.now(UTC) + timedelta(hours=2)
-    real_service.store.sweeper.sweep(later, later)
+    real_service.store.snapshot_sweeper.sweep(later, later)
     assert rows(real_service, org) == 7

@@ -23,7 +23,7 @@ def frozen(client: Client, service: Service, org: str, insert: Insert) -> tuple[
     return made, ids[1:]
 
 
-def test_a_filter_finds_those_of_a_snapshot_and_the_others(client: Client, frozen: tuple[Any, list[str]]) -> None:
+def test_a_filter_matches_snapshot_members_and_the_others(client: Client, frozen: tuple[Any, list[str]]) -> None:
     made, living = frozen
     inside = {"datatype": "contact", "where": {"$inAudience": made.id}}
     outside = {"datatype": "contact", "where": {"$nor": [{"$inAudience": made.id}]}}
@@ -69,7 +69,7 @@ def test_a_static_segment_and_another_snapshot_are_frozen_from_it(
     assert client.members(snapshotId=again.id) == client.members(audienceId=segment.id) == living
 
 
-def test_a_saved_filter_whose_snapshot_has_gone_cannot_be_used(
+def test_a_saved_filter_that_references_a_deleted_snapshot_is_unusable(
     client: Client, frozen: tuple[Any, list[str]], refused: Refused
 ) -> None:
     made, living = frozen
@@ -95,7 +95,7 @@ def test_it_is_no_segment(client: Client, frozen: tuple[Any, list[str]], refused
         assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
 
 
-def test_who_is_in_it_is_checked_and_explained(client: Client, frozen: tuple[Any, list[str]]) -> None:
+def test_its_membership_is_checked_and_explained(client: Client, frozen: tuple[Any, list[str]]) -> None:
     made, _ = frozen
     segment = client.create(name="saved", filter={"datatype": "contact", "where": {"$inAudience": made.id}})
     asked = {"audienceIds": [made.id, segment.id], "contactIds": ["contact-0", "contact-1", "contact-later"]}
@@ -109,7 +109,7 @@ def test_who_is_in_it_is_checked_and_explained(client: Client, frozen: tuple[Any
         assert not client.call("ExplainMembership", {"audienceId": audience_id, "contactId": "contact-0"}).member
 
 
-def test_a_segment_on_one_that_is_not_ready_is_told_as_unusable(
+def test_a_segment_on_an_unready_snapshot_is_unusable(
     client: Client, service: Service, frozen: tuple[Any, list[str]], refused: Refused
 ) -> None:
     made, _ = frozen

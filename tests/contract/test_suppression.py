@@ -68,7 +68,7 @@ def _reason(contact: dict[str, Any], records: list[dict[str, Any]], purpose: str
 @pytest.mark.parametrize("how", ["read", "looked up"])
 @examples(12, HealthCheck.function_scoped_fixture)
 @given(seed=st.integers(0, 10_000), purpose=st.sampled_from(sorted(_PURPOSES)), subscribed=st.integers(0, 12))
-def test_members_and_those_left_out_are_those_of_the_model(
+def test_members_and_exclusions_equal_the_reference_model(
     real_service: Service, monkeypatch: pytest.MonkeyPatch, how: str, seed: int, purpose: str, subscribed: int
 ) -> None:
     if how == "looked up":
@@ -112,7 +112,7 @@ def test_members_and_those_left_out_are_those_of_the_model(
 
 
 @pytest.mark.parametrize("how", ["read", "looked up"])
-def test_what_a_purpose_leaves_out_is_counted_once_by_the_gravest_reason(
+def test_exclusions_of_a_purpose_are_counted_once_by_the_most_severe_reason(
     service: Service,
     org: str,
     client: Client,
@@ -170,7 +170,7 @@ ADDRESSES += [[], [None], {"of": "a@b.c"}, [{"of": 1}], "+1 (415) 555", "+141555
 
 
 @pytest.mark.parametrize("texts_alone", [True, False])
-def test_addresses_read_leave_out_whom_a_look_leaves_out(
+def test_prefetched_addresses_and_lookups_exclude_the_same_members(
     real_service: Service, monkeypatch: pytest.MonkeyPatch, texts_alone: bool
 ) -> None:
     org = f"addresses{texts_alone}"
@@ -189,7 +189,7 @@ def test_addresses_read_leave_out_whom_a_look_leaves_out(
     assert 0 < len(read[0]) < len(ids)
 
 
-def test_addresses_that_take_long_to_find_are_looked_up(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_address_prefetch_falls_back_to_lookup(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     client = real_service.client("hurried")
     real_service.insert("hurried", [{"data": {"email": "a@b.c"}}, {"data": {"email": "x@y.z"}}])
     data = {"email": "a@b.c", "channel": "email", "status": "unsubscribed"}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 
-from audience_service.app import platform_imports
+from audience_service.app import taxonomy_importer
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.targeting.platform_ids import ImportedIds
@@ -30,12 +30,12 @@ def nothing_imported(service: Service) -> Iterator[None]:
         service.store.platform_ids.remove(platform, SOON)
 
 
-def known(client: Client) -> dict[str, str]:
+def munich_ids(client: Client) -> dict[str, str]:
     """The ids that Munich has."""
     return dict(client.call("ListLocations", {"query": "munich", "pageSize": 1}).nodes[0].platform_ids)
 
 
-def test_a_place_comes_with_all_that_is_known_of_it(client: Client) -> None:
+def test_a_place_has_all_its_attributes(client: Client) -> None:
     [munich] = client.call("ListLocations", {"query": "münchen", "pageSize": 1, "kind": "city"}).nodes
     assert (munich.id, munich.name, munich.kind, munich.country) == ("city-2867714", "Munich", "city", "DE")
     assert (munich.parent_id, munich.source) == ("subdivision-DE-BY", "GeoNames")
@@ -77,7 +77,7 @@ def test_an_option_says_whose_it_is_and_how_the_sdk_spells_it(client: Client) ->
     assert option.source.startswith("google-ads ")
 
 
-def test_the_top_of_the_tree_and_what_is_below_a_node_are_told_apart(client: Client) -> None:
+def test_top_level_and_child_nodes_are_listed_separately(client: Client) -> None:
     tops = client.call("ListLocations", {"topLevel": True, "pageSize": 200})
     assert {node.parent_id for node in tops.nodes} == {""}
     assert {node.name for node in client.call("ListInterests", {"topLevel": True}).nodes} == {
@@ -118,45 +118,43 @@ def test_a_bad_field_is_named(
     assert [violation.field for violation in refusal.details[1].field_violations] == [place]
 
 
-def test_a_caller_who_may_not_read_audiences_may_not_list_nodes(
-    service: Service, org: str, refused: Callable[..., Refusal]
-) -> None:
+def test_listing_nodes_requires_the_read_scope(service: Service, org: str, refused: Callable[..., Refusal]) -> None:
     guest = service.client(org, scopes=("audiences.write",))
     for rpc in ("ListInterests", "ListLocations", "ListTargetingOptions"):
         assert refused(lambda rpc=rpc: guest.call(rpc)).info.reason == "MISSING_SCOPE"
 
 
 @pytest.mark.usefixtures("nothing_imported")
-def test_an_import_is_seen_by_a_running_server_replaced_whole_and_removed(client: Client, service: Service) -> None:
-    imports = platform_imports(service.store)
+def test_a_running_server_sees_an_import_replaced_and_removed(client: Client, service: Service) -> None:
+    imports = taxonomy_importer(service.store)
     files = {"geotargets.csv": GOOGLE}
-    links = imports.link("google", files)
-    assert known(client) == {}
+    links = imports.match("google", files)
+    assert munich_ids(client) == {}
     imports.publish("google", files, links, SOON)
-    eventually(lambda: known(client) == {"google": "1004234"})
+    eventually(lambda: munich_ids(client) == {"google": "1004234"})
     listed = client.call("ListLocations", {"platform": "google"})
     assert [node.id for node in listed.nodes] == ["country-DE", "city-2867714"]
     held = service.store.platform_ids.load("google", SOON)
     assert held
-    assert (held.files, held.unlinked, dict(held.ids)) == (("geotargets.csv",), 1, dict(links.ids))
+    assert (held.files, held.unmatched_count, dict(held.ids)) == (("geotargets.csv",), 1, dict(links.ids))
 
     fewer = {
         "geotargets.csv": GOOGLE.replace("1004234", "7").replace("2276", "9").replace("Country,Active", "Country,Gone")
     }
-    imports.publish("google", fewer, imports.link("google", fewer), SOON)
-    eventually(lambda: known(client) == {"google": "7"})
+    imports.publish("google", fewer, imports.match("google", fewer), SOON)
+    eventually(lambda: munich_ids(client) == {"google": "7"})
     assert client.call("ListLocations", {"platform": "google"}).total_size == 1
 
     languages = {"languages.json": '{"data": [{"key": 5, "name": "German"}]}'}
-    imports.publish("meta", languages, imports.link("meta", languages), SOON)
+    imports.publish("meta", languages, imports.match("meta", languages), SOON)
     assert service.store.platform_ids.remove("google", SOON)
     assert list(service.store.platform_ids.versions(SOON)) == ["meta"]
     assert not service.store.platform_ids.remove("google", SOON)
-    eventually(lambda: known(client) == {})
+    eventually(lambda: munich_ids(client) == {})
     assert service.store.platform_ids.load("google", SOON) is None
 
 
-def test_more_ids_than_a_document_holds_are_refused_before_anything_is_written(service: Service) -> None:
+def test_an_import_too_large_for_a_document_is_refused_before_writing(service: Service) -> None:
     ids = {f"city-{number}": "x" * 40_000 for number in range(400)}
     with pytest.raises(InvalidArgument):
         service.store.platform_ids.publish(ImportedIds("meta", "1", datetime.now(UTC), ("f",), ids, 0), SOON)

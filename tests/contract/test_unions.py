@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.audiences.populations import Populations
-from audience_service.domain.audiences.selection import Selection
-from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.audiences.populations import SelectionResolver
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.caller import Caller, Deadline, RequestContext
 from audience_service.domain.filters import CompiledFilter, FilterCompiler
 from audience_service.domain.filters.nodes import Or
-from audience_service.domain.snapshots.ready import ReadySnapshots
+from audience_service.domain.snapshots.ready import SnapshotReader
 from audience_service.mongo import joins
 from tests.client import Client, Refusal
 from tests.conftest import Service
@@ -73,7 +73,7 @@ def test_members_of_excluded_audiences_are_left_out_and_counted(
     assert (client.members(**nobody), exclusions(client, **nobody)) == ([], {"excluded": 4})
 
 
-def test_a_union_resumes_behind_its_cursor_and_only_its_own(
+def test_a_union_resumes_after_its_own_cursor_only(
     client: Client, three: tuple[list[str], dict[str, str]], refused: Refused
 ) -> None:
     _, audiences = three
@@ -92,7 +92,7 @@ def test_a_union_resumes_behind_its_cursor_and_only_its_own(
         assert refused(lambda wrong=wrong: client.call("StreamMembers", wrong)).info.reason == "INVALID_PAGE_TOKEN"
 
 
-def test_what_cannot_be_combined_is_named_by_its_place(
+def test_incompatible_selections_are_named_by_their_field_path(
     service: Service, client: Client, three: tuple[list[str], dict[str, str]], refused: Refused
 ) -> None:
     _, audiences = three
@@ -119,7 +119,7 @@ def test_what_cannot_be_combined_is_named_by_its_place(
         assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [place])
 
 
-def test_what_is_too_large_together_is_refused_with_its_place(client: Client, refused: Refused) -> None:
+def test_an_oversized_combination_is_refused_with_its_field_path(client: Client, refused: Refused) -> None:
     large = [
         client.create(
             name=f"large {n}", filter=contact_filter(n={"$nin": [f"{n}{'x' * 900}{k}" for k in range(600)]})
@@ -147,9 +147,7 @@ def test_another_orgs_audience_is_neither_joined_nor_left_out(
         assert refusal.info.metadata["id"] == theirs
 
 
-def test_an_expression_that_fails_is_told_of_where_the_request_names_its_audience(
-    real_service: Service, refused: Refused
-) -> None:
+def test_a_failing_expression_is_reported_at_the_audiences_field_path(real_service: Service, refused: Refused) -> None:
     client = real_service.client("failing-unions")
     ids = real_service.insert("failing-unions", [{"data": {"n": "four"}}])
     half = client.create(name="half", filter=contact_filter(**{"$expr": {"$eq": [{"$divide": ["$n", 2]}, 2]}})).id
@@ -167,7 +165,7 @@ def test_an_expression_that_fails_is_told_of_where_the_request_names_its_audienc
         assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", [place])
 
 
-def test_all_audiences_of_a_request_are_as_of_one_moment(
+def test_all_audiences_of_a_request_are_evaluated_at_one_instant(
     service: Service, org: str, client: Client, three: tuple[list[str], dict[str, str]]
 ) -> None:
     recent = {"$gte": {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 1}}}
@@ -175,11 +173,11 @@ def test_all_audiences_of_a_request_are_as_of_one_moment(
     days = itertools.count(1)
     compiler = FilterCompiler(["contact"], clock=lambda: datetime(2026, 1, next(days), tzinfo=UTC))
     store = service.store
-    populations = Populations(
-        Audiences(store.segments, compiler), store.members, ReadySnapshots(store.snapshots, store.members)
+    populations = SelectionResolver(
+        AudienceResolver(store.segments, compiler), store.members, SnapshotReader(store.snapshots, store.members)
     )
-    call = Call(Caller("tester", org, frozenset()), Deadline.after(20))
-    choice = populations.choose(call, Selection(name, exclude_audience_ids=[name]))
+    ctx = RequestContext(Caller("tester", org, frozenset()), Deadline.after(20))
+    choice = populations.resolve(ctx, AudienceSelector(name, exclude_audience_ids=[name]))
     candidates = choice.candidates
     assert isinstance(candidates, CompiledFilter)
     assert choice.reasons["excluded"].node == Or((candidates.node,))
@@ -192,7 +190,7 @@ KINDS = st.sampled_from(["field", "list", "nested", "negated"])
 @pytest.mark.parametrize("how", ["inline", "looked up"])
 @examples(10, HealthCheck.function_scoped_fixture)
 @given(kinds=st.lists(KINDS, min_size=1, max_size=4), excluded=st.lists(KINDS, max_size=3), seed=st.integers(0, 999))
-def test_unions_and_exclusions_are_those_of_sets(
+def test_unions_and_exclusions_equal_set_operations(
     service: Service,
     client: Client,
     monkeypatch: pytest.MonkeyPatch,

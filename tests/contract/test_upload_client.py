@@ -34,7 +34,7 @@ class Breaking:
         return self._send(iter(parts), metadata=metadata)
 
 
-def test_the_client_of_the_docs_goes_on_where_its_streams_break(
+def test_the_documented_client_resumes_broken_streams(
     client: Client, insert: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [code] = [block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S) if "def upload" in block]

@@ -10,26 +10,26 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from audience_service.domain.caller import Call, Caller
+from audience_service.domain.caller import Caller, RequestContext
 from audience_service.domain.custom.errors import UploadNotFound
 from audience_service.domain.errors import StoreUnavailable
-from audience_service.domain.tokens import TokenSealer
-from audience_service.domain.uploads.arrivals import Chunk, Part, Trailer
-from audience_service.domain.uploads.intake import Storage
+from audience_service.domain.tokens import TokenCodec
+from audience_service.domain.uploads.arrivals import Chunk, Trailer, UploadMessage
+from audience_service.domain.uploads.intake import UploadStorage
 from audience_service.domain.uploads.publishing import Publisher
-from audience_service.domain.uploads.upload import Mode, Upload, UploadHeader
+from audience_service.domain.uploads.upload import Upload, UploadHeader, UploadMode
 from audience_service.domain.uploads.uploads import Uploads
 from audience_service.mongo.store import Store, embedded_store
 from tests.client import Client, Refusal
 from tests.conftest import URI, Service, run_service
-from tests.lists import NEVER, publish
-from tests.proxy import Proxy, served
-from tests.uploads import Slow, Uploader, chunk, emails, header, messages, trailer, unmatched
+from tests.lists import NO_DEADLINE, publish
+from tests.proxy import Proxy, run_mongo_service
+from tests.uploads import StepwiseStream, Uploader, chunk, emails, header, messages, trailer, unmatched
 from tests.waiting import eventually
 
 Insert = Callable[..., list[str]]
 DATA = emails("a", "b", "nobody", "b", "none at all", "c", "noone")
-TOLD = (7, 6, 3, 1, 2, 3)
+EXPECTED_COUNTS = (7, 6, 3, 1, 2, 3)
 
 
 class Steps:
@@ -68,15 +68,15 @@ class _Stepping:
 def use_cases(store: Store, stepping: Callable[[Any], Any] = lambda repository: repository) -> Uploads:
     """Uploads on a store, whose repositories may fail."""
     kept = store.upload_storage
-    customs = stepping(store.customs)
-    storage = Storage(stepping(kept.uploads), stepping(kept.unmatched), stepping(kept.lists))
+    customs = stepping(store.custom_audiences)
+    storage = UploadStorage(stepping(kept.uploads), stepping(kept.unmatched), stepping(kept.lists))
     publisher = Publisher(customs, storage)
-    return Uploads(customs, storage, stepping(store.identifiers), publisher, TokenSealer(b"key"))
+    return Uploads(customs, storage, stepping(store.identifiers), publisher, TokenCodec(b"key"))
 
 
-def parts(audience_id: str, mode: str, start: int) -> Iterator[Part]:
+def parts(audience_id: str, mode: str, start: int) -> Iterator[UploadMessage]:
     """The file from an offset on."""
-    yield UploadHeader(audience_id, "first", Mode(mode))
+    yield UploadHeader(audience_id, "first", UploadMode(mode))
     yield Chunk(start, DATA[start:], zlib.crc32(DATA[start:]))
     yield Trailer(len(DATA), zlib.crc32(DATA))
 
@@ -84,7 +84,7 @@ def parts(audience_id: str, mode: str, start: int) -> Iterator[Part]:
 @pytest.mark.parametrize(
     ("mode", "left"), [("append", ["a", "b", "c", "z"]), ("remove", ["z"]), ("replace", ["a", "b", "c"])]
 )
-def test_an_upload_whose_database_goes_away_at_any_step_is_gone_on_with_and_exact(
+def test_an_upload_resumes_exactly_after_a_database_failure_at_any_step(
     service: Service,
     client: Client,
     org: str,
@@ -95,14 +95,14 @@ def test_an_upload_whose_database_goes_away_at_any_step_is_gone_on_with_and_exac
 ) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 3)
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in "abcz"])
-    call = Call(Caller("tester", org, frozenset()), NEVER)
+    ctx = RequestContext(Caller("tester", org, frozenset()), NO_DEADLINE)
     well = use_cases(service.store)
     for at in itertools.count(1):
         made = client.custom(name=uuid.uuid4().hex).id
         publish(service.store, org, made, ["contact-a", "contact-z"])
         steps = Steps(at)
-        done = _gone_on_with(call, use_cases(service.store, steps), well, made, mode)
-        assert told(done) == ("published", *TOLD, len(left)), at
+        done = _resume_upload(ctx, use_cases(service.store, steps), well, made, mode)
+        assert counts_of(done) == ("published", *EXPECTED_COUNTS, len(left)), at
         assert client.members(audienceId=made) == [f"contact-{name}" for name in left], at
         assert client.call("GetCustomAudience", {"id": made}).version == 2
         lines = [line for line, _ in unmatched(client, made)]
@@ -112,49 +112,49 @@ def test_an_upload_whose_database_goes_away_at_any_step_is_gone_on_with_and_exac
             return
 
 
-def _gone_on_with(call: Call, failing: Uploads, well: Uploads, audience_id: str, mode: str) -> Upload:
+def _resume_upload(ctx: RequestContext, failing: Uploads, well: Uploads, audience_id: str, mode: str) -> Upload:
     """The upload, once it is published: sent again from where it is, as a client does."""
     try:
-        return failing.receive(call, parts(audience_id, mode, 0))
+        return failing.receive(ctx, parts(audience_id, mode, 0))
     except StoreUnavailable:
         try:
-            start = well.get(call, audience_id, "first").position.offset
+            start = well.get(ctx, audience_id, "first").position.offset
         except UploadNotFound:
             start = 0
-        return well.receive(call, parts(audience_id, mode, start))
+        return well.receive(ctx, parts(audience_id, mode, start))
 
 
-def told(upload: Upload) -> tuple[Any, ...]:
+def counts_of(upload: Upload) -> tuple[Any, ...]:
     """The counts of an upload."""
-    tally = upload.tally
-    counts = (tally.rows, tally.accepted, tally.matched, tally.duplicate, tally.unmatched, tally.contacts)
-    return (upload.state, *counts, upload.contact_count)
+    tally = upload.row_counts
+    counts = (tally.rows, tally.accepted, tally.matched, tally.duplicate, tally.unmatched, tally.matched_contacts)
+    return (upload.state, *counts, upload.list_size)
 
 
-def test_a_database_that_goes_away_is_unavailable_and_the_upload_is_gone_on_with(
+def test_a_database_outage_is_unavailable_and_the_upload_resumes(
     real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 100)
     org, count = "uploadoutage", 1_000
     names = [f"p{number:03}" for number in range(count)]
     real_service.insert(org, [{"id": name, "data": {"email": f"{name}@example.com"}} for name in names])
-    client, data, slow = real_service.client(org), emails(*names, "nobody", names[0]), Slow()
+    client, data, slow = real_service.client(org), emails(*names, "nobody", names[0]), StepwiseStream()
     made, half = client.custom(name="list").id, len(emails(*names)) // 2
     at = urlsplit(URI)
     way = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
     uri = f"mongodb://127.0.0.1:{way.port}/?serverSelectionTimeoutMS=300"
-    with served(uri, real_service.store.database.name) as service:
+    with run_mongo_service(uri, real_service.store.database.name) as service:
         slow.put(header(made), chunk(0, data[:half]))
-        call = Uploader(service.client(org)).begin(iter(slow))
+        call = Uploader(service.client(org)).start(iter(slow))
         asked = {"audienceId": made, "uploadId": "first"}
         uploads = real_service.store.database["audience_upload"]
         eventually(lambda: bool(uploads.count_documents({"audience": made, "position.offset": {"$gt": 0}})))
-        way.cut()
+        way.disconnect()
         slow.put(chunk(half, data[half:]), trailer(data), None)
         refusal = Refusal(call.exception(timeout=20))
         assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
         assert refusal.retry_seconds
-        eventually(lambda: service.app.server.slots.open == 0)
+        eventually(lambda: service.app.server.stream_limiter.open_count == 0)
     start = client.call("GetUpload", asked).next_offset
     assert 0 < start < len(data)
     assert client.members(audienceId=made) == []
@@ -169,13 +169,13 @@ def test_a_database_that_goes_away_is_unavailable_and_the_upload_is_gone_on_with
     assert client.members(audienceId=made) == [f"contact-{name}" for name in names]
 
 
-def test_a_client_that_sends_nothing_more_is_cut_and_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_client_is_disconnected_and_can_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 2)
-    for service in run_service("embedded", embedded_store([], ("contact",)), stream_idle_seconds=1):
+    for service in run_service("embedded", embedded_store([], ("contact",)), stream_send_timeout_seconds=1):
         client, server = service.client("idle"), service.app.server
-        made, data, slow = client.custom(name="list").id, emails(*"abcde"), Slow()
+        made, data, slow = client.custom(name="list").id, emails(*"abcde"), StepwiseStream()
         slow.put(header(made), chunk(0, data[:-1]))
-        call = Uploader(client).begin(iter(slow))
+        call = Uploader(client).start(iter(slow))
         is_stored = partial(
             service.store.database["audience_upload"].count_documents, {"audience": made, "position.offset": {"$gt": 0}}
         )

@@ -10,12 +10,12 @@ from audience_service.domain.clock import now
 from audience_service.domain.uploads.ports import Contact, ListedRow
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.lists import NEVER
+from tests.lists import NO_DEADLINE
 from tests.uploads import Uploader, chunk, emails, header, messages
 
 
 @pytest.mark.parametrize(("later", "found"), [(timedelta(minutes=59), 0), (timedelta(minutes=61), 1)])
-def test_an_upload_looks_for_what_has_changed_again_where_it_goes_on_more_than_an_hour_later(
+def test_an_upload_resumed_after_an_hour_updates_the_identifier_index(
     client: Client,
     insert: Callable[..., list[str]],
     refused: Callable[..., Refusal],
@@ -37,13 +37,13 @@ def test_a_contact_is_on_a_list_by_one_line_however_often_that_line_is_written(s
     lists = service.store.upload_storage.lists
     ann, bob = (Contact(f"contact-{name}", f"{org}/contact/{name}") for name in ("ann", "bob"))
     rows: Any = [ListedRow(ann, 2), ListedRow(bob, 3)]
-    assert list(lists.add(org, "custom-x.1", rows, NEVER)) == []
-    assert list(lists.add(org, "custom-x.1", rows, NEVER)) == []
-    assert list(lists.add(org, "custom-x.1", [ListedRow(ann, 4)], NEVER)) == [ann.sk]
-    assert lists.count(org, "custom-x.1", NEVER) == 2
+    assert list(lists.add(org, "custom-x.1", rows, NO_DEADLINE)) == []
+    assert list(lists.add(org, "custom-x.1", rows, NO_DEADLINE)) == []
+    assert list(lists.add(org, "custom-x.1", [ListedRow(ann, 4)], NO_DEADLINE)) == [ann.sk]
+    assert lists.count(org, "custom-x.1", NO_DEADLINE) == 2
 
 
-def test_the_first_hundred_rejected_rows_are_told_and_all_are_counted(
+def test_the_first_hundred_rejections_are_returned_and_all_are_counted(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 60)
@@ -62,7 +62,7 @@ def test_records_of_the_audiences_datatype_alone_are_matched(client: Client, ins
     assert client.members(audienceId=leads.id) == [lead]
 
 
-def test_a_byte_order_mark_is_passed_over_and_counted_behind_a_break(
+def test_a_byte_order_mark_is_skipped_and_counted_in_offsets(
     client: Client, insert: Callable[..., list[str]], refused: Callable[..., Refusal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 1)

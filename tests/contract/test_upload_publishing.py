@@ -9,11 +9,11 @@ import pytest
 
 from audience_service.domain.clock import now
 from audience_service.domain.uploads.publishing import Publisher
-from audience_service.domain.uploads.upload import as_abandoned
+from audience_service.domain.uploads.upload import mark_abandoned
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.lists import NEVER, rows_of
-from tests.uploads import FAILED, Slow, Uploader, chunk, emails, header, messages, trailer, unmatched
+from tests.lists import NO_DEADLINE, rows_of
+from tests.uploads import FAILED, StepwiseStream, Uploader, chunk, emails, header, messages, trailer, unmatched
 from tests.waiting import eventually
 
 Insert = Callable[..., list[str]]
@@ -39,7 +39,7 @@ def stored(service: Service, audience_id: str, upload_id: str = "first") -> Any:
     return service.store.database["audience_upload"].find_one(found)
 
 
-def die_before_it_is_told(service: Service, audience_id: str, upload_id: str = "first") -> None:
+def die_before_status_is_stored(service: Service, audience_id: str, upload_id: str = "first") -> None:
     """Leave an upload as the process does that dies when the list is published, and the upload not told so."""
     upload = stored(service, audience_id, upload_id)
     left = {"state": "open", "publish_time": None, "contact_count": 0}
@@ -49,8 +49,8 @@ def die_before_it_is_told(service: Service, audience_id: str, upload_id: str = "
 
 def sweep(service: Service, moment: Any) -> None:
     service.store.upload_sweeper.sweep(moment)
-    service.store.custom_sweeper.sweep(moment)
-    service.store.custom_sweeper.sweep(moment)
+    service.store.custom_audience_sweeper.sweep(moment)
+    service.store.custom_audience_sweeper.sweep(moment)
 
 
 def leftovers(service: Service, audience_id: str) -> Any:
@@ -65,7 +65,7 @@ def test_an_end_that_was_published_and_not_answered_is_published_once_and_its_li
 ) -> None:
     made, data = client.custom(name="list"), emails(*"ab")
     first = uploader.upload(made.id, data)
-    die_before_it_is_told(service, made.id)
+    die_before_status_is_stored(service, made.id)
     assert client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"}) == first
     again = uploader.send(messages(header(made.id), data, len(data)))
     assert again == first
@@ -77,12 +77,10 @@ def test_an_end_that_was_published_and_not_answered_is_published_once_and_its_li
 
 
 @pytest.mark.usefixtures("people")
-def test_a_published_upload_that_nobody_asks_for_again_is_no_abandoned_one(
-    client: Client, uploader: Uploader, service: Service
-) -> None:
+def test_a_published_upload_is_never_abandoned(client: Client, uploader: Uploader, service: Service) -> None:
     made = client.custom(name="list")
     first = uploader.upload(made.id, emails(*"ab", "nobody"))
-    die_before_it_is_told(service, made.id)
+    die_before_status_is_stored(service, made.id)
     sweep(service, now() + LONG)
     assert stored(service, made.id)["state"] == "published"
     assert client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"}) == first
@@ -91,12 +89,10 @@ def test_a_published_upload_that_nobody_asks_for_again_is_no_abandoned_one(
 
 
 @pytest.mark.usefixtures("people")
-def test_a_list_that_others_have_followed_stays_for_an_hour_though_its_upload_is_told_only_then(
-    client: Client, uploader: Uploader, service: Service
-) -> None:
+def test_a_replaced_list_stays_readable_for_an_hour(client: Client, uploader: Uploader, service: Service) -> None:
     made, data = client.custom(name="list"), emails(*"ab")
     uploader.upload(made.id, data)
-    die_before_it_is_told(service, made.id)
+    die_before_status_is_stored(service, made.id)
     uploader.upload(made.id, emails("z"), uploadId="second", mode="replace")
     uploader.send(messages(header(made.id), data, len(data)))
     sweep(service, now())
@@ -108,13 +104,13 @@ def test_a_list_that_others_have_followed_stays_for_an_hour_though_its_upload_is
 
 @pytest.mark.usefixtures("people")
 @pytest.mark.parametrize("died", [False, True])
-def test_an_upload_that_is_whole_is_that_file_and_no_other(
+def test_a_complete_upload_refuses_another_file(
     client: Client, uploader: Uploader, service: Service, refused: Callable[..., Refusal], died: bool
 ) -> None:
     made, data, other = client.custom(name="list"), emails(*"ab"), emails(*"az")
     first = uploader.upload(made.id, data)
     if died:
-        die_before_it_is_told(service, made.id)
+        die_before_status_is_stored(service, made.id)
     for sent in (messages(header(made.id), other), iter([header(made.id), trailer(other)])):
         refusal = refused(lambda sent=sent: uploader.send(sent))
         assert (refusal.code.name, refusal.info.reason) == ("ALREADY_EXISTS", "UPLOAD_REUSED")
@@ -123,12 +119,12 @@ def test_an_upload_that_is_whole_is_that_file_and_no_other(
 
 
 @pytest.mark.usefixtures("people")
-def test_a_stream_that_was_overtaken_writes_nothing_into_the_list_that_the_other_has_published(
+def test_a_superseded_stream_cannot_write_into_the_published_list(
     client: Client, uploader: Uploader, service: Service
 ) -> None:
-    made, data, slow = client.custom(name="list"), emails(*"ab"), Slow()
+    made, data, slow = client.custom(name="list"), emails(*"ab"), StepwiseStream()
     slow.put(header(made.id), chunk(0, data))
-    first = uploader.begin(iter(slow))
+    first = uploader.start(iter(slow))
     eventually(lambda: bool(stored(service, made.id) and stored(service, made.id)["epoch"] == 1))
     assert uploader.upload(made.id, data).list_size == 2
     more = emails("z")[len("email\n") :]
@@ -139,17 +135,17 @@ def test_a_stream_that_was_overtaken_writes_nothing_into_the_list_that_the_other
 
 
 @pytest.mark.usefixtures("people")
-def test_a_stream_that_was_overtaken_writes_nothing_while_the_other_goes_on(
+def test_a_superseded_stream_cannot_write(
     client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 1)
-    made, data, streams = client.custom(name="list"), emails(*"abz"), (Slow(), Slow())
+    made, data, streams = client.custom(name="list"), emails(*"abz"), (StepwiseStream(), StepwiseStream())
     row = len(emails("a"))
     streams[0].put(header(made.id), chunk(0, data[:row]))
-    first = uploader.begin(iter(streams[0]))
+    first = uploader.start(iter(streams[0]))
     eventually(lambda: bool(stored(service, made.id) and stored(service, made.id)["position"]["offset"] == row))
     streams[1].put(header(made.id), chunk(row, data[row:]))
-    second = uploader.begin(iter(streams[1]))
+    second = uploader.start(iter(streams[1]))
     eventually(lambda: bool(stored(service, made.id)["position"]["offset"] == len(data)))
     streams[0].put(chunk(row, data[row:]), trailer(data), None)
     assert Refusal(first.exception(timeout=20)).info.reason == "UPLOAD_TAKEN_OVER"
@@ -166,11 +162,11 @@ def test_an_upload_that_has_ended_stays_as_it_ended(
     upload = uploader.upload(made.id, emails(*"ab"))
     uploads = service.store.upload_storage.uploads
     # As a sweep finds it that began before it was published.
-    uploads.finish(org, as_abandoned(uploads.get(org, made.id, "first", NEVER)), NEVER)
+    uploads.finish(org, mark_abandoned(uploads.get(org, made.id, "first", NO_DEADLINE)), NO_DEADLINE)
     assert client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"}) == upload
 
 
-def test_rows_of_before_a_new_list_are_none_of_its_whenever_the_process_dies(
+def test_unmatched_rows_from_before_a_replacement_are_dropped_despite_crashes(
     client: Client, insert: Insert, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = client.custom(name="list")
@@ -209,7 +205,7 @@ def test_an_upload_that_has_been_open_for_a_week_has_failed_before_any_sweep(
     assert refused(lambda: uploader.upload(made.id, data)).info.metadata["problem"] == "abandoned"
 
 
-def test_rows_that_are_for_nothing_are_let_go_soon(
+def test_unused_rows_are_released_soon(
     client: Client, insert: Insert, uploader: Uploader, service: Service, refused: Callable[..., Refusal]
 ) -> None:
     made = client.custom(name="list")
@@ -227,13 +223,13 @@ def test_rows_that_are_for_nothing_are_let_go_soon(
     assert client.members(audienceId=made.id) == ["contact-a"]
 
 
-def test_what_was_uploaded_goes_within_the_hour_with_an_audience_that_is_deleted_in_the_midst(
+def test_uploaded_rows_are_deleted_within_an_hour_of_their_audience(
     client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 1)
-    made, data, slow = client.custom(name="list"), emails("nobody", "noone"), Slow()
+    made, data, slow = client.custom(name="list"), emails("nobody", "noone"), StepwiseStream()
     slow.put(header(made.id), chunk(0, data))
-    call = uploader.begin(iter(slow))
+    call = uploader.start(iter(slow))
     rows = service.store.database["audience_upload_row"]
     mine = {"_id": {"$regex": made.id}}
     eventually(lambda: bool(stored(service, made.id) and stored(service, made.id)["position"]["offset"] == len(data)))

@@ -25,7 +25,7 @@ def uploader(client: Client) -> Uploader:
     return Uploader(client)
 
 
-def test_a_refresh_puts_on_whom_rows_find_that_matched_nobody_before(
+def test_a_refresh_adds_contacts_of_previously_unmatched_rows(
     client: Client, insert: Insert, uploader: Uploader
 ) -> None:
     insert([{"id": "ann", "data": {"email": "ann@example.com"}}])
@@ -42,7 +42,7 @@ def test_a_refresh_puts_on_whom_rows_find_that_matched_nobody_before(
     assert unmatched(client, made.id) == [(4, ["late@example.com"])]
 
 
-def test_a_refresh_goes_through_uploads_in_their_order_and_not_behind_a_new_list(
+def test_a_refresh_processes_uploads_in_order_since_the_last_replacement(
     client: Client, insert: Insert, uploader: Uploader
 ) -> None:
     made = client.custom(name="list")
@@ -56,7 +56,7 @@ def test_a_refresh_goes_through_uploads_in_their_order_and_not_behind_a_new_list
     assert unmatched(client, made.id) == []
 
 
-def test_a_row_that_removes_takes_off_whom_uploads_before_it_have_put_on_and_nobody_else(
+def test_a_removal_row_removes_only_contacts_of_earlier_uploads(
     client: Client, insert: Insert, uploader: Uploader, service: Service, org: str
 ) -> None:
     contacts = service.store.database["contact"]
@@ -75,7 +75,7 @@ def test_a_row_that_removes_takes_off_whom_uploads_before_it_have_put_on_and_nob
     assert unmatched(client, made.id) == []
 
 
-def test_the_last_upload_decides_of_whom_a_refresh_finds_by_rows_of_several(
+def test_the_last_upload_decides_for_contacts_matched_by_several(
     client: Client, insert: Insert, uploader: Uploader
 ) -> None:
     modes = {"1": "append", "2": "remove", "3": "append", "4": "remove"}
@@ -102,7 +102,7 @@ def test_uploads_count_as_of_when_they_were_published_not_when_they_were_begun(
     assert client.refresh(made.id).contact_count == 0
 
 
-def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_are(
+def test_a_refresh_updates_the_identifier_index_once(
     client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = client.custom(name="list")
@@ -121,7 +121,7 @@ def test_a_refresh_looks_once_for_what_has_changed_however_many_uploads_there_ar
     assert sorted(looks) == ["email", "phone"]
 
 
-def test_a_row_that_finds_those_alone_who_are_on_the_list_is_a_duplicate(
+def test_a_row_that_matches_only_listed_contacts_is_a_duplicate(
     client: Client, insert: Insert, uploader: Uploader, service: Service, org: str
 ) -> None:
     insert([{"id": "ann", "data": {"email": "ann@example.com"}}])
@@ -194,7 +194,7 @@ def test_a_server_that_stops_marks_the_refreshes_of_its_lists_failed() -> None:
             running = client.call("RefreshCustomAudience", {"id": made})
             assert running.latest_refresh.state == CREATION_STATE_CREATING
             assert reached.wait(20)
-        stored = store.customs.get("stopping", made, Deadline.after(10))
+        stored = store.custom_audiences.get("stopping", made, Deadline.after(10))
     finally:
         opened.set()
     assert stored.creation_state is CreationState.READY

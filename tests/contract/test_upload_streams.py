@@ -14,7 +14,7 @@ from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from tests.client import Client, Refusal
 from tests.conftest import Service
 from tests.examples import examples
-from tests.uploads import PUBLISHED, Slow, Uploader, chunk, emails, header, messages, trailer, unmatched
+from tests.uploads import PUBLISHED, StepwiseStream, Uploader, chunk, emails, header, messages, trailer, unmatched
 from tests.waiting import eventually
 
 Insert = Callable[..., list[str]]
@@ -32,7 +32,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 3)
 
 
-def told(upload: pb.Upload) -> tuple[Any, ...]:
+def counts_of(upload: pb.Upload) -> tuple[Any, ...]:
     """What became of a file, however it was sent."""
     rejections = [(each.line, each.column, each.reason) for each in upload.rejections]
     counts = (
@@ -107,7 +107,7 @@ def test_a_file_that_is_cut_and_broken_anywhere_comes_to_the_same_as_in_one_piec
     expected = send_broken(uploader, client, whole.id, data, [], 1024 * 1024)
     got = send_broken(uploader, client, broken.id, data, sorted(int(part * len(data)) for part in breaks), size)
     if expected.state == PUBLISHED:
-        assert told(got) == told(expected)
+        assert counts_of(got) == counts_of(expected)
     else:  # a failed one says where, and what it had counted depends on nothing but its batches
         assert (got.state, got.error) == (expected.state, expected.error)
     assert client.members(audienceId=broken.id) == client.members(audienceId=whole.id)
@@ -115,7 +115,7 @@ def test_a_file_that_is_cut_and_broken_anywhere_comes_to_the_same_as_in_one_piec
     assert left[0] == left[1]
 
 
-def test_a_chunk_that_does_not_follow_is_refused_with_where_the_upload_goes_on(
+def test_a_chunk_at_the_wrong_offset_is_refused_with_the_next_offset(
     client: Client, uploader: Uploader, small_batches: None, refused: Callable[..., Refusal]
 ) -> None:
     made, data = client.custom(name="list"), emails(*"abcdefg")
@@ -135,7 +135,7 @@ def test_a_chunk_that_does_not_follow_is_refused_with_where_the_upload_goes_on(
     assert uploader.send(messages(header(made.id), data, stored)).unmatched_row_count == 7
 
 
-def test_a_file_that_is_another_than_its_checksum_says_begins_anew(
+def test_a_file_with_a_wrong_checksum_restarts(
     client: Client, insert: Insert, uploader: Uploader, small_batches: None, refused: Callable[..., Refusal]
 ) -> None:
     insert([{"data": {"email": f"{name}@example.com"}} for name in "abcxyz"])
@@ -150,7 +150,7 @@ def test_a_file_that_is_another_than_its_checksum_says_begins_anew(
     assert unmatched(client, made.id) == [(2, ["w@example.com"])]
 
 
-def test_rows_that_a_stream_wrote_that_was_overtaken_make_the_upload_begin_anew(
+def test_rows_of_a_superseded_stream_restart_the_upload(
     client: Client,
     insert: Insert,
     uploader: Uploader,
@@ -181,7 +181,7 @@ def test_rows_that_a_stream_wrote_that_was_overtaken_make_the_upload_begin_anew(
         ([None, chunk(0, b"x" * (1024 * 1024 + 1))], "chunk.data"),
     ],
 )
-def test_messages_that_are_out_of_place_are_refused(
+def test_out_of_order_messages_are_refused(
     client: Client, uploader: Uploader, refused: Callable[..., Refusal], sent: list[Any], place: str
 ) -> None:
     made = client.custom(name="list")
@@ -200,13 +200,13 @@ def test_bytes_that_are_no_message_are_an_invalid_argument_in_the_midst_too(
     assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
 
 
-def test_the_stream_that_began_last_writes_and_the_one_before_is_told(
+def test_the_latest_stream_writes_and_the_earlier_one_fails(
     client: Client, insert: Insert, uploader: Uploader, service: Service, small_batches: None
 ) -> None:
     insert([{"data": {"email": f"{name}@example.com"}} for name in "abcdefgh"])
-    made, data, slow = client.custom(name="list"), emails(*"abcdefgh"), Slow()
+    made, data, slow = client.custom(name="list"), emails(*"abcdefgh"), StepwiseStream()
     slow.put(header(made.id), chunk(0, data[:70]))
-    first = uploader.begin(iter(slow))
+    first = uploader.start(iter(slow))
 
     def state() -> Any:
         return client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
@@ -222,22 +222,22 @@ def test_the_stream_that_began_last_writes_and_the_one_before_is_told(
     assert (state(), len(client.members(audienceId=made.id))) == (upload, 8)
 
 
-def test_a_stream_whose_client_goes_away_gives_its_slot_back_and_can_be_gone_on_with(
+def test_a_disconnected_stream_releases_its_slot_and_can_resume(
     client: Client, uploader: Uploader, service: Service
 ) -> None:
-    made, data, slow = client.custom(name="list"), emails(*"abc"), Slow()
-    slots = service.app.server.slots
-    eventually(lambda: slots.open == 0)  # streams of earlier tests may still be ending
+    made, data, slow = client.custom(name="list"), emails(*"abc"), StepwiseStream()
+    slots = service.app.server.stream_limiter
+    eventually(lambda: slots.open_count == 0)  # streams of earlier tests may still be ending
     slow.put(header(made.id), chunk(0, data[:9]))
-    call = uploader.begin(iter(slow))
-    eventually(lambda: slots.open == 1)
+    call = uploader.start(iter(slow))
+    eventually(lambda: slots.open_count == 1)
     call.cancel()
     slow.put(None)
-    eventually(lambda: slots.open == 0)
+    eventually(lambda: slots.open_count == 0)
     assert uploader.upload(made.id, data).unmatched_row_count == 3
 
 
-def test_rows_that_match_nobody_come_back_as_they_were_but_for_formulas(client: Client, uploader: Uploader) -> None:
+def test_unmatched_rows_are_returned_unchanged_except_escaped_formulas(client: Client, uploader: Uploader) -> None:
     made = client.custom(name="list")
     cells = ["=1+1", "+14155550100", "-5", "@x", "\tx", "＝1", "plain", "a=b", ""]
     lines = "".join(f'no{n}@example.com,"{cell}"\n' for n, cell in enumerate(cells))
@@ -252,7 +252,7 @@ def test_rows_that_match_nobody_come_back_as_they_were_but_for_formulas(client: 
     assert list(batch.columns) == ["email", "=note"]
 
 
-def test_unmatched_rows_resume_behind_any_cursor(
+def test_unmatched_rows_resume_after_any_cursor(
     client: Client, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.uploads._UNMATCHED_AT_ONCE", 2)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.lists import NEVER
+from tests.lists import NO_DEADLINE
 from tests.uploads import FAILED, PUBLISHED, Uploader
 
 Insert = Callable[..., list[str]]
@@ -34,7 +34,7 @@ def people(insert: Insert) -> dict[str, str]:
     return dict(zip(contacts, ids, strict=True))
 
 
-def on(client: Client, audience_id: str) -> set[str]:
+def members_of(client: Client, audience_id: str) -> set[str]:
     return {member.removeprefix("contact-") for member in client.members(audienceId=audience_id)}
 
 
@@ -60,7 +60,7 @@ a line end"
     ) == (3, 0, 1, 3)
     assert upload.next_offset == len(data)
     assert upload.list_size == 3
-    assert on(client, made.id) == {"ann", "bob", "cyd"}
+    assert members_of(client, made.id) == {"ann", "bob", "cyd"}
     assert client.call("GetCustomAudience", {"id": made.id}).contact_count == 3
     assert client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"}) == upload
 
@@ -76,7 +76,7 @@ def test_a_row_is_matched_by_the_first_of_its_fields_that_anybody_has(
         "contact-nobody,nobody@example.com,+14155552671",
     ]
     upload = uploader.upload(made.id, "\n".join(["id,email,phone", *rows]))
-    assert (upload.matched_row_count, on(client, made.id)) == (3, {"ann", "bob", "cyd"})
+    assert (upload.matched_row_count, members_of(client, made.id)) == (3, {"ann", "bob", "cyd"})
 
 
 def test_everybody_with_an_address_is_put_on_and_taken_off(client: Client, insert: Insert, uploader: Uploader) -> None:
@@ -84,13 +84,13 @@ def test_everybody_with_an_address_is_put_on_and_taken_off(client: Client, inser
     made = client.custom(name="list")
     upload = uploader.upload(made.id, "email\nshared@example.com\nann@example.com\n")
     assert (upload.matched_row_count, upload.matched_contact_count, upload.list_size) == (2, 3, 3)
-    assert on(client, made.id) == {"ann", "eve", "fay"}
+    assert members_of(client, made.id) == {"ann", "eve", "fay"}
     upload = uploader.upload(made.id, "email\nshared@example.com\n", mode="remove", uploadId="second")
     assert (upload.matched_row_count, upload.matched_contact_count, upload.list_size) == (1, 2, 1)
-    assert on(client, made.id) == {"ann"}
+    assert members_of(client, made.id) == {"ann"}
 
 
-def test_what_more_contacts_have_than_a_person_has_records_stands_for_nobody(
+def test_an_identifier_shared_by_too_many_contacts_matches_none(
     client: Client, insert: Insert, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audience_service.domain.uploads.matching.MAX_SHARING", 2)
@@ -99,7 +99,7 @@ def test_what_more_contacts_have_than_a_person_has_records_stands_for_nobody(
     made = client.custom(name="list")
     rows = ["none@example.com,", "shared@example.com,", "x,", "none@example.com,+18005550100", "NONE@example.com,"]
     upload = uploader.upload(made.id, "\n".join(["email,phone", *rows]))
-    assert on(client, made.id) == {"ann", "eve", "fay"}
+    assert members_of(client, made.id) == {"ann", "eve", "fay"}
     assert (upload.matched_row_count, upload.unmatched_row_count, upload.matched_contact_count) == (2, 0, 3)
     assert dict(upload.rejected_row_counts) == {"too_common": 2, "invalid_email": 1}
     assert [(each.line, each.reason) for each in upload.rejections] == [
@@ -123,7 +123,7 @@ def test_append_remove_and_replace(client: Client, insert: Insert, uploader: Upl
     for number, (mode, names, left) in enumerate(steps):
         data = "email\n" + "".join(f"{name}@example.com\n" for name in names)
         upload = uploader.upload(made.id, data, mode=mode, uploadId=f"{number}")
-        assert (on(client, made.id), upload.list_size) == (left, len(left)), number
+        assert (members_of(client, made.id), upload.list_size) == (left, len(left)), number
 
 
 def test_a_list_is_not_replaced_by_a_file_whose_rows_were_all_rejected(
@@ -134,14 +134,14 @@ def test_a_list_is_not_replaced_by_a_file_whose_rows_were_all_rejected(
     uploader.upload(made.id, "email\nann@example.com\n")
     refusal = refused(lambda: uploader.upload(made.id, "phone\n4155552671\n12\n", mode="replace", uploadId="2"))
     assert dict(refusal.info.metadata) == {"line": "3", "problem": "no_valid_rows"}
-    assert on(client, made.id) == {"ann"}
+    assert members_of(client, made.id) == {"ann"}
     told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "2"})
     assert (told.state, dict(told.rejected_row_counts)) == (FAILED, {"invalid_phone": 2})
     upload = uploader.upload(made.id, "email\nnobody@example.com\n", mode="replace", uploadId="3")
-    assert (upload.state, on(client, made.id)) == (PUBLISHED, set())
+    assert (upload.state, members_of(client, made.id)) == (PUBLISHED, set())
 
 
-def test_a_duplicate_is_a_row_that_finds_only_those_whom_rows_before_it_have_found(
+def test_a_row_that_matches_only_earlier_matched_contacts_is_a_duplicate(
     client: Client, insert: Insert, uploader: Uploader
 ) -> None:
     people(insert)
@@ -173,7 +173,7 @@ def test_hashes_match_by_the_rules_of_the_audiences_platform(
             assert upload.list_size == (value in matching), (platform, index)
 
 
-def test_contacts_that_are_not_in_use_are_matched_by_nothing(
+def test_inactive_contacts_are_never_matched(
     client: Client, insert: Insert, uploader: Uploader, service: Service, org: str
 ) -> None:
     gone = {"email": "gone@example.com"}
@@ -185,7 +185,7 @@ def test_contacts_that_are_not_in_use_are_matched_by_nothing(
     assert (upload.matched_row_count, upload.unmatched_row_count) == (0, 4)
 
 
-def test_whatever_becomes_of_contacts_the_next_upload_goes_by_them_as_they_are(
+def test_the_next_upload_matches_current_contact_data(
     client: Client, insert: Insert, uploader: Uploader, service: Service, org: str
 ) -> None:
     people(insert)
@@ -196,7 +196,7 @@ def test_whatever_becomes_of_contacts_the_next_upload_goes_by_them_as_they_are(
     def found() -> set[str]:
         data = "email\nann@example.com\nbob@example.com\nnew@example.com\n"
         uploader.upload(made.id, data, mode="replace", uploadId=str(next(numbers)))
-        return on(client, made.id)
+        return members_of(client, made.id)
 
     def change(name: str, **fields: str) -> None:
         assert contacts.update_one({"sk": f"{org}/contact/{name}"}, {"$set": fields}).modified_count
@@ -251,7 +251,7 @@ def test_an_upload_that_is_repeated_answers_as_it_did_and_another_header_is_refu
         ({"hasHeader": False, "columns": [{"field": "email", "name": "a"}]}, "header.columns[0].name"),
     ],
 )
-def test_a_header_that_means_nothing_is_refused_with_the_place(
+def test_an_invalid_header_is_refused_with_its_field_path(
     client: Client, uploader: Uploader, refused: Callable[..., Refusal], fields: dict[str, Any], place: str
 ) -> None:
     made = client.custom(name="list")
@@ -278,14 +278,14 @@ def test_an_upload_needs_a_list_of_the_org_that_takes_uploads(
     assert refusal.info.reason == "AUDIENCE_NOT_FOUND"
 
 
-def test_a_deleted_audience_leaves_nothing_that_was_uploaded(
+def test_deleting_an_audience_deletes_its_uploads(
     client: Client, insert: Insert, uploader: Uploader, service: Service, org: str
 ) -> None:
     people(insert)
     made = client.custom(name="list")
     uploader.upload(made.id, "email\nann@example.com\nnobody@example.com\n")
     client.call("DeleteCustomAudience", {"id": made.id})
-    service.store.upload_sweeper.drop_belongings(org, made.id, NEVER)
+    service.store.upload_sweeper.delete_children(org, made.id, NO_DEADLINE)
     for name in ("audience_upload", "audience_upload_row"):
         assert service.store.database[name].count_documents({"sk": {"$regex": f"^{org}/"}}) == 0
 
@@ -297,4 +297,4 @@ def test_the_columns_may_be_named_or_counted(client: Client, insert: Insert, upl
     assert uploader.upload(made.id, "n;E-mail\r\n1;ann@example.com\r\n", **named).matched_row_count == 1
     counted = {"columns": [{"field": "email", "position": 2}], "uploadId": "2", "delimiter": "\t", "hasHeader": False}
     assert uploader.upload(made.id, "1\tbob@example.com", **counted).matched_row_count == 1
-    assert on(client, made.id) == {"ann", "bob"}
+    assert members_of(client, made.id) == {"ann", "bob"}

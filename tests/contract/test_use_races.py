@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audiences import AudienceResolver
 from audience_service.domain.audiences.use import AudienceUse
 from audience_service.domain.audiences.uses import AudienceUses
-from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.caller import Caller, Deadline, RequestContext
 from audience_service.domain.errors import AudienceInUse, AudienceNotFound
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.segments.deletion import SegmentDeletion
+from audience_service.domain.segments.deletion import SegmentDeleter
 from audience_service.domain.segments.writes import SegmentWriter
 from tests.client import Client
 from tests.conftest import Service
-from tests.midst import Midst
+from tests.midst import FailAtStep
 from tests.uses import register
 
 VIP = {"datatype": "contact", "where": {"tags": "vip"}}
@@ -26,23 +26,21 @@ class Racers:
     """The use cases that race, on repositories that may be replaced."""
 
     def __init__(self, service: Service, org: str, *, segments: Any = None, uses: Any = None) -> None:
-        self.call = Call(Caller("racer", org, frozenset()), Deadline(None))
+        self.ctx = RequestContext(Caller("racer", org, frozenset()), Deadline(None))
         segments, uses = segments or service.store.segments, uses or service.store.uses
-        audiences = Audiences(segments, FilterCompiler(["contact"]))
+        audiences = AudienceResolver(segments, FilterCompiler(["contact"]))
         self.uses = AudienceUses(segments, uses, audiences, {})
-        self.deletion = SegmentDeletion(uses, SegmentWriter(segments, service.store.lists, audiences))
+        self.deletion = SegmentDeleter(uses, SegmentWriter(segments, service.store.lists, audiences))
 
     def delete(self, segment_id: str) -> None:
-        self.deletion.delete(self.call, segment_id, None, force=False)
+        self.deletion.delete(self.ctx, segment_id, None, force=False)
 
     def register(self, segment_id: str) -> None:
-        self.uses.register(self.call, AudienceUse(segment_id, "campaign", "racing"))
+        self.uses.register(self.ctx, AudienceUse(segment_id, "campaign", "racing"))
 
 
-def test_a_use_registered_while_the_deletion_goes_on_stops_it(
-    client: Client, service: Service, org: str, raced: str
-) -> None:
-    midst = Midst(service.store.segments, "save", before=lambda: register(client, raced))
+def test_a_use_registered_during_a_deletion_stops_it(client: Client, service: Service, org: str, raced: str) -> None:
+    midst = FailAtStep(service.store.segments, "save", before=lambda: register(client, raced))
     with pytest.raises(AudienceInUse):
         Racers(service, org, segments=midst).delete(raced)
     assert client.call("GetSegment", {"id": raced}).state == "active"
@@ -51,11 +49,11 @@ def test_a_use_registered_while_the_deletion_goes_on_stops_it(
     assert states == ["active", "deleted", "active"]
 
 
-def test_a_use_registered_as_its_audience_goes_is_taken_back(
+def test_a_use_registered_as_its_audience_is_deleted_is_withdrawn(
     client: Client, service: Service, org: str, raced: str
 ) -> None:
     delete = lambda: client.call("DeleteSegment", {"id": raced})  # noqa: E731 - reads as what happens in the midst
-    racers = Racers(service, org, uses=Midst(service.store.uses, "add", before=delete))
+    racers = Racers(service, org, uses=FailAtStep(service.store.uses, "add", before=delete))
     with pytest.raises(AudienceNotFound):
         racers.register(raced)
     usage = client.call("GetAudienceUsage", {"audienceId": raced})
@@ -73,8 +71,8 @@ def test_a_use_that_two_calls_register_is_kept_for_the_one_that_succeeds(
         client.call("UndeleteSegment", {"id": raced})
         register(client, raced, consumer_id="racing")
 
-    withdrawing = Midst(service.store.uses, "withdraw", before=recovered)
-    uses = Midst(withdrawing, "add", after=meanwhile)
+    withdrawing = FailAtStep(service.store.uses, "withdraw", before=recovered)
+    uses = FailAtStep(withdrawing, "add", after=meanwhile)
     with pytest.raises(AudienceNotFound):
         Racers(service, org, uses=uses).register(raced)
     assert client.call("GetAudienceUsage", {"audienceId": raced}).use_count == 1
@@ -86,28 +84,28 @@ def test_a_failed_registration_ends_no_use_that_was_there(
     register(client, raced, consumer_id="racing")
     force = lambda: client.call("DeleteSegment", {"id": raced, "force": True})  # noqa: E731
     with pytest.raises(AudienceNotFound):
-        Racers(service, org, uses=Midst(service.store.uses, "add", before=force)).register(raced)
+        Racers(service, org, uses=FailAtStep(service.store.uses, "add", before=force)).register(raced)
     assert client.call("GetAudienceUsage", {"audienceId": raced}).use_count == 1
 
 
-def test_a_deletion_whose_freed_name_was_taken_stands(client: Client, service: Service, org: str, raced: str) -> None:
+def test_a_deletion_whose_name_was_reused_is_final(client: Client, service: Service, org: str, raced: str) -> None:
     def meanwhile() -> None:
         service.store.uses.add(org, AudienceUse(raced, "campaign", "late"), Deadline(None))
         client.create(name="raced", filter=VIP)
 
-    Racers(service, org, segments=Midst(service.store.segments, "save", after=meanwhile)).delete(raced)
+    Racers(service, org, segments=FailAtStep(service.store.segments, "save", after=meanwhile)).delete(raced)
     assert client.call("ListSegments", {"state": "deleted"}).total_size == 1
     assert client.call("GetAudienceUsage", {"audienceId": raced}).use_count == 1
 
 
-def test_a_use_that_was_taken_back_leaves_nothing(client: Client, service: Service, org: str, raced: str) -> None:
+def test_a_withdrawn_use_leaves_nothing(client: Client, service: Service, org: str, raced: str) -> None:
     delete = lambda: client.call("DeleteSegment", {"id": raced})  # noqa: E731
     with pytest.raises(AudienceNotFound):
-        Racers(service, org, uses=Midst(service.store.uses, "add", before=delete)).register(raced)
+        Racers(service, org, uses=FailAtStep(service.store.uses, "add", before=delete)).register(raced)
     assert service.store.database["audience_use"].count_documents({"audience": raced}) == 0
 
 
-def test_no_use_is_registered_for_an_audience_that_is_gone(client: Client) -> None:
+def test_a_use_of_a_deleted_audience_is_refused(client: Client) -> None:
     for number in range(8):
         made = client.create(name=f"raced {number}", filter=VIP)
 

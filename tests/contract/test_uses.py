@@ -14,7 +14,7 @@ VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 Refused = Callable[..., Refusal]
 
 
-def test_a_use_is_registered_once_and_the_first_word_stands(client: Client, service: Service, org: str) -> None:
+def test_a_use_is_registered_once_and_the_first_registration_wins(client: Client, service: Service, org: str) -> None:
     made = client.create(name="VIPs", filter=VIP)
     first = register(client, made.id, description="Spring sale")
     assert (first.registrant, first.description, first.HasField("create_time")) == ("tester", "Spring sale", True)
@@ -44,7 +44,7 @@ def test_releasing_is_idempotent(client: Client) -> None:
     assert client.call("GetAudienceUsage", {"audienceId": made.id}).use_count == 0
 
 
-def test_ids_that_only_look_alike_are_told_apart(client: Client) -> None:
+def test_similar_ids_are_distinct_uses(client: Client) -> None:
     made = client.create(name="VIPs", filter=VIP)
     ids = ["a", "A", "a/b", "a%2Fb", "a b", "ä", "%"]
     for consumer_id in ids:
@@ -68,7 +68,7 @@ def test_ids_that_only_look_alike_are_told_apart(client: Client) -> None:
         ("description", "x" * 201),
     ],
 )
-def test_a_bad_use_is_refused_with_its_place(client: Client, refused: Refused, field: str, value: str) -> None:
+def test_a_bad_use_is_refused_with_its_field_path(client: Client, refused: Refused, field: str, value: str) -> None:
     made = client.create(name="VIPs", filter=VIP)
     use = {"audience_id": made.id, "kind": "campaign", "consumer_id": "x", field: value}
     assert refused(lambda: client.call("RegisterUse", {"use": use})).fields == [f"use.{field}"]
@@ -76,7 +76,7 @@ def test_a_bad_use_is_refused_with_its_place(client: Client, refused: Refused, f
         assert refused(lambda: client.call("ReleaseUse", use)).fields == [field]
 
 
-def test_only_a_living_audience_of_the_org_can_be_used(client: Client, service: Service, refused: Refused) -> None:
+def test_only_an_active_audience_of_the_org_can_be_used(client: Client, service: Service, refused: Refused) -> None:
     foreign = service.client("uses-owner").create(name=client.metadata[1][1], filter=VIP)
     deleted = client.create(name="deleted", filter=VIP)
     client.call("DeleteSegment", {"id": deleted.id})
@@ -89,7 +89,7 @@ def test_only_a_living_audience_of_the_org_can_be_used(client: Client, service: 
     assert client.call("GetAudienceUsage", {"audienceId": deleted.id}).use_count == 0
 
 
-def test_segments_that_refer_are_found_whoever_wrote_them(client: Client, service: Service, org: str) -> None:
+def test_referring_segments_are_found_regardless_of_their_author(client: Client, service: Service, org: str) -> None:
     made = client.create(name="VIPs", filter=VIP)
     theirs = refer(service, org, "theirs", made.id)
     ours = refer(service, org, "ours", made.id)
@@ -104,7 +104,7 @@ def test_segments_that_refer_are_found_whoever_wrote_them(client: Client, servic
     service.store.database["segment"].delete_many({"sk": {"$regex": f"^{org}2/"}})
 
 
-def test_what_the_platform_changes_in_a_filter_counts(client: Client, service: Service, org: str) -> None:
+def test_filter_changes_by_the_platform_update_references(client: Client, service: Service, org: str) -> None:
     first, second = client.create(name="1", filter=VIP), client.create(name="2", filter=VIP)
     refers = refer(service, org, "refers", first.id)
     client.call("UpdateSegment", {"segment": {"id": refers, "name": "noted"}, "updateMask": "name"})
@@ -160,7 +160,7 @@ def test_a_stale_deletion_is_stale_before_it_is_refused_for_use(client: Client, 
     assert refused(lambda: client.call("DeleteSegment", {"id": "segment-x"})).info.reason == "AUDIENCE_NOT_FOUND"
 
 
-def test_lists_of_users_are_cut_and_counted_whole(client: Client, service: Service, org: str) -> None:
+def test_consumer_lists_are_truncated_and_fully_counted(client: Client, service: Service, org: str) -> None:
     made = client.create(name="VIPs", filter=VIP)
     word = register(client, made.id, description="ü" * 200)
     [record] = service.store.database["audience_use"].find({"audience": made.id})
@@ -175,7 +175,7 @@ def test_lists_of_users_are_cut_and_counted_whole(client: Client, service: Servi
     assert usage.ByteSize() < 4 * 1024 * 1024
 
 
-def test_ids_that_differ_by_where_a_slash_stands_are_two_uses(client: Client, service: Service, org: str) -> None:
+def test_ids_that_differ_by_a_slash_position_are_two_uses(client: Client, service: Service, org: str) -> None:
     outer, inner = f"segment-p{org}", f"segment-p{org}/report"
     for key in ("p", "q"):
         pk = {"p": outer, "q": inner}[key]
@@ -186,7 +186,7 @@ def test_ids_that_differ_by_where_a_slash_stands_are_two_uses(client: Client, se
         assert client.call("GetAudienceUsage", {"audienceId": audience_id}).use_count == 1
 
 
-def test_a_use_that_was_half_taken_back_is_none(client: Client, service: Service, raced: str) -> None:
+def test_a_partly_withdrawn_use_is_unregistered(client: Client, service: Service, raced: str) -> None:
     register(client, raced)
     service.store.database["audience_use"].update_one({"audience": raced}, {"$set": {"calls": 0}})
     usage = client.call("GetAudienceUsage", {"audienceId": raced})
@@ -194,12 +194,12 @@ def test_a_use_that_was_half_taken_back_is_none(client: Client, service: Service
     assert client.call("DeleteSegment", {"id": raced}).state == "deleted"
 
 
-def test_of_filters_that_are_walked_only_the_name_is_held(
+def test_only_names_of_scanned_segments_are_kept_in_memory(
     client: Client, service: Service, org: str, raced: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refer(service, org, "theirs", raced)
     held: list[Any] = []
-    original = uses._name
+    original = uses._audience_name
 
     def name(record: Any) -> Any:
         held.append(record)

@@ -17,7 +17,7 @@ Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 
 
-def test_versions_are_listed_newest_first_with_who_wrote_what_when(client: Client, service: Service, org: str) -> None:
+def test_versions_are_listed_newest_first_with_editor_and_time(client: Client, service: Service, org: str) -> None:
     made = client.create(name="VIPs", description="first", filter=VIP)
     bob = service.client(org, subject="bob")
     renamed = update(bob, made.id, "name,description", name="Stars", description="second")
@@ -45,7 +45,7 @@ def test_an_edit_of_a_list_is_a_version_too(client: Client, insert: Insert) -> N
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_pages_hold_every_version_once_with_the_same_changes(client: Client, size: int) -> None:
+def test_pages_contain_every_version_once_with_its_changes(client: Client, size: int) -> None:
     made = client.create(name="0", filter=VIP)
     for number in range(1, 6):
         update(client, made.id, "name", name=str(number))
@@ -54,7 +54,7 @@ def test_pages_hold_every_version_once_with_the_same_changes(client: Client, siz
     assert [list(v.changed_fields) for v in listed] == [["name"]] * 5 + [[]]
 
 
-def test_versions_written_between_two_pages_move_nothing(client: Client) -> None:
+def test_versions_written_between_two_pages_do_not_shift_the_list(client: Client) -> None:
     made = client.create(name="0", filter=VIP)
     for number in (1, 2):
         update(client, made.id, "name", name=str(number))
@@ -84,7 +84,7 @@ def test_a_page_token_of_versions_is_bound_to_its_segment(client: Client, refuse
     assert refusal.info.reason == "INVALID_PAGE_TOKEN"
 
 
-def test_versions_that_the_platform_wrote_are_gaps_and_name_nobody(client: Client, service: Service) -> None:
+def test_platform_versions_are_gaps_without_an_editor(client: Client, service: Service) -> None:
     made = client.create(name="VIPs", filter=VIP)
     update(client, made.id, "name", name="ours")
     collection = service.store.database["segment"]
@@ -99,7 +99,7 @@ def test_versions_that_the_platform_wrote_are_gaps_and_name_nobody(client: Clien
     assert [list(v.changed_fields) for v in listed] == [["description"], ["name"], []]
 
 
-def test_a_record_that_the_platform_made_has_versions(client: Client, service: Service, org: str) -> None:
+def test_a_platform_record_has_versions(client: Client, service: Service, org: str) -> None:
     record: dict[str, Any] = {
         "pk": f"segment-p{org}",
         "sk": f"{org}/segment/p",
@@ -126,7 +126,7 @@ def test_an_unknown_or_foreign_segment_has_no_versions(client: Client, service: 
             assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "AUDIENCE_NOT_FOUND")
 
 
-def test_an_edit_that_changes_nothing_of_a_list_writes_nothing(
+def test_a_list_edit_without_effect_writes_no_version(
     client: Client, service: Service, insert: Insert, refused: Refused
 ) -> None:
     ids = insert([{}, {}])
@@ -139,7 +139,7 @@ def test_an_edit_that_changes_nothing_of_a_list_writes_nothing(
 
 
 @pytest.mark.parametrize("odd", ["3", 1.5, True, 2**31, 2**40, -1, {"$gt": 0}, [1]])
-def test_a_version_that_is_none_is_written_over(client: Client, service: Service, odd: Any) -> None:
+def test_an_invalid_version_number_is_overwritten(client: Client, service: Service, odd: Any) -> None:
     made = client.create(name="odd", filter=VIP)
     service.store.database["segment"].update_one({"pk": made.id}, {"$set": {"version": odd}})
     before = client.call("GetSegment", {"id": made.id}).version

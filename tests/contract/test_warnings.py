@@ -14,8 +14,8 @@ from bson import json_util
 
 from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.filters.compile import emit
-from audience_service.domain.filters.warnings.warnings import filter_warnings
+from audience_service.domain.filters.compile import to_match
+from audience_service.domain.filters.warnings.warnings import lint_filter
 from tests.client import Client, Refusal
 from tests.conftest import Service, envelope
 
@@ -24,16 +24,16 @@ _OPTIONS = json_util.JSONOptions(tz_aware=True)
 _DENIES_OR_CHOOSES = re.compile(r"\$(or|nor|not|related)\b")
 
 
-def _claims() -> Iterator[tuple[dict[str, Any], str]]:
+def _tautologies() -> Iterator[tuple[dict[str, Any], str]]:
     """The filters that as a whole always hold, or never."""
     for where, expected in json.loads((DATA / "warnings.json").read_text()):
-        for place, reason in expected:
-            parts = _DENIES_OR_CHOOSES.findall(place)
-            if (reason == "ALWAYS_FALSE" and not parts) or (parts and place == f"where_json.${parts[0]}"):
+        for field_path, reason in expected:
+            parts = _DENIES_OR_CHOOSES.findall(field_path)
+            if (reason == "ALWAYS_FALSE" and not parts) or (parts and field_path == f"where_json.${parts[0]}"):
                 yield where, reason
 
 
-CLAIMS = list(_claims())
+TAUTOLOGIES = list(_tautologies())
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,8 @@ def records(service: Service) -> Iterator[Client]:
     service.store.database["contact"].delete_many({"sk": {"$regex": "^claims/"}})
 
 
-@pytest.mark.parametrize(("where", "reason"), CLAIMS, ids=[json.dumps(where) for where, _ in CLAIMS])
-def test_what_is_said_to_hold_always_or_never_does(
-    service: Service, records: Client, where: dict[str, Any], reason: str
-) -> None:
+@pytest.mark.parametrize(("where", "reason"), TAUTOLOGIES, ids=[json.dumps(where) for where, _ in TAUTOLOGIES])
+def test_tautology_warnings_are_true(service: Service, records: Client, where: dict[str, Any], reason: str) -> None:
     everyone = records.count(filter={"datatype": "contact", "where": {}})
     try:
         found = records.count(filter={"datatype": "contact", "whereJson": json.dumps(where)})
@@ -68,16 +66,14 @@ OPERATORS: list[dict[str, Any]] = [
     {"$elemMatch": {"$gte": 1}}, {"$elemMatch": {"b": 1}}, {"$lt": ""}, {"$gt": True},
 ]  # fmt: skip
 VALUES: list[Any] = [None, 1, 5, True, False, "", "a", "2026-03-25", datetime(2026, 3, 25, tzinfo=UTC), {"b": 1}, {}]
-AWKWARD = [*VALUES, *([value] for value in VALUES), *([a, b] for a in VALUES for b in VALUES), [], [[]], [[1, 5]]]
+EDGE_CASES = [*VALUES, *([value] for value in VALUES), *([a, b] for a in VALUES for b in VALUES), [], [[]], [[1, 5]]]
 
 
 @pytest.mark.parametrize("path", ["a", "a.b", "a.0", "a in an element"])
-def test_no_two_conditions_that_some_record_meets_are_said_to_exclude_one_another(
-    real_service: Service, path: str
-) -> None:
+def test_no_satisfiable_pair_is_reported_as_contradictory(real_service: Service, path: str) -> None:
     compiler = FilterCompiler(["contact"])
     collection = real_service.store.database["awkward"]
-    collection.insert_many([{"data": data} for data in ({}, *({"a": value} for value in AWKWARD))])
+    collection.insert_many([{"data": data} for data in ({}, *({"a": value} for value in EDGE_CASES))])
     claims = 0
     for one, other in itertools.combinations(OPERATORS, 2):
         pair: dict[str, Any] = {"$and": [{path: one}, {path: other}]}
@@ -89,15 +85,15 @@ def test_no_two_conditions_that_some_record_meets_are_said_to_exclude_one_anothe
             node = compiler.parse(Filter("contact", pair))
         except InvalidFilter:
             continue
-        found = filter_warnings(node, datetime.now(UTC), datatype="contact")
-        if any(warning.reason == "ALWAYS_FALSE" and "$not" not in warning.place for warning in found):
+        found = lint_filter(node, datetime.now(UTC), datatype="contact")
+        if any(warning.reason == "ALWAYS_FALSE" and "$not" not in warning.field_path for warning in found):
             claims += 1
-            assert collection.find_one(emit(node)) is None, pair
+            assert collection.find_one(to_match(node)) is None, pair
     collection.drop()
     assert claims > 100
 
 
-def test_answers_with_one_segment_warn_and_lists_do_not(client: Client) -> None:
+def test_single_segment_responses_contain_warnings_and_lists_do_not(client: Client) -> None:
     day = f"{datetime.now(UTC) - timedelta(days=30):%Y-%m-%d}"
     frozen = {"datatype": "contact", "where": {"openedAt": {"$gte": day}}}
     fine = {"datatype": "contact", "where": {"vip": True}}

@@ -26,7 +26,7 @@ class Watcher:
     def __init__(self, client: Client, audience_id: str, token: str = "") -> None:
         self.call = client.call("WatchMembership", {"audienceId": audience_id, "resumeToken": token}, timeout=30)
         self._messages: Iterator[Any] = iter(self.call)
-        self._told: list[Any] = []
+        self._received: list[Any] = []
         self.token = token
         first = self.next()
         assert token or not first.events, "the first message of a new watch is a checkpoint"
@@ -35,26 +35,26 @@ class Watcher:
         """The next message."""
         message = next(self._messages)
         self.token = message.resume_token
-        self._told += message.events
+        self._received += message.events
         return message
 
-    def told(self) -> list[tuple[str, str, str]]:
+    def unread_events(self) -> list[tuple[str, str, str]]:
         """What has been told that has not been asked for."""
-        return self.events(len(self._told))
+        return self.events(len(self._received))
 
     def events(self, count: int) -> list[tuple[str, str, str]]:
         """The next so many events."""
-        while len(self._told) < count:
+        while len(self._received) < count:
             self.next()
-        found, self._told = self._told[:count], self._told[count:]
+        found, self._received = self._received[:count], self._received[count:]
         return [described(event) for event in found]
 
-    def is_told_nothing(self) -> bool:
+    def has_no_events(self) -> bool:
         """Whether nothing has been told that `events` has not answered with, as of a moment from now on."""
-        asked = datetime.now(UTC)
-        while not (message := self.next()).HasField("watermark") or message.watermark.ToDatetime(UTC) < asked:
+        asked_at = datetime.now(UTC)
+        while not (message := self.next()).HasField("watermark") or message.watermark.ToDatetime(UTC) < asked_at:
             pass
-        return not self._told
+        return not self._received
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def update(service: Service, org: str) -> Callable[..., None]:
     return change
 
 
-def test_who_enters_and_who_exits_is_told_but_not_who_was_in_already(
+def test_a_watch_sends_entries_and_exits_but_not_existing_members(
     client: Client, insert: Insert, update: Callable[..., None]
 ) -> None:
     insert([{"id": "a", "data": {"tags": ["vip"]}}, {"id": "b"}])
@@ -89,10 +89,10 @@ def test_who_enters_and_who_exits_is_told_but_not_who_was_in_already(
         assert watcher.events(1) == [("exited", "contact-a", "data")]
         insert([{"id": "c", "data": {"tags": ["vip"]}}])
         assert watcher.events(1) == [("entered", "contact-c", "data")]
-        assert watcher.is_told_nothing()
+        assert watcher.has_no_events()
 
 
-def test_a_record_that_is_gone_for_good_has_exited(service: Service, org: str, client: Client, insert: Insert) -> None:
+def test_a_removed_record_exits(service: Service, org: str, client: Client, insert: Insert) -> None:
     insert([{"id": "a", "data": {"tags": ["vip"]}}])
     segment = client.create(name="vips", filter=VIPS)
     with watching(client, segment.id) as watcher:
@@ -100,7 +100,7 @@ def test_a_record_that_is_gone_for_good_has_exited(service: Service, org: str, c
         assert watcher.events(1) == [("exited", "contact-a", "data")]
 
 
-def test_what_happens_while_nobody_listens_is_told_to_who_resumes(
+def test_a_resumed_watch_receives_the_events_in_between(
     client: Client, insert: Insert, update: Callable[..., None]
 ) -> None:
     insert([{"id": "a"}, {"id": "b"}])
@@ -119,19 +119,19 @@ def test_what_happens_while_nobody_listens_is_told_to_who_resumes(
         assert from_the_first.events(2) == both
 
 
-def test_a_segment_edited_while_watched_tells_the_difference_and_why(client: Client, insert: Insert) -> None:
+def test_a_segment_edit_sends_events_with_the_definition_cause(client: Client, insert: Insert) -> None:
     insert([{"id": "a", "data": {"tags": ["vip"]}}, {"id": "b", "data": {"tags": ["lead"]}}])
     segment = client.create(name="vips", filter=VIPS)
     with watching(client, segment.id) as watcher:
         leads = {"datatype": "contact", "where": {"tags": "lead"}}
         client.call("UpdateSegment", {"segment": {"id": segment.id, "filter": leads}, "updateMask": "filter"})
-        told = watcher.events(2)
-        assert sorted(told) == [("entered", "contact-b", "definition"), ("exited", "contact-a", "definition")]
+        received = watcher.events(2)
+        assert sorted(received) == [("entered", "contact-b", "definition"), ("exited", "contact-a", "definition")]
         insert([{"id": "c", "data": {"tags": ["lead"]}}])
         assert watcher.events(1) == [("entered", "contact-c", "data")]
 
 
-def test_an_edit_of_an_audience_inside_the_filter_is_one_of_the_definition(client: Client, insert: Insert) -> None:
+def test_an_edit_of_a_referenced_audience_has_the_definition_cause(client: Client, insert: Insert) -> None:
     insert([{"id": "a", "data": {"tags": ["vip"]}}])
     inner = client.create(name="inner", filter={"datatype": "contact", "where": {"tags": "nobody"}})
     outer = client.create(name="outer", filter={"datatype": "contact", "where": {"$inAudience": inner.id}})
@@ -140,30 +140,28 @@ def test_an_edit_of_an_audience_inside_the_filter_is_one_of_the_definition(clien
         assert watcher.events(1) == [("entered", "contact-a", "definition")]
 
 
-def test_a_contact_leaves_within_a_second_of_the_moment_with_nothing_written_and_nothing_polled(
+def test_a_time_trigger_sends_an_exit_within_a_second(
     real_service: Service,
 ) -> None:
     """A busy machine may delay one of three contacts for longer. A defect delays all of them."""
     with mongo_database() as store:
-        for service in run_service("mongodb", store, watch_poll_seconds=3_600):
+        for service in run_service("mongodb", store, watch_poll_interval_seconds=3_600):
             client = service.client("clock")
             now = datetime.now(UTC)
-            moments = {key: now + timedelta(seconds=seconds) for key, seconds in (("a", 4), ("b", 5), ("c", 6))}
+            timestamps = {key: now + timedelta(seconds=seconds) for key, seconds in (("a", 4), ("b", 5), ("c", 6))}
             month = timedelta(days=30)
-            service.insert("clock", [{"id": key, "data": {"lastOpened": at - month}} for key, at in moments.items()])
+            service.insert("clock", [{"id": key, "data": {"lastOpened": at - month}} for key, at in timestamps.items()])
             month_ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
             lately = {"datatype": "contact", "where": {"lastOpened": {"$gte": month_ago}}}
             with watching(client, client.create(name="lately", filter=lately).id) as watcher:
                 late = []
-                for key, moment in moments.items():
+                for key, timestamp in timestamps.items():
                     assert watcher.events(1) == [("exited", f"contact-{key}", "time")]
-                    late.append(datetime.now(UTC) - moment)
+                    late.append(datetime.now(UTC) - timestamp)
                 assert timedelta() <= min(late) < timedelta(seconds=1)
 
 
-def test_a_static_segment_is_watched_like_any_other(
-    client: Client, insert: Insert, update: Callable[..., None]
-) -> None:
+def test_a_static_segment_can_be_watched(client: Client, insert: Insert, update: Callable[..., None]) -> None:
     ids = insert([{"id": "a"}, {"id": "b"}])
     segment = client.create(name="list", type="static", contactIds=ids[:1])
     with watching(client, segment.id) as watcher:
@@ -175,14 +173,14 @@ def test_a_static_segment_is_watched_like_any_other(
         assert watcher.events(1) == [("exited", "contact-b", "data")]
 
 
-def test_more_events_than_a_message_holds_come_in_several(real_service: Service) -> None:
+def test_many_events_are_split_into_several_messages(real_service: Service) -> None:
     client = real_service.client("crowd")
     segment = client.create(name="vips", filter=VIPS)
     with watching(client, segment.id) as watcher:
         many = [{"id": f"{number:04}", "data": {"tags": ["vip"]}} for number in range(2_100)]
         ids = real_service.insert("crowd", many)
         assert sorted(pk for _, pk, _ in watcher.events(2_100)) == ids
-        assert watcher.is_told_nothing()
+        assert watcher.has_no_events()
 
 
 def test_the_org_sees_no_other_orgs_contacts(
@@ -196,7 +194,7 @@ def test_the_org_sees_no_other_orgs_contacts(
         service.insert(f"{org}2", [{"id": "theirs", "data": {"tags": ["vip"]}}])
         insert([{"id": "ours", "data": {"tags": ["vip"]}}])
         assert watcher.events(1) == [("entered", "contact-ours", "data")]
-        assert watcher.is_told_nothing()
+        assert watcher.has_no_events()
 
 
 def test_a_segment_deleted_while_watched_ends_the_stream(client: Client, refused: Callable[..., Refusal]) -> None:
@@ -208,7 +206,7 @@ def test_a_segment_deleted_while_watched_ends_the_stream(client: Client, refused
         token = watcher.token
     client.call("UndeleteSegment", {"id": segment.id})
     with watching(client, segment.id, token) as watcher:
-        assert watcher.is_told_nothing()
+        assert watcher.has_no_events()
 
 
 def test_a_segment_that_cannot_be_run_any_more_ends_the_stream(
@@ -237,9 +235,9 @@ def test_a_token_from_before_tracking_ended_is_out_of_range(
     with watching(client, segment.id) as watcher:
         token = watcher.token
     watches = service.store.database["audience_watch"]
-    watches.update_one({"audience": segment.id}, {"$set": {"wanted_until": datetime(2020, 1, 1, tzinfo=UTC)}})
+    watches.update_one({"audience": segment.id}, {"$set": {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}})
     eventually(lambda: watches.find_one({"audience": segment.id}) is None)
-    ended = service.store.database["audience_tracked"].count_documents({"sk": {"$regex": f"^{org}/"}})
+    ended = service.store.database["audience_member_state"].count_documents({"sk": {"$regex": f"^{org}/"}})
     assert ended == 0
     request = {"audienceId": segment.id, "resumeToken": token}
     refusal = refused(lambda: client.call("WatchMembership", request))
@@ -249,17 +247,19 @@ def test_a_token_from_before_tracking_ended_is_out_of_range(
         assert watcher.token != token
 
 
-def test_a_watcher_that_goes_away_frees_its_place(service: Service, client: Client) -> None:
+def test_a_cancelled_watch_frees_its_stream_slot(service: Service, client: Client) -> None:
     segment = client.create(name="vips", filter=VIPS)
-    eventually(lambda: service.app.server.slots.open == 0)
+    eventually(lambda: service.app.server.stream_limiter.open_count == 0)
     with watching(client, segment.id):
-        assert service.app.server.slots.open == 1
-    eventually(lambda: service.app.server.slots.open == 0)
+        assert service.app.server.stream_limiter.open_count == 1
+    eventually(lambda: service.app.server.stream_limiter.open_count == 0)
 
 
-def test_watchers_beyond_the_cap_are_refused(service: Service, client: Client, refused: Callable[..., Refusal]) -> None:
+def test_watches_beyond_the_stream_limit_are_refused(
+    service: Service, client: Client, refused: Callable[..., Refusal]
+) -> None:
     segment = client.create(name="vips", filter=VIPS)
-    eventually(lambda: service.app.server.slots.open == 0)
+    eventually(lambda: service.app.server.stream_limiter.open_count == 0)
     with ExitStack() as listening:
         for _ in range(service.settings.max_streams):
             listening.enter_context(watching(client, segment.id))
@@ -267,7 +267,7 @@ def test_watchers_beyond_the_cap_are_refused(service: Service, client: Client, r
         assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS")
 
 
-def test_a_watch_that_begins_from_a_snapshot_tells_what_has_happened_since(
+def test_a_watch_from_a_snapshot_sends_the_changes_since(
     client: Client, insert: Insert, update: Callable[..., None]
 ) -> None:
     insert([{"id": "stays", "data": {"tags": "vip"}}, {"id": "leaves", "data": {"tags": "vip"}}, {"id": "comes"}])
@@ -279,19 +279,19 @@ def test_a_watch_that_begins_from_a_snapshot_tells_what_has_happened_since(
         update("leaves", **{"data.tags": "lead"})
         assert watcher.events(1) == [("exited", "contact-leaves", "data")]
     stream = client.call("WatchMembership", {"audienceId": segment.id, "sinceSnapshotId": snapshot.id})
-    told: list[tuple[str, str, str]] = []
-    while len(told) < 2:
+    received: list[tuple[str, str, str]] = []
+    while len(received) < 2:
         message = next(stream)
-        told += [described(event) for event in message.events]
+        received += [described(event) for event in message.events]
     stream.cancel()
-    assert told == [("entered", "contact-comes", "snapshot"), ("exited", "contact-leaves", "snapshot")]
+    assert received == [("entered", "contact-comes", "snapshot"), ("exited", "contact-leaves", "snapshot")]
     with watching(client, segment.id, message.resume_token) as watcher:
         update("leaves", **{"data.tags": "vip"})
         assert watcher.events(1) == [("entered", "contact-leaves", "data")]
-        assert watcher.is_told_nothing()
+        assert watcher.has_no_events()
 
 
-def test_what_a_watch_may_begin_from(client: Client, refused: Callable[..., Refusal]) -> None:
+def test_an_unsuitable_snapshot_start_is_refused(client: Client, refused: Callable[..., Refusal]) -> None:
     segment = client.create(name="vips", filter=VIPS)
     leads = client.snapshot(filter={"datatype": "lead", "where": {}})
     with watching(client, segment.id) as watcher:

@@ -31,19 +31,19 @@ class State:
     """What the automation keeps."""
 
     def __init__(self) -> None:
-        self.token, self.inside = "", set[str]()
-        self.begun = 0
+        self.token, self.members = "", set[str]()
+        self.start_count = 0
 
-    def begin(self, inside: set[str], token: str) -> None:
+    def begin(self, members: set[str], token: str) -> None:
         """Begin with those who are in."""
-        self.inside, self.token = inside, token
-        self.begun += 1
+        self.members, self.token = members, token
+        self.start_count += 1
 
     def apply(self, events: Iterable[Any], token: str) -> None:
         """Apply events."""
         for event in events:
             has_entered = event.change == MembershipChange.MEMBERSHIP_CHANGE_ENTERED
-            (self.inside.add if has_entered else self.inside.discard)(event.contact_id)
+            (self.members.add if has_entered else self.members.discard)(event.contact_id)
         self.token = token
 
 
@@ -60,7 +60,7 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     return found
 
 
-def test_the_readmes_automation_resumes_and_begins_anew_when_its_token_is_too_old(
+def test_the_readme_client_resumes_and_restarts_after_its_token_expires(
     service: Service, org: str, client: Client, insert: Callable[..., list[str]], follow: Any
 ) -> None:
     contacts, watches = service.store.database["contact"], service.store.database["audience_watch"]
@@ -80,19 +80,19 @@ def test_the_readmes_automation_resumes_and_begins_anew_when_its_token_is_too_ol
 
     thread = Thread(target=run, daemon=True)
     thread.start()
-    eventually(lambda: state.inside == {first, second, third})
+    eventually(lambda: state.members == {first, second, third})
     contacts.update_one({"sk": f"{org}/contact/a"}, {"$set": {"data.tags": []}})
-    eventually(lambda: state.inside == {second, third})
-    long_ago = {"wanted_until": datetime(2020, 1, 1, tzinfo=UTC)}
+    eventually(lambda: state.members == {second, third})
+    long_ago = {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}
 
     def aged() -> bool:
         """Again and again: a watch that begins at the same moment has the audience wanted anew."""
         watches.update_one({"audience": segment.id}, {"$set": long_ago})
-        return state.begun >= 2
+        return state.start_count >= 2
 
     eventually(aged)
     contacts.update_one({"sk": f"{org}/contact/b"}, {"$set": {"data.tags": []}})
-    eventually(lambda: state.inside == {third})
+    eventually(lambda: state.members == {third})
     client.call("DeleteSegment", {"id": segment.id})
     thread.join(10)
     assert ended == [grpc.StatusCode.NOT_FOUND]

@@ -6,30 +6,30 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audiences import AudienceResolver
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.segments.segment import Segment, SegmentType
-from audience_service.domain.watches.bell import Bell
-from audience_service.domain.watches.held import Pace
-from audience_service.domain.watches.rounds import Rounds
-from audience_service.domain.watches.tracker import Tracker
-from audience_service.domain.watches.watch import Changes
+from audience_service.domain.watches.bell import Notifier
+from audience_service.domain.watches.held import PollingConfig
+from audience_service.domain.watches.rounds import Reconciler
+from audience_service.domain.watches.tracker import WatchScheduler
+from audience_service.domain.watches.watch import ChangedKeys
 from audience_service.mongo.store import Store
 from tests.conftest import envelope
-from tests.contract.test_watch_leases import NEVER, NOON, want
+from tests.contract.test_watch_leases import NEVER, NOON, add_watch
 
 
-class Asked:
+class CallRecorder:
     """A repository that notes what it is asked."""
 
-    def __init__(self, repository: Any, asked: list[str]) -> None:
-        self._repository, self._asked = repository, asked
+    def __init__(self, repository: Any, calls: list[str]) -> None:
+        self._repository, self._calls = repository, calls
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._repository, name)
 
         def ask(*args: Any, **kwargs: Any) -> Any:
-            self._asked.append(name)
+            self._calls.append(name)
             return method(*args, **kwargs)
 
         return ask
@@ -38,89 +38,91 @@ class Asked:
 class Process:
     """One that tracks an audience, told of changes or not."""
 
-    def __init__(self, store: Store, *, follows: bool) -> None:
+    def __init__(self, store: Store, *, is_streaming: bool) -> None:
         where = {"plan": "paid"}
         segment = Segment("segment-a", "acme", "", SegmentType.DYNAMIC, Filter("contact", where))
         store.segments.insert("acme", segment, None, NEVER)
-        want(store, "acme", "segment-a", NOON + timedelta(days=1))
-        self.asked: list[str] = []
+        add_watch(store, "acme", "segment-a", NOON + timedelta(days=1))
+        self.calls: list[str] = []
         self.seconds = 0.0
         self.keys: frozenset[str] = frozenset()
-        self._follows = follows
-        watches, ledger = (Asked(each, self.asked) for each in (store.watches, store.ledger))
-        segments: Any = Asked(store.segments, self.asked)
-        audiences = Audiences(segments, FilterCompiler(["contact"]))
+        self._is_streaming = is_streaming
+        watches, event_log = (CallRecorder(each, self.calls) for each in (store.watches, store.event_log))
+        segments: Any = CallRecorder(store.segments, self.calls)
+        audiences = AudienceResolver(segments, FilterCompiler(["contact"]))
         clock = lambda: NOON + timedelta(seconds=self.seconds)  # noqa: E731
-        rounds = Rounds(watches, ledger, audiences, Bell(), timedelta(days=7), clock)
-        feed: Any = self
-        self._tracker = Tracker(watches, rounds, feed, Pace(2), clock, lambda: self.seconds)
+        reconciler = Reconciler(watches, event_log, audiences, Notifier(), timedelta(days=7), clock)
+        change_stream: Any = self
+        self._scheduler = WatchScheduler(
+            watches, reconciler, change_stream, PollingConfig(2), clock, lambda: self.seconds
+        )
 
     def subscribe(self, org: str, datatype: str) -> Any:
         """Be told of the changes that the test says there are."""
         return SimpleNamespace(
             datatype=datatype,
-            follows=self._follows,
-            has_news=bool(self.keys),
-            is_complete=self._follows,
-            take=lambda: Changes(self.keys, self._follows, NOON + timedelta(seconds=self.seconds)),
+            is_streaming=self._is_streaming,
+            has_pending=bool(self.keys),
+            is_complete=self._is_streaming,
+            drain=lambda: ChangedKeys(self.keys, self._is_streaming, NOON + timedelta(seconds=self.seconds)),
             close=lambda: None,
         )
 
-    def look(self) -> list[str]:
+    def scan(self) -> list[str]:
         """Look when it is due; answers with what was asked."""
-        self._tracker.keep()
+        self._scheduler.renew_leases()
         self.seconds += 3
-        self.asked.clear()
-        self._tracker.step()
-        return [name for name in self.asked if name != "claim"]
+        self.calls.clear()
+        self._scheduler.step()
+        return [name for name in self.calls if name != "acquire"]
 
 
 @pytest.mark.parametrize("follows", [False, True])
-def test_a_look_that_finds_nothing_asks_no_more_than_it_must(store: Store, *, follows: bool) -> None:
-    process = Process(store, follows=follows)
+def test_a_scan_without_changes_sends_the_fewest_commands(store: Store, *, follows: bool) -> None:
+    process = Process(store, is_streaming=follows)
     for _ in range(4):
-        process.look()
-    compared = [] if follows else ["differences"]
+        process.scan()
+    compared = [] if follows else ["diff"]
     for _ in range(3):
-        assert process.look() == ["read", "get", *compared, "finish"]
+        assert process.scan() == ["read", "get", *compared, "advance_watermark"]
     watch = store.watches.get("acme", "segment-a", NEVER)
     assert watch is not None
-    assert watch.as_of == NOON + timedelta(seconds=process.seconds)
+    assert watch.watermark == NOON + timedelta(seconds=process.seconds)
 
 
-def test_who_goes_on_from_the_last_look_tells_what_has_happened_and_no_more_than_once(store: Store) -> None:
-    process = Process(store, follows=False)
+def test_a_scan_from_the_last_result_appends_each_event_once(store: Store) -> None:
+    process = Process(store, is_streaming=False)
     contacts = store.database["contact"]
     contacts.insert_one(envelope("acme", {"id": "a"}))
-    process.look()
+    process.scan()
     for plan in ("paid", "free", "paid"):
         contacts.update_one({"pk": "contact-a"}, {"$set": {"data.plan": plan}})
         for _ in range(2):
-            process.look()
+            process.scan()
     watch = store.watches.get("acme", "segment-a", NEVER)
     assert watch is not None
-    events = store.ledger.read("acme", watch.generation, 0, None, 10, NEVER)
-    assert [event.flip.change for event in events] == ["entered", "exited", "entered"]
+    events = store.event_log.read("acme", watch.watch_epoch, 0, None, 10, NEVER)
+    assert [event.change.kind for event in events] == ["entered", "exited", "entered"]
 
 
-def test_who_has_lost_the_watch_since_the_last_look_comes_to_know_it(store: Store) -> None:
-    process = Process(store, follows=False)
+def test_a_process_detects_a_lost_lease(store: Store) -> None:
+    process = Process(store, is_streaming=False)
     for _ in range(3):
-        process.look()
+        process.scan()
     store.database["audience_watch"].update_one({"audience": "segment-a"}, {"$set": {"lease": "theirs"}})
-    assert process.look()[-1] == "finish"
-    assert process.look() == ["renew"]
-    assert process.look() == []
+    assert process.scan()[-1] == "advance_watermark"
+    assert process.scan() == ["renew"]
+    assert process.scan() == []
 
 
-def test_a_watch_that_is_wanted_no_more_ends_though_it_is_not_read_before_each_look(store: Store) -> None:
-    process = Process(store, follows=False)
+def test_an_expired_watch_closes_without_a_read_before_each_scan(store: Store) -> None:
+    process = Process(store, is_streaming=False)
     for _ in range(3):
-        process.look()
-    ended = {"$set": {"wanted_until": NOON + timedelta(seconds=process.seconds + 4)}}
+        process.scan()
+    ended = {"$set": {"expires_at": NOON + timedelta(seconds=process.seconds + 4)}}
     store.database["audience_watch"].update_one({"audience": "segment-a"}, ended)
-    assert process.look()[-1] == "finish"
-    assert process.look() == ["end"]
+    assert process.scan()[-1] == "advance_watermark"
+    assert process.scan() == ["close_epoch"]
     for _ in range(3):
-        process.look()
+        process.scan()
     assert store.watches.get("acme", "segment-a", NEVER) is None

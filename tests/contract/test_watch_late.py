@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call, Caller
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import Caller, RequestContext
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.watches import rounds as rounds_module
-from audience_service.domain.watches.past import Past
-from audience_service.domain.watches.ports import Overtaken
-from audience_service.domain.watches.sizes import Sizes, Span
-from audience_service.domain.watches.watch import Changes, Look
+from audience_service.domain.watches.past import MembershipHistory
+from audience_service.domain.watches.ports import LeaseLost
+from audience_service.domain.watches.sizes import SizeHistoryReader, TimeRange
+from audience_service.domain.watches.watch import ChangedKeys, ScanScope
 from audience_service.mongo import ledger as ledger_module
 from tests.conftest import Service
-from tests.midst import Midst
-from tests.tracked import LATELY, NEVER, NOON, Tracked
+from tests.midst import FailAtStep
+from tests.tracked import NO_DEADLINE, NOON, OPENED_RECENTLY, TrackAudience, WatchHarness
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
@@ -25,23 +25,27 @@ PAID: dict[str, Any] = {"plan": "paid"}
 SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
 
 
-def members(audience: Tracked, at: datetime) -> list[str]:
+def members(audience: WatchHarness, at: datetime) -> list[str]:
     """Who is told to have been in at a moment."""
-    store, call = audience.store, Call(Caller("test", audience.org, frozenset()), NEVER)
-    past = Past(store.watches, store.past, Audiences(store.segments, FilterCompiler(["contact"])))
-    batches = past.members(call, past.find(call, audience.audience, at), [], 10, "")
-    [point] = Sizes(store.watches, store.past).history(call, audience.audience, Span(at, at, 1)).points
+    store, ctx = audience.store, RequestContext(Caller("test", audience.org, frozenset()), NO_DEADLINE)
+    history = MembershipHistory(
+        store.watches, store.history, AudienceResolver(store.segments, FilterCompiler(["contact"]))
+    )
+    batches = history.members(ctx, history.find(ctx, audience.audience_id, at), [], 10, "")
+    [point] = (
+        SizeHistoryReader(store.watches, store.history).history(ctx, audience.audience_id, TimeRange(at, at, 1)).points
+    )
     found = [record["pk"] for batch in batches for record in batch]
     assert point.size == len(found)
     return found
 
 
-def times(audience: Tracked) -> list[timedelta]:
+def times(audience: WatchHarness) -> list[timedelta]:
     """When events happened, since noon."""
-    return [event.at - NOON for event in audience.ledger()]
+    return [event.at - NOON for event in audience.event_log()]
 
 
-def plans(audience: Tracked, keys: str, plan: str) -> None:
+def plans(audience: WatchHarness, keys: str, plan: str) -> None:
     """Change the plans of contacts."""
     for key in keys:
         audience.update(key, **{"data.plan": plan})
@@ -52,46 +56,47 @@ def die() -> None:
     raise RuntimeError("dies")
 
 
-class Slow:
+class SlowEventLog:
     """A ledger behind each of whose first appends something happens."""
 
-    def __init__(self, ledger: Any, happens: list[Callable[[], None]]) -> None:
-        self._ledger, self._happens = ledger, happens
+    def __init__(self, event_log: Any, happens: list[Callable[[], None]]) -> None:
+        self._event_log, self._happens = event_log, happens
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._ledger, name)
+        return getattr(self._event_log, name)
 
     def append(self, *args: Any) -> None:
         """Append, and let it happen."""
-        self._ledger.append(*args)
+        self._event_log.append(*args)
         if self._happens:
             self._happens.pop(0)()
 
 
-@pytest.mark.parametrize("method", ["append", "advance"])
-def test_what_was_answered_for_a_moment_stays_though_an_event_from_before_comes_later(
-    service: Service, org: str, tracked: Any, method: str
+@pytest.mark.parametrize("method", ["append", "advance_seq"])
+def test_a_late_event_changes_no_earlier_answer(
+    service: Service, org: str, track_audience: TrackAudience, method: str
 ) -> None:
     service.insert(org, [{"id": "a"}])
-    audience = tracked(PAID)
-    audience.round()
+    audience = track_audience(PAID)
+    audience.reconcile()
     plans(audience, "a", "paid")
     answers: list[list[str]] = []
 
-    def look() -> None:
+    def run_other_process() -> None:
         """Another process finds nothing any more, and says so; for an event that stands there already, all the same."""
-        audience.claim("theirs")
+        audience.lease_to("theirs")
         plans(audience, "a", "free")
-        service.store.watches.finish(audience.watch(), "theirs", 0, NOON + 10 * SECOND, "", NEVER)
+        service.store.watches.advance_watermark(audience.watch(), "theirs", 0, NOON + 10 * SECOND, "", NO_DEADLINE)
         answers.append(members(audience, NOON + 5 * SECOND))
 
-    parts = {"ledger": service.store.ledger, "watches": service.store.watches}
-    name = "ledger" if method == "append" else "watches"
-    with pytest.raises(Overtaken):
-        audience.round(NOON + SECOND, **{name: Midst(parts[name], method, before=look)})
+    parts = {"event_log": service.store.event_log, "watches": service.store.watches}
+    name = "event_log" if method == "append" else "watches"
+    with pytest.raises(LeaseLost):
+        replaced: dict[str, Any] = {name: FailAtStep(parts[name], method, before=run_other_process)}
+        audience.reconcile(NOON + SECOND, **replaced)
     assert (answers, audience.watch().seq) == ([[]], 0)
-    audience.claim(audience.lease)
-    audience.round(NOON + 20 * SECOND)
+    audience.lease_to(audience.lease)
+    audience.reconcile(NOON + 20 * SECOND)
     assert audience.events() == [("entered", "contact-a"), ("exited", "contact-a")]
     assert times(audience) == [10 * SECOND + MILLISECOND, 20 * SECOND]
     assert members(audience, NOON + 5 * SECOND) == []
@@ -99,189 +104,208 @@ def test_what_was_answered_for_a_moment_stays_though_an_event_from_before_comes_
 
 
 @pytest.mark.parametrize("settled_by", ["the next look", "who appended it"])
-def test_an_event_that_came_late_and_is_true_no_more_is_undone_though_no_change_tells_of_it(
-    service: Service, org: str, tracked: Any, settled_by: str
+def test_an_outdated_late_event_is_undone_without_a_change(
+    service: Service, org: str, track_audience: TrackAudience, settled_by: str
 ) -> None:
     service.insert(org, [{"id": "a"}])
-    audience = tracked(PAID)
-    audience.round()
+    audience = track_audience(PAID)
+    audience.reconcile()
     plans(audience, "a", "paid")
-    outlooks: list[Any] = []
+    results: list[Any] = []
 
-    def look() -> None:
+    def run_other_process() -> None:
         """Another process looks at everything while this one stands still: the contact is out again."""
         plans(audience, "a", "free")
-        outlooks.append(audience.round(NOON + 10 * SECOND))
+        results.append(audience.reconcile(NOON + 10 * SECOND))
 
     after = die if settled_by == "the next look" else lambda: None
-    stalled = Midst(service.store.ledger, "append", before=look, after=after)
-    with pytest.raises((RuntimeError, Overtaken)):
-        audience.round(NOON + SECOND, ledger=stalled, lease="a lease that was lost")
+    stalled = FailAtStep(service.store.event_log, "append", before=run_other_process, after=after)
+    with pytest.raises((RuntimeError, LeaseLost)):
+        audience.reconcile(NOON + SECOND, event_log=stalled, lease="a lease that was lost")
     assert audience.events() == [("entered", "contact-a")]
-    heard = Changes(complete=True, complete_at=NOON + 20 * SECOND)
-    audience.round(NOON + 20 * SECOND, Look(heard, outlooks[0]))
+    heard = ChangedKeys(complete=True, complete_at=NOON + 20 * SECOND)
+    audience.reconcile(NOON + 20 * SECOND, ScanScope(heard, results[0]))
     assert audience.events() == [("entered", "contact-a"), ("exited", "contact-a")]
 
 
-def test_what_a_process_appends_behind_events_that_were_postponed_happens_no_sooner(
-    service: Service, org: str, tracked: Any, monkeypatch: pytest.MonkeyPatch
+def test_events_after_adjusted_events_are_not_earlier(
+    service: Service,
+    org: str,
+    track_audience: TrackAudience,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_JUDGED", 1)
+    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 1)
     service.insert(org, [{"id": key} for key in "abc"])
-    audience = tracked(PAID)
-    audience.round()
+    audience = track_audience(PAID)
+    audience.reconcile()
     plans(audience, "abc", "paid")
 
-    def look(until: int) -> None:
+    def run_other_process(until: int) -> None:
         """Another process has looked, and settles what has come late meanwhile."""
-        audience.claim("theirs")
+        audience.lease_to("theirs")
         watch = audience.watch()
-        service.store.watches.finish(watch, "theirs", watch.seq, NOON + until * SECOND, "", NEVER)
-        dying = Midst(service.store.ledger, "differences", before=die)
+        service.store.watches.advance_watermark(watch, "theirs", watch.seq, NOON + until * SECOND, "", NO_DEADLINE)
+        dying = FailAtStep(service.store.event_log, "diff", before=die)
         with pytest.raises(RuntimeError):
-            audience.round(NOON + (until + 5) * SECOND, lease="theirs", ledger=dying)
+            audience.reconcile(NOON + (until + 5) * SECOND, lease="theirs", event_log=dying)
         assert audience.watch().seq == watch.seq + 1
 
-    with pytest.raises(Overtaken):
-        audience.round(NOON + SECOND, ledger=Slow(service.store.ledger, [lambda: look(10), lambda: look(20)]))
-    audience.claim(audience.lease)
-    audience.round(NOON + 40 * SECOND)
+    with pytest.raises(LeaseLost):
+        audience.reconcile(
+            NOON + SECOND,
+            event_log=SlowEventLog(
+                service.store.event_log, [lambda: run_other_process(10), lambda: run_other_process(20)]
+            ),
+        )
+    audience.lease_to(audience.lease)
+    audience.reconcile(NOON + 40 * SECOND)
     assert audience.events() == [("entered", f"contact-{key}") for key in "abc"]
     assert times(audience) == [10 * SECOND + MILLISECOND, *[20 * SECOND + MILLISECOND] * 2]
 
 
-def test_of_late_events_of_which_some_were_postponed_none_happens_sooner_than_another(
-    service: Service, org: str, tracked: Any
+def test_partly_adjusted_late_events_keep_their_order(
+    service: Service, org: str, track_audience: TrackAudience
 ) -> None:
     service.insert(org, [{"id": key} for key in "abc"])
-    audience = tracked(PAID)
-    audience.round()
+    audience = track_audience(PAID)
+    audience.reconcile()
     plans(audience, "abc", "paid")
 
     with pytest.raises(RuntimeError):
-        audience.round(NOON + SECOND, ledger=Midst(service.store.ledger, "append", after=die))
-    service.store.watches.finish(audience.watch(), audience.lease, 0, NOON + 10 * SECOND, "", NEVER)
+        audience.reconcile(NOON + SECOND, event_log=FailAtStep(service.store.event_log, "append", after=die))
+    service.store.watches.advance_watermark(audience.watch(), audience.lease, 0, NOON + 10 * SECOND, "", NO_DEADLINE)
     postponed = {"$set": {"at": NOON + 10 * SECOND + MILLISECOND}}
     for seq in (1, 3):  # and the process that did it died
-        service.store.database["audience_ledger"].update_one(
+        service.store.database["audience_event"].update_one(
             {"seq": seq, "sk": f"{org}/contact/{'abc'[seq - 1]}"}, postponed
         )
-    audience.round(NOON + 20 * SECOND)
+    audience.reconcile(NOON + 20 * SECOND)
     assert times(audience) == [10 * SECOND + MILLISECOND] * 3
 
 
-def test_what_others_have_postponed_further_meanwhile_stays_as_it_is(service: Service, org: str, tracked: Any) -> None:
+def test_a_later_adjustment_by_another_process_is_kept(
+    service: Service, org: str, track_audience: TrackAudience
+) -> None:
     service.insert(org, [{"id": "a"}])
-    audience = tracked(PAID)
-    audience.round()
+    audience = track_audience(PAID)
+    audience.reconcile()
     plans(audience, "a", "paid")
     with pytest.raises(RuntimeError):
-        audience.round(NOON + SECOND, ledger=Midst(service.store.ledger, "append", after=die))
-    service.store.watches.finish(audience.watch(), audience.lease, 0, NOON + 10 * SECOND, "", NEVER)
+        audience.reconcile(NOON + SECOND, event_log=FailAtStep(service.store.event_log, "append", after=die))
+    service.store.watches.advance_watermark(audience.watch(), audience.lease, 0, NOON + 10 * SECOND, "", NO_DEADLINE)
 
-    def look() -> None:
-        audience.claim("theirs")
-        service.store.watches.finish(audience.watch(), "theirs", 0, NOON + 15 * SECOND, "", NEVER)
-        audience.round(NOON + 30 * SECOND, lease="theirs")
+    def run_other_process() -> None:
+        audience.lease_to("theirs")
+        service.store.watches.advance_watermark(audience.watch(), "theirs", 0, NOON + 15 * SECOND, "", NO_DEADLINE)
+        audience.reconcile(NOON + 30 * SECOND, lease="theirs")
 
-    with pytest.raises(Overtaken):
-        audience.round(NOON + 20 * SECOND, ledger=Midst(service.store.ledger, "postpone", before=look))
+    with pytest.raises(LeaseLost):
+        audience.reconcile(
+            NOON + 20 * SECOND, event_log=FailAtStep(service.store.event_log, "postpone", before=run_other_process)
+        )
     assert times(audience) == [15 * SECOND + MILLISECOND]
 
 
-def test_who_knows_less_than_was_answered_for_makes_nothing_known(service: Service, org: str, tracked: Any) -> None:
+def test_a_process_with_an_old_watermark_advances_nothing(
+    service: Service, org: str, track_audience: TrackAudience
+) -> None:
     """Between its reading the watch and the ledger others look, and die when they have postponed one event of three."""
     service.insert(org, [{"id": key} for key in "abc"])
-    audience = tracked(PAID)
-    audience.round()
+    audience = track_audience(PAID)
+    audience.reconcile()
     plans(audience, "abc", "paid")
     with pytest.raises(RuntimeError):
-        audience.round(NOON + SECOND, ledger=Midst(service.store.ledger, "append", after=die))
+        audience.reconcile(NOON + SECOND, event_log=FailAtStep(service.store.event_log, "append", after=die))
 
-    def look() -> None:
-        service.store.watches.finish(audience.watch(), audience.lease, 0, NOON + 10 * SECOND, "", NEVER)
+    def run_other_process() -> None:
+        service.store.watches.advance_watermark(
+            audience.watch(), audience.lease, 0, NOON + 10 * SECOND, "", NO_DEADLINE
+        )
         postponed = {"$set": {"at": NOON + 10 * SECOND + MILLISECOND}}
         service.store.database["audience_ledger"].update_one({"sk": f"{org}/contact/b"}, postponed)
 
-    with pytest.raises(Overtaken):
-        audience.round(NOON + 20 * SECOND, ledger=Midst(service.store.ledger, "read", before=look))
+    with pytest.raises(LeaseLost):
+        audience.reconcile(
+            NOON + 20 * SECOND, event_log=FailAtStep(service.store.event_log, "read", before=run_other_process)
+        )
     assert audience.watch().seq == 0
-    audience.round(NOON + 30 * SECOND)
+    audience.reconcile(NOON + 30 * SECOND)
     assert times(audience) == [10 * SECOND + MILLISECOND] * 3
 
 
-def test_of_events_of_several_rounds_the_last_says_when_the_next_may_happen(
-    service: Service, org: str, tracked: Any
-) -> None:
+def test_the_last_event_bounds_the_next_event_time(service: Service, org: str, track_audience: TrackAudience) -> None:
     service.insert(org, [{"id": "a"}])
-    audience = tracked(PAID)
-    audience.round()
+    audience = track_audience(PAID)
+    audience.reconcile()
 
-    def look() -> None:
+    def run_other_process() -> None:
         """Two rounds that die, one when its event is known, the other before."""
         plans(audience, "a", "paid")
         with pytest.raises(RuntimeError):
-            audience.round(NOON + 9 * SECOND, watches=Midst(service.store.watches, "advance", after=die))
+            audience.reconcile(NOON + 9 * SECOND, watches=FailAtStep(service.store.watches, "advance", after=die))
         plans(audience, "a", "free")
         with pytest.raises(RuntimeError):
-            audience.round(NOON + 12 * SECOND, ledger=Midst(service.store.ledger, "append", after=die))
+            audience.reconcile(NOON + 12 * SECOND, event_log=FailAtStep(service.store.event_log, "append", after=die))
 
-    late = Midst(service.store.ledger, "read", before=look)
+    late = FailAtStep(service.store.event_log, "read", before=run_other_process)
     with pytest.raises(RuntimeError):
-        audience.round(NOON + SECOND, ledger=late, watches=Midst(service.store.watches, "finish", before=die))
+        audience.reconcile(
+            NOON + SECOND, event_log=late, watches=FailAtStep(service.store.watches, "finish", before=die)
+        )
     watch = audience.watch()
-    assert (watch.seq, watch.event_at) == (2, NOON + 12 * SECOND)
+    assert (watch.seq, watch.last_event_at) == (2, NOON + 12 * SECOND)
 
 
-def test_by_a_clock_that_is_behind_nobody_enters_again_whom_time_has_made_exit(
-    service: Service, org: str, tracked: Any
-) -> None:
+def test_a_slow_clock_reverts_no_exit_by_time(service: Service, org: str, track_audience: TrackAudience) -> None:
     service.insert(org, [{"id": "a", "data": {"lastOpened": NOON + 5 * SECOND - timedelta(days=30)}}])
-    audience = tracked(LATELY)
-    audience.round()
+    audience = track_audience(OPENED_RECENTLY)
+    audience.reconcile()
     with pytest.raises(RuntimeError):
-        audience.round(NOON + 9 * SECOND, ledger=Midst(service.store.ledger, "append", after=die))
-    audience.round(NOON + SECOND)
+        audience.reconcile(NOON + 9 * SECOND, ledger=FailAtStep(service.store.event_log, "append", after=die))
+    audience.reconcile(NOON + SECOND)
     assert audience.events() == [("exited", "contact-a")]
 
 
-def test_late_events_are_more_than_one_command_reads(
-    service: Service, org: str, tracked: Any, monkeypatch: pytest.MonkeyPatch
+def test_late_events_may_need_several_reads(
+    service: Service,
+    org: str,
+    track_audience: TrackAudience,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rounds_module, "_PAGE", 2)
     service.insert(org, [{"id": key} for key in "abcde"])
-    audience = tracked(PAID)
-    audience.round()
+    audience = track_audience(PAID)
+    audience.reconcile()
     plans(audience, "abcde", "paid")
 
     with pytest.raises(RuntimeError):
-        audience.round(NOON + SECOND, ledger=Midst(service.store.ledger, "append", after=die))
-    service.store.watches.finish(audience.watch(), audience.lease, 0, NOON + 10 * SECOND, "", NEVER)
-    audience.round(NOON + 20 * SECOND)
+        audience.reconcile(NOON + SECOND, ledger=FailAtStep(service.store.event_log, "append", after=die))
+    service.store.watches.advance_watermark(audience.watch(), audience.lease, 0, NOON + 10 * SECOND, "", NO_DEADLINE)
+    audience.reconcile(NOON + 20 * SECOND)
     assert times(audience) == [10 * SECOND + MILLISECOND] * 5
-    assert audience.watch().event_at == NOON + 10 * SECOND + MILLISECOND
+    assert audience.watch().last_event_at == NOON + 10 * SECOND + MILLISECOND
 
 
-def test_what_is_found_in_the_very_millisecond_that_was_answered_for_happens_behind_it(
-    service: Service, org: str, tracked: Any
-) -> None:
+def test_an_event_at_the_watermark_happens_after_it(service: Service, org: str, track_audience: TrackAudience) -> None:
     service.insert(org, [{"id": "a"}])
-    audience = tracked(PAID)
-    audience.round()
+    audience = track_audience(PAID)
+    audience.reconcile()
     assert members(audience, NOON) == []
     plans(audience, "a", "paid")
-    audience.round(NOON)
+    audience.reconcile(NOON)
     assert (times(audience), members(audience, NOON)) == ([MILLISECOND], [])
 
 
-def test_no_event_happens_before_the_last_one_whose_round_did_not_end(service: Service, org: str, tracked: Any) -> None:
+def test_no_event_precedes_the_last_event_of_an_unfinished_run(
+    service: Service, org: str, track_audience: TrackAudience
+) -> None:
     service.insert(org, [{"id": "a"}])
-    audience = tracked(PAID)
-    audience.round()
+    audience = track_audience(PAID)
+    audience.reconcile()
     plans(audience, "a", "paid")
 
     with pytest.raises(RuntimeError):
-        audience.round(NOON + 9 * SECOND, watches=Midst(service.store.watches, "advance", after=die))
+        audience.reconcile(NOON + 9 * SECOND, watches=FailAtStep(service.store.watches, "advance", after=die))
     plans(audience, "a", "free")
-    audience.round(NOON + SECOND)  # by a clock that is behind
+    audience.reconcile(NOON + SECOND)  # by a clock that is behind
     assert times(audience) == [9 * SECOND, 9 * SECOND]

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from audience_service.domain.caller import Deadline
-from audience_service.domain.watches.held import Pace
-from audience_service.domain.watches.ports import Overtaken
-from audience_service.domain.watches.tracker import Tracker
+from audience_service.domain.watches.held import PollingConfig
+from audience_service.domain.watches.ports import LeaseLost
+from audience_service.domain.watches.tracker import WatchScheduler
 from audience_service.domain.watches.watch import (
-    EVERYTHING,
+    FULL_SCAN,
     Cause,
-    Change,
-    Changes,
+    ChangedKeys,
+    ChangeKind,
     Event,
-    Flip,
-    Look,
-    Outlook,
+    MembershipChange,
+    ReconcileResult,
+    ScanScope,
     Watch,
 )
 from audience_service.mongo.store import Store
@@ -35,56 +35,63 @@ class World:
     """A clock, and rounds that do as the test says."""
 
     def __init__(self, store: Store) -> None:
-        self.store, self.seconds, self.asking = store, 0.0, 0
-        self.follows = False
-        self.looks: list[tuple[str, Look]] = []
-        self.during: Callable[[Watch], Outlook | None] = lambda _: None
+        self.store, self.seconds, self.subscription_count = store, 0.0, 0
+        self.is_streaming = False
+        self.scopes: list[tuple[str, ScanScope]] = []
+        self.during: Callable[[Watch], ReconcileResult | None] = lambda _: None
 
     def clock(self) -> datetime:
         """The time of day."""
         return NOON + timedelta(seconds=self.seconds)
 
-    def run(self, watch: Watch, lease: str, look: Look) -> Outlook:
+    def run(self, watch: Watch, lease: str, scope: ScanScope) -> ReconcileResult:
         """A round."""
-        self.looks.append((watch.audience_id, look))
-        return self.during(watch) or Outlook(self.clock())
+        self.scopes.append((watch.audience_id, scope))
+        return self.during(watch) or ReconcileResult(self.clock())
 
-    def tracker(self, **pace: float) -> Tracker:
+    def scheduler(self, **config: float) -> WatchScheduler:
         """Another process."""
-        rounds: Any = self
-        feed: Any = self
-        settings = Pace(**{"poll_seconds": 2, "lease_seconds": 15, **pace})
-        return Tracker(self.store.watches, rounds, feed, settings, self.clock, lambda: self.seconds)
+        reconciler: Any = self
+        change_stream: Any = self
+        settings = PollingConfig(**{"poll_seconds": 2, "lease_seconds": 15, **config})
+        return WatchScheduler(self.store.watches, reconciler, change_stream, settings, self.clock, lambda: self.seconds)
 
     def subscribe(self, org: str, datatype: str) -> Any:
         """Be told that nothing has changed, or be told nothing, for as long as one asks."""
-        self.asking += 1
-        gone = lambda: setattr(self, "asking", self.asking - 1)  # noqa: E731
+        self.subscription_count += 1
+        on_close = lambda: setattr(self, "subscription_count", self.subscription_count - 1)  # noqa: E731
         return SimpleNamespace(
             datatype=datatype,
-            follows=self.follows,
-            has_news=False,
-            is_complete=self.follows,
-            take=lambda: Changes(complete=self.follows),
-            close=gone,
+            is_streaming=self.is_streaming,
+            has_pending=False,
+            is_complete=self.is_streaming,
+            drain=lambda: ChangedKeys(complete=self.is_streaming),
+            close=on_close,
         )
 
-    def want(self, audience_id: str, org: str = "acme") -> None:
+    def add_watch(self, audience_id: str, org: str = "acme") -> None:
         """Watch an audience."""
-        want(self.store, org, audience_id, NOON + timedelta(days=1))
+        add_watch(self.store, org, audience_id, NOON + timedelta(days=1))
 
 
-def want(store: Store, org: str, audience_id: str, until: datetime) -> Watch:
+def add_watch(store: Store, org: str, audience_id: str, until: datetime) -> Watch:
     """Watch an audience that nobody has watched, until a moment."""
-    assert store.watches.propose(org, audience_id, "proposed", NOON, NEVER)
-    watch = store.watches.accept(org, audience_id, "proposed", until, NEVER)
+    assert store.watches.create_provisional(org, audience_id, "proposed", NOON, NEVER)
+    watch = store.watches.confirm(org, audience_id, "proposed", until, NEVER)
     assert watch is not None
     return watch
 
 
-def happened(seq: int) -> list[Event]:
+def events_numbered(seq: int) -> list[Event]:
     """An event of this number."""
-    return [Event(seq, Flip("contact-a", "acme/contact/a", Change.ENTERED), Cause.DATA, NOON + timedelta(seconds=seq))]
+    return [
+        Event(
+            seq,
+            MembershipChange("contact-a", "acme/contact/a", ChangeKind.ENTERED),
+            Cause.DATA,
+            NOON + timedelta(seconds=seq),
+        )
+    ]
 
 
 def leased_until(store: Store) -> Any:
@@ -93,89 +100,87 @@ def leased_until(store: Store) -> Any:
     return watch["lease_until"]
 
 
-def test_an_audience_that_takes_longer_to_record_than_a_lease_lasts_is_watched_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, store: Store
-) -> None:
-    kind: Any = type(store.ledger)
+def test_recording_members_may_take_longer_than_a_lease(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    kind: Any = type(store.event_log)
     recorded: list[str] = []
-    record = kind.record
+    record = kind.record_members
 
-    def slowly(self: Any, org: str, generation: str, *rest: Any) -> None:
-        recorded.append(generation)
-        begun = leased_until(store)
-        eventually(lambda: leased_until(store) > begun + timedelta(seconds=2))
-        record(self, org, generation, *rest)
+    def slowly(self: Any, org: str, watch_epoch: str, *rest: Any) -> None:
+        recorded.append(watch_epoch)
+        started = leased_until(store)
+        eventually(lambda: leased_until(store) > started + timedelta(seconds=2))
+        record(self, org, watch_epoch, *rest)
 
-    monkeypatch.setattr(kind, "record", slowly)
+    monkeypatch.setattr(kind, "record_members", slowly)
     for service in run_service("", store, watch_lease_seconds=1.5):
         client = service.client("acme")
         with watching(client, client.create(name="vips", filter=VIPS).id) as watcher:
-            assert watcher.is_told_nothing()
+            assert watcher.has_no_events()
     assert len(recorded) == 1
 
 
-def test_a_lease_that_is_kept_is_nobody_elses_however_far_the_next_look_is(store: Store) -> None:
+def test_a_renewed_lease_is_never_acquired_by_another_process(store: Store) -> None:
     world = World(store)
-    world.want("segment-a")
-    one, other = world.tracker(poll_seconds=100), world.tracker(poll_seconds=100)
+    world.add_watch("segment-a")
+    one, other = world.scheduler(poll_seconds=100), world.scheduler(poll_seconds=100)
     one.step()
     for _ in range(18):
-        world.seconds += one.keep_seconds
-        one.keep()
+        world.seconds += one.renew_interval_seconds
+        one.renew_leases()
         other.step()
-    assert world.looks == [("segment-a", EVERYTHING)]
+    assert world.scopes == [("segment-a", FULL_SCAN)]
 
 
-def test_a_lease_that_is_kept_no_more_is_somebody_elses_when_it_has_ended(store: Store) -> None:
+def test_an_expired_lease_is_acquired_by_another_process(store: Store) -> None:
     world = World(store)
-    world.want("segment-a")
-    one, other = world.tracker(), world.tracker()
+    world.add_watch("segment-a")
+    one, other = world.scheduler(), world.scheduler()
     one.step()
     world.seconds = 14
     other.step()
-    assert len(world.looks) == 1
+    assert len(world.scopes) == 1
     world.seconds = 16
     other.step()
-    assert len(world.looks) == 2
-    one.keep()  # too late
+    assert len(world.scopes) == 2
+    one.renew_leases()  # too late
     world.seconds = 20
     one.step()
-    assert len(world.looks) == 2
+    assert len(world.scopes) == 2
     other.step()
-    assert len(world.looks) == 3
+    assert len(world.scopes) == 3
 
 
-def test_a_process_that_stops_gives_back_what_it_holds(store: Store) -> None:
+def test_a_stopped_process_releases_its_leases(store: Store) -> None:
     world = World(store)
     for name in ("segment-a", "segment-b"):
-        world.want(name)
-    one, other = world.tracker(), world.tracker()
+        world.add_watch(name)
+    one, other = world.scheduler(), world.scheduler()
     for _ in range(3):
         one.step()
     one.release()
-    world.looks.clear()
+    world.scopes.clear()
     for _ in range(3):
         other.step()
-    assert sorted(name for name, _ in world.looks) == ["segment-a", "segment-b"]
+    assert sorted(name for name, _ in world.scopes) == ["segment-a", "segment-b"]
 
 
-def test_all_that_is_free_is_claimed_at_once_and_looked_at_in_turn(store: Store) -> None:
+def test_all_free_watches_are_acquired_and_scanned(store: Store) -> None:
     world = World(store)
     names = [f"segment-{number}" for number in range(5)]
     for name in names:
-        world.want(name)
-    tracker = world.tracker()
+        world.add_watch(name)
+    scheduler = world.scheduler()
     for _ in range(6):
-        tracker.step()
-    assert sorted(name for name, _ in world.looks) == names
+        scheduler.step()
+    assert sorted(name for name, _ in world.scopes) == names
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a defect"), Overtaken()])
-def test_a_round_that_fails_is_run_again_in_its_turn_and_in_nobodys_way(store: Store, error: Exception) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), LeaseLost()])
+def test_a_failed_scan_is_retried_without_blocking_others(store: Store, error: Exception) -> None:
     world = World(store)
     for name in ("segment-a", "segment-b"):
-        world.want(name)
-    tracker = world.tracker()
+        world.add_watch(name)
+    scheduler = world.scheduler()
 
     def run(watch: Watch) -> None:
         if watch.audience_id == "segment-a":
@@ -183,104 +188,104 @@ def test_a_round_that_fails_is_run_again_in_its_turn_and_in_nobodys_way(store: S
 
     world.during = run
     for _ in range(40):
-        tracker.step()
+        scheduler.step()
         world.seconds += 0.5
-    counts = [sum(name == each for each, _ in world.looks) for name in ("segment-a", "segment-b")]
+    counts = [sum(name == each for each, _ in world.scopes) for name in ("segment-a", "segment-b")]
     assert min(counts) >= 8
 
 
-def test_after_a_round_that_failed_everything_is_looked_at_since_its_changes_are_told_no_more(store: Store) -> None:
+def test_a_failed_scan_causes_a_full_scan(store: Store) -> None:
     world = World(store)
-    world.want("segment-a")
-    world.follows = True
-    tracker = world.tracker()
+    world.add_watch("segment-a")
+    world.is_streaming = True
+    scheduler = world.scheduler()
 
-    def succeed(_: Watch) -> Outlook:
-        return Outlook(world.clock(), follows="contact")
+    def succeed(_: Watch) -> ReconcileResult:
+        return ReconcileResult(world.clock(), change_stream_datatype="contact")
 
     def fail(_: Watch) -> None:
-        raise Overtaken
+        raise LeaseLost
 
     for world.during in (succeed, fail, succeed):
-        tracker.step()
+        scheduler.step()
         world.seconds += 5
-    assert [look == EVERYTHING for _, look in world.looks] == [True, False, True]
+    assert [scope == FULL_SCAN for _, scope in world.scopes] == [True, False, True]
 
 
-def test_changes_are_asked_for_no_longer_than_the_watch_is_held(store: Store) -> None:
+def test_a_subscription_ends_with_its_lease(store: Store) -> None:
     world = World(store)
     for name in ("segment-a", "segment-b"):
-        world.want(name)
-    world.during = lambda _: Outlook(world.clock(), follows="contact")
-    tracker = world.tracker()
+        world.add_watch(name)
+    world.during = lambda _: ReconcileResult(world.clock(), change_stream_datatype="contact")
+    scheduler = world.scheduler()
     for _ in range(3):
-        tracker.step()
-    assert world.asking == 2
+        scheduler.step()
+    assert world.subscription_count == 2
     store.database["audience_watch"].delete_one({"audience": "segment-a"})
     world.seconds = 5
     for _ in range(3):
-        tracker.step()
-    assert world.asking == 1
-    tracker.release()
-    assert world.asking == 0
+        scheduler.step()
+    assert world.subscription_count == 1
+    scheduler.release()
+    assert world.subscription_count == 0
 
 
-def test_two_threads_of_a_process_run_no_round_of_one_audience_at_once(store: Store) -> None:
+def test_two_threads_never_scan_one_audience_concurrently(store: Store) -> None:
     world = World(store)
-    world.want("segment-a")
-    tracker = world.tracker()
+    world.add_watch("segment-a")
+    scheduler = world.scheduler()
     depth: list[int] = []
 
     def again(_: Watch) -> None:
         depth.append(1)
         if len(depth) < 3:
             world.seconds += 5
-            tracker.step()
+            scheduler.step()
 
     world.during = again
-    tracker.step()
+    scheduler.step()
     assert len(depth) == 1
 
 
-def test_leases_are_kept_org_by_org(store: Store) -> None:
+def test_leases_are_renewed_per_org(store: Store) -> None:
     for org in ("acme", "umbrella"):
-        want(store, org, "segment-a", NOON)
+        add_watch(store, org, "segment-a", NOON)
     later = NOON + timedelta(hours=1)
-    mine, theirs = (store.watches.claim(lease, NOON, later, NEVER) for lease in ("mine", "theirs"))
+    mine, theirs = (store.watches.acquire(lease, NOON, later, NEVER) for lease in ("mine", "theirs"))
     assert mine is not None
     assert theirs is not None
-    store.watches.keep([(*mine, "mine"), (*theirs, "mine")], later + timedelta(hours=1), NEVER)
+    store.watches.renew_all([(*mine, "mine"), (*theirs, "mine")], later + timedelta(hours=1), NEVER)
     until = {row["lease"]: row["lease_until"] for row in store.database["audience_watch"].find({})}
     assert until == {"mine": later + timedelta(hours=1), "theirs": later}
 
 
-def test_an_audience_is_wanted_until_the_latest_moment_that_anybody_named(store: Store) -> None:
+def test_a_watch_expires_at_the_latest_requested_time(store: Store) -> None:
     later = NOON + timedelta(hours=1)
-    want(store, "acme", "segment-a", NOON)
+    add_watch(store, "acme", "segment-a", NOON)
     for until in (later, NOON):
-        watch = store.watches.want("acme", "segment-a", until, NEVER)
+        watch = store.watches.touch("acme", "segment-a", until, NEVER)
         assert watch is not None
-        assert watch.wanted_until == later
+        assert watch.expires_at == later
 
 
-def test_how_far_a_generation_came_never_goes_back_nor_is_said_of_the_next_one(store: Store) -> None:
-    wanted = want(store, "acme", "segment-a", NOON)
-    store.watches.claim("mine", NOON, NOON + timedelta(hours=1), NEVER)
-    store.watches.begin(wanted, "mine", "watch-1", NOON, "", NEVER)
+def test_the_progress_of_an_epoch_never_decreases_or_carries_over(store: Store) -> None:
+    watch = add_watch(store, "acme", "segment-a", NOON)
+    store.watches.acquire("mine", NOON, NOON + timedelta(hours=1), NEVER)
+    store.watches.start_epoch(watch, "mine", "watch-1", NOON, "", NEVER)
     first = store.watches.get("acme", "segment-a", NEVER)
     assert first is not None
     for seq in (5, 3):
-        store.watches.advance(first, happened(seq), NEVER)
+        store.watches.advance_seq(first, events_numbered(seq), NEVER)
     ended = store.watches.get("acme", "segment-a", NEVER)
     assert ended is not None
     assert ended.seq == 5
-    with pytest.raises(Overtaken):
-        store.watches.finish(first, "mine", 3, NOON + timedelta(hours=1), "", NEVER)
-    store.watches.end(first, "mine", NOON, NEVER)
-    with pytest.raises(Overtaken):
-        store.watches.advance(first, happened(6), NEVER)
-    with pytest.raises(Overtaken):
-        store.watches.begin(first, "mine", "watch-2", NOON, "", NEVER)
+    with pytest.raises(LeaseLost):
+        store.watches.advance_watermark(first, "mine", 3, NOON + timedelta(hours=1), "", NEVER)
+    store.watches.close_epoch(first, "mine", NOON, NEVER)
+    with pytest.raises(LeaseLost):
+        store.watches.advance_seq(first, events_numbered(6), NEVER)
+    with pytest.raises(LeaseLost):
+        store.watches.start_epoch(first, "mine", "watch-2", NOON, "", NEVER)
     after = store.watches.get("acme", "segment-a", NEVER)
     assert after is not None
-    assert (after.generation, after.seq, after.garbage) == ("", 0, ("watch-1",))
+    assert (after.watch_epoch, after.seq, after.stale_epochs) == ("", 0, ("watch-1",))

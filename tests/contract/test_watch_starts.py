@@ -10,73 +10,73 @@ import pytest
 from audience_service.domain.errors import SnapshotNotFound
 from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotState
 from audience_service.domain.watches.errors import WatchTokenExpired
-from audience_service.domain.watches.ports import Overtaken
+from audience_service.domain.watches.ports import LeaseLost
 from audience_service.mongo import starts as starts_module
 from tests.client import Client
 from tests.conftest import Service
-from tests.tracked import NEVER, NOON
+from tests.tracked import NO_DEADLINE, NOON, TrackAudience
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
 
-def test_who_was_in_by_an_event_is_told_though_later_events_have_been_applied(
-    service: Service, org: str, tracked: Any
+def test_members_at_an_event_are_right_after_later_events(
+    service: Service, org: str, track_audience: TrackAudience
 ) -> None:
     """From a snapshot to every event of a random ledger, against a plain fold of it."""
-    chance = random.Random(3)
+    rng = random.Random(3)
     keys = "abcdefgh"
-    service.insert(org, [{"id": key, "data": {"plan": chance.choice(["paid", "free"])}} for key in keys])
-    audience = tracked({"plan": "paid"})
-    audience.round()
+    service.insert(org, [{"id": key, "data": {"plan": rng.choice(["paid", "free"])}} for key in keys])
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
     contacts = service.store.database["contact"]
     states = [{row["pk"] for row in contacts.find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}, "data.plan": "paid"})}]
     snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
-    frozen = {f"contact-{key}" for key in chance.sample(keys, 4)}
-    rows = [{"audience": snapshot.rows_id, "pk": pk, "sk": f"{org}/contact/{pk[-1]}"} for pk in frozen]
+    frozen = {f"contact-{key}" for key in rng.sample(keys, 4)}
+    rows = [{"audience": snapshot.list_version_id, "pk": pk, "sk": f"{org}/contact/{pk[-1]}"} for pk in frozen]
     service.store.database["audience_member"].insert_many(rows)
     for _ in range(12):
-        for key in chance.sample(keys, 3):
-            audience.update(key, **{"data.plan": chance.choice(["paid", "free"])})
-        audience.round()
-    states += [states[0].copy() for _ in audience.ledger()]
-    for seq, event in enumerate(audience.ledger(), 1):
-        states[seq] = states[seq - 1] ^ {event.flip.pk}
+        for key in rng.sample(keys, 3):
+            audience.update(key, **{"data.plan": rng.choice(["paid", "free"])})
+        audience.reconcile()
+    states += [states[0].copy() for _ in audience.event_log()]
+    for seq, event in enumerate(audience.event_log(), 1):
+        states[seq] = states[seq - 1] ^ {event.change.pk}
     assert len(states) > 10
     for seq, members in enumerate(states):
         expected = {("entered", pk) for pk in members - frozen} | {("exited", pk) for pk in frozen - members}
         for after in ("", f"{org}/contact/d"):
-            batches = service.store.starts.differences(org, audience.watch().generation, seq, snapshot, after, NEVER)
-            told = [(flip.change.value, flip.pk) for flips, _ in batches for flip in flips]
+            batches = service.store.snapshot_bootstrap.diff_snapshot(
+                org, audience.watch().watch_epoch, seq, snapshot, after, NO_DEADLINE
+            )
+            received = [(difference.kind.value, difference.pk) for changes, _ in batches for difference in changes]
             behind = {(change, pk) for change, pk in expected if f"{org}/contact/{pk[-1]}" > after}
-            assert (set(told), len(told)) == (behind, len(behind))
+            assert (set(received), len(received)) == (behind, len(behind))
 
 
-def test_who_was_in_by_an_event_is_not_told_where_later_events_have_gone(
-    service: Service, org: str, tracked: Any
-) -> None:
+def test_members_at_an_event_need_all_later_events(service: Service, org: str, track_audience: TrackAudience) -> None:
     service.insert(org, [{"id": "a"}])
-    audience = tracked({"plan": "paid"})
-    audience.round()
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
     for plan in ("paid", "free"):
         audience.update("a", **{"data.plan": plan})
-        audience.round()
-    generation = audience.watch().generation
-    service.store.ledger.forget(org, generation, NOON + timedelta(days=1), 2, NEVER)
+        audience.reconcile()
+    watch_epoch = audience.watch().watch_epoch
+    service.store.event_log.trim(org, watch_epoch, NOON + timedelta(days=1), 2, NO_DEADLINE)
     snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
-    with pytest.raises(Overtaken):
-        list(service.store.starts.differences(org, generation, 1, snapshot, "", NEVER))
-    assert list(service.store.starts.differences(org, generation, 2, snapshot, "", NEVER)) == []
+    with pytest.raises(LeaseLost):
+        list(service.store.snapshot_bootstrap.diff_snapshot(org, watch_epoch, 1, snapshot, "", NO_DEADLINE))
+    assert list(service.store.snapshot_bootstrap.diff_snapshot(org, watch_epoch, 2, snapshot, "", NO_DEADLINE)) == []
 
 
-class Cut:
+class InterruptedDiff:
     """A repository that lets something happen behind so many batches, though the next one has been read by then."""
 
-    def __init__(self, starts: Any, sent: int, happens: Callable[[], None]) -> None:
-        self._starts, self._sent, self._happens = starts, sent, happens
+    def __init__(self, repository: Any, sent: int, happens: Callable[[], None]) -> None:
+        self._repository, self._sent, self._happens = repository, sent, happens
 
-    def differences(self, *args: Any) -> Iterator[Any]:
+    def diff_snapshot(self, *args: Any) -> Iterator[Any]:
         """The batches, and behind them nothing."""
-        for number, batch in enumerate([*self._starts.differences(*args), None]):
+        for number, batch in enumerate([*self._repository.diff_snapshot(*args), None]):
             if number == self._sent:
                 self._happens()
             if batch:
@@ -84,27 +84,37 @@ class Cut:
 
 
 @pytest.mark.parametrize("sent", [0, 1, 3])
-@pytest.mark.parametrize("removed", ["snapshot", "generation"])
-def test_a_start_whose_snapshot_or_ledger_is_removed_meanwhile_ends_with_an_error(
-    service: Service, org: str, client: Client, tracked: Any, monkeypatch: pytest.MonkeyPatch, removed: str, sent: int
+@pytest.mark.parametrize("removed", ["snapshot", "epoch"])
+def test_a_bootstrap_fails_if_its_snapshot_or_epoch_is_removed(
+    service: Service,
+    org: str,
+    client: Client,
+    track_audience: TrackAudience,
+    monkeypatch: pytest.MonkeyPatch,
+    removed: str,
+    sent: int,
 ) -> None:
-    monkeypatch.setattr(starts_module, "_BATCH", 1)
+    monkeypatch.setattr(starts_module, "_BATCH_SIZE", 1)
     service.insert(org, [{"id": key} for key in "abc"])
     snapshot = client.snapshot(filter={"datatype": "contact", "where": {}})
-    audience = tracked({"plan": "paid"})
-    audience.round()
-    generation = audience.watch().generation
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
+    watch_epoch = audience.watch().watch_epoch
 
     def remove() -> None:
         if removed == "snapshot":
             client.call("DeleteSnapshot", {"id": snapshot.id})
         else:
-            ended = {"$set": {"generation": "", "seq": 0, "event_at": None, "as_of": None, "known_since": None}}
-            service.store.database["audience_watch"].update_one({"audience": audience.audience}, ended)
-            service.store.ledger.remove(org, generation, NEVER)
+            ended = {
+                "$set": {"watch_epoch": "", "seq": 0, "last_event_at": None, "watermark": None, "retained_from": None}
+            }
+            service.store.database["audience_watch"].update_one({"audience": audience.audience_id}, ended)
+            service.store.event_log.remove(org, watch_epoch, NO_DEADLINE)
 
-    stream = audience.listen(0, snapshot_id=snapshot.id, starts=Cut(service.store.starts, sent, remove))
-    told = [event.flip.pk for _ in range(sent) for event in next(stream).events]
-    assert told == ["contact-a", "contact-b", "contact-c"][:sent]
+    stream = audience.stream(
+        0, snapshot_id=snapshot.id, snapshot_diff=InterruptedDiff(service.store.snapshot_bootstrap, sent, remove)
+    )
+    received = [event.change.pk for _ in range(sent) for event in next(stream).events]
+    assert received == ["contact-a", "contact-b", "contact-c"][:sent]
     with pytest.raises(SnapshotNotFound if removed == "snapshot" else WatchTokenExpired):
         next(stream)

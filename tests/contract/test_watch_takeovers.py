@@ -6,128 +6,126 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.watches.ports import Overtaken
-from audience_service.domain.watches.watch import Cause, Change, Event, Failure, Flip
+from audience_service.domain.watches.ports import LeaseLost
+from audience_service.domain.watches.watch import Cause, ChangeKind, Event, Failure, MembershipChange
 from tests.conftest import Service
-from tests.midst import Midst
-from tests.tracked import NEVER, NOON
+from tests.midst import FailAtStep
+from tests.tracked import NO_DEADLINE, NOON, TrackAudience
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
 
-def test_a_generation_that_somebody_else_began_meanwhile_stands(service: Service, org: str, tracked: Any) -> None:
+def test_an_epoch_started_by_another_process_is_kept(service: Service, org: str, track_audience: TrackAudience) -> None:
     service.insert(org, [{"id": "a", "data": {"plan": "paid"}}])
-    audience = tracked({"plan": "paid"})
+    audience = track_audience({"plan": "paid"})
 
     def take_over() -> None:
-        audience.claim("theirs")
-        audience.round(lease="theirs")
+        audience.lease_to("theirs")
+        audience.reconcile(lease="theirs")
 
-    with pytest.raises(Overtaken):
-        audience.round(ledger=Midst(service.store.ledger, "record", after=take_over))
-    begun = audience.watch().generation
-    audience.claim(audience.lease)
-    audience.round()
-    assert audience.watch().generation == begun
+    with pytest.raises(LeaseLost):
+        audience.reconcile(event_log=FailAtStep(service.store.event_log, "record_members", after=take_over))
+    started = audience.watch().watch_epoch
+    audience.lease_to(audience.lease)
+    audience.reconcile()
+    assert audience.watch().watch_epoch == started
     assert audience.events() == []
 
 
-def test_a_generation_that_somebody_else_removed_meanwhile_does_not_begin(
-    service: Service, org: str, tracked: Any
+def test_an_epoch_removed_by_another_process_does_not_start(
+    service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    audience = tracked({"plan": "paid"})
+    audience = track_audience({"plan": "paid"})
 
     def die() -> None:
         raise RuntimeError("dies")
 
     def take_over_and_die() -> None:
-        audience.claim("theirs")
+        audience.lease_to("theirs")
         with pytest.raises(RuntimeError):
-            audience.round(lease="theirs", ledger=Midst(service.store.ledger, "record", before=die))
+            audience.reconcile(
+                lease="theirs", event_log=FailAtStep(service.store.event_log, "record_members", before=die)
+            )
 
-    with pytest.raises(Overtaken):
-        audience.round(ledger=Midst(service.store.ledger, "record", after=take_over_and_die))
-    assert audience.watch().generation == ""
+    with pytest.raises(LeaseLost):
+        audience.reconcile(event_log=FailAtStep(service.store.event_log, "record_members", after=take_over_and_die))
+    assert audience.watch().watch_epoch == ""
 
 
-def test_who_has_lost_the_lease_appends_nothing_behind_what_others_did(
-    service: Service, org: str, tracked: Any
-) -> None:
+def test_a_process_without_the_lease_appends_nothing(service: Service, org: str, track_audience: TrackAudience) -> None:
     service.insert(org, [{"id": "a"}, {"id": "b"}])
-    audience = tracked({"plan": "paid"})
-    audience.round()
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
     audience.update("a", **{"data.plan": "paid"})
     audience.update("b", **{"data.plan": "paid"})
 
     def take_over() -> None:
-        audience.claim("theirs")
+        audience.lease_to("theirs")
         audience.update("b", **{"data.plan": "free"})
-        audience.round(lease="theirs")
+        audience.reconcile(lease="theirs")
 
-    with pytest.raises(Overtaken):
-        audience.round(ledger=Midst(service.store.ledger, "append", before=take_over))
+    with pytest.raises(LeaseLost):
+        audience.reconcile(event_log=FailAtStep(service.store.event_log, "append", before=take_over))
     assert audience.events() == [("entered", "contact-a")]
 
 
-def test_who_has_lost_the_lease_does_not_say_what_defines_the_audience(
-    service: Service, org: str, tracked: Any
+def test_a_process_without_the_lease_sets_no_definition(
+    service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    audience = tracked({"plan": "paid"})
-    audience.round()
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
 
     def take_over() -> None:
-        audience.claim("theirs")
+        audience.lease_to("theirs")
         audience.define({"plan": "free"})
-        audience.round(lease="theirs")
-        audience.claim("theirs")
+        audience.reconcile(lease="theirs")
+        audience.lease_to("theirs")
 
-    with pytest.raises(Overtaken):
-        audience.round(watches=Midst(service.store.watches, "finish", before=take_over))
-    audience.claim(audience.lease)
+    with pytest.raises(LeaseLost):
+        audience.reconcile(watches=FailAtStep(service.store.watches, "advance_watermark", before=take_over))
+    audience.lease_to(audience.lease)
     service.insert(org, [{"id": "a", "data": {"plan": "free"}}])
-    audience.round()
+    audience.reconcile()
     assert audience.causes() == ["data"]
 
 
-def test_who_notes_late_how_far_it_came_sets_nothing_back(service: Service, org: str, tracked: Any) -> None:
+def test_a_late_advance_reverts_nothing(service: Service, org: str, track_audience: TrackAudience) -> None:
     service.insert(org, [{"id": "a"}])
-    audience = tracked({"plan": "paid"})
-    audience.round()
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
     audience.update("a", **{"data.plan": "paid"})
 
     def take_over() -> None:
-        audience.claim("theirs")
+        audience.lease_to("theirs")
         audience.update("a", **{"data.plan": "free"})
-        audience.round(lease="theirs")
+        audience.reconcile(lease="theirs")
 
-    with pytest.raises(Overtaken):
-        audience.round(watches=Midst(service.store.watches, "advance", before=take_over))
+    with pytest.raises(LeaseLost):
+        audience.reconcile(watches=FailAtStep(service.store.watches, "advance_seq", before=take_over))
     assert (audience.watch().seq, len(audience.events())) == (2, 2)
 
 
-def test_tracking_does_not_end_where_the_audience_is_wanted_again_just_then(
-    service: Service, org: str, tracked: Any
-) -> None:
-    audience = tracked({"plan": "paid"})
-    audience.round()
-    generation = audience.watch().generation
+def test_a_touched_watch_is_not_closed(service: Service, org: str, track_audience: TrackAudience) -> None:
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
+    watch_epoch = audience.watch().watch_epoch
     late = NOON + timedelta(days=2_000)
 
-    def want() -> None:
-        service.store.watches.want(org, audience.audience, late + timedelta(days=1), NEVER)
+    def touch_watch() -> None:
+        service.store.watches.touch(org, audience.audience_id, late + timedelta(days=1), NO_DEADLINE)
 
-    with pytest.raises(Overtaken):
-        audience.round(late, watches=Midst(service.store.watches, "end", before=want))
-    assert audience.watch().generation == generation
+    with pytest.raises(LeaseLost):
+        audience.reconcile(late, watches=FailAtStep(service.store.watches, "close_epoch", before=touch_watch))
+    assert audience.watch().watch_epoch == watch_epoch
 
 
-def test_who_knows_less_than_was_answered_for_lets_no_late_event_happen_before_the_one_in_front_of_it(
-    service: Service, org: str, tracked: Any
+def test_a_process_with_an_old_watermark_keeps_the_order_of_late_events(
+    service: Service, org: str, track_audience: TrackAudience
 ) -> None:
     """Between its reading the watch and the ledger others answer, and die when they have postponed the first event."""
     service.insert(org, [{"id": "a"}, {"id": "b"}])
-    audience = tracked({"plan": "paid"})
-    audience.round()
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
     for key in "ab":
         audience.update(key, **{"data.plan": "paid"})
 
@@ -135,50 +133,56 @@ def test_who_knows_less_than_was_answered_for_lets_no_late_event_happen_before_t
         raise RuntimeError("dies")
 
     with pytest.raises(RuntimeError):
-        audience.round(NOON + timedelta(seconds=1), ledger=Midst(service.store.ledger, "append", after=die))
+        audience.reconcile(
+            NOON + timedelta(seconds=1), event_log=FailAtStep(service.store.event_log, "append", after=die)
+        )
     postponed = NOON + timedelta(seconds=10, milliseconds=1)
 
-    def look() -> None:
+    def run_other_process() -> None:
         answered = NOON + timedelta(seconds=10)
-        service.store.watches.finish(audience.watch(), audience.lease, 0, answered, "", NEVER)
+        service.store.watches.advance_watermark(audience.watch(), audience.lease, 0, answered, "", NO_DEADLINE)
         first = {"sk": f"{org}/contact/a"}
-        service.store.database["audience_ledger"].update_one(first, {"$set": {"at": postponed}})
+        service.store.database["audience_event"].update_one(first, {"$set": {"at": postponed}})
 
-    audience.round(NOON + timedelta(seconds=20), ledger=Midst(service.store.ledger, "read", before=look))
-    assert [event.at for event in audience.ledger()] == [postponed, postponed]
+    audience.reconcile(
+        NOON + timedelta(seconds=20), ledger=FailAtStep(service.store.event_log, "read", before=run_other_process)
+    )
+    assert [event.at for event in audience.event_log()] == [postponed, postponed]
 
 
-def test_as_of_when_nothing_is_missing_never_goes_back_and_no_later_event_happens_by_then(
-    service: Service, org: str, tracked: Any
+def test_the_watermark_never_decreases_and_later_events_are_after_it(
+    service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    audience = tracked({"plan": "paid"})
-    audience.round()
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
     watch, minute = audience.watch(), NOON + timedelta(minutes=1)
     for as_of in (minute, NOON):
-        service.store.watches.finish(watch, audience.lease, 0, as_of, watch.definition, NEVER)
-    assert audience.watch().as_of == minute
-    flip = Flip("contact-a", f"{org}/contact/a", Change.ENTERED)
-    with pytest.raises(Overtaken):
-        service.store.watches.advance(watch, [Event(1, flip, Cause.DATA, minute)], NEVER)
+        service.store.watches.advance_watermark(watch, audience.lease, 0, as_of, watch.definition, NO_DEADLINE)
+    assert audience.watch().watermark == minute
+    change = MembershipChange("contact-a", f"{org}/contact/a", ChangeKind.ENTERED)
+    with pytest.raises(LeaseLost):
+        service.store.watches.advance_seq(watch, [Event(1, change, Cause.DATA, minute)], NO_DEADLINE)
     behind = minute + timedelta(milliseconds=1)
-    service.store.watches.advance(watch, [Event(1, flip, Cause.DATA, behind)], NEVER)
-    assert (audience.watch().seq, audience.watch().event_at) == (1, behind)
+    service.store.watches.advance_seq(watch, [Event(1, change, Cause.DATA, behind)], NO_DEADLINE)
+    assert (audience.watch().seq, audience.watch().last_event_at) == (1, behind)
 
 
-def test_who_has_lost_the_lease_says_nothing_of_the_watch(service: Service, org: str, tracked: Any) -> None:
-    audience = tracked({"plan": "paid"})
-    audience.round()
+def test_a_process_without_the_lease_changes_no_watch(
+    service: Service, org: str, track_audience: TrackAudience
+) -> None:
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
     watch, watches = audience.watch(), service.store.watches
-    late = watch.wanted_until + timedelta(days=1)
+    late = watch.expires_at + timedelta(days=1)
     says: list[Callable[[], Any]] = [
-        lambda: watches.prepare(watch, "lost", "watch-1", NEVER),
-        lambda: watches.begin(watch, "lost", "watch-1", NOON, "", NEVER),
-        lambda: watches.finish(watch, "lost", watch.seq, late, "", NEVER),
-        lambda: watches.fail(watch, "lost", Failure("A_REASON", "why"), NEVER),
-        lambda: watches.end(watch, "lost", late, NEVER),
-        lambda: watches.cleaned(watch, "lost", "watch-1", NEVER),
+        lambda: watches.create_epoch(watch, "lost", "watch-1", NO_DEADLINE),
+        lambda: watches.start_epoch(watch, "lost", "watch-1", NOON, "", NO_DEADLINE),
+        lambda: watches.advance_watermark(watch, "lost", watch.seq, late, "", NO_DEADLINE),
+        lambda: watches.fail(watch, "lost", Failure("A_REASON", "why"), NO_DEADLINE),
+        lambda: watches.close_epoch(watch, "lost", late, NO_DEADLINE),
+        lambda: watches.epoch_deleted(watch, "lost", "watch-1", NO_DEADLINE),
     ]
     for say in says:
-        with pytest.raises(Overtaken):
+        with pytest.raises(LeaseLost):
             say()
     assert audience.watch() == watch

@@ -5,36 +5,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.errors import InvalidPageToken
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.tokens import TokenCodec
 
-SEALER = TokenSealer(b"key")
+TOKENS = TokenCodec(b"key")
 BINDING = ("members", "acme", {"b": 1, "a": None})
 
 
 def test_a_token_opens_in_another_process_for_an_equal_request() -> None:
-    token = SEALER.seal(BINDING, ["acme/contact/1", 5])
-    assert TokenSealer(b"key").open(token, ("members", "acme", {"a": None, "b": 1}), "cursor") == ["acme/contact/1", 5]
+    token = TOKENS.encode(BINDING, ["acme/contact/1", 5])
+    assert TokenCodec(b"key").decode(token, ("members", "acme", {"a": None, "b": 1}), "cursor") == ["acme/contact/1", 5]
 
 
 def test_a_token_opens_for_no_other_request_and_no_other_key() -> None:
-    token = SEALER.seal(BINDING, [1])
-    for sealer, binding in ((SEALER, ("members", "acme2", BINDING[2])), (TokenSealer(b"other"), BINDING)):
+    token = TOKENS.encode(BINDING, [1])
+    for tokens, binding in ((TOKENS, ("members", "acme2", BINDING[2])), (TokenCodec(b"other"), BINDING)):
         with pytest.raises(InvalidPageToken) as caught:
-            sealer.open(token, binding, "cursor")
+            tokens.decode(token, binding, "cursor")
         assert caught.value.violations[0].field == "cursor"
 
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))
 def test_whatever_a_client_sends_as_a_token_is_refused_cleanly(token: str) -> None:
     with pytest.raises(InvalidPageToken):
-        SEALER.open(token, BINDING, "cursor")
+        TOKENS.decode(token, BINDING, "cursor")
 
 
 @given(st.integers(0, 200), st.characters())
 def test_a_token_with_a_changed_character_is_refused(position: int, character: str) -> None:
-    token = SEALER.seal(BINDING, ["acme/contact/1", 5])
+    token = TOKENS.encode(BINDING, ["acme/contact/1", 5])
     position %= len(token) - 1  # the last character of base64 has bits that say nothing
     changed = token[:position] + character + token[position + 1 :]
     if changed != token:
         with pytest.raises(InvalidPageToken):
-            SEALER.open(changed, BINDING, "cursor")
+            TOKENS.decode(changed, BINDING, "cursor")

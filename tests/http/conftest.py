@@ -27,7 +27,7 @@ _SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "http_door.py"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A status and the JSON that came with it."""
 
     status: int
@@ -41,25 +41,25 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Door:
+class Gateway:
     """Sends what a page's `fetch` would."""
 
     address: str
     headers: dict[str, str]
 
-    def fetch(self, method: str, path: str, body: Any = None) -> Answer:
+    def fetch(self, method: str, path: str, body: Any = None) -> Response:
         """The answer to a request; a body that is no text is sent as JSON."""
-        sent = body if isinstance(body, str | None) else json.dumps(body)
+        payload = body if isinstance(body, str | None) else json.dumps(body)
         headers = {"content-type": "application/json", **self.headers}
         with closing(http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=20)) as connection:
             # A body that is too large is refused before it has all been sent.
             with suppress(ConnectionError):
-                connection.request(method, f"/crm/audiences{path}", sent, headers)
+                connection.request(method, f"/crm/audiences{path}", payload, headers)
             response = connection.getresponse()
-            return Answer(response.status, json.loads(response.read()))
+            return Response(response.status, json.loads(response.read()))
 
 
-def opened(service_port: int) -> Generator[str, None, None]:
+def run_gateway(service_port: int) -> Generator[str, None, None]:
     """A door before a port of this machine; its address."""
     command = [sys.executable, str(_SCRIPT), "--port", "0", "--service", f"127.0.0.1:{service_port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -71,20 +71,20 @@ def opened(service_port: int) -> Generator[str, None, None]:
 
 
 @pytest.fixture(scope="session")
-def door_address(service: Service) -> Iterator[str]:
+def gateway_address(service: Service) -> Iterator[str]:
     """One door for each store's server."""
-    yield from opened(service.app.port)
+    yield from run_gateway(service.app.port)
 
 
 @pytest.fixture
-def door(service: Service, org: str, door_address: str) -> Door:
+def gateway(service: Service, org: str, gateway_address: str) -> Gateway:
     """The door, for a caller of the test's org."""
     token = mint(service.settings, org=org, subject="ann")
-    return Door(door_address, {"authorization": f"Bearer {token}", "orgid": org})
+    return Gateway(gateway_address, {"authorization": f"Bearer {token}", "orgid": org})
 
 
 @pytest.fixture
-def segment(door: Door) -> dict[str, Any]:
+def segment(gateway: Gateway) -> dict[str, Any]:
     """The page's segment, saved."""
-    made: dict[str, Any] = door.fetch("POST", "/segments", VIP).body
+    made: dict[str, Any] = gateway.fetch("POST", "/segments", VIP).body
     return made

@@ -5,94 +5,100 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.conftest import Service
-from tests.http.conftest import VIP, Door
+from tests.http.conftest import VIP, Gateway
 
 REACH = {"filter": {"datatype": "contact", "where": {"country": "US", "tags": {"$in": ["lead", "mql"]}}}}
 
 
-MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
-def test_post_segments_answers_with_the_bare_segment(door: Door) -> None:
-    answer = door.fetch("POST", "/segments", VIP)
+def test_post_segments_answers_with_the_bare_segment(gateway: Gateway) -> None:
+    answer = gateway.fetch("POST", "/segments", VIP)
     assert answer.status == 200
     made = answer.body
     assert {name: made[name] for name in VIP} == VIP
     assert made["id"].startswith("segment-")
     assert (made["version"], made["state"], made["author"]) == (0, "active", "ann")
-    assert MOMENT.fullmatch(made["createTime"])
-    assert MOMENT.fullmatch(made["updateTime"])
+    assert TIMESTAMP_PATTERN.fullmatch(made["createTime"])
+    assert TIMESTAMP_PATTERN.fullmatch(made["updateTime"])
     assert "contactCount" not in made
 
 
-def test_post_segments_freezes_a_list_and_counts_it_as_a_number(door: Door, insert: Callable[..., list[str]]) -> None:
+def test_post_segments_freezes_a_list_and_counts_it_as_a_number(
+    gateway: Gateway, insert: Callable[..., list[str]]
+) -> None:
     ids = insert([{"data": {"tags": ["vip"]}}])
-    full = door.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids}).body
-    empty = door.fetch("POST", "/segments", {"name": "none", "type": "static"}).body
+    full = gateway.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids}).body
+    empty = gateway.fetch("POST", "/segments", {"name": "none", "type": "static"}).body
     assert (full["type"], full["contactCount"], empty["contactCount"]) == ("static", 1, 0)
 
 
-def test_get_segment_shows_the_bare_segment(door: Door, segment: dict[str, Any]) -> None:
-    answer = door.fetch("GET", f"/segments/{segment['id']}")
+def test_get_segment_shows_the_bare_segment(gateway: Gateway, segment: dict[str, Any]) -> None:
+    answer = gateway.fetch("GET", f"/segments/{segment['id']}")
     assert (answer.status, answer.body) == (200, segment)
 
 
-def test_get_segments_lists_with_a_total_of_0_and_more(door: Door) -> None:
-    assert door.fetch("GET", "/segments").body == {"segments": [], "nextPageToken": "", "totalSize": 0}
-    made = door.fetch("POST", "/segments", VIP).body
+def test_get_segments_lists_with_a_total_of_0_and_more(gateway: Gateway) -> None:
+    assert gateway.fetch("GET", "/segments").body == {"segments": [], "nextPageToken": "", "totalSize": 0}
+    made = gateway.fetch("POST", "/segments", VIP).body
     listed = {**made, "warnings": []}
-    assert door.fetch("GET", "/segments").body == {"segments": [listed], "nextPageToken": "", "totalSize": 1}
+    assert gateway.fetch("GET", "/segments").body == {"segments": [listed], "nextPageToken": "", "totalSize": 1}
 
 
-def test_get_segments_takes_its_fields_from_the_query(door: Door, segment: dict[str, Any]) -> None:
+def test_get_segments_takes_its_fields_from_the_query(gateway: Gateway, segment: dict[str, Any]) -> None:
     for name in ("one", "two"):
-        door.fetch("POST", "/segments", {**VIP, "name": name})
-    first = door.fetch("GET", "/segments?pageSize=2&orderBy=name&type=dynamic").body
+        gateway.fetch("POST", "/segments", {**VIP, "name": name})
+    first = gateway.fetch("GET", "/segments?pageSize=2&orderBy=name&type=dynamic").body
     assert ([s["name"] for s in first["segments"]], first["totalSize"]) == (["one", "two"], 3)
-    rest = door.fetch("GET", f"/segments?pageSize=2&orderBy=name&type=dynamic&pageToken={first['nextPageToken']}").body
+    rest = gateway.fetch(
+        "GET", f"/segments?pageSize=2&orderBy=name&type=dynamic&pageToken={first['nextPageToken']}"
+    ).body
     assert ([s["name"] for s in rest["segments"]], rest["nextPageToken"]) == (["VIP recent openers"], "")
-    assert door.fetch("GET", "/segments?name=tw").body["totalSize"] == 1
+    assert gateway.fetch("GET", "/segments?name=tw").body["totalSize"] == 1
 
 
-def test_put_segment_replaces_it_and_counts_the_version_up(door: Door, segment: dict[str, Any]) -> None:
+def test_put_segment_replaces_it_and_counts_the_version_up(gateway: Gateway, segment: dict[str, Any]) -> None:
     wanted = {"name": "Stars", "filter": {"datatype": "contact", "where": {"score": {"$gte": 90}}}, "type": "dynamic"}
-    answer = door.fetch("PUT", f"/segments/{segment['id']}", {**wanted, "version": 0})
+    answer = gateway.fetch("PUT", f"/segments/{segment['id']}", {**wanted, "version": 0})
     assert answer.status == 200
     assert {name: answer.body[name] for name in wanted} == wanted
     assert (answer.body["id"], answer.body["version"], answer.body["description"]) == (segment["id"], 1, "")
-    stale = door.fetch("PUT", f"/segments/{segment['id']}", {**wanted, "version": 0})
+    stale = gateway.fetch("PUT", f"/segments/{segment['id']}", {**wanted, "version": 0})
     assert (stale.status, stale.body["code"], stale.reason) == (409, 10, "STALE_VERSION")
 
 
-def test_put_segment_takes_back_what_get_showed(door: Door, segment: dict[str, Any]) -> None:
-    answer = door.fetch("PUT", f"/segments/{segment['id']}", segment)
+def test_put_segment_takes_back_what_get_showed(gateway: Gateway, segment: dict[str, Any]) -> None:
+    answer = gateway.fetch("PUT", f"/segments/{segment['id']}", segment)
     assert answer.status == 200
     assert answer.body == {**segment, "version": 1, "updateTime": answer.body["updateTime"]}
 
 
-def test_delete_segment_shows_it_deleted_and_then_it_is_not_found(door: Door, segment: dict[str, Any]) -> None:
+def test_delete_segment_shows_it_deleted_and_then_it_is_not_found(gateway: Gateway, segment: dict[str, Any]) -> None:
     path = f"/segments/{segment['id']}"
-    gone = door.fetch("DELETE", f"{path}?version=0")
+    gone = gateway.fetch("DELETE", f"{path}?version=0")
     assert (gone.status, gone.body["state"], gone.body["id"]) == (200, "deleted", segment["id"])
-    missing = door.fetch("GET", path)
+    missing = gateway.fetch("GET", path)
     assert (missing.status, missing.body["code"], missing.reason) == (404, 5, "AUDIENCE_NOT_FOUND")
 
 
-def test_delete_segment_in_use_takes_force(door: Door, service: Service, org: str, segment: dict[str, Any]) -> None:
+def test_delete_segment_in_use_takes_force(
+    gateway: Gateway, service: Service, org: str, segment: dict[str, Any]
+) -> None:
     use = {"audienceId": segment["id"], "kind": "campaign", "consumerId": "spring"}
     service.client(org).call("RegisterUse", {"use": use})
-    refused = door.fetch("DELETE", f"/segments/{segment['id']}")
+    refused = gateway.fetch("DELETE", f"/segments/{segment['id']}")
     assert (refused.status, refused.body["code"], refused.reason) == (400, 9, "AUDIENCE_IN_USE")
-    assert door.fetch("DELETE", f"/segments/{segment['id']}?force=true").body["state"] == "deleted"
+    assert gateway.fetch("DELETE", f"/segments/{segment['id']}?force=true").body["state"] == "deleted"
 
 
-def test_custom_audiences_are_made_and_listed_with_their_spec_as_written(door: Door) -> None:
+def test_custom_audiences_are_created_and_listed_with_their_spec(gateway: Gateway) -> None:
     wanted = {
         "name": "Visitors",
         "type": "retargeting_pixel",
         "retargetingPixel": {"where": {"type": "page_view", "url": "/pricing"}, "withinDays": 30},
     }
-    answer = door.fetch("POST", "/custom", wanted)
+    answer = gateway.fetch("POST", "/custom", wanted)
     assert answer.status == 200
     made = answer.body
     assert made["id"].startswith("custom-")
@@ -106,29 +112,29 @@ def test_custom_audiences_are_made_and_listed_with_their_spec_as_written(door: D
         "contactField": "contactId",
         "minEvents": 1,
     }
-    listed = door.fetch("GET", "/custom?type=retargeting_pixel&pageSize=5").body
+    listed = gateway.fetch("GET", "/custom?type=retargeting_pixel&pageSize=5").body
     assert listed == {"customAudiences": [made], "nextPageToken": "", "totalSize": 1}
-    refused = door.fetch("POST", "/custom", {**wanted, "type": "file_upload"})
+    refused = gateway.fetch("POST", "/custom", {**wanted, "type": "file_upload"})
     assert (refused.status, refused.reason) == (400, "INVALID_FIELD")
 
 
-def test_a_lookalike_is_asked_for_with_its_spec(door: Door, segment: dict[str, Any]) -> None:
+def test_a_lookalike_is_created_with_its_spec(gateway: Gateway, segment: dict[str, Any]) -> None:
     like = {"sourceAudienceId": segment["id"], "share": 0.1, "countries": ["US"], "excludeFields": ["tags"]}
-    small = door.fetch("POST", "/custom", {"name": "Like", "type": "lookalike", "lookalike": like})
+    small = gateway.fetch("POST", "/custom", {"name": "Like", "type": "lookalike", "lookalike": like})
     assert (small.status, small.body["code"], small.reason) == (400, 9, "SEED_TOO_SMALL")
-    wrong = door.fetch("POST", "/custom", {"name": "Like", "type": "lookalike", "lookalike": {**like, "share": 0.9}})
+    wrong = gateway.fetch("POST", "/custom", {"name": "Like", "type": "lookalike", "lookalike": {**like, "share": 0.9}})
     assert (wrong.status, wrong.reason) == (400, "INVALID_FIELD")
 
 
-def test_custom_types_tell_each_type(door: Door) -> None:
-    types = door.fetch("GET", "/custom-types").body["types"]
+def test_custom_audience_types_lists_each_type(gateway: Gateway) -> None:
+    types = gateway.fetch("GET", "/custom-types").body["types"]
     assert [each["type"] for each in types] == ["file_upload", "customer_match", "lookalike", "retargeting_pixel"]
     assert all(each["title"] and each["description"] and each["fields"] and each["rules"] for each in types)
 
 
-def test_estimate_reach_shows_a_number_and_a_sample_profile(door: Door, insert: Callable[..., list[str]]) -> None:
+def test_estimate_reach_shows_a_number_and_a_sample_profile(gateway: Gateway, insert: Callable[..., list[str]]) -> None:
     insert([{"data": {"country": "US", "tags": ["mql"], "email": "ann@example.com"}}, {"data": {"country": "FR"}}])
-    answer = door.fetch("POST", "/estimate-reach", REACH)
+    answer = gateway.fetch("POST", "/estimate-reach", REACH)
     assert answer.status == 200
     assert {name: answer.body[name] for name in ("count", "exact", "lowerBound", "upperBound")} == {
         "count": 1,
@@ -139,63 +145,67 @@ def test_estimate_reach_shows_a_number_and_a_sample_profile(door: Door, insert: 
     assert answer.body["sampleProfile"] == {"country": "US", "tags": ["mql"], "email": "a***@example.com"}
 
 
-def test_estimate_reach_shows_a_count_of_0(door: Door) -> None:
-    answer = door.fetch("POST", "/estimate-reach", REACH)
+def test_estimate_reach_shows_a_count_of_0(gateway: Gateway) -> None:
+    answer = gateway.fetch("POST", "/estimate-reach", REACH)
     assert (answer.status, "sampleProfile" in answer.body) == (200, False)
     assert [answer.body[name] for name in ("count", "exact", "lowerBound", "upperBound")] == [0, True, 0, 0]
 
 
-def test_estimate_reach_takes_the_complete_selector(door: Door, insert: Callable[..., list[str]]) -> None:
+def test_estimate_reach_takes_the_complete_selector(gateway: Gateway, insert: Callable[..., list[str]]) -> None:
     """Exclusions stand next to the filter in the body."""
     ids = insert([{"data": {"country": "US", "tags": ["mql"]}}, {"data": {"country": "US", "tags": ["lead"]}}])
-    listed = door.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids[:1]}).body
-    answer = door.fetch("POST", "/estimate-reach", {**REACH, "excludeAudienceIds": [listed["id"]]})
+    listed = gateway.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids[:1]}).body
+    answer = gateway.fetch("POST", "/estimate-reach", {**REACH, "excludeAudienceIds": [listed["id"]]})
     assert (answer.status, answer.body["count"]) == (200, 1)
     union = {"audienceIds": [listed["id"]], "excludeAudienceIds": [listed["id"]]}
-    assert door.fetch("POST", "/estimate-reach", union).body["count"] == 0
+    assert gateway.fetch("POST", "/estimate-reach", union).body["count"] == 0
 
 
-def test_estimate_reach_takes_a_budget(door: Door) -> None:
-    answer = door.fetch("POST", "/estimate-reach", {**REACH, "budget": "2.5s"})
+def test_estimate_reach_takes_a_budget(gateway: Gateway) -> None:
+    answer = gateway.fetch("POST", "/estimate-reach", {**REACH, "budget": "2.5s"})
     assert (answer.status, answer.body["exact"]) == (200, True)
-    refused = door.fetch("POST", "/estimate-reach", {**REACH, "budget": "-1s"})
+    refused = gateway.fetch("POST", "/estimate-reach", {**REACH, "budget": "-1s"})
     assert (refused.status, refused.reason) == (400, "INVALID_FIELD")
 
 
 def test_overlap_shows_counts_of_0_and_shares(
-    door: Door, segment: dict[str, Any], insert: Callable[..., list[str]]
+    gateway: Gateway, segment: dict[str, Any], insert: Callable[..., list[str]]
 ) -> None:
     ids = insert([{"data": {"country": "US"}}, {"data": {"country": "FR"}}])
-    everyone = door.fetch("POST", "/segments", {"name": "all", "filter": {"datatype": "contact", "where": {}}}).body
-    listed = door.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids[:1]}).body
-    answer = door.fetch("GET", f"/segments/{everyone['id']}/overlap/{segment['id']}")
+    everyone = gateway.fetch("POST", "/segments", {"name": "all", "filter": {"datatype": "contact", "where": {}}}).body
+    listed = gateway.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids[:1]}).body
+    answer = gateway.fetch("GET", f"/segments/{everyone['id']}/overlap/{segment['id']}")
     assert answer.status == 200
-    assert MOMENT.fullmatch(answer.body.pop("readTime"))
+    assert TIMESTAMP_PATTERN.fullmatch(answer.body.pop("readTime"))
     shares = ("jaccard", "shareOfAudience", "shareOfOther")
     assert answer.body == {"count": 0, "size": 2, "otherSize": 0, **dict.fromkeys(shares, 0)}
-    half = door.fetch("GET", f"/segments/{everyone['id']}/overlap/{listed['id']}").body
-    assert MOMENT.fullmatch(half.pop("readTime"))
+    half = gateway.fetch("GET", f"/segments/{everyone['id']}/overlap/{listed['id']}").body
+    assert TIMESTAMP_PATTERN.fullmatch(half.pop("readTime"))
     assert half == {"count": 1, "size": 2, "otherSize": 1, **dict(zip(shares, (0.5, 0.5, 1), strict=True))}
 
 
-def test_insights_take_a_query_for_the_size_over_time(door: Door, service: Service, segment: dict[str, Any]) -> None:
+def test_insights_take_a_query_for_the_size_over_time(
+    gateway: Gateway, service: Service, segment: dict[str, Any]
+) -> None:
     path = f"/segments/{segment['id']}/insights?dimensions=source&sizeHistory.points"
-    answer = door.fetch("GET", f"{path}=5&sizeHistory.startTime=2026-03-01T12:00:00Z")
+    answer = gateway.fetch("GET", f"{path}=5&sizeHistory.startTime=2026-03-01T12:00:00Z")
     if service.kind == "embedded":
         assert (answer.status, answer.reason) == (501, "UNSUPPORTED_BY_STORE")
         return
     assert answer.status == 200
     assert answer.body["sizeHistory"] == {"tracked": False, "points": []}
-    refused = door.fetch("GET", f"{path}=101")
+    refused = gateway.fetch("GET", f"{path}=101")
     assert (refused.status, refused.reason) == (400, "INVALID_FIELD")
 
 
 def test_insights_show_dimensions_with_their_buckets(
-    door: Door, service: Service, insert: Callable[..., list[str]], segment: dict[str, Any]
+    gateway: Gateway, service: Service, insert: Callable[..., list[str]], segment: dict[str, Any]
 ) -> None:
     opened = {"tags": ["vip"], "lastEmailOpenedAt": "2026-04-01T00:00:00.000Z"}
     insert([{"data": {**opened, "source": "ads"}} for _ in range(5)] + [{"data": {}} for _ in range(5)])
-    answer = door.fetch("GET", f"/segments/{segment['id']}/insights?dimensions=source&dimensions=score&bucketLimit=5")
+    answer = gateway.fetch(
+        "GET", f"/segments/{segment['id']}/insights?dimensions=source&dimensions=score&bucketLimit=5"
+    )
     if service.kind == "embedded":
         assert (answer.status, answer.reason) == (501, "UNSUPPORTED_BY_STORE")
         return
@@ -216,28 +226,28 @@ def test_insights_show_dimensions_with_their_buckets(
     assert "quantiles" not in score
 
 
-def test_the_three_taxonomies_are_searched_by_get(door: Door) -> None:
+def test_the_three_taxonomies_are_searched_by_get(gateway: Gateway) -> None:
     path = "/locations?query=M%C3%BCnchen&kind=city&country=de&languages=de&languages=fr&pageSize=1"
-    places = door.fetch("GET", path)
+    places = gateway.fetch("GET", path)
     assert places.status == 200
     [munich] = places.body["nodes"]
     assert (munich["id"], munich["parentId"], munich["population"]) == ("city-2867714", "subdivision-DE-BY", 1505005)
     assert munich["coordinates"] == {"latitude": 48.13743, "longitude": 11.57549}
     assert munich["platformIds"] == munich["localizedNames"] == {}
     assert (places.body["totalSize"] > 1, places.body["nextPageToken"] != "") == (True, True)
-    country = door.fetch("GET", "/locations?query=allemagne&languages=de&pageSize=1").body["nodes"][0]
+    country = gateway.fetch("GET", "/locations?query=allemagne&languages=de&pageSize=1").body["nodes"][0]
     assert (country["id"], country["localizedNames"]) == ("country-DE", {"de": "Deutschland"})
-    interests = door.fetch("GET", "/interests?parentId=interest-657").body
+    interests = gateway.fetch("GET", "/interests?parentId=interest-657").body
     assert [node["name"] for node in interests["nodes"]] == ["Rugby League", "Rugby Union"]
     assert [above["name"] for above in interests["nodes"][0]["ancestors"]] == ["Interest", "Sports", "Rugby"]
-    options = door.fetch("GET", "/targeting-options?platform=facebook&kind=facet&query=device").body
+    options = gateway.fetch("GET", "/targeting-options?platform=facebook&kind=facet&query=device").body
     assert [(node["platform"], node["value"]) for node in options["nodes"]] == [("meta", "device_platforms")]
-    refused = door.fetch("GET", "/targeting-options?platform=linkedin")
+    refused = gateway.fetch("GET", "/targeting-options?platform=linkedin")
     assert (refused.status, refused.reason) == (400, "INVALID_FIELD")
 
 
-def test_a_large_filter_comes_and_goes_whole(door: Door) -> None:
+def test_a_large_filter_survives_the_round_trip(gateway: Gateway) -> None:
     where = {"email": {"$in": [f"{number:080d}" for number in range(10_000)]}}
-    made = door.fetch("POST", "/segments", {"name": "many", "filter": {"datatype": "contact", "where": where}}).body
-    assert door.fetch("GET", f"/segments/{made['id']}").body["filter"]["where"] == where
-    assert door.fetch("GET", "/segments").body["segments"] == [made]
+    made = gateway.fetch("POST", "/segments", {"name": "many", "filter": {"datatype": "contact", "where": where}}).body
+    assert gateway.fetch("GET", f"/segments/{made['id']}").body["filter"]["where"] == where
+    assert gateway.fetch("GET", "/segments").body["segments"] == [made]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.http.conftest import VIP, Door, opened
+from tests.http.conftest import VIP, Gateway, run_gateway
 
 
 @pytest.mark.parametrize(
@@ -25,21 +25,21 @@ from tests.http.conftest import VIP, Door, opened
     ],
 )
 def test_an_error_is_a_status_and_a_body_with_its_reason(
-    door: Door, method: str, path: str, body: Any, status: int, code: int, reason: str
+    gateway: Gateway, method: str, path: str, body: Any, status: int, code: int, reason: str
 ) -> None:
-    answer = door.fetch(method, path, body)
+    answer = gateway.fetch(method, path, body)
     assert (answer.status, answer.body["code"], answer.reason) == (status, code, reason)
     assert answer.body["message"]
 
 
-def test_a_bad_filter_comes_with_its_place_in_the_body(door: Door) -> None:
-    answer = door.fetch("POST", "/estimate-reach", {"filter": {"datatype": "contact", "where": {"a": {"$gtt": 1}}}})
+def test_a_bad_filter_is_reported_with_its_field_path(gateway: Gateway) -> None:
+    answer = gateway.fetch("POST", "/estimate-reach", {"filter": {"datatype": "contact", "where": {"a": {"$gtt": 1}}}})
     assert [v["field"] for v in answer.body["details"][1]["fieldViolations"]] == ["filter.where.a.$gtt"]
     assert "did you mean $gt?" in answer.body["details"][1]["fieldViolations"][0]["description"]
 
 
-def test_a_name_that_is_taken_is_a_conflict(door: Door, segment: dict[str, Any]) -> None:
-    answer = door.fetch("POST", "/segments", VIP)
+def test_a_name_that_is_taken_is_a_conflict(gateway: Gateway, segment: dict[str, Any]) -> None:
+    answer = gateway.fetch("POST", "/segments", VIP)
     assert (answer.status, answer.body["code"], answer.reason) == (409, 6, "NAME_TAKEN")
 
 
@@ -52,9 +52,9 @@ def test_a_name_that_is_taken_is_a_conflict(door: Door, segment: dict[str, Any])
         ({"orgid": "another"}, 403, "FOREIGN_ORG"),
     ],
 )
-def test_who_asks_is_told_by_headers(door: Door, changes: dict[str, str], status: int, reason: str) -> None:
-    headers = {name: value for name, value in {**door.headers, **changes}.items() if value}
-    answer = Door(door.address, headers).fetch("GET", "/segments")
+def test_headers_identify_the_caller(gateway: Gateway, changes: dict[str, str], status: int, reason: str) -> None:
+    headers = {name: value for name, value in {**gateway.headers, **changes}.items() if value}
+    answer = Gateway(gateway.address, headers).fetch("GET", "/segments")
     assert (answer.status, answer.reason) == (status, reason)
 
 
@@ -81,23 +81,23 @@ def test_who_asks_is_told_by_headers(door: Door, changes: dict[str, str], status
         "far too large",
     ],
 )
-def test_what_the_door_itself_refuses_has_the_same_shape(
-    door: Door, method: str, path: str, body: Any, status: int, code: int
+def test_gateway_errors_have_the_same_shape(
+    gateway: Gateway, method: str, path: str, body: Any, status: int, code: int
 ) -> None:
-    answer = door.fetch(method, path, body)
+    answer = gateway.fetch(method, path, body)
     assert (answer.status, answer.body["code"], answer.body["details"]) == (status, code, [])
     assert answer.body["message"]
 
 
-def test_streams_and_grpc_itself_have_no_path_here(door: Door) -> None:
+def test_streams_and_grpc_have_no_http_path(gateway: Gateway) -> None:
     for path in ("/../../audience.v1.MembershipService/StreamMembers", "/../../audience.v1.SegmentService/GetSegment"):
-        assert door.fetch("POST", path, {}).status == 404
+        assert gateway.fetch("POST", path, {}).status == 404
 
 
-def test_a_service_that_is_away_is_unavailable() -> None:
+def test_a_stopped_service_is_unavailable() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # held and never listened on: connections to it are refused
-        doors = opened(closed.getsockname()[1])
-        answer = Door(next(doors), {}).fetch("GET", "/segments")
+        doors = run_gateway(closed.getsockname()[1])
+        answer = Gateway(next(doors), {}).fetch("GET", "/segments")
         doors.close()
     assert (answer.status, answer.body["code"]) == (503, 14)

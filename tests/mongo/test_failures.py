@@ -12,11 +12,11 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import InvalidFilter, OutOfTime, StoreUnavailable
-from audience_service.mongo.failures import BulkWriteFailed, limited, translated, unless_duplicates
+from audience_service.mongo.failures import BulkWriteFailed, map_driver_errors, raise_unless_duplicate, with_deadline
 from tests.conftest import URI, Service
 
 
-def bulk(*codes: int) -> driver.BulkWriteError:
+def bulk_write_error(*codes: int) -> driver.BulkWriteError:
     """What the driver raises of documents that could not be inserted: it holds them."""
     failures = [{"code": code, "op": {"email": "ann@example.com"}} for code in codes]
     return driver.BulkWriteError({"writeErrors": failures})
@@ -35,28 +35,28 @@ def bulk(*codes: int) -> driver.BulkWriteError:
         (driver.ExecutionTimeout("x", 50), OutOfTime),
         (driver.OperationFailure("x", 262), OutOfTime),
         (driver.OperationFailure("Regular expression is invalid", 51091), InvalidFilter),
-        (bulk(11000, 91), StoreUnavailable),
-        (bulk(11000, 50), OutOfTime),
-        (bulk(11000), driver.BulkWriteError),
+        (bulk_write_error(11000, 91), StoreUnavailable),
+        (bulk_write_error(11000, 50), OutOfTime),
+        (bulk_write_error(11000), driver.BulkWriteError),
         (driver.OperationFailure("no rights", 13), driver.OperationFailure),
         (ValueError("a defect"), ValueError),
     ],
 )
 def test_a_drivers_error_becomes_the_domains(raised: Exception, told: type[Exception]) -> None:
-    with pytest.raises(told), translated():
+    with pytest.raises(told), map_driver_errors():
         raise raised
 
 
-def test_what_a_bulk_write_could_not_insert_is_not_told_with_its_documents() -> None:
-    unless_duplicates(bulk(11000, 11000))
+def test_a_bulk_write_error_omits_the_documents() -> None:
+    raise_unless_duplicate(bulk_write_error(11000, 11000))
     with pytest.raises(BulkWriteFailed) as caught:
-        unless_duplicates(bulk(11000, 14031))
-    told = "".join(traceback.format_exception(caught.value))
-    assert "14031" in told
-    assert "ann@example.com" not in told
+        raise_unless_duplicate(bulk_write_error(11000, 14031))
+    text = "".join(traceback.format_exception(caught.value))
+    assert "14031" in text
+    assert "ann@example.com" not in text
 
 
-class Spy(CommandListener):
+class MaxTimeRecorder(CommandListener):
     """Remembers the maxTimeMS of every count."""
 
     def __init__(self) -> None:
@@ -71,14 +71,14 @@ class Spy(CommandListener):
     def failed(self, event: CommandFailedEvent) -> None: ...
 
 
-def test_a_deadline_becomes_the_databases_and_never_rounds_to_none(real_service: Service) -> None:
-    spy = Spy()
+def test_a_deadline_becomes_max_time_ms_and_never_rounds_to_zero(real_service: Service) -> None:
+    spy = MaxTimeRecorder()
     with MongoClient[dict[str, Any]](URI, event_listeners=[spy]) as client:
         database: Database[dict[str, Any]] = client[real_service.store.database.name]
         collection = database["contact"]
         collection.count_documents({})
         for seconds in (0.5, 5, 99_999_999 * 3600):
-            with limited(database, Deadline.after(seconds)):
+            with with_deadline(database, Deadline.after(seconds)):
                 collection.count_documents({})
     none, short, some, ages = spy.limits
     assert none is None
@@ -99,17 +99,17 @@ class Headless(MongoClient[dict[str, Any]]):
         return SimpleNamespace(has_readable_server=lambda preference: preference != ReadPreference.PRIMARY)
 
 
-def test_a_primary_is_waited_for_as_long_as_the_uri_says_by_who_reads_from_it_alone() -> None:
+def test_only_reads_from_the_primary_wait_for_one() -> None:
     with Headless("mongodb://127.0.0.1:1/?readPreference=secondary&serverSelectionTimeoutMS=50") as client:
         database = client.get_database("crm")
-        with limited(database, Deadline.after(60)):
+        with with_deadline(database, Deadline.after(60)):
             pass
         primary = database.with_options(read_preference=ReadPreference.PRIMARY)
-        with pytest.raises(StoreUnavailable), limited(primary, Deadline.after(60)):
+        with pytest.raises(StoreUnavailable), with_deadline(primary, Deadline.after(60)):
             pytest.fail("it would be waited for until the deadline")
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, 0.001])
-def test_nothing_is_sent_where_no_time_is_left(service: Service, seconds: float) -> None:
-    with pytest.raises(OutOfTime), limited(service.store.database, Deadline.after(seconds)):
+def test_an_expired_deadline_sends_no_command(service: Service, seconds: float) -> None:
+    with pytest.raises(OutOfTime), with_deadline(service.store.database, Deadline.after(seconds)):
         pytest.fail("it was sent")

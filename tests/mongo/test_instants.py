@@ -11,17 +11,17 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from audience_service.domain.audiences.purposes import suppressed
+from audience_service.domain.audiences.purposes import suppression_conditions
 from audience_service.domain.caller import Deadline
-from audience_service.domain.contact_list import ContactList
+from audience_service.domain.contact_list import MemberList
 from audience_service.domain.errors import StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotState
-from audience_service.mongo.instants import has_instants, instant_of
-from audience_service.mongo.snapshot_rows import MongoFrozen
+from audience_service.mongo.instants import cluster_time_of, supports_snapshot_reads
+from audience_service.mongo.snapshot_rows import MongoSnapshotRows
 
-MOMENT = datetime(2026, 11, 25, tzinfo=UTC)
-SNAPSHOT = Snapshot("snapshot-a", "", SnapshotState.CREATING, "contact", MOMENT, MOMENT, "ann", attempt=3)
+CLUSTER_TIME = datetime(2026, 11, 25, tzinfo=UTC)
+SNAPSHOT = Snapshot("snapshot-a", "", SnapshotState.CREATING, "contact", CLUSTER_TIME, CLUSTER_TIME, "ann", attempt=3)
 
 
 def topology(*kinds: str) -> Any:
@@ -42,14 +42,18 @@ def topology(*kinds: str) -> Any:
         (["LoadBalancer"], True),
     ],
 )
-def test_replica_sets_and_sharded_clusters_read_as_of_one_instant(kinds: list[str], has: bool) -> None:
-    assert has_instants(topology(*kinds)) is has
+def test_replica_sets_and_sharded_clusters_support_snapshot_reads(kinds: list[str], has: bool) -> None:
+    assert supports_snapshot_reads(topology(*kinds)) is has
 
 
-def test_the_instant_stands_in_the_answer() -> None:
-    stamp = Timestamp(int(MOMENT.timestamp()), 7)
-    assert instant_of({"cursor": {"atClusterTime": stamp}}) == instant_of({"atClusterTime": stamp}) == MOMENT
-    assert instant_of({"cursor": {"firstBatch": []}}) is None
+def test_the_reply_contains_the_cluster_time() -> None:
+    stamp = Timestamp(int(CLUSTER_TIME.timestamp()), 7)
+    assert (
+        cluster_time_of({"cursor": {"atClusterTime": stamp}})
+        == cluster_time_of({"atClusterTime": stamp})
+        == CLUSTER_TIME
+    )
+    assert cluster_time_of({"cursor": {"firstBatch": []}}) is None
 
 
 class Database:
@@ -62,7 +66,7 @@ class Database:
         self._answer = answer
 
     def __getitem__(self, name: str) -> Any:
-        counted = [{"_id": SNAPSHOT.rows_id, "n": 2, "first": 2**32 + 1, "second": -1}]
+        counted = [{"_id": SNAPSHOT.list_version_id, "n": 2, "first": 2**32 + 1, "second": -1}]
         return SimpleNamespace(aggregate=lambda *_, **__: counted)
 
     def command(self, command: dict[str, Any]) -> Mapping[str, Any]:
@@ -72,43 +76,43 @@ class Database:
         return self._answer
 
 
-def freeze(database: Any, population: CompiledFilter | ContactList, purpose: str = "") -> Any:
-    reasons = suppressed("contact", purpose)
-    return MongoFrozen(database).freeze("acme", SNAPSHOT, population, reasons, Deadline.after(10), lambda: None)
+def write_snapshot(database: Any, population: CompiledFilter | MemberList, purpose: str = "") -> Any:
+    reasons = suppression_conditions("contact", purpose)
+    return MongoSnapshotRows(database).write("acme", SNAPSHOT, population, reasons, Deadline.after(10), lambda: None)
 
 
 EVERYONE = CompiledFilter("contact", {"state": {"$ne": "deleted"}})
 
 
-def test_a_replica_set_is_asked_for_one_instant() -> None:
-    stamp = Timestamp(int(MOMENT.timestamp()), 1)
+def test_a_replica_set_reads_at_one_point_in_time() -> None:
+    stamp = Timestamp(int(CLUSTER_TIME.timestamp()), 1)
     database = Database("RSPrimary", {"cursor": {"atClusterTime": stamp}})
-    frozen = freeze(database, EVERYONE)
+    result = write_snapshot(database, EVERYONE)
     [command] = database.commands
     assert command["readConcern"] == {"level": "snapshot"}
     assert command["writeConcern"] == {"w": "majority"}
     assert command["pipeline"][-1]["$merge"]["whenMatched"] == "fail"
-    assert (frozen.one_instant, frozen.read_at) == (True, MOMENT)
-    assert (frozen.count, frozen.digest) == (2, "00000001ffffffff")
+    assert (result.one_instant, result.read_at) == (True, CLUSTER_TIME)
+    assert (result.count, result.digest) == (2, "00000001ffffffff")
 
 
-def test_who_may_not_be_reached_is_looked_up_as_of_that_instant() -> None:
+def test_suppression_lookups_use_the_same_point_in_time() -> None:
     database = Database("RSPrimary", {"cursor": {"atClusterTime": Timestamp(1, 1)}})
-    assert freeze(database, EVERYONE, "email").one_instant
+    assert write_snapshot(database, EVERYONE, "email").one_instant
     assert "'from': 'subscriber'" in str(database.commands[0]["pipeline"])
 
 
-def test_a_standalone_is_not() -> None:
+def test_a_standalone_does_not_read_at_one_point_in_time() -> None:
     database = Database("Standalone", {"cursor": {}})
-    frozen = freeze(database, EVERYONE)
+    result = write_snapshot(database, EVERYONE)
     assert database.commands[0]["readConcern"] == {"level": "majority"}
     assert database.commands[0]["pipeline"][-1]["$merge"]["whenMatched"] == "keepExisting"
-    assert not frozen.one_instant
+    assert not result.one_instant
 
 
 def test_the_tenant_scope_is_in_the_command_that_writes() -> None:
     database = Database("Standalone", {"cursor": {}})
-    freeze(database, EVERYONE)
+    write_snapshot(database, EVERYONE)
     [command] = database.commands
     assert command["pipeline"][0]["$match"]["sk"] == {"$gte": "acme/", "$lt": "acme0"}
     assert command["pipeline"][-1]["$merge"]["into"] == "audience_member"
@@ -117,6 +121,6 @@ def test_the_tenant_scope_is_in_the_command_that_writes() -> None:
 @pytest.mark.parametrize(
     "answer", [{"cursor": {}, "writeConcernError": {"code": 64}}, OperationFailure("too old", 239, {})]
 )
-def test_members_that_may_not_be_kept_and_history_that_is_gone_fail_it(answer: Any) -> None:
+def test_write_concern_errors_and_expired_history_fail_it(answer: Any) -> None:
     with pytest.raises(StoreUnavailable):
-        freeze(Database("RSPrimary", answer), EVERYONE)
+        write_snapshot(Database("RSPrimary", answer), EVERYONE)

@@ -13,13 +13,13 @@ import pytest
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.ports import ContactList
+from audience_service.domain.ports import MemberList
 from audience_service.mongo import landmarks as module
-from audience_service.mongo.landmarks import LandmarkReader, Walk
+from audience_service.mongo.landmarks import KeySampler, KeyScan
 from tests.conftest import Service, seeded
 from tests.waiting import eventually
 
-NEVER = Deadline(None)
+NO_DEADLINE = Deadline(None)
 EVERYONE = FilterCompiler(["contact"]).compile(Filter("contact", {}))
 
 
@@ -51,10 +51,10 @@ def keys(service: Service, org: str) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def reader(service: Service, small: None) -> Iterator[tuple[LandmarkReader, Clock, "Database"]]:
+def reader(service: Service, small: None) -> Iterator[tuple[KeySampler, Clock, "Database"]]:
     """A reader of its own with its clock, on a database that counts and can be held up."""
     clock, database = Clock(), Database(service.store.database)
-    reader = LandmarkReader(database, clock=clock, new_random=seeded)  # type: ignore[arg-type]
+    reader = KeySampler(database, clock=clock, new_random=seeded)  # type: ignore[arg-type]
     yield reader, clock, database
     database.open.set()
     reader.close()
@@ -69,31 +69,31 @@ class Database:
         self.finds: Counter[str] = Counter()
         self.open = threading.Event()
         self.open.set()
-        self.away = False
-        self.free = 0
+        self.is_down = False
+        self.free_finds = 0
         """So many finds go through while it is shut."""
 
     def __getitem__(self, name: str) -> Any:
-        watched, collection = self, self._database[name]
+        counter, collection = self, self._database[name]
 
-        class Watched:
+        class CountingCollection:
             def find(self, *args: Any, **kwargs: Any) -> Any:
-                watched.finds[name] += 1
-                assert watched.finds[name] <= watched.free or watched.open.wait(10)
-                if watched.away:
+                counter.finds[name] += 1
+                assert counter.finds[name] <= counter.free_finds or counter.open.wait(10)
+                if counter.is_down:
                     raise StoreUnavailable("gone")
                 return collection.find(*args, **kwargs)
 
-        return Watched()
+        return CountingCollection()
 
 
-def test_landmarks_are_the_orgs_own_in_order_with_their_ranks(
+def test_a_key_sample_holds_the_orgs_keys_in_order_with_ranks(
     service: Service, org: str, keys: list[str], small: None
 ) -> None:
-    walk = Walk(service.store.database, org, EVERYONE, seeded())
-    while not walk.step(NEVER):
+    scan = KeyScan(service.store.database, org, EVERYONE, seeded())
+    while not scan.read_page(NO_DEADLINE):
         pass
-    found = walk.landmarks()
+    found = scan.key_sample()
     assert found.total == 100, "archived ones are counted by what is filtered, not here"
     assert [keys[rank] for rank in found.ranks] == list(found.keys)
     assert list(found.ranks) == sorted(found.ranks)
@@ -101,152 +101,154 @@ def test_landmarks_are_the_orgs_own_in_order_with_their_ranks(
     assert max(after - before for before, after in itertools.pairwise(found.ranks)) < 16
 
 
-def test_every_record_has_the_same_chance(service: Service, org: str, keys: list[str], small: None) -> None:
+def test_every_record_is_equally_likely(service: Service, org: str, keys: list[str], small: None) -> None:
     drawn: Counter[int] = Counter()
     for seed in range(150):
-        walk = Walk(service.store.database, org, EVERYONE, random.Random(seed))
-        while not walk.step(NEVER):
+        scan = KeyScan(service.store.database, org, EVERYONE, random.Random(seed))
+        while not scan.read_page(NO_DEADLINE):
             pass
-        drawn.update(walk.landmarks().ranks)
+        drawn.update(scan.key_sample().ranks)
     # Of 150 walks one in eight is expected to take a record: 19, and 40 would be five deviations off.
     assert all(1 <= drawn[rank] <= 40 for rank in range(100))
     parts = [sum(drawn[rank] for rank in range(start, start + 20)) for start in range(0, 100, 20)]
     assert all(300 < part < 450 for part in parts), "also at both ends"
 
 
-def test_a_list_has_landmarks_of_its_own_rows(service: Service, org: str, keys: list[str], small: None) -> None:
+def test_a_list_has_a_key_sample_of_its_own_rows(service: Service, org: str, keys: list[str], small: None) -> None:
     ids = [key.replace(f"{org}/contact/", "contact-") for key in keys]
-    contacts = ContactList(f"segment-{org}", "contact")
+    contacts = MemberList(f"segment-{org}", "contact")
     service.store.lists.add(
-        org, contacts, [one for one, key in zip(ids, keys, strict=True) if key[-3:] >= "050"], NEVER
+        org, contacts, [one for one, key in zip(ids, keys, strict=True) if key[-3:] >= "050"], NO_DEADLINE
     )
-    walk = Walk(service.store.database, org, contacts, seeded())
-    while not walk.step(NEVER):
+    scan = KeyScan(service.store.database, org, contacts, seeded())
+    while not scan.read_page(NO_DEADLINE):
         pass
-    found = walk.landmarks()
+    found = scan.key_sample()
     assert found.total == 50
     assert [keys[50 + rank] for rank in found.ranks] == list(found.keys)
-    service.store.lists.drop(org, contacts)
+    service.store.lists.clear(org, contacts)
 
 
-Reader = tuple[LandmarkReader, Clock, Database]
+ReaderFixture = tuple[KeySampler, Clock, Database]
 
 
-def test_few_records_are_read_for_each_call_anew(service: Service, org: str, reader: Reader) -> None:
+def test_few_records_are_read_by_every_call(service: Service, org: str, reader: ReaderFixture) -> None:
     service.insert(org, [{"id": f"{n}"} for n in range(10)])
-    assert reader[0].get(org, EVERYONE, NEVER).total == 10
+    assert reader[0].get(org, EVERYONE, NO_DEADLINE).total == 10
     service.insert(org, [{"id": "x"}])
-    assert reader[0].get(org, EVERYONE, NEVER).total == 11
+    assert reader[0].get(org, EVERYONE, NO_DEADLINE).total == 11
 
 
-def test_many_are_kept_and_read_anew_in_the_background(
-    service: Service, org: str, keys: list[str], reader: Reader
+def test_large_samples_are_cached_and_refreshed_in_the_background(
+    service: Service, org: str, keys: list[str], reader: ReaderFixture
 ) -> None:
-    landmarks, clock, database = reader
-    first = landmarks.get(org, EVERYONE, NEVER)
+    sampler, clock, database = reader
+    first = sampler.get(org, EVERYONE, NO_DEADLINE)
     finds = database.finds["contact"]
-    assert landmarks.get(org, EVERYONE, NEVER) is first
+    assert sampler.get(org, EVERYONE, NO_DEADLINE) is first
     assert database.finds["contact"] == finds == 7
     clock.now += 61
     service.insert(org, [{"id": "999"}])
-    assert landmarks.get(org, EVERYONE, NEVER) is first, "what is old is good for a while"
-    eventually(lambda: landmarks.get(org, EVERYONE, NEVER).total == 101)
+    assert sampler.get(org, EVERYONE, NO_DEADLINE) is first, "what is old is good for a while"
+    eventually(lambda: sampler.get(org, EVERYONE, NO_DEADLINE).total == 101)
     assert database.finds["contact"] == 2 * finds, "once, however many ask"
 
 
-def test_what_is_too_old_is_waited_for(service: Service, org: str, keys: list[str], reader: Reader) -> None:
-    landmarks, clock, _ = reader
-    landmarks.get(org, EVERYONE, NEVER)
+def test_a_call_waits_for_a_sample_that_replaces_an_expired_one(
+    service: Service, org: str, keys: list[str], reader: ReaderFixture
+) -> None:
+    sampler, clock, _ = reader
+    sampler.get(org, EVERYONE, NO_DEADLINE)
     clock.now += 601
     service.insert(org, [{"id": "999"}])
     in_a_thousand_years = Deadline.after(60 * 60 * 24 * 365 * 1_000)
-    assert landmarks.get(org, EVERYONE, in_a_thousand_years).total == 101
+    assert sampler.get(org, EVERYONE, in_a_thousand_years).total == 101
 
 
-def test_a_call_that_cannot_wait_leaves_the_reading_to_the_next(org: str, keys: list[str], reader: Reader) -> None:
-    landmarks, clock, database = reader
-    landmarks.get(org, EVERYONE, NEVER)
+def test_a_timed_out_call_leaves_the_scan_to_the_next(org: str, keys: list[str], reader: ReaderFixture) -> None:
+    sampler, clock, database = reader
+    sampler.get(org, EVERYONE, NO_DEADLINE)
     finds = database.finds["contact"]
     clock.now += 601
-    database.free = finds + 2
+    database.free_finds = finds + 2
     database.open.clear()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(landmarks.get, org, EVERYONE, NEVER)
-        eventually(lambda: bool(landmarks._walking))
+        waiting = pool.submit(sampler.get, org, EVERYONE, NO_DEADLINE)
+        eventually(lambda: bool(sampler._running))
         with pytest.raises(OutOfTime):
-            landmarks.get(org, EVERYONE, Deadline.after(0.05))
+            sampler.get(org, EVERYONE, Deadline.after(0.05))
         database.open.set()
         assert waiting.result().total == 100
-    assert landmarks.get(org, EVERYONE, NEVER).total == 100
+    assert sampler.get(org, EVERYONE, NO_DEADLINE).total == 100
     assert database.finds["contact"] == 2 * finds
 
 
-def test_calls_at_once_read_no_more_than_once_in_the_background(org: str, keys: list[str], reader: Reader) -> None:
-    landmarks, _, database = reader
+def test_concurrent_calls_share_one_background_scan(org: str, keys: list[str], reader: ReaderFixture) -> None:
+    sampler, _, database = reader
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: landmarks.get(org, EVERYONE, NEVER), range(8)))
+        found = list(pool.map(lambda _: sampler.get(org, EVERYONE, NO_DEADLINE), range(8)))
     assert {each.total for each in found} == {100}
     assert database.finds["contact"] <= 8 * 2 + 7, "two pages each at most, and what is behind them once"
 
 
-def test_a_reading_stops_when_all_who_asked_for_it_are_gone_and_the_next_call_goes_on(
-    org: str, keys: list[str], reader: Reader
+def test_a_scan_pauses_once_all_its_calls_are_cancelled_and_the_next_call_resumes_it(
+    org: str, keys: list[str], reader: ReaderFixture
 ) -> None:
-    landmarks, clock, database = reader
-    gone, also_gone = threading.Event(), threading.Event()
-    database.free = 3
+    sampler, clock, database = reader
+    first_cancelled, second_cancelled = threading.Event(), threading.Event()
+    database.free_finds = 3
     database.open.clear()
     with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(landmarks.get, org, EVERYONE, Deadline.after(20, gone))]
-        eventually(lambda: bool(landmarks._walking))
-        calls.append(pool.submit(landmarks.get, org, EVERYONE, Deadline.after(20, also_gone)))
-        [reading] = landmarks._walking.values()
-        eventually(lambda: len(reading.calls) == 2)
-        gone.set()
+        calls = [pool.submit(sampler.get, org, EVERYONE, Deadline.after(20, first_cancelled))]
+        eventually(lambda: bool(sampler._running))
+        calls.append(pool.submit(sampler.get, org, EVERYONE, Deadline.after(20, second_cancelled)))
+        [running] = sampler._running.values()
+        eventually(lambda: len(running.deadlines) == 2)
+        first_cancelled.set()
         with pytest.raises(OutOfTime):
             calls[0].result()
-        assert landmarks._walking, "the other one still waits"
-        also_gone.set()
+        assert sampler._running, "the other one still waits"
+        second_cancelled.set()
         with pytest.raises(OutOfTime):
             calls[1].result()
     finds = database.finds["contact"]
     database.open.set()
-    eventually(lambda: not landmarks._walking)
+    eventually(lambda: not sampler._running)
     assert database.finds["contact"] == finds, "not a page more than the one that was being read"
-    assert landmarks.get(org, EVERYONE, NEVER).total == 100
+    assert sampler.get(org, EVERYONE, NO_DEADLINE).total == 100
     assert database.finds["contact"] == 7, "as many pages as there are, in the two readings together"
     clock.now += 61
-    gone.clear()
-    database.free = 7
+    first_cancelled.clear()
+    database.free_finds = 7
     database.open.clear()
-    landmarks.get(org, EVERYONE, Deadline.after(20, gone))
-    gone.set()
+    sampler.get(org, EVERYONE, Deadline.after(20, first_cancelled))
+    first_cancelled.set()
     database.open.set()
-    eventually(lambda: not landmarks._walking)
+    eventually(lambda: not sampler._running)
     clock.now += 61  # what was stopped longer ago is begun anew
-    landmarks.get(org, EVERYONE, NEVER)
+    sampler.get(org, EVERYONE, NO_DEADLINE)
     eventually(lambda: database.finds["contact"] == 8 + 7)
 
 
-def test_an_error_is_told_and_the_next_call_reads_anew(org: str, keys: list[str], reader: Reader) -> None:
-    landmarks, _, database = reader
-    database.away = True
+def test_an_error_is_raised_and_the_next_call_scans_again(org: str, keys: list[str], reader: ReaderFixture) -> None:
+    sampler, _, database = reader
+    database.is_down = True
     with pytest.raises(StoreUnavailable):
-        landmarks.get(org, EVERYONE, NEVER)
-    database.away = False
-    assert landmarks.get(org, EVERYONE, NEVER).total == 100
+        sampler.get(org, EVERYONE, NO_DEADLINE)
+    database.is_down = False
+    assert sampler.get(org, EVERYONE, NO_DEADLINE).total == 100
 
 
-def test_those_not_asked_for_longest_are_dropped(
-    service: Service, org: str, keys: list[str], reader: Reader, monkeypatch: pytest.MonkeyPatch
+def test_the_least_recently_used_samples_are_evicted(
+    service: Service, org: str, keys: list[str], reader: ReaderFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    landmarks, _, database = reader
+    sampler, _, database = reader
     other = f"{org}-other"
     service.insert(other, [{"id": f"{n:03d}"} for n in range(100)])
     monkeypatch.setattr(module, "_MOST_KEPT", 20)
-    landmarks.get(org, EVERYONE, NEVER)
+    sampler.get(org, EVERYONE, NO_DEADLINE)
     finds = database.finds["contact"]
-    landmarks.get(other, EVERYONE, NEVER)
-    landmarks.get(org, EVERYONE, NEVER)
+    sampler.get(other, EVERYONE, NO_DEADLINE)
+    sampler.get(org, EVERYONE, NO_DEADLINE)
     assert database.finds["contact"] == 3 * finds
     service.store.database["contact"].delete_many({"sk": {"$regex": f"^{other}/"}})

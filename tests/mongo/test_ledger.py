@@ -8,20 +8,23 @@ from pymongo.errors import BulkWriteError
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import StoreUnavailable
-from audience_service.domain.watches.ports import Overtaken
-from audience_service.domain.watches.watch import Cause, Change, Event, Flip
-from audience_service.mongo.ledger import MongoLedger
+from audience_service.domain.watches.ports import LeaseLost
+from audience_service.domain.watches.watch import Cause, ChangeKind, Event, MembershipChange
+from audience_service.mongo.ledger import MongoEventLog
 
-TAKEN, SHUTDOWN, NOT_KEPT = 11000, 91, 64
+DUPLICATE_KEY, SHUTDOWN, WRITE_CONCERN_FAILED = 11000, 91, 64
 EVENTS = [
     Event(
-        seq, Flip(f"contact-{seq}", f"acme/contact/{seq}", Change.ENTERED), Cause.DATA, datetime(2026, 3, 1, tzinfo=UTC)
+        seq,
+        MembershipChange(f"contact-{seq}", f"acme/contact/{seq}", ChangeKind.ENTERED),
+        Cause.DATA,
+        datetime(2026, 3, 1, tzinfo=UTC),
     )
     for seq in (1, 2)
 ]
 
 
-class Failing:
+class FailingDatabase:
     """A database whose bulk writes fail with some codes, of writes or of the write concern."""
 
     client = None
@@ -31,7 +34,7 @@ class Failing:
         concerns = [{"code": concern}] if concern else []
         self._details = {"writeErrors": errors, "writeConcernErrors": concerns}
 
-    def __getitem__(self, _: str) -> "Failing":
+    def __getitem__(self, _: str) -> "FailingDatabase":
         return self
 
     def insert_many(self, *_: Any, **__: Any) -> None:
@@ -41,25 +44,27 @@ class Failing:
     bulk_write = insert_many
 
 
-def ledger(*codes: int, concern: int = 0) -> MongoLedger:
+def event_log(*codes: int, concern: int = 0) -> MongoEventLog:
     """A ledger on such a database."""
-    database: Any = Failing(*codes, concern=concern)
-    return MongoLedger(database)
+    database: Any = FailingDatabase(*codes, concern=concern)
+    return MongoEventLog(database)
 
 
 @pytest.mark.parametrize("method", ["append", "apply"])
-def test_keys_that_are_taken_hide_no_other_error(method: str) -> None:
+def test_duplicate_keys_do_not_hide_other_errors(method: str) -> None:
     with pytest.raises(StoreUnavailable):
-        getattr(ledger(TAKEN, SHUTDOWN), method)("acme", "watch-1", EVENTS, Deadline(None))
+        getattr(event_log(DUPLICATE_KEY, SHUTDOWN), method)("acme", "watch-1", EVENTS, Deadline(None))
 
 
 @pytest.mark.parametrize("method", ["append", "apply"])
-def test_keys_that_are_taken_do_not_hide_that_what_was_written_is_not_kept_by_a_majority(method: str) -> None:
+def test_duplicate_keys_do_not_hide_a_write_concern_error(method: str) -> None:
     with pytest.raises(BulkWriteError):
-        getattr(ledger(TAKEN, concern=NOT_KEPT), method)("acme", "watch-1", EVENTS, Deadline(None))
+        getattr(event_log(DUPLICATE_KEY, concern=WRITE_CONCERN_FAILED), method)(
+            "acme", "watch-1", EVENTS, Deadline(None)
+        )
 
 
-def test_who_finds_keys_taken_is_overtaken_where_it_appends_and_goes_on_where_it_applies() -> None:
-    with pytest.raises(Overtaken):
-        ledger(TAKEN).append("acme", "watch-1", EVENTS, Deadline(None))
-    ledger(TAKEN).apply("acme", "watch-1", EVENTS, Deadline(None))
+def test_duplicate_keys_mean_a_lost_lease_to_append_and_success_to_apply() -> None:
+    with pytest.raises(LeaseLost):
+        event_log(DUPLICATE_KEY).append("acme", "watch-1", EVENTS, Deadline(None))
+    event_log(DUPLICATE_KEY).apply("acme", "watch-1", EVENTS, Deadline(None))

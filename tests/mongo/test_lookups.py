@@ -2,21 +2,21 @@
 
 import pytest
 
-from audience_service.mongo.lookups import looked_up_by, values_at
+from audience_service.mongo.lookups import lookup_stages, values_at
 from tests.conftest import Service
 
 ORDERS = {"from": "order", "localField": "values", "foreignField": "data.buyer", "pipeline": [], "as": "found"}
 
 
 @pytest.mark.parametrize("absent", [{}, {"a": None}, {"a": []}, {"a": [None, [None]]}])
-def test_a_record_without_values_is_looked_up_by_one_that_is_nowhere(
+def test_a_record_without_values_is_looked_up_by_a_value_that_matches_none(
     real_service: Service, absent: dict[str, object]
 ) -> None:
     """By an empty list an engine may read all records that lack the foreign field, for each record anew."""
     org = f"lookups{next(real_service.names)}"
     none, some = real_service.insert(org, [{"data": absent}, {"data": {"a": ["x", None, ["y"], org]}}])
     [bought] = real_service.insert(org, [{"data": {"buyer": org}}, {}, {"data": {"buyer": []}}], "order")[:1]
-    stages = looked_up_by("values", values_at("$data.a"), ORDERS)
+    stages = lookup_stages("values", values_at("$data.a"), ORDERS)
     before = next(number for number, stage in enumerate(stages) if "$lookup" in stage)
     contacts, match = real_service.store.database["contact"], {"$match": {"sk": {"$regex": f"^{org}/"}}}
     by = {row["pk"]: row["values"] for row in contacts.aggregate([match, *stages[:before]])}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
 from audience_service.mongo import joins, related
-from audience_service.mongo.pipeline import Pipeline, read_pipeline
+from audience_service.mongo.pipeline import Pipeline, build_pipeline
 from tests.conftest import Service
 from tests.examples import examples
 
@@ -40,42 +40,42 @@ class Orgs:
     names: list[str] = field(default_factory=list)
     reads: int = 0
 
-    def add(self, seed: int, values: list[Any], of_orders: list[Any], *, lists: bool) -> None:
-        dice, name = random.Random(seed), f"alike{next(self.service.names)}x"
+    def add(self, seed: int, values: list[Any], order_values: list[Any], *, lists: bool) -> None:
+        rng, name = random.Random(seed), f"alike{next(self.service.names)}x"
         self.names.append(name)
-        contacts = [_record(dice, values, lists=lists) for _ in range(CONTACTS)]
-        ids = self.service.insert(name, [{**made, "name": dice.choice(("x", "y", "z"))} for made in contacts])
-        orders = [_record(dice, [*of_orders, *ids[:5]], lists=dice.random() < 0.5) for _ in range(ORDERS)]
+        contacts = [_record(rng, values, lists=lists) for _ in range(CONTACTS)]
+        ids = self.service.insert(name, [{**made, "name": rng.choice(("x", "y", "z"))} for made in contacts])
+        orders = [_record(rng, [*order_values, *ids[:5]], lists=rng.random() < 0.5) for _ in range(ORDERS)]
         orders += [{"data": {"a": ids[n % 7], "total": n % 4}} for n in range(30)]
-        self.service.insert(name, [{**made, "name": dice.choice(("x", "y", ids[0]))} for made in orders], "order")
+        self.service.insert(name, [{**made, "name": rng.choice(("x", "y", ids[0]))} for made in orders], "order")
         # The same in an org whose name begins alike.
         self.service.insert(f"{name}2", [{**made, "id": f"{name}-{n}"} for n, made in enumerate(orders)], "order")
 
-    def members(self, org: str, population: CompiledFilter, *, few: bool) -> set[str]:
+    def members(self, org: str, population: CompiledFilter, *, force_lookup: bool) -> set[str]:
         """The members' sks, their related records looked up if they are few."""
         database, deadline = self.service.store.database, Deadline.after(60)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(related._Reader, "_patience", lambda *_: related._FOREVER)
-            pipeline = read_pipeline(database, org, population, deadline, few=few)
-        self.reads += pipeline.joins.is_read_before
-        assert not (few and pipeline.joins.is_read_before)
+            patch.setattr(related.JoinPrefetcher, "_patience", lambda *_: related._NO_TIMEOUT)
+            pipeline = build_pipeline(database, org, population, deadline, force_lookup=force_lookup)
+        self.reads += pipeline.joins.has_prefetched
+        assert not (force_lookup and pipeline.joins.has_prefetched)
         return {found["sk"] for found in database["contact"].aggregate(pipeline.stages())}
 
 
-def _record(dice: random.Random, values: list[Any], *, lists: bool) -> dict[str, Any]:
+def _record(rng: random.Random, values: list[Any], *, lists: bool) -> dict[str, Any]:
     def value(depth: int = 2) -> Any:
-        if lists and depth and dice.random() < 0.4:
-            return [value(depth - 1) for _ in range(dice.randrange(4))]
-        return dice.choice(values)
+        if lists and depth and rng.random() < 0.4:
+            return [value(depth - 1) for _ in range(rng.randrange(4))]
+        return rng.choice(values)
 
     def inner() -> Any:
-        return {"c": value()} if dice.random() < 0.9 else dice.choice([{}, value(0), [{"c": value()}]])
+        return {"c": value()} if rng.random() < 0.9 else rng.choice([{}, value(0), [{"c": value()}]])
 
     many = 4 if lists else 2
-    data: dict[str, Any] = {"a": value(), "b": inner(), "total": dice.randrange(5)}
-    data["l"] = [inner() for _ in range(dice.randrange(many))]
-    data["d"] = [{"l": [inner() for _ in range(dice.randrange(many))]} for _ in range(dice.randrange(many))]
-    return {"data": {name: found for name, found in data.items() if dice.random() < 0.9}}
+    data: dict[str, Any] = {"a": value(), "b": inner(), "total": rng.randrange(5)}
+    data["l"] = [inner() for _ in range(rng.randrange(many))]
+    data["d"] = [{"l": [inner() for _ in range(rng.randrange(many))]} for _ in range(rng.randrange(many))]
+    return {"data": {name: found for name, found in data.items() if rng.random() < 0.9}}
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +109,14 @@ queries = st.sampled_from([{}, {}, {"total": {"$gte": 2}}, {"total": 7}, {"state
     query=queries,
     negated=st.booleans(),
 )
-def test_values_that_are_read_tell_what_lookups_tell(
+def test_prefetched_values_match_what_lookups_match(
     orgs: Orgs, number: int, local: str, foreign: str, count: Any, query: dict[str, Any], negated: bool
 ) -> None:
     org = orgs.names[number]
     relation = {"datatype": "order", "on": {"local": local, "foreign": foreign}, "where": query, "count": count}
     where: dict[str, Any] = {"$related": relation}
     population = COMPILER.compile(Filter("contact", {"$nor": [where]} if negated else where))
-    assert orgs.members(org, population, few=False) == orgs.members(org, population, few=True)
+    assert orgs.members(org, population, force_lookup=False) == orgs.members(org, population, force_lookup=True)
 
 
 @dataclass
@@ -131,13 +131,13 @@ class Shop:
         on = {"local": "pk", "foreign": "buyer"}
         where = {"$related": {"datatype": "order", "on": on, **relation}}
         population = COMPILER.compile(Filter("contact", where))
-        return read_pipeline(self.service.store.database, self.org, population, Deadline.after(60))
+        return build_pipeline(self.service.store.database, self.org, population, Deadline.after(60))
 
-    def members(self, relation: dict[str, Any], *, is_read: bool) -> list[int]:
+    def members(self, relation: dict[str, Any], *, is_prefetched: bool) -> list[int]:
         """The members of a filter by number, whose orders must have been read before it, or not."""
         pipeline = self.pipeline(relation)
-        assert pipeline.joins.is_read_before == is_read
-        assert any("$lookup" in stage for stage in pipeline.stages()) != is_read
+        assert pipeline.joins.has_prefetched == is_prefetched
+        assert any("$lookup" in stage for stage in pipeline.stages()) != is_prefetched
         found = self.service.store.database["contact"].aggregate(pipeline.stages(ordered=True))
         return [int(record["sk"].rpartition("/")[2]) for record in found]
 
@@ -157,53 +157,53 @@ def shop(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sho
     orders.drop_index(index)
 
 
-def test_related_records_of_few_are_looked_up_and_of_more_are_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shop.members({}, is_read=True) == [0, 1]
+def test_few_candidates_use_lookups_and_many_use_prefetching(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shop.members({}, is_prefetched=True) == [0, 1]
     monkeypatch.setattr(related, "_FEW", 3)
-    assert shop.members({}, is_read=False) == [0, 1]
+    assert shop.members({}, is_prefetched=False) == [0, 1]
     shop.service.store.database["order"].drop_index("data.buyer_1_sk_1")
-    assert shop.members({}, is_read=True) == [0, 1], "a look without an index would read them all as well"
+    assert shop.members({}, is_prefetched=True) == [0, 1], "a look without an index would read them all as well"
     shop.service.store.database["order"].create_index([("data.buyer", 1), ("sk", 1)])
 
 
 def test_a_related_record_that_names_a_value_twice_counts_once(shop: Shop) -> None:
-    assert shop.members({"count": {"$gte": 2}}, is_read=True) == [0]
-    assert shop.members({"count": 1}, is_read=True) == [1]
+    assert shop.members({"count": {"$gte": 2}}, is_prefetched=True) == [0]
+    assert shop.members({"count": 1}, is_prefetched=True) == [1]
 
 
 def test_values_that_do_not_fit_the_filter_are_looked_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joins, "INLINE_BYTES", 60)
-    assert shop.members({}, is_read=False) == [0, 1]
+    assert shop.members({}, is_prefetched=False) == [0, 1]
 
 
-def test_reading_is_given_up_that_takes_longer_than_looks(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefetching_stops_once_lookups_would_be_faster(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(related, "_LOOK_SECONDS", 1e-9)
-    assert shop.members({}, is_read=False) == [0, 1]
+    assert shop.members({}, is_prefetched=False) == [0, 1]
 
 
-def test_an_expression_that_fails_is_left_for_looks_to_meet(shop: Shop) -> None:
+def test_a_failing_expression_falls_back_to_lookups(shop: Shop) -> None:
     """Which are at the candidates' related records: where an index leads to these, others' fail no call."""
     shop.service.insert(shop.org, [{"data": {"buyer": "contact-none", "total": "many"}}], "order")
     pipeline = shop.pipeline({"where": {"$expr": {"$gt": [{"$add": ["$total", 1]}, 1]}}})
-    assert not pipeline.joins.is_read_before
+    assert not pipeline.joins.has_prefetched
 
 
-def test_more_values_than_it_pays_to_seek_are_found_all_the_same(shop: Shop) -> None:
-    held = related.Held(["contact-0"], None, sought=1)
-    assert held.condition("pk") == {"pk": {"$in": ["contact-0"]}}
-    for sought in (0, 1):
-        match = related.Held(["contact-1", "contact-2"], ["contact-2"], sought).condition("pk")
+def test_values_beyond_the_index_limit_are_still_matched(shop: Shop) -> None:
+    values = related.JoinValues(["contact-0"], None, index_limit=1)
+    assert values.condition("pk") == {"pk": {"$in": ["contact-0"]}}
+    for index_limit in (0, 1):
+        match = related.JoinValues(["contact-1", "contact-2"], ["contact-2"], index_limit).condition("pk")
         where = {"$and": [match], "sk": {"$regex": f"^{shop.org}/"}}
         assert [found["pk"] for found in shop.service.store.database["contact"].find(where)] == ["contact-1"]
 
 
-def test_a_filter_that_is_settled_looks_nothing_up(shop: Shop) -> None:
+def test_a_prefetched_filter_needs_no_lookup(shop: Shop) -> None:
     relation = {"datatype": "order", "on": {"local": "pk", "foreign": "buyer"}, "count": 0}
     population = COMPILER.compile(Filter("contact", {"$related": relation}))
     slices, deadline = shop.service.store.slices, Deadline.after(60)
-    settled = slices.settled(shop.org, population, deadline)
+    prefetched = slices.with_prefetched_joins(shop.org, population, deadline)
     shop.service.store.database["order"].delete_many({"sk": {"$regex": f"^{shop.org}/"}})
-    assert slices.count_between(shop.org, settled, "", "", deadline) == 1
-    assert slices.count_between(shop.org, population, "", "", deadline) == 3
+    assert slices.count_range(shop.org, prefetched, "", "", deadline) == 1
+    assert slices.count_range(shop.org, population, "", "", deadline) == 3
     everyone = COMPILER.compile(Filter("contact", {}))
-    assert slices.settled(shop.org, everyone, deadline) is everyone
+    assert slices.with_prefetched_joins(shop.org, everyone, deadline) is everyone

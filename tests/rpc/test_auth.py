@@ -26,7 +26,7 @@ def authenticator(key: bytes = KEY.encode(), algorithm: str = "HS256") -> Authen
     return Authenticator(TokenRules(key, algorithm, "crm", "audience-service"))
 
 
-def signed(key: Any = KEY, algorithm: str = "HS256", **changes: Any) -> str:
+def sign(key: Any = KEY, algorithm: str = "HS256", **changes: Any) -> str:
     claims = {name: value for name, value in {**CLAIMS, **changes}.items() if value is not ...}
     return jwt.encode(claims, key, algorithm=algorithm)
 
@@ -43,7 +43,7 @@ def refusal(call: Callable[[], Any]) -> tuple[str, str]:
 
 
 def test_a_good_token_makes_a_caller() -> None:
-    caller = authenticator().caller(metadata(signed()), Scope.READ)
+    caller = authenticator().authenticate(metadata(sign()), Scope.READ)
     assert (caller.subject, caller.org, caller.scopes) == ("ann", "acme", frozenset({Scope.READ}))
 
 
@@ -71,7 +71,7 @@ def test_a_good_token_makes_a_caller() -> None:
     ],
 )
 def test_a_token_that_cannot_be_trusted_is_refused(changes: dict[str, Any], reason: str) -> None:
-    code = refusal(lambda: authenticator().caller(metadata(signed(**changes)), Scope.READ))
+    code = refusal(lambda: authenticator().authenticate(metadata(sign(**changes)), Scope.READ))
     assert code == ("UNAUTHENTICATED", reason)
 
 
@@ -80,15 +80,15 @@ def test_a_token_that_cannot_be_trusted_is_refused(changes: dict[str, Any], reas
     [
         "x",
         "a.b.c",
-        signed(key="another key of the tests, longer than thirty-two"),
+        sign(key="another key of the tests, longer than thirty-two"),
         jwt.encode(CLAIMS, "", algorithm="none"),
         jwt.encode(CLAIMS, KEY + KEY, algorithm="HS512"),
-        signed(padding="x" * 9_000),
+        sign(padding="x" * 9_000),
         "é" * 10,
     ],
 )
 def test_a_token_with_another_signature_or_form_is_refused(token: str) -> None:
-    code = refusal(lambda: authenticator().caller(metadata(token), Scope.READ))
+    code = refusal(lambda: authenticator().authenticate(metadata(token), Scope.READ))
     assert code == ("UNAUTHENTICATED", "INVALID_TOKEN")
 
 
@@ -98,23 +98,23 @@ def test_a_token_with_another_signature_or_form_is_refused(token: str) -> None:
         ([], "UNAUTHENTICATED", "MISSING_TOKEN"),
         ([("authorization", "")], "UNAUTHENTICATED", "MISSING_TOKEN"),
         ([("authorization", "Basic YTpi")], "UNAUTHENTICATED", "MISSING_TOKEN"),
-        ([("authorization", f"Bearer {signed()}")] * 2, "UNAUTHENTICATED", "INVALID_TOKEN"),
-        ([("authorization", f"Bearer {signed()}")], "INVALID_ARGUMENT", "MISSING_ORGID"),
-        ([("authorization", f"bearer  {signed()}"), ("orgid", "")], "INVALID_ARGUMENT", "MISSING_ORGID"),
-        ([*metadata(signed()), ("orgid", "acme")], "INVALID_ARGUMENT", "INVALID_ORGID"),
-        (metadata(signed(org="a/b"), "a/b"), "INVALID_ARGUMENT", "INVALID_ORGID"),
-        (metadata(signed(), "x" * 65), "INVALID_ARGUMENT", "INVALID_ORGID"),
-        (metadata(signed(), "acme "), "INVALID_ARGUMENT", "INVALID_ORGID"),
-        (metadata(signed(), "acme2"), "PERMISSION_DENIED", "FOREIGN_ORG"),
-        (metadata(signed(), "ACME"), "PERMISSION_DENIED", "FOREIGN_ORG"),
-        (metadata(signed(org=...)), "PERMISSION_DENIED", "FOREIGN_ORG"),
-        (metadata(signed(scope="audiences.write")), "PERMISSION_DENIED", "MISSING_SCOPE"),
-        (metadata(signed(scope="")), "PERMISSION_DENIED", "MISSING_SCOPE"),
-        (metadata(signed(scope=...)), "PERMISSION_DENIED", "MISSING_SCOPE"),
+        ([("authorization", f"Bearer {sign()}")] * 2, "UNAUTHENTICATED", "INVALID_TOKEN"),
+        ([("authorization", f"Bearer {sign()}")], "INVALID_ARGUMENT", "MISSING_ORGID"),
+        ([("authorization", f"bearer  {sign()}"), ("orgid", "")], "INVALID_ARGUMENT", "MISSING_ORGID"),
+        ([*metadata(sign()), ("orgid", "acme")], "INVALID_ARGUMENT", "INVALID_ORGID"),
+        (metadata(sign(org="a/b"), "a/b"), "INVALID_ARGUMENT", "INVALID_ORGID"),
+        (metadata(sign(), "x" * 65), "INVALID_ARGUMENT", "INVALID_ORGID"),
+        (metadata(sign(), "acme "), "INVALID_ARGUMENT", "INVALID_ORGID"),
+        (metadata(sign(), "acme2"), "PERMISSION_DENIED", "FOREIGN_ORG"),
+        (metadata(sign(), "ACME"), "PERMISSION_DENIED", "FOREIGN_ORG"),
+        (metadata(sign(org=...)), "PERMISSION_DENIED", "FOREIGN_ORG"),
+        (metadata(sign(scope="audiences.write")), "PERMISSION_DENIED", "MISSING_SCOPE"),
+        (metadata(sign(scope="")), "PERMISSION_DENIED", "MISSING_SCOPE"),
+        (metadata(sign(scope=...)), "PERMISSION_DENIED", "MISSING_SCOPE"),
     ],
 )
-def test_metadata_that_lets_nobody_in(values: list[tuple[str, str]], code: str, reason: str) -> None:
-    assert refusal(lambda: authenticator().caller(values, Scope.READ)) == (code, reason)
+def test_invalid_metadata_is_refused(values: list[tuple[str, str]], code: str, reason: str) -> None:
+    assert refusal(lambda: authenticator().authenticate(values, Scope.READ)) == (code, reason)
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ def test_metadata_that_lets_nobody_in(values: list[tuple[str, str]], code: str, 
     ],
 )
 def test_an_org_may_be_the_one_a_listed_one_or_anyones(changes: dict[str, Any], org: str) -> None:
-    assert authenticator().caller(metadata(signed(**changes), org), Scope.READ).org == org
+    assert authenticator().authenticate(metadata(sign(**changes), org), Scope.READ).org == org
 
 
 def test_a_system_principal_acts_only_for_orgs_that_it_is_granted() -> None:
-    token = signed(org=..., orgs=["a"], roles=["System"])
-    assert refusal(lambda: authenticator().caller(metadata(token, "b"), Scope.READ))[1] == "FOREIGN_ORG"
+    token = sign(org=..., orgs=["a"], roles=["System"])
+    assert refusal(lambda: authenticator().authenticate(metadata(token, "b"), Scope.READ))[1] == "FOREIGN_ORG"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_without_a_scope_claim_roles_grant_scopes(roles: Any, scopes: str) -> No
     granted = ""
     for letter, scope in (("r", Scope.READ), ("w", Scope.WRITE)):
         try:
-            authenticator().caller(metadata(signed(scope=..., roles=roles)), scope)
+            authenticator().authenticate(metadata(sign(scope=..., roles=roles)), scope)
             granted += letter
         except AudienceError as error:
             assert error.reason == "MISSING_SCOPE"
@@ -166,11 +166,11 @@ def test_without_a_scope_claim_roles_grant_scopes(roles: Any, scopes: str) -> No
 
 
 def test_a_scope_claim_overrules_roles_but_lets_no_customer_in() -> None:
-    narrowed = signed(scope="audiences.read openid", roles=["Owner"])
-    assert authenticator().caller(metadata(narrowed), Scope.READ).scopes == {Scope.READ}
-    assert refusal(lambda: authenticator().caller(metadata(narrowed), Scope.WRITE))[1] == "MISSING_SCOPE"
-    customer = signed(scope="audiences.read", roles=["Customer"])
-    assert refusal(lambda: authenticator().caller(metadata(customer), Scope.READ))[1] == "MISSING_SCOPE"
+    narrowed = sign(scope="audiences.read openid", roles=["Owner"])
+    assert authenticator().authenticate(metadata(narrowed), Scope.READ).scopes == {Scope.READ}
+    assert refusal(lambda: authenticator().authenticate(metadata(narrowed), Scope.WRITE))[1] == "MISSING_SCOPE"
+    customer = sign(scope="audiences.read", roles=["Customer"])
+    assert refusal(lambda: authenticator().authenticate(metadata(customer), Scope.READ))[1] == "MISSING_SCOPE"
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "EdDSA"])
@@ -185,11 +185,11 @@ def test_public_keys_verify_and_do_not_sign(algorithm: str) -> None:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     verifier = authenticator(public, algorithm)
-    assert verifier.caller(metadata(signed(private, algorithm)), Scope.READ).subject == "ann"
+    assert verifier.authenticate(metadata(sign(private, algorithm)), Scope.READ).subject == "ann"
     # The old trick: sign with HS256, the public key as the secret. PyJWT refuses to, so it is done by hand.
     forged = _hs256_by_hand(CLAIMS, public)
     with pytest.raises(InvalidToken):
-        verifier.caller(metadata(forged), Scope.READ)
+        verifier.authenticate(metadata(forged), Scope.READ)
 
 
 def _hs256_by_hand(claims: dict[str, Any], secret: bytes) -> str:
@@ -213,21 +213,21 @@ def test_a_private_key_is_refused_at_the_start() -> None:
         authenticator(pem, "EdDSA")
 
 
-def test_claims_can_be_named_otherwise() -> None:
+def test_claim_names_are_configurable() -> None:
     rules = TokenRules(KEY.encode(), "HS256", "crm", "audience-service", ClaimNames(org="tenant", roles="groups"))
-    token = signed(org=..., tenant="acme", scope=..., groups=["Owner"])
-    assert Authenticator(rules).caller(metadata(token), Scope.WRITE).org == "acme"
+    token = sign(org=..., tenant="acme", scope=..., groups=["Owner"])
+    assert Authenticator(rules).authenticate(metadata(token), Scope.WRITE).org == "acme"
 
 
 def test_errors_arrive_with_their_codes_and_details(service: Any, refused: Any) -> None:
     call = service.channel.unary_unary("/audience.v1.SegmentService/GetSegment")
     for values, code, reason in (
         ([], "UNAUTHENTICATED", "MISSING_TOKEN"),
-        (metadata(signed(exp=NOW - 5)), "UNAUTHENTICATED", "EXPIRED_TOKEN"),
-        ([("authorization", f"Bearer {signed()}")], "INVALID_ARGUMENT", "MISSING_ORGID"),
-        (metadata(signed(), "globex"), "PERMISSION_DENIED", "FOREIGN_ORG"),
-        (metadata(signed(scope="audiences.write")), "PERMISSION_DENIED", "MISSING_SCOPE"),
+        (metadata(sign(exp=NOW - 5)), "UNAUTHENTICATED", "EXPIRED_TOKEN"),
+        ([("authorization", f"Bearer {sign()}")], "INVALID_ARGUMENT", "MISSING_ORGID"),
+        (metadata(sign(), "globex"), "PERMISSION_DENIED", "FOREIGN_ORG"),
+        (metadata(sign(scope="audiences.write")), "PERMISSION_DENIED", "MISSING_SCOPE"),
     ):
-        told = refused(lambda values=values: call(b"", metadata=values))
-        assert (told.code, told.info.reason) == (grpc.StatusCode[code], reason)
-        assert told.info.domain == "audience.crm.appengine.internal"
+        error = refused(lambda values=values: call(b"", metadata=values))
+        assert (error.code, error.info.reason) == (grpc.StatusCode[code], reason)
+        assert error.info.domain == "audience.crm.appengine.internal"

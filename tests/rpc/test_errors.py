@@ -8,7 +8,7 @@ import pytest
 from audience_service.domain import errors
 from audience_service.domain.custom import errors as custom_errors
 from audience_service.domain.errors import AudienceError
-from audience_service.domain.located import located
+from audience_service.domain.located import prefix_error_path
 from audience_service.pb.audience.v1.error_reason_pb2 import ErrorReason
 from audience_service.rpc.errors import code_of
 
@@ -41,7 +41,7 @@ def test_the_tree_in_the_module_shows_every_error(module: ModuleType) -> None:
     assert classes <= drawn
 
 
-def test_places_are_prefixed_where_they_pass() -> None:
-    with pytest.raises(errors.InvalidArgument) as caught, located("segment"), located("filter"):
+def test_field_paths_are_prefixed_on_the_way_out() -> None:
+    with pytest.raises(errors.InvalidArgument) as caught, prefix_error_path("segment"), prefix_error_path("filter"):
         raise errors.InvalidArgument.at("where", "is missing")
     assert caught.value.violations[0].field == "segment.filter.where"

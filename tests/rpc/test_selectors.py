@@ -7,7 +7,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message_factory import GetMessageClass
 
-from audience_service.domain.audiences.selection import Selection
+from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.filters import Filter
 from audience_service.rpc.codec import decode_selection
 from audience_service.rpc.server import SERVICES
@@ -36,11 +36,11 @@ def test_each_field_of_a_selector_is_read_if_the_request_has_it(request_type: De
     """A field that the request's type lacks is empty."""
     written, expected = WRITTEN[field]
     if field not in request_type.fields_by_name:
-        assert decode_selection(GetMessageClass(request_type)()) == Selection()  # type: ignore[arg-type]
+        assert decode_selection(GetMessageClass(request_type)()) == AudienceSelector()  # type: ignore[arg-type]
         return
     request: Any = ParseDict({field: written}, GetMessageClass(request_type)())
     changed: dict[str, Any] = {field: expected}
-    assert decode_selection(request) == Selection(**changed)
+    assert decode_selection(request) == AudienceSelector(**changed)
 
 
 @pytest.mark.parametrize("name", ["EstimateReachRequest", "StreamReachRequest"])

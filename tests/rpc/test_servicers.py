@@ -11,34 +11,34 @@ from pydantic import SecretStr
 
 from audience_service.app import token_rules
 from audience_service.cli.token import mint
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.audiences.populations import Populations
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.audiences.populations import SelectionResolver
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import AudienceError, StoreUnavailable, TooManyStreams
-from audience_service.domain.explanations.membership_explanation import MembershipExplanations
+from audience_service.domain.explanations.membership_explanation import MembershipExplainer
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.insights.baselines import Baselines
+from audience_service.domain.insights.baselines import BaselineCache
 from audience_service.domain.insights.insights import Insights
-from audience_service.domain.membership.checks import Checks
+from audience_service.domain.membership.checks import MembershipChecker
 from audience_service.domain.membership.membership import Membership
-from audience_service.domain.membership.partitions import Partitions
+from audience_service.domain.membership.partitions import Partitioner
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach.overlap import Overlaps
 from audience_service.domain.reach.reach import Reach
-from audience_service.domain.snapshots.ready import ReadySnapshots
-from audience_service.domain.tokens import TokenSealer
-from audience_service.domain.watches.bell import Bell
-from audience_service.domain.watches.past import Past
-from audience_service.domain.watches.sizes import Sizes
-from audience_service.domain.watches.wanted import Wanted
-from audience_service.domain.watches.watching import Watching
+from audience_service.domain.snapshots.ready import SnapshotReader
+from audience_service.domain.tokens import TokenCodec
+from audience_service.domain.watches.bell import Notifier
+from audience_service.domain.watches.past import MembershipHistory
+from audience_service.domain.watches.sizes import SizeHistoryReader
+from audience_service.domain.watches.wanted import WatchRegistry
+from audience_service.domain.watches.watching import WatchStreams
 from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.interceptor import CallInterceptor, Method, Timeouts
 from audience_service.rpc.membership_servicer import MembershipServicer
 from audience_service.rpc.reach_servicer import ReachServicer
 from audience_service.rpc.server import SERVICES
-from audience_service.rpc.slots import StreamSlots
+from audience_service.rpc.slots import StreamLimiter
 from audience_service.settings import Settings
 
 SETTINGS = Settings(jwt_key=SecretStr("k" * 32))
@@ -77,29 +77,35 @@ class FakeMembers:
 class Harness:
     """A test server for one service, its servicer behind the interceptor as in production."""
 
-    def __init__(self, members: Any, slots: StreamSlots | None = None) -> None:
-        self.slots = slots or StreamSlots(2, 60)
+    def __init__(self, members: Any, stream_limiter: StreamLimiter | None = None) -> None:
+        self.stream_limiter = stream_limiter or StreamLimiter(2, 60)
         interceptor = CallInterceptor(
-            Authenticator(token_rules(SETTINGS)), SERVICES, self.slots, StreamSlots(1, 60), Timeouts(30, 60)
+            Authenticator(token_rules(SETTINGS)), SERVICES, self.stream_limiter, StreamLimiter(1, 60), Timeouts(30, 60)
         )
-        audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
-        populations = Populations(audiences, members, ReadySnapshots(None, members))  # type: ignore[arg-type]
+        audiences = AudienceResolver(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
+        populations = SelectionResolver(audiences, members, SnapshotReader(None, members))  # type: ignore[arg-type]
         reach = ReachServicer(
             Reach(members, members, populations),
             Overlaps(members, audiences),
-            Insights(members, audiences, Baselines(0), Sizes(members, members), 0),
+            Insights(members, audiences, BaselineCache(0), SizeHistoryReader(members, members), 0),
         )
-        partitions = Partitions(members, members, members)
-        sealer = TokenSealer(b"key")
+        partitions = Partitioner(members, members, members)
+        tokens = TokenCodec(b"key")
         membership = MembershipServicer(
-            Membership(members, populations, partitions, Past(members, members, audiences), sealer),
-            Checks(members, members, audiences, sealer, ["contact"]),
-            MembershipExplanations(members, audiences),
+            Membership(members, populations, partitions, MembershipHistory(members, members, audiences), tokens),
+            MembershipChecker(members, members, audiences, tokens, ["contact"]),
+            MembershipExplainer(members, audiences),
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
-            Watching(
-                Wanted(members, timedelta(days=1), 1, lambda: None), members, members, audiences, sealer, 10, Bell()
+            WatchStreams(
+                WatchRegistry(members, timedelta(days=1), 1, lambda: None),
+                members,
+                members,
+                audiences,
+                tokens,
+                10,
+                Notifier(),
             ),
         )
         wrapped: dict[Any, Any] = {}
@@ -150,17 +156,17 @@ def test_the_callers_org_and_deadline_reach_the_repository() -> None:
         (ZeroDivisionError("secret@example.com"), grpc.StatusCode.INTERNAL),
     ],
 )
-def test_an_error_midway_is_told_like_any_other(error: Exception, code: grpc.StatusCode) -> None:
+def test_an_error_midway_is_reported_like_any_other(error: Exception, code: grpc.StatusCode) -> None:
     members = FakeMembers([["a", "b"], ["c"]], error)
     harness = Harness(members)
     rpc = harness.stream(everyone(membership_service_pb2.StreamMembersRequest))
     assert [m.id for m in rpc.take_response().members] == ["contact-a", "contact-b"]
     assert [m.id for m in rpc.take_response().members] == ["contact-c"]
-    _, told, details = rpc.termination()  # the test server drops an abort's details; test_outage looks at them
-    assert told is code
+    _, status, details = rpc.termination()  # the test server drops an abort's details; test_outage looks at them
+    assert status is code
     assert "secret" not in details
     assert members.closed
-    assert harness.slots.open == 0
+    assert harness.stream_limiter.open_count == 0
     unary = Harness(FakeMembers(error=error)).unary(everyone(reach_service_pb2.EstimateReachRequest))
     assert unary[-2] is code
     assert "secret" not in unary[-1]
@@ -175,26 +181,26 @@ class FakeContext:
         self.cancelled = True
 
 
-def test_a_stream_beyond_the_cap_is_refused_and_its_slot_comes_back() -> None:
-    slots, context = StreamSlots(1, 60), cast("grpc.ServicerContext", FakeContext())
-    with slots.slot(context):
+def test_a_stream_beyond_the_limit_is_refused_until_a_slot_is_free() -> None:
+    slots, context = StreamLimiter(1, 60), cast("grpc.ServicerContext", FakeContext())
+    with slots.acquire(context):
         harness = Harness(FakeMembers([["a"]]), slots)
         _, code, _ = harness.stream(everyone(membership_service_pb2.StreamMembersRequest)).termination()
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        with pytest.raises(TooManyStreams), slots.slot(context):
+        with pytest.raises(TooManyStreams), slots.acquire(context):
             pass
-    assert slots.open == 0
-    with slots.slot(context):
-        assert slots.open == 1
+    assert slots.open_count == 0
+    with slots.acquire(context):
+        assert slots.open_count == 1
 
 
-def test_only_a_stream_whose_client_takes_nothing_is_cut() -> None:
-    slots, context = StreamSlots(1, idle_seconds=-1), FakeContext()
-    with slots.slot(cast("grpc.ServicerContext", context)) as slot:
-        slots.cut_idle()
+def test_only_an_idle_stream_is_cancelled() -> None:
+    slots, context = StreamLimiter(1, idle_timeout_seconds=-1), FakeContext()
+    with slots.acquire(cast("grpc.ServicerContext", context)) as slot:
+        slots.cancel_idle()
         assert not context.cancelled, "it was computing, not waiting"
-        with slot.waiting():
-            slots.cut_idle()
+        with slot.waiting_for_client():
+            slots.cancel_idle()
     assert context.cancelled
 
 
@@ -255,7 +261,7 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
     }
 
 
-def test_a_defect_is_logged_under_the_incident_that_the_caller_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_is_logged_under_the_incident_in_the_response(capfd: pytest.CaptureFixture[str]) -> None:
     harness = Harness(FakeMembers(error=ZeroDivisionError("in the store")))
     details = harness.unary(everyone(reach_service_pb2.EstimateReachRequest))[-1]
     incident = details.rpartition(" ")[2]

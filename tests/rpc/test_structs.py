@@ -15,7 +15,7 @@ from audience_service.domain.filters import Filter, fits_struct
 from audience_service.pb.audience.v1.resources_pb2 import Segment
 from audience_service.pb.audience.v1.segment_service_pb2 import ListSegmentsResponse
 from audience_service.rpc.codec import decode_filter, encode_filter
-from audience_service.rpc.structs import decode_moment, read_struct, write_struct
+from audience_service.rpc.structs import decode_struct, decode_timestamp, encode_struct
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=5)
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
@@ -23,8 +23,8 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 
 @given(st.dictionaries(st.text(max_size=3), VALUES, max_size=4))
 def test_plain_values_survive_a_struct(value: dict[str, Any]) -> None:
-    sent = Struct.FromString(write_struct(value).SerializeToString())
-    assert read_struct(sent) == value
+    sent = Struct.FromString(encode_struct(value).SerializeToString())
+    assert decode_struct(sent) == value
 
 
 NESTS: list[Any] = [
@@ -37,7 +37,7 @@ NESTS: list[Any] = [
 
 @pytest.mark.parametrize("nest", NESTS)
 @pytest.mark.parametrize("times", range(1, 33))
-def test_whatever_a_filter_is_answered_as_clients_can_read_it(nest: Any, times: int) -> None:
+def test_any_filter_is_returned_in_a_form_that_clients_can_read(nest: Any, times: int) -> None:
     where: dict[str, Any] = {"a": 1}
     for _ in range(times):
         where = nest(where)
@@ -65,14 +65,14 @@ def test_whatever_a_filter_is_answered_as_clients_can_read_it(nest: Any, times: 
         ({"a": __import__("datetime").datetime(2026, 1, 1)}, False),
     ],
 )
-def test_only_what_an_object_holds_exactly_is_answered_as_one(where: dict[str, Any], fits: bool) -> None:
+def test_a_filter_is_returned_as_an_object_only_if_that_is_exact(where: dict[str, Any], fits: bool) -> None:
     assert fits_struct(where) is fits
     if fits:
-        assert json.loads(MessageToJson(write_struct(where))) == where
+        assert json.loads(MessageToJson(encode_struct(where))) == where
 
 
 @pytest.mark.parametrize(("seconds", "nanos"), [(10**15, 0), (-(10**15), 0), (0, 10**9), (0, -1)])
-def test_a_moment_that_no_calendar_has_is_refused_at_its_place(seconds: int, nanos: int) -> None:
+def test_a_timestamp_outside_the_calendar_is_refused_at_its_field_path(seconds: int, nanos: int) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        decode_moment(Timestamp(seconds=seconds, nanos=nanos), "as_of")
+        decode_timestamp(Timestamp(seconds=seconds, nanos=nanos), "as_of")
     assert caught.value.violations[0].field == "as_of"

@@ -9,15 +9,15 @@ Audience
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from audience_service.domain.caller import Call
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.creation import CreationState
 from audience_service.domain.filters import Filter, fits_struct
-from audience_service.domain.ports import ContactList, Population
+from audience_service.domain.ports import MemberList, Population
 from audience_service.domain.segments.segment import Segment, SegmentType
 
 
 @dataclass(frozen=True, slots=True)
-class NamedAudience:
+class ResolvedAudience:
     """What an id stands for: the audience as it is now, and its members.
 
     `filter` holds the datatype alone, where the audience is a list. Kinds without versions are at 0.
@@ -31,23 +31,23 @@ class NamedAudience:
 
 
 @dataclass(frozen=True, slots=True)
-class ListedAudience:
+class ListAudience:
     """An audience that is a list and no segment. It has members only if it is READY."""
 
     id: str
     name: str
-    contacts: ContactList
+    member_list: MemberList
     version: int = 0
     creation_state: CreationState = CreationState.READY
 
     @property
     def filter(self) -> Filter:
         """The datatype alone: the list decides."""
-        return Filter(self.contacts.datatype, None)
+        return Filter(self.member_list.datatype, None)
 
 
 @dataclass(frozen=True, slots=True)
-class RuledAudience:
+class FilterAudience:
     """An audience that is a filter and no segment."""
 
     id: str
@@ -56,18 +56,18 @@ class RuledAudience:
     version: int = 0
 
 
-Audience = Segment | ListedAudience | RuledAudience
+Audience = Segment | ListAudience | FilterAudience
 
-FindOther = Callable[[Call, str], ListedAudience | RuledAudience]
+AudienceLoader = Callable[[RequestContext, str], ListAudience | FilterAudience]
 """The audience of an id that is no segment's. Raises AudienceNotFound, UnusableAudience."""
 
 
-def as_shown(stored: Filter) -> Filter:
+def to_response_form(stored: Filter) -> Filter:
     """A stored filter with places in the form in which callers are shown it."""
     return replace(stored, exact=not fits_struct(stored.where or {}))
 
 
 def filter_of(audience: Audience) -> Filter:
     """What decides who is in an audience: of a list the datatype alone, since a static segment's filter is history."""
-    static = isinstance(audience, Segment) and audience.type is SegmentType.STATIC
-    return Filter(audience.filter.datatype, None) if static else audience.filter
+    is_static = isinstance(audience, Segment) and audience.type is SegmentType.STATIC
+    return Filter(audience.filter.datatype, None) if is_static else audience.filter

@@ -9,15 +9,15 @@ from functools import partial
 
 from audience_service.domain.audiences.audience import (
     Audience,
-    FindOther,
-    ListedAudience,
-    NamedAudience,
-    RuledAudience,
-    as_shown,
+    AudienceLoader,
+    FilterAudience,
+    ListAudience,
+    ResolvedAudience,
     filter_of,
+    to_response_form,
 )
-from audience_service.domain.audiences.selection import Selection
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.creation import CreationState
 from audience_service.domain.errors import (
     AudienceError,
@@ -37,12 +37,12 @@ from audience_service.domain.filters import (
 )
 from audience_service.domain.filters.nodes import Node
 from audience_service.domain.filters.references import audience_references
-from audience_service.domain.located import located
-from audience_service.domain.ports import ContactList, Population, SegmentRepository
+from audience_service.domain.located import prefix_error_path
+from audience_service.domain.ports import MemberList, Population, SegmentRepository
 from audience_service.domain.segments.segment import ID_PREFIX, Segment, SegmentType
 
 
-class Audiences:
+class AudienceResolver:
     """Finds what an id or a filter stands for, within the call's org.
 
     Ids begin with their kind. Segments are known here; other kinds are each found by its prefix, by `others`.
@@ -52,85 +52,87 @@ class Audiences:
         self,
         segments: SegmentRepository,
         compiler: FilterCompiler,
-        others: Mapping[str, FindOther] | None = None,
-        known: Mapping[str, Audience] | None = None,
+        loaders: Mapping[str, AudienceLoader] | None = None,
+        preloaded: Mapping[str, Audience] | None = None,
     ) -> None:
         self._segments = segments
         self._compiler = compiler
-        self._others = dict(others or {})
-        self._known = known or {}
+        self._loaders = dict(loaders or {})
+        self._preloaded = preloaded or {}
 
-    def at(self, moment: datetime) -> "Audiences":
+    def at(self, instant: datetime) -> "AudienceResolver":
         """The same, their filters compiled as of a moment."""
-        return Audiences(self._segments, self._compiler.at(moment), self._others, self._known)
+        return AudienceResolver(self._segments, self._compiler.at(instant), self._loaders, self._preloaded)
 
-    def knowing(self, call: Call, audiences: Iterable[Audience], filters: Iterable[Filter] = ()) -> "Audiences":
+    def with_preloaded(
+        self, ctx: RequestContext, audiences: Iterable[Audience], filters: Iterable[Filter] = ()
+    ) -> "AudienceResolver":
         """The same, which need not ask again for these audiences, nor for those in their filters and in others.
 
         They are read level by level, as audiences stand inside one another, each level by one query, and one for each
         that is no segment.
         """
-        known = {audience.id: audience for audience in audiences}
-        level = [*(filter_of(audience) for audience in known.values()), *filters]
+        preloaded = {audience.id: audience for audience in audiences}
+        level = [*(filter_of(audience) for audience in preloaded.values()), *filters]
         for _ in range(Limits().audience_depth):
-            inside = frozenset().union(*(audience_references(written.where) for written in level))
-            if not (wanted := sorted(inside - known.keys())):
+            referenced = frozenset().union(*(audience_references(written.where) for written in level))
+            if not (to_load := sorted(referenced - preloaded.keys())):
                 break
             # One that cannot be used is told of where it stands, by whoever looks for it there.
-            found = self._read(call, wanted, AudienceNotFound, UnusableAudience)
-            known.update(found)
+            found = self._load(ctx, to_load, AudienceNotFound, UnusableAudience)
+            preloaded.update(found)
             level = [filter_of(audience) for audience in found.values()]
-        return Audiences(self._segments, self._compiler, self._others, known)
+        return AudienceResolver(self._segments, self._compiler, self._loaders, preloaded)
 
     @property
-    def known(self) -> Mapping[str, Audience]:
+    def preloaded(self) -> Mapping[str, Audience]:
         """The audiences that are known, by id."""
-        return self._known
+        return self._preloaded
 
     @property
-    def names(self) -> Mapping[str, str]:
+    def display_names(self) -> Mapping[str, str]:
         """The names of the audiences that are known, by id, and by what the rows of their lists carry."""
-        known = self._known.values()
-        listed = {found.contacts.audience_id: found.name for found in known if isinstance(found, ListedAudience)}
-        return {**listed, **{audience.id: audience.name for audience in known}}
+        preloaded = self._preloaded.values()
+        listed = {found.member_list.audience_id: found.name for found in preloaded if isinstance(found, ListAudience)}
+        return {**listed, **{audience.id: audience.name for audience in preloaded}}
 
-    def population(self, call: Call, selection: Selection) -> Population:
+    def population(self, ctx: RequestContext, selection: AudienceSelector) -> Population:
         """The population that a caller means. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
-        return self.identified(call, selection)[0]
+        return self.resolve_with_identity(ctx, selection)[0]
 
-    def identified(self, call: Call, selection: Selection) -> tuple[Population, Hashable]:
+    def resolve_with_identity(self, ctx: RequestContext, selection: AudienceSelector) -> tuple[Population, Hashable]:
         """The population, and what tells it from others of the org: its filter as written, or its id and version.
 
         Raises as `population` does.
         """
         if selection.filter is not None:
-            with located(selection.filter_place):
-                compiled = self.compile(call, selection.filter)
-            population = replace(compiled, place=f"{selection.filter_place}.{compiled.place}")
+            with prefix_error_path(selection.filter_path):
+                compiled = self.compile(ctx, selection.filter)
+            population = replace(compiled, field_path=f"{selection.filter_path}.{compiled.field_path}")
             return population, json.dumps(identity(selection.filter), sort_keys=True)
         if not selection.audience_id:
             raise InvalidArgument.at("filter", "is missing; give a filter, or name an audience")
-        found = self.named(call, selection.audience_id)
-        return replace(found.population, place=selection.audience_place), (found.id, found.version)
+        found = self.resolve_id(ctx, selection.audience_id)
+        return replace(found.population, field_path=selection.audience_id_path), (found.id, found.version)
 
-    def named(self, call: Call, audience_id: str) -> NamedAudience:
+    def resolve_id(self, ctx: RequestContext, audience_id: str) -> ResolvedAudience:
         """The audience of an id. Raises AudienceNotFound, UnusableAudience."""
-        found = self.find(call, audience_id)
-        return NamedAudience(found.id, found.name, found.version, filter_of(found), self.members_of(call, found))
+        found = self.find(ctx, audience_id)
+        return ResolvedAudience(found.id, found.name, found.version, filter_of(found), self.population_of(ctx, found))
 
-    def find(self, call: Call, audience_id: str) -> Audience:
+    def find(self, ctx: RequestContext, audience_id: str) -> Audience:
         """The audience of an id, as it is stored. Raises AudienceNotFound, UnusableAudience."""
-        if found := self._known.get(audience_id):
+        if found := self._preloaded.get(audience_id):
             return found
-        find = self._finder(audience_id)
-        return find(call, audience_id) if find else self.get(call, audience_id)
+        load = self._loader_for(audience_id)
+        return load(ctx, audience_id) if load else self.get_segment(ctx, audience_id)
 
-    def compile(self, call: Call, written: Filter, within: str = "") -> CompiledFilter:
+    def compile(self, ctx: RequestContext, written: Filter, parent_id: str = "") -> CompiledFilter:
         """What finds a filter's records, the audiences in it looked up; `within` is the audience whose filter it is.
 
         Raises InvalidFilter and its kin, and AudienceNotFound, with places from `where` on.
         """
-        return self._compiler.compile(written, partial(self.source, call), (within,) if within else ())
+        return self._compiler.compile(written, partial(self.definition_of, ctx), (parent_id,) if parent_id else ())
 
     def parse(self, written: Filter) -> Node:
         """The nodes of a filter as it is written. Raises as `compile` does for what the filter alone shows."""
@@ -142,10 +144,10 @@ class Audiences:
         if segment.type is SegmentType.STATIC or where is None:
             return []
         try:
-            found = self._compiler.warnings(as_shown(segment.filter))
+            found = self._compiler.warnings(to_response_form(segment.filter))
         except InvalidFilter:
             return []
-        return [replace(warning, place=f"filter.{warning.place}") for warning in found]
+        return [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
 
     def check_datatype(self, datatype: str) -> str:
         """The datatype, if it is served. Raises InvalidFilter, DatatypeNotAllowed."""
@@ -155,90 +157,92 @@ class Audiences:
         """Raise FilterTooLarge, at its place, where a filter made of several is too large for the database."""
         self._compiler.check(compiled)
 
-    def get(self, call: Call, audience_id: str) -> Segment:
+    def get_segment(self, ctx: RequestContext, audience_id: str) -> Segment:
         """The living segment of the call's org. Raises AudienceNotFound, also for audiences of other kinds."""
-        if isinstance(found := self._known.get(audience_id), Segment):
+        if isinstance(found := self._preloaded.get(audience_id), Segment):
             return found
         if not audience_id.startswith(ID_PREFIX):
             raise AudienceNotFound.of(audience_id)
-        return self._segments.get(call.org, audience_id, call.deadline)
+        return self._segments.get(ctx.org, audience_id, ctx.deadline)
 
-    def get_many(self, call: Call, named: Mapping[str, str]) -> Sequence[Audience]:
+    def get_many(self, ctx: RequestContext, ids_by_path: Mapping[str, str]) -> Sequence[Audience]:
         """The living audiences by the places in the request that name them, in order; all segments by one query.
 
         Raises InvalidArgument at the first place that is empty, AudienceNotFound at the first whose audience is not
         there, UnusableAudience.
         """
-        for place, audience_id in named.items():
+        for field_path, audience_id in ids_by_path.items():
             if not audience_id:
-                raise InvalidArgument.at(place, "is missing; name an audience")
-        found = self._read(call, list(dict.fromkeys(named.values())), AudienceNotFound)
-        for place, audience_id in named.items():
+                raise InvalidArgument.at(field_path, "is missing; name an audience")
+        found = self._load(ctx, list(dict.fromkeys(ids_by_path.values())), AudienceNotFound)
+        for field_path, audience_id in ids_by_path.items():
             if audience_id not in found:
                 error = AudienceNotFound.of(audience_id)
-                error.violations = (Violation(place, "names no living audience of the org"),)
+                error.violations = (Violation(field_path, "names no living audience of the org"),)
                 raise error
-        return [found[audience_id] for audience_id in named.values()]
+        return [found[audience_id] for audience_id in ids_by_path.values()]
 
-    def members_of(self, call: Call, audience: Audience) -> Population:
+    def population_of(self, ctx: RequestContext, audience: Audience) -> Population:
         """The members of an audience. Raises UnusableAudience where its filter cannot be run."""
         match audience:
-            case ListedAudience():
-                return self.list_of(audience)
-            case RuledAudience():
-                return self._found_by(call, audience)
-        return self.of_segment(call, audience)
+            case ListAudience():
+                return self.member_list(audience)
+            case FilterAudience():
+                return self._compile_saved(ctx, audience)
+        return self.segment_population(ctx, audience)
 
-    def of_segment(self, call: Call, segment: Segment) -> Population:
+    def segment_population(self, ctx: RequestContext, segment: Segment) -> Population:
         """The members of a stored segment. Raises UnusableAudience where its filter cannot be run."""
-        return self.list_of(segment) if segment.type is SegmentType.STATIC else self._found_by(call, segment)
+        return self.member_list(segment) if segment.type is SegmentType.STATIC else self._compile_saved(ctx, segment)
 
-    def list_of(self, audience: Segment | ListedAudience) -> ContactList:
+    def member_list(self, audience: Segment | ListAudience) -> MemberList:
         """The list of a static segment, or of what is one.
 
         Raises UnusableAudience if its datatype is not served, or if it is not READY.
         """
-        with _usable(audience):
+        with _raise_unusable(audience):
             datatype = self._compiler.check_datatype(audience.filter.datatype)
-        if isinstance(audience, ListedAudience):
+        if isinstance(audience, ListAudience):
             if (state := audience.creation_state) is not CreationState.READY:
                 raise UnusableAudience(
                     f"the audience is {state} and has no members yet; GetCustomAudience shows its creation_state",
                     metadata={"id": audience.id, "creation_state": state.value},
                 )
-            return audience.contacts
-        return ContactList(audience.id, datatype, audience.version)
+            return audience.member_list
+        return MemberList(audience.id, datatype, audience.version)
 
-    def source(self, call: Call, audience_id: str) -> Filter | ContactList:
+    def definition_of(self, ctx: RequestContext, audience_id: str) -> Filter | MemberList:
         """What an audience inside a filter stands for. Raises AudienceNotFound, UnusableAudience."""
-        match self.find(call, audience_id):
-            case ListedAudience() | Segment(type=SegmentType.STATIC) as listed:
-                return self.list_of(listed)
+        match self.find(ctx, audience_id):
+            case ListAudience() | Segment(type=SegmentType.STATIC) as listed:
+                return self.member_list(listed)
             case found:
                 return found.filter
 
-    def _found_by(self, call: Call, audience: Segment | RuledAudience) -> CompiledFilter:
-        with _usable(audience):
-            return self.compile(call, as_shown(audience.filter), audience.id)
+    def _compile_saved(self, ctx: RequestContext, audience: Segment | FilterAudience) -> CompiledFilter:
+        with _raise_unusable(audience):
+            return self.compile(ctx, to_response_form(audience.filter), audience.id)
 
-    def _finder(self, audience_id: str) -> FindOther | None:
-        return next((find for prefix, find in self._others.items() if audience_id.startswith(prefix)), None)
+    def _loader_for(self, audience_id: str) -> AudienceLoader | None:
+        return next((loader for prefix, loader in self._loaders.items() if audience_id.startswith(prefix)), None)
 
-    def _read(self, call: Call, audience_ids: Sequence[str], *passed_over: type[AudienceError]) -> dict[str, Audience]:
+    def _load(
+        self, ctx: RequestContext, audience_ids: Sequence[str], *ignored_errors: type[AudienceError]
+    ) -> dict[str, Audience]:
         """The audiences, without those for which such an error would be raised."""
-        finders = {audience_id: self._finder(audience_id) for audience_id in audience_ids}
+        loaders = {audience_id: self._loader_for(audience_id) for audience_id in audience_ids}
         found: dict[str, Audience] = {}
-        if segments := [audience_id for audience_id, find in finders.items() if find is None]:
-            found.update(self._segments.get_many(call.org, segments, call.deadline))
-        for audience_id, find in finders.items():
-            if find:
-                with suppress(*passed_over):
-                    found[audience_id] = find(call, audience_id)
+        if segments := [audience_id for audience_id, find in loaders.items() if find is None]:
+            found.update(self._segments.get_many(ctx.org, segments, ctx.deadline))
+        for audience_id, loader in loaders.items():
+            if loader:
+                with suppress(*ignored_errors):
+                    found[audience_id] = loader(ctx, audience_id)
         return found
 
 
 @contextmanager
-def _usable(audience: Audience) -> Iterator[None]:
+def _raise_unusable(audience: Audience) -> Iterator[None]:
     try:
         yield
     except (InvalidFilter, AudienceNotFound) as error:

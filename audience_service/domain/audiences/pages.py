@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from audience_service.domain.audiences.audience import Audience
-from audience_service.domain.caller import Call
-from audience_service.domain.custom.as_audience import as_audience
+from audience_service.domain.caller import RequestContext
+from audience_service.domain.custom.as_audience import to_audience
 from audience_service.domain.custom.audience import CustomQuery
 from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.ports import SegmentRepository
@@ -31,7 +31,7 @@ class AudiencePages:
         self._customs = customs
 
     def page(
-        self, call: Call, size: int, after: Sequence[str] | None
+        self, ctx: RequestContext, size: int, after: Sequence[str] | None
     ) -> tuple[Sequence[TypedAudience], Sequence[str] | None]:
         """Up to `size` audiences behind a key, and the key of the last, None where no others follow.
 
@@ -40,14 +40,14 @@ class AudiencePages:
         found: list[TypedAudience] = []
         if after is None or len(after) == _SEGMENT_KEY:
             key = (after[0], after[1]) if after else None
-            segments = self._segments.page(call.org, _BY_NAME, size, key, call.deadline)
+            segments = self._segments.page(ctx.org, _BY_NAME, size, key, ctx.deadline)
             found += [TypedAudience(segment, segment.type) for segment in segments.segments]
             if segments.last:
                 return found, segments.last
             after = [_CUSTOM]
         key = (after[1], after[2]) if len(after) > 1 else None
-        customs = self._customs.page(call.org, CustomQuery(), max(size - len(found), 1), key, call.deadline)
+        customs = self._customs.page(ctx.org, CustomQuery(), max(size - len(found), 1), key, ctx.deadline)
         if len(found) == size:
             return found, [_CUSTOM] if customs.total else None
-        found += [TypedAudience(as_audience(custom), custom.type) for custom in customs.audiences]
+        found += [TypedAudience(to_audience(custom), custom.type) for custom in customs.audiences]
         return found, [_CUSTOM, *customs.last] if customs.last else None

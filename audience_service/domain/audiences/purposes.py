@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from audience_service.domain.errors import InvalidArgument
-from audience_service.domain.filters.compile import CompiledFilter, of_node
+from audience_service.domain.filters.compile import CompiledFilter, compile_node
 from audience_service.domain.filters.nodes import Condition, Node, Or, Suppressed
 from audience_service.domain.filters.operators import OPERATORS
 
 
 @dataclass(frozen=True, slots=True)
-class Purpose:
+class MessagingPurpose:
     """One row.
 
     A record is left out where its own `status` is one of `statuses`, or where a subscriber record of its address on one
@@ -31,16 +31,16 @@ _STATUS = "data.status"
 PURPOSES = {
     purpose.name: purpose
     for purpose in (
-        Purpose("email", REASONS, ("email",), REASONS),
+        MessagingPurpose("email", REASONS, ("email",), REASONS),
         # What bounces on a record itself is its email.
-        Purpose("sms", ("complained", "unsubscribed"), ("sms",), REASONS),
+        MessagingPurpose("sms", ("complained", "unsubscribed"), ("sms",), REASONS),
         # A platform is not reached through the address: what bounces there is harmless, and matches nobody.
-        Purpose("ads", ("complained", "unsubscribed"), ("email", "sms"), ("complained", "unsubscribed")),
+        MessagingPurpose("ads", ("complained", "unsubscribed"), ("email", "sms"), ("complained", "unsubscribed")),
     )
 }
 
 
-def suppressed(datatype: str, name: str, place: str = "purpose") -> Mapping[str, CompiledFilter]:
+def suppression_conditions(datatype: str, name: str, field_path: str = "purpose") -> Mapping[str, CompiledFilter]:
     """Who is left out for a purpose, by reason in the order in which reasons count; nobody for no purpose.
 
     Raises InvalidArgument at `place` for a purpose that is none.
@@ -48,13 +48,13 @@ def suppressed(datatype: str, name: str, place: str = "purpose") -> Mapping[str,
     if not name:
         return {}
     if name not in PURPOSES:
-        raise InvalidArgument.at(place, f"is none of {', '.join(PURPOSES)}")
+        raise InvalidArgument.at(field_path, f"is none of {', '.join(PURPOSES)}")
     purpose = PURPOSES[name]
     found = {reason: _conditions(purpose, reason) for reason in REASONS}
-    return {reason: of_node(datatype, Or(conditions)) for reason, conditions in found.items() if conditions}
+    return {reason: compile_node(datatype, Or(conditions)) for reason, conditions in found.items() if conditions}
 
 
-def _conditions(purpose: Purpose, reason: str) -> tuple[Node, ...]:
+def _conditions(purpose: MessagingPurpose, reason: str) -> tuple[Node, ...]:
     own = [Condition(_STATUS, OPERATORS["$eq"], reason)] if reason in purpose.statuses else []
     channels = purpose.channels if reason in purpose.channel_statuses else ()
     return (*own, *(Suppressed(channel, reason) for channel in channels))

@@ -7,7 +7,7 @@ from audience_service.domain.filters import Filter
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class AudienceSelector:
     """Whose members a caller means: an audience of the org, an unsaved filter, or a union: exactly one of them.
 
     Members of the excluded audiences are left out, and those who must not be reached for the purpose. The places are
@@ -17,8 +17,8 @@ class Selection:
 
     audience_id: str = ""
     filter: Filter | None = None
-    audience_place: str = "audience_id"
-    filter_place: str = "filter"
+    audience_id_path: str = "audience_id"
+    filter_path: str = "filter"
     snapshot_id: str = ""
     audience_ids: Sequence[str] = ()
     exclude_audience_ids: Sequence[str] = ()

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from audience_service.domain.errors import AudienceInUse, InvalidArgument
 
-MAX_USER_ID_LENGTH = 200
+MAX_CONSUMER_ID_LENGTH = 200
 MAX_USE_DESCRIPTION_LENGTH = 200
 
-_SHOWN_NAME = 50
+_MAX_NAME_IN_ERROR = 50
 """How much of a name an error tells: it travels in a trailer, which is small."""
 
 _KIND = re.compile(r"[a-z0-9_-]{1,64}")
@@ -24,14 +24,14 @@ class AudienceUse:
 
     audience_id: str
     kind: str
-    user_id: str
+    consumer_id: str
     description: str = ""
-    subject: str = ""
-    create_time: datetime | None = None
+    registrant: str = ""
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class AudienceName:
+class AudienceReference:
     """A segment or a lookalike as it is referred to."""
 
     id: str
@@ -45,19 +45,19 @@ class Usage:
     `segments` are living ones whose filter refers to it, `uses` are registered, `lookalikes` have it for their source.
     """
 
-    segments: tuple[AudienceName, ...]
+    segments: tuple[AudienceReference, ...]
     segment_count: int
     uses: tuple[AudienceUse, ...]
     use_count: int
-    lookalikes: tuple[AudienceName, ...] = ()
+    lookalikes: tuple[AudienceReference, ...] = ()
     lookalike_count: int = 0
 
     @property
-    def is_any(self) -> bool:
+    def is_used(self) -> bool:
         """Whether there is any use."""
         return self.use_count > 0 or self.segment_count > 0 or self.lookalike_count > 0
 
-    def refusal(self) -> AudienceInUse:
+    def to_error(self) -> AudienceInUse:
         """The error of a deletion that the use forbids."""
         return AudienceInUse(
             f"the audience is in use: {self.use_count} registered uses, {self.segment_count} segments that refer to it "
@@ -77,8 +77,8 @@ def check_use(use: AudienceUse) -> AudienceUse:
     """The use as given. Raises InvalidArgument at `kind`, `consumer_id` or `description`."""
     if not _KIND.fullmatch(use.kind):
         raise InvalidArgument.at("kind", "is 1 to 64 of the characters a-z 0-9 _ -")
-    if not 0 < len(use.user_id) <= MAX_USER_ID_LENGTH or not use.user_id.isprintable():
-        raise InvalidArgument.at("consumer_id", f"is 1 to {MAX_USER_ID_LENGTH} printable characters")
+    if not 0 < len(use.consumer_id) <= MAX_CONSUMER_ID_LENGTH or not use.consumer_id.isprintable():
+        raise InvalidArgument.at("consumer_id", f"is 1 to {MAX_CONSUMER_ID_LENGTH} printable characters")
     if len(use.description) > MAX_USE_DESCRIPTION_LENGTH:
         raise InvalidArgument.at(
             "description", f"has {len(use.description)} characters, more than {MAX_USE_DESCRIPTION_LENGTH}"
@@ -86,5 +86,5 @@ def check_use(use: AudienceUse) -> AudienceUse:
     return use
 
 
-def _names(named: tuple[AudienceName, ...]) -> str:
-    return ", ".join(each.name[:_SHOWN_NAME] for each in named)
+def _names(references: tuple[AudienceReference, ...]) -> str:
+    return ", ".join(each.name[:_MAX_NAME_IN_ERROR] for each in references)

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from audience_service.domain.audiences.audiences import Audiences
+from audience_service.domain.audiences.audiences import AudienceResolver
 from audience_service.domain.audiences.use import AudienceUse, Usage, check_use
-from audience_service.domain.caller import Call, Deadline
+from audience_service.domain.caller import Deadline, RequestContext
 from audience_service.domain.clock import now
 from audience_service.domain.errors import AudienceNotFound, NotFound
-from audience_service.domain.located import located
+from audience_service.domain.located import prefix_error_path
 from audience_service.domain.ports import SegmentRepository, UseRepository
 
 MAX_LISTED = 1_000
@@ -28,7 +28,7 @@ class AudienceUses:
         self,
         segments: SegmentRepository,
         uses: UseRepository,
-        audiences: Audiences,
+        audiences: AudienceResolver,
         loaders: Mapping[str, RecordLoader],
     ) -> None:
         self._segments = segments
@@ -36,45 +36,45 @@ class AudienceUses:
         self._audiences = audiences
         self._loaders = loaders
 
-    def register(self, call: Call, use: AudienceUse) -> AudienceUse:
+    def register(self, ctx: RequestContext, use: AudienceUse) -> AudienceUse:
         """The use, as it was first registered. Raises InvalidArgument, AudienceNotFound."""
-        with located("use"):
+        with prefix_error_path("use"):
             check_use(use)
-        self._check_exists(call, use.audience_id)
-        signed = dataclasses.replace(use, subject=call.caller.subject, create_time=now())
-        registered = self._uses.add(call.org, signed, call.deadline)
+        self._check_exists(ctx, use.audience_id)
+        stamped = dataclasses.replace(use, registrant=ctx.caller.subject, created_at=now())
+        registered = self._uses.add(ctx.org, stamped, ctx.deadline)
         try:
             # A deletion that did not see the use has marked the audience before this second check.
-            self._check_exists(call, use.audience_id)
+            self._check_exists(ctx, use.audience_id)
         except AudienceNotFound:
-            self._uses.withdraw(call.org, signed, call.deadline)
+            self._uses.withdraw(ctx.org, stamped, ctx.deadline)
             raise
         return registered
 
-    def release(self, call: Call, use: AudienceUse) -> bool:
+    def release(self, ctx: RequestContext, use: AudienceUse) -> bool:
         """Whether the use was registered until now. Raises InvalidArgument."""
-        return self._uses.remove(call.org, check_use(use), call.deadline)
+        return self._uses.remove(ctx.org, check_use(use), ctx.deadline)
 
-    def usage(self, call: Call, audience_id: str) -> Usage:
+    def usage(self, ctx: RequestContext, audience_id: str) -> Usage:
         """What uses an audience. Raises AudienceNotFound if nothing uses it and the org has no such audience.
 
         Deleted segments count as audiences of the org. Other kinds are removed for good, while their uses stay
         registered: whatever still uses one is listed, so that it can be released.
         """
-        usage = self._uses.usage(call.org, audience_id, MAX_LISTED, call.deadline)
-        if not usage.is_any:
-            self._check_exists(call, audience_id, deleted=True)
+        usage = self._uses.usage(ctx.org, audience_id, MAX_LISTED, ctx.deadline)
+        if not usage.is_used:
+            self._check_exists(ctx, audience_id, deleted=True)
         return usage
 
-    def _check_exists(self, call: Call, audience_id: str, *, deleted: bool = False) -> None:
+    def _check_exists(self, ctx: RequestContext, audience_id: str, *, deleted: bool = False) -> None:
         """Raise AudienceNotFound if the org has no such audience; with `deleted` a deleted segment is one."""
         load = next((load for prefix, load in self._loaders.items() if audience_id.startswith(prefix)), None)
         if load:
             try:
-                load(call.org, audience_id, call.deadline)
+                load(ctx.org, audience_id, ctx.deadline)
             except NotFound:
                 raise AudienceNotFound.of(audience_id) from None
         elif deleted:
-            self._segments.find(call.org, audience_id, call.deadline)
+            self._segments.find(ctx.org, audience_id, ctx.deadline)
         else:
-            self._audiences.get(call, audience_id)
+            self._audiences.get_segment(ctx, audience_id)

@@ -6,13 +6,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from audience_service.domain.contact_list import ContactList
+from audience_service.domain.contact_list import MemberList
 from audience_service.domain.creation import CreationState
 from audience_service.domain.errors import InvalidArgument, StaleVersion
 from audience_service.domain.segments.segment import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
 
 CUSTOM_PREFIX = "custom-"
-PLACE = "custom_audience"
+FIELD_PATH = "custom_audience"
 """Where a request has the audience that is to be made."""
 
 
@@ -30,7 +30,7 @@ class CustomerMatchSpec:
     """By which version of a platform's rules uploaded rows are hashed; once planned, all of `options` are chosen."""
 
     platform: str
-    rules: str = ""
+    rules_version: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -77,7 +77,7 @@ _SETTABLE = frozenset(("name", "description"))
 
 
 @dataclass(frozen=True, slots=True)
-class CustomDraft:
+class CustomAudienceDraft:
     """What a caller wants a custom audience to be; type and datatype as written."""
 
     name: str
@@ -128,12 +128,12 @@ class CustomAudience:
     spec: Spec | None = None
     state: str = "active"
     version: int = 0
-    create_time: datetime | None = None
-    update_time: datetime | None = None
-    refresh_time: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    refreshed_at: datetime | None = None
     author: str = ""
-    rows_id: str = ""
-    published: Mapping[str, Any] = field(default_factory=dict)
+    list_version_id: str = ""
+    publication: Mapping[str, Any] = field(default_factory=dict)
     contact_count: int | None = None
     work: Work | None = None
 
@@ -158,14 +158,14 @@ class CustomAudience:
         return self.work is not None and self.work.state is CreationState.CREATING
 
     @property
-    def is_listed(self) -> bool:
+    def has_list(self) -> bool:
         """Whether its members are a list; a pixel's are found by a filter."""
         return self.type is not CustomType.RETARGETING_PIXEL
 
     @property
-    def contacts(self) -> ContactList:
+    def contacts(self) -> MemberList:
         """Its list, which is empty until one has been published."""
-        return ContactList(self.rows_id or self.id, self.datatype)
+        return MemberList(self.list_version_id or self.id, self.datatype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,27 +185,29 @@ class CustomPage:
     total: int
 
 
-def check_custom_type(written: str, place: str) -> CustomType:
+def check_custom_type(written: str, field_path: str) -> CustomType:
     """The type. Raises InvalidArgument at `place`."""
     try:
         return CustomType(written)
     except ValueError:
-        what = f"{written[:50]!r} is none of" if written else "is missing; name one of"
-        raise InvalidArgument.at(place, f"{what} {', '.join(CustomType)}") from None
+        problem = f"{written[:50]!r} is none of" if written else "is missing; name one of"
+        raise InvalidArgument.at(field_path, f"{problem} {', '.join(CustomType)}") from None
 
 
-def check_draft(draft: CustomDraft) -> CustomAudience:
+def check_draft(draft: CustomAudienceDraft) -> CustomAudience:
     """The audience of a draft, without id and times, its spec the type's but not looked into.
 
     Raises InvalidArgument at `custom_audience.<field>`.
     """
     name, description = _check_name(draft.name), _check_description(draft.description)
-    kind = check_custom_type(draft.type, f"{PLACE}.type")
-    wanted, given = _SPECS[kind], draft.spec
-    if wanted is None and given is not None:
-        raise InvalidArgument.at(f"{PLACE}.{_place_of(type(given))}", f"is not for a {kind}, which takes no spec")
-    if wanted is not None and not isinstance(given, wanted):
-        raise InvalidArgument.at(f"{PLACE}.{_place_of(wanted)}", f"is missing; a {kind} takes it and no other spec")
+    kind = check_custom_type(draft.type, f"{FIELD_PATH}.type")
+    expected, given = _SPECS[kind], draft.spec
+    if expected is None and given is not None:
+        raise InvalidArgument.at(f"{FIELD_PATH}.{_field_of(type(given))}", f"is not for a {kind}, which takes no spec")
+    if expected is not None and not isinstance(given, expected):
+        raise InvalidArgument.at(
+            f"{FIELD_PATH}.{_field_of(expected)}", f"is missing; a {kind} takes it and no other spec"
+        )
     return CustomAudience("", name, description, kind, draft.datatype, given)
 
 
@@ -218,7 +220,7 @@ def check_version(current: CustomAudience, version: int | None) -> None:
         )
 
 
-def apply_draft(current: CustomAudience, draft: CustomDraft, mask: Set[str]) -> CustomAudience:
+def apply_draft(current: CustomAudience, draft: CustomAudienceDraft, mask: Set[str]) -> CustomAudience:
     """The audience with the draft's values in the masked fields; without a mask, in name and description.
 
     Raises InvalidArgument, also if the draft has another type, datatype or spec.
@@ -230,10 +232,10 @@ def apply_draft(current: CustomAudience, draft: CustomDraft, mask: Set[str]) -> 
         )
     for name in ("type", "datatype"):
         if getattr(draft, name) not in ("", getattr(current, name)):
-            raise InvalidArgument.at(f"{PLACE}.{name}", f"is {getattr(current, name)} and cannot be changed")
+            raise InvalidArgument.at(f"{FIELD_PATH}.{name}", f"is {getattr(current, name)} and cannot be changed")
     if draft.spec not in (None, current.spec):
         raise InvalidArgument.at(
-            f"{PLACE}.{_place_of(type(draft.spec))}", "cannot be changed; send it unchanged or omit it"
+            f"{FIELD_PATH}.{_field_of(type(draft.spec))}", "cannot be changed; send it unchanged or omit it"
         )
     return replace(
         current,
@@ -245,17 +247,17 @@ def apply_draft(current: CustomAudience, draft: CustomDraft, mask: Set[str]) -> 
 def _check_name(written: str) -> str:
     name = written.strip()
     if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        raise InvalidArgument.at(f"{PLACE}.name", f"is 1 to {MAX_NAME_LENGTH} printable characters")
+        raise InvalidArgument.at(f"{FIELD_PATH}.name", f"is 1 to {MAX_NAME_LENGTH} printable characters")
     return name
 
 
 def _check_description(written: str) -> str:
     if len(written) > MAX_DESCRIPTION_LENGTH:
         raise InvalidArgument.at(
-            f"{PLACE}.description", f"has {len(written)} characters, more than {MAX_DESCRIPTION_LENGTH:,}"
+            f"{FIELD_PATH}.description", f"has {len(written)} characters, more than {MAX_DESCRIPTION_LENGTH:,}"
         )
     return written
 
 
-def _place_of(spec: type[Spec]) -> str:
+def _field_of(spec: type[Spec]) -> str:
     return next(kind.value for kind, takes in _SPECS.items() if takes is spec)

@@ -3,19 +3,19 @@
 import dataclasses
 
 from audience_service.domain.audiences.use import Usage
-from audience_service.domain.caller import Call, Deadline
+from audience_service.domain.caller import Deadline, RequestContext
 from audience_service.domain.custom.audience import CustomAudience, check_version
 from audience_service.domain.custom.audiences import CustomAudiences
 from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import StaleVersion
 from audience_service.domain.ports import UseRepository
-from audience_service.domain.segments.deletion import NAMED_USERS
+from audience_service.domain.segments.deletion import MAX_NAMED_USERS
 
-_FINISH_SECONDS = 10.0
+_CLEANUP_TIMEOUT_SECONDS = 10.0
 """What looking again and taking back may take: a deletion is not left half done because its caller's time is up."""
 
 
-class CustomDeletion:
+class CustomAudienceDeleter:
     """Deletes custom audiences that nothing uses, or by force."""
 
     def __init__(self, customs: CustomAudienceRepository, audiences: CustomAudiences, uses: UseRepository) -> None:
@@ -23,35 +23,35 @@ class CustomDeletion:
         self._audiences = audiences
         self._uses = uses
 
-    def delete(self, call: Call, audience_id: str, version: int | None, *, force: bool) -> CustomAudience:
+    def delete(self, ctx: RequestContext, audience_id: str, version: int | None, *, force: bool) -> CustomAudience:
         """Delete for good; answers with it as it was. Raises AudienceNotFound, StaleVersion, AudienceInUse.
 
         As with segments, uses are registered first and look for their audience after, and a deletion marks first and
         looks for uses after: whichever comes second sees the other.
         """
-        removed = self._removed(call, audience_id, version, force=force)
+        removed = self._remove(ctx, audience_id, version, force=force)
         if not force:
-            patient = dataclasses.replace(call, deadline=Deadline.after(_FINISH_SECONDS))
-            usage = self._usage(patient, audience_id)
-            if usage.is_any and self._customs.restore(call.org, removed, patient.deadline):
-                raise usage.refusal()
+            cleanup_ctx = dataclasses.replace(ctx, deadline=Deadline.after(_CLEANUP_TIMEOUT_SECONDS))
+            usage = self._usage(cleanup_ctx, audience_id)
+            if usage.is_used and self._customs.restore(ctx.org, removed, cleanup_ctx.deadline):
+                raise usage.to_error()
         self._audiences.cancel(removed)
         return removed
 
-    def _removed(self, call: Call, audience_id: str, version: int | None, *, force: bool) -> CustomAudience:
+    def _remove(self, ctx: RequestContext, audience_id: str, version: int | None, *, force: bool) -> CustomAudience:
         while True:
-            current = self._audiences.get(call, audience_id)
+            current = self._audiences.get(ctx, audience_id)
             check_version(current, version)
-            if not force and (usage := self._usage(call, audience_id)).is_any:
-                raise usage.refusal()
+            if not force and (usage := self._usage(ctx, audience_id)).is_used:
+                raise usage.to_error()
             try:
-                self._customs.remove(call.org, current, call.deadline)
+                self._customs.remove(ctx.org, current, ctx.deadline)
             except StaleVersion:
                 if version is not None:
                     raise
-                call.deadline.check()  # it was written meanwhile; the deadline ends the tries
+                ctx.deadline.check()  # it was written meanwhile; the deadline ends the tries
             else:
                 return current
 
-    def _usage(self, call: Call, audience_id: str) -> Usage:
-        return self._uses.usage(call.org, audience_id, NAMED_USERS, call.deadline)
+    def _usage(self, ctx: RequestContext, audience_id: str) -> Usage:
+        return self._uses.usage(ctx.org, audience_id, MAX_NAMED_USERS, ctx.deadline)

@@ -43,36 +43,36 @@ class UploadReused(AlreadyExists):
     reason = "UPLOAD_REUSED"
 
 
-class _OfAnotherType(AudienceError):
+class _WrongType(AudienceError):
     """A custom audience of this type has no such thing."""
 
-    lacks = ""
+    explanation = ""
 
     @classmethod
     def of(cls, type_name: str) -> Self:
         """The error for this type."""
-        return cls(f"a {type_name} {cls.lacks}", metadata={"type": type_name})
+        return cls(f"a {type_name} {cls.explanation}", metadata={"type": type_name})
 
 
-class NotRefreshable(_OfAnotherType):
+class NotRefreshable(_WrongType):
     """The custom audience is evaluated at each use and has nothing to refresh."""
 
     reason = "NOT_REFRESHABLE"
-    lacks = "is evaluated at each use and has nothing to refresh"
+    explanation = "is evaluated at each use and has nothing to refresh"
 
 
-class NotUploadable(_OfAnotherType):
+class NotUploadable(_WrongType):
     """The custom audience is of a type that takes no uploads."""
 
     reason = "NOT_UPLOADABLE"
-    lacks = "takes no uploads; a file_upload or customer_match does"
+    explanation = "takes no uploads; a file_upload or customer_match does"
 
 
-class NotALookalike(_OfAnotherType):
+class NotALookalike(_WrongType):
     """The custom audience is of another type, which has no model."""
 
     reason = "NOT_A_LOOKALIKE"
-    lacks = "has no model; a lookalike has"
+    explanation = "has no model; a lookalike has"
 
 
 class SeedTooSmall(AudienceError):

@@ -5,9 +5,9 @@ from audience_service.domain.filters import Filter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.relative import NOW
 
-MOST_DAYS, MOST_EVENTS = 540, 1_000
+MAX_DAYS, MAX_EVENTS = 540, 1_000
 
-PLACES = {
+SPEC_FIELDS = {
     "where.$related.where.$and[0]": "where",
     "where.$related.where.$and[1]": "date_field",
     "where.$related.datatype": "event_datatype",
@@ -22,11 +22,11 @@ def pixel_filter(datatype: str, spec: PixelSpec) -> Filter:
     An event counts from its date on, for `within_days` times 24 hours, both ends included. One that is dated ahead, by
     a clock that is wrong, does not count until then, or it would keep its contact for longer than the retention.
     """
-    dated = {spec.date_field: {"$gte": _days_ago(spec.within_days), "$lte": _days_ago(0)}}
+    date_condition = {spec.date_field: {"$gte": _days_ago(spec.within_days), "$lte": _days_ago(0)}}
     related = {
         "datatype": spec.event_datatype,
         "on": {"local": "pk", "foreign": spec.contact_field},
-        "where": {"$and": [spec.where or {}, dated]},
+        "where": {"$and": [spec.where or {}, date_condition]},
         "count": {"$gte": spec.min_events},
     }
     return Filter(datatype, {"$related": related}, exact=False)

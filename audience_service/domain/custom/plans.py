@@ -4,70 +4,71 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call
-from audience_service.domain.custom.audience import PLACE, CustomAudience, CustomerMatchSpec, PixelSpec
-from audience_service.domain.custom.pixel import MOST_DAYS, MOST_EVENTS, PLACES, pixel_filter
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import RequestContext
+from audience_service.domain.custom.audience import FIELD_PATH, CustomAudience, CustomerMatchSpec, PixelSpec
+from audience_service.domain.custom.pixel import MAX_DAYS, MAX_EVENTS, SPEC_FIELDS, pixel_filter
 from audience_service.domain.errors import InvalidArgument, InvalidFilter, Violation
 from audience_service.domain.identifiers.platforms import choose_rules
-from audience_service.domain.located import located
+from audience_service.domain.located import prefix_error_path
 
 _DEFAULT_DATATYPE = "contact"
 
 
-class SpecPlans:
+class SpecValidator:
     """The Plan of every type whose spec stands for itself; a lookalike's has to look at its source."""
 
-    def __init__(self, audiences: Audiences) -> None:
+    def __init__(self, audiences: AudienceResolver) -> None:
         self._audiences = audiences
 
-    def plan(self, call: Call, drafted: CustomAudience) -> CustomAudience:
+    def validate(self, ctx: RequestContext, draft: CustomAudience) -> CustomAudience:
         """The audience with all defaults filled in. Raises InvalidArgument, InvalidFilter, DatatypeNotAllowed."""
-        with located(PLACE):
-            datatype = self._audiences.check_datatype(drafted.datatype or _DEFAULT_DATATYPE)
-        planned = dataclasses.replace(drafted, datatype=datatype)
-        match drafted.spec:
+        with prefix_error_path(FIELD_PATH):
+            datatype = self._audiences.check_datatype(draft.datatype or _DEFAULT_DATATYPE)
+        validated = dataclasses.replace(draft, datatype=datatype)
+        match draft.spec:
             case CustomerMatchSpec() as spec:
-                return dataclasses.replace(planned, spec=_with_rules(spec))
+                return dataclasses.replace(validated, spec=_resolve_rules(spec))
             case PixelSpec() as spec:
-                return dataclasses.replace(planned, spec=self._with_events(call, datatype, spec))
-        return planned
+                return dataclasses.replace(validated, spec=self._validate_pixel(ctx, datatype, spec))
+        return validated
 
-    def _with_events(self, call: Call, datatype: str, spec: PixelSpec) -> PixelSpec:
-        place = f"{PLACE}.retargeting_pixel"
+    def _validate_pixel(self, ctx: RequestContext, datatype: str, spec: PixelSpec) -> PixelSpec:
+        field_path = f"{FIELD_PATH}.retargeting_pixel"
         if spec.where is None:
-            raise InvalidArgument.at(f"{place}.where", "is missing; {} means any event")
-        if not 1 <= spec.within_days <= MOST_DAYS:
-            raise InvalidArgument.at(f"{place}.within_days", f"is a number of days from 1 to {MOST_DAYS}")
-        if not 0 <= spec.min_events <= MOST_EVENTS:
-            raise InvalidArgument.at(f"{place}.min_events", f"is a number from 1 to {MOST_EVENTS:,}, or 0 for 1")
-        definite = dataclasses.replace(
+            raise InvalidArgument.at(f"{field_path}.where", "is missing; {} means any event")
+        if not 1 <= spec.within_days <= MAX_DAYS:
+            raise InvalidArgument.at(f"{field_path}.within_days", f"is a number of days from 1 to {MAX_DAYS}")
+        if not 0 <= spec.min_events <= MAX_EVENTS:
+            raise InvalidArgument.at(f"{field_path}.min_events", f"is a number from 1 to {MAX_EVENTS:,}, or 0 for 1")
+        complete_spec = dataclasses.replace(
             spec,
             event_datatype=spec.event_datatype or "event",
             date_field=spec.date_field or "createdate",
             contact_field=spec.contact_field or "contactId",
             min_events=spec.min_events or 1,
         )
-        with _placed(place):
-            self._audiences.compile(call, pixel_filter(datatype, definite))
-        return definite
+        with _map_filter_paths(field_path):
+            self._audiences.compile(ctx, pixel_filter(datatype, complete_spec))
+        return complete_spec
 
 
-def _with_rules(spec: CustomerMatchSpec) -> CustomerMatchSpec:
+def _resolve_rules(spec: CustomerMatchSpec) -> CustomerMatchSpec:
     """The spec with the version of rules that it means, and every option of theirs chosen."""
-    with located(f"{PLACE}.customer_match"):
-        rules = choose_rules(spec.platform, spec.rules, spec.options, ())
+    with prefix_error_path(f"{FIELD_PATH}.customer_match"):
+        rules = choose_rules(spec.platform, spec.rules_version, spec.options, ())
     return CustomerMatchSpec(spec.platform, rules.version, dict(rules.chosen))
 
 
 @contextmanager
-def _placed(place: str) -> Iterator[None]:
+def _map_filter_paths(spec_path: str) -> Iterator[None]:
     """Name the fields of the spec for the places in the filter that they stand at."""
     try:
         yield
     except InvalidFilter as error:
         error.violations = tuple(
-            Violation(_moved(each.field, place), _without_advice(each.description)) for each in error.violations
+            Violation(_spec_field_path(each.field, spec_path), _without_advice(each.description))
+            for each in error.violations
         )
         raise
 
@@ -78,8 +79,8 @@ def _without_advice(description: str) -> str:
     return f"{first}{rest.removeprefix(', or')}".removesuffix(";") if advice else description
 
 
-def _moved(field: str, place: str) -> str:
-    for prefix, name in PLACES.items():
+def _spec_field_path(field: str, spec_path: str) -> str:
+    for prefix, name in SPEC_FIELDS.items():
         if field.startswith(prefix):
-            return f"{place}.{name}{field.removeprefix(prefix)}" if name == "where" else f"{place}.{name}"
-    return f"{place}.where"
+            return f"{spec_path}.{name}{field.removeprefix(prefix)}" if name == "where" else f"{spec_path}.{name}"
+    return f"{spec_path}.where"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from audience_service.domain.caller import Call, Deadline
+from audience_service.domain.caller import Deadline, RequestContext
 from audience_service.domain.custom.audience import CustomAudience, CustomPage, CustomQuery, CustomType
 from audience_service.domain.jobs import JobRunner, Report
-from audience_service.domain.ports import CreateRequest
+from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.snapshots.ports import Lease
 
 
@@ -24,7 +24,7 @@ class CustomAudienceRepository(Protocol):
         self,
         org: str,
         audience: CustomAudience,
-        request: CreateRequest | None,
+        key: IdempotencyKey | None,
         deadline: Deadline,
         lease: Lease | None = None,
     ) -> None:
@@ -33,7 +33,7 @@ class CustomAudienceRepository(Protocol):
         Raises NameTaken, or RequestIdReused where the request has made one already.
         """
 
-    def find_request(self, org: str, request: CreateRequest, deadline: Deadline) -> tuple[CustomAudience, str] | None:
+    def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[CustomAudience, str] | None:
         """What a request has made, and the digest of that request."""
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> CustomAudience:
@@ -53,7 +53,7 @@ class CustomAudienceRepository(Protocol):
         A list that is published at the same time stays published. Raises NameTaken, StaleVersion, AudienceNotFound.
         """
 
-    def reserve(self, org: str, audience_id: str, rows_id: str, until: datetime, deadline: Deadline) -> None:
+    def reserve(self, org: str, audience_id: str, list_version_id: str, until: datetime, deadline: Deadline) -> None:
         """Note that rows of this id may lie about until then, when they are swept; again, it moves that time.
 
         Where they are the list, nothing. Raises AudienceNotFound, and StaleVersion where they are being swept.
@@ -75,8 +75,8 @@ class CustomAudienceRepository(Protocol):
         self,
         org: str,
         audience: CustomAudience,
-        rows_id: str,
-        published: Mapping[str, Any],
+        list_version_id: str,
+        publication: Mapping[str, Any],
         deadline: Deadline,
         *,
         ends_work: bool = False,
@@ -100,13 +100,13 @@ class CustomAudienceRepository(Protocol):
         """Take the removal back; False where that cannot be: the name or the request stands for another one now."""
 
 
-Plan = Callable[[Call, CustomAudience], CustomAudience]
+ValidateSpec = Callable[[RequestContext, CustomAudience], CustomAudience]
 """Checks the spec of an audience that is to be made, and makes it and the datatype (empty for the default) definite.
 
 Asked with validate_only, too. Raises what CreateCustomAudience states, with places from `custom_audience` on.
 """
 
-Refresh = Callable[[Call, CustomAudience, Report], CustomAudience]
+RefreshAudience = Callable[[RequestContext, CustomAudience, Report], CustomAudience]
 """Writes a new list of an audience and publishes it; returns the audience as written. It runs in the background.
 
 Raises what makes the work fail.
@@ -120,11 +120,11 @@ class Refresher:
     `check` raises at the call what can be known then: UnusableAudience, UnsupportedByStore.
     """
 
-    check: Callable[[Call, CustomAudience], None]
-    refresh: Refresh
+    check: Callable[[RequestContext, CustomAudience], None]
+    refresh: RefreshAudience
     runner: JobRunner
     creates: bool = False
 
 
-Plans = Mapping[CustomType, Plan]
+SpecValidators = Mapping[CustomType, ValidateSpec]
 Refreshers = Mapping[CustomType, Refresher]

@@ -4,15 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from audience_service.domain.custom.audience import CustomType
-from audience_service.domain.custom.pixel import MOST_DAYS, MOST_EVENTS
+from audience_service.domain.custom.pixel import MAX_DAYS, MAX_EVENTS
 from audience_service.domain.identifiers.platforms import PLATFORM_RULES
 from audience_service.domain.lookalikes.fields import MAX_FIELDS
-from audience_service.domain.lookalikes.modelling import LEAST_SEED
-from audience_service.domain.lookalikes.spec import MOST_SHARE
-from audience_service.domain.lookalikes.weights import MOST_FACTORS
+from audience_service.domain.lookalikes.modelling import MIN_SEED_SIZE
+from audience_service.domain.lookalikes.spec import MAX_SHARE
+from audience_service.domain.lookalikes.weights import MAX_FACTORS
 from audience_service.domain.uploads.arrivals import MAX_CHUNK_BYTES
 from audience_service.domain.uploads.lines import MAX_CELL_BYTES, MAX_ROW_BYTES
-from audience_service.domain.uploads.upload import MAX_COLUMNS, MAX_REJECTIONS, MAX_SHARING, OPEN_FOR
+from audience_service.domain.uploads.upload import (
+    MAX_COLUMNS,
+    MAX_CONTACTS_PER_IDENTIFIER,
+    MAX_OPEN_TIME,
+    MAX_REJECTIONS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +52,14 @@ _UPLOAD_LIMITS = {
     "row_bytes": str(MAX_ROW_BYTES),
     "cell_bytes": str(MAX_CELL_BYTES),
     "columns": str(MAX_COLUMNS),
-    "open_days": str(OPEN_FOR.days),
+    "open_days": str(MAX_OPEN_TIME.days),
     "rejections_told": str(MAX_REJECTIONS),
-    "contacts_of_an_address": str(MAX_SHARING),
+    "contacts_of_an_address": str(MAX_CONTACTS_PER_IDENTIFIER),
 }
 _UPLOAD_RULES = (
     "A file is CSV in UTF-8, with or without a byte order mark.",
     "A row is matched by the first of its fields that any contact in use has, in the order of the fields here.",
-    f"All contacts that have it go on the list, or off it; what more than {MAX_SHARING:,} have stands for nobody.",
+    f"All contacts that have it go on the list, or off it; what more than {MAX_CONTACTS_PER_IDENTIFIER:,} have stands for nobody.",
     "Rows that match nobody are kept, and matched again by RefreshCustomAudience.",
     "The list is published whole at the end of the upload: readers see the one before or the one after.",
 )
@@ -104,10 +109,10 @@ CUSTOM_TYPES = (
             "Modelled when it is made and whenever it is refreshed; between, the list stays as it is.",
         ),
         {
-            "seed_members": str(LEAST_SEED),
-            "most_share": str(MOST_SHARE),
+            "seed_members": str(MIN_SEED_SIZE),
+            "most_share": str(MAX_SHARE),
             "fields": str(MAX_FIELDS),
-            "factors_of_a_field": str(MOST_FACTORS),
+            "factors_of_a_field": str(MAX_FACTORS),
         },
     ),
     TypeDescription(
@@ -127,7 +132,7 @@ CUSTOM_TYPES = (
             "An event counts from its date on until it is older than within_days times 24 hours.",
             "Events that are archived or deleted, or of another org, count for nobody.",
         ),
-        {"within_days": str(MOST_DAYS), "min_events": str(MOST_EVENTS)},
+        {"within_days": str(MAX_DAYS), "min_events": str(MAX_EVENTS)},
     ),
 )
 """All types."""

@@ -7,8 +7,8 @@ use, which nobody writes.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from audience_service.domain.audiences.audience import as_shown
-from audience_service.domain.contact_list import ContactList
+from audience_service.domain.audiences.audience import to_response_form
+from audience_service.domain.contact_list import MemberList
 from audience_service.domain.filters import Filter, FindAudience
 from audience_service.domain.filters.nodes import (
     And,
@@ -25,12 +25,12 @@ from audience_service.domain.filters.nodes import (
     Related,
     Suppressed,
 )
-from audience_service.domain.filters.resolve import IN_USE, guarded
-from audience_service.domain.filters.words.sentence import in_words
+from audience_service.domain.filters.resolve import NOT_ARCHIVED, with_active_guard
+from audience_service.domain.filters.words.sentence import describe
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ConditionTree:
     """One condition: `node`, audiences resolved, is what the database judges; `inner` are those that it joins.
 
     `place` is where the request, or the audience's filter, has it, empty for what is not written. `path` is the field
@@ -38,22 +38,22 @@ class Claim:
     """
 
     node: Node
-    words: str
-    place: str
+    description: str
+    field_path: str
     path: str = ""
-    inner: tuple["Claim", ...] = ()
+    children: tuple["ConditionTree", ...] = ()
 
-    def walk(self) -> Iterator["Claim"]:
+    def walk(self) -> Iterator["ConditionTree"]:
         """The claim and all inside it, each before those that it joins."""
         yield self
-        for claim in self.inner:
-            yield from claim.walk()
+        for child in self.children:
+            yield from child.walk()
 
 
-_GUARD = Claim(IN_USE, in_words(IN_USE, {}), "", IN_USE.path)
+_ACTIVE_GUARD = ConditionTree(NOT_ARCHIVED, describe(NOT_ARCHIVED, {}), "", NOT_ARCHIVED.path)
 
 
-class ClaimReader:
+class ConditionTreeBuilder:
     """Reads the claims of filters that compile: the node of a whole one is the node of the compiled filter.
 
     `parse` reads a filter, `find` what an audience stands for; `names` are those of audiences.
@@ -64,46 +64,55 @@ class ClaimReader:
         self._find = find
         self._names = names
 
-    def audience(self, audience_id: str, place: str, filter_place: str) -> Claim:
+    def build_audience(self, audience_id: str, field_path: str, filter_path: str) -> ConditionTree:
         """What an audience claims; the places are where it is named, and where its filter is said to stand."""
         found = self._find(audience_id)
-        if isinstance(found, ContactList):
-            return self._on_list(found, place)
-        return self.whole(as_shown(found), filter_place)
+        if isinstance(found, MemberList):
+            return self._build_list(found, field_path)
+        return self.build_filter(to_response_form(found), filter_path)
 
-    def whole(self, written: Filter, place: str) -> Claim:
+    def build_filter(self, written: Filter, field_path: str) -> ConditionTree:
         """What a filter claims; `place` is where it stands."""
         node = self._parse(written)
-        claim = self._claim(node, f"{place}.")
-        resolved = guarded(claim.node, node)
-        if resolved is claim.node:
-            return claim
-        parts = claim.inner if isinstance(node, And) else (claim,)
-        said = IN_USE if node == And(()) else And((node, IN_USE))
-        where = f"{place}.{'where_json' if written.exact else 'where'}"
-        return Claim(resolved, in_words(said, self._names), where, inner=(*parts, _GUARD))
+        tree = self._build(node, f"{field_path}.")
+        resolved = with_active_guard(tree.node, node)
+        if resolved is tree.node:
+            return tree
+        children = tree.children if isinstance(node, And) else (tree,)
+        described = NOT_ARCHIVED if node == And(()) else And((node, NOT_ARCHIVED))
+        where_path = f"{field_path}.{'where_json' if written.exact else 'where'}"
+        return ConditionTree(
+            resolved, describe(described, self._names), where_path, children=(*children, _ACTIVE_GUARD)
+        )
 
-    def _on_list(self, contacts: ContactList, place: str) -> Claim:
-        on_list = OnList(contacts)
-        said = Claim(on_list, in_words(on_list, self._names), place)
-        return Claim(And((on_list, IN_USE)), in_words(And((on_list, IN_USE)), self._names), place, inner=(said, _GUARD))
+    def _build_list(self, member_list: MemberList, field_path: str) -> ConditionTree:
+        on_list = OnList(member_list)
+        list_tree = ConditionTree(on_list, describe(on_list, self._names), field_path)
+        return ConditionTree(
+            And((on_list, NOT_ARCHIVED)),
+            describe(And((on_list, NOT_ARCHIVED)), self._names),
+            field_path,
+            children=(list_tree, _ACTIVE_GUARD),
+        )
 
-    def _claim(self, node: Node, prefix: str) -> Claim:
+    def _build(self, node: Node, prefix: str) -> ConditionTree:
         if isinstance(node, OnList | Suppressed):
             raise TypeError("a filter as written names audiences, not lists")
-        claim = Claim(node, in_words(node, self._names), prefix + node.place)
+        tree = ConditionTree(node, describe(node, self._names), prefix + node.field_path)
         match node:
             case And(nodes) | Or(nodes) | Nor(nodes):
-                inner = tuple(self._claim(child, prefix) for child in nodes)
-                return replace(claim, node=replace(node, children=tuple(part.node for part in inner)), inner=inner)
+                children = tuple(self._build(child, prefix) for child in nodes)
+                return replace(
+                    tree, node=replace(node, children=tuple(part.node for part in children)), children=children
+                )
             case Not(child):
-                denied = self._claim(child, prefix)
-                return replace(claim, node=replace(node, child=denied.node), inner=(denied,))
+                negated = self._build(child, prefix)
+                return replace(tree, node=replace(node, child=negated.node), children=(negated,))
             case InAudience(audience_id):
-                members = self.audience(audience_id, claim.place, f"{claim.place}.filter")
-                return replace(claim, node=members.node, inner=members.inner or (members,))
+                audience_tree = self.build_audience(audience_id, tree.field_path, f"{tree.field_path}.filter")
+                return replace(tree, node=audience_tree.node, children=audience_tree.children or (audience_tree,))
             case Related(query=query):
-                return replace(claim, node=replace(node, query=guarded(query, query)))
+                return replace(tree, node=replace(node, query=with_active_guard(query, query)))
             case Condition(path) | ElementMatch(path) | ElementIs(path) | Expression(fields=(path,)):
-                return replace(claim, path=path)
-        return claim
+                return replace(tree, path=path)
+        return tree

@@ -12,7 +12,7 @@ class PlanKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class ExecutionStats:
     """What a run of the plan has taken. `matched` is None where the database does not tell it."""
 
     documents_examined: int
@@ -21,7 +21,7 @@ class Figures:
     milliseconds: int
 
     @property
-    def per_match(self) -> float:
+    def documents_per_match(self) -> float:
         """Documents examined for each match."""
         return self.documents_examined / max(self.matched or 0, 1)
 
@@ -38,7 +38,7 @@ class QueryPlan:
     kind: PlanKind
     index: str
     joins: int
-    figures: Figures | None
+    stats: ExecutionStats | None
 
 
 @dataclass(frozen=True, slots=True)

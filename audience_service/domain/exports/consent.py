@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from audience_service.domain.clock import now
-from audience_service.domain.fields.fields import Fields
+from audience_service.domain.fields.fields import Projection
 from audience_service.domain.filters import CompiledFilter, Limits
-from audience_service.domain.filters.compile import of_node
+from audience_service.domain.filters.compile import compile_node
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.nodes import Nor
 from audience_service.domain.filters.parse import parse
@@ -13,16 +13,16 @@ from audience_service.domain.filters.parse import parse
 NO_CONSENT = "no_consent"
 """The reason of those who have not consented."""
 
-_WORDS = ("granted", "yes", "true")
-_CONSENT = [True, *(form for word in _WORDS for form in (word, word.capitalize(), word.upper()))]
+_CONSENT_WORDS = ("granted", "yes", "true")
+_CONSENT = [True, *(form for word in _CONSENT_WORDS for form in (word, word.capitalize(), word.upper()))]
 
 
-def lacking_consent(datatype: str, fields: Sequence[str]) -> CompiledFilter:
+def without_consent(datatype: str, fields: Sequence[str]) -> CompiledFilter:
     """Who lacks consent in any of the fields. Raises InvalidArgument at `consent_fields[i]`."""
-    paths = Fields.read(fields, "consent_fields").record_paths
+    paths = Projection.parse(fields, "consent_fields").record_paths
     where = {"$and": [condition for path in paths for condition in _consented(path)]}
     node = parse(where, "consent_fields", Limits(), exact=True, now=now())
-    return of_node(datatype, Nor((node,)), "consent_fields")
+    return compile_node(datatype, Nor((node,)), "consent_fields")
 
 
 def _consented(path: str) -> list[Document]:

@@ -5,21 +5,21 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audience_service.domain.audiences.populations import Choice, Populations
-from audience_service.domain.audiences.selection import Selection
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.populations import ResolvedSelection, SelectionResolver
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.errors import InvalidArgument
-from audience_service.domain.exports.batches import Batches, ExportPart
-from audience_service.domain.exports.consent import NO_CONSENT, lacking_consent
+from audience_service.domain.exports.batches import Batcher, ExportPart
+from audience_service.domain.exports.consent import NO_CONSENT, without_consent
 from audience_service.domain.exports.readiness import ReadinessCounter
-from audience_service.domain.exports.rows import Changes, Everybody, ExportRows, RecordReader
+from audience_service.domain.exports.rows import DeltaExport, ExportRows, FullExport, RecordReader
 from audience_service.domain.identifiers import Identifier, choose_rules
 from audience_service.domain.identifiers.phones import REGIONS
 from audience_service.domain.identifiers.rules import PlatformRules
 from audience_service.domain.ports import MemberRepository
-from audience_service.domain.snapshots.ready import ReadySnapshots
+from audience_service.domain.snapshots.ready import SnapshotReader
 from audience_service.domain.snapshots.snapshot import Snapshot
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.tokens import TokenCodec
 
 _PURPOSE = "ads"
 
@@ -28,10 +28,10 @@ _PURPOSE = "ads"
 class ExportRequest:
     """What a caller wants: whose identifiers, which of them, and by which rules."""
 
-    selection: Selection
+    selection: AudienceSelector
     platform: str
     fields: Sequence[str] = ()
-    rules: str = ""
+    rules_version: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     default_region: str = ""
     consent_fields: Sequence[str] = ()
@@ -43,63 +43,74 @@ class Exports:
     """Streams the identifiers of members."""
 
     def __init__(
-        self, members: MemberRepository, populations: Populations, snapshots: ReadySnapshots, sealer: TokenSealer
+        self,
+        members: MemberRepository,
+        selection_resolver: SelectionResolver,
+        snapshot_reader: SnapshotReader,
+        tokens: TokenCodec,
     ) -> None:
         self._members = members
-        self._populations = populations
-        self._snapshots = snapshots
-        self._sealer = sealer
+        self._selection_resolver = selection_resolver
+        self._snapshot_reader = snapshot_reader
+        self._tokens = tokens
 
-    def stream(self, call: Call, request: ExportRequest) -> Generator[ExportPart, None, None]:
+    def stream(self, ctx: RequestContext, request: ExportRequest) -> Generator[ExportPart, None, None]:
         """The rows behind the cursor in the order of sk, in the platform's batches, then the readiness.
 
         What lies before the cursor is read again to be counted, since which rows are new cannot be told from counts.
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
         part; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
-        rules = choose_rules(request.platform, request.rules, request.options, request.fields)
+        rules = choose_rules(request.platform, request.rules_version, request.options, request.fields)
         identifier = Identifier(rules, _region(request.default_region))
-        choice = self._choose(call, request)
-        since = self._since(call, request.since_snapshot_id, choice)
-        binding = ("export", call.org, *choice.identity, *_told(request, rules))
-        batches = Batches(self._sealer, binding, rules, identifier.columns)
-        position, counter = batches.begin(request.cursor), ReadinessCounter(identifier)
-        source = self._source(call, choice, since, identifier, counter)
+        resolved_selection = self._resolve(ctx, request)
+        since_snapshot = self._since_snapshot(ctx, request.since_snapshot_id, resolved_selection)
+        binding = ("export", ctx.org, *resolved_selection.identity, *_export_identity(request, rules))
+        batches = Batcher(self._tokens, binding, rules, identifier.columns)
+        position, counter = batches.resume(request.cursor), ReadinessCounter(identifier)
+        source = self._source(ctx, resolved_selection, since_snapshot, identifier, counter)
         for operation, rows in source.operations():
             with closing(rows):
                 position = yield from batches.parts(rows, operation, position)
-        removals, exclusions = source.removals(), self._populations.exclusions(call, choice)
-        self._populations.check_whole(call, choice, None)
-        if since:
+        removals, exclusions = source.removals(), self._selection_resolver.exclusions(ctx, resolved_selection)
+        self._selection_resolver.verify_complete(ctx, resolved_selection, None)
+        if since_snapshot:
             # Rows that are missing are as if nobody had been on it.
-            self._snapshots.check_whole(call, since)
-        yield batches.end(position, counter.readiness(exclusions, rules, removals))
+            self._snapshot_reader.verify_complete(ctx, since_snapshot)
+        yield batches.finish(position, counter.readiness(exclusions, rules, removals))
 
-    def _choose(self, call: Call, request: ExportRequest) -> Choice:
+    def _resolve(self, ctx: RequestContext, request: ExportRequest) -> ResolvedSelection:
         """The members to send, and who is left out, those without consent last."""
         selection = replace(request.selection, purpose=request.selection.purpose or _PURPOSE)
-        choice = self._populations.choose(call, selection)
+        resolved_selection = self._selection_resolver.resolve(ctx, selection)
         if not request.consent_fields:
-            return choice
-        lacking = lacking_consent(choice.candidates.datatype, request.consent_fields)
-        return self._populations.less(choice, NO_CONSENT, lacking)
+            return resolved_selection
+        lacking = without_consent(resolved_selection.candidates.datatype, request.consent_fields)
+        return self._selection_resolver.subtract(resolved_selection, NO_CONSENT, lacking)
 
-    def _since(self, call: Call, snapshot_id: str, choice: Choice) -> Snapshot | None:
+    def _since_snapshot(
+        self, ctx: RequestContext, snapshot_id: str, resolved_selection: ResolvedSelection
+    ) -> Snapshot | None:
         if not snapshot_id:
             return None
-        since = self._snapshots.ready(call, snapshot_id)
-        datatype = choice.candidates.datatype
-        if since.datatype != datatype:
-            raise InvalidArgument.at("since_snapshot_id", f"is a snapshot of {since.datatype}, not of {datatype}")
-        return since
+        snapshot = self._snapshot_reader.get_ready(ctx, snapshot_id)
+        datatype = resolved_selection.candidates.datatype
+        if snapshot.datatype != datatype:
+            raise InvalidArgument.at("since_snapshot_id", f"is a snapshot of {snapshot.datatype}, not of {datatype}")
+        return snapshot
 
     def _source(
-        self, call: Call, choice: Choice, since: Snapshot | None, identifier: Identifier, counter: ReadinessCounter
+        self,
+        ctx: RequestContext,
+        resolved_selection: ResolvedSelection,
+        since_snapshot: Snapshot | None,
+        identifier: Identifier,
+        counter: ReadinessCounter,
     ) -> ExportRows:
-        reader = RecordReader(self._members, call, identifier.record_paths)
-        if since is None:
-            return Everybody(reader, counter, choice.population)
-        return Changes(reader, identifier, counter, choice.population, since)
+        reader = RecordReader(self._members, ctx, identifier.record_paths)
+        if since_snapshot is None:
+            return FullExport(reader, counter, resolved_selection.population)
+        return DeltaExport(reader, identifier, counter, resolved_selection.population, since_snapshot)
 
 
 def _region(text: str) -> str:
@@ -109,8 +120,8 @@ def _region(text: str) -> str:
     return region
 
 
-def _told(request: ExportRequest, rules: PlatformRules) -> tuple[Any, ...]:
+def _export_identity(request: ExportRequest, rules: PlatformRules) -> tuple[Any, ...]:
     """What tells an export from others of the same members."""
     fields = [rule.field for rule in rules.fields]
-    told = rules.version, dict(rules.chosen), fields, request.default_region.upper(), sorted(request.consent_fields)
-    return *told, request.since_snapshot_id
+    identity = rules.version, dict(rules.chosen), fields, request.default_region.upper(), sorted(request.consent_fields)
+    return *identity, request.since_snapshot_id

@@ -10,7 +10,7 @@ from audience_service.domain.identifiers import Identifier
 from audience_service.domain.identifiers.digests import Digests
 from audience_service.domain.identifiers.rules import PlatformRules
 
-_MOST_ROWS = 10_000_000
+_MAX_DISTINCT_ROWS = 10_000_000
 """Rows whose different ones are counted, which take 12 bytes each."""
 
 Row = Sequence[str]
@@ -48,13 +48,13 @@ class ReadinessCounter:
         self._identifier = identifier
         self._counts: Counter[str] = Counter()
         self._invalid: Counter[str] = Counter()
-        self._rows = Digests(_MOST_ROWS)
+        self._rows = Digests(_MAX_DISTINCT_ROWS)
 
     def row(self, record: Mapping[str, Any]) -> Row | None:
         """The row of a member, None for whom none is to be sent."""
         identified = self._identifier.identify(record)
         self._counts["consented"] += 1
-        self._counts["present"] += identified.present
+        self._counts["present"] += identified.has_identifiers
         self._invalid.update(identified.invalid)
         if identified.row is not None:
             self._counts["valid"] += 1

@@ -5,13 +5,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
-from audience_service.domain.caller import Call
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.exports.batches import ADD, REMOVE
 from audience_service.domain.exports.readiness import ReadinessCounter, Removals, Row
-from audience_service.domain.exports.removals import Staying
-from audience_service.domain.filters.compile import of_node
+from audience_service.domain.exports.removals import RetainedIdentifiers
+from audience_service.domain.filters.compile import compile_node
 from audience_service.domain.filters.nodes import OnList
-from audience_service.domain.filters.sets import as_filter, difference
+from audience_service.domain.filters.sets import difference, to_filter
 from audience_service.domain.identifiers import Identifier
 from audience_service.domain.ports import MemberRepository, Population, Record
 from audience_service.domain.snapshots.snapshot import Snapshot
@@ -19,7 +19,7 @@ from audience_service.domain.snapshots.snapshot import Snapshot
 Rows = Generator[tuple[str, Row], None, None]
 """Rows with their records' sks, in the order of these."""
 
-_READ_AT_ONCE = 1_000
+_READ_BATCH_SIZE = 1_000
 
 
 class ExportRows(Protocol):
@@ -37,24 +37,26 @@ class RecordReader:
     """Reads the records of populations, one by one, in the order of sk."""
 
     members: MemberRepository
-    call: Call
+    ctx: RequestContext
     paths: Sequence[str]
 
     def records(self, population: Population, paths: Sequence[str] | None = None) -> Generator[Record, None, None]:
         """Every record, with the paths or what else is told."""
-        wanted = self.paths if paths is None else paths
-        deadline = self.call.deadline
-        with closing(self.members.stream(self.call.org, population, wanted, _READ_AT_ONCE, "", deadline)) as stream:
+        record_paths = self.paths if paths is None else paths
+        deadline = self.ctx.deadline
+        with closing(
+            self.members.stream(self.ctx.org, population, record_paths, _READ_BATCH_SIZE, "", deadline)
+        ) as stream:
             for records in stream:
                 deadline.check()  # a stream that is resumed far along sends nothing for long
                 yield from records
 
     def count(self, population: Population) -> int:
         """How many there are."""
-        return self.members.count(self.call.org, population, self.call.deadline)
+        return self.members.count(self.ctx.org, population, self.ctx.deadline)
 
 
-class Everybody:
+class FullExport:
     """All members, to add."""
 
     def __init__(self, reader: RecordReader, counter: ReadinessCounter, population: Population) -> None:
@@ -76,7 +78,7 @@ class Everybody:
                     yield record["sk"], row
 
 
-class Changes:
+class DeltaExport:
     """Who has come in since a snapshot, to add, and who has gone out, to remove; the database tells who that is.
 
     All members are read nevertheless: they are counted, and what they are known by is not to be removed with others.
@@ -88,16 +90,22 @@ class Changes:
         identifier: Identifier,
         counter: ReadinessCounter,
         population: Population,
-        since: Snapshot,
+        since_snapshot: Snapshot,
     ) -> None:
         self._reader = reader
         self._identifier = identifier
         self._counter = counter
         self._population = population
-        now, self._were = as_filter(population), of_node(since.datatype, OnList(since.rows))
-        self._entered, self._exited = difference(now, self._were), difference(self._were, now)
-        self._since = since
-        self._staying = Staying(identifier)
+        current_members, self._previous_members = (
+            to_filter(population),
+            compile_node(since_snapshot.datatype, OnList(since_snapshot.rows)),
+        )
+        self._entered, self._exited = (
+            difference(current_members, self._previous_members),
+            difference(self._previous_members, current_members),
+        )
+        self._since_snapshot = since_snapshot
+        self._retained_identifiers = RetainedIdentifiers(identifier)
         self._removed = self._retained = self._without_row = 0
 
     def operations(self) -> Iterator[tuple[str, Rows]]:
@@ -107,8 +115,8 @@ class Changes:
 
     def removals(self) -> Removals:
         """Those whose records are gone cannot be hashed any more."""
-        gone = self._since.count - self._reader.count(self._were)
-        return Removals(self._removed, self._retained, self._without_row + gone)
+        deleted_count = self._since_snapshot.count - self._reader.count(self._previous_members)
+        return Removals(self._removed, self._retained, self._without_row + deleted_count)
 
     def _rows_entered(self) -> Rows:
         entered, members = self._reader.records(self._entered, []), self._reader.records(self._population)
@@ -120,7 +128,7 @@ class Changes:
                 while key is not None and key < sk:
                     key = next(keys, None)
                 if row is not None:
-                    self._staying.add(row)
+                    self._retained_identifiers.add(row)
                     if key == sk:
                         yield sk, row
 
@@ -128,9 +136,9 @@ class Changes:
         with closing(self._reader.records(self._exited)) as records:
             for record in records:
                 row = self._identifier.identify(record).row
-                left = row and self._staying.without(row)
+                remaining = row and self._retained_identifiers.remove_from(row)
                 self._without_row += row is None
-                self._retained += row is not None and left is None
-                if left:
+                self._retained += row is not None and remaining is None
+                if remaining:
                     self._removed += 1
-                    yield record["sk"], left
+                    yield record["sk"], remaining

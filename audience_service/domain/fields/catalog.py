@@ -3,22 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.fields.json_schema import schema_profiles
 from audience_service.domain.fields.profile import FieldProfile
 from audience_service.domain.fields.sample import Sample
-from audience_service.domain.fields.survey import survey
-from audience_service.domain.filters.fields import written_path
+from audience_service.domain.fields.survey import collect
+from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.operators import OPERATORS
 from audience_service.domain.ports import SampleRepository
 
 MAX_FIELDS = 500
 
-_EVERY = ("$eq", "$ne", "$in", "$nin", "$exists", "$type")
+_ANY_TYPE = ("$eq", "$ne", "$in", "$nin", "$exists", "$type")
 _ORDER = ("$gt", "$gte", "$lt", "$lte")
 _BITS = ("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
-_FITTING: dict[str, tuple[str, ...]] = {
+_OPERATORS_BY_TYPE: dict[str, tuple[str, ...]] = {
     "string": ("$regex",),
     "date": _ORDER,
     "timestamp": _ORDER,
@@ -47,9 +47,9 @@ class FieldList:
     """Fields by path. `omitted` are those past MAX_FIELDS, of which the least filled are left out, or too deep."""
 
     fields: Sequence[Field]
-    sampled: int
-    whole: bool
-    omitted: int
+    sample_size: int
+    complete: bool
+    omitted_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,49 +58,49 @@ class SampledFields:
 
     sample: Sample
     profiles: Mapping[str, FieldProfile]
-    too_deep: int
+    too_deep_count: int
 
 
 class FieldCatalog:
     """Tells the fields of a datatype from a sample of the org's records and the collection's schema."""
 
-    def __init__(self, samples: SampleRepository, audiences: Audiences) -> None:
+    def __init__(self, samples: SampleRepository, audiences: AudienceResolver) -> None:
         self._samples = samples
         self._audiences = audiences
 
-    def list(self, call: Call, datatype: str, prefix: str) -> FieldList:
+    def list(self, ctx: RequestContext, datatype: str, prefix: str) -> FieldList:
         """The fields whose paths, as callers write them, begin with the prefix. Raises DatatypeNotAllowed."""
         self._audiences.check_datatype(datatype)
-        sampled = self.sampled(call, datatype)
+        sampled = self.sample_fields(ctx, datatype)
         found = [field for field in map(_field, sampled.profiles.values()) if field.path.startswith(prefix)]
-        kept = sorted(found, key=lambda field: (-field.profile.filled, field.path))[:MAX_FIELDS]
+        kept = sorted(found, key=lambda field: (-field.profile.fill_rate, field.path))[:MAX_FIELDS]
         return FieldList(
             sorted(kept, key=lambda field: field.path),
             len(sampled.sample.records),
-            sampled.sample.whole,
-            len(found) - len(kept) + sampled.too_deep,
+            sampled.sample.is_complete,
+            len(found) - len(kept) + sampled.too_deep_count,
         )
 
-    def sampled(self, call: Call, datatype: str) -> SampledFields:
+    def sample_fields(self, ctx: RequestContext, datatype: str) -> SampledFields:
         """A new sample with its profiles."""
-        sample = self._samples.sample(call.org, datatype, call.deadline)
-        seen = survey(sample.records)
-        stated = schema_profiles(self._samples.schema(call.org, datatype, call.deadline))
-        return SampledFields(sample, dict(_merged(seen.profiles, stated)), seen.too_deep)
+        sample = self._samples.sample(ctx.org, datatype, ctx.deadline)
+        seen = collect(sample.records)
+        stated = schema_profiles(self._samples.schema(ctx.org, datatype, ctx.deadline))
+        return SampledFields(sample, dict(_merge(seen.profiles, stated)), seen.too_deep_count)
 
 
 def operators_for(profile: FieldProfile) -> list[str]:
     """The operators that fit what a field holds, in the order of their table."""
-    fitting = {name for kind in profile.types for name in _FITTING.get(kind, ())}
-    fitting |= {*_EVERY, *(_ORDER if profile.date_texts else ())}
-    return [name for name in (*OPERATORS, "$elemMatch") if name in fitting]
+    suitable = {name for kind in profile.types for name in _OPERATORS_BY_TYPE.get(kind, ())}
+    suitable |= {*_ANY_TYPE, *(_ORDER if profile.date_texts else ())}
+    return [name for name in (*OPERATORS, "$elemMatch") if name in suitable]
 
 
 def _field(profile: FieldProfile) -> Field:
-    return Field(written_path(profile.path), profile, operators_for(profile))
+    return Field(display_path(profile.path), profile, operators_for(profile))
 
 
-def _merged(seen: Mapping[str, FieldProfile], stated: Mapping[str, FieldProfile]) -> Iterator[tuple[str, FieldProfile]]:
+def _merge(seen: Mapping[str, FieldProfile], stated: Mapping[str, FieldProfile]) -> Iterator[tuple[str, FieldProfile]]:
     """Both, where they say something on one field with the values of its enum behind those that were seen."""
     for path, profile in seen.items():
         shown = [value for value, _ in profile.top_values]

@@ -19,6 +19,6 @@ class FieldProfile:
 
     path: str
     types: Mapping[str, float]
-    filled: float
+    fill_rate: float
     top_values: tuple[tuple[Any, float], ...] = ()
     date_texts: float = 0.0

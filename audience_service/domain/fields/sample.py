@@ -13,4 +13,4 @@ class Sample:
     """Records in use, each once. `whole` says that the org has no others."""
 
     records: Sequence[Mapping[str, Any]]
-    whole: bool
+    is_complete: bool

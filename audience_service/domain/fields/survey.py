@@ -11,12 +11,12 @@ from bson import Binary, Code, DatetimeMS, Decimal128, Int64, ObjectId, Regex, T
 from audience_service.domain.fields.profile import FieldProfile
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.fields import SYSTEM_FIELDS
-from audience_service.domain.profile import MASKS, SHOWN
+from audience_service.domain.profile import MASKS, VISIBLE_FIELDS
 
 MAX_DEPTH = 8
 """Names that a path has at most; what lies deeper is left out, and said to be."""
-_TOP, _LONGEST_VALUE = 10, 100
-_LEAST_REPEATS, _LEAST_REPEATS_UNKNOWN = 2, 5
+_MAX_TOP_VALUES, _MAX_VALUE_LENGTH = 10, 100
+_MIN_REPEATS, _MIN_REPEATS_UNKNOWN = 2, 5
 """Records that a value must be on to be shown: of a field that is known to be harmless, and of any other."""
 
 _PERSONAL = frozenset(
@@ -37,26 +37,26 @@ Path = tuple[str, ...]
 
 
 @dataclass(slots=True)
-class _Seen:
+class _PathStats:
     """What the records have had at one path; every count is of records."""
 
     types: Counter[str] = field(default_factory=Counter)
-    filled: int = 0
+    filled_count: int = 0
     date_texts: int = 0
     values: Counter[tuple[str, Any]] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class FieldStats:
     """The profiles of fields by their paths in the record, and how many paths lie too deep to be among them."""
 
     profiles: Mapping[str, FieldProfile]
-    too_deep: int
+    too_deep_count: int
 
 
-def survey(records: Sequence[Mapping[str, Any]]) -> Survey:
+def collect(records: Sequence[Mapping[str, Any]]) -> FieldStats:
     """The fields of the records that a filter can name. Objects, and lists of them, give paths into them too."""
-    seen: dict[Path, _Seen] = {}
+    seen: dict[Path, _PathStats] = {}
     too_deep: set[Path] = set()
     for record in records:
         found: dict[Path, list[Any]] = {}
@@ -66,9 +66,9 @@ def survey(records: Sequence[Mapping[str, Any]]) -> Survey:
             else:
                 found.setdefault(path, []).append(value)
         for path, values in found.items():
-            _see(seen.setdefault(path, _Seen()), values)
-    profiles = {".".join(path): _profile(path, what, len(records)) for path, what in seen.items()}
-    return Survey(profiles, len(too_deep))
+            _add_values(seen.setdefault(path, _PathStats()), values)
+    profiles = {".".join(path): _build_profile(path, stats, len(records)) for path, stats in seen.items()}
+    return FieldStats(profiles, len(too_deep))
 
 
 def type_name(value: Any) -> str:
@@ -105,38 +105,38 @@ def _at(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
             yield from _inside(path, item)
 
 
-def _see(seen: _Seen, values: Sequence[Any]) -> None:
+def _add_values(seen: _PathStats, values: Sequence[Any]) -> None:
     """Take in what one record has at a path: several values where the path leads through a list."""
     single = [item for value in values for item in (value if isinstance(value, list) else [value])]
     listed = ["array"] if any(isinstance(value, list) for value in values) else []
     seen.types.update({*listed, *map(type_name, single)})
-    seen.filled += any(item is not None for item in single)
+    seen.filled_count += any(item is not None for item in single)
     texts = [item for item in single if isinstance(item, str)]
     dates = any(read_instant(text) for text in texts)
     seen.date_texts += dates
     if not dates:
-        seen.values.update({(type_name(item), item) for item in single if _may_be_shown(item)})
+        seen.values.update({(type_name(item), item) for item in single if _is_showable(item)})
 
 
-def _may_be_shown(value: Any) -> bool:
+def _is_showable(value: Any) -> bool:
     """Whether it is a value that people choose from: no object, no moment, no long text."""
-    return isinstance(value, bool | int | float) or (isinstance(value, str) and 0 < len(value) <= _LONGEST_VALUE)
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and 0 < len(value) <= _MAX_VALUE_LENGTH)
 
 
-def _profile(path: Path, seen: _Seen, records: int) -> FieldProfile:
+def _build_profile(path: Path, seen: _PathStats, records: int) -> FieldProfile:
     return FieldProfile(
         path=".".join(path),
         types={name: count / records for name, count in seen.types.most_common()},
-        filled=seen.filled / records,
-        top_values=tuple((value, count / records) for value, count in _top(path, seen)),
+        fill_rate=seen.filled_count / records,
+        top_values=tuple((value, count / records) for value, count in _top_values(path, seen)),
         date_texts=seen.date_texts / records,
     )
 
 
-def _top(path: Path, seen: _Seen) -> list[tuple[Any, int]]:
+def _top_values(path: Path, seen: _PathStats) -> list[tuple[Any, int]]:
     """The values seen most often, unless they are personal or hardly repeat."""
-    if not _PERSONAL.isdisjoint(path) or len(seen.values) * 2 > seen.filled:
+    if not _PERSONAL.isdisjoint(path) or len(seen.values) * 2 > seen.filled_count:
         return []
-    harmless = path[-1] in SHOWN or path[0] != "data"
-    least = _LEAST_REPEATS if harmless else _LEAST_REPEATS_UNKNOWN
-    return [(value, count) for (_, value), count in seen.values.most_common(_TOP) if count >= least]
+    harmless = path[-1] in VISIBLE_FIELDS or path[0] != "data"
+    min_repeats = _MIN_REPEATS if harmless else _MIN_REPEATS_UNKNOWN
+    return [(value, count) for (_, value), count in seen.values.most_common(_MAX_TOP_VALUES) if count >= min_repeats]

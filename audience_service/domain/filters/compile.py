@@ -9,7 +9,7 @@ import bson
 from bson.errors import BSONError
 
 from audience_service.domain.clock import now
-from audience_service.domain.contact_list import ContactList
+from audience_service.domain.contact_list import MemberList
 from audience_service.domain.errors import AudienceNotFound, DatatypeNotAllowed, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.elements import element_documents
 from audience_service.domain.filters.filter import Document, Filter, Limits
@@ -33,14 +33,14 @@ from audience_service.domain.filters.nodes import (
     walk,
 )
 from audience_service.domain.filters.parse import parse
-from audience_service.domain.filters.resolve import IN_USE, FindAudience, Resolver, guarded
+from audience_service.domain.filters.resolve import NOT_ARCHIVED, AudienceInliner, FindAudience, with_active_guard
 from audience_service.domain.filters.warnings.warning import FilterWarning
-from audience_service.domain.filters.warnings.warnings import filter_warnings
+from audience_service.domain.filters.warnings.warnings import lint_filter
 
-NOTHING: Document = {"$nor": [{}]}
+MATCH_NONE: Document = {"$nor": [{}]}
 """A match for no record."""
 
-_EVERYONE = And(())
+_MATCH_ALL = And(())
 
 JoinCondition = Callable[[Join], Document]
 """What tells, once other collections have been looked into, whether a join holds."""
@@ -57,16 +57,16 @@ class CompiledFilter:
 
     datatype: str
     match: Document
-    joined: Node | None = None
-    place: str = field(default="filter", compare=False)
+    joins: Node | None = None
+    field_path: str = field(default="filter", compare=False)
     """Where the request has the filter, or names the audience whose filter it is."""
-    expressions: bool = False
+    has_expressions: bool = False
     """Whether it holds expressions, which fail on values that they cannot take where a condition does not match."""
-    node: Node = _EVERYONE
+    node: Node = _MATCH_ALL
     """What `match` and `joined` say, as nodes."""
 
 
-def _nowhere(audience_id: str) -> Filter | ContactList:
+def _find_no_audience(audience_id: str) -> Filter | MemberList:
     raise AudienceNotFound.of(audience_id)
 
 
@@ -85,9 +85,9 @@ class FilterCompiler:
         self._clock = clock
         self._limits = limits or Limits()
 
-    def at(self, moment: datetime) -> "FilterCompiler":
+    def at(self, timestamp: datetime) -> "FilterCompiler":
         """The same as of a moment, from which dates relative to now are reckoned."""
-        return FilterCompiler(self._datatypes, self._related, self._limits, lambda: moment)
+        return FilterCompiler(self._datatypes, self._related, self._limits, lambda: timestamp)
 
     def check_datatype(self, datatype: str) -> str:
         """The datatype, if it is served. Raises InvalidFilter, DatatypeNotAllowed."""
@@ -106,19 +106,19 @@ class FilterCompiler:
         self.check_datatype(audience_filter.datatype)
         if audience_filter.where is None:
             raise InvalidFilter.at("where", "is missing; {} means everyone")
-        place = "where_json" if audience_filter.exact else "where"
-        self._check_size(audience_filter.where, place)
-        node = parse(audience_filter.where, place, self._limits, exact=audience_filter.exact, now=self._clock())
+        field_path = "where_json" if audience_filter.exact else "where"
+        self._check_size(audience_filter.where, field_path)
+        node = parse(audience_filter.where, field_path, self._limits, exact=audience_filter.exact, now=self._clock())
         self._check_related(node)
         return node
 
     def warnings(self, audience_filter: Filter) -> list[FilterWarning]:
         """What can be warned about without a look at any record, with places from `where` on. Raises as parse does."""
         node = self.parse(audience_filter)
-        return filter_warnings(node, self._clock(), datatype=audience_filter.datatype)
+        return lint_filter(node, self._clock(), datatype=audience_filter.datatype)
 
     def compile(
-        self, audience_filter: Filter, find: FindAudience = _nowhere, within: tuple[str, ...] = ()
+        self, audience_filter: Filter, find: FindAudience = _find_no_audience, parents: tuple[str, ...] = ()
     ) -> CompiledFilter:
         """What finds the filter's records. `within` are the audiences whose filter it is, if any.
 
@@ -126,9 +126,11 @@ class FilterCompiler:
         """
         datatype = audience_filter.datatype
         node = self.parse(audience_filter)
-        resolved = guarded(Resolver(datatype, find, self.parse, self._limits, within).resolve(node), node)
+        resolved = with_active_guard(
+            AudienceInliner(datatype, find, self.parse, self._limits, parents).inline(node), node
+        )
         self._check_joins(_related(resolved))
-        compiled = of_node(datatype, resolved, "where_json" if audience_filter.exact else "where")
+        compiled = compile_node(datatype, resolved, "where_json" if audience_filter.exact else "where")
         self.check(compiled)
         return compiled
 
@@ -137,29 +139,29 @@ class FilterCompiler:
 
         Dates take more room once they are spelt out, and audiences once they are put in.
         """
-        joined = emit(compiled.joined, lambda _: {}) if compiled.joined else {}
-        spelt_out = [compiled.match, joined, *(emit(join.query) for join in _related(compiled.node))]
-        self._check_size(spelt_out, compiled.place)
-        self._check_nesting(spelt_out, compiled.place)
+        join_match = to_match(compiled.joins, lambda _: {}) if compiled.joins else {}
+        matches = [compiled.match, join_match, *(to_match(join.query) for join in _related(compiled.node))]
+        self._check_size(matches, compiled.field_path)
+        self._check_nesting(matches, compiled.field_path)
 
-    def _check_size(self, where: Any, place: str) -> None:
+    def _check_size(self, where: Any, field_path: str) -> None:
         try:
             size = len(bson.encode({"where": where}))
         except (BSONError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise InvalidFilter.at(place, f"cannot be stored: {str(error)[:200]}") from None
+            raise InvalidFilter.at(field_path, f"cannot be stored: {str(error)[:200]}") from None
         limit = self._limits.size_bytes
         if size > limit:
-            raise FilterTooLarge.at(place, f"takes {size:,} bytes, more than {limit:,}", limit=str(limit))
+            raise FilterTooLarge.at(field_path, f"takes {size:,} bytes, more than {limit:,}", limit=str(limit))
 
-    def _check_nesting(self, emitted: list[Document], place: str) -> None:
-        limit, level = self._limits.nesting, list[Any](emitted)
+    def _check_nesting(self, matches: list[Document], field_path: str) -> None:
+        limit, level = self._limits.nesting, list[Any](matches)
         for _ in range(limit):
             level = [item for value in level for item in (value.values() if isinstance(value, dict) else value)]
             level = [item for item in level if isinstance(item, dict | list)]
             if not level:
                 return
         raise FilterTooLarge.at(
-            place, f"nests more than {limit} objects and lists, audiences included", limit=str(limit)
+            field_path, f"nests more than {limit} objects and lists, audiences included", limit=str(limit)
         )
 
     def _check_related(self, node: Node) -> None:
@@ -167,7 +169,7 @@ class FilterCompiler:
             if isinstance(join, Related) and join.datatype not in self._related:
                 allowed = ", ".join(self._related) or "none"
                 raise DatatypeNotAllowed.at(
-                    f"{join.place}.datatype",
+                    f"{join.field_path}.datatype",
                     f"{join.datatype[:50]!r} may not be joined; of these there are {allowed}",
                     allowed=",".join(self._related),
                 )
@@ -176,17 +178,24 @@ class FilterCompiler:
         limit = self._limits.related
         if len(related) > limit:
             raise FilterTooLarge.at(
-                related[limit].place, f"is past the limit of {limit} joins with related records", limit=str(limit)
+                related[limit].field_path, f"is past the limit of {limit} joins with related records", limit=str(limit)
             )
 
 
-def of_node(datatype: str, node: Node, place: str = "filter") -> CompiledFilter:
+def compile_node(datatype: str, node: Node, field_path: str = "filter") -> CompiledFilter:
     """What finds the records for which a node holds that has no audience left to resolve."""
-    plain = [part for part in conjuncts(node) if not joins(part)]
-    joined = [part for part in conjuncts(node) if joins(part)]
+    without_joins = [part for part in conjuncts(node) if not joins(part)]
+    with_joins = [part for part in conjuncts(node) if joins(part)]
     records = (node, *(join.query for join in _related(node)))
-    expressions = any(isinstance(inner, Expression) for each in records for inner in walk(each))
-    return CompiledFilter(datatype, emit(_all(plain)), _all(joined) if joined else None, place, expressions, node)
+    has_expressions = any(isinstance(inner, Expression) for each in records for inner in walk(each))
+    return CompiledFilter(
+        datatype,
+        to_match(_all(without_joins)),
+        _all(with_joins) if with_joins else None,
+        field_path,
+        has_expressions,
+        node,
+    )
 
 
 def _related(node: Node) -> list[Related]:
@@ -197,7 +206,7 @@ def _no_join(join: Join) -> Document:
     raise ValueError(f"{join} takes a look into another collection")
 
 
-def emit(node: Node, joined: JoinCondition = _no_join) -> Document:
+def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
     """The match document of a node. `joined` makes the condition of a join; without it the node must hold none."""
 
     def inner(node: Node) -> Document:
@@ -224,7 +233,7 @@ def emit(node: Node, joined: JoinCondition = _no_join) -> Document:
             case Expression(document):
                 return {"$expr": document}
             case OnList() | Related() | Suppressed():
-                return joined(node)
+                return join_condition(node)
             case InAudience():
                 raise ValueError("an audience has not been resolved")
 
@@ -237,9 +246,9 @@ def _all(nodes: Sequence[Node]) -> Node:
 
 def _any_of(alternatives: list[Document]) -> Document:
     if not alternatives:
-        return NOTHING
+        return MATCH_NONE
     return alternatives[0] if len(alternatives) == 1 else {"$or": alternatives}
 
 
-LIVING: Document = emit(IN_USE)
+NOT_ARCHIVED_MATCH: Document = to_match(NOT_ARCHIVED)
 """The guard on records that are no longer in use, as a match."""

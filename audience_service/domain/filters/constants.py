@@ -11,52 +11,52 @@ from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.filters.filter import at_index
 from audience_service.domain.filters.relative import UNITS, WEEKDAYS, one_of, read_timezone, weekday
 
-_CONVERTED = ("double", "string", "objectId", "bool", "date", "int", "long", "decimal")
+_CONVERT_TYPES = ("double", "string", "objectId", "bool", "date", "int", "long", "decimal")
 _FORMAT = re.compile(r"(?:[^%]|%[bBdGHjLmMSuUVYzZ%])*", re.DOTALL)
 
 
-def check_named(name: str, value: Any, place: str) -> None:
+def check_named_argument(name: str, value: Any, field_path: str) -> None:
     """Check an argument given by name, if it is a constant. Raises InvalidFilter."""
-    if name in _NAMED and _is_constant(value):
-        _NAMED[name](value, place)
+    if name in _CHECK_BY_NAME and _is_constant(value):
+        _CHECK_BY_NAME[name](value, field_path)
 
 
-def check_listed(operator: str, arguments: Sequence[Any], place: str) -> None:
+def check_list_arguments(operator: str, arguments: Sequence[Any], field_path: str) -> None:
     """Check the arguments given in a list that are constants. Raises InvalidFilter."""
-    for position in _COUNTS.get(operator, ()):
+    for position in _NON_NEGATIVE_POSITIONS.get(operator, ()):
         number = arguments[position] if position < len(arguments) else None
         if isinstance(number, int | float) and number < (operator == "$slice"):
-            raise InvalidFilter.at(at_index(place, position), "takes a number of 0 or more, for $slice 1 or more")
+            raise InvalidFilter.at(at_index(field_path, position), "takes a number of 0 or more, for $slice 1 or more")
 
 
 def _is_constant(value: Any) -> bool:
     return not isinstance(value, Mapping | list) and not (isinstance(value, str) and value.startswith("$"))
 
 
-def _unit(value: Any, place: str) -> None:
-    one_of(value, UNITS, place)
+def _unit(value: Any, field_path: str) -> None:
+    one_of(value, UNITS, field_path)
 
 
-def _type(value: Any, place: str) -> None:
+def _type(value: Any, field_path: str) -> None:
     if not isinstance(value, int):  # types go by number too
-        one_of(value, _CONVERTED, place)
+        one_of(value, _CONVERT_TYPES, field_path)
 
 
-def _day(value: Any, place: str) -> None:
-    one_of(weekday(value), WEEKDAYS, place)
+def _day(value: Any, field_path: str) -> None:
+    one_of(weekday(value), WEEKDAYS, field_path)
 
 
-def _bin(value: Any, place: str) -> None:
+def _bin(value: Any, field_path: str) -> None:
     if not isinstance(value, int | float) or value < 1 or value != int(value):
-        raise InvalidFilter.at(place, "takes a whole number of 1 or more")
+        raise InvalidFilter.at(field_path, "takes a whole number of 1 or more")
 
 
-def _format(value: Any, place: str) -> None:
+def _format(value: Any, field_path: str) -> None:
     if not isinstance(value, str) or not _FORMAT.fullmatch(value):
-        raise InvalidFilter.at(place, "is no format of a date, like %Y-%m-%d")
+        raise InvalidFilter.at(field_path, "is no format of a date, like %Y-%m-%d")
 
 
-_NAMED: dict[str, Callable[[Any, str], object]] = {
+_CHECK_BY_NAME: dict[str, Callable[[Any, str], object]] = {
     "unit": _unit,
     "timezone": read_timezone,
     "startOfWeek": _day,
@@ -65,5 +65,5 @@ _NAMED: dict[str, Callable[[Any, str], object]] = {
     "format": _format,
 }
 
-_COUNTS: dict[str, tuple[int, ...]] = {"$substrCP": (1, 2), "$indexOfCP": (2, 3), "$slice": (2,)}
+_NON_NEGATIVE_POSITIONS: dict[str, tuple[int, ...]] = {"$substrCP": (1, 2), "$indexOfCP": (2, 3), "$slice": (2,)}
 """Positions of arguments that may not be negative."""

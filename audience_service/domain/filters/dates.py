@@ -18,8 +18,8 @@ from typing import Any
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 
-_NEVER = "(?!)"
-SHAPE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-]00:?00)?)?(?!\n)$"
+_MATCH_NOTHING = "(?!)"
+DATE_TEXT_PATTERN = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-]00:?00)?)?(?!\n)$"
 """Text in storage that is a date, to its end."""
 _LENGTH = len("2026-03-25T00:00:00.000")
 _ENDS = {10: "$", 19: r"(?!\.)", 21: "(?![0-9])", 22: "(?![0-9])"}
@@ -30,7 +30,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _MILLISECONDS = range((datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC) - _FIRST) // _MILLISECOND + 1)
 """All moments that a date can be at, as numbers."""
-_STORED = re.compile(SHAPE)
+_DATE_TEXT_REGEX = re.compile(DATE_TEXT_PATTERN)
 _ZONE = re.compile("(Z|[+-]00:?00)$")
 _MIDNIGHT = "0000-00-00T00:00:00.000"
 
@@ -41,13 +41,13 @@ Condition = dict[str, Any]
 class Instant:
     """A moment, to the millisecond, and its spellings in storage."""
 
-    moment: datetime
-    written: str
+    timestamp: datetime
+    spelling: str
 
     @property
     def millis(self) -> str:
         """The platform's spelling."""
-        return iso_text(self.moment)
+        return iso_text(self.timestamp)
 
     @property
     def seconds(self) -> str:
@@ -62,7 +62,7 @@ class Instant:
     @property
     def is_whole_second(self) -> bool:
         """Whether `seconds` spells this very moment."""
-        return self.moment.microsecond == 0
+        return self.timestamp.microsecond == 0
 
     @property
     def is_midnight(self) -> bool:
@@ -70,9 +70,9 @@ class Instant:
         return self.millis.endswith("T00:00:00.000Z")
 
 
-def iso_text(moment: datetime) -> str:
+def iso_text(timestamp: datetime) -> str:
     """The platform's spelling of a moment in UTC: with milliseconds and Z."""
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return timestamp.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def read_instant(value: object) -> Instant | None:
@@ -80,11 +80,11 @@ def read_instant(value: object) -> Instant | None:
     if not isinstance(value, str) or not _ISO.fullmatch(value):
         return None
     try:
-        moment = datetime.fromisoformat(value)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        timestamp = datetime.fromisoformat(value)
+        timestamp = timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return Instant(moment.replace(microsecond=moment.microsecond // 1000 * 1000), value)
+    return Instant(timestamp.replace(microsecond=timestamp.microsecond // 1000 * 1000), value)
 
 
 def spellings(value: object) -> list[Any]:
@@ -95,7 +95,7 @@ def spellings(value: object) -> list[Any]:
     texts = [instant.millis]
     texts += [instant.seconds] if instant.is_whole_second else []
     texts += [instant.day] if instant.is_midnight else []
-    return [instant.moment, *dict.fromkeys([*texts, instant.written])]
+    return [instant.timestamp, *dict.fromkeys([*texts, instant.spelling])]
 
 
 def neighbours(text: str) -> tuple[datetime, ...]:
@@ -104,24 +104,24 @@ def neighbours(text: str) -> tuple[datetime, ...]:
     They go by the digits, also where these make no date of the calendar: 2026-02-30 lies behind the last millisecond of
     February and before March.
     """
-    if not _STORED.match(text):
+    if not _DATE_TEXT_REGEX.match(text):
         return ()
-    written = _ZONE.sub("", text)[:_LENGTH]
-    spelt = written + _MIDNIGHT[len(written) :]
-    number = bisect_left(_MILLISECONDS, spelt, key=lambda number: _spelt(_moment(number)))
-    around = [_moment(near) for near in _MILLISECONDS[max(number - 1, 0) : number + 1]]
-    return tuple(moment for moment in around if _spelt(moment) == spelt) or tuple(around)
+    digits = _ZONE.sub("", text)[:_LENGTH]
+    padded = digits + _MIDNIGHT[len(digits) :]
+    number = bisect_left(_MILLISECONDS, padded, key=lambda number: _iso_prefix(_timestamp_at(number)))
+    around = [_timestamp_at(near) for near in _MILLISECONDS[max(number - 1, 0) : number + 1]]
+    return tuple(timestamp for timestamp in around if _iso_prefix(timestamp) == padded) or tuple(around)
 
 
-def _moment(number: int) -> datetime:
+def _timestamp_at(number: int) -> datetime:
     return _FIRST + number * _MILLISECOND
 
 
-def _spelt(moment: datetime) -> str:
-    return iso_text(moment)[:_LENGTH]
+def _iso_prefix(timestamp: datetime) -> str:
+    return iso_text(timestamp)[:_LENGTH]
 
 
-def ordered(operator: str, value: object) -> list[Condition]:
+def compare_conditions(operator: str, value: object) -> list[Condition]:
     """The conditions on one field of which any holds where `operator` ($gt, $gte, $lt, $lte) does."""
     instant = read_instant(value)
     if instant is None:
@@ -129,17 +129,17 @@ def ordered(operator: str, value: object) -> list[Condition]:
     second = instant.millis[:19]
     # Every text that the pattern matches is within the bound; "~" sorts after all that may follow the seconds.
     bound = {"$gte": instant.day if instant.is_midnight else second} if "g" in operator else {"$lte": f"{second}~"}
-    return [{operator: instant.moment}, {**bound, "$regex": _pattern(operator, instant.millis)}]
+    return [{operator: instant.timestamp}, {**bound, "$regex": _pattern(operator, instant.millis)}]
 
 
 @lru_cache(maxsize=1_024)
 def _pattern(operator: str, millis: str) -> str:
     """The pattern of the texts for whose moment the comparison with `millis` (a spelling) holds."""
-    decided = _decided(operator, millis[:_LENGTH])
-    return f"^(?={SHAPE})(?:{_NEVER if decided is None else decided})"
+    body = _pattern_body(operator, millis[:_LENGTH])
+    return f"^(?={DATE_TEXT_PATTERN})(?:{_MATCH_NOTHING if body is None else body})"
 
 
-def _decided(operator: str, text: str) -> str | None:
+def _pattern_body(operator: str, text: str) -> str | None:
     """What texts in the relation to `text` look like; None where there are none.
 
     The first digit that differs decides, and whatever follows it does not count. It is built from the end: what texts
@@ -147,7 +147,7 @@ def _decided(operator: str, text: str) -> str | None:
     """
     greater, or_equal = operator.startswith("$gt"), operator.endswith("e")
     zeros = len(text.rstrip("T:.0"))  # from here on nothing is left
-    decided: str | None = "" if or_equal else None
+    body: str | None = "" if or_equal else None
     # What follows in other texts is at least as much, so that all of them do for $gte, and none for $lt.
     for position in reversed(range(zeros if greater is or_equal else _LENGTH)):
         cases = []
@@ -156,7 +156,7 @@ def _decided(operator: str, text: str) -> str | None:
         digit = text[position]
         if digit.isdigit() and digit != ("9" if greater else "0"):
             cases.append(f"[{int(digit) + 1}-9]" if greater else f"[0-{int(digit) - 1}]")
-        if decided is not None:
-            cases.append((r"\." if digit == "." else digit) + decided)
-        decided = f"(?:{'|'.join(cases)})" if len(cases) > 1 else cases[0] if cases else None
-    return decided
+        if body is not None:
+            cases.append((r"\." if digit == "." else digit) + body)
+        body = f"(?:{'|'.join(cases)})" if len(cases) > 1 else cases[0] if cases else None
+    return body

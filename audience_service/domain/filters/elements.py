@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.nodes import And, Condition, Node, Not
 
-_TIGHTER = {"$gt": max, "$gte": max, "$lt": min, "$lte": min}
+_TIGHTEN = {"$gt": max, "$gte": max, "$lt": min, "$lte": min}
 
 
 def element_documents(conditions: Sequence[Node]) -> list[Document]:
@@ -48,10 +48,10 @@ def _merge(documents: Sequence[Document]) -> Document | None:
                 merged[name] = value
             elif name == "$regex":
                 merged[name] = f"(?={merged[name]}){value}"  # both are anchored at the start
-            elif name not in _TIGHTER:
+            elif name not in _TIGHTEN:
                 raise ValueError(f"holds {name} twice, for {name} itself and for an ISO date")
             elif isinstance(value, str) and isinstance(merged[name], str):
-                merged[name] = _TIGHTER[name](merged[name], value)
+                merged[name] = _TIGHTEN[name](merged[name], value)
             else:
                 return None  # a bound on text and a bound on another type: no element is both
     return merged

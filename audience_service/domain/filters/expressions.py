@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audience_service.domain.errors import FilterTooLarge, InvalidFilter
-from audience_service.domain.filters.constants import check_listed, check_named
+from audience_service.domain.filters.constants import check_list_arguments, check_named_argument
 from audience_service.domain.filters.fields import record_path
 from audience_service.domain.filters.filter import at_index, at_key
 from audience_service.domain.filters.nodes import Expression
@@ -29,25 +29,27 @@ class Form:
     name: all of `needed`, and any of `optional`.
     """
 
-    least: int = 0
-    most: int = 0
-    needed: tuple[str, ...] = ()
+    min_args: int = 0
+    max_args: int = 0
+    required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """What the operator takes, for people."""
-        number = str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
-        number = f"{self.least} or more" if self.most == _MANY else number
-        listed = "an expression" if self.least == self.most == 1 else f"a list of {number} expressions"
-        named = f"an object of {', '.join(self.needed)}" + "".join(f", {name} (optional)" for name in self.optional)
-        return " or ".join([listed] * bool(self.most) + [named] * bool(self.needed))
+        number = str(self.min_args) if self.min_args == self.max_args else f"{self.min_args} to {self.max_args}"
+        number = f"{self.min_args} or more" if self.max_args == _UNLIMITED else number
+        list_form = "an expression" if self.min_args == self.max_args == 1 else f"a list of {number} expressions"
+        object_form = f"an object of {', '.join(self.required)}" + "".join(
+            f", {name} (optional)" for name in self.optional
+        )
+        return " or ".join([list_form] * bool(self.max_args) + [object_form] * bool(self.required))
 
 
-_MANY = 1_000_000
+_UNLIMITED = 1_000_000
 _ONE, _TWO = Form(1, 1), Form(2, 2)
 _DATE_PART = Form(1, 1, ("date",), ("timezone",))
-_SHIFT = Form(needed=("startDate", "unit", "amount"), optional=("timezone",))
-_TRIM = Form(needed=("input",), optional=("chars",))
+_SHIFT = Form(required=("startDate", "unit", "amount"), optional=("timezone",))
+_TRIM = Form(required=("input",), optional=("chars",))
 
 _GROWING = frozenset(("$concat", "$concatArrays", "$setUnion", "$split"))
 """Operators that make a text or list longer than those that a record has; their items count as many conditions each."""
@@ -55,39 +57,39 @@ _COST_OF_GROWTH = 25
 
 EXPRESSIONS: dict[str, Form] = {
     **dict.fromkeys(("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$cmp"), _TWO),
-    **dict.fromkeys(("$and", "$or"), Form(0, _MANY)),
+    **dict.fromkeys(("$and", "$or"), Form(0, _UNLIMITED)),
     "$not": _ONE,
     "$cond": Form(3, 3, ("if", "then", "else")),
-    "$ifNull": Form(2, _MANY),
-    "$switch": Form(needed=("branches", "default")),
-    **dict.fromkeys(("$add", "$multiply"), Form(1, _MANY)),
+    "$ifNull": Form(2, _UNLIMITED),
+    "$switch": Form(required=("branches", "default")),
+    **dict.fromkeys(("$add", "$multiply"), Form(1, _UNLIMITED)),
     **dict.fromkeys(("$subtract", "$divide", "$mod"), _TWO),
     **dict.fromkeys(("$abs", "$ceil", "$floor"), _ONE),
     **dict.fromkeys(("$round", "$trunc"), Form(1, 2)),
-    "$concat": Form(1, _MANY),
+    "$concat": Form(1, _UNLIMITED),
     **dict.fromkeys(("$toLower", "$toUpper", "$strLenCP"), _ONE),
     **dict.fromkeys(("$strcasecmp", "$split"), _TWO),
     "$substrCP": Form(3, 3),
     "$indexOfCP": Form(2, 4),
     **dict.fromkeys(("$trim", "$ltrim", "$rtrim"), _TRIM),
-    "$regexMatch": Form(needed=("input", "regex"), optional=("options",)),
+    "$regexMatch": Form(required=("input", "regex"), optional=("options",)),
     **dict.fromkeys(("$size", "$isArray", "$first", "$last", "$anyElementTrue", "$allElementsTrue"), _ONE),
     **dict.fromkeys(("$in", "$arrayElemAt", "$setDifference", "$setIsSubset"), _TWO),
     "$slice": Form(2, 3),
-    **dict.fromkeys(("$concatArrays", "$setIntersection", "$setUnion"), Form(1, _MANY)),
-    "$setEquals": Form(2, _MANY),
-    **dict.fromkeys(("$min", "$max", "$sum", "$avg"), Form(1, _MANY)),
+    **dict.fromkeys(("$concatArrays", "$setIntersection", "$setUnion"), Form(1, _UNLIMITED)),
+    "$setEquals": Form(2, _UNLIMITED),
+    **dict.fromkeys(("$min", "$max", "$sum", "$avg"), Form(1, _UNLIMITED)),
     **dict.fromkeys(("$type", "$isNumber", "$toString", "$toInt", "$toLong", "$toDouble"), _ONE),
     **dict.fromkeys(("$toDecimal", "$toBool", "$toDate"), _ONE),
-    "$convert": Form(needed=("input", "to"), optional=("onError", "onNull")),
+    "$convert": Form(required=("input", "to"), optional=("onError", "onNull")),
     **dict.fromkeys(("$year", "$month", "$dayOfMonth", "$dayOfWeek", "$dayOfYear"), _DATE_PART),
     **dict.fromkeys(("$isoDayOfWeek", "$isoWeek", "$isoWeekYear", "$week"), _DATE_PART),
     **dict.fromkeys(("$hour", "$minute", "$second", "$millisecond"), _DATE_PART),
     **dict.fromkeys(("$dateAdd", "$dateSubtract"), _SHIFT),
-    "$dateTrunc": Form(needed=("date", "unit"), optional=("binSize", "timezone", "startOfWeek")),
-    "$dateDiff": Form(needed=("startDate", "endDate", "unit"), optional=("timezone", "startOfWeek")),
-    "$dateToString": Form(needed=("date",), optional=("format", "timezone", "onNull")),
-    "$dateFromString": Form(needed=("dateString",), optional=("format", "timezone", "onError", "onNull")),
+    "$dateTrunc": Form(required=("date", "unit"), optional=("binSize", "timezone", "startOfWeek")),
+    "$dateDiff": Form(required=("startDate", "endDate", "unit"), optional=("timezone", "startOfWeek")),
+    "$dateToString": Form(required=("date",), optional=("format", "timezone", "onNull")),
+    "$dateFromString": Form(required=("dateString",), optional=("format", "timezone", "onError", "onNull")),
     "$literal": _ONE,
 }
 """The table by name. `$literal` takes a value as it is; `$regexMatch` a pattern by the rules of `$regex`."""
@@ -101,40 +103,40 @@ class ExpressionParser:
     count: Callable[..., None]
     _paths: dict[str, None] = field(default_factory=dict)
 
-    def parse(self, operand: Any, place: str) -> Expression:
+    def parse(self, operand: Any, field_path: str) -> Expression:
         """The expression with its paths as they are in the record. Raises InvalidFilter, FilterTooLarge."""
-        document = self._expression(operand, place, 1)
-        whole = document if isinstance(document, dict) else {"$and": [document]}
-        return Expression(whole, tuple(self._paths), place)
+        document = self._expression(operand, field_path, 1)
+        condition = document if isinstance(document, dict) else {"$and": [document]}
+        return Expression(condition, tuple(self._paths), field_path)
 
-    def _expression(self, value: Any, place: str, depth: int) -> Any:
+    def _expression(self, value: Any, field_path: str, depth: int) -> Any:
         limit = self.reader.limits.depth
         if depth > limit:
-            raise FilterTooLarge.at(place, f"is nested more than {limit} levels deep", limit=str(limit))
+            raise FilterTooLarge.at(field_path, f"is nested more than {limit} levels deep", limit=str(limit))
         if isinstance(value, str) and value.startswith("$"):
-            return self._reference(value, place)
+            return self._reference(value, field_path)
         if isinstance(value, list):
-            return self._listed(value, place, depth)
+            return self._parse_list(value, field_path, depth)
         if isinstance(value, Mapping):
-            return self._operator(value, place, depth)
-        return self.reader.scalar(value, place)
+            return self._operator(value, field_path, depth)
+        return self.reader.scalar(value, field_path)
 
-    def _reference(self, text: str, place: str) -> Any:
+    def _reference(self, text: str, field_path: str) -> Any:
         if text == NOW:
             return Now.of(self.reader.now)
         if text.startswith("$$"):
-            raise InvalidFilter.at(place, f"is a variable; of these there is {NOW} alone")
-        path = record_path(text[1:], place)
+            raise InvalidFilter.at(field_path, f"is a variable; of these there is {NOW} alone")
+        path = record_path(text[1:], field_path)
         self._paths[path] = None
         return f"${path}"
 
-    def _operator(self, value: Mapping[str, Any], place: str, depth: int) -> dict[str, Any]:
+    def _operator(self, value: Mapping[str, Any], field_path: str, depth: int) -> dict[str, Any]:
         name = next(iter(value), "")
         if len(value) != 1 or not name.startswith("$"):
             raise InvalidFilter.at(
-                place, 'is no expression, which is an object of one operator, like {"$gt": ["$score", 50]}'
+                field_path, 'is no expression, which is an object of one operator, like {"$gt": ["$score", 50]}'
             )
-        here = at_key(place, name)
+        here = at_key(field_path, name)
         if name not in EXPRESSIONS:
             raise InvalidFilter.at(here, f"is no operator of $expr; there are {', '.join(EXPRESSIONS)}")
         self.count(here)
@@ -148,65 +150,67 @@ class ExpressionParser:
         if name in _GROWING:
             self.count(here, _COST_OF_GROWTH)
         if isinstance(argument, list):
-            check_listed(name, argument, here)
+            check_list_arguments(name, argument, here)
         return {name: self._arguments(name, argument, here, depth)}
 
-    def _arguments(self, name: str, argument: Any, place: str, depth: int) -> Any:
+    def _arguments(self, name: str, argument: Any, field_path: str, depth: int) -> Any:
         form = EXPRESSIONS[name]
-        if isinstance(argument, Mapping) and form.needed and not any(key.startswith("$") for key in argument):
-            self._check_names(form, argument, place)
+        if isinstance(argument, Mapping) and form.required and not any(key.startswith("$") for key in argument):
+            self._check_names(form, argument, field_path)
             for key, item in argument.items():
-                check_named(key, item, at_key(place, key))
-            return {key: self._expression(item, at_key(place, key), depth + 1) for key, item in argument.items()}
-        if isinstance(argument, list) and form.most:
-            if not form.least <= len(argument) <= form.most:
-                raise InvalidFilter.at(place, f"takes {form}")
-            return self._listed(argument, place, depth, _COST_OF_GROWTH if name in _GROWING else 1)
-        if not form.least <= 1 <= form.most:
-            raise InvalidFilter.at(place, f"takes {form}")
-        return self._expression(argument, place, depth + 1)
+                check_named_argument(key, item, at_key(field_path, key))
+            return {key: self._expression(item, at_key(field_path, key), depth + 1) for key, item in argument.items()}
+        if isinstance(argument, list) and form.max_args:
+            if not form.min_args <= len(argument) <= form.max_args:
+                raise InvalidFilter.at(field_path, f"takes {form}")
+            return self._parse_list(argument, field_path, depth, _COST_OF_GROWTH if name in _GROWING else 1)
+        if not form.min_args <= 1 <= form.max_args:
+            raise InvalidFilter.at(field_path, f"takes {form}")
+        return self._expression(argument, field_path, depth + 1)
 
-    def _listed(self, items: list[Any], place: str, depth: int, cost: int = 1) -> list[Any]:
-        read = []
+    def _parse_list(self, items: list[Any], field_path: str, depth: int, cost: int = 1) -> list[Any]:
+        parsed = []
         for index, item in enumerate(items):
-            here = at_index(place, index)
+            here = at_index(field_path, index)
             self.count(here, cost)
-            read.append(self._expression(item, here, depth + 1))
-        return read
+            parsed.append(self._expression(item, here, depth + 1))
+        return parsed
 
-    def _switch(self, argument: Any, place: str, depth: int) -> dict[str, Any]:
-        self._check_names(EXPRESSIONS["$switch"], argument, place)
-        branches, there = argument["branches"], at_key(place, "branches")
+    def _switch(self, argument: Any, field_path: str, depth: int) -> dict[str, Any]:
+        self._check_names(EXPRESSIONS["$switch"], argument, field_path)
+        branches, branches_path = argument["branches"], at_key(field_path, "branches")
         if not isinstance(branches, list) or not branches:
-            raise InvalidFilter.at(there, 'takes a list of {"case": ..., "then": ...}')
+            raise InvalidFilter.at(branches_path, 'takes a list of {"case": ..., "then": ...}')
         return {
-            "branches": list(self._branches(branches, there, depth)),
-            "default": self._expression(argument["default"], at_key(place, "default"), depth + 1),
+            "branches": list(self._branches(branches, branches_path, depth)),
+            "default": self._expression(argument["default"], at_key(field_path, "default"), depth + 1),
         }
 
-    def _branches(self, branches: list[Any], place: str, depth: int) -> Iterator[dict[str, Any]]:
+    def _branches(self, branches: list[Any], field_path: str, depth: int) -> Iterator[dict[str, Any]]:
         for index, branch in enumerate(branches):
-            here = at_index(place, index)
+            here = at_index(field_path, index)
             self.count(here)
-            self._check_names(Form(needed=("case", "then")), branch, here)
+            self._check_names(Form(required=("case", "then")), branch, here)
             yield {key: self._expression(branch[key], at_key(here, key), depth + 1) for key in ("case", "then")}
 
-    def _regex_match(self, argument: Any, place: str, depth: int) -> dict[str, Any]:
-        self._check_names(EXPRESSIONS["$regexMatch"], argument, place)
-        beside, options = at_key(place, "options"), argument.get("options", "")
-        pattern = read_pattern(argument["regex"], options, at_key(place, "regex"), beside, self.reader)
+    def _regex_match(self, argument: Any, field_path: str, depth: int) -> dict[str, Any]:
+        self._check_names(EXPRESSIONS["$regexMatch"], argument, field_path)
+        options_path, options = at_key(field_path, "options"), argument.get("options", "")
+        pattern = read_pattern(argument["regex"], options, at_key(field_path, "regex"), options_path, self.reader)
         return {
-            "input": self._expression(argument["input"], at_key(place, "input"), depth + 1),
+            "input": self._expression(argument["input"], at_key(field_path, "input"), depth + 1),
             "regex": {"$literal": pattern.text},
             "options": pattern.options,
         }
 
     @staticmethod
-    def _check_names(form: Form, argument: Any, place: str) -> None:
+    def _check_names(form: Form, argument: Any, field_path: str) -> None:
         if not isinstance(argument, Mapping):
-            raise InvalidFilter.at(place, f"takes {form}")
+            raise InvalidFilter.at(field_path, f"takes {form}")
         for name in argument:
-            if name not in form.needed and name not in form.optional:
-                raise InvalidFilter.at(at_key(place, name), f"is none of {', '.join((*form.needed, *form.optional))}")
-        if missing := [name for name in form.needed if name not in argument]:
-            raise InvalidFilter.at(place, f"lacks {missing[0]}; it takes {form}")
+            if name not in form.required and name not in form.optional:
+                raise InvalidFilter.at(
+                    at_key(field_path, name), f"is none of {', '.join((*form.required, *form.optional))}"
+                )
+        if missing := [name for name in form.required if name not in argument]:
+            raise InvalidFilter.at(field_path, f"lacks {missing[0]}; it takes {form}")

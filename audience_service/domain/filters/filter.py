@@ -47,17 +47,17 @@ class Limits:
     related_count: int = 1_000
 
 
-_SHOWN_KEY = 100
+_MAX_KEY_LENGTH = 100
 
 _BARE = re.compile(r"[$A-Za-z_][\w$]*")
 
 
-def at_key(place: str, key: str) -> str:
+def at_key(field_path: str, key: str) -> str:
     """The place of `key` in the object at `place`: `where.$and`, or `where["data.email"]` where it is no plain name."""
-    shown = key if len(key) <= _SHOWN_KEY else f"{key[:_SHOWN_KEY]}..."
-    return f"{place}.{shown}" if _BARE.fullmatch(key) else f"{place}[{json.dumps(shown, ensure_ascii=False)}]"
+    shown = key if len(key) <= _MAX_KEY_LENGTH else f"{key[:_MAX_KEY_LENGTH]}..."
+    return f"{field_path}.{shown}" if _BARE.fullmatch(key) else f"{field_path}[{json.dumps(shown, ensure_ascii=False)}]"
 
 
-def at_index(place: str, index: int) -> str:
+def at_index(field_path: str, index: int) -> str:
     """The place of an element of the list at `place`: `where.$and[0]`."""
-    return f"{place}[{index}]"
+    return f"{field_path}[{index}]"

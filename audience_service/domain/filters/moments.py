@@ -18,24 +18,24 @@ from audience_service.domain.filters.nodes import (
     Related,
     children,
 )
-from audience_service.domain.filters.relative import FoldedDate, Now
+from audience_service.domain.filters.relative import Now, ResolvedDate
 
 
-def as_of(node: Node, moment: datetime) -> Node:
+def evaluate_as_of(node: Node, timestamp: datetime) -> Node:
     """The node as it would be compiled at a moment. Raises InvalidFilter where a date leaves the calendar."""
     match node:
         case And(nodes) | Or(nodes) | Nor(nodes):
-            return replace(node, children=tuple(as_of(child, moment) for child in nodes))
+            return replace(node, children=tuple(evaluate_as_of(child, timestamp) for child in nodes))
         case Not(child):
-            return replace(node, child=as_of(child, moment))
-        case Condition(_, _, operand, place):
-            return replace(node, operand=_value_at(operand, place, moment))
+            return replace(node, child=evaluate_as_of(child, timestamp))
+        case Condition(_, _, operand, field_path):
+            return replace(node, operand=_value_at(operand, field_path, timestamp))
         case ElementMatch(_, query) | Related(query=query):
-            return replace(node, query=as_of(query, moment))
+            return replace(node, query=evaluate_as_of(query, timestamp))
         case ElementIs(_, conditions):
-            return replace(node, conditions=tuple(as_of(condition, moment) for condition in conditions))
+            return replace(node, conditions=tuple(evaluate_as_of(condition, timestamp) for condition in conditions))
         case Expression(document):
-            return replace(node, document=_value_at(document, node.place, moment))
+            return replace(node, document=_value_at(document, node.field_path, timestamp))
     return node
 
 
@@ -44,8 +44,8 @@ def relative_dates(node: Node) -> Iterator[Mapping[str, Any]]:
     match node:
         case Condition(_, _, operand):
             for value in operand if isinstance(operand, list) else [operand]:
-                if isinstance(value, FoldedDate):
-                    yield value.written
+                if isinstance(value, ResolvedDate):
+                    yield value.expression
         case ElementMatch(_, query):
             yield from relative_dates(query)
         case ElementIs(_, conditions):
@@ -56,33 +56,33 @@ def relative_dates(node: Node) -> Iterator[Mapping[str, Any]]:
                 yield from relative_dates(child)
 
 
-def depends_on_more(node: Node) -> bool:
+def has_other_time_dependence(node: Node) -> bool:
     """Whether what a node says depends on now by more than dates beside the record's own fields.
 
     That is $$NOW in an expression, and whatever is relative to now in a condition on related records.
     """
     match node:
         case Expression(document):
-            return _holds_now(document)
+            return _contains_now(document)
         case Related(query=query):
-            return any(True for _ in relative_dates(query)) or depends_on_more(query)
-    return any(map(depends_on_more, children(node)))
+            return any(True for _ in relative_dates(query)) or has_other_time_dependence(query)
+    return any(map(has_other_time_dependence, children(node)))
 
 
-def _value_at(value: Any, place: str, moment: datetime) -> Any:
+def _value_at(value: Any, field_path: str, timestamp: datetime) -> Any:
     match value:
-        case FoldedDate(written=written):
-            return FoldedDate.of(written, place, moment)
+        case ResolvedDate(expression=expression):
+            return ResolvedDate.of(expression, field_path, timestamp)
         case Now():
-            return Now.of(moment)
+            return Now.of(timestamp)
         case dict():
-            return {key: _value_at(item, place, moment) for key, item in value.items()}
+            return {key: _value_at(item, field_path, timestamp) for key, item in value.items()}
         case list():
-            return [_value_at(item, place, moment) for item in value]
+            return [_value_at(item, field_path, timestamp) for item in value]
     return value
 
 
-def _holds_now(value: Any) -> bool:
+def _contains_now(value: Any) -> bool:
     if isinstance(value, dict | list):
-        return any(map(_holds_now, value.values() if isinstance(value, dict) else value))
+        return any(map(_contains_now, value.values() if isinstance(value, dict) else value))
     return isinstance(value, Now)

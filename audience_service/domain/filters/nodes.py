@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from audience_service.domain.contact_list import ContactList
+from audience_service.domain.contact_list import MemberList
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.operators import Operator
 
@@ -31,7 +31,7 @@ class And:
     """All of them hold; with none, everything matches."""
 
     children: tuple["Node", ...]
-    place: str = field(default="", compare=False)
+    field_path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Or:
     """At least one of them holds."""
 
     children: tuple["Node", ...]
-    place: str = field(default="", compare=False)
+    field_path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Nor:
     """None of them holds."""
 
     children: tuple["Node", ...]
-    place: str = field(default="", compare=False)
+    field_path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Not:
     """The child does not hold; matches records without the field, as MongoDB's $not does."""
 
     child: "Node"
-    place: str = field(default="", compare=False)
+    field_path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Condition:
     path: str
     operator: Operator
     operand: Any
-    place: str = field(default="", compare=False)
+    field_path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class ElementMatch:
 
     path: str
     query: "Node"
-    place: str = field(default="", compare=False)
+    field_path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class ElementIs:
 
     path: str
     conditions: tuple["Node", ...]
-    place: str = field(default="", compare=False)
+    field_path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Expression:
 
     document: Document
     fields: tuple[str, ...]
-    place: str = field(default="", compare=False)
+    field_path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +104,14 @@ class InAudience:
     """The record is a member of an audience."""
 
     audience_id: str
-    place: str = field(default="", compare=False)
+    field_path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class OnList:
     """The record is on the list, whatever has become of it since."""
 
-    contacts: ContactList
+    member_list: MemberList
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +122,9 @@ class Related:
     local: str
     foreign: str
     query: "Node"
-    least: int
-    most: int | None
-    place: str = field(default="", compare=False)
+    min_count: int
+    max_count: int | None
+    field_path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

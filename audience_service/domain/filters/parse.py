@@ -24,34 +24,34 @@ from audience_service.domain.filters.nodes import (
     Or,
     Related,
 )
-from audience_service.domain.filters.operators import LOGICAL, ON_RECORDS, OPERATORS, read_pattern
+from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD_OPERATORS, read_pattern
 from audience_service.domain.filters.related import read_count, read_relation
 from audience_service.domain.filters.values import ValueReader
 
-_ON_FIELDS = (*OPERATORS, "$options", "$not", "$elemMatch")
-_IN_PLACE = (*LOGICAL, *ON_RECORDS)
+_FIELD_OPERATORS = (*OPERATORS, "$options", "$not", "$elemMatch")
+_TOP_LEVEL_OPERATORS = (*LOGICAL, *RECORD_OPERATORS)
 _LOGICAL_NODES: dict[str, Callable[[tuple[Node, ...], str], Node]] = {"$and": And, "$or": Or, "$nor": Nor}
 
 
 @dataclass(frozen=True, slots=True)
-class _Within:
+class _Scope:
     """Whose conditions are read: how paths lead to fields, and where not every operator may stand, where that is."""
 
-    path_of: Callable[[str, str], str]
-    where: str = ""
+    resolve_path: Callable[[str, str], str]
+    operator: str = ""
 
 
-_RECORD = _Within(record_path)
-_ELEMENT = _Within(element_path, "$elemMatch")
-_RELATED = _Within(record_path, "$related")
+_RECORD = _Scope(record_path)
+_ELEMENT = _Scope(element_path, "$elemMatch")
+_RELATED = _Scope(record_path, "$related")
 
 
-def parse(where: Mapping[str, Any], place: str, limits: Limits, *, exact: bool, now: datetime) -> Node:
+def parse(where: Mapping[str, Any], field_path: str, limits: Limits, *, exact: bool, now: datetime) -> Node:
     """The nodes of a filter as it is used at `now`.
 
     Raises InvalidFilter or FilterTooLarge, naming the place below `place`.
     """
-    return _Parser(limits, ValueReader(limits, exact, now)).query(where, place, 1, _RECORD)
+    return _Parser(limits, ValueReader(limits, exact, now)).query(where, field_path, 1, _RECORD)
 
 
 class _Parser:
@@ -60,155 +60,169 @@ class _Parser:
         self._reader = reader
         self._conditions = 0
 
-    def query(self, where: Mapping[str, Any], place: str, depth: int, within: _Within) -> Node:
+    def query(self, where: Mapping[str, Any], field_path: str, depth: int, scope: _Scope) -> Node:
         """An object of fields and of operators in their place, all of which must hold."""
-        self._check_depth(depth, place)
+        self._check_depth(depth, field_path)
         children: list[Node] = []
         for key, value in where.items():
-            here = at_key(place, key)
+            here = at_key(field_path, key)
             if key in LOGICAL:
-                children.append(self._logical(key, value, here, depth, within))
-            elif key in ON_RECORDS:
-                children.append(self._on_record(key, value, here, depth, within))
+                children.append(self._logical(key, value, here, depth, scope))
+            elif key in RECORD_OPERATORS:
+                children.append(self._on_record(key, value, here, depth, scope))
             elif key.startswith("$"):
                 raise InvalidFilter.at(
-                    here, _unknown(key, _IN_PLACE, _ON_FIELDS, "stands on a field, not in its place")
+                    here, _unknown(key, _TOP_LEVEL_OPERATORS, _FIELD_OPERATORS, "stands on a field, not in its place")
                 )
             else:
-                children += self._field(within.path_of(key, here), value, here, depth)
-        return children[0] if len(children) == 1 else And(tuple(children), place)
+                children += self._field(scope.resolve_path(key, here), value, here, depth)
+        return children[0] if len(children) == 1 else And(tuple(children), field_path)
 
-    def _on_record(self, name: str, value: Any, place: str, depth: int, within: _Within) -> Node:
+    def _on_record(self, name: str, value: Any, field_path: str, depth: int, scope: _Scope) -> Node:
         """An operator on the record as a whole."""
-        if within.where == "$elemMatch" or (within.where and name != "$expr"):
-            raise InvalidFilter.at(place, f"is about whole records of the filter, and cannot stand in {within.where}")
-        self._count(place)
+        if scope.operator == "$elemMatch" or (scope.operator and name != "$expr"):
+            raise InvalidFilter.at(
+                field_path, f"is about whole records of the filter, and cannot stand in {scope.operator}"
+            )
+        self._count(field_path)
         if name == "$expr":
-            return ExpressionParser(self._reader, self._count).parse(value, place)
+            return ExpressionParser(self._reader, self._count).parse(value, field_path)
         if name == "$related":
-            return self._related(value, place, depth)
+            return self._related(value, field_path, depth)
         if not isinstance(value, str) or not value:
-            raise InvalidFilter.at(place, 'takes an audience\'s id, like "segment-..."')
-        return InAudience(value, place)
+            raise InvalidFilter.at(field_path, 'takes an audience\'s id, like "segment-..."')
+        return InAudience(value, field_path)
 
-    def _related(self, value: Any, place: str, depth: int) -> Related:
-        datatype, local, foreign = read_relation(value, place)
-        least, most = read_count(value.get("count", {"$gte": 1}), at_key(place, "count"), self._limits.related_count)
-        where, there = value.get("where", {}), at_key(place, "where")
+    def _related(self, value: Any, field_path: str, depth: int) -> Related:
+        datatype, local, foreign = read_relation(value, field_path)
+        min_count, max_count = read_count(
+            value.get("count", {"$gte": 1}), at_key(field_path, "count"), self._limits.related_count
+        )
+        where, where_path = value.get("where", {}), at_key(field_path, "where")
         if not isinstance(where, Mapping):
-            raise InvalidFilter.at(there, 'takes an object of conditions, like {"total": {"$gte": 100}}')
-        return Related(datatype, local, foreign, self.query(where, there, depth + 1, _RELATED), least, most, place)
+            raise InvalidFilter.at(where_path, 'takes an object of conditions, like {"total": {"$gte": 100}}')
+        return Related(
+            datatype,
+            local,
+            foreign,
+            self.query(where, where_path, depth + 1, _RELATED),
+            min_count,
+            max_count,
+            field_path,
+        )
 
-    def _logical(self, name: str, value: Any, place: str, depth: int, within: _Within) -> Node:
+    def _logical(self, name: str, value: Any, field_path: str, depth: int, scope: _Scope) -> Node:
         if not isinstance(value, list) or not value:
-            raise InvalidFilter.at(place, 'takes a list of one or more conditions, like [{"country": "US"}]')
+            raise InvalidFilter.at(field_path, 'takes a list of one or more conditions, like [{"country": "US"}]')
         if len(value) > self._limits.conditions:
-            raise self._too_many(place)
+            raise self._too_many(field_path)
         children = []
         for index, item in enumerate(value):
-            here = at_index(place, index)
+            here = at_index(field_path, index)
             if not isinstance(item, Mapping):
                 raise InvalidFilter.at(here, 'must be an object of conditions, like {"country": "US"}')
             self._count(here)
-            children.append(self.query(item, here, depth + 1, within))
-        return _LOGICAL_NODES[name](tuple(children), place)
+            children.append(self.query(item, here, depth + 1, scope))
+        return _LOGICAL_NODES[name](tuple(children), field_path)
 
-    def _field(self, path: str, value: Any, place: str, depth: int) -> list[Node]:
+    def _field(self, path: str, value: Any, field_path: str, depth: int) -> list[Node]:
         if not isinstance(value, Mapping) or not any(key.startswith("$") for key in value):
-            self._count(place)
-            return [Condition(path, OPERATORS["$eq"], self._reader.value(value, place), place)]
-        return self._operators(path, value, place, depth)
+            self._count(field_path)
+            return [Condition(path, OPERATORS["$eq"], self._reader.value(value, field_path), field_path)]
+        return self._operators(path, value, field_path, depth)
 
-    def _operators(self, path: str, operators: Mapping[str, Any], place: str, depth: int) -> list[Node]:
+    def _operators(self, path: str, operators: Mapping[str, Any], field_path: str, depth: int) -> list[Node]:
         if "$options" in operators and "$regex" not in operators:
-            raise InvalidFilter.at(at_key(place, "$options"), "stands beside $regex only")
+            raise InvalidFilter.at(at_key(field_path, "$options"), "stands beside $regex only")
         nodes: list[Node] = []
         for name, operand in operators.items():
-            here = at_key(place, name)
+            here = at_key(field_path, name)
             self._count(here)
             if name == "$not":
-                nodes.append(self._negated(path, operand, here, depth))
+                nodes.append(self._parse_not(path, operand, here, depth))
             elif name == "$elemMatch":
                 nodes.append(self._element(path, operand, here, depth))
             elif name == "$regex":
-                options, beside = operators.get("$options", ""), at_key(place, "$options")
-                pattern = read_pattern(operand, options, here, beside, self._reader)
+                options, options_path = operators.get("$options", ""), at_key(field_path, "$options")
+                pattern = read_pattern(operand, options, here, options_path, self._reader)
                 nodes.append(Condition(path, OPERATORS[name], pattern, here))
             elif name == "$all" and _lists_elements(operand):
                 nodes += self._elements(path, operand, here, depth)
             elif name in OPERATORS:
                 nodes += self._condition(path, name, operand, here)
             elif name != "$options":
-                raise InvalidFilter.at(here, _unknown(name, _ON_FIELDS, _IN_PLACE, "stands in place of a field"))
+                raise InvalidFilter.at(
+                    here, _unknown(name, _FIELD_OPERATORS, _TOP_LEVEL_OPERATORS, "stands in place of a field")
+                )
         return nodes
 
-    def _condition(self, path: str, name: str, operand: Any, place: str) -> list[Node]:
+    def _condition(self, path: str, name: str, operand: Any, field_path: str) -> list[Node]:
         operator = OPERATORS[name]
-        value = operator.read(operand, place, self._reader)
+        value = operator.read(operand, field_path, self._reader)
         if name == "$all" and any(read_instant(item) for item in value):
             # Each element may be spelt in its own way, and $all has no room for alternatives.
-            return [Condition(path, OPERATORS["$eq"], item, place) for item in value]
-        return [Condition(path, operator, value, place)]
+            return [Condition(path, OPERATORS["$eq"], item, field_path) for item in value]
+        return [Condition(path, operator, value, field_path)]
 
-    def _negated(self, path: str, operand: Any, place: str, depth: int) -> Node:
-        self._check_depth(depth + 1, place)
+    def _parse_not(self, path: str, operand: Any, field_path: str, depth: int) -> Node:
+        self._check_depth(depth + 1, field_path)
         if not isinstance(operand, Mapping) or not operand:
-            raise InvalidFilter.at(place, 'takes an object of operators, like {"$gte": 50}')
-        nodes = tuple(self._operators(path, operand, place, depth + 1))
-        return Not(nodes[0] if len(nodes) == 1 else And(nodes, place), place)
+            raise InvalidFilter.at(field_path, 'takes an object of operators, like {"$gte": 50}')
+        nodes = tuple(self._operators(path, operand, field_path, depth + 1))
+        return Not(nodes[0] if len(nodes) == 1 else And(nodes, field_path), field_path)
 
-    def _element(self, path: str, operand: Any, place: str, depth: int) -> Node:
-        self._check_depth(depth + 1, place)
+    def _element(self, path: str, operand: Any, field_path: str, depth: int) -> Node:
+        self._check_depth(depth + 1, field_path)
         if not isinstance(operand, Mapping):
-            raise InvalidFilter.at(place, 'takes an object, like {"city": "Lyon"} or {"$gte": 1, "$lt": 5}')
+            raise InvalidFilter.at(field_path, 'takes an object, like {"city": "Lyon"} or {"$gte": 1, "$lt": 5}')
         first = next(iter(operand), "")
-        if not first.startswith("$") or first in _IN_PLACE:
-            return ElementMatch(path, self.query(operand, place, depth + 1, _ELEMENT), place)
+        if not first.startswith("$") or first in _TOP_LEVEL_OPERATORS:
+            return ElementMatch(path, self.query(operand, field_path, depth + 1, _ELEMENT), field_path)
         if path == "":
-            raise InvalidFilter.at(place, "cannot stand inside another $elemMatch on the elements themselves")
-        conditions = tuple(self._operators("", operand, place, depth + 1))
+            raise InvalidFilter.at(field_path, "cannot stand inside another $elemMatch on the elements themselves")
+        conditions = tuple(self._operators("", operand, field_path, depth + 1))
         try:
             element_documents(conditions)
         except ValueError as error:
-            raise InvalidFilter.at(place, str(error)) from None
-        return ElementIs(path, conditions, place)
+            raise InvalidFilter.at(field_path, str(error)) from None
+        return ElementIs(path, conditions, field_path)
 
-    def _elements(self, path: str, operand: Any, place: str, depth: int) -> list[Node]:
+    def _elements(self, path: str, operand: Any, field_path: str, depth: int) -> list[Node]:
         """$all over $elemMatch: each of them is met, by elements of which it need not be the same."""
         nodes = []
         for index, item in enumerate(operand):
-            here = at_index(place, index)
+            here = at_index(field_path, index)
             if not isinstance(item, Mapping) or list(item) != ["$elemMatch"]:
                 raise InvalidFilter.at(here, "stands beside $elemMatch; in $all either all are that or none is")
             self._count(here)
             nodes.append(self._element(path, item["$elemMatch"], at_key(here, "$elemMatch"), depth))
         return nodes
 
-    def _count(self, place: str, cost: int = 1) -> None:
+    def _count(self, field_path: str, cost: int = 1) -> None:
         self._conditions += cost
         if self._conditions > self._limits.conditions:
-            raise self._too_many(place)
+            raise self._too_many(field_path)
 
-    def _too_many(self, place: str) -> FilterTooLarge:
+    def _too_many(self, field_path: str) -> FilterTooLarge:
         limit = self._limits.conditions
-        return FilterTooLarge.at(place, f"is past the limit of {limit:,} conditions in a filter", limit=str(limit))
+        return FilterTooLarge.at(field_path, f"is past the limit of {limit:,} conditions in a filter", limit=str(limit))
 
-    def _check_depth(self, depth: int, place: str) -> None:
+    def _check_depth(self, depth: int, field_path: str) -> None:
         limit = self._limits.depth
         if depth > limit:
-            raise FilterTooLarge.at(place, f"is nested more than {limit} levels deep", limit=str(limit))
+            raise FilterTooLarge.at(field_path, f"is nested more than {limit} levels deep", limit=str(limit))
 
 
 def _lists_elements(operand: Any) -> bool:
     return isinstance(operand, list) and any(isinstance(item, Mapping) and "$elemMatch" in item for item in operand)
 
 
-def _unknown(name: str, here: tuple[str, ...], elsewhere: tuple[str, ...], misplaced: str) -> str:
+def _unknown(name: str, allowed: tuple[str, ...], allowed_elsewhere: tuple[str, ...], misplaced: str) -> str:
     """Say what is wrong with an operator: misplaced, mistyped or unknown."""
-    if name in elsewhere:
+    if name in allowed_elsewhere:
         return misplaced
-    near = difflib.get_close_matches(name[:50], (*here, *elsewhere), n=1, cutoff=0.7)
-    advice = f"did you mean {near[0]}?" if near else f"here stand {', '.join(here)}"
+    near = difflib.get_close_matches(name[:50], (*allowed, *allowed_elsewhere), n=1, cutoff=0.7)
+    advice = f"did you mean {near[0]}?" if near else f"here stand {', '.join(allowed)}"
     if not name.startswith("$"):
         return "is a field beside operators; a field's object holds either operators or a value"
     return f"is no operator of the filter language; {advice}"

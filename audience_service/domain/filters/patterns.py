@@ -26,7 +26,7 @@ warnings.filterwarnings("ignore", message="Possible (nested set|set )", category
 # The standard library's own parser: it knows the syntax better than any second one would.
 _sre: Any = importlib.import_module("re._parser")
 
-_LOOP, _WIDE, _MOST_WIDE, _MOST_REPEATS, _MOST_ALIKE, _MOST_TIMES = 4, 20, 4, 20, 10, 1_000
+_LOOP, _WIDE, _MAX_WIDE, _MAX_REPEATS, _MAX_ALIKE, _MAX_TIMES = 4, 20, 4, 20, 10, 1_000
 
 # Characters as bits: ASCII each for itself, others many to a bit, which at worst takes two for alike that are not.
 _ASCII, _SHARED = 128, 128
@@ -46,7 +46,7 @@ _VERBOSE = re.compile(r"\(\?[a-z]*x")
 
 # An alternative's bar, beside what has bars of its own and may hold one: escapes and sets.
 _BAR = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(\|)", re.DOTALL)
-_FOLDS = re.compile(r"\(\?[a-z]*i")
+_IGNORE_CASE_FLAG = re.compile(r"\(\?[a-z]*i")
 
 Item = tuple[Any, Any]
 
@@ -61,28 +61,28 @@ def check_backtracking(pattern: str, flags: re.RegexFlag = re.NOFLAG) -> None:
     if _COMMENT.search(pattern) or ("#" in pattern and (flags & re.VERBOSE or _VERBOSE.search(pattern))):
         raise DangerousPattern("holds a comment, or a # that may begin one")
     # A look at nothing keeps the parser from making a|[ab] one set, which the database's matcher does not.
-    apart = _BAR.sub(lambda found: found[0] + "(?=)" if found[1] else found[0], pattern)
-    folds = bool(flags & re.IGNORECASE or _FOLDS.search(pattern))
-    _Check(folds=folds).whole(list(_sre.parse(apart, int(flags))))
+    separated = _BAR.sub(lambda found: found[0] + "(?=)" if found[1] else found[0], pattern)
+    ignore_case = bool(flags & re.IGNORECASE or _IGNORE_CASE_FLAG.search(pattern))
+    _Check(ignore_case=ignore_case).check(list(_sre.parse(separated, int(flags))))
 
 
 class _Check:
     """One walk through a parsed pattern."""
 
-    def __init__(self, *, folds: bool) -> None:
-        self._folds = folds
-        self._known: dict[int, tuple[int, bool]] = {}
+    def __init__(self, *, ignore_case: bool) -> None:
+        self._ignore_case = ignore_case
+        self._first_by_id: dict[int, tuple[int, bool]] = {}
         self._wide = self._repeats = self._alike = 0
 
-    def whole(self, items: Sequence[Item]) -> None:
+    def check(self, items: Sequence[Item]) -> None:
         """Check it all."""
         self._sequence(items, 0, in_loop=False)
-        if self._wide > _MOST_WIDE:
-            raise DangerousPattern(f"has more than {_MOST_WIDE} repeats of more than {_WIDE}, like .* and \\d+")
-        if self._repeats > _MOST_REPEATS:
-            raise DangerousPattern(f"has more than {_MOST_REPEATS} repeats")
-        if self._alike > _MOST_ALIKE:
-            raise DangerousPattern(f"has more than {_MOST_ALIKE} alternatives that may begin alike")
+        if self._wide > _MAX_WIDE:
+            raise DangerousPattern(f"has more than {_MAX_WIDE} repeats of more than {_WIDE}, like .* and \\d+")
+        if self._repeats > _MAX_REPEATS:
+            raise DangerousPattern(f"has more than {_MAX_REPEATS} repeats")
+        if self._alike > _MAX_ALIKE:
+            raise DangerousPattern(f"has more than {_MAX_ALIKE} alternatives that may begin alike")
 
     def _sequence(self, items: Sequence[Item], follow: int, *, in_loop: bool) -> None:
         """Check a sequence. `follow` are the characters that may come after it, which counts inside a loop alone."""
@@ -114,23 +114,23 @@ class _Check:
 
     def _repeat(self, argument: Any, after: int, before: int, *, in_loop: bool) -> int:
         """Check a repeat; answers with the characters that it takes if it is a wide one."""
-        least, most, body = int(argument[0]), int(argument[1]), list(argument[2])
+        min_times, max_times, body = int(argument[0]), int(argument[1]), list(argument[2])
         first, may_be_empty = self._first(body)
-        wide = most > _WIDE
-        if least > _MOST_TIMES or _MOST_TIMES < most < int(_sre.MAXREPEAT):
-            raise DangerousPattern(f"repeats something more than {_MOST_TIMES:,} times")
-        self._repeats += least != most
-        self._wide += wide
-        if in_loop and least != most and first & after:
+        is_wide = max_times > _WIDE
+        if min_times > _MAX_TIMES or _MAX_TIMES < max_times < int(_sre.MAXREPEAT):
+            raise DangerousPattern(f"repeats something more than {_MAX_TIMES:,} times")
+        self._repeats += min_times != max_times
+        self._wide += is_wide
+        if in_loop and min_times != max_times and first & after:
             raise DangerousPattern("repeats, inside a repeat, what may also follow it, like (a+)+")
-        if most >= _LOOP and may_be_empty:
+        if max_times >= _LOOP and may_be_empty:
             raise DangerousPattern("repeats what may be empty, like (a*)*")
-        if wide and first == before:
+        if is_wide and first == before:
             raise DangerousPattern("has two repeats of the same side by side, like .*.*")
         # Within a loop, what follows the body is the body again.
-        loop = in_loop or most >= _LOOP
-        self._sequence(body, (first if most > 1 else 0) | after, in_loop=loop)
-        return first if wide else 0
+        loop = in_loop or max_times >= _LOOP
+        self._sequence(body, (first if max_times > 1 else 0) | after, in_loop=loop)
+        return first if is_wide else 0
 
     def _branches(self, branches: Iterable[Any], after: int, *, in_loop: bool) -> None:
         seen = 0
@@ -158,9 +158,9 @@ class _Check:
         if not isinstance(argument, tuple | list):
             return self._read_first(name, argument)
         # The tree lives as long as this walk: an argument's identity is its own.
-        if id(argument) not in self._known:
-            self._known[id(argument)] = self._read_first(name, argument)
-        return self._known[id(argument)]
+        if id(argument) not in self._first_by_id:
+            self._first_by_id[id(argument)] = self._read_first(name, argument)
+        return self._first_by_id[id(argument)]
 
     def _read_first(self, name: str, argument: Any) -> tuple[int, bool]:
         if name in _REPEATS:
@@ -172,7 +172,7 @@ class _Check:
             parts = [self._first(list(branch)) for branch in argument[1]]
             return _union(found for found, _ in parts), any(empty for _, empty in parts)
         if name in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
-            return _characters(name, argument, folds=self._folds), False
+            return _characters(name, argument, ignore_case=self._ignore_case), False
         return 0, True  # what takes no character: ^, $, \\b, a look around
 
 
@@ -180,28 +180,28 @@ def _inside(name: str, argument: Any) -> list[Item]:
     return list(argument[-1] if name == "SUBPATTERN" else argument)
 
 
-def _characters(name: str, argument: Any, *, folds: bool) -> int:
+def _characters(name: str, argument: Any, *, ignore_case: bool) -> int:
     """The characters that an item takes, in either case where cases are folded."""
     if name == "LITERAL":
-        return _bit(argument, folds=folds)
+        return _bit(argument, ignore_case=ignore_case)
     if name == "NOT_LITERAL":
         return _EVERY & ~(1 << argument) if argument < _ASCII else _EVERY
     if name == "ANY":
         return _EVERY
     if name == "RANGE":
         low, high = argument
-        inside = _union(_bit(code, folds=folds) for code in range(low, min(high + 1, _ASCII)))
+        inside = _union(_bit(code, ignore_case=ignore_case) for code in range(low, min(high + 1, _ASCII)))
         return inside | (_OTHERS if high >= _ASCII else 0)
     if name == "CATEGORY":
         _, *negated, kind = str(argument).split("_")
         return (_EVERY & ~_CATEGORIES[kind] if negated else _CATEGORIES[kind]) | _OTHERS
     members = [item for item in argument if str(item[0]) != "NEGATE"]
-    found = _union(_characters(str(operation), inner, folds=folds) for operation, inner in members)
+    found = _union(_characters(str(operation), inner, ignore_case=ignore_case) for operation, inner in members)
     return (_EVERY & ~found) | _OTHERS if len(members) < len(argument) else found
 
 
-def _bit(code: int, *, folds: bool) -> int:
-    cases = {code, *(ord(case) for case in (chr(code).lower(), chr(code).upper()) if folds and len(case) == 1)}
+def _bit(code: int, *, ignore_case: bool) -> int:
+    cases = {code, *(ord(case) for case in (chr(code).lower(), chr(code).upper()) if ignore_case and len(case) == 1)}
     return _union(1 << (case if case < _ASCII else _ASCII + case % _SHARED) for case in cases)
 
 

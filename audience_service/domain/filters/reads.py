@@ -11,10 +11,10 @@ from audience_service.domain.filters.nodes import (
     Related,
     children,
 )
-from audience_service.domain.filters.resolve import IN_USE
+from audience_service.domain.filters.resolve import NOT_ARCHIVED
 
 
-def fields_read(node: Node) -> list[str]:
+def used_fields(node: Node) -> list[str]:
     """The paths in the record that the conditions are on, in order, each once.
 
     Those of the audiences in a resolved filter are among them. The guard on records in use, which no caller has
@@ -24,28 +24,28 @@ def fields_read(node: Node) -> list[str]:
 
 
 def _paths(node: Node, prefix: str = "") -> Iterator[str]:
-    if node is IN_USE:
+    if node is NOT_ARCHIVED:
         return
     match node:
         case Condition(path):
-            yield _joined(prefix, path)
+            yield _join_path(prefix, path)
         case ElementIs(path):
-            yield _joined(prefix, path)
+            yield _join_path(prefix, path)
         case ElementMatch(path, query):
-            inner = list(_paths(query, _joined(prefix, path)))
-            yield from inner or [_joined(prefix, path)]
+            inner = list(_paths(query, _join_path(prefix, path)))
+            yield from inner or [_join_path(prefix, path)]
         case Expression(_, fields):
             yield from fields
         case Related(local=local):
             yield local
         case _:
-            yield from _of_each(children(node), prefix)
+            yield from _paths_of_each(children(node), prefix)
 
 
-def _of_each(nodes: Sequence[Node], prefix: str) -> Iterator[str]:
+def _paths_of_each(nodes: Sequence[Node], prefix: str) -> Iterator[str]:
     for node in nodes:
         yield from _paths(node, prefix)
 
 
-def _joined(prefix: str, path: str) -> str:
+def _join_path(prefix: str, path: str) -> str:
     return ".".join(part for part in (prefix, path) if part)

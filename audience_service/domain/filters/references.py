@@ -13,14 +13,14 @@ def audience_references(where: Any) -> frozenset[str]:
     that only looks like a reference (a value to compare with, say) counts as one.
     """
     found: set[str] = set()
-    waiting = [where]
-    while waiting:
-        value = waiting.pop()
+    pending = [where]
+    while pending:
+        value = pending.pop()
         if isinstance(value, Mapping):
             operand = value.get(REFERENCE)
             if isinstance(operand, str):
                 found.add(operand)
-            waiting.extend(value.values())
+            pending.extend(value.values())
         elif isinstance(value, list | tuple):
-            waiting.extend(value)
+            pending.extend(value)
     return frozenset(found)

@@ -16,48 +16,50 @@ _COUNTS = ("$eq", "$gt", "$gte", "$lt", "$lte")
 _FORM = 'takes an object like {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}'
 
 
-def read_relation(value: Any, place: str) -> tuple[str, str, str]:
+def read_relation(value: Any, field_path: str) -> tuple[str, str, str]:
     """The datatype, and the paths in the record and in the related ones whose values are the same.
 
     Raises InvalidFilter. Whether the datatype may be joined is the compiler's to say.
     """
     if not isinstance(value, Mapping):
-        raise InvalidFilter.at(place, _FORM)
+        raise InvalidFilter.at(field_path, _FORM)
     for name in value:
         if name not in _ARGUMENTS:
-            raise InvalidFilter.at(at_key(place, name), f"is none of {', '.join(_ARGUMENTS)}")
+            raise InvalidFilter.at(at_key(field_path, name), f"is none of {', '.join(_ARGUMENTS)}")
     datatype, on = value.get("datatype"), value.get("on")
     if not isinstance(datatype, str):
-        raise InvalidFilter.at(at_key(place, "datatype"), 'takes a datatype, like "order"')
-    there = at_key(place, "on")
+        raise InvalidFilter.at(at_key(field_path, "datatype"), 'takes a datatype, like "order"')
+    on_path = at_key(field_path, "on")
     if not isinstance(on, Mapping) or set(on) != {"local", "foreign"}:
-        raise InvalidFilter.at(there, 'takes {"local": a path in the record, "foreign": one in the related records}')
-    return datatype, _path(on, "local", there), _path(on, "foreign", there)
+        raise InvalidFilter.at(on_path, 'takes {"local": a path in the record, "foreign": one in the related records}')
+    return datatype, _path(on, "local", on_path), _path(on, "foreign", on_path)
 
 
-def read_count(value: Any, place: str, limit: int) -> tuple[int, int | None]:
+def read_count(value: Any, field_path: str, limit: int) -> tuple[int, int | None]:
     """The least and the most that a condition on a count allows, None for any number. Raises InvalidFilter."""
-    alone = not isinstance(value, Mapping)
-    conditions = {"$eq": value} if alone else value
+    is_number = not isinstance(value, Mapping)
+    conditions = {"$eq": value} if is_number else value
     if not conditions or any(name not in _COUNTS for name in conditions):
-        raise InvalidFilter.at(place, f'takes a whole number or an object of {", ".join(_COUNTS)}, like {{"$gte": 3}}')
-    least, most = [0], []
+        raise InvalidFilter.at(
+            field_path, f'takes a whole number or an object of {", ".join(_COUNTS)}, like {{"$gte": 3}}'
+        )
+    minimums, maximums = [0], []
     for name, number in conditions.items():
-        whole = (
+        is_integer = (
             number.is_integer() if isinstance(number, float) else type(number) is not bool and isinstance(number, int)
         )
-        if not whole or not 0 <= number <= limit:
-            here = place if alone else at_key(place, name)
+        if not is_integer or not 0 <= number <= limit:
+            here = field_path if is_number else at_key(field_path, name)
             raise InvalidFilter.at(here, f"takes a whole number from 0 to {limit:,}")
         if name in ("$eq", "$gt", "$gte"):
-            least.append(int(number) + (name == "$gt"))
+            minimums.append(int(number) + (name == "$gt"))
         if name in ("$eq", "$lt", "$lte"):
-            most.append(int(number) - (name == "$lt"))
-    return max(least), min(most, default=None)
+            maximums.append(int(number) - (name == "$lt"))
+    return max(minimums), min(maximums, default=None)
 
 
-def _path(on: Mapping[str, Any], name: str, place: str) -> str:
-    path, here = on[name], at_key(place, name)
+def _path(on: Mapping[str, Any], name: str, field_path: str) -> str:
+    path, here = on[name], at_key(field_path, name)
     if not isinstance(path, str):
         raise InvalidFilter.at(here, 'takes a path, like "pk" or "data.contactId"')
     return record_path(path, here)

@@ -8,7 +8,7 @@ filter names their state, and never by a list.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from audience_service.domain.contact_list import ContactList
+from audience_service.domain.contact_list import MemberList
 from audience_service.domain.errors import (
     AudienceError,
     AudienceNotFound,
@@ -33,25 +33,25 @@ from audience_service.domain.filters.nodes import (
 )
 from audience_service.domain.filters.operators import OPERATORS
 
-IN_USE = Condition("state", OPERATORS["$nin"], ["archived", "deleted"])
+NOT_ARCHIVED = Condition("state", OPERATORS["$nin"], ["archived", "deleted"])
 """The guard on records that are no longer in use; a record without a state is in use."""
 
-FindAudience = Callable[[str], Filter | ContactList]
+FindAudience = Callable[[str], Filter | MemberList]
 """The filter or list of an audience of the org. Raises AudienceNotFound, UnusableAudience."""
 
 
-def guarded(node: Node, written: Node) -> Node:
+def with_active_guard(node: Node, original: Node) -> Node:
     """The resolved node for records in use alone, unless the top level of what was written names their state.
 
     That of an audience in it does not count: its filter speaks of its own members.
     """
-    if names_field(written, "state"):
+    if names_field(original, "state"):
         return node
-    return IN_USE if node == And(()) else And((node, IN_USE))
+    return NOT_ARCHIVED if node == And(()) else And((node, NOT_ARCHIVED))
 
 
 @dataclass(slots=True)
-class Resolver:
+class AudienceInliner:
     """Resolves the audiences of one filter on records of one datatype.
 
     `parse` reads the filter of an audience found. `within` are the audiences that are being read, outermost first:
@@ -62,75 +62,81 @@ class Resolver:
     find: FindAudience
     parse: Callable[[Filter], Node]
     limits: Limits
-    within: tuple[str, ...] = ()
-    _found: dict[str, Node] = field(default_factory=dict)
+    parents: tuple[str, ...] = ()
+    _nodes_by_audience: dict[str, Node] = field(default_factory=dict)
     _conditions: int = 0
 
-    def resolve(self, node: Node) -> Node:
+    def inline(self, node: Node) -> Node:
         """The node without any InAudience. Raises AudienceNotFound, InvalidFilter, FilterTooLarge at their places."""
         self._conditions += _conditions(node)
-        return self._resolved(node, self.within)
+        return self._inline(node, self.parents)
 
-    def _resolved(self, node: Node, within: tuple[str, ...]) -> Node:
+    def _inline(self, node: Node, parents: tuple[str, ...]) -> Node:
         match node:
             case And(nodes):
-                return And(tuple(self._resolved(child, within) for child in nodes))
+                return And(tuple(self._inline(child, parents) for child in nodes))
             case Or(nodes):
-                return Or(tuple(self._resolved(child, within) for child in nodes))
+                return Or(tuple(self._inline(child, parents) for child in nodes))
             case Nor(nodes):
-                return Nor(tuple(self._resolved(child, within) for child in nodes))
+                return Nor(tuple(self._inline(child, parents) for child in nodes))
             case Not(child):
-                return Not(self._resolved(child, within))
+                return Not(self._inline(child, parents))
             case InAudience():
-                return self._members(node, within)
+                return self._inline_audience(node, parents)
             case Related(query=query):
-                return replace(node, query=guarded(query, query))
+                return replace(node, query=with_active_guard(query, query))
         return node
 
-    def _members(self, reference: InAudience, within: tuple[str, ...]) -> Node:
-        audience_id, place = reference.audience_id, reference.place
-        if audience_id in within:
-            raise InvalidFilter.at(place, "leads back to an audience that is being read: its members would be endless")
-        if len(within) - len(self.within) >= self.limits.audience_depth:
+    def _inline_audience(self, reference: InAudience, parents: tuple[str, ...]) -> Node:
+        audience_id, field_path = reference.audience_id, reference.field_path
+        if audience_id in parents:
+            raise InvalidFilter.at(
+                field_path, "leads back to an audience that is being read: its members would be endless"
+            )
+        if len(parents) - len(self.parents) >= self.limits.audience_depth:
             limit = self.limits.audience_depth
-            raise FilterTooLarge.at(place, f"puts more than {limit} audiences inside one another", limit=str(limit))
-        node = self._found.get(audience_id)
+            raise FilterTooLarge.at(
+                field_path, f"puts more than {limit} audiences inside one another", limit=str(limit)
+            )
+        node = self._nodes_by_audience.get(audience_id)
         if node is None:
-            node = self._found[audience_id] = self._look_up(audience_id, place)
-        self._count(node, place)
+            node = self._nodes_by_audience[audience_id] = self._load(audience_id, field_path)
+        self._count(node, field_path)
         if isinstance(node, OnList):
-            return And((node, IN_USE))
+            return And((node, NOT_ARCHIVED))
         try:
-            return guarded(self._resolved(node, (*within, audience_id)), node)
+            return with_active_guard(self._inline(node, (*parents, audience_id)), node)
         except AudienceNotFound as error:
-            raise _unusable(place, error) from error
+            raise _unusable(field_path, error) from error
         except InvalidFilter as error:
             # The caller's filter has this place alone; the ones in the audience's filter are another's.
-            raise type(error).at(place, error.violations[0].description, **error.metadata) from error
+            raise type(error).at(field_path, error.violations[0].description, **error.metadata) from error
 
-    def _look_up(self, audience_id: str, place: str) -> Node:
-        if len(self._found) >= self.limits.audiences:
+    def _load(self, audience_id: str, field_path: str) -> Node:
+        if len(self._nodes_by_audience) >= self.limits.audiences:
             limit = self.limits.audiences
-            raise FilterTooLarge.at(place, f"is past the limit of {limit} audiences in a filter", limit=str(limit))
+            raise FilterTooLarge.at(field_path, f"is past the limit of {limit} audiences in a filter", limit=str(limit))
         try:
             found = self.find(audience_id)
             datatype = found.datatype
-            node = OnList(found) if isinstance(found, ContactList) else self.parse(found)
+            node = OnList(found) if isinstance(found, MemberList) else self.parse(found)
         except AudienceNotFound as error:
-            error.violations = (Violation(place, "names no living audience of the org"),)
+            error.violations = (Violation(field_path, "names no living audience of the org"),)
             raise
         except (InvalidFilter, UnusableAudience) as error:
-            raise _unusable(place, error) from error
+            raise _unusable(field_path, error) from error
         if datatype != self.datatype:
-            raise InvalidFilter.at(place, f"is an audience of {datatype}, not of {self.datatype}")
+            raise InvalidFilter.at(field_path, f"is an audience of {datatype}, not of {self.datatype}")
         return node
 
-    def _count(self, node: Node, place: str) -> None:
+    def _count(self, node: Node, field_path: str) -> None:
         self._conditions += _conditions(node)
         if self._conditions > self.limits.conditions:
             limit = self.limits.conditions
             raise FilterTooLarge.at(
-                place, f"brings the filter past {limit:,} conditions, those of its audiences included", limit=str(limit)
+                field_path,
+                f"brings the filter past {limit:,} conditions, those of its audiences included",
+                limit=str(limit),
             )
 
 
@@ -138,5 +144,5 @@ def _conditions(node: Node) -> int:
     return sum(1 for inner in walk(node) if not isinstance(inner, And))
 
 
-def _unusable(place: str, error: AudienceError) -> InvalidFilter:
-    return InvalidFilter.at(place, f"is an audience whose own filter cannot be run: {error}"[:500])
+def _unusable(field_path: str, error: AudienceError) -> InvalidFilter:
+    return InvalidFilter.at(field_path, f"is an audience whose own filter cannot be run: {error}"[:500])

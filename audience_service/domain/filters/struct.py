@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from audience_service.domain.filters.operators import LOGICAL, ON_RECORDS
+from audience_service.domain.filters.operators import LOGICAL, RECORD_OPERATORS
 from audience_service.domain.filters.relative import is_relative
 
 _EXACT_IN_DOUBLE = 2**53
@@ -39,8 +39,8 @@ def _query_fits(query: Any, depth: int) -> bool:
 
 def _relation_fits(value: Mapping[str, Any], depth: int) -> bool:
     """What $related takes: its names are in no order, and `where` is a filter."""
-    beside = {name: argument for name, argument in value.items() if name != "where"}
-    return _query_fits(value.get("where", {}), depth + _OBJECT) and _value_fits(beside, depth, in_expression=True)
+    others = {name: argument for name, argument in value.items() if name != "where"}
+    return _query_fits(value.get("where", {}), depth + _OBJECT) and _value_fits(others, depth, in_expression=True)
 
 
 def _field_fits(value: Any, depth: int) -> bool:
@@ -56,7 +56,7 @@ def _field_fits(value: Any, depth: int) -> bool:
 
 def _element_fits(operand: Any, depth: int) -> bool:
     on_scalars = isinstance(operand, Mapping) and any(
-        k.startswith("$") and k not in (*LOGICAL, *ON_RECORDS) for k in operand
+        k.startswith("$") and k not in (*LOGICAL, *RECORD_OPERATORS) for k in operand
     )
     return _field_fits(operand, depth) if on_scalars else _query_fits(operand, depth + _OBJECT)
 
@@ -68,9 +68,15 @@ def _value_fits(value: Any, depth: int, in_expression: bool = False) -> bool:
         return math.isfinite(value) and abs(value) < _EXACT_IN_DOUBLE
     if isinstance(value, Mapping):
         depth += _OBJECT
-        ordered = len(value) > 1 and not in_expression  # the order of an expression's arguments does not count
-        within = (in_expression or is_relative(value)) and "$literal" not in value
-        return depth <= _MAX_DEPTH and not ordered and all(_value_fits(v, depth, within) for v in value.values())
+        is_order_significant = (
+            len(value) > 1 and not in_expression
+        )  # the order of an expression's arguments does not count
+        is_unordered = (in_expression or is_relative(value)) and "$literal" not in value
+        return (
+            depth <= _MAX_DEPTH
+            and not is_order_significant
+            and all(_value_fits(v, depth, is_unordered) for v in value.values())
+        )
     depth += _LIST
     fits = isinstance(value, list) and all(_value_fits(item, depth, in_expression) for item in value)
     return fits and depth <= _MAX_DEPTH

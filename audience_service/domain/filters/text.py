@@ -27,26 +27,26 @@ _BRACKETS = re.compile(r"[\[\]{}]")
 _INT32, _INT64 = range(-(2**31), 2**31), range(-(2**63), 2**63)
 
 
-def parse_text(text: str, place: str, size_bytes: int) -> dict[str, Any]:
+def parse_text(text: str, field_path: str, size_bytes: int) -> dict[str, Any]:
     """The object that `text` holds, its wrappers turned into bson values.
 
     Raises InvalidFilter, naming `place`, for text that is no JSON object, holds a key twice, NaN, Infinity, an integer
     past 64 bits or a malformed wrapper; FilterTooLarge for more than `size_bytes` of UTF-8 or absurd nesting.
     """
     if len(text) > size_bytes or len(text.encode("utf-8", "surrogatepass")) > size_bytes:
-        raise FilterTooLarge.at(place, f"is larger than {size_bytes:,} bytes", limit=str(size_bytes))
+        raise FilterTooLarge.at(field_path, f"is larger than {size_bytes:,} bytes", limit=str(size_bytes))
     try:
         value = json.loads(
             text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer, parse_float=_fraction
         )
     except RecursionError:
-        raise FilterTooLarge.at(place, "is nested too deeply to be read") from None
+        raise FilterTooLarge.at(field_path, "is nested too deeply to be read") from None
     except (ValueError, TypeError, LookupError, BSONError, ArithmeticError) as error:
-        raise InvalidFilter.at(place, f"is not Extended JSON: {str(error)[:200]}") from None
+        raise InvalidFilter.at(field_path, f"is not Extended JSON: {str(error)[:200]}") from None
     if _nesting(text) > MAX_NESTING:
-        raise FilterTooLarge.at(place, f"nests more than {MAX_NESTING} objects and lists", limit=str(MAX_NESTING))
+        raise FilterTooLarge.at(field_path, f"nests more than {MAX_NESTING} objects and lists", limit=str(MAX_NESTING))
     if not isinstance(value, dict):
-        raise InvalidFilter.at(place, 'must be a JSON object, like {"country": "US"}')
+        raise InvalidFilter.at(field_path, 'must be a JSON object, like {"country": "US"}')
     return value
 
 

@@ -9,7 +9,7 @@ from bson import Binary, Decimal128, Int64, ObjectId
 
 from audience_service.domain.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.filter import Limits, at_index, at_key
-from audience_service.domain.filters.relative import NOW, FoldedDate, is_relative
+from audience_service.domain.filters.relative import NOW, ResolvedDate, is_relative
 
 Scalar = None | bool | int | float | str | datetime | Int64 | Decimal128 | ObjectId | Binary | bytes
 _SCALARS = (type(None), bool, int, float, str, datetime, Decimal128, ObjectId, Binary, bytes)
@@ -31,89 +31,98 @@ class ValueReader:
     now: datetime
     _pattern_characters: int = 0
 
-    def text(self, value: Any, place: str) -> str:
+    def text(self, value: Any, field_path: str) -> str:
         """Text. Raises InvalidFilter."""
         if not isinstance(value, str):
-            raise InvalidFilter.at(place, "takes text")
-        return str(self.scalar(value, place))
+            raise InvalidFilter.at(field_path, "takes text")
+        return str(self.scalar(value, field_path))
 
-    def pattern(self, text: str, place: str) -> str:
+    def pattern(self, text: str, field_path: str) -> str:
         """The text of a pattern, of which a filter may hold so much. Raises InvalidFilter, FilterTooLarge."""
         limits = self.limits
         if len(text) > limits.pattern_length:
             limit = limits.pattern_length
-            raise FilterTooLarge.at(place, f"is a pattern longer than {limit:,} characters", limit=str(limit))
+            raise FilterTooLarge.at(field_path, f"is a pattern longer than {limit:,} characters", limit=str(limit))
         self._pattern_characters += len(text)
         if self._pattern_characters > limits.pattern_characters:
             limit = limits.pattern_characters
-            raise FilterTooLarge.at(place, f"brings the filter's patterns past {limit:,} characters", limit=str(limit))
-        return self.text(text, place)
+            raise FilterTooLarge.at(
+                field_path, f"brings the filter's patterns past {limit:,} characters", limit=str(limit)
+            )
+        return self.text(text, field_path)
 
-    def scalar(self, value: Any, place: str) -> Scalar:
+    def scalar(self, value: Any, field_path: str) -> Scalar:
         """A value that is neither object nor list. Raises InvalidFilter."""
         if isinstance(value, Mapping) and is_relative(value):
-            return FoldedDate.of(value, place, self.now)
+            return ResolvedDate.of(value, field_path, self.now)
         if not isinstance(value, _SCALARS):
-            raise InvalidFilter.at(place, "takes a single value: text, a number, true, false, null or a date")
+            raise InvalidFilter.at(field_path, "takes a single value: text, a number, true, false, null or a date")
         if isinstance(value, int) and not isinstance(value, bool) and not _INT64_MIN <= value <= _INT64_MAX:
-            raise InvalidFilter.at(place, "is an integer that does not fit 64 bits")
+            raise InvalidFilter.at(field_path, "is an integer that does not fit 64 bits")
         if not self.exact and isinstance(value, int | float) and not abs(value) < _EXACT_IN_DOUBLE:
             raise InvalidFilter.at(
-                place, "is a number past 2^53, which a JSON object may have rounded; write the filter in where_json"
+                field_path,
+                "is a number past 2^53, which a JSON object may have rounded; write the filter in where_json",
             )
         if isinstance(value, str):
-            self._text(value, place)
+            self._text(value, field_path)
             if value == NOW:
-                raise InvalidFilter.at(place, f"is text here; {_NOW_ADVICE}")
+                raise InvalidFilter.at(field_path, f"is text here; {_NOW_ADVICE}")
         return value
 
-    def value(self, value: Any, place: str, depth: int = 0) -> Any:
+    def value(self, value: Any, field_path: str, depth: int = 0) -> Any:
         """Any value, objects and lists included. Raises InvalidFilter, FilterTooLarge."""
         if depth > self.limits.depth:
             raise FilterTooLarge.at(
-                place, f"is nested more than {self.limits.depth} levels deep", limit=str(self.limits.depth)
+                field_path, f"is nested more than {self.limits.depth} levels deep", limit=str(self.limits.depth)
             )
         if isinstance(value, Mapping) and not (depth == 0 and is_relative(value)):
-            return self._document(value, place, depth)
+            return self._document(value, field_path, depth)
         if isinstance(value, list):
-            self._length(value, place)
-            return [self.value(item, at_index(place, i), depth + 1) for i, item in enumerate(value)]
-        return self.scalar(value, place)
+            self._length(value, field_path)
+            return [self.value(item, at_index(field_path, i), depth + 1) for i, item in enumerate(value)]
+        return self.scalar(value, field_path)
 
-    def values(self, value: Any, place: str) -> list[Any]:
+    def values(self, value: Any, field_path: str) -> list[Any]:
         """A list of any values. Raises InvalidFilter, FilterTooLarge."""
         if not isinstance(value, list):
-            raise InvalidFilter.at(place, 'takes a list of values, like ["lead", "mql"]')
-        self._length(value, place)
+            raise InvalidFilter.at(field_path, 'takes a list of values, like ["lead", "mql"]')
+        self._length(value, field_path)
         return [
-            self.scalar(item, at_index(place, i)) if is_relative(item) else self.value(item, at_index(place, i), 1)
+            self.scalar(item, at_index(field_path, i))
+            if is_relative(item)
+            else self.value(item, at_index(field_path, i), 1)
             for i, item in enumerate(value)
         ]
 
-    def _document(self, value: Mapping[str, Any], place: str, depth: int) -> dict[str, Any]:
+    def _document(self, value: Mapping[str, Any], field_path: str, depth: int) -> dict[str, Any]:
         for key in value:
             if key.startswith("$"):
-                raise InvalidFilter.at(at_key(place, key), "is an operator inside a value; operators stand on fields")
+                raise InvalidFilter.at(
+                    at_key(field_path, key), "is an operator inside a value; operators stand on fields"
+                )
             if "\0" in key:
-                raise InvalidFilter.at(at_key(place, key), "is a key with a NUL character, which no record can have")
+                raise InvalidFilter.at(
+                    at_key(field_path, key), "is a key with a NUL character, which no record can have"
+                )
         if len(value) > 1 and not self.exact:
             raise InvalidFilter.at(
-                place,
+                field_path,
                 "compares with an object of two or more keys, whose order counts and which a JSON object does not keep;"
                 " write the filter in where_json, or name the inner fields, like address.city",
             )
         for key in value:
-            self._text(key, at_key(place, key))
-        return {key: self.value(item, at_key(place, key), depth + 1) for key, item in value.items()}
+            self._text(key, at_key(field_path, key))
+        return {key: self.value(item, at_key(field_path, key), depth + 1) for key, item in value.items()}
 
-    def _length(self, value: list[Any], place: str) -> None:
+    def _length(self, value: list[Any], field_path: str) -> None:
         if len(value) > self.limits.list_length:
             raise FilterTooLarge.at(
-                place,
+                field_path,
                 f"holds {len(value):,} values, more than {self.limits.list_length:,}; make a static segment of them",
                 limit=str(self.limits.list_length),
             )
 
-    def _text(self, text: str, place: str) -> None:
+    def _text(self, text: str, field_path: str) -> None:
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise InvalidFilter.at(place, "holds half of a surrogate pair, which is no Unicode text")
+            raise InvalidFilter.at(field_path, "holds half of a surrogate pair, which is no Unicode text")

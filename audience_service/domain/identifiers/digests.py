@@ -12,22 +12,22 @@ _BUCKETS = 256
 class Digests:
     """Takes 12 bytes a row, of which a million are 12 MB; a set would take a hundred. Past `most` none is taken in."""
 
-    def __init__(self, most: int) -> None:
-        self._room = most
+    def __init__(self, max_rows: int) -> None:
+        self._remaining = max_rows
         self._buckets = [bytearray() for _ in range(_BUCKETS)]
-        self._sorted = True
+        self._is_sorted = True
         self.is_full = False
         """Whether more came than are remembered."""
 
     def add(self, row: Iterable[str]) -> None:
         """Remember a row."""
-        if not self._room:
+        if not self._remaining:
             self.is_full = True
             return
-        self._room -= 1
+        self._remaining -= 1
         digest = _digest(row)
         self._buckets[digest[0]] += digest
-        self._sorted = False
+        self._is_sorted = False
 
     def __len__(self) -> int:
         """How many different rows there are among those remembered."""
@@ -47,10 +47,10 @@ class Digests:
 
     def _sort(self) -> None:
         """Leave each digest once, in order, a bucket at a time, so that little more is held than there is."""
-        if not self._sorted:
+        if not self._is_sorted:
             for number, bucket in enumerate(self._buckets):
-                self._buckets[number] = bytearray().join(sorted(set(_cut(bucket))))
-            self._sorted = True
+                self._buckets[number] = bytearray().join(sorted(set(_split(bucket))))
+            self._is_sorted = True
 
 
 def _digest(row: Iterable[str]) -> bytes:
@@ -59,5 +59,5 @@ def _digest(row: Iterable[str]) -> bytes:
     return hashlib.blake2b(texts.encode(), digest_size=_BYTES).digest()
 
 
-def _cut(bucket: bytearray) -> Iterator[bytes]:
+def _split(bucket: bytearray) -> Iterator[bytes]:
     return (bytes(bucket[start : start + _BYTES]) for start in range(0, len(bucket), _BYTES))

@@ -2,41 +2,41 @@
 
 from typing import Any
 
-from audience_service.domain.identifiers.home import NOWHERE, Home
+from audience_service.domain.identifiers.home import UNKNOWN_REGION, RegionContext
 from audience_service.domain.identifiers.texts import read_text
 
-_LONGEST = 254
+_MAX_LENGTH = 254
 """RFC 5321 allows 256 characters for a path, whose angle brackets count."""
 
 _GMAIL = frozenset(("gmail.com", "googlemail.com"))
 
 
-def trimmed(value: Any, _: Home = NOWHERE) -> str | None:
+def trim(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
     """Lower case, without white space around it."""
     return _valid(read_text(value).lower())
 
 
-def unspaced(value: Any, _: Home = NOWHERE) -> str | None:
+def remove_spaces(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
     """Lower case, without any white space."""
-    return _valid(_unspaced(value))
+    return _valid(_without_spaces(value))
 
 
-def google(value: Any, _: Home = NOWHERE) -> str | None:
+def normalise_gmail(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
     """The same, and at Gmail without dots and +tag in the local part, which mean nothing there."""
-    email = _unspaced(value)
-    return _plain(email) if email.rpartition("@")[2] in _GMAIL else _valid(email)
+    email = _without_spaces(value)
+    return _without_dots_and_tag(email) if email.rpartition("@")[2] in _GMAIL else _valid(email)
 
 
-def without_alias(value: Any, _: Home = NOWHERE) -> str | None:
+def remove_alias(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
     """Lower case, trimmed, without dots and +tag in the local part at any provider."""
-    return _plain(read_text(value).lower())
+    return _without_dots_and_tag(read_text(value).lower())
 
 
-def _unspaced(value: Any) -> str:
+def _without_spaces(value: Any) -> str:
     return "".join(read_text(value).split()).lower()
 
 
-def _plain(email: str) -> str | None:
+def _without_dots_and_tag(email: str) -> str | None:
     if _valid(email) is None:
         return None
     local, _, domain = email.partition("@")
@@ -48,7 +48,7 @@ def _valid(email: str) -> str | None:
     local, _, domain = email.partition("@")
     labels = domain.split(".")
     is_valid = (
-        len(email) <= _LONGEST
+        len(email) <= _MAX_LENGTH
         and "@" not in domain
         and bool(local)
         and len(labels) > 1

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class RegionContext:
     """The contact's country, and that of its phone numbers without a country code: ISO 3166 in two letters, or None."""
 
     country: str | None = None
     region: str | None = None
 
 
-NOWHERE = Home()
+UNKNOWN_REGION = RegionContext()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audience_service.domain.identifiers import emails, phones
-from audience_service.domain.identifiers.rows import home_of, paths_of, value_of
+from audience_service.domain.identifiers.rows import paths_of, region_context_of, value_of
 from audience_service.domain.identifiers.rules import Normalise, PlatformRules
 
 DIGEST_DIGITS = 64
@@ -48,18 +48,18 @@ class KeyRule:
     def key_in(self, datatype: str, record: Mapping[str, Any]) -> bytes | None:
         """The key of a record; None where it has no valid value."""
         found = value_of(record, self.field)
-        value = None if found is None else self.normalise(found, home_of(record))
+        value = None if found is None else self.normalise(found, region_context_of(record))
         return self.key_of(datatype, value) if value else None
 
 
-EMAIL = KeyRule("email", "email", emails.trimmed)
+EMAIL = KeyRule("email", "email", emails.trim)
 PHONE = KeyRule("phone", "phone", phones.e164)
 
 KEY_RULES = (
     EMAIL,
-    KeyRule("email-unspaced", "email", emails.unspaced),
-    KeyRule("email-gmail", "email", emails.google),
-    KeyRule("email-bare", "email", emails.without_alias),
+    KeyRule("email-unspaced", "email", emails.remove_spaces),
+    KeyRule("email-gmail", "email", emails.normalise_gmail),
+    KeyRule("email-bare", "email", emails.remove_alias),
     PHONE,
     KeyRule("phone-digits", "phone", phones.digits),
 )
@@ -68,5 +68,5 @@ KEY_RULES = (
 def hashed_rules(rules: PlatformRules) -> Mapping[str, KeyRule]:
     """By the field (`email`, `phone`), what a platform's hashes of it are made by, if it takes any."""
     by_normalisation = {(rule.field, rule.normalise): rule for rule in KEY_RULES}
-    taken = (rule for rule in rules.fields if rule.hashed and rule.field in ("email", "phone"))
-    return {rule.field: by_normalisation[rule.field, rule.normalise] for rule in taken}
+    hashed_fields = (rule for rule in rules.fields if rule.hashed and rule.field in ("email", "phone"))
+    return {rule.field: by_normalisation[rule.field, rule.normalise] for rule in hashed_fields}

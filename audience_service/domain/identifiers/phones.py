@@ -6,17 +6,17 @@ from typing import Any
 import phonenumbers
 from phonenumbers import PhoneMetadata, PhoneNumber, PhoneNumberFormat
 
-from audience_service.domain.identifiers.home import NOWHERE, Home
+from audience_service.domain.identifiers.home import UNKNOWN_REGION, RegionContext
 from audience_service.domain.identifiers.texts import read_numeral
 
 REGIONS = frozenset(phonenumbers.SUPPORTED_REGIONS)
 """Countries whose numbers can be written without a country code, as two letters."""
 
-_MOST_DIGITS = 15
-_LONGEST_CODE = 3
+_MAX_DIGITS = 15
+_MAX_CODE_LENGTH = 3
 
 
-def e164(value: Any, home: Home = NOWHERE) -> str | None:
+def e164(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
     """`+18005550100`: the number with its country code, if its numbering plan has such numbers."""
     text = read_numeral(value)
     if not text:
@@ -24,15 +24,15 @@ def e164(value: Any, home: Home = NOWHERE) -> str | None:
     if _is_e164(text):
         return text
     try:
-        number = phonenumbers.parse(text, home.region)
+        number = phonenumbers.parse(text, context.region)
     except phonenumbers.NumberParseException:
         return None
     return phonenumbers.format_number(number, PhoneNumberFormat.E164) if phonenumbers.is_valid_number(number) else None
 
 
-def digits(value: Any, home: Home = NOWHERE) -> str | None:
+def digits(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
     """`18005550100`: the same without the plus."""
-    number = e164(value, home)
+    number = e164(value, context)
     return number and number[1:]
 
 
@@ -55,8 +55,8 @@ def _is_e164(text: str) -> bool:
 def _split(text: str) -> tuple[int, str]:
     """The country code and the rest of plain E.164 text; no code where it is anything else, or begins with a zero."""
     rest = text[1:]
-    if text[:1] == "+" and len(rest) <= _MOST_DIGITS and rest.isascii() and rest.isdigit():
-        for length in range(1, _LONGEST_CODE + 1):
+    if text[:1] == "+" and len(rest) <= _MAX_DIGITS and rest.isascii() and rest.isdigit():
+        for length in range(1, _MAX_CODE_LENGTH + 1):
             code, national = int(rest[:length]), rest[length:]
             if code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE and national[:1] not in ("", "0"):
                 return code, national

@@ -6,10 +6,10 @@ from typing import Any
 
 import pycountry
 
-from audience_service.domain.identifiers.home import NOWHERE, Home
+from audience_service.domain.identifiers.home import UNKNOWN_REGION, RegionContext
 from audience_service.domain.identifiers.texts import read_numeral, read_text
 
-_ALSO_CALLED = {
+_ALIASES = {
     "uk": "GB",
     "great britain": "GB",
     "russia": "RU",
@@ -22,7 +22,7 @@ _ALSO_CALLED = {
 }
 """Names in use that ISO 3166 does not have."""
 
-_UNDECOMPOSED = str.maketrans(
+_LETTER_REPLACEMENTS = str.maketrans(
     {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
 )
 """Latin letters that Unicode does not take apart into one of a to z and a mark."""
@@ -31,13 +31,13 @@ _ZIP_LENGTH = 20
 _US_ZIP_LENGTH = 5
 
 
-def iso_country(value: Any, _: Home = NOWHERE) -> str | None:
+def iso_country(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
     """`US`: the country in two letters, from its code in two or three, or its English name."""
     text = read_text(value)
     return _countries().get(text.casefold()) if text else None
 
 
-def lower_country(value: Any, _: Home = NOWHERE) -> str | None:
+def lower_country(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
     """`us`: the same in lower case."""
     code = iso_country(value)
     return code and code.lower()
@@ -52,34 +52,34 @@ def country_spellings(code: str) -> tuple[str, ...]:
     """What a country of this code in two letters is called in records: its codes, and its English names."""
     country = pycountry.countries.lookup(code)
     names = [country.name, getattr(country, "common_name", ""), getattr(country, "official_name", "")]
-    also = [name.upper() if len(name) == len(code) else name.title() for name, of in _ALSO_CALLED.items() if of == code]
-    return tuple(dict.fromkeys(name for name in (code, code.lower(), country.alpha_3, *names, *also) if name))
+    aliases = [name.upper() if len(name) == len(code) else name.title() for name, of in _ALIASES.items() if of == code]
+    return tuple(dict.fromkeys(name for name in (code, code.lower(), country.alpha_3, *names, *aliases) if name))
 
 
-def compact_zip(value: Any, home: Home = NOWHERE) -> str | None:
+def compact_zip(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
     """Lower case without white space; in the US the first five digits."""
     code = "".join(read_numeral(value).split()).lower()
-    if home.country == "US":
+    if context.country == "US":
         code = code[:_US_ZIP_LENGTH]
         return code if len(code) == _US_ZIP_LENGTH and code.isascii() and code.isdigit() else None
     return code if _is_zip(code) else None
 
 
-def trimmed_zip(value: Any, _: Home = NOWHERE) -> str | None:
+def trimmed_zip(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
     """As it stands, without white space around it."""
     code = read_numeral(value)
     return code if _is_zip("".join(code.split(" "))) and len(code) <= _ZIP_LENGTH else None
 
 
-def letters(value: Any, _: Home = NOWHERE) -> str | None:
+def letters(value: Any, _: RegionContext = UNKNOWN_REGION) -> str | None:
     """`saopaulo`: the letters a to z, in lower case, those with marks as the letter that bears the mark."""
-    text = read_text(value).lower().translate(_UNDECOMPOSED)
+    text = read_text(value).lower().translate(_LETTER_REPLACEMENTS)
     return "".join(c for c in unicodedata.normalize("NFKD", text).lower() if "a" <= c <= "z") or None
 
 
-def state(value: Any, home: Home = NOWHERE) -> str | None:
+def state(value: Any, context: RegionContext = UNKNOWN_REGION) -> str | None:
     """The same; of the US the state's two letters."""
-    if home.country == "US":
+    if context.country == "US":
         return _us_states().get(read_text(value).casefold())
     return letters(value)
 
@@ -92,21 +92,21 @@ def _is_zip(code: str) -> bool:
 @functools.cache
 def _countries() -> dict[str, str]:
     """From what a country may be called, casefolded, to its two letters."""
-    called = dict(_ALSO_CALLED)
+    codes = dict(_ALIASES)
     for country in pycountry.countries:
         names = (country.name, getattr(country, "common_name", ""), getattr(country, "official_name", ""))
         for name in (country.alpha_2, country.alpha_3, *names):
-            called.setdefault(name.casefold(), country.alpha_2)
-    called.pop("", None)
-    return called
+            codes.setdefault(name.casefold(), country.alpha_2)
+    codes.pop("", None)
+    return codes
 
 
 @functools.cache
 def _us_states() -> dict[str, str]:
     """From a state's name or two letters, casefolded, to its two letters in lower case."""
-    called = {}
+    codes = {}
     for division in pycountry.subdivisions:
         country, _, code = division.code.lower().partition("-")
         if country == "us":
-            called[code] = called[division.name.casefold()] = code
-    return called
+            codes[code] = codes[division.name.casefold()] = code
+    return codes

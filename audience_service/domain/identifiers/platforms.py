@@ -11,13 +11,13 @@ from audience_service.domain.identifiers.rules import FieldRule, Option, Platfor
 _NAME = frozenset(("first_name", "last_name"))
 _EMAIL, _PHONE = frozenset(("email",)), frozenset(("phone",))
 _ADDRESS = _NAME | {"country", "zip"}
-_EMAIL_SPACES = Option("email_spaces", {"trim": {}, "remove": {"email": {"normalise": emails.unspaced}}})
+_EMAIL_SPACES = Option("email_spaces", {"trim": {}, "remove": {"email": {"normalise": emails.remove_spaces}}})
 
 PLATFORM_RULES = (
     PlatformRules(
         "meta/2026-11",
         (
-            FieldRule("email", "EMAIL", emails.trimmed),
+            FieldRule("email", "EMAIL", emails.trim),
             FieldRule("phone", "PHONE", phones.digits),
             FieldRule("first_name", "FN", people.bare_name),
             FieldRule("last_name", "LN", people.bare_name),
@@ -37,17 +37,17 @@ PLATFORM_RULES = (
     PlatformRules(
         "google/2026-11",
         (
-            FieldRule("email", "hashed_email", emails.google),
+            FieldRule("email", "hashed_email", emails.normalise_gmail),
             FieldRule("phone", "hashed_phone_number", phones.e164),
-            FieldRule("first_name", "address_info.hashed_first_name", people.whole_name),
-            FieldRule("last_name", "address_info.hashed_last_name", people.whole_name),
-            FieldRule("country", "address_info.country_code", places.iso_country, hashed=False, longest=2),
-            FieldRule("zip", "address_info.postal_code", places.trimmed_zip, hashed=False, longest=20),
+            FieldRule("first_name", "address_info.hashed_first_name", people.lowercase_name),
+            FieldRule("last_name", "address_info.hashed_last_name", people.lowercase_name),
+            FieldRule("country", "address_info.country_code", places.iso_country, hashed=False, max_bytes=2),
+            FieldRule("zip", "address_info.postal_code", places.trimmed_zip, hashed=False, max_bytes=20),
         ),
         keys=(_EMAIL, _PHONE, _ADDRESS),
         batch_size=10_000,
         minimum=100,
-        whole=_ADDRESS,
+        all_or_none=_ADDRESS,
         options=(
             Option(
                 "api",
@@ -72,7 +72,7 @@ PLATFORM_RULES = (
     PlatformRules(
         "tiktok/2026-11",
         (
-            FieldRule("email", "EMAIL_SHA256", emails.trimmed),
+            FieldRule("email", "EMAIL_SHA256", emails.trim),
             FieldRule("phone", "PHONE_SHA256", phones.e164),
         ),
         keys=(_EMAIL, _PHONE),
@@ -80,16 +80,16 @@ PLATFORM_RULES = (
         minimum=100,
         options=(
             Option("phone_plus", {"yes": {}, "no": {"phone": {"normalise": phones.digits}}}),
-            Option("email_alias", {"keep": {}, "drop": {"email": {"normalise": emails.without_alias}}}),
+            Option("email_alias", {"keep": {}, "drop": {"email": {"normalise": emails.remove_alias}}}),
         ),
     ),
     PlatformRules(
         "linkedin/2026-11",
         (
-            FieldRule("email", "SHA256_EMAIL", emails.trimmed),
-            FieldRule("first_name", "firstName", people.plain_name, hashed=False, longest=140),
-            FieldRule("last_name", "lastName", people.plain_name, hashed=False, longest=140),
-            FieldRule("country", "country", places.iso_country, hashed=False, longest=2),
+            FieldRule("email", "SHA256_EMAIL", emails.trim),
+            FieldRule("first_name", "firstName", people.plain_name, hashed=False, max_bytes=140),
+            FieldRule("last_name", "lastName", people.plain_name, hashed=False, max_bytes=140),
+            FieldRule("country", "country", places.iso_country, hashed=False, max_bytes=2),
         ),
         keys=(_EMAIL, _NAME),
         batch_size=5_000,
@@ -122,7 +122,7 @@ def choose_rules(platform: str, version: str, options: Mapping[str, str], fields
             _refuse(at_key("options", name), name, known)
         if choice not in known[name].choices:
             _refuse(at_key("options", name), choice, known[name].choices)
-    return _of_fields(rules.choosing(options), fields)
+    return _of_fields(rules.with_options(options), fields)
 
 
 def _of_fields(rules: PlatformRules, fields: Sequence[str]) -> PlatformRules:
@@ -130,17 +130,17 @@ def _of_fields(rules: PlatformRules, fields: Sequence[str]) -> PlatformRules:
     for index, name in enumerate(fields):
         if name not in known:
             _refuse(at_index("fields", index), name, known)
-    wanted = tuple(dict.fromkeys(fields)) or tuple(known)
-    if not any(key <= set(wanted) for key in rules.keys):
+    requested = tuple(dict.fromkeys(fields)) or tuple(known)
+    if not any(key <= set(requested) for key in rules.keys):
         keys = ", or ".join(" with ".join(name for name in known if name in key) for key in rules.keys)
         raise InvalidArgument.at("fields", f"tell nobody from others; name {keys}")
-    if rules.whole & set(wanted) and not rules.whole <= set(wanted):
-        together = ", ".join(name for name in known if name in rules.whole)
-        raise InvalidArgument.at("fields", f"name a part of {together}, which the platform takes together")
-    return rules.only(wanted)
+    if rules.all_or_none & set(requested) and not rules.all_or_none <= set(requested):
+        all_or_none = ", ".join(name for name in known if name in rules.all_or_none)
+        raise InvalidArgument.at("fields", f"name a part of {all_or_none}, which the platform takes together")
+    return rules.restricted_to(requested)
 
 
-def _refuse(place: str, given: str, allowed: Iterable[str]) -> NoReturn:
+def _refuse(field_path: str, given: str, allowed: Iterable[str]) -> NoReturn:
     known = ", ".join(allowed)
-    what = f"is none of those there are: {known}" if known else "is not known; the platform takes none"
-    raise InvalidArgument.at(place, f"{given[:50]!r} {what}")
+    problem = f"is none of those there are: {known}" if known else "is not known; the platform takes none"
+    raise InvalidArgument.at(field_path, f"{given[:50]!r} {problem}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audience_service.domain.identifiers.home import Home
+from audience_service.domain.identifiers.home import RegionContext
 from audience_service.domain.identifiers.places import iso_country
 from audience_service.domain.identifiers.rules import FieldRule, PlatformRules
 
@@ -32,11 +32,11 @@ _DEPENDENT = frozenset(("phone", "zip", "state"))
 
 
 @dataclass(frozen=True, slots=True)
-class Identified:
+class IdentifierRow:
     """What a record has: its row, if it tells who it is; whether it has anything at all; which fields are not valid."""
 
     row: tuple[str, ...] | None
-    present: bool
+    has_identifiers: bool
     invalid: Sequence[str]
 
 
@@ -50,7 +50,7 @@ class Identifier:
         at = {rule.field: index for index, rule in enumerate(rules.fields)}
         self.keys = [sorted(at[name] for name in key) for key in rules.keys if key <= at.keys()]
         """Where in a row those values are, alone or together, that tell who somebody is."""
-        self._whole = [at[name] for name in rules.whole if name in at]
+        self._all_or_none = [at[name] for name in rules.all_or_none if name in at]
 
     @property
     def columns(self) -> list[str]:
@@ -63,25 +63,25 @@ class Identifier:
         steps = dict.fromkeys(path for rule in self._rules for path in (*SOURCES[rule.field], *self._country))
         return [".".join(("data", *path)) for path in steps]
 
-    def identify(self, record: Mapping[str, Any]) -> Identified:
+    def identify(self, record: Mapping[str, Any]) -> IdentifierRow:
         """The row of a record, whatever it holds."""
         data = record.get("data")
         country = iso_country(_first(data, self._country))
-        home = Home(country, self._region or country)
-        values, present, invalid = [], False, []
+        context = RegionContext(country, self._region or country)
+        values, has_identifiers, invalid = [], False, []
         for rule in self._rules:
             found = _first(data, SOURCES[rule.field])
-            value = "" if found is None else _sent(rule, found, home)
+            value = "" if found is None else _format_value(rule, found, context)
             if found is not None:
-                present = True
+                has_identifiers = True
                 if not value:
                     invalid.append(rule.field)
             values.append(value)
-        if self._whole and not all(values[index] for index in self._whole):
-            for index in self._whole:
+        if self._all_or_none and not all(values[index] for index in self._all_or_none):
+            for index in self._all_or_none:
                 values[index] = ""
-        known = any(all(values[index] for index in key) for key in self.keys)
-        return Identified(tuple(values) if known else None, present, invalid)
+        is_identifiable = any(all(values[index] for index in key) for key in self.keys)
+        return IdentifierRow(tuple(values) if is_identifiable else None, has_identifiers, invalid)
 
 
 def value_of(record: Mapping[str, Any], field: str) -> Any:
@@ -89,10 +89,10 @@ def value_of(record: Mapping[str, Any], field: str) -> Any:
     return _first(record.get("data"), SOURCES[field])
 
 
-def home_of(record: Mapping[str, Any]) -> Home:
+def region_context_of(record: Mapping[str, Any]) -> RegionContext:
     """Where a record is at home; its phone numbers without a country code are of that country."""
     country = iso_country(_first(record.get("data"), _COUNTRY))
-    return Home(country, country)
+    return RegionContext(country, country)
 
 
 def paths_of(field: str) -> tuple[str, ...]:
@@ -101,9 +101,9 @@ def paths_of(field: str) -> tuple[str, ...]:
     return tuple(".".join(("data", *path)) for path in paths)
 
 
-def _sent(rule: FieldRule, found: Any, home: Home) -> str:
+def _format_value(rule: FieldRule, found: Any, context: RegionContext) -> str:
     """The value as it goes out, empty where it is not valid."""
-    value = rule.normalise(found, home)
+    value = rule.normalise(found, context)
     if not value:
         return ""
     try:

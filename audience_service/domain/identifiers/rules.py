@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audience_service.domain.identifiers.home import Home
+from audience_service.domain.identifiers.home import RegionContext
 
-Normalise = Callable[[Any, Home], str | None]
+Normalise = Callable[[Any, RegionContext], str | None]
 """A record's value in a platform's one form; None for what is not valid. Raises for no value, however odd."""
 
 
@@ -18,7 +18,7 @@ class FieldRule:
     column: str
     normalise: Normalise
     hashed: bool = True
-    longest: int = 64
+    max_bytes: int = 64
     """Bytes of the longest value as it goes out: a digest in hexadecimal digits, where it is hashed."""
 
 
@@ -43,16 +43,16 @@ class PlatformRules:
     keys: tuple[frozenset[str], ...]
     batch_size: int
     minimum: int
-    whole: frozenset[str] = frozenset()
+    all_or_none: frozenset[str] = frozenset()
     options: tuple[Option, ...] = ()
     chosen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def row_bytes(self) -> int:
         """How long a row is at most in a message, with the few bytes that stand before each value."""
-        return 6 + sum(rule.longest + 3 for rule in self.fields)
+        return 6 + sum(rule.max_bytes + 3 for rule in self.fields)
 
-    def choosing(self, chosen: Mapping[str, str]) -> "PlatformRules":
+    def with_options(self, chosen: Mapping[str, str]) -> "PlatformRules":
         """The rules that choices, which must be theirs, make of these; what is not chosen is as by default."""
         rules = {rule.field: rule for rule in self.fields}
         all_chosen = {option.name: chosen.get(option.name) or next(iter(option.choices)) for option in self.options}
@@ -61,7 +61,7 @@ class PlatformRules:
                 rules[name] = replace(rules[name], **changes)
         return replace(self, fields=tuple(rules.values()), chosen=all_chosen)
 
-    def only(self, fields: tuple[str, ...]) -> "PlatformRules":
+    def restricted_to(self, fields: tuple[str, ...]) -> "PlatformRules":
         """The rules of these fields alone, in their order."""
         rules = {rule.field: rule for rule in self.fields}
         return replace(self, fields=tuple(rules[name] for name in fields))

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-_LONGEST = 1_000
+_MAX_LENGTH = 1_000
 
 
 def read_text(value: Any) -> str:
     """The text without white space around it; empty for anything else, and for what no identifier is as long as."""
-    return value.strip() if isinstance(value, str) and len(value) <= _LONGEST else ""
+    return value.strip() if isinstance(value, str) and len(value) <= _MAX_LENGTH else ""
 
 
 def read_numeral(value: Any) -> str:

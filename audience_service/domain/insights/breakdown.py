@@ -9,7 +9,7 @@ PERCENTS = (0, 10, 25, 50, 75, 90, 100)
 """Of quantiles; 0 and 100 are the least and the greatest."""
 
 
-class CellKind(StrEnum):
+class BucketKind(StrEnum):
     """What a cell counts: a value of the records, or those of which there is none to name."""
 
     VALUE = "value"
@@ -24,24 +24,24 @@ class CellKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class BucketCount:
     """How many records have a value; of `other` and `suppressed` how many have one of `values` values."""
 
-    kind: CellKind
+    kind: BucketKind
     label: str
     count: int
     values: int = 1
 
     @property
-    def key(self) -> tuple[CellKind, str]:
+    def key(self) -> tuple[BucketKind, str]:
         """What two breakdowns of the same dimension have in common; text may look like a kind's name."""
         return self.kind, self.label
 
 
-def together(kind: CellKind, cells: Iterable[Cell]) -> Cell:
+def merge(kind: BucketKind, buckets: Iterable[BucketCount]) -> BucketCount:
     """Several cells as one."""
-    counts = [(cell.count, cell.values) for cell in cells]
-    return Cell(kind, "", sum(count for count, _ in counts), sum(values for _, values in counts))
+    counts = [(bucket.count, bucket.values) for bucket in buckets]
+    return BucketCount(kind, "", sum(count for count, _ in counts), sum(values for _, values in counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +49,20 @@ class Quantile:
     """A number that some record has, and how many have this or less, and this or more."""
 
     value: float
-    at_most: int
-    at_least: int
+    count_at_or_below: int
+    count_at_or_above: int
 
 
 @dataclass(frozen=True, slots=True)
-class DimensionCells:
+class DimensionCounts:
     """One dimension's cells, and its quantiles by percent where it has numbers.
 
     `several` is the most values that one record has: above 1, cells do not add up to the records.
     """
 
-    cells: tuple[Cell, ...]
-    several: int
-    numbers: int
+    buckets: tuple[BucketCount, ...]
+    max_values_per_record: int
+    number_count: int
     quantiles: Mapping[int, Quantile]
 
 
@@ -72,4 +72,4 @@ class Breakdown:
 
     size: int
     read_at: datetime
-    dimensions: tuple[DimensionCells, ...]
+    dimensions: tuple[DimensionCounts, ...]

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from audience_service.domain.insights.breakdown import Cell, CellKind, DimensionCells, together
-from audience_service.domain.insights.dimensions import Dimension, Kind
-from audience_service.domain.insights.suppression import suppressed, to_hide, told_quantiles
+from audience_service.domain.insights.breakdown import BucketCount, BucketKind, DimensionCounts, merge
+from audience_service.domain.insights.dimensions import Dimension, DimensionKind
+from audience_service.domain.insights.suppression import cells_to_suppress, disclosed_quantiles, suppress_small
 
-Key: TypeAlias = tuple[CellKind, str]
-_Group: TypeAlias = tuple[Cell, Sequence[Cell]]
+Key: TypeAlias = tuple[BucketKind, str]
+_Group: TypeAlias = tuple[BucketCount, Sequence[BucketCount]]
 """A bucket, and the cells that it is made of."""
 
 
@@ -21,7 +21,7 @@ class Bucket:
     is 100 where the share is as in the org, None where the org has nobody or is not told.
     """
 
-    cell: Cell
+    bucket_count: BucketCount
     share: float
     baseline_count: int | None
     baseline_share: float | None
@@ -45,76 +45,83 @@ class DimensionInsights:
 
 def compare(
     dimension: Dimension,
-    ours: DimensionCells,
-    theirs: DimensionCells,
+    audience: DimensionCounts,
+    baseline: DimensionCounts,
     size: int,
     baseline_size: int,
     limit: int,
-    least: int,
+    min_bucket_size: int,
 ) -> DimensionInsights:
     """An audience's cells beside the org's: `limit` values one by one, none of fewer records than `least`.
 
     What is hidden does not depend on the limit: two answers of different limits would tell it by what differs.
     """
-    cells, hidden = suppressed(ours.cells, least)
-    groups = _groups(cells, hidden, len(cells) if dimension.is_banded else limit)
+    cells, suppressed_cells = suppress_small(audience.buckets, min_bucket_size)
+    groups = _groups(cells, suppressed_cells, len(cells) if dimension.is_banded else limit)
     buckets = [
         _bucket(cell, count, size, baseline_size)
-        for cell, count in _beside(groups, theirs, least)
+        for cell, count in _with_baseline_counts(groups, baseline, min_bucket_size)
         if cell.count or count != 0
     ]
     return DimensionInsights(
         dimension=dimension,
-        multi_valued=dimension.kind is Kind.LIST or ours.several > 1 or theirs.several > 1,
-        with_value=_with_value(ours, hidden, size, least),
+        multi_valued=dimension.kind is DimensionKind.LIST
+        or audience.max_values_per_record > 1
+        or baseline.max_values_per_record > 1,
+        with_value=_with_value(audience, suppressed_cells, size, min_bucket_size),
         buckets=tuple(buckets),
-        quantiles=_quantiles(ours, size, least),
-        baseline_quantiles=_quantiles(theirs, baseline_size, least),
+        quantiles=_quantiles(audience, size, min_bucket_size),
+        baseline_quantiles=_quantiles(baseline, baseline_size, min_bucket_size),
     )
 
 
-def _groups(cells: Sequence[Cell], hidden: Sequence[Cell], limit: int) -> list[_Group]:
+def _groups(cells: Sequence[BucketCount], suppressed: Sequence[BucketCount], limit: int) -> list[_Group]:
     """The first `limit` values, all others as one, what has no value, and what is hidden."""
-    values = [cell for cell in cells if cell.kind is CellKind.VALUE]
-    others = [*values[limit:], *(cell for cell in cells if cell.kind is CellKind.OTHER)]
-    nameless = [cell for cell in cells if cell.kind in (CellKind.INVALID, CellKind.MISSING)]
+    values = [cell for cell in cells if cell.kind is BucketKind.VALUE]
+    others = [*values[limit:], *(cell for cell in cells if cell.kind is BucketKind.OTHER)]
+    unlabelled = [cell for cell in cells if cell.kind in (BucketKind.INVALID, BucketKind.MISSING)]
     return [
         *((cell, [cell]) for cell in values[:limit]),
-        *([(together(CellKind.OTHER, others), others)] if others else []),
-        *((cell, [cell]) for cell in nameless),
-        *((cell, hidden) for cell in cells if cell.kind is CellKind.SUPPRESSED),
+        *([(merge(BucketKind.OTHER, others), others)] if others else []),
+        *((cell, [cell]) for cell in unlabelled),
+        *((cell, suppressed) for cell in cells if cell.kind is BucketKind.SUPPRESSED),
     ]
 
 
-def _beside(groups: list[_Group], theirs: DimensionCells, least: int) -> list[tuple[Cell, int | None]]:
+def _with_baseline_counts(
+    groups: list[_Group], baseline: DimensionCounts, min_bucket_size: int
+) -> list[tuple[BucketCount, int | None]]:
     """Each bucket with the org's count, None where that is not known or not told.
 
     All values of the org that are not named here are among the others, so that the org's counts add up too.
     """
-    known = {cell.key: cell.count for cell in theirs.cells}
-    secret = {theirs.cells[position].key for position in to_hide([cell.count for cell in theirs.cells], least)}
-    is_whole = not any(cell.kind is CellKind.OTHER for cell in theirs.cells)
-    open_ended = [any(cell.kind is CellKind.OTHER for cell in sources) for _, sources in groups]
+    baseline_counts = {cell.key: cell.count for cell in baseline.buckets}
+    suppressed_keys = {
+        baseline.buckets[position].key
+        for position in cells_to_suppress([cell.count for cell in baseline.buckets], min_bucket_size)
+    }
+    is_complete = not any(cell.kind is BucketKind.OTHER for cell in baseline.buckets)
+    open_ended = [any(cell.kind is BucketKind.OTHER for cell in sources) for _, sources in groups]
     if not any(open_ended):
-        open_ended = [cell.kind is CellKind.OTHER for cell, _ in groups]
+        open_ended = [cell.kind is BucketKind.OTHER for cell, _ in groups]
     if not any(open_ended):
-        groups, open_ended = [*groups, (Cell(CellKind.OTHER, "", 0, 0), [])], [*open_ended, True]
+        groups, open_ended = [*groups, (BucketCount(BucketKind.OTHER, "", 0, 0), [])], [*open_ended, True]
 
-    def count(cell: Cell) -> int | None:
-        return known.get(cell.key, 0 if is_whole or cell.kind is not CellKind.VALUE else None)
+    def count(cell: BucketCount) -> int | None:
+        return baseline_counts.get(cell.key, 0 if is_complete or cell.kind is not BucketKind.VALUE else None)
 
-    def told(keys: Set[Key], total: int | None) -> int | None:
+    def disclose(keys: Set[Key], total: int | None) -> int | None:
         """Small counts are told all together or not at all."""
-        return total if not keys & secret or secret <= keys else None
+        return total if not keys & suppressed_keys or suppressed_keys <= keys else None
 
-    named = [{cell.key for cell in sources} for _, sources in groups]
+    keys_by_group = [{cell.key for cell in sources} for _, sources in groups]
     totals = [_sum([count(cell) for cell in sources]) for _, sources in groups]
-    elsewhere = [place for place, is_rest in enumerate(open_ended) if not is_rest]
-    rest = known.keys() - set[Key]().union(*(named[place] for place in elsewhere))
-    apart = _sum([totals[place] for place in elsewhere])
-    of_rest = told(rest, None if apart is None else sum(known.values()) - apart)
+    closed_positions = [index for index, is_rest in enumerate(open_ended) if not is_rest]
+    rest_keys = baseline_counts.keys() - set[Key]().union(*(keys_by_group[place] for place in closed_positions))
+    closed_total = _sum([totals[place] for place in closed_positions])
+    rest_count = disclose(rest_keys, None if closed_total is None else sum(baseline_counts.values()) - closed_total)
     return [
-        (cell, of_rest if open_ended[place] else told(named[place], totals[place]))
+        (cell, rest_count if open_ended[place] else disclose(keys_by_group[place], totals[place]))
         for place, (cell, _) in enumerate(groups)
     ]
 
@@ -124,7 +131,7 @@ def _sum(counts: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(counts) else None
 
 
-def _bucket(cell: Cell, baseline_count: int | None, size: int, baseline_size: int) -> Bucket:
+def _bucket(cell: BucketCount, baseline_count: int | None, size: int, baseline_size: int) -> Bucket:
     share = cell.count / size if size else 0.0
     if baseline_count is None or not baseline_size:
         return Bucket(cell, share, baseline_count, None, None)
@@ -132,14 +139,16 @@ def _bucket(cell: Cell, baseline_count: int | None, size: int, baseline_size: in
     return Bucket(cell, share, baseline_count, baseline_share, share / baseline_share * 100 if baseline_share else None)
 
 
-def _with_value(ours: DimensionCells, hidden: Sequence[Cell], size: int, least: int) -> int | None:
-    nameless = (CellKind.MISSING, CellKind.INVALID)
-    count = size - sum(cell.count for cell in ours.cells if cell.kind in nameless)
-    if 0 < count < least or any(cell.kind in nameless for cell in hidden):
+def _with_value(
+    audience: DimensionCounts, suppressed: Sequence[BucketCount], size: int, min_bucket_size: int
+) -> int | None:
+    unlabelled = (BucketKind.MISSING, BucketKind.INVALID)
+    count = size - sum(cell.count for cell in audience.buckets if cell.kind in unlabelled)
+    if 0 < count < min_bucket_size or any(cell.kind in unlabelled for cell in suppressed):
         return None
     return count
 
 
-def _quantiles(cells: DimensionCells, size: int, least: int) -> dict[int, float]:
-    missing = sum(cell.count for cell in cells.cells if cell.kind is CellKind.MISSING)
-    return told_quantiles(cells.quantiles, least) if cells.numbers * 2 >= size - missing else {}
+def _quantiles(cells: DimensionCounts, size: int, min_bucket_size: int) -> dict[int, float]:
+    missing = sum(cell.count for cell in cells.buckets if cell.kind is BucketKind.MISSING)
+    return disclosed_quantiles(cells.quantiles, min_bucket_size) if cells.number_count * 2 >= size - missing else {}

@@ -4,19 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.clock import now
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.compile import LIVING
-from audience_service.domain.insights.baselines import Baselines
+from audience_service.domain.filters.compile import NOT_ARCHIVED_MATCH
+from audience_service.domain.insights.baselines import BaselineCache
 from audience_service.domain.insights.breakdown import Breakdown
 from audience_service.domain.insights.comparison import DimensionInsights, compare
-from audience_service.domain.insights.dimensions import read_dimensions
+from audience_service.domain.insights.dimensions import parse_dimensions
 from audience_service.domain.ports import InsightRepository, Population
-from audience_service.domain.watches.sizes import SizeHistory, Sizes, Span
+from audience_service.domain.watches.sizes import SizeHistory, SizeHistoryReader, TimeRange
 
-MOST_VALUES = 2_000
+MAX_VALUES = 2_000
 """Values of a dimension that are read one by one, the most frequent ones; an answer may show fewer."""
 
 
@@ -28,7 +28,7 @@ class AudienceInsights:
     read_at: datetime
     baseline_size: int
     baseline_read_at: datetime
-    least: int
+    min_bucket_size: int
     dimensions: tuple[DimensionInsights, ...]
     history: SizeHistory | None = None
     """The audience's sizes over time, where they were asked for."""
@@ -40,51 +40,64 @@ class Insights:
     def __init__(
         self,
         repository: InsightRepository,
-        audiences: Audiences,
-        baselines: Baselines,
-        sizes: Sizes,
-        least: int,
+        audiences: AudienceResolver,
+        baselines: BaselineCache,
+        size_history: SizeHistoryReader,
+        min_bucket_size: int,
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._repository = repository
         self._audiences = audiences
         self._baselines = baselines
-        self._sizes = sizes
-        self._least = least
+        self._size_history = size_history
+        self._min_bucket_size = min_bucket_size
         self._clock = clock
 
     def get(
-        self, call: Call, audience_id: str, wanted: Sequence[str], limit: int, span: Span | None = None
+        self, ctx: RequestContext, audience_id: str, requested: Sequence[str], limit: int, span: TimeRange | None = None
     ) -> AudienceInsights:
         """An audience by dimensions, `limit` values of each told one by one; and its sizes in a span, if one is given.
 
         Raises InvalidArgument, InvalidFilter, AudienceNotFound, UnusableAudience, OutOfTime.
         """
-        dimensions = read_dimensions(wanted)
-        population = self._audiences.named(call, audience_id).population
+        dimensions = parse_dimensions(requested)
+        population = self._audiences.resolve_id(ctx, audience_id).population
         if isinstance(population, CompiledFilter):
-            population = replace(population, place="audience_id")
-        everyone = CompiledFilter(population.datatype, LIVING)
-        key = (call.org, population.datatype, tuple(dimension.name for dimension in dimensions))
+            population = replace(population, field_path="audience_id")
+        all_records = CompiledFilter(population.datatype, NOT_ARCHIVED_MATCH)
+        key = (ctx.org, population.datatype, tuple(dimension.name for dimension in dimensions))
 
-        def read(those: Population) -> Breakdown:
-            moment = self._clock().replace(microsecond=0)
-            return self._repository.breakdown(call.org, those, dimensions, moment, MOST_VALUES, call.deadline)
+        def read(source: Population) -> Breakdown:
+            as_of = self._clock().replace(microsecond=0)
+            return self._repository.breakdown(ctx.org, source, dimensions, as_of, MAX_VALUES, ctx.deadline)
 
         members = read(population)
-        if isinstance(population, CompiledFilter) and (population.match, population.joined) == (LIVING, None):
-            baseline = self._baselines.keep(key, members)
+        if isinstance(population, CompiledFilter) and (population.match, population.joins) == (
+            NOT_ARCHIVED_MATCH,
+            None,
+        ):
+            baseline = self._baselines.put(key, members)
         else:
-            baseline = self._baselines.get(key, lambda: read(everyone), call.deadline)
+            baseline = self._baselines.get(key, lambda: read(all_records), ctx.deadline)
         return AudienceInsights(
             size=members.size,
             read_at=members.read_at,
             baseline_size=baseline.size,
             baseline_read_at=baseline.read_at,
-            least=self._least,
+            min_bucket_size=self._min_bucket_size,
             dimensions=tuple(
-                compare(dimension, ours, theirs, members.size, baseline.size, limit, self._least)
-                for dimension, ours, theirs in zip(dimensions, members.dimensions, baseline.dimensions, strict=True)
+                compare(
+                    dimension,
+                    audience_counts,
+                    baseline_counts,
+                    members.size,
+                    baseline.size,
+                    limit,
+                    self._min_bucket_size,
+                )
+                for dimension, audience_counts, baseline_counts in zip(
+                    dimensions, members.dimensions, baseline.dimensions, strict=True
+                )
             ),
-            history=self._sizes.history(call, audience_id, span) if span else None,
+            history=self._size_history.history(ctx, audience_id, span) if span else None,
         )

@@ -2,40 +2,40 @@
 
 from collections.abc import Mapping, Sequence
 
-from audience_service.domain.insights.breakdown import Cell, CellKind, Quantile, together
+from audience_service.domain.insights.breakdown import BucketCount, BucketKind, Quantile, merge
 
 
-def to_hide(counts: Sequence[int], least: int) -> set[int]:
+def cells_to_suppress(counts: Sequence[int], min_bucket_size: int) -> set[int]:
     """The positions of the counts of 1 to `least` - 1, and of as many of the next greater as it takes to hide them.
 
     A single one could be computed from the total, and so could all of them if they came to less than `least`: they come
     to that much together, for which it takes two at least, or all are hidden.
     """
-    hidden = [position for position, count in enumerate(counts) if 0 < count < least]
-    if not hidden:
+    suppressed = [position for position, count in enumerate(counts) if 0 < count < min_bucket_size]
+    if not suppressed:
         return set()
-    rest = sorted((count, position) for position, count in enumerate(counts) if count >= least)
+    rest = sorted((count, position) for position, count in enumerate(counts) if count >= min_bucket_size)
     for _, position in rest:
-        if sum(counts[position] for position in hidden) >= least:
+        if sum(counts[position] for position in suppressed) >= min_bucket_size:
             break
-        hidden.append(position)
-    return set(hidden)
+        suppressed.append(position)
+    return set(suppressed)
 
 
-def suppressed(cells: Sequence[Cell], least: int) -> tuple[list[Cell], list[Cell]]:
+def suppress_small(cells: Sequence[BucketCount], min_bucket_size: int) -> tuple[list[BucketCount], list[BucketCount]]:
     """The cells with those to hide made one, behind the others, and the hidden ones."""
-    hide = to_hide([cell.count for cell in cells], least)
-    if not hide:
+    suppressed_positions = cells_to_suppress([cell.count for cell in cells], min_bucket_size)
+    if not suppressed_positions:
         return list(cells), []
-    hidden = [cell for position, cell in enumerate(cells) if position in hide]
-    shown = [cell for position, cell in enumerate(cells) if position not in hide]
-    return [*shown, together(CellKind.SUPPRESSED, hidden)], hidden
+    suppressed = [cell for position, cell in enumerate(cells) if position in suppressed_positions]
+    disclosed = [cell for position, cell in enumerate(cells) if position not in suppressed_positions]
+    return [*disclosed, merge(BucketKind.SUPPRESSED, suppressed)], suppressed
 
 
-def told_quantiles(quantiles: Mapping[int, Quantile], least: int) -> dict[int, float]:
+def disclosed_quantiles(quantiles: Mapping[int, Quantile], min_bucket_size: int) -> dict[int, float]:
     """The quantiles that at least `least` records are at or below, and as many at or above."""
     return {
         percent: quantile.value
         for percent, quantile in quantiles.items()
-        if quantile.at_most >= least and quantile.at_least >= least
+        if quantile.count_at_or_below >= min_bucket_size and quantile.count_at_or_above >= min_bucket_size
     }

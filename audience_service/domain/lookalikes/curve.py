@@ -5,21 +5,21 @@ from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 
-from audience_service.domain.lookalikes.model import Point
+from audience_service.domain.lookalikes.model import CurvePoint
 from audience_service.domain.lookalikes.tally import Scores
 
 SHARES = (0.01, 0.02, 0.03, 0.05, *(tenth / 10 for tenth in range(1, 11)))
-LEAST_HELD_OUT = 20
+MIN_HOLDOUT = 20
 
 
-def without(scores: Scores, others: Scores) -> dict[int, int]:
+def subtract(scores: Scores, others: Scores) -> dict[int, int]:
     """The scores of some records less those of some among them; what was written meanwhile makes none negative."""
-    left = Counter(scores)
-    left.subtract(others)
-    return {score: count for score, count in left.items() if count > 0}
+    remaining = Counter(scores)
+    remaining.subtract(others)
+    return {score: count for score, count in remaining.items() if count > 0}
 
 
-def curve(candidates: Scores, everyone: int, held_out: Scores, lowest: int, highest: int) -> tuple[Point, ...]:
+def curve(candidates: Scores, everyone: int, holdout: Scores, min_score: int, max_score: int) -> tuple[CurvePoint, ...]:
     """A point for each of SHARES of everyone, as many candidates as there are at most; none where there is none.
 
     `lowest` and `highest` are what scores can be.
@@ -29,9 +29,9 @@ def curve(candidates: Scores, everyone: int, held_out: Scores, lowest: int, high
         return ()
     counts = [min(share_of(everyone, share), total) for share in SHARES]
     scores = [score_at(candidates, count) for count in counts]
-    span = max(highest - lowest, 1)
+    span = max(max_score - min_score, 1)
     return tuple(
-        Point(share, count, score, min(max((score - lowest) / span, 0.0), 1.0), recall(held_out, score))
+        CurvePoint(share, count, score, min(max((score - min_score) / span, 0.0), 1.0), recall(holdout, score))
         for share, count, score in zip(SHARES, counts, scores, strict=True)
     )
 
@@ -43,33 +43,33 @@ def share_of(total: int, share: float) -> int:
 
 def score_at(scores: Scores, rank: int) -> int:
     """The score of the record at a rank from 1 on, the highest first; the lowest of all past the end."""
-    passed = 0
+    count_so_far = 0
     for score in sorted(scores, reverse=True):
-        passed += scores[score]
-        if passed >= rank:
+        count_so_far += scores[score]
+        if count_so_far >= rank:
             break
     return score
 
 
-def recall(held_out: Scores, lowest_score: int) -> float:
+def recall(holdout: Scores, min_score: int) -> float:
     """The part of the held-out whose score is at least so high; 0 where nobody was held out."""
-    total = sum(held_out.values())
-    return sum(count for score, count in held_out.items() if score >= lowest_score) / total if total else 0.0
+    total = sum(holdout.values())
+    return sum(count for score, count in holdout.items() if score >= min_score) / total if total else 0.0
 
 
-def auc(held_out: Scores, baseline: Scores) -> float | None:
+def auc(holdout: Scores, baseline: Scores) -> float | None:
     """The chance that one held out scores above one of the baseline, ties counted half; None of fewer than 20."""
-    ours, theirs = sum(held_out.values()), sum(baseline.values())
-    if ours < LEAST_HELD_OUT or not theirs:
+    holdout_total, baseline_total = sum(holdout.values()), sum(baseline.values())
+    if holdout_total < MIN_HOLDOUT or not baseline_total:
         return None
     above = below = 0
-    for score in sorted(held_out.keys() | baseline.keys()):
+    for score in sorted(holdout.keys() | baseline.keys()):
         here = baseline.get(score, 0)
-        above += held_out.get(score, 0) * (2 * below + here)
+        above += holdout.get(score, 0) * (2 * below + here)
         below += here
-    return above / (2 * ours * theirs)
+    return above / (2 * holdout_total * baseline_total)
 
 
-def positive(scores: Mapping[int, int]) -> int:
+def count_positive(scores: Mapping[int, int]) -> int:
     """How many have a score above 0."""
     return sum(count for score, count in scores.items() if score > 0)

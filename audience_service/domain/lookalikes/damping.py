@@ -16,46 +16,46 @@ _RIDGE = 0.01
 _DIGITS = 3
 
 
-def dampings(covariance: Matrix, differences: Sequence[float], seed_part: float) -> tuple[float, ...]:
+def decorrelation_weights(covariance: Matrix, differences: Sequence[float], seed_fraction: float) -> tuple[float, ...]:
     """A multiplier from 0 to 1 for each field, 0 for one whose scores do not vary or that others make up for.
 
     One that would be negative is left out and the rest solved again, the most negative first.
     """
-    kept = [position for position, row in enumerate(covariance) if row[position] > 0]
+    active = [position for position, row in enumerate(covariance) if row[position] > 0]
     found: dict[int, float] = {}
-    while kept:
-        solved = _multipliers(covariance, differences, kept, seed_part)
-        found = dict(zip(kept, solved, strict=True))
-        worst = min(kept, key=lambda position: found[position])
+    while active:
+        solved = _multipliers(covariance, differences, active, seed_fraction)
+        found = dict(zip(active, solved, strict=True))
+        worst = min(active, key=lambda position: found[position])
         if found[worst] >= 0:
             break
-        kept.remove(worst)
+        active.remove(worst)
         found = {}
-    return tuple(round(min(max(found.get(place, 0.0), 0.0), 1.0), _DIGITS) for place in range(len(differences)))
+    return tuple(round(min(max(found.get(index, 0.0), 0.0), 1.0), _DIGITS) for index in range(len(differences)))
 
 
 def _multipliers(
-    covariance: Matrix, differences: Sequence[float], kept: Sequence[int], seed_part: float
+    covariance: Matrix, differences: Sequence[float], active: Sequence[int], seed_fraction: float
 ) -> Sequence[float]:
-    rows = [[covariance[i][j] * (1 + _RIDGE if i == j else 1) for j in kept] for i in kept]
-    wanted = [differences[i] for i in kept]
-    direction = solve(rows, wanted)
-    between = seed_part * (1 - seed_part) * sum(a * b for a, b in zip(direction, wanted, strict=True))
+    rows = [[covariance[i][j] * (1 + _RIDGE if i == j else 1) for j in active] for i in active]
+    target = [differences[i] for i in active]
+    direction = solve(rows, target)
+    between = seed_fraction * (1 - seed_fraction) * sum(a * b for a, b in zip(direction, target, strict=True))
     # A seed that the fields tell almost surely leaves nothing inside: the multipliers end at 1 anyway.
     return [part / max(1 - between, 0.05) for part in direction]
 
 
-def solve(rows: Matrix, wanted: Sequence[float]) -> list[float]:
+def solve(rows: Matrix, target: Sequence[float]) -> list[float]:
     """X of A x = b, by Gaussian elimination with pivots; A is not singular."""
-    size = len(wanted)
-    system = [[*row, value] for row, value in zip(rows, wanted, strict=True)]
+    size = len(target)
+    system = [[*row, value] for row, value in zip(rows, target, strict=True)]
     for column in range(size):
         pivot = max(range(column, size), key=lambda row: abs(system[row][column]))
         system[column], system[pivot] = system[pivot], system[column]
         for row in range(column + 1, size):
             factor = system[row][column] / system[column][column]
-            for place in range(column, size + 1):
-                system[row][place] -= factor * system[column][place]
+            for entry in range(column, size + 1):
+                system[row][entry] -= factor * system[column][entry]
     solution = [0.0] * size
     for row in reversed(range(size)):
         known = sum(system[row][place] * solution[place] for place in range(row + 1, size))

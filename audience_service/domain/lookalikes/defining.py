@@ -3,20 +3,20 @@
 from collections.abc import Iterable
 
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.reads import fields_read
-from audience_service.domain.lookalikes.fields import LikenessField
+from audience_service.domain.filters.reads import used_fields
+from audience_service.domain.lookalikes.fields import Feature
 from audience_service.domain.ports import Population
 
 
-def defining(fields: Iterable[LikenessField], source: Population) -> tuple[LikenessField, ...]:
+def leaking_fields(fields: Iterable[Feature], source: Population) -> tuple[Feature, ...]:
     """Those of the fields that the source's own filter asks about, those of audiences inside it included.
 
     None of a list: what it was made by is not known.
     """
     if not isinstance(source, CompiledFilter):
         return ()
-    asked = [_without_positions(path) for path in fields_read(source.node)]
-    return tuple(field for field in fields if any(field.is_at(path) for path in asked))
+    filter_paths = [_without_positions(path) for path in used_fields(source.node)]
+    return tuple(field for field in fields if any(field.covers(path) for path in filter_paths))
 
 
 def _without_positions(path: str) -> str:

@@ -34,24 +34,24 @@ class FieldModel:
     """
 
     path: str
-    information: float
-    damping: float
+    information_value: float
+    decorrelation: float
     factors: tuple[Factor, ...]
-    several: bool
+    multi_valued: bool
 
     @property
-    def protected(self) -> bool:
+    def is_protected(self) -> bool:
         """Whether it is one of those that are left out unless a request names them."""
         return is_protected(self.path)
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CurvePoint:
     """Candidates with the highest scores: for what share of the records, how many, the lowest score, what they find."""
 
     share: float
     count: int
-    lowest_score: int
+    min_score: int
     similarity: float
     recall: float
 
@@ -64,27 +64,27 @@ class LookalikeModel:
     """
 
     version: int
-    create_time: datetime
+    created_at: datetime
     seed_count: int
-    held_out_count: int
+    holdout_count: int
     baseline_count: int
     fields: tuple[FieldModel, ...]
-    curve: tuple[Point, ...]
+    curve: tuple[CurvePoint, ...]
     auc: float | None
     protected_fields: tuple[str, ...]
     source_fields: tuple[str, ...]
     cutoff_score: int
 
 
-def bounds(fields: Sequence[FieldModel]) -> tuple[int, int]:
+def score_range(fields: Sequence[FieldModel]) -> tuple[int, int]:
     """The lowest and the highest score that the fields can give."""
-    lowest = highest = 0
+    min_score = max_score = 0
     for field in fields:
         weights = [factor.weight for factor in field.factors]
-        if field.several:
-            lowest += sum(weight for weight in weights if weight < 0)
-            highest += sum(weight for weight in weights if weight > 0)
+        if field.multi_valued:
+            min_score += sum(weight for weight in weights if weight < 0)
+            max_score += sum(weight for weight in weights if weight > 0)
         else:
-            lowest += min(weights)
-            highest += max(weights)
-    return lowest, highest
+            min_score += min(weights)
+            max_score += max(weights)
+    return min_score, max_score

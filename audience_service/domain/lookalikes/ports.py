@@ -10,8 +10,15 @@ from typing import Protocol
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.lookalikes.fields import LikenessField
-from audience_service.domain.lookalikes.tally import Moments, Scores, SeedScores, SeedTally, Survey, Weighed
+from audience_service.domain.lookalikes.fields import Feature
+from audience_service.domain.lookalikes.tally import (
+    FeatureStats,
+    MomentSums,
+    ScoredFeature,
+    Scores,
+    SeedCounts,
+    SeedScores,
+)
 from audience_service.domain.ports import Population
 
 
@@ -21,36 +28,36 @@ class LookalikeRepository(Protocol):
     def check_supported(self) -> None:
         """Raise UnsupportedByStore where the other methods would."""
 
-    def survey(
+    def feature_stats(
         self,
         org: str,
         everyone: CompiledFilter,
-        fields: Sequence[LikenessField],
-        moment: datetime,
-        most: int,
-        least: int,
+        fields: Sequence[Feature],
+        as_of: datetime,
+        max_values: int,
+        min_bucket_size: int,
         deadline: Deadline,
-    ) -> Survey:
+    ) -> FeatureStats:
         """The values of each field, the `most` frequent and all bands, by one pass. Dates as of `moment`.
 
         Of values that fewer than `least` have, numbers alone.
         """
 
-    def tally(
-        self, org: str, seed: Population, everyone: CompiledFilter, survey: Survey, deadline: Deadline
-    ) -> SeedTally:
+    def seed_counts(
+        self, org: str, seed: Population, everyone: CompiledFilter, stats: FeatureStats, deadline: Deadline
+    ) -> SeedCounts:
         """How often the seed has the survey's values, by one pass. Every fifth by a hash of the sk is held out."""
 
-    def moments(
-        self, org: str, everyone: CompiledFilter, size: int, fields: Sequence[Weighed], deadline: Deadline
-    ) -> Moments:
+    def moment_sums(
+        self, org: str, everyone: CompiledFilter, size: int, fields: Sequence[ScoredFeature], deadline: Deadline
+    ) -> MomentSums:
         """How the fields' scores vary together in a part of everyone, of `size`, that a hash of the sk draws."""
 
-    def scores(self, org: str, everyone: CompiledFilter, fields: Sequence[Weighed], deadline: Deadline) -> Scores:
+    def scores(self, org: str, everyone: CompiledFilter, fields: Sequence[ScoredFeature], deadline: Deadline) -> Scores:
         """How many records have each score."""
 
     def seed_scores(
-        self, org: str, seed: Population, everyone: CompiledFilter, fields: Sequence[Weighed], deadline: Deadline
+        self, org: str, seed: Population, everyone: CompiledFilter, fields: Sequence[ScoredFeature], deadline: Deadline
     ) -> SeedScores:
         """The same of the seed."""
 
@@ -58,10 +65,10 @@ class LookalikeRepository(Protocol):
         self,
         org: str,
         candidates: CompiledFilter,
-        fields: Sequence[Weighed],
-        rows_id: str,
+        fields: Sequence[ScoredFeature],
+        list_version_id: str,
         cutoff: int,
-        most: int,
+        max_members: int,
         deadline: Deadline,
     ) -> None:
         """Write the `most` candidates with the highest scores, none below `cutoff`, as rows of a list.

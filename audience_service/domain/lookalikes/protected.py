@@ -7,7 +7,7 @@ Housing Act (42 USC 3604); titles and languages tell sex and origin.
 import re
 from collections.abc import Iterator
 
-_AS_WORDS = frozenset(
+_PROTECTED_WORDS = frozenset(
     (
         "sex", "gender", "pronoun", "transgender", "lgbt", "lgbtq", "sexuality", "sexual", "salutation", "honorific",
         "birthday", "birthdate", "dateofbirth", "birthyear", "yearofbirth", "birthmonth", "monthofbirth", "dob",
@@ -26,12 +26,12 @@ _AS_WORDS = frozenset(
 )  # fmt: skip
 """Protected wherever they stand in a name: `customerGender`, `preferred_language`."""
 
-_ALONE = frozenset(
+_PROTECTED_NAMES = frozenset(
     ("title", "age", "race", "union", "orientation", "health", "medical", "belief", "faith", "locale", "politics")
 )
 """Protected as the whole of a name: a job title, an account's age and a race's day are none of these."""
 
-PROTECTED = _AS_WORDS | _ALONE
+PROTECTED = _PROTECTED_WORDS | _PROTECTED_NAMES
 """All of them, in lower case and without `_`, `-` and blanks."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -45,7 +45,7 @@ def is_protected(path: str) -> bool:
 def is_protected_name(step: str) -> bool:
     """Whether one step is: the whole of it, or words that stand in it one after another, the last also as a plural."""
     words = [word.lower() for word in _WORD.findall(step)]
-    return _is_among("".join(words), PROTECTED) or any(_is_among(run, _AS_WORDS) for run in _runs(words))
+    return _is_among("".join(words), PROTECTED) or any(_is_among(run, _PROTECTED_WORDS) for run in _runs(words))
 
 
 def _is_among(name: str, names: frozenset[str]) -> bool:
@@ -53,5 +53,5 @@ def _is_among(name: str, names: frozenset[str]) -> bool:
 
 
 def _runs(words: list[str]) -> Iterator[str]:
-    places = range(len(words))
-    return ("".join(words[start : end + 1]) for start in places for end in places[start:])
+    positions = range(len(words))
+    return ("".join(words[start : end + 1]) for start in positions for end in positions[start:])

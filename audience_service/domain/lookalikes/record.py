@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from audience_service.domain.lookalikes.model import Factor, FieldModel, LookalikeModel, Point
+from audience_service.domain.lookalikes.model import CurvePoint, Factor, FieldModel, LookalikeModel
 
-_NAMES = ("protected_fields", "source_fields")
+_PATH_LISTS = ("protected_fields", "source_fields")
 
 
 def write_model(model: LookalikeModel) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def write_model(model: LookalikeModel) -> dict[str, Any]:
     ]
     plain = {each.name: getattr(model, each.name) for each in dataclasses.fields(model)}
     curve = [list(dataclasses.astuple(point)) for point in model.curve]
-    lists = {name: list(plain[name]) for name in _NAMES}
+    lists = {name: list(plain[name]) for name in _PATH_LISTS}
     return {**plain, **lists, "fields": fields, "curve": curve}
 
 
@@ -30,7 +30,7 @@ def read_model(stored: Mapping[str, Any]) -> LookalikeModel:
         FieldModel(**{**field, "factors": tuple(Factor(*values) for values in field["factors"])})
         for field in stored["fields"]
     )
-    curve = tuple(Point(*values) for values in stored["curve"])
+    curve = tuple(CurvePoint(*values) for values in stored["curve"])
     # Models that were made before source_fields were told have none.
-    names = {name: tuple(stored.get(name, ())) for name in _NAMES}
+    names = {name: tuple(stored.get(name, ())) for name in _PATH_LISTS}
     return LookalikeModel(**{**stored, **names, "fields": fields, "curve": curve})

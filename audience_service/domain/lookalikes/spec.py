@@ -2,29 +2,29 @@
 
 import dataclasses
 
-from audience_service.domain.custom.audience import PLACE, LookalikeSpec
+from audience_service.domain.custom.audience import FIELD_PATH, LookalikeSpec
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter
 from audience_service.domain.identifiers.places import country_spellings, is_country_code
-from audience_service.domain.located import located
+from audience_service.domain.located import prefix_error_path
 from audience_service.domain.lookalikes.curve import share_of
-from audience_service.domain.lookalikes.defining import defining
-from audience_service.domain.lookalikes.fields import LikenessField, read_fields
+from audience_service.domain.lookalikes.defining import leaking_fields
+from audience_service.domain.lookalikes.fields import Feature, parse_features
 from audience_service.domain.ports import Population
 
-MOST_SHARE = 0.5
-_SPEC = f"{PLACE}.lookalike"
+MAX_SHARE = 0.5
+_FIELD_PATH = f"{FIELD_PATH}.lookalike"
 
 
 def check_spec(spec: LookalikeSpec) -> LookalikeSpec:
     """The spec, countries in upper case and each once. Raises InvalidArgument from `custom_audience.lookalike` on."""
-    with located(_SPEC):
+    with prefix_error_path(_FIELD_PATH):
         if not spec.source_audience_id:
             raise InvalidArgument.at("source_audience_id", "is missing; name the audience whose members are the seed")
         if (spec.share is None) == (spec.count is None):
             raise InvalidArgument.at("share", "is missing, and so is count; say how many members there are to be")
-        if spec.share is not None and not 0 < spec.share <= MOST_SHARE:
-            raise InvalidArgument.at("share", f"is above 0 and at most {MOST_SHARE}: 0.01 is one of a hundred")
+        if spec.share is not None and not 0 < spec.share <= MAX_SHARE:
+            raise InvalidArgument.at("share", f"is above 0 and at most {MAX_SHARE}: 0.01 is one of a hundred")
         if spec.count is not None and spec.count < 1:
             raise InvalidArgument.at("count", "is at least 1")
         countries = [written.strip().upper() for written in spec.countries]
@@ -33,39 +33,39 @@ def check_spec(spec: LookalikeSpec) -> LookalikeSpec:
                 raise InvalidArgument.at(
                     f"countries[{index}]", f"{code[:20]!r} is no country's code of two letters (ISO 3166-1), like US"
                 )
-        read_fields(spec.fields, spec.exclude_fields)
+        parse_features(spec.fields, spec.exclude_fields)
     return dataclasses.replace(spec, countries=tuple(dict.fromkeys(countries)))
 
 
-def fields_of(spec: LookalikeSpec, source: Population) -> tuple[LikenessField, ...]:
+def select_features(spec: LookalikeSpec, source: Population) -> tuple[Feature, ...]:
     """The fields that likeness is told by: those named, or those by default that do not decide who is in the source.
 
     Raises InvalidArgument at `fields` where none is left.
     """
-    fields = read_fields(spec.fields, spec.exclude_fields)
+    fields = parse_features(spec.fields, spec.exclude_fields)
     if spec.fields:
         return fields
-    own = defining(fields, source)
-    left = tuple(field for field in fields if field not in own)
-    if not left:
+    leaking = leaking_fields(fields, source)
+    remaining = tuple(field for field in fields if field not in leaking)
+    if not remaining:
         raise InvalidArgument.at("fields", "is missing; the source's filter asks about all that is there by default")
-    return left
+    return remaining
 
 
 def source_fields(spec: LookalikeSpec, source: Population) -> tuple[str, ...]:
     """The paths, named or there by default, that the source's own filter asks about, whether they are used or not."""
-    return tuple(field.path for field in defining(read_fields(spec.fields, spec.exclude_fields), source))
+    return tuple(field.path for field in leaking_fields(parse_features(spec.fields, spec.exclude_fields), source))
 
 
-def size_of(spec: LookalikeSpec, everyone: int) -> int:
+def target_size(spec: LookalikeSpec, everyone: int) -> int:
     """How many members there are to be, of so many records in use."""
     return spec.count if spec.count is not None else share_of(everyone, spec.share or 0.0)
 
 
-def everyone_of(datatype: str, spec: LookalikeSpec) -> Filter:
+def base_filter(datatype: str, spec: LookalikeSpec) -> Filter:
     """The records in use, of the countries asked for, by `country`, or by `address.country` where that is empty."""
     if not spec.countries:
         return Filter(datatype, {})
-    called = [name for code in spec.countries for name in country_spellings(code)]
-    elsewhere = {"country": {"$in": [None, ""]}, "address.country": {"$in": called}}
-    return Filter(datatype, {"$or": [{"country": {"$in": called}}, elsewhere]})
+    spellings = [name for code in spec.countries for name in country_spellings(code)]
+    address_condition = {"country": {"$in": [None, ""]}, "address.country": {"$in": spellings}}
+    return Filter(datatype, {"$or": [{"country": {"$in": spellings}}, address_condition]})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audience_service.domain.lookalikes.fields import LikenessField
+from audience_service.domain.lookalikes.fields import Feature
 
 Scores = Mapping[int, int]
 """How many records have each score, in thousandths."""
@@ -20,7 +20,7 @@ class ValueCount:
 
 
 @dataclass(frozen=True, slots=True)
-class FieldValues:
+class FeatureValues:
     """The values of one field in an org, the most frequent ones.
 
     `cuts` are the lower ends of the bands that its numbers are in, ascending, none where each number stands for itself;
@@ -28,53 +28,53 @@ class FieldValues:
     has more values than one.
     """
 
-    field: LikenessField
+    feature: Feature
     values: tuple[ValueCount, ...]
-    cuts: tuple[float, ...]
-    tops: tuple[float, ...]
-    several: bool
-    listed: bool
+    bin_edges: tuple[float, ...]
+    bin_maxima: tuple[float, ...]
+    multi_valued: bool
+    has_lists: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class FeatureStats:
     """An org's records, of the countries asked for: how many, and the values of each field. Dates as of `moment`."""
 
     size: int
-    moment: datetime
-    fields: tuple[FieldValues, ...]
+    as_of: datetime
+    fields: tuple[FeatureValues, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class SeedTally:
+class SeedCounts:
     """The seed: how many there are, how many the model may learn from, and of each field how often it has the values.
 
     `counts` are, by field, for each of the survey's values how many of the seed have it, and of those to learn from.
     """
 
     size: int
-    learnt: int
+    training_size: int
     counts: tuple[Sequence[tuple[int, int]], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class ScoredFeature:
     """One field as records are scored by it: what each value counts for, and all others, in thousandths.
 
     Numbers are in bands that begin at `cuts`, where there are any; dates are in bands as of `moment`. Lists are looked
     into where some record has one (`listed`).
     """
 
-    field: LikenessField
-    moment: datetime
-    cuts: tuple[float, ...]
+    feature: Feature
+    as_of: datetime
+    bin_edges: tuple[float, ...]
     weights: tuple[tuple[Any, int], ...]
-    other: int
-    listed: bool
+    other_weight: int
+    has_lists: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class MomentSums:
     """How the fields' scores vary together, over `count` records: their sums, and the sums of their products."""
 
     count: int
@@ -93,5 +93,5 @@ class Moments:
 class SeedScores:
     """How many of the seed have each score: those that were held out, and all."""
 
-    held_out: Scores
+    holdout: Scores
     all: Scores

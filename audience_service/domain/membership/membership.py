@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from audience_service.domain.audiences.populations import Exclusion, Populations
-from audience_service.domain.audiences.selection import Selection
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.populations import Exclusion, SelectionResolver
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.errors import InvalidArgument
-from audience_service.domain.fields.fields import Fields
-from audience_service.domain.membership.partitions import Bounds, Partition, Partitions
+from audience_service.domain.fields.fields import Projection
+from audience_service.domain.membership.partitions import KeyRange, Partition, Partitioner
 from audience_service.domain.ports import MemberRepository, Record
-from audience_service.domain.tokens import TokenSealer
-from audience_service.domain.watches.past import Past
+from audience_service.domain.tokens import TokenCodec
+from audience_service.domain.watches.past import MembershipHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class MemberBatch:
     """
 
     records: Sequence[Record]
-    fields: Fields
+    fields: Projection
     cursor: str
     totals: "MemberTotals | None" = None
-    halves: Callable[[], "tuple[MemberBatch, MemberBatch]"] | None = None
+    split: Callable[[], "tuple[MemberBatch, MemberBatch]"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +46,21 @@ class Membership:
     def __init__(
         self,
         members: MemberRepository,
-        populations: Populations,
-        partitions: Partitions,
-        past: Past,
-        sealer: TokenSealer,
+        selection_resolver: SelectionResolver,
+        partitioner: Partitioner,
+        history: MembershipHistory,
+        tokens: TokenCodec,
     ) -> None:
         self._members = members
-        self._populations = populations
-        self._partitions = partitions
-        self._past = past
-        self._sealer = sealer
+        self._selection_resolver = selection_resolver
+        self._partitioner = partitioner
+        self._history = history
+        self._tokens = tokens
 
     def stream(
         self,
-        call: Call,
-        selection: Selection,
+        ctx: RequestContext,
+        selection: AudienceSelector,
         fields: Sequence[str],
         batch_size: int,
         cursor: str,
@@ -75,59 +75,79 @@ class Membership:
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
         batch; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
         """
-        wanted = Fields.read(fields)
+        projection = Projection.parse(fields)
         if as_of:
-            _check_single(selection, partition)
-            yield from self._at(call, selection.audience_id, as_of, wanted, batch_size, cursor)
+            _check_as_of_selection(selection, partition)
+            yield from self._stream_as_of(ctx, selection.audience_id, as_of, projection, batch_size, cursor)
             return
-        choice = self._populations.choose(call, selection)
-        binding = ("members", call.org, *choice.identity, sorted(wanted.paths), *_part_of(partition))
+        resolved_selection = self._selection_resolver.resolve(ctx, selection)
+        binding = (
+            "members",
+            ctx.org,
+            *resolved_selection.identity,
+            sorted(projection.paths),
+            *_partition_identity(partition),
+        )
         if cursor:
             # The part is where it was when the stream began, whatever has been agreed on since.
-            after, sent, *bounds = self._sealer.open(cursor, binding, "cursor")
-            part = Bounds(*bounds)
+            after, sent, *bounds = self._tokens.decode(cursor, binding, "cursor")
+            key_range = KeyRange(*bounds)
         else:
-            part = self._partitions.bounds(call, choice, partition)
-            after, sent = part.after, 0
-        stream = _Stream(self._sealer, binding, wanted, [part.after, part.until] if part != Bounds() else [])
+            key_range = self._partitioner.key_range(ctx, resolved_selection, partition)
+            after, sent = key_range.after, 0
+        stream = _BatchBuilder(
+            self._tokens, binding, projection, [key_range.after, key_range.until] if key_range != KeyRange() else []
+        )
         batches = self._members.stream(
-            call.org, choice.population, wanted.record_paths, batch_size, after, call.deadline, part.until
+            ctx.org,
+            resolved_selection.population,
+            projection.record_paths,
+            batch_size,
+            after,
+            ctx.deadline,
+            key_range.until,
         )
         with closing(batches):
             for records in batches:
                 yield stream.batch(records, sent)
                 after, sent = records[-1]["sk"], sent + len(records)
-        self._populations.check_whole(call, choice, None if partition else sent)
-        exclusions = self._populations.exclusions(call, choice, part.after, part.until)
-        yield stream.end(after, MemberTotals(sent, exclusions))
+        self._selection_resolver.verify_complete(ctx, resolved_selection, None if partition else sent)
+        exclusions = self._selection_resolver.exclusions(ctx, resolved_selection, key_range.after, key_range.until)
+        yield stream.finish(after, MemberTotals(sent, exclusions))
 
-    def _at(
-        self, call: Call, audience_id: str, at: datetime, wanted: Fields, batch_size: int, cursor: str
+    def _stream_as_of(
+        self,
+        ctx: RequestContext,
+        audience_id: str,
+        as_of: datetime,
+        projection: Projection,
+        batch_size: int,
+        cursor: str,
     ) -> Generator[MemberBatch, None, None]:
         """Who was in at a moment: the cursor holds by which event of which ledger, whatever is appended meanwhile."""
-        binding = ("members as of", call.org, audience_id, at.isoformat(), sorted(wanted.paths))
+        binding = ("members as of", ctx.org, audience_id, as_of.isoformat(), sorted(projection.paths))
         if cursor:
-            after, sent, *held = self._sealer.open(cursor, binding, "cursor")
-            moment = self._past.resume(call, audience_id, at, *held)
+            after, sent, *resume_state = self._tokens.decode(cursor, binding, "cursor")
+            history_point = self._history.resume(ctx, audience_id, as_of, *resume_state)
         else:
-            moment = self._past.find(call, audience_id, at)
+            history_point = self._history.find(ctx, audience_id, as_of)
             after, sent = "", 0
-        stream = _Stream(self._sealer, binding, wanted, [moment.generation, moment.seq])
-        with closing(self._past.members(call, moment, wanted.record_paths, batch_size, after)) as batches:
+        stream = _BatchBuilder(self._tokens, binding, projection, [history_point.watch_epoch, history_point.seq])
+        with closing(self._history.members(ctx, history_point, projection.record_paths, batch_size, after)) as batches:
             for records in batches:
                 yield stream.batch(records, sent)
                 after, sent = records[-1]["sk"], sent + len(records)
-        yield stream.end(after, MemberTotals(sent, ()))
+        yield stream.finish(after, MemberTotals(sent, ()))
 
 
 @dataclass(frozen=True, slots=True)
-class _Stream:
+class _BatchBuilder:
     """What makes batches of one stream's records."""
 
-    sealer: TokenSealer
+    tokens: TokenCodec
     binding: tuple[Any, ...]
-    fields: Fields
-    held: Sequence[Any]
+    fields: Projection
+    resume_state: Sequence[Any]
     """What its cursors hold besides, to go on with the same members."""
 
     def batch(self, records: Sequence[Record], sent: int) -> MemberBatch:
@@ -137,34 +157,36 @@ class _Stream:
         if not half:
             return MemberBatch(records, self.fields, cursor)
 
-        def halves() -> tuple[MemberBatch, MemberBatch]:
+        def split() -> tuple[MemberBatch, MemberBatch]:
             first, second = records[:half], records[half:]
             return self.batch(first, sent), self.batch(second, sent + half)
 
-        return MemberBatch(records, self.fields, cursor, halves=halves)
+        return MemberBatch(records, self.fields, cursor, split=split)
 
-    def end(self, after: str, totals: MemberTotals) -> MemberBatch:
+    def finish(self, after: str, totals: MemberTotals) -> MemberBatch:
         """The last batch."""
         return MemberBatch((), self.fields, self._cursor(after, totals.members), totals)
 
     def _cursor(self, after: str, sent: int) -> str:
-        return self.sealer.seal(self.binding, [after, sent, *self.held])
+        return self.tokens.encode(self.binding, [after, sent, *self.resume_state])
 
 
-def _check_single(selection: Selection, partition: Partition | None) -> None:
+def _check_as_of_selection(selection: AudienceSelector, partition: Partition | None) -> None:
     """Raise where a ledger could not tell what is asked of it. Raises InvalidArgument."""
     if not selection.audience_id:
         raise InvalidArgument.at("as_of", "goes with one audience: give its audience_id")
-    besides = {
+    disallowed = {
         "audience_ids": selection.audience_ids,
         "exclude_audience_ids": selection.exclude_audience_ids,
         "purpose": selection.purpose,
         "partition": partition,
     }
-    for place, given in besides.items():
+    for field_path, given in disallowed.items():
         if given:
-            raise InvalidArgument.at(place, "goes with no as_of: ledgers tell of each audience who was in, all of it")
+            raise InvalidArgument.at(
+                field_path, "goes with no as_of: ledgers tell of each audience who was in, all of it"
+            )
 
 
-def _part_of(partition: Partition | None) -> list[int]:
+def _partition_identity(partition: Partition | None) -> list[int]:
     return [] if partition is None else [partition.index, partition.count]

@@ -7,19 +7,19 @@ database, since workers of other processes must cut at the same ones.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audience_service.domain.audiences.populations import Choice
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.populations import ResolvedSelection
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.ports import MemberRepository, PartitionRepository, Population, SliceRepository
 from audience_service.domain.tokens import digest
 
-MAX_PARTS = 64
+MAX_PARTITIONS = 64
 
-_SAMPLED_EACH = 400
+_SAMPLE_PER_PARTITION = 400
 """Members of a sample for each part: the shares of parts that it cuts differ by some 5 % (one standard deviation)."""
-_KEPT_KEYS = 8_192
+_MIN_SPLIT_KEYS = 8_192
 """Where a sample has too few, all keys are read, and at least so many kept of more: they cut to within 1 %."""
-_BATCH = 10_000
+_BATCH_SIZE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class KeyRange:
     """The part behind the sk `after` up to and including `until`; "" is no bound."""
 
     after: str = ""
     until: str = ""
 
 
-class Partitions:
+class Partitioner:
     """Cuts populations."""
 
     def __init__(
@@ -46,8 +46,8 @@ class Partitions:
         partitions: PartitionRepository,
         slices: SliceRepository,
         members: MemberRepository,
-        sampled_each: int = _SAMPLED_EACH,
-        kept_keys: int = _KEPT_KEYS,
+        sampled_each: int = _SAMPLE_PER_PARTITION,
+        kept_keys: int = _MIN_SPLIT_KEYS,
     ) -> None:
         """A sample cuts if it has `sampled_each` members for each part. Of all keys, at least `kept_keys` are kept."""
         self._partitions = partitions
@@ -56,40 +56,42 @@ class Partitions:
         self._slices = slices
         self._members = members
 
-    def bounds(self, call: Call, choice: Choice, partition: Partition | None) -> Bounds:
+    def key_range(
+        self, ctx: RequestContext, resolved_selection: ResolvedSelection, partition: Partition | None
+    ) -> KeyRange:
         """Where a part begins and ends; all of it without a partition. Raises InvalidArgument, OutOfTime."""
         if partition is None:
-            return Bounds()
+            return KeyRange()
         _check(partition)
         if partition.count == 1:
-            return Bounds()
-        name = f"{digest(choice.identity)}/{partition.count}"
-        keys = self._partitions.find(call.org, name, call.deadline)
+            return KeyRange()
+        name = f"{digest(resolved_selection.identity)}/{partition.count}"
+        keys = self._partitions.find(ctx.org, name, ctx.deadline)
         if keys is None:
-            cut = self._cut(call, choice.population, partition.count)
-            keys = self._partitions.agree(call.org, name, cut, call.deadline)
+            split_keys = self._split(ctx, resolved_selection.population, partition.count)
+            keys = self._partitions.get_or_create(ctx.org, name, split_keys, ctx.deadline)
         edges = ["", *keys, ""]
-        return Bounds(edges[partition.index], edges[partition.index + 1])
+        return KeyRange(edges[partition.index], edges[partition.index + 1])
 
-    def _cut(self, call: Call, population: Population, count: int) -> list[str]:
+    def _split(self, ctx: RequestContext, population: Population, count: int) -> list[str]:
         """The keys with which all parts but the last end, in order; some are the same where members are few."""
-        found = self._sampled(call, population)
+        found = self._sample_member_keys(ctx, population)
         if len(found) < self._sampled_each * count:
-            found = self._all(call, population)
-        ends = (len(found) * part // count for part in range(1, count))
+            found = self._read_member_keys(ctx, population)
+        ends = (len(found) * index // count for index in range(1, count))
         # No key of an org is as small as its name, so that a part that ends with that is empty.
-        return [found[end - 1] if end else f"{call.org}/" for end in ends]
+        return [found[end - 1] if end else f"{ctx.org}/" for end in ends]
 
-    def _sampled(self, call: Call, population: Population) -> Sequence[str]:
+    def _sample_member_keys(self, ctx: RequestContext, population: Population) -> Sequence[str]:
         """The keys of members drawn at random, in order."""
-        landmarks = self._slices.landmarks(call.org, population, call.deadline)
-        return sorted(self._slices.among(call.org, population, landmarks.keys, call.deadline))
+        key_sample = self._slices.key_sample(ctx.org, population, ctx.deadline)
+        return sorted(self._slices.filter_keys(ctx.org, population, key_sample.keys, ctx.deadline))
 
-    def _all(self, call: Call, population: Population) -> Sequence[str]:
+    def _read_member_keys(self, ctx: RequestContext, population: Population) -> Sequence[str]:
         """The keys of all members in order; of many each second, fourth and so on."""
         keys: list[str] = []
         rank, step = 0, 1
-        for batch in self._members.stream(call.org, population, (), _BATCH, "", call.deadline):
+        for batch in self._members.stream(ctx.org, population, (), _BATCH_SIZE, "", ctx.deadline):
             keys += [record["sk"] for record in batch[-rank % step :: step]]
             rank += len(batch)
             while len(keys) > 2 * self._kept_keys:
@@ -98,7 +100,7 @@ class Partitions:
 
 
 def _check(partition: Partition) -> None:
-    if not 1 <= partition.count <= MAX_PARTS:
-        raise InvalidArgument.at("partition.count", f"is not from 1 to {MAX_PARTS}")
+    if not 1 <= partition.count <= MAX_PARTITIONS:
+        raise InvalidArgument.at("partition.count", f"is not from 1 to {MAX_PARTITIONS}")
     if not 0 <= partition.index < partition.count:
         raise InvalidArgument.at("partition.index", f"is not from 0 to {partition.count - 1}")

@@ -11,7 +11,7 @@ from audience_service.domain.ports import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
+class MembershipResults:
     """Which of some records are members of which of some populations.
 
     `records` are those that there are, in use or not, by id, with what was asked for of each. `members` are the ids of
@@ -28,7 +28,7 @@ class CheckRepository(Protocol):
     def find(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> frozenset[str]:
         """Those of the ids that are records, in use or not."""
 
-    def judge(
+    def evaluate(
         self,
         org: str,
         datatype: str,
@@ -36,7 +36,7 @@ class CheckRepository(Protocol):
         ids: Sequence[str],
         paths: Sequence[str],
         deadline: Deadline,
-    ) -> Verdicts:
+    ) -> MembershipResults:
         """Judge records by populations of their datatype, by one command where it holds all of them.
 
         A population that fails on one of the records fails alone. Of each record `paths` are read, and what lies

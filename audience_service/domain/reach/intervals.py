@@ -9,58 +9,58 @@ from collections.abc import Callable
 from functools import partial
 
 _CONFIDENCE = 0.95
-_STEPS = 60
+_BISECTION_STEPS = 60
 """Halvings of the unit interval: as fine as a double is."""
 _TINY = 1e-300
 
 
-def share_bounds(hits: int, drawn: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
+def clopper_pearson(hits: int, draws: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
     """The least and the greatest share that goes with `hits` of `drawn`. Raises ValueError where that cannot be."""
-    if not 0 <= hits <= drawn:
-        raise ValueError(f"{hits} hits of {drawn} drawn")
+    if not 0 <= hits <= draws:
+        raise ValueError(f"{hits} hits of {draws} drawn")
     tail = (1 - confidence) / 2
-    lower = 0.0 if hits == 0 else _inverse(partial(_beta, hits, drawn - hits + 1), tail)
-    upper = 1.0 if hits == drawn else _inverse(partial(_beta, hits + 1, drawn - hits), 1 - tail)
+    lower = 0.0 if hits == 0 else _bisect(partial(_regularized_beta, hits, draws - hits + 1), tail)
+    upper = 1.0 if hits == draws else _bisect(partial(_regularized_beta, hits + 1, draws - hits), 1 - tail)
     return lower, upper
 
 
-def _inverse(rising: Callable[[float], float], level: float) -> float:
+def _bisect(increasing: Callable[[float], float], target: float) -> float:
     low, high = 0.0, 1.0
-    for _ in range(_STEPS):
+    for _ in range(_BISECTION_STEPS):
         middle = (low + high) / 2
-        if rising(middle) < level:
+        if increasing(middle) < target:
             low = middle
         else:
             high = middle
     return (low + high) / 2
 
 
-def _beta(a: int, b: int, x: float) -> float:
+def _regularized_beta(a: int, b: int, x: float) -> float:
     """The regularised incomplete beta function: the chance of a or more successes among a + b - 1 of chance x."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     log = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     front = math.exp(log)
     if x < (a + 1) / (a + b + 2):  # on this side the fraction converges fast
-        return front * _fraction(a, b, x) / a
-    return 1 - front * _fraction(b, a, 1 - x) / b
+        return front * _continued_fraction(a, b, x) / a
+    return 1 - front * _continued_fraction(b, a, 1 - x) / b
 
 
-def _fraction(a: int, b: int, x: float) -> float:
+def _continued_fraction(a: int, b: int, x: float) -> float:
     """The continued fraction of the incomplete beta function, by Lentz's method (DLMF 8.17.22)."""
-    c, d = 1.0, 1 / _away_from_zero(1 - (a + b) * x / (a + 1))
+    c, d = 1.0, 1 / _nonzero(1 - (a + b) * x / (a + 1))
     value = d
     for m in range(1, 10_000):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         for step in (even, odd):
-            d = 1 / _away_from_zero(1 + step * d)
-            c = _away_from_zero(1 + step / c)
+            d = 1 / _nonzero(1 + step * d)
+            c = _nonzero(1 + step / c)
             value *= c * d
         if abs(c * d - 1) < 1e-14:
             break
     return value
 
 
-def _away_from_zero(value: float) -> float:
+def _nonzero(value: float) -> float:
     return value if abs(value) > _TINY else _TINY

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Landmarks:
+class KeySample:
     """The sk of one record, drawn at random, out of each run of as many records, in order.
 
     The stretch of a landmark are the records behind the one before it, up to itself.
@@ -19,10 +19,10 @@ class Landmarks:
     ranks: Sequence[int]
     total: int
 
-    def cut(self, rank: int) -> int:
+    def slice(self, rank: int) -> int:
         """The first landmark that has `rank` records before it; as many as there are where none has."""
         return bisect_left(self.ranks, rank)
 
-    def end(self, stretches: int) -> str:
+    def end(self, slice_count: int) -> str:
         """The key that the first so many stretches end with; "" for the beginning where they are none."""
-        return self.keys[stretches - 1] if stretches else ""
+        return self.keys[slice_count - 1] if slice_count else ""

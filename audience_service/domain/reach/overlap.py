@@ -2,73 +2,73 @@
 
 from collections.abc import Sequence
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.clock import now
 from audience_service.domain.errors import ExpressionFailed, InvalidArgument, InvalidFilter, UnusableAudience
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.ports import MemberRepository, Population
-from audience_service.domain.reach.regions import Regions
+from audience_service.domain.reach.regions import VennRegions
 
-LEAST_AUDIENCES, MOST_AUDIENCES = 2, 8
+MIN_AUDIENCES, MAX_AUDIENCES = 2, 8
 """Each audience more doubles the regions: eight have 255, which fit an answer and no picture."""
 
 
 class Overlaps:
     """Counts what audiences share. Every number of an answer follows from counts that one command has made."""
 
-    def __init__(self, members: MemberRepository, audiences: Audiences) -> None:
+    def __init__(self, members: MemberRepository, audiences: AudienceResolver) -> None:
         self._members = members
         self._audiences = audiences
 
-    def between(self, call: Call, audience_id: str, other_id: str) -> Regions:
+    def compare_pair(self, ctx: RequestContext, audience_id: str, other_audience_id: str) -> VennRegions:
         """The regions of two audiences, which may be the same one.
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, OutOfTime.
         """
-        return self._count(call, {"audience_id": audience_id, "other_audience_id": other_id})
+        return self._count(ctx, {"audience_id": audience_id, "other_audience_id": other_audience_id})
 
-    def among(self, call: Call, audience_ids: Sequence[str]) -> Regions:
+    def compare_all(self, ctx: RequestContext, audience_ids: Sequence[str]) -> VennRegions:
         """The regions of two to eight audiences. Raises as `between` does."""
-        if not LEAST_AUDIENCES <= len(audience_ids) <= MOST_AUDIENCES:
+        if not MIN_AUDIENCES <= len(audience_ids) <= MAX_AUDIENCES:
             # The place of the first that is missing, or too many.
-            place = f"audience_ids[{min(len(audience_ids), MOST_AUDIENCES)}]"
+            field_path = f"audience_ids[{min(len(audience_ids), MAX_AUDIENCES)}]"
             raise InvalidArgument.at(
-                place,
-                f"{'is missing' if len(audience_ids) < LEAST_AUDIENCES else 'is one too many'}; "
-                f"give {LEAST_AUDIENCES} to {MOST_AUDIENCES} audiences",
+                field_path,
+                f"{'is missing' if len(audience_ids) < MIN_AUDIENCES else 'is one too many'}; "
+                f"give {MIN_AUDIENCES} to {MAX_AUDIENCES} audiences",
             )
         for index, audience_id in enumerate(audience_ids):
             if audience_id in audience_ids[:index]:
                 raise InvalidArgument.at(f"audience_ids[{index}]", "is there already")
-        return self._count(call, {f"audience_ids[{index}]": found for index, found in enumerate(audience_ids)})
+        return self._count(ctx, {f"audience_ids[{index}]": found for index, found in enumerate(audience_ids)})
 
-    def _count(self, call: Call, named: dict[str, str]) -> Regions:
+    def _count(self, ctx: RequestContext, ids_by_path: dict[str, str]) -> VennRegions:
         """The regions of the audiences by the places in the request that name them."""
-        found = self._audiences.get_many(call, named)
-        audiences = self._audiences.knowing(call, found)
+        found = self._audiences.get_many(ctx, ids_by_path)
+        audiences = self._audiences.with_preloaded(ctx, found)
         populations: list[Population] = []
-        for place, audience in zip(named, found, strict=True):
-            population = audiences.members_of(call, audience)
+        for field_path, audience in zip(ids_by_path, found, strict=True):
+            population = audiences.population_of(ctx, audience)
             if populations and population.datatype != populations[0].datatype:
                 raise InvalidArgument.at(
-                    place, f"is an audience of {population.datatype}, the first one of {populations[0].datatype}"
+                    field_path, f"is an audience of {population.datatype}, the first one of {populations[0].datatype}"
                 )
             populations.append(population)
         read_at = now()
-        ids = tuple(named.values())
+        ids = tuple(ids_by_path.values())
         try:
-            counts = self._members.regions(call.org, populations, call.deadline)
+            counts = self._members.regions(ctx.org, populations, ctx.deadline)
         except InvalidFilter as error:
             # They are saved filters, none of the request's. Which of them it was, the database does not say.
             suspects = ids
             if isinstance(error, ExpressionFailed):
                 by_id = zip(ids, populations, strict=True)
                 suspects = tuple(
-                    name for name, found in by_id if isinstance(found, CompiledFilter) and found.expressions
+                    name for name, found in by_id if isinstance(found, CompiledFilter) and found.has_expressions
                 )
             raise UnusableAudience(
                 f"an audience's saved filter cannot be run: {error.violations[0].description}",
                 metadata={"id": ",".join(suspects)},
             ) from error
-        return Regions(ids, counts, read_at)
+        return VennRegions(ids, counts, read_at)

@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from audience_service.domain.audiences.populations import Choice, Populations
-from audience_service.domain.audiences.selection import Selection
-from audience_service.domain.caller import Call, Deadline
+from audience_service.domain.audiences.populations import ResolvedSelection, SelectionResolver
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.caller import Deadline, RequestContext
 from audience_service.domain.clock import now
 from audience_service.domain.errors import OutOfTime
 from audience_service.domain.filters import identity
 from audience_service.domain.ports import MemberRepository, Population, Record, SliceRepository
-from audience_service.domain.profile import masked_profile
+from audience_service.domain.profile import mask_profile
 from audience_service.domain.reach.draws import Estimate
-from audience_service.domain.reach.narrowing import SAMPLED, Narrowing
+from audience_service.domain.reach.narrowing import MAX_SAMPLE_SIZE, ProgressiveCounter
 from audience_service.domain.reach.single_flight import SingleFlight
 
-_RESERVE_SECONDS, _RESERVE_SHARE = 1.0, 0.4
+_RESERVED_SECONDS, _RESERVED_SHARE = 1.0, 0.4
 """What of the deadline is kept for a sample where the caller states no budget: the lesser of the two."""
 
 
@@ -34,19 +34,19 @@ class ReachEstimate:
 
 
 @dataclass(frozen=True, slots=True)
-class ReachStep(ReachEstimate):
+class ReachProgress(ReachEstimate):
     """An estimate of a stream: `read` of about `total` records have been looked at."""
 
-    read: int
-    total: int
+    scanned_count: int
+    total_count: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Result:
     """What a call has found, and how many seconds it gave the exact count."""
 
     reach: ReachEstimate
-    patience: float | None
+    timeout: float | None
 
 
 class Reach:
@@ -56,72 +56,86 @@ class Reach:
         self,
         members: MemberRepository,
         slices: SliceRepository,
-        populations: Populations,
-        sampled: int = SAMPLED,
+        selection_resolver: SelectionResolver,
+        max_sample_size: int = MAX_SAMPLE_SIZE,
         new_random: Callable[[], random.Random] = random.Random,
     ) -> None:
         """`sampled` is the most records of a sample; `new_random` returns the generator that draws it."""
         self._members = members
         self._slices = slices
-        self._populations = populations
-        self._sampled = sampled
+        self._selection_resolver = selection_resolver
+        self._max_sample_size = max_sample_size
         self._new_random = new_random
-        self._flights: SingleFlight[_Answer] = SingleFlight()
+        self._single_flight: SingleFlight[_Result] = SingleFlight()
 
-    def estimate(self, call: Call, selection: Selection, budget: float | None = None) -> ReachEstimate:
+    def estimate(self, ctx: RequestContext, selection: AudienceSelector, budget: float | None = None) -> ReachEstimate:
         """The reach of a selection: exact if that takes no more than `budget` seconds, else of a sample.
 
         Without a budget an exact count may take what the deadline leaves of it. Identical concurrent calls share one
         answer. Raises what `Populations.choose` raises, and OutOfTime if neither the count nor the sample fits the
         deadline.
         """
-        choice = self._populations.choose(call, selection)
-        patience = _patience(call.deadline, budget)
+        choice = self._selection_resolver.resolve(ctx, selection)
+        timeout = _timeout(ctx.deadline, budget)
 
-        def suits(other: _Answer) -> bool:
-            return other.reach.estimate.exact or _as_patient(other.patience, patience)
+        def is_acceptable(result: _Result) -> bool:
+            return result.reach.estimate.exact or _same_timeout_class(result.timeout, timeout)
 
-        def work() -> _Answer:
-            return _Answer(self._estimate(call, choice, patience), patience)
+        def work() -> _Result:
+            return _Result(self._estimate(ctx, choice, timeout), timeout)
 
-        key = (call.org, flight_key(selection, choice), budget)
-        return self._flights.share(key, call.deadline, work, suits).reach
+        key = (ctx.org, flight_key(selection, choice), budget)
+        return self._single_flight.run(key, ctx.deadline, work, is_acceptable).reach
 
-    def stream(self, call: Call, selection: Selection) -> Generator[ReachStep, None, None]:
+    def stream(self, ctx: RequestContext, selection: AudienceSelector) -> Generator[ReachProgress, None, None]:
         """Estimates of a selection's reach that narrow; the last one is exact and shows a member. Raises as `estimate`.
 
         Each takes one short query; closed between two, the generator asks nothing more of the database.
         """
-        choice = self._populations.choose(call, selection)
+        choice = self._selection_resolver.resolve(ctx, selection)
         read_at = now()
-        steps = self._narrowing(call, choice.population).steps()
-        with closing(steps):
-            for step in steps:
-                if step.estimate.exact:
-                    self._populations.check_whole(call, choice, step.estimate.count)
-                yield ReachStep(step.estimate, _profile(step.record), read_at, step.read, step.total)
+        counting = self._progressive_counter(ctx, choice.population).run()
+        with closing(counting):
+            for progress in counting:
+                if progress.estimate.exact:
+                    self._selection_resolver.verify_complete(ctx, choice, progress.estimate.count)
+                yield ReachProgress(
+                    progress.estimate,
+                    _masked_profile(progress.record),
+                    read_at,
+                    progress.scanned_count,
+                    progress.total_count,
+                )
 
-    def _estimate(self, call: Call, choice: Choice, patience: float | None) -> ReachEstimate:
+    def _estimate(
+        self, ctx: RequestContext, resolved_selection: ResolvedSelection, timeout: float | None
+    ) -> ReachEstimate:
         read_at = now()
-        deadline = call.deadline if patience is None else call.deadline.within(patience)
+        deadline = ctx.deadline if timeout is None else ctx.deadline.min_with(timeout)
         try:
-            count, record = self._members.reach(call.org, choice.population, deadline)
-            self._populations.check_whole(call, choice, count)
-            return ReachEstimate(Estimate.of(count), _profile(record), read_at)
+            count, record = self._members.reach(ctx.org, resolved_selection.population, deadline)
+            self._selection_resolver.verify_complete(ctx, resolved_selection, count)
+            return ReachEstimate(Estimate.of(count), _masked_profile(record), read_at)
         except OutOfTime:
-            call.deadline.check()
+            ctx.deadline.check()
         read_at = now()
-        step = self._narrowing(call, choice.population).sampled(self._sampled)
-        self._populations.check_whole(call, choice, step.estimate.count if step.estimate.exact else None)
-        return ReachEstimate(step.estimate, _profile(step.record), read_at)
+        progress = self._progressive_counter(ctx, resolved_selection.population).estimate_from_sample(
+            self._max_sample_size
+        )
+        self._selection_resolver.verify_complete(
+            ctx, resolved_selection, progress.estimate.count if progress.estimate.exact else None
+        )
+        return ReachEstimate(progress.estimate, _masked_profile(progress.record), read_at)
 
-    def _narrowing(self, call: Call, population: Population) -> Narrowing:
-        return Narrowing(self._slices, call.org, population, call.deadline, self._new_random())
+    def _progressive_counter(self, ctx: RequestContext, population: Population) -> ProgressiveCounter:
+        return ProgressiveCounter(self._slices, ctx.org, population, ctx.deadline, self._new_random())
 
 
-def flight_key(selection: Selection, choice: Choice) -> Hashable:
+def flight_key(selection: AudienceSelector, resolved_selection: ResolvedSelection) -> Hashable:
     """Equal only for selectors that are equal in every field, of audiences in the same versions."""
-    versions = tuple((source.id, source.version) for source in (*choice.sources, *choice.excluded_sources))
+    versions = tuple(
+        (source.id, source.version) for source in (*resolved_selection.sources, *resolved_selection.excluded_sources)
+    )
     written = replace(
         selection,
         filter=None,
@@ -131,20 +145,20 @@ def flight_key(selection: Selection, choice: Choice) -> Hashable:
     return written, json.dumps(identity(selection.filter), sort_keys=True), versions
 
 
-def _patience(deadline: Deadline, budget: float | None) -> float | None:
+def _timeout(deadline: Deadline, budget: float | None) -> float | None:
     """How many seconds the exact count is given, None for as many as it takes."""
-    left = deadline.remaining()
-    if budget is not None or left is None:
+    seconds_left = deadline.remaining()
+    if budget is not None or seconds_left is None:
         return budget
-    return left - min(_RESERVE_SECONDS, left * _RESERVE_SHARE)
+    return seconds_left - min(_RESERVED_SECONDS, seconds_left * _RESERVED_SHARE)
 
 
-def _as_patient(other: float | None, own: float | None) -> bool:
+def _same_timeout_class(other: float | None, timeout: float | None) -> bool:
     """Whether an exact count that got no time with one would, by and large, have got none with the other."""
-    return other is None or (own is not None and other >= own * 0.9)
+    return other is None or (timeout is not None and other >= timeout * 0.9)
 
 
-def _profile(record: Record | None) -> Mapping[str, Any] | None:
+def _masked_profile(record: Record | None) -> Mapping[str, Any] | None:
     """What is shown of a record; nothing of one whose payload is no object."""
     data = record.get("data") if record else None
-    return masked_profile(data if isinstance(data, Mapping) else {}) if record else None
+    return mask_profile(data if isinstance(data, Mapping) else {}) if record else None

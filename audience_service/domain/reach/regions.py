@@ -10,8 +10,8 @@ from itertools import combinations
 class Overlap:
     """What two audiences have in common."""
 
-    id: str
-    other_id: str
+    audience_id: str
+    other_audience_id: str
     count: int
     size: int
     other_size: int
@@ -22,18 +22,18 @@ class Overlap:
         return _share(self.count, self.size + self.other_size - self.count)
 
     @property
-    def share_of_first(self) -> float:
+    def share_of_audience(self) -> float:
         """The share of the first audience that is in the second; 0 where the first is empty."""
         return _share(self.count, self.size)
 
     @property
-    def share_of_second(self) -> float:
+    def share_of_other(self) -> float:
         """The share of the second audience that is in the first; 0 where the second is empty."""
         return _share(self.count, self.other_size)
 
 
 @dataclass(frozen=True, slots=True)
-class Regions:
+class VennRegions:
     """How many are in exactly which audiences, by a mask whose bit i stands for `audience_ids[i]`.
 
     The numbers below all come from these counts, so they fit one another whatever happens to the records meanwhile.
@@ -60,7 +60,7 @@ class Regions:
     @property
     def sizes(self) -> list[int]:
         """How many are in each audience."""
-        return [self._holding(1 << index) for index in range(len(self.audience_ids))]
+        return [self._count_in_all(1 << index) for index in range(len(self.audience_ids))]
 
     def pairs(self) -> list[Overlap]:
         """Every two of the audiences, the earlier one first."""
@@ -69,7 +69,7 @@ class Regions:
             Overlap(
                 self.audience_ids[one],
                 self.audience_ids[other],
-                self._holding(1 << one | 1 << other),
+                self._count_in_all(1 << one | 1 << other),
                 sizes[one],
                 sizes[other],
             )
@@ -81,30 +81,30 @@ class Regions:
         groups: dict[str, list[str]] = {}
         first: dict[str, str] = {}
         for pair in self.pairs():
-            if _equal(pair) and pair.other_id not in first:
-                first[pair.other_id] = first.get(pair.id, pair.id)
-                groups.setdefault(first[pair.other_id], [pair.id]).append(pair.other_id)
+            if _is_duplicate(pair) and pair.other_audience_id not in first:
+                first[pair.other_audience_id] = first.get(pair.audience_id, pair.audience_id)
+                groups.setdefault(first[pair.other_audience_id], [pair.audience_id]).append(pair.other_audience_id)
         return list(groups.values())
 
     def subsets(self) -> list[tuple[str, str]]:
         """Audiences that lie wholly inside a larger one, with that one. Empty ones are left out."""
         found = []
         for pair in self.pairs():
-            if pair.count and not _equal(pair):
+            if pair.count and not _is_duplicate(pair):
                 if pair.count == pair.size:
-                    found.append((pair.id, pair.other_id))
+                    found.append((pair.audience_id, pair.other_audience_id))
                 if pair.count == pair.other_size:
-                    found.append((pair.other_id, pair.id))
+                    found.append((pair.other_audience_id, pair.audience_id))
         return found
 
-    def _holding(self, mask: int) -> int:
+    def _count_in_all(self, mask: int) -> int:
         """How many are in all of these audiences, whatever else they are in."""
         return sum(count for region, count in self.counts.items() if region & mask == mask)
 
 
-def _equal(pair: Overlap) -> bool:
+def _is_duplicate(pair: Overlap) -> bool:
     return 0 < pair.count == pair.size == pair.other_size
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _share(part: int, total: int) -> float:
+    return part / total if total else 0.0

@@ -8,17 +8,17 @@ from typing import Generic, TypeVar
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import OutOfTime
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
-class _Flight(Generic[Answer]):
-    landed: threading.Event = field(default_factory=threading.Event)
-    answers: list[Answer] = field(default_factory=list)
+class _InFlight(Generic[Result]):
+    done: threading.Event = field(default_factory=threading.Event)
+    results: list[Result] = field(default_factory=list)
     error: Exception | None = None
 
 
-class SingleFlight(Generic[Answer]):
+class SingleFlight(Generic[Result]):
     """Lets the first of identical calls work, and the others, while it does, wait for its answer.
 
     Its errors are theirs too, all but those that are its own: that it ran out of time, or was cut off. Then the next of
@@ -27,11 +27,11 @@ class SingleFlight(Generic[Answer]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._flights: dict[Hashable, _Flight[Answer]] = {}
+        self._in_flight: dict[Hashable, _InFlight[Result]] = {}
 
-    def share(
-        self, key: Hashable, deadline: Deadline, work: Callable[[], Answer], suits: Callable[[Answer], bool]
-    ) -> Answer:
+    def run(
+        self, key: Hashable, deadline: Deadline, work: Callable[[], Result], is_acceptable: Callable[[Result], bool]
+    ) -> Result:
         """What `work` answers, here or in a call with the same key that is under way.
 
         `suits` says whether the answer of another will do; where not, the call works itself. Raises OutOfTime where the
@@ -39,25 +39,25 @@ class SingleFlight(Generic[Answer]):
         """
         while True:
             with self._lock:
-                flight = self._flights.get(key)
-                leads = flight is None
+                flight = self._in_flight.get(key)
+                is_leader = flight is None
                 if flight is None:
-                    flight = self._flights[key] = _Flight()
-            if leads:
-                return self._lead(key, flight, work)
-            if not flight.landed.wait(deadline.remaining()):
+                    flight = self._in_flight[key] = _InFlight()
+            if is_leader:
+                return self._execute(key, flight, work)
+            if not flight.done.wait(deadline.remaining()):
                 raise OutOfTime("the deadline passed while an identical call was being answered")
             if flight.error:
                 raise flight.error
-            for answer in flight.answers:
-                if suits(answer):
-                    return answer
+            for result in flight.results:
+                if is_acceptable(result):
+                    return result
 
-    def _lead(self, key: Hashable, flight: _Flight[Answer], work: Callable[[], Answer]) -> Answer:
+    def _execute(self, key: Hashable, flight: _InFlight[Result], work: Callable[[], Result]) -> Result:
         try:
-            answer = work()
-            flight.answers.append(answer)
-            return answer
+            result = work()
+            flight.results.append(result)
+            return result
         except OutOfTime:
             raise
         except Exception as error:
@@ -65,5 +65,5 @@ class SingleFlight(Generic[Answer]):
             raise
         finally:
             with self._lock:
-                del self._flights[key]
-            flight.landed.set()
+                del self._in_flight[key]
+            flight.done.set()

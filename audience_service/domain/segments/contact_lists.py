@@ -2,13 +2,13 @@
 
 import dataclasses
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.errors import InvalidArgument, NotStatic
-from audience_service.domain.ports import ContactList, ListRepository
+from audience_service.domain.ports import ListRepository, MemberList
 from audience_service.domain.segments.segment import Segment, SegmentType, check_contact_ids
 from audience_service.domain.segments.writes import SegmentWriter
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.tokens import TokenCodec
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,56 +20,58 @@ class ListedContacts:
     total: int
 
 
-class ContactLists:
+class SegmentContacts:
     """What an org does with the lists of its static segments."""
 
-    def __init__(self, lists: ListRepository, audiences: Audiences, writer: SegmentWriter, sealer: TokenSealer) -> None:
+    def __init__(
+        self, lists: ListRepository, audiences: AudienceResolver, writer: SegmentWriter, tokens: TokenCodec
+    ) -> None:
         self._lists = lists
         self._audiences = audiences
         self._writer = writer
-        self._sealer = sealer
+        self._tokens = tokens
 
-    def add(self, call: Call, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
+    def add(self, ctx: RequestContext, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
         """Put contacts on the list; answers with how many were new and the segment as it is then.
 
         Raises InvalidArgument, AudienceNotFound, NotStatic, ContactNotFound.
         """
-        ids, contacts = self._checked(ids), self._list_of(call, segment_id)
-        added = self._lists.add(call.org, contacts, ids, call.deadline)
-        return added, self._edited(call, segment_id, added)
+        ids, contacts = self._check_ids(ids), self._member_list(ctx, segment_id)
+        added = self._lists.add(ctx.org, contacts, ids, ctx.deadline)
+        return added, self._after_edit(ctx, segment_id, added)
 
-    def remove(self, call: Call, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
+    def remove(self, ctx: RequestContext, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
         """Take contacts off the list; answers with how many were on it and the segment as it is then.
 
         Raises InvalidArgument, AudienceNotFound, NotStatic.
         """
-        ids, contacts = self._checked(ids), self._list_of(call, segment_id)
-        removed = self._lists.remove(call.org, contacts, ids, call.deadline)
-        return removed, self._edited(call, segment_id, removed)
+        ids, contacts = self._check_ids(ids), self._member_list(ctx, segment_id)
+        removed = self._lists.remove(ctx.org, contacts, ids, ctx.deadline)
+        return removed, self._after_edit(ctx, segment_id, removed)
 
-    def list(self, call: Call, segment_id: str, page_size: int, page_token: str) -> ListedContacts:
+    def list(self, ctx: RequestContext, segment_id: str, page_size: int, page_token: str) -> ListedContacts:
         """A page of the list, in sk order. Raises AudienceNotFound, NotStatic, InvalidPageToken."""
-        binding = ("contacts", call.org, segment_id)
-        after = self._sealer.open(page_token, binding, "page_token")[0] if page_token else ""
-        contacts = self._list_of(call, segment_id)
-        total = self._lists.sizes(call.org, [segment_id], call.deadline)[segment_id]
-        rows = self._lists.page(call.org, contacts, page_size + 1, after, call.deadline)
+        binding = ("contacts", ctx.org, segment_id)
+        after = self._tokens.decode(page_token, binding, "page_token")[0] if page_token else ""
+        contacts = self._member_list(ctx, segment_id)
+        total = self._lists.sizes(ctx.org, [segment_id], ctx.deadline)[segment_id]
+        rows = self._lists.page(ctx.org, contacts, page_size + 1, after, ctx.deadline)
         page, more = rows[:page_size], len(rows) > page_size
-        token = self._sealer.seal(binding, [page[-1][1]]) if more else ""
+        token = self._tokens.encode(binding, [page[-1][1]]) if more else ""
         return ListedContacts(tuple(pk for pk, _ in page), token, total)
 
-    def _edited(self, call: Call, segment_id: str, count: int) -> Segment:
+    def _after_edit(self, ctx: RequestContext, segment_id: str, count: int) -> Segment:
         """The segment after an edit, which is a write of it only where it changed the list."""
-        return self._writer.touch(call, segment_id) if count else self._writer.untouched(call, segment_id)
+        return self._writer.touch(ctx, segment_id) if count else self._writer.reload(ctx, segment_id)
 
-    def _list_of(self, call: Call, segment_id: str) -> ContactList:
-        segment = self._audiences.get(call, segment_id)
+    def _member_list(self, ctx: RequestContext, segment_id: str) -> MemberList:
+        segment = self._audiences.get_segment(ctx, segment_id)
         if segment.type is not SegmentType.STATIC:
             raise NotStatic("a dynamic segment has no list; its filter decides", metadata={"id": segment.id})
-        return self._audiences.list_of(segment)
+        return self._audiences.member_list(segment)
 
     @staticmethod
-    def _checked(ids: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
         if not ids:
             raise InvalidArgument.at("contact_ids", "is empty")
         return check_contact_ids(ids, "contact_ids")

@@ -38,8 +38,8 @@ class Segment:
     filter: Filter
     state: str = "active"
     version: int = 0
-    create_time: datetime | None = None
-    update_time: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
     author: str = ""
     contact_count: int | None = None
     editor: str = ""
@@ -47,7 +47,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ListSource:
     """What to freeze into a static segment: exactly one of the two is set."""
 
     filter: Filter | None = None
@@ -114,12 +114,12 @@ def check_description(description: str) -> str:
     return description
 
 
-def check_type(written: str, place: str) -> SegmentType:
+def check_type(written: str, field_path: str) -> SegmentType:
     """The type, dynamic where none is written. Raises InvalidArgument at `place`."""
     try:
         return SegmentType(written or SegmentType.DYNAMIC)
     except ValueError:
-        raise InvalidArgument.at(place, "is neither dynamic nor static") from None
+        raise InvalidArgument.at(field_path, "is neither dynamic nor static") from None
 
 
 def check_order(written: str) -> tuple[Order, bool]:
@@ -131,13 +131,13 @@ def check_order(written: str) -> tuple[Order, bool]:
     return Order(field), direction == "desc"
 
 
-def check_contact_ids(ids: tuple[str, ...], place: str) -> tuple[str, ...]:
+def check_contact_ids(ids: tuple[str, ...], field_path: str) -> tuple[str, ...]:
     """The ids as given. Raises InvalidArgument at `place` for too many or an empty one."""
     if len(ids) > MAX_CONTACT_IDS:
         raise InvalidArgument.at(
-            place, f"holds {len(ids):,} ids, more than {MAX_CONTACT_IDS:,}; add the rest with AddSegmentContacts"
+            field_path, f"holds {len(ids):,} ids, more than {MAX_CONTACT_IDS:,}; add the rest with AddSegmentContacts"
         )
     for index, contact_id in enumerate(ids):
         if not contact_id:
-            raise InvalidArgument.at(f"{place}[{index}]", "is empty")
+            raise InvalidArgument.at(f"{field_path}[{index}]", "is empty")
     return ids

@@ -4,10 +4,10 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.clock import now
-from audience_service.domain.creation import create_request, new_id
+from audience_service.domain.creation import idempotency_key, new_id
 from audience_service.domain.errors import (
     AlreadyExists,
     AudienceError,
@@ -15,21 +15,21 @@ from audience_service.domain.errors import (
     RequestIdReused,
 )
 from audience_service.domain.filters import FilterWarning, identity
-from audience_service.domain.located import located
-from audience_service.domain.ports import ContactList, CreateRequest, ListRepository, SegmentRepository
+from audience_service.domain.located import prefix_error_path
+from audience_service.domain.ports import IdempotencyKey, ListRepository, MemberList, SegmentRepository
 from audience_service.domain.segments.counts import with_counts
-from audience_service.domain.segments.drafts import DraftReader, SegmentPlan
-from audience_service.domain.segments.references import References
+from audience_service.domain.segments.drafts import SegmentValidator, ValidatedSegment
+from audience_service.domain.segments.references import ReferenceChecker
 from audience_service.domain.segments.segment import (
     ID_PREFIX,
+    ListSource,
     Segment,
     SegmentDraft,
     SegmentQuery,
     SegmentType,
-    Source,
 )
 from audience_service.domain.segments.writes import SegmentWriter
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.tokens import TokenCodec
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,62 +48,68 @@ class Segments:
         self,
         segments: SegmentRepository,
         lists: ListRepository,
-        audiences: Audiences,
-        drafts: DraftReader,
+        audiences: AudienceResolver,
+        validator: SegmentValidator,
         writer: SegmentWriter,
-        references: References,
-        sealer: TokenSealer,
+        reference_checker: ReferenceChecker,
+        tokens: TokenCodec,
     ) -> None:
         self._segments = segments
         self._lists = lists
         self._audiences = audiences
-        self._drafts = drafts
+        self._validator = validator
         self._writer = writer
-        self._references = references
-        self._sealer = sealer
+        self._reference_checker = reference_checker
+        self._tokens = tokens
 
     def create(
-        self, call: Call, draft: SegmentDraft, source: Source | None, request_id: str, *, validate_only: bool
+        self,
+        ctx: RequestContext,
+        draft: SegmentDraft,
+        source: ListSource | None,
+        request_id: str,
+        *,
+        validate_only: bool,
     ) -> Segment:
         """Save a dynamic segment or freeze a static one; CreateSegment in the protos states rules and errors."""
-        request = _create_request(call, draft, source, request_id)
-        if request and (made := self._made_by(call, request)):
-            return made
-        plan = self._drafts.plan(call, draft, source)
+        key = _idempotency_key(ctx, draft, source, request_id)
+        if key and (existing := self._find_existing(ctx, key)):
+            return existing
+        validated = self._validator.validate(ctx, draft, source)
         try:
-            self._writer.check_name_free(call, plan.name, "")
-            segment = self._planned(call, plan)
+            self._writer.check_name_free(ctx, validated.name, "")
+            segment = self._new_segment(ctx, validated)
             if validate_only:
                 return segment
             segment = dataclasses.replace(segment, id=new_id(ID_PREFIX))
-            self._fill(call, segment, plan)
-            self._insert(call, segment, request)
-            self._references.check_created(call, segment)
+            self._fill(ctx, segment, validated)
+            self._insert(ctx, segment, key)
+            self._reference_checker.check_created(ctx, segment)
         except AlreadyExists:
-            if request and (made := self._made_by(call, request)):
-                return made  # the same request, sent twice at once: the other one was first
+            if key and (existing := self._find_existing(ctx, key)):
+                return existing  # the same request, sent twice at once: the other one was first
             raise
-        return self._counted(call, (segment,))[0]
+        return self._with_counts(ctx, (segment,))[0]
 
-    def get(self, call: Call, segment_id: str) -> Segment:
+    def get(self, ctx: RequestContext, segment_id: str) -> Segment:
         """The living segment. Raises AudienceNotFound."""
-        return self._counted(call, (self._audiences.get(call, segment_id),))[0]
+        return self._with_counts(ctx, (self._audiences.get_segment(ctx, segment_id),))[0]
 
     def warnings(self, segment: Segment) -> Sequence[FilterWarning]:
         """What an answer with one segment says besides: what its filter probably does not mean."""
         return self._audiences.warnings(segment)
 
-    def list(self, call: Call, query: SegmentQuery, page_size: int, page_token: str) -> ListedSegments:
+    def list(self, ctx: RequestContext, query: SegmentQuery, page_size: int, page_token: str) -> ListedSegments:
         """A page of the org's segments. Raises InvalidPageToken."""
-        binding = ("segments", call.org, *dataclasses.astuple(query))
-        after = self._sealer.open(page_token, binding, "page_token") if page_token else None
-        page = self._segments.page(call.org, query, page_size, (after[0], after[1]) if after else None, call.deadline)
-        token = self._sealer.seal(binding, list(page.last)) if page.last else ""
-        return ListedSegments(self._counted(call, page.segments), token, page.total)
+        binding = ("segments", ctx.org, *dataclasses.astuple(query))
+        after = self._tokens.decode(page_token, binding, "page_token") if page_token else None
+        page = self._segments.page(ctx.org, query, page_size, (after[0], after[1]) if after else None, ctx.deadline)
+        token = self._tokens.encode(binding, list(page.last)) if page.last else ""
+        return ListedSegments(self._with_counts(ctx, page.segments), token, page.total)
 
     def update(
         self,
-        call: Call,
+        ctx: RequestContext,
         segment_id: str,
         draft: SegmentDraft,
         mask: Iterable[str],
@@ -115,93 +121,95 @@ class Segments:
         if not segment_id:
             raise InvalidArgument.at("segment.id", "is missing; the call has to name one")
         fields = frozenset(mask)
-        steps: list[tuple[Segment, Segment]] = []
+        changes: list[tuple[Segment, Segment]] = []
 
         def change(current: Segment) -> Segment:
-            changed = self._drafts.apply(call, current, draft, fields)
-            self._writer.check_name_free(call, changed.name, current.id)
-            steps.append((current, changed))
+            changed = self._validator.apply_update(ctx, current, draft, fields)
+            self._writer.check_name_free(ctx, changed.name, current.id)
+            changes.append((current, changed))
             return changed
 
         if validate_only:
-            return self._counted(call, (change(self._writer.current(call, segment_id, version)),))[0]
-        written = self._writer.write(call, segment_id, version, change)
-        before, changed = steps[-1]
-        self._references.check_written(call, before, dataclasses.replace(written, filter=changed.filter))
+            return self._with_counts(ctx, (change(self._writer.current(ctx, segment_id, version)),))[0]
+        written = self._writer.write(ctx, segment_id, version, change)
+        before, changed = changes[-1]
+        self._reference_checker.check_written(ctx, before, dataclasses.replace(written, filter=changed.filter))
         return written
 
-    def _made_by(self, call: Call, request: CreateRequest) -> Segment | None:
-        found = self._segments.find_request(call.org, request, call.deadline)
+    def _find_existing(self, ctx: RequestContext, key: IdempotencyKey) -> Segment | None:
+        found = self._segments.find_by_key(ctx.org, key, ctx.deadline)
         if found is None:
             return None
-        segment, made_from = found
-        if made_from != request.digest:
+        segment, stored_digest = found
+        if stored_digest != key.digest:
             raise RequestIdReused(
                 "this request_id has made a segment from a different request",
-                metadata={"request_id": request.request_id},
+                metadata={"request_id": key.request_id},
             )
-        return self._counted(call, (segment,))[0]
+        return self._with_counts(ctx, (segment,))[0]
 
-    def _planned(self, call: Call, plan: SegmentPlan) -> Segment:
+    def _new_segment(self, ctx: RequestContext, validated: ValidatedSegment) -> Segment:
         """The segment of a plan, without an id, once all that it rests on has been found."""
-        segment_filter = plan.filter
-        if plan.freeze and plan.freeze.audience_id:
-            source = self._audiences.find(call, plan.freeze.audience_id)
-            self._audiences.members_of(call, source)
+        segment_filter = validated.filter
+        if validated.list_source and validated.list_source.audience_id:
+            source = self._audiences.find(ctx, validated.list_source.audience_id)
+            self._audiences.population_of(ctx, source)
             segment_filter = source.filter
-            if plan.filter.datatype not in ("", segment_filter.datatype):
+            if validated.filter.datatype not in ("", segment_filter.datatype):
                 raise InvalidArgument.at(
                     "segment.filter.datatype", f"is not the source's, which is {segment_filter.datatype}"
                 )
-        if plan.contact_ids:
-            with located("segment"):
-                self._lists.check(call.org, segment_filter.datatype, plan.contact_ids, call.deadline)
-        created = now()
+        if validated.contact_ids:
+            with prefix_error_path("segment"):
+                self._lists.check(ctx.org, segment_filter.datatype, validated.contact_ids, ctx.deadline)
+        created_at = now()
         return Segment(
             id="",
-            name=plan.name,
-            description=plan.description,
-            type=plan.type,
+            name=validated.name,
+            description=validated.description,
+            type=validated.type,
             filter=segment_filter,
-            create_time=created,
-            update_time=created,
-            author=call.caller.subject,
-            editor=call.caller.subject,
+            created_at=created_at,
+            updated_at=created_at,
+            author=ctx.caller.subject,
+            editor=ctx.caller.subject,
         )
 
-    def _fill(self, call: Call, segment: Segment, plan: SegmentPlan) -> None:
+    def _fill(self, ctx: RequestContext, segment: Segment, validated: ValidatedSegment) -> None:
         """Write a static segment's list, before the segment itself: nobody sees a half-made one."""
-        contacts = ContactList(segment.id, segment.filter.datatype)
+        contacts = MemberList(segment.id, segment.filter.datatype)
         try:
-            if plan.contact_ids:
-                self._lists.add(call.org, contacts, plan.contact_ids, call.deadline)
-            if plan.freeze:
-                population = self._audiences.population(call, plan.freeze)
-                self._lists.freeze(call.org, contacts, population, call.deadline)
-            call.deadline.check()
+            if validated.contact_ids:
+                self._lists.add(ctx.org, contacts, validated.contact_ids, ctx.deadline)
+            if validated.list_source:
+                population = self._audiences.population(ctx, validated.list_source)
+                self._lists.add_members(ctx.org, contacts, population, ctx.deadline)
+            ctx.deadline.check()
         except BaseException:
-            self._drop(call, segment)
+            self._drop_list(ctx, segment)
             raise
 
-    def _insert(self, call: Call, segment: Segment, request: CreateRequest | None) -> None:
+    def _insert(self, ctx: RequestContext, segment: Segment, key: IdempotencyKey | None) -> None:
         try:
-            self._segments.insert(call.org, segment, request, call.deadline)
+            self._segments.insert(ctx.org, segment, key, ctx.deadline)
         except AlreadyExists:
             # Certain not to be stored. After other errors it may be, and then its list must stay.
-            self._drop(call, segment)
+            self._drop_list(ctx, segment)
             raise
 
-    def _drop(self, call: Call, segment: Segment) -> None:
+    def _drop_list(self, ctx: RequestContext, segment: Segment) -> None:
         """Empty the list of a segment that was never stored. What a dead database keeps of it, nothing refers to."""
         if segment.type is SegmentType.STATIC:
             with contextlib.suppress(AudienceError):
-                self._lists.drop(call.org, ContactList(segment.id, segment.filter.datatype))
+                self._lists.clear(ctx.org, MemberList(segment.id, segment.filter.datatype))
 
-    def _counted(self, call: Call, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-        return with_counts(self._lists, call, segments)
+    def _with_counts(self, ctx: RequestContext, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        return with_counts(self._lists, ctx, segments)
 
 
-def _create_request(call: Call, draft: SegmentDraft, source: Source | None, request_id: str) -> CreateRequest | None:
-    asked_source = [identity(source.filter), source.audience_id] if source else None
-    asked = [draft.name, draft.description, draft.type, identity(draft.filter), draft.contact_ids, asked_source]
-    return create_request(call, request_id, asked)
+def _idempotency_key(
+    ctx: RequestContext, draft: SegmentDraft, source: ListSource | None, request_id: str
+) -> IdempotencyKey | None:
+    source_payload = [identity(source.filter), source.audience_id] if source else None
+    payload = [draft.name, draft.description, draft.type, identity(draft.filter), draft.contact_ids, source_payload]
+    return idempotency_key(ctx, request_id, payload)

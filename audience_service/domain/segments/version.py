@@ -21,7 +21,7 @@ class VersionPage:
     """
 
     versions: tuple[Segment, ...]
-    behind: Segment | None
+    preceding: Segment | None
     total: int
 
 

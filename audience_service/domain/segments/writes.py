@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.errors import NameTaken, StaleVersion
 from audience_service.domain.ports import ListRepository, SegmentRepository
 from audience_service.domain.segments.counts import with_counts
 from audience_service.domain.segments.segment import Segment
 
-_RETRY_MILLIS = 20
+_MAX_RETRY_DELAY_MILLIS = 20
 
-_SAME_VERSION_TRIES = 100
+_MAX_TRIES_AT_VERSION = 100
 """How often in a row a write may fail at one and the same version. Reads of a majority may lag behind the primary, and
 tell the version that was just tried for a while; a write that goes on failing at it can never be made."""
 
@@ -25,14 +25,14 @@ T = TypeVar("T")
 class SegmentWriter:
     """Writes segments in the caller's name."""
 
-    def __init__(self, segments: SegmentRepository, lists: ListRepository, audiences: Audiences) -> None:
+    def __init__(self, segments: SegmentRepository, lists: ListRepository, audiences: AudienceResolver) -> None:
         self._segments = segments
         self._lists = lists
         self._audiences = audiences
 
     def write(
         self,
-        call: Call,
+        ctx: RequestContext,
         segment_id: str,
         version: int | None,
         change: Callable[[Segment], Segment],
@@ -46,40 +46,40 @@ class SegmentWriter:
         """
 
         def attempt() -> Segment:
-            changed = self._signed(call, change(self.current(call, segment_id, version, deleted=deleted)))
-            return self._segments.save(call.org, changed, call.deadline, deleted=deleted)
+            changed = self._with_editor(ctx, change(self.current(ctx, segment_id, version, deleted=deleted)))
+            return self._segments.save(ctx.org, changed, ctx.deadline, deleted=deleted)
 
-        return self._counted(call, self._tried(call, attempt, once=version is not None))
+        return self._with_count(ctx, self._retry_on_conflict(ctx, attempt, once=version is not None))
 
-    def touch(self, call: Call, segment_id: str) -> Segment:
+    def touch(self, ctx: RequestContext, segment_id: str) -> Segment:
         """The segment, marked as written after an edit of its list. Raises AudienceNotFound."""
 
         def attempt() -> Segment:
-            current = self._signed(call, self.current(call, segment_id, None))
-            return self._segments.touch(call.org, current, call.deadline)
+            current = self._with_editor(ctx, self.current(ctx, segment_id, None))
+            return self._segments.touch(ctx.org, current, ctx.deadline)
 
-        return self._counted(call, self._tried(call, attempt, once=False))
+        return self._with_count(ctx, self._retry_on_conflict(ctx, attempt, once=False))
 
-    def untouched(self, call: Call, segment_id: str) -> Segment:
+    def reload(self, ctx: RequestContext, segment_id: str) -> Segment:
         """The segment after an edit of its list that changed nothing. Raises AudienceNotFound."""
-        return self._counted(call, self.current(call, segment_id, None))
+        return self._with_count(ctx, self.current(ctx, segment_id, None))
 
-    def remove(self, call: Call, segment_id: str, doomed: Callable[[Segment], bool]) -> None:
+    def remove(self, ctx: RequestContext, segment_id: str, should_remove: Callable[[Segment], bool]) -> None:
         """Remove a segment that should not have been made, for as long as it is doomed. Raises AudienceNotFound."""
 
         def attempt() -> None:
-            current = self.current(call, segment_id, None, deleted=True)
-            if doomed(current):
-                self._segments.remove(call.org, current, call.deadline)
+            current = self.current(ctx, segment_id, None, deleted=True)
+            if should_remove(current):
+                self._segments.remove(ctx.org, current, ctx.deadline)
 
-        self._tried(call, attempt, once=False)
+        self._retry_on_conflict(ctx, attempt, once=False)
 
-    def current(self, call: Call, segment_id: str, version: int | None, *, deleted: bool = False) -> Segment:
+    def current(self, ctx: RequestContext, segment_id: str, version: int | None, *, deleted: bool = False) -> Segment:
         """The segment, if it is at that version. Raises AudienceNotFound, StaleVersion."""
         if deleted:
-            segment = self._segments.find(call.org, segment_id, call.deadline)
+            segment = self._segments.find(ctx.org, segment_id, ctx.deadline)
         else:
-            segment = self._audiences.get(call, segment_id)
+            segment = self._audiences.get_segment(ctx, segment_id)
         if version is not None and version != segment.version:
             raise StaleVersion(
                 f"the segment is at version {segment.version}, not {version}",
@@ -87,31 +87,31 @@ class SegmentWriter:
             )
         return segment
 
-    def check_name_free(self, call: Call, name: str, except_id: str) -> None:
+    def check_name_free(self, ctx: RequestContext, name: str, except_id: str) -> None:
         """Raise NameTaken if a living segment has the name.
 
         The unique index alone is not enough: it knows only the records that this service has written.
         """
-        if self._segments.is_name_taken(call.org, name, except_id, call.deadline):
+        if self._segments.is_name_taken(ctx.org, name, except_id, ctx.deadline):
             raise NameTaken.of(name)
 
     @staticmethod
-    def _tried(call: Call, attempt: Callable[[], T], *, once: bool) -> T:
-        told, times = "", 0
+    def _retry_on_conflict(ctx: RequestContext, attempt: Callable[[], T], *, once: bool) -> T:
+        conflict_version, tries = "", 0
         while True:
             try:
                 return attempt()
             except StaleVersion as error:
                 version = error.metadata["current_version"]
-                told, times = version, times + 1 if version == told else 1
-                if once or times == _SAME_VERSION_TRIES:
+                conflict_version, tries = version, tries + 1 if version == conflict_version else 1
+                if once or tries == _MAX_TRIES_AT_VERSION:
                     raise
-                call.deadline.check()  # somebody else was first; the deadline ends the tries
-                time.sleep(secrets.randbelow(_RETRY_MILLIS) / 1000)
+                ctx.deadline.check()  # somebody else was first; the deadline ends the tries
+                time.sleep(secrets.randbelow(_MAX_RETRY_DELAY_MILLIS) / 1000)
 
-    def _counted(self, call: Call, segment: Segment) -> Segment:
-        return with_counts(self._lists, call, (segment,))[0]
+    def _with_count(self, ctx: RequestContext, segment: Segment) -> Segment:
+        return with_counts(self._lists, ctx, (segment,))[0]
 
     @staticmethod
-    def _signed(call: Call, segment: Segment) -> Segment:
-        return dataclasses.replace(segment, editor=call.caller.subject)
+    def _with_editor(ctx: RequestContext, segment: Segment) -> Segment:
+        return dataclasses.replace(segment, editor=ctx.caller.subject)

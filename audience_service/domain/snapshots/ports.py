@@ -7,7 +7,7 @@ from typing import Protocol
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.ports import CreateRequest, Population
+from audience_service.domain.ports import IdempotencyKey, Population
 from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotPage, SnapshotQuery
 
 
@@ -16,11 +16,11 @@ class Lease:
     """Who makes a snapshot, and until when it is taken to be alive, if it does not say so again."""
 
     owner: str
-    until: datetime
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
+class SnapshotResult:
     """What has been frozen: counted and digested from the rows, so that the count is how many there are to read.
 
     `exclusions` are the rows that were left out, by reason.
@@ -30,7 +30,7 @@ class Frozen:
     digest: str
     exclusions: Mapping[str, int]
     read_at: datetime
-    one_instant: bool
+    point_in_time: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class SnapshotRepository(Protocol):
     """
 
     def insert(
-        self, org: str, snapshot: Snapshot, lease: Lease, request: CreateRequest | None, deadline: Deadline
+        self, org: str, snapshot: Snapshot, lease: Lease, key: IdempotencyKey | None, deadline: Deadline
     ) -> None:
         """Store a new manifest.
 
@@ -59,7 +59,7 @@ class SnapshotRepository(Protocol):
         room than a manifest has.
         """
 
-    def find_request(self, org: str, request: CreateRequest, deadline: Deadline) -> tuple[Snapshot, str] | None:
+    def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[Snapshot, str] | None:
         """The snapshot that a request has made, and the digest of that request."""
 
     def get(self, org: str, snapshot_id: str, deadline: Deadline) -> Snapshot:
@@ -76,7 +76,9 @@ class SnapshotRepository(Protocol):
         Returns whether this owner still has the lease.
         """
 
-    def take_over(self, org: str, snapshot: Snapshot, lease: Lease, busy_until: datetime, deadline: Deadline) -> bool:
+    def take_over(
+        self, org: str, snapshot: Snapshot, lease: Lease, capacity_free_at: datetime, deadline: Deadline
+    ) -> bool:
         """Begin an attempt, the one after the stored one, which has FAILED or whose lease has run out.
 
         Answers with whether it could be begun; the stored attempt's rows are left to be swept.
@@ -85,10 +87,10 @@ class SnapshotRepository(Protocol):
     def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
         """Make an attempt READY; answers with whether it was still the one to be made, or is READY already."""
 
-    def fail(self, org: str, snapshot: Snapshot, busy_until: datetime, deadline: Deadline) -> None:
+    def fail(self, org: str, snapshot: Snapshot, capacity_free_at: datetime, deadline: Deadline) -> None:
         """Make an attempt FAILED, if it was still the one to be made, and leave its rows to be swept."""
 
-    def remove(self, org: str, snapshot_id: str, busy_until: datetime, deadline: Deadline) -> Snapshot:
+    def remove(self, org: str, snapshot_id: str, capacity_free_at: datetime, deadline: Deadline) -> Snapshot:
         """Delete a snapshot; answers with it as it was. Raises SnapshotNotFound.
 
         Its rows are left to be swept once whoever had found it before has read them: a list that vanished meanwhile
@@ -96,10 +98,10 @@ class SnapshotRepository(Protocol):
         """
 
 
-class FrozenRepository(Protocol):
+class SnapshotRowRepository(Protocol):
     """The rows of snapshots, a document for each record in one."""
 
-    def freeze(
+    def write(
         self,
         org: str,
         snapshot: Snapshot,
@@ -107,7 +109,7 @@ class FrozenRepository(Protocol):
         reasons: Mapping[str, CompiledFilter],
         deadline: Deadline,
         on_written: Callable[[], None],
-    ) -> Frozen:
+    ) -> SnapshotResult:
         """Write the rows of an attempt, inside the database and by one command, then count them.
 
         It calls `on_written` once all rows are stored, before it counts.
@@ -116,14 +118,14 @@ class FrozenRepository(Protocol):
         to the candidates, whatever is written meanwhile.
         """
 
-    def drop(self, org: str, rows_id: str, deadline: Deadline) -> None:
+    def delete(self, org: str, list_version_id: str, deadline: Deadline) -> None:
         """Delete all rows of an attempt."""
 
 
 class DifferenceRepository(Protocol):
     """What two snapshots have not in common."""
 
-    def stream(
+    def diff(
         self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline
     ) -> Generator[list[Difference], None, None]:
         """Those in one of two snapshots alone, behind the sk `after`, in sk order, computed by the database.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from audience_service.domain.contact_list import ContactList
+from audience_service.domain.contact_list import MemberList
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.filters import Filter
 from audience_service.domain.segments.segment import MAX_NAME_LENGTH
@@ -14,7 +14,7 @@ SNAPSHOT_PREFIX = "snapshot-"
 DEFAULT_TIME_TO_LIVE = timedelta(days=30)
 COPYING_PROGRESS, COUNTING_PROGRESS, READY_PROGRESS = 10, 90, 100
 """Progress in per cent at the start of each stage. One command copies all members, so nothing between is known."""
-_SHORTEST, _LONGEST = timedelta(minutes=1), timedelta(days=3_653)
+_MIN_TIME_TO_LIVE, _MAX_TIME_TO_LIVE = timedelta(minutes=1), timedelta(days=3_653)
 
 
 class SnapshotState(StrEnum):
@@ -47,8 +47,8 @@ class Snapshot:
     name: str
     state: SnapshotState
     datatype: str
-    create_time: datetime
-    expire_time: datetime
+    created_at: datetime
+    expires_at: datetime
     author: str
     sources: tuple[SnapshotSource, ...] = ()
     filter: Filter | None = None
@@ -56,34 +56,34 @@ class Snapshot:
     purpose: str = ""
     attempt: int = 1
     progress: int = 0
-    failure: str = ""
+    error: str = ""
     count: int = 0
     digest: str = ""
     exclusions: Mapping[str, int] = field(default_factory=dict)
     read_at: datetime | None = None
-    one_instant: bool = False
-    held_until: datetime | None = None
+    point_in_time: bool = False
+    lease_until: datetime | None = None
 
-    def is_free(self, moment: datetime) -> bool:
+    def can_retry(self, instant: datetime) -> bool:
         """Whether another attempt may begin: the last one has failed, or its maker has not been heard of for long."""
         if self.state is SnapshotState.CREATING:
-            return self.held_until is not None and self.held_until < moment
+            return self.lease_until is not None and self.lease_until < instant
         return self.state is SnapshotState.FAILED
 
     @property
-    def rows_id(self) -> str:
+    def list_version_id(self) -> str:
         """What the rows of this attempt carry."""
         return f"{self.id}.{self.attempt}"
 
     @property
-    def rows(self) -> ContactList:
+    def rows(self) -> MemberList:
         """All that were frozen."""
-        return ContactList(self.rows_id, self.datatype, frozen=True)
+        return MemberList(self.list_version_id, self.datatype, include_inactive=True)
 
     @property
-    def living(self) -> ContactList:
+    def active_rows(self) -> MemberList:
         """Those frozen that are still in use."""
-        return ContactList(self.rows_id, self.datatype)
+        return MemberList(self.list_version_id, self.datatype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,6 @@ def check_time_to_live(time_to_live: timedelta | None) -> timedelta:
     """How long to keep a snapshot, the default for None. Raises InvalidArgument."""
     if time_to_live is None:
         return DEFAULT_TIME_TO_LIVE
-    if not _SHORTEST <= time_to_live <= _LONGEST:
+    if not _MIN_TIME_TO_LIVE <= time_to_live <= _MAX_TIME_TO_LIVE:
         raise InvalidArgument.at("time_to_live", "is less than a minute or more than ten years")
     return time_to_live

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 Bitmap = int
 
-_SOME = re.compile(rb"[^\0]")
+_NONZERO_OCTET = re.compile(rb"[^\0]")
 _BITS = tuple(tuple(bit for bit in range(8) if octet >> bit & 1) for octet in range(256))
 """The bits that are set in each octet."""
 
@@ -19,11 +19,11 @@ def bitmap(numbers: Iterable[int]) -> Bitmap:
     return int.from_bytes(octets, "little")
 
 
-def members(of: Bitmap, after: int = -1) -> Iterator[int]:
+def members(bits: Bitmap, after: int = -1) -> Iterator[int]:
     """The numbers in a set that are greater than `after`, in order."""
-    rest = of >> (after + 1)
+    rest = bits >> (after + 1)
     octets = rest.to_bytes(rest.bit_length() // 8 + 1, "little")
-    for some in _SOME.finditer(octets):
-        place = some.start()
-        for bit in _BITS[octets[place]]:
-            yield after + 1 + 8 * place + bit
+    for match in _NONZERO_OCTET.finditer(octets):
+        index = match.start()
+        for bit in _BITS[octets[index]]:
+            yield after + 1 + 8 * index + bit

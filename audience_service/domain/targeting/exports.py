@@ -21,7 +21,7 @@ class Entry:
     country: str = ""
     """The ISO 3166-1 code of its country; empty where the platform does not say."""
     country_name: str = ""
-    above: tuple[str, ...] = ()
+    ancestors: tuple[str, ...] = ()
     """The names of what the platform has above it, the country aside, in any order."""
     code: str = ""
     """The ISO code of the country or language that it is, where the platform says."""
@@ -61,8 +61,8 @@ def _google(text: str, file: str) -> Iterator[Entry]:
         kinds = _GOOGLE_KINDS["Country"] if not parent else _GOOGLE_KINDS.get(kind, ())
         kinds = kinds if status == "Active" else ()
         code = country if kinds == ("country",) else ""
-        above = tuple(canonical.split(",")[1:-1])
-        yield Entry(criterion, name, kinds, country, above=above, code=code, type=f"{kind}, {status}")
+        ancestors = tuple(canonical.split(",")[1:-1])
+        yield Entry(criterion, name, kinds, country, ancestors=ancestors, code=code, type=f"{kind}, {status}")
 
 
 _META_KINDS = {"country": ("country",), "region": ("subdivision",), "city": ("city",)}
@@ -70,25 +70,31 @@ _META_KINDS = {"country": ("country",), "region": ("subdivision",), "city": ("ci
 
 def _meta(text: str, file: str) -> Iterator[Entry]:
     """Answers of Meta's targeting search: adgeolocation, adinterest, adlocale."""
-    for place, row in _objects(_json(text, file), ("data",), file):
+    for location, row in _objects(_json(text, file), ("data",), file):
         if "key" in row and "type" in row:
-            kinds, country = _META_KINDS.get(row["type"], ()), _text(row, "country_code", place, needed=False)
-            key = _text(row, "key", place)
-            region = _text(row, "region", place, needed=False)
-            above = (region,) if region and row["type"] != "region" else ()
+            kinds, country = _META_KINDS.get(row["type"], ()), _text(row, "country_code", location, required=False)
+            key = _text(row, "key", location)
+            region = _text(row, "region", location, required=False)
+            ancestors = (region,) if region and row["type"] != "region" else ()
             code = key if kinds == ("country",) else ""
             yield Entry(
-                key, _text(row, "name", place), kinds, country or code, above=above, code=code, type=row["type"]
+                key,
+                _text(row, "name", location),
+                kinds,
+                country or code,
+                ancestors=ancestors,
+                code=code,
+                type=row["type"],
             )
         elif "key" in row:
-            yield Entry(_text(row, "key", place), _text(row, "name", place), ("language",), type="locale")
+            yield Entry(_text(row, "key", location), _text(row, "name", location), ("language",), type="locale")
         else:
-            path, name = row.get("path") or [], _text(row, "name", place)
-            over = tuple(str(part) for part in path if part != name)
+            path, name = row.get("path") or [], _text(row, "name", location)
+            path_above = tuple(str(part) for part in path if part != name)
             # Answers of adTargetingCategory say of each what it is, and hold behaviours and life events besides.
-            kind = _text(row, "type", place, needed=False) or "interests"
+            kind = _text(row, "type", location, required=False) or "interests"
             kinds = _INTERESTS if kind == "interests" else ()
-            yield Entry(_text(row, "id", place), name, kinds, above=over, type=kind)
+            yield Entry(_text(row, "id", location), name, kinds, ancestors=path_above, type=kind)
 
 
 _TIKTOK_KINDS = {"COUNTRY": ("country",), "PROVINCE": ("subdivision",), "CITY": ("city",)}
@@ -101,30 +107,30 @@ def _tiktok(text: str, file: str) -> Iterator[Entry]:
     if isinstance(data, dict) and "region_info" in data:
         rows = dict(_objects(data, ("region_info",), file))
         by_id = {_text(row, "location_id", place): row for place, row in rows.items()}
-        regions = {key: by_id[up] for key, row in by_id.items() if (up := str(row.get("parent_id"))) in by_id}
-        for place, row in rows.items():
-            level, country = str(row.get("level")), _text(row, "region_code", place)
+        regions = {key: by_id[parent] for key, row in by_id.items() if (parent := str(row.get("parent_id"))) in by_id}
+        for location, row in rows.items():
+            level, country = str(row.get("level")), _text(row, "region_code", location)
             kinds, code = _TIKTOK_KINDS.get(level, ()), country if level == "COUNTRY" else ""
-            key, name = _text(row, "location_id", place), _text(row, "name", place)
+            key, name = _text(row, "location_id", location), _text(row, "name", location)
             chain = _chain(key, "location_id", regions)
-            over = tuple(str(up.get("name")) for up in chain if up.get("level") != "COUNTRY")
+            ancestors = tuple(str(up.get("name")) for up in chain if up.get("level") != "COUNTRY")
             if key not in regions and kinds == ("city",):
-                over = (_text(row, "parent_id", place),)  # a region that this file does not have
-            yield Entry(key, name, kinds, country, above=over, code=code, type=level, geoname_id=key)
+                ancestors = (_text(row, "parent_id", location),)  # a region that this file does not have
+            yield Entry(key, name, kinds, country, ancestors=ancestors, code=code, type=level, geoname_id=key)
     elif isinstance(data, dict) and "interest_categories" in data:
         rows = dict(_objects(data, ("interest_categories",), file))
         parents = {str(child): row for row in rows.values() for child in row.get("sub_category_ids") or ()}
-        for place, row in rows.items():
-            category = _text(row, "interest_category_id", place)
-            over = tuple(
+        for location, row in rows.items():
+            category = _text(row, "interest_category_id", location)
+            ancestors = tuple(
                 str(up.get("interest_category_name")) for up in _chain(category, "interest_category_id", parents)
             )
-            name = _text(row, "interest_category_name", place)
-            yield Entry(category, name, _INTERESTS, above=over, type="interest category")
+            name = _text(row, "interest_category_name", location)
+            yield Entry(category, name, _INTERESTS, ancestors=ancestors, type="interest category")
     else:
-        for place, row in _objects(data, ("region_info", "interest_categories", "languages"), file):
-            code = _text(row, "code", place)
-            yield Entry(code, _text(row, "name", place), ("language",), code=code, type="language")
+        for location, row in _objects(data, ("region_info", "interest_categories", "languages"), file):
+            code = _text(row, "code", location)
+            yield Entry(code, _text(row, "name", location), ("language",), code=code, type="language")
 
 
 def _chain(key: str, id_field: str, parents: Mapping[str, Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -137,15 +143,15 @@ def _chain(key: str, id_field: str, parents: Mapping[str, Mapping[str, Any]]) ->
 
 def _linkedin(text: str, file: str) -> Iterator[Entry]:
     """Answers of LinkedIn's adTargetingEntities. A place's name is all it says of it: `Munich, Bavaria, Germany`."""
-    for place, row in _objects(_json(text, file), ("elements",), file):
-        urn, name, facet = (_text(row, field, place) for field in ("urn", "name", "facetUrn"))
+    for location, row in _objects(_json(text, file), ("elements",), file):
+        urn, name, facet = (_text(row, field, location) for field in ("urn", "name", "facetUrn"))
         facet = facet.rpartition(":")[2]
         if facet in ("locations", "profileLocations"):
             first, *rest = (part.strip() for part in name.split(","))
             # "Germany", "Bavaria, Germany", "Munich, Bavaria, Germany": what has a region above it is none.
             kinds = (("country",), ("subdivision", "city"), ("city",))[min(len(rest), 2)]
             country_name = rest[-1] if rest else first
-            yield Entry(urn, first, kinds, country_name=country_name, above=tuple(rest[:-1]), type=facet)
+            yield Entry(urn, first, kinds, country_name=country_name, ancestors=tuple(rest[:-1]), type=facet)
         else:
             yield Entry(urn, name, _INTERESTS if facet == "interests" else (), type=facet)
 
@@ -190,10 +196,10 @@ def _objects(data: Any, names: tuple[str, ...], file: str) -> Iterator[tuple[str
     raise InvalidArgument.at(file, f"has no list {' or '.join(names)}, as an answer of the platform has")
 
 
-def _text(row: Mapping[str, Any], name: str, place: str, *, needed: bool = True) -> str:
+def _text(row: Mapping[str, Any], name: str, location: str, *, required: bool = True) -> str:
     value = row.get(name)
-    if value is None and not needed:
+    if value is None and not required:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise InvalidArgument.at(f"{place}.{name}", "is missing, or neither text nor a whole number")
+        raise InvalidArgument.at(f"{location}.{name}", "is missing, or neither text nor a whole number")
     return str(value)

@@ -11,7 +11,7 @@ _DROPPED = frozenset("'’‘ʼʻ`´ʹʿʾ")
 """Apostrophes and the like: they part no words, "Xi'an" is one."""
 
 
-def fold(text: str) -> str:
+def normalise(text: str) -> str:
     """`text` without case, diacritics and punctuation, its words parted by single spaces: "São-Tomé" is "sao tome".
 
     Compatibility forms become plain ones (NFKD), and signs that combine are dropped in every script, so that what is
@@ -21,10 +21,10 @@ def fold(text: str) -> str:
     if not lowered.isascii():
         # Case goes again from what compatibility forms are made of: "№" is "No".
         lowered = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", lowered).casefold()).translate(_LETTERS)
-    return " ".join("".join(_folded(char) for char in lowered).split())
+    return " ".join("".join(_normalise_char(char) for char in lowered).split())
 
 
-def _folded(char: str) -> str:
+def _normalise_char(char: str) -> str:
     if char.isalnum():
         return char
     if char in _DROPPED or unicodedata.combining(char):

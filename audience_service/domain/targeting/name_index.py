@@ -13,9 +13,9 @@ class Matches:
 
     exact: Bitmap
     """Those with exactly this name."""
-    beginning: Bitmap
+    prefix: Bitmap
     """Those with a name that begins so."""
-    within: Bitmap
+    word_prefix: Bitmap
     """Those with a name in which a later word begins so."""
 
 
@@ -31,16 +31,16 @@ class NameIndex:
         """The matches of a beginning are cached if they take `min_cached_lines` lines or more."""
         self._names, self._words = _Lines(names, min_cached_lines), _Lines(words, min_cached_lines)
 
-    def find(self, folded: str) -> Matches:
+    def find(self, normalised: str) -> Matches:
         """The nodes that a folded query finds."""
-        if not folded:
+        if not normalised:
             return Matches(0, 0, 0)
-        exact, beginning = bitmap(self.named(folded)), self._names.beginning(folded)
-        return Matches(exact, beginning & ~exact, self._words.beginning(folded) & ~beginning)
+        exact, prefix = bitmap(self.find_exact(normalised)), self._names.find_prefix(normalised)
+        return Matches(exact, prefix & ~exact, self._words.find_prefix(normalised) & ~prefix)
 
-    def named(self, folded: str) -> set[int]:
+    def find_exact(self, normalised: str) -> set[int]:
         """The numbers of the nodes that have exactly this folded name."""
-        return self._names.exactly(folded)
+        return self._names.find_exact(normalised)
 
 
 class _Lines:
@@ -53,24 +53,24 @@ class _Lines:
     def __init__(self, text: bytes, min_cached_lines: int) -> None:
         self._lines = text.splitlines()
         self._min_cached_lines = min_cached_lines
-        self._kept: dict[str, Bitmap] = {}
+        self._cache: dict[str, Bitmap] = {}
 
-    def exactly(self, folded: str) -> set[int]:
-        start = folded.encode() + b"\t"
+    def find_exact(self, normalised: str) -> set[int]:
+        start = normalised.encode() + b"\t"
         at = bisect_left(self._lines, start)
         found = at < len(self._lines) and self._lines[at].startswith(start)
         return set(_numbers(self._lines[at : at + 1])) if found else set()
 
-    def beginning(self, folded: str) -> Bitmap:
-        if (kept := self._kept.get(folded)) is not None:
-            return kept
-        start = folded.encode()
+    def find_prefix(self, normalised: str) -> Bitmap:
+        if (cached := self._cache.get(normalised)) is not None:
+            return cached
+        start = normalised.encode()
         first = bisect_left(self._lines, start)
         # No byte of UTF-8 is as high as FF, so this is the end of what begins so.
         end = bisect_left(self._lines, start + b"\xff", first)
         found = bitmap(_numbers(self._lines[first:end]))
         if end - first >= self._min_cached_lines:
-            self._kept[folded] = found
+            self._cache[normalised] = found
         return found
 
 

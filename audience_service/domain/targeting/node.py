@@ -36,7 +36,7 @@ class Node:
     name: str
     kind: str
     source: str
-    path: tuple[NodeName, ...]
+    ancestors: tuple[NodeName, ...]
     country: str
     population: int | None
     coordinates: tuple[float, float] | None

@@ -20,7 +20,7 @@ class ImportedIds:
     """The names of the files that were imported."""
     ids: Mapping[str, str]
     """The platform's id by that of the node."""
-    unlinked: int
+    unmatched_count: int
     """How many entries of the files were linked to no node."""
 
 
@@ -48,18 +48,18 @@ class PlatformIds:
 
     def __init__(self, repository: PlatformIdRepository) -> None:
         self._repository = repository
-        self._held: Mapping[str, ImportedIds] = {}
+        self._imports: Mapping[str, ImportedIds] = {}
 
     def refresh(self, deadline: Deadline) -> None:
         """Hold what is published now; one query where nothing has changed. Raises StoreUnavailable, OutOfTime."""
-        held = {}
+        imports = {}
         for platform, version in self._repository.versions(deadline).items():
-            known = self._held.get(platform)
+            known = self._imports.get(platform)
             current = known if known and known.version == version else self._repository.load(platform, deadline)
             if current:
-                held[platform] = current
-        self._held = held
+                imports[platform] = current
+        self._imports = imports
 
     def current(self) -> Mapping[str, Mapping[str, str]]:
         """By platform, the platform's id of each node; never changed once it is handed out."""
-        return {platform: imported.ids for platform, imported in self._held.items()}
+        return {platform: imported.ids for platform, imported in self._imports.items()}

@@ -14,9 +14,9 @@ SYNONYMS = {"facebook": "meta"}
 """Other names of platforms, as callers use them."""
 
 
-def platform_named(name: str, place: str = "platform") -> str:
+def resolve_platform(name: str, field_path: str = "platform") -> str:
     """The platform that a caller names; empty for an empty name. Raises InvalidArgument for any that there is not."""
     known = SYNONYMS.get(name, name)
     if known and known not in PLATFORMS:
-        raise InvalidArgument.at(place, f"is none of {', '.join(PLATFORMS)}")
+        raise InvalidArgument.at(field_path, f"is none of {', '.join(PLATFORMS)}")
     return known

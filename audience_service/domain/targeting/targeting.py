@@ -7,15 +7,15 @@ from functools import reduce
 from itertools import islice
 from operator import and_
 
-from audience_service.domain.caller import Call
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
-from audience_service.domain.targeting.folding import fold
+from audience_service.domain.targeting.folding import normalise
 from audience_service.domain.targeting.node import Node
 from audience_service.domain.targeting.platform_ids import PlatformIds
-from audience_service.domain.targeting.platforms import WITHOUT_OPTIONS, platform_named
+from audience_service.domain.targeting.platforms import WITHOUT_OPTIONS, resolve_platform
 from audience_service.domain.targeting.taxonomy import Taxonomy
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.tokens import TokenCodec
 
 MAX_QUERY_LENGTH = 200
 
@@ -44,38 +44,40 @@ class ListedNodes:
 class Targeting:
     """Searches the taxonomies. They are the same for every org, and in memory: no call waits for the database."""
 
-    def __init__(self, taxonomies: Mapping[str, Taxonomy], ids: PlatformIds, sealer: TokenSealer) -> None:
+    def __init__(self, taxonomies: Mapping[str, Taxonomy], ids: PlatformIds, tokens: TokenCodec) -> None:
         self._taxonomies = taxonomies
         self._ids = ids
-        self._sealer = sealer
-        self._linked: dict[tuple[str, str], tuple[Mapping[str, str], Bitmap]] = {}
+        self._tokens = tokens
+        self._nodes_with_ids: dict[tuple[str, str], tuple[Mapping[str, str], Bitmap]] = {}
 
-    def list(self, call: Call, name: str, query: NodeQuery, page_size: int, page_token: str) -> ListedNodes:
+    def list(self, ctx: RequestContext, name: str, query: NodeQuery, page_size: int, page_token: str) -> ListedNodes:
         """A page of the taxonomy of this name. Raises InvalidArgument, InvalidPageToken."""
         taxonomy, ids = self._taxonomies[name], self._ids.current()
-        query = dataclasses.replace(query, platform=platform_named(query.platform), country=query.country.upper())
-        binding = ("targeting", name, taxonomy.version, call.org, *dataclasses.astuple(query))
-        after = self._sealer.open(page_token, binding, "page_token")[0] if page_token else -1
-        classes = _classes(taxonomy, query, self._with_ids(name, query.platform, ids))
+        query = dataclasses.replace(query, platform=resolve_platform(query.platform), country=query.country.upper())
+        binding = ("targeting", name, taxonomy.version, ctx.org, *dataclasses.astuple(query))
+        after = self._tokens.decode(page_token, binding, "page_token")[0] if page_token else -1
+        classes = _match_classes(taxonomy, query, self._with_ids(name, query.platform, ids))
         ranks = [*islice(_ranks(classes, len(taxonomy), after), page_size + 1)]
         shown = ranks[:page_size]
-        token = self._sealer.seal(binding, [shown[-1]]) if len(ranks) > page_size else ""
+        token = self._tokens.encode(binding, [shown[-1]]) if len(ranks) > page_size else ""
         numbers = (rank % len(taxonomy) for rank in shown)
         total = sum(found.bit_count() for found in classes)
-        return ListedNodes(tuple(_shown(taxonomy, number, ids) for number in numbers), token, total)
+        return ListedNodes(tuple(_node_with_ids(taxonomy, number, ids) for number in numbers), token, total)
 
     def _with_ids(self, name: str, platform: str, ids: Mapping[str, Mapping[str, str]]) -> Bitmap:
         """The nodes that a platform has ids of, worked out once for each import."""
         known = ids.get(platform, {})
-        imported, nodes = self._linked.get((name, platform), ({}, 0))
+        imported, nodes = self._nodes_with_ids.get((name, platform), ({}, 0))
         if imported is not known:
             numbers = map(self._taxonomies[name].number, known)
             nodes = bitmap(number for number in numbers if number is not None)
-            self._linked[name, platform] = known, nodes
+            self._nodes_with_ids[name, platform] = known, nodes
         return nodes
 
 
-def _shown(taxonomy: Taxonomy, number: int, ids: Mapping[str, Mapping[str, str]]) -> tuple[Node, Mapping[str, str]]:
+def _node_with_ids(
+    taxonomy: Taxonomy, number: int, ids: Mapping[str, Mapping[str, str]]
+) -> tuple[Node, Mapping[str, str]]:
     node = taxonomy.node(number)
     return node, {platform: known[node.id] for platform, known in ids.items() if node.id in known}
 
@@ -85,23 +87,23 @@ def _ranks(classes: Sequence[Bitmap], size: int, after: int) -> Iterator[int]:
 
     Numbers are in the order of equals, so a rank says where a node stands, whatever else is found or has been imported.
     """
-    for place, numbers in enumerate(classes):
-        first = place * size
+    for class_index, numbers in enumerate(classes):
+        first = class_index * size
         yield from (first + number for number in members(numbers, max(after - first, -1)))
 
 
-def _classes(taxonomy: Taxonomy, query: NodeQuery, with_ids: Bitmap) -> list[Bitmap]:
+def _match_classes(taxonomy: Taxonomy, query: NodeQuery, with_ids: Bitmap) -> list[Bitmap]:
     """The nodes that are wanted, the better matches first. Raises InvalidArgument."""
     parent = _parent(taxonomy, query)
-    kept = reduce(and_, _conditions(taxonomy, query, parent, with_ids))
+    allowed = reduce(and_, _conditions(taxonomy, query, parent, with_ids))
     if not query.query.strip():
-        return [kept if parent is None else kept & bitmap(taxonomy.children.get(parent, ()))]
+        return [allowed if parent is None else allowed & bitmap(taxonomy.children.get(parent, ()))]
     if len(query.query) > MAX_QUERY_LENGTH:
         raise InvalidArgument.at("query", f"is longer than {MAX_QUERY_LENGTH} characters")
     if parent is not None:
-        kept &= taxonomy.below(parent)
-    found = taxonomy.names.find(fold(query.query))
-    return [numbers & kept for numbers in (found.exact, found.beginning, found.within)]
+        allowed &= taxonomy.descendants(parent)
+    found = taxonomy.names.find(normalise(query.query))
+    return [numbers & allowed for numbers in (found.exact, found.prefix, found.word_prefix)]
 
 
 def _parent(taxonomy: Taxonomy, query: NodeQuery) -> int | None:
@@ -120,7 +122,7 @@ def _conditions(taxonomy: Taxonomy, query: NodeQuery, parent: int | None, with_i
             raise InvalidArgument.at("kind", f"is none of {', '.join(taxonomy.kinds)}")
         yield taxonomy.of_kind[query.kind]
     else:
-        yield taxonomy.unasked
+        yield taxonomy.default_nodes
     if query.country:
         if query.country not in taxonomy.in_country:
             raise InvalidArgument.at("country", "is no country's ISO 3166-1 code of two letters")

@@ -18,7 +18,7 @@ _ID, _PARENT, _KIND, _COUNTRY, _NAME, _SOURCE, _POPULATION, _LATITUDE, _LONGITUD
 """The columns of a row; from the last one on, a localised name in each: `de:Bayern`."""
 
 
-_MANY = 256
+_CACHE_THRESHOLD = 256
 """From how many nodes on a subtree is kept."""
 
 
@@ -42,7 +42,7 @@ class Taxonomy:
         """The number of a node's parent; -1 at the top."""
         self.children: dict[int, list[int]] = {}
         """The numbers of a node's children; at -1, of those at the top."""
-        self._below: dict[int, Bitmap] = {}
+        self._descendants: dict[int, Bitmap] = {}
         of_kind: dict[str, list[int]] = {kind: [] for kind in kinds}
         in_country: dict[str, list[int]] = defaultdict(list)
         of_platform: dict[str, list[int]] = defaultdict(list)
@@ -63,7 +63,7 @@ class Taxonomy:
         self.of_kind, self.in_country, self.of_platform = (
             {key: bitmap(numbers) for key, numbers in lists.items()} for lists in (of_kind, in_country, of_platform)
         )
-        self.unasked = bitmap(range(len(self._rows))) & ~self.of_kind.get(ON_REQUEST, 0)
+        self.default_nodes = bitmap(range(len(self._rows))) & ~self.of_kind.get(ON_REQUEST, 0)
         """What is listed where no kind is asked for."""
         self._numbers = {node_id: number for number, node_id in enumerate(self.ids)}
 
@@ -74,22 +74,22 @@ class Taxonomy:
         """The number of a node; None where there is none with this id."""
         return self._numbers.get(node_id)
 
-    def above(self, number: int) -> Iterator[int]:
+    def ancestors(self, number: int) -> Iterator[int]:
         """The numbers of the nodes above one, from its parent up."""
         while (number := self.parent_of[number]) >= 0:
             yield number
 
-    def below(self, number: int) -> Bitmap:
+    def descendants(self, number: int) -> Bitmap:
         """The nodes below one, however far; those of some hundred large subtrees are kept once they are asked for."""
-        if (kept := self._below.get(number)) is not None:
-            return kept
+        if (cached := self._descendants.get(number)) is not None:
+            return cached
         found = list(self.children.get(number, ()))
-        for place in found:  # which grows by what is below each
-            found += self.children.get(place, ())
-        below = bitmap(found)
-        if len(found) >= _MANY:
-            self._below[number] = below
-        return below
+        for node in found:  # which grows by what is below each
+            found += self.children.get(node, ())
+        descendants = bitmap(found)
+        if len(found) >= _CACHE_THRESHOLD:
+            self._descendants[number] = descendants
+        return descendants
 
     def name(self, number: int) -> str:
         """The name of a node."""
@@ -98,13 +98,13 @@ class Taxonomy:
     def node(self, number: int) -> Node:
         """The node with this number."""
         cells = self._rows[number].decode().split("\t")
-        path = [NodeName(self.ids[place], self.name(place)) for place in self.above(number)]
+        path = [NodeName(self.ids[ancestor], self.name(ancestor)) for ancestor in self.ancestors(number)]
         return Node(
             id=cells[_ID],
             name=cells[_NAME],
             kind=cells[_KIND],
             source=cells[_SOURCE],
-            path=tuple(reversed(path)),
+            ancestors=tuple(reversed(path)),
             country=cells[_COUNTRY],
             population=int(cells[_POPULATION]) if cells[_POPULATION] else None,
             coordinates=(float(cells[_LATITUDE]), float(cells[_LONGITUDE])) if cells[_LATITUDE] else None,

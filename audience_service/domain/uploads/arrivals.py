@@ -28,60 +28,60 @@ class Trailer:
     crc32: int
 
 
-Part = UploadHeader | Chunk | Trailer
+UploadMessage = UploadHeader | Chunk | Trailer
 
 
 class WrongFile(ChecksumMismatch):
     """All of the file has arrived, and is another than the one that the caller means."""
 
 
-def read_header(parts: Iterator[Part]) -> UploadHeader:
+def read_header(messages: Iterator[UploadMessage]) -> UploadHeader:
     """The first message. Raises InvalidArgument where it is no header."""
-    first = next(parts, None)
+    first = next(messages, None)
     if not isinstance(first, UploadHeader):
         raise InvalidArgument.at("header", "is missing; an upload begins with one")
     return first
 
 
-def check_repeated(parts: Iterator[Part], whole: Position) -> None:
+def check_repeated(messages: Iterator[UploadMessage], expected: Position) -> None:
     """Read on to the end of a stream that repeats a file of this size and checksum, or asks what has become of it.
 
     Raises UploadReused where it is another file, InvalidArgument.
     """
-    for part in parts:
-        match part:
+    for message in messages:
+        match message:
             case UploadHeader():
                 raise InvalidArgument.at("header", "comes once, before all else")
             case Trailer():
-                if (part.size, part.crc32) != (whole.offset, whole.crc32):
+                if (message.size, message.crc32) != (expected.offset, expected.crc32):
                     raise UploadReused("this upload_id stands for another file, which has arrived whole")
                 return
 
 
-def pieces(parts: Iterator[Part], start: Position) -> Iterator[bytes]:
+def read_stream(messages: Iterator[UploadMessage], start: Position) -> Iterator[bytes]:
     """The pieces of the file behind a position, up to its end.
 
     Raises OffsetMismatch, ChecksumMismatch, UploadIncomplete (also where the stream ends without an end), WrongFile and
     InvalidArgument.
     """
     offset, crc32 = start.offset, start.crc32
-    for part in parts:
-        match part:
+    for message in messages:
+        match message:
             case Chunk():
-                if len(part.data) > MAX_CHUNK_BYTES:
+                if len(message.data) > MAX_CHUNK_BYTES:
                     raise InvalidArgument.at(
-                        "chunk.data", f"has {len(part.data):,} bytes, more than {MAX_CHUNK_BYTES:,}"
+                        "chunk.data", f"has {len(message.data):,} bytes, more than {MAX_CHUNK_BYTES:,}"
                     )
-                if part.offset != offset:
-                    raise OffsetMismatch(f"the chunk begins at {part.offset:,}, and the file goes on at {offset:,}")
-                if zlib.crc32(part.data) != part.crc32:
+                if message.offset != offset:
+                    raise OffsetMismatch(f"the chunk begins at {message.offset:,}, and the file goes on at {offset:,}")
+                if zlib.crc32(message.data) != message.crc32:
                     raise ChecksumMismatch(f"the chunk at {offset:,} is not what its checksum is of; send it again")
-                offset, crc32 = offset + len(part.data), zlib.crc32(part.data, crc32)
-                yield part.data
+                offset, crc32 = offset + len(message.data), zlib.crc32(message.data, crc32)
+                yield message.data
             case Trailer():
-                if part.size != offset:
-                    raise UploadIncomplete(f"{offset:,} bytes have arrived of {part.size:,}")
-                if part.crc32 != crc32:
+                if message.size != offset:
+                    raise UploadIncomplete(f"{offset:,} bytes have arrived of {message.size:,}")
+                if message.crc32 != crc32:
                     raise WrongFile("the file is not what its checksum is of; send it again from its beginning")
                 return
             case UploadHeader():

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from audience_service.domain.uploads.lines import invalid_file
 from audience_service.domain.uploads.upload import MAX_COLUMNS, Position, UploadHeader
 
-_MANY_DIGITS = 5
-_LONG_NAME = 60
-_NAMED = 20
+_MIN_DATA_DIGITS = 5
+_MAX_NAME_LENGTH = 60
+_MAX_NAMES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where a row has what: pairs of a field and an index, in the order in which a row is matched by them."""
 
-    places: tuple[tuple[str, int], ...]
+    field_indexes: tuple[tuple[str, int], ...]
     names: tuple[str, ...]
     width: int
 
-    def name_of(self, index: int) -> str:
+    def column_name(self, index: int) -> str:
         """What a column is called when something in it is rejected: its name, or its place from 1 on.
 
         By its place also where the name is too long for one, or may be somebody's data.
@@ -37,20 +37,22 @@ def read_layout(header: UploadHeader, fields: Sequence[str], first: Sequence[str
     return _layout(header, fields, () if header.no_header else tuple(first), width, line)
 
 
-def resumed_layout(header: UploadHeader, fields: Sequence[str], position: Position) -> Layout:
+def resume_layout(header: UploadHeader, fields: Sequence[str], position: Position) -> Layout:
     """The layout of a file whose first row has been read before."""
     return _layout(header, fields, position.names, position.width, 1)
 
 
 def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...], width: int, line: int) -> Layout:
-    known = [_bare(name) for name in names]
-    asked = {_bare(column.name) for column in header.columns} if header.columns else {*fields}
-    repeated = [name for name, count in Counter(known).items() if name and name in asked and count > 1]
+    column_names = [_casefolded(name) for name in names]
+    requested = {_casefolded(column.name) for column in header.columns} if header.columns else {*fields}
+    repeated = [name for name, count in Counter(column_names).items() if name and name in requested and count > 1]
     if repeated:
-        places = [index + 1 for index, name in enumerate(known) if name == repeated[0]]
-        where = " and ".join(map(str, places[:2]))
-        raise invalid_file(line, "duplicate_column", f"columns {where} have the same name; each name stands for one")
-    at = {name: index for index, name in enumerate(known) if name}
+        positions = [index + 1 for index, name in enumerate(column_names) if name == repeated[0]]
+        shown_positions = " and ".join(map(str, positions[:2]))
+        raise invalid_file(
+            line, "duplicate_column", f"columns {shown_positions} have the same name; each name stands for one"
+        )
+    index_by_name = {name: index for index, name in enumerate(column_names) if name}
     found: dict[str, int] = {}
     for column in header.columns:
         if column.position > width:
@@ -63,42 +65,48 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
                 "missing_header",
                 f"column {column.position} holds data where its name should be; without a header, say no_header",
             )
-        if not column.position and _bare(column.name) not in at:
+        if not column.position and _casefolded(column.name) not in index_by_name:
             raise invalid_file(
                 line,
                 "missing_column",
-                f"no column is called {column.name.strip()[:50]!r}, for {column.field}; {_has(names)}",
+                f"no column is called {column.name.strip()[:50]!r}, for {column.field}; {_describe_columns(names)}",
             )
-        found[column.field] = column.position - 1 if column.position else at[_bare(column.name)]
+        found[column.field] = column.position - 1 if column.position else index_by_name[_casefolded(column.name)]
     if not header.columns:
         # E-mail is email, where no column is called that to the letter.
-        alike = {_joined(name): index for name, index in reversed(at.items())} | at
-        found = {field: alike[field] for field in fields if field in alike}
+        index_by_alias = {
+            _without_separators(name): index for name, index in reversed(index_by_name.items())
+        } | index_by_name
+        found = {field: index_by_alias[field] for field in fields if field in index_by_alias}
     if not found:
         known_fields = ", ".join(fields)
-        raise invalid_file(line, "missing_column", f"no column is called any of {known_fields}; {_has(names)}")
+        raise invalid_file(
+            line, "missing_column", f"no column is called any of {known_fields}; {_describe_columns(names)}"
+        )
     return Layout(tuple((field, found[field]) for field in fields if field in found), names, width)
 
 
-def _bare(name: str) -> str:
+def _casefolded(name: str) -> str:
     return name.strip().casefold()
 
 
-def _joined(name: str) -> str:
+def _without_separators(name: str) -> str:
     return name.replace("-", "").replace(" ", "")
 
 
-def _has(names: Sequence[str]) -> str:
+def _describe_columns(names: Sequence[str]) -> str:
     """What the first row has; not what it says where that may be somebody's data rather than names."""
     if any(map(_looks_like_data, names)):
         return "the first row looks like data: where there is no header, say no_header and give positions"
-    named = ", ".join(repr(name.strip()) for name in names[:_NAMED])
-    return f"there are {named}" + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    named = ", ".join(repr(name.strip()) for name in names[:_MAX_NAMES_SHOWN])
+    return f"there are {named}" + (
+        f" and {len(names) - _MAX_NAMES_SHOWN} more" if len(names) > _MAX_NAMES_SHOWN else ""
+    )
 
 
 def _looks_like_data(name: str) -> bool:
-    return _is_data(name) or len(name) > _LONG_NAME or not name.isprintable()
+    return _is_data(name) or len(name) > _MAX_NAME_LENGTH or not name.isprintable()
 
 
 def _is_data(name: str) -> bool:
-    return "@" in name or sum(letter.isdigit() for letter in name) >= _MANY_DIGITS
+    return "@" in name or sum(letter.isdigit() for letter in name) >= _MIN_DATA_DIGITS

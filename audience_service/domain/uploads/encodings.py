@@ -1,6 +1,6 @@
 """Other encodings than UTF-8, and files that are no text at all: refused, by name."""
 
-_MARKS = (
+_SIGNATURES = (
     (b"\xff\xfe\x00\x00", "UTF-32, by its byte order mark"),
     (b"\x00\x00\xfe\xff", "UTF-32, by its byte order mark"),
     (b"\xff\xfe", "UTF-16, by its byte order mark"),
@@ -13,7 +13,7 @@ _MARKS = (
     (b"%PDF", "a PDF document"),
 )
 
-_ZEROS = {
+_ZERO_PATTERNS = {
     "000x": "UTF-32, by its zero bytes",
     "x000": "UTF-32, by its zero bytes",
     "0x0x": "UTF-16, by its zero bytes",
@@ -22,14 +22,14 @@ _ZEROS = {
 """Where the zeros are among the first four bytes, when the characters that they begin are of ASCII."""
 
 
-def check_beginning(first: bytes) -> str:
+def describe_signature(first: bytes) -> str:
     """What is wrong with a file that begins with these bytes, four of them or all there are; empty for nothing."""
-    kind = next((name for mark, name in _MARKS if first.startswith(mark)), "")
-    kind = kind or _ZEROS.get("".join("x" if byte else "0" for byte in first[:4]), "")
+    kind = next((name for mark, name in _SIGNATURES if first.startswith(mark)), "")
+    kind = kind or _ZERO_PATTERNS.get("".join("x" if byte else "0" for byte in first[:4]), "")
     return f"the file is {kind}; send CSV in UTF-8" if kind else ""
 
 
-def refuse_bytes(line: bytes, error: UnicodeDecodeError) -> str:
+def describe_invalid_bytes(line: bytes, error: UnicodeDecodeError) -> str:
     """Why a line is no UTF-8, and what it may be instead. Tells one byte of it.
 
     A line is too little to tell the many encodings of a byte a character from one another; that Windows-1252 leaves a

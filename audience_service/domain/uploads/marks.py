@@ -10,54 +10,54 @@ from typing import Any
 
 from audience_service.domain.clock import now
 from audience_service.domain.custom.audience import CustomAudience
-from audience_service.domain.uploads.upload import Mode, Upload, UploadState
+from audience_service.domain.uploads.upload import Upload, UploadMode, UploadState
 
-_REMEMBERED = 100
+_MAX_MARKERS = 100
 """How many uploads a list remembers to have in it: an end that is repeated after as many others would count anew."""
 
-_NEXT = timedelta(milliseconds=1)
+_MIN_STEP = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_in_list(audience: CustomAudience, upload: Upload) -> bool:
     """Whether the upload has been published."""
-    return _mark_of(audience, upload) is not None
+    return _marker(audience, upload) is not None
 
 
-def as_published(audience: CustomAudience, upload: Upload) -> Upload:
+def with_publish_state(audience: CustomAudience, upload: Upload) -> Upload:
     """The upload as it was published; as it is, where it has not been."""
-    mark = _mark_of(audience, upload)
-    if mark is None:
+    marker = _marker(audience, upload)
+    if marker is None:
         return upload
-    return replace(upload, state=UploadState.PUBLISHED, publish_time=mark["at"], contact_count=int(mark["count"]))
+    return replace(upload, state=UploadState.PUBLISHED, published_at=marker["at"], list_size=int(marker["count"]))
 
 
-def next_moment(audience: CustomAudience) -> datetime:
+def next_timestamp(audience: CustomAudience) -> datetime:
     """When the next upload is published: behind the one before, whatever the clocks of the processes say."""
-    before = audience.published.get("uploads", ())
-    return max(now(), before[-1]["at"] + _NEXT) if before else now()
+    before = audience.publication.get("uploads", ())
+    return max(now(), before[-1]["at"] + _MIN_STEP) if before else now()
 
 
 def listed_since(audience: CustomAudience) -> datetime:
     """Since when those are on the list whose rows do not say it: all of an upload that is the list as it is."""
-    marks = audience.published.get("uploads", ())
-    return next((mark["at"] for mark in marks if mark["rows"] == audience.rows_id), _EPOCH)
+    markers = audience.publication.get("uploads", ())
+    return next((marker["at"] for marker in markers if marker["rows"] == audience.list_version_id), _EPOCH)
 
 
-def noted(audience: CustomAudience, upload: Upload, count: int, at: datetime) -> Mapping[str, Any]:
+def with_marker(audience: CustomAudience, upload: Upload, count: int, at: datetime) -> Mapping[str, Any]:
     """What an audience notes of its next list, to which an upload brings it at that moment, and which is so long."""
-    before = audience.published.get("uploads", ())
-    mark = {"rows": upload.rows_id, "count": count, "at": at}
-    replaced_at = at if upload.header.mode == Mode.REPLACE else audience.published.get("replaced_at")
-    return {"uploads": [*before, mark][-_REMEMBERED:], "replaced_at": replaced_at}
+    before = audience.publication.get("uploads", ())
+    marker = {"rows": upload.list_version_id, "count": count, "at": at}
+    replaced_at = at if upload.header.mode == UploadMode.REPLACE else audience.publication.get("replaced_at")
+    return {"uploads": [*before, marker][-_MAX_MARKERS:], "replaced_at": replaced_at}
 
 
 def is_replaced(audience: CustomAudience, upload: Upload) -> bool:
     """Whether a whole new list has followed a published upload, to which its unmatched rows do not belong."""
-    replaced_at = audience.published.get("replaced_at")
-    return bool(replaced_at and upload.publish_time and upload.publish_time < replaced_at)
+    replaced_at = audience.publication.get("replaced_at")
+    return bool(replaced_at and upload.published_at and upload.published_at < replaced_at)
 
 
-def _mark_of(audience: CustomAudience, upload: Upload) -> Mapping[str, Any] | None:
-    marks = audience.published.get("uploads", ())
-    return next((mark for mark in marks if mark["rows"] == upload.rows_id), None)
+def _marker(audience: CustomAudience, upload: Upload) -> Mapping[str, Any] | None:
+    markers = audience.publication.get("uploads", ())
+    return next((marker for marker in markers if marker["rows"] == upload.list_version_id), None)

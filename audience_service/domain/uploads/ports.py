@@ -41,7 +41,7 @@ class UploadRepository(Protocol):
     def get(self, org: str, audience_id: str, upload_id: str, deadline: Deadline) -> Upload:
         """The upload. Raises UploadNotFound."""
 
-    def take(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
+    def claim(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
         """Go on with an open upload under the next epoch; answers with it as it is stored then.
 
         One that is whole is answered with as it is. Raises UploadTakenOver where it has failed, UploadNotFound where
@@ -60,7 +60,7 @@ class UploadRepository(Protocol):
     def finish(self, org: str, ended: Upload, deadline: Deadline) -> None:
         """Write how an upload has ended, whatever stream has it; nothing where it has ended before."""
 
-    def correct(self, org: str, upload: Upload, deadline: Deadline) -> None:
+    def update_counts(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """Write the tally of a published upload."""
 
     def supersede(self, org: str, upload: Upload, deadline: Deadline) -> None:
@@ -82,30 +82,37 @@ class UnmatchedRepository(Protocol):
     def remove(self, org: str, upload: Upload, lines: Sequence[int], deadline: Deadline) -> None:
         """Forget rows."""
 
-    def cut(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
+    def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
         """Forget all rows behind a line; with 0 all of them."""
 
 
 class ListRowRepository(Protocol):
     """The rows of lists that are being written; what is published of them is for CustomAudienceRepository to say."""
 
-    def add(self, org: str, rows_id: str, rows: Sequence[ListedRow], deadline: Deadline) -> Collection[str]:
+    def add(self, org: str, list_version_id: str, rows: Sequence[ListedRow], deadline: Deadline) -> Collection[str]:
         """Put contacts on, each once among the rows; answers with the sk of those that another line had put there."""
 
-    def known(self, org: str, rows_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
+    def existing(self, org: str, list_version_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
         """Those of these sk that are on."""
 
-    def put(self, org: str, rows_id: str, contacts: Sequence[Contact], since: datetime, deadline: Deadline) -> None:
+    def upsert(
+        self, org: str, list_version_id: str, contacts: Sequence[Contact], as_of: datetime, deadline: Deadline
+    ) -> None:
         """Put contacts on, as of a moment; those who are on as of a later one stay so."""
 
-    def cut(self, org: str, rows_id: str, after: int, deadline: Deadline) -> None:
+    def truncate_after(self, org: str, list_version_id: str, after: int, deadline: Deadline) -> None:
         """Take off whom lines behind this one have put on; with 0 everybody."""
 
-    def count(self, org: str, rows_id: str, deadline: Deadline) -> int:
+    def count(self, org: str, list_version_id: str, deadline: Deadline) -> int:
         """How many are on."""
 
-    def combine(
-        self, org: str, into: str, on: Mapping[str, datetime], off: Mapping[str, datetime], deadline: Deadline
+    def merge(
+        self,
+        org: str,
+        target_id: str,
+        included: Mapping[str, datetime],
+        excluded: Mapping[str, datetime],
+        deadline: Deadline,
     ) -> None:
         """Write a list of all whom some lists put on later than others take them off, inside the database.
 
@@ -121,7 +128,7 @@ class IdentifierRepository(Protocol):
         """Bring the index up to date with the records in use, by one rule, whatever has become of them."""
 
     def find(
-        self, org: str, keys: Collection[bytes], most: int, deadline: Deadline
+        self, org: str, keys: Collection[bytes], limit: int, deadline: Deadline
     ) -> Mapping[bytes, Sequence[Contact]]:
         """Who has these keys, as of the last update; of a key that more than `most` have, so many and one."""
 

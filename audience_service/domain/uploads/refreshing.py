@@ -4,33 +4,33 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from audience_service.domain.caller import Call
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.custom.audience import CustomAudience
 from audience_service.domain.custom.ports import CustomAudienceRepository
 from audience_service.domain.errors import StaleVersion
 from audience_service.domain.jobs import Report
-from audience_service.domain.uploads.columns import Layout, resumed_layout
-from audience_service.domain.uploads.intake import Storage
+from audience_service.domain.uploads.columns import Layout, resume_layout
+from audience_service.domain.uploads.intake import UploadStorage
 from audience_service.domain.uploads.marks import is_replaced
 from audience_service.domain.uploads.matching import Matcher, uploadable_fields
 from audience_service.domain.uploads.ports import Contact, IdentifierRepository
 from audience_service.domain.uploads.publishing import Publisher
 from audience_service.domain.uploads.rows import Row
-from audience_service.domain.uploads.upload import Mode, Tally, Upload
+from audience_service.domain.uploads.upload import RowCounts, Upload, UploadMode
 
-_AT_ONCE = 5_000
+_BATCH_SIZE = 5_000
 _TURNS = 5
 _MATCHED = 90
 """The progress once all rows have been matched, in per cent; the rest is for writing the list."""
 
 
 @dataclass(slots=True)
-class _Found:
+class _Rematch:
     """What has been found of one upload: the lines of its rows, 8 bytes each, and what to add to its counts."""
 
     upload: Upload
     lines: "array[int]" = field(default_factory=lambda: array("q"))
-    tally: Tally = field(default_factory=Tally)
+    row_counts: RowCounts = field(default_factory=RowCounts)
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class _Progress:
         self.report(min(_MATCHED, self.count * _MATCHED // max(self.total, 1)))
 
 
-class UploadRefresh:
+class UploadRematcher:
     """Refreshes file uploads and customer matches.
 
     Whom a row finds now is put on, or taken off, as of when its upload was published: a row that removes takes off whom
@@ -57,7 +57,7 @@ class UploadRefresh:
     def __init__(
         self,
         customs: CustomAudienceRepository,
-        storage: Storage,
+        storage: UploadStorage,
         identifiers: IdentifierRepository,
         publisher: Publisher,
     ) -> None:
@@ -66,10 +66,10 @@ class UploadRefresh:
         self._identifiers = identifiers
         self._publisher = publisher
 
-    def check(self, call: Call, audience: CustomAudience) -> None:
+    def check(self, ctx: RequestContext, audience: CustomAudience) -> None:
         """Accept every audience: rows can always be matched again."""
 
-    def refresh(self, call: Call, audience: CustomAudience, report: Report) -> CustomAudience:
+    def refresh(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
         """The audience with those found who were not there before; as it was, where there are none.
 
         It starts again, a few times, if another list is published meanwhile. Raises StaleVersion, OutOfTime,
@@ -77,82 +77,93 @@ class UploadRefresh:
         """
         for turn in range(1, _TURNS + 1):
             try:
-                return self._refreshed(call, self._customs.get(call.org, audience.id, call.deadline), report)
+                return self._refreshed(ctx, self._customs.get(ctx.org, audience.id, ctx.deadline), report)
             except StaleVersion:
                 if turn == _TURNS:
                     raise
         raise AssertionError("the last turn returns or raises")
 
-    def _refreshed(self, call: Call, audience: CustomAudience, report: Report) -> CustomAudience:
-        left = self._storage.uploads.with_unmatched(call.org, audience.id, call.deadline)
+    def _refreshed(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
+        left = self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline)
         uploads = [upload for upload in left if not is_replaced(audience, upload)]
         if not uploads:
             return audience
-        on, off = self._publisher.reserved(call, audience), self._publisher.reserved(call, audience)
+        on, off = self._publisher.reserve(ctx, audience), self._publisher.reserve(ctx, audience)
         matcher = Matcher(self._identifiers, audience)
-        progress = _Progress(sum(upload.tally.unmatched for upload in uploads), report)
-        found = [self._find(call, audience, matcher, upload, on, off, progress) for upload in uploads]
+        progress = _Progress(sum(upload.row_counts.unmatched for upload in uploads), report)
+        found = [self._rematch(ctx, audience, matcher, upload, on, off, progress) for upload in uploads]
         is_any = any(one.lines for one in found)
-        refreshed = self._publisher.edit(call, audience, on, off) if is_any else audience
-        for rows_id in (on, off):
-            self._publisher.release(call, audience.id, rows_id)
+        refreshed = self._publisher.edit(ctx, audience, on, off) if is_any else audience
+        for list_version_id in (on, off):
+            self._publisher.release(ctx, audience.id, list_version_id)
         for one in (one for one in found if one.lines):
-            for start in range(0, len(one.lines), _AT_ONCE):
-                lines = one.lines[start : start + _AT_ONCE].tolist()
-                self._storage.unmatched.remove(call.org, one.upload, lines, call.deadline)
-            tally = replace(one.upload.tally.plus(one.tally), unmatched=one.upload.tally.unmatched - len(one.lines))
-            self._storage.uploads.correct(call.org, replace(one.upload, tally=tally), call.deadline)
+            for start in range(0, len(one.lines), _BATCH_SIZE):
+                lines = one.lines[start : start + _BATCH_SIZE].tolist()
+                self._storage.unmatched.remove(ctx.org, one.upload, lines, ctx.deadline)
+            tally = replace(
+                one.upload.row_counts.plus(one.row_counts), unmatched=one.upload.row_counts.unmatched - len(one.lines)
+            )
+            self._storage.uploads.update_counts(ctx.org, replace(one.upload, row_counts=tally), ctx.deadline)
         return refreshed
 
-    def _find(
+    def _rematch(
         self,
-        call: Call,
+        ctx: RequestContext,
         audience: CustomAudience,
         matcher: Matcher,
         upload: Upload,
-        on: str,
-        off: str,
+        included_id: str,
+        excluded_id: str,
         progress: "_Progress",
-    ) -> _Found:
+    ) -> _Rematch:
         """Go through the rows of one upload, and note whom they find among those to put on, or those to take off."""
-        layout = resumed_layout(upload.header, uploadable_fields(audience), upload.position)
-        matcher.prepare(call, layout, None)
-        found = _Found(upload)
-        for rows in self._rows(call, matcher, upload, layout):
-            told = [(row, contacts) for row, contacts in zip(rows, matcher.match(call, rows), strict=True) if contacts]
-            found.lines.extend(row.line for row, _ in told)
+        layout = resume_layout(upload.header, uploadable_fields(audience), upload.position)
+        matcher.prepare(ctx, layout, None)
+        found = _Rematch(upload)
+        for rows in self._rows(ctx, matcher, upload, layout):
+            matched_rows = [
+                (row, contacts) for row, contacts in zip(rows, matcher.match(ctx, rows), strict=True) if contacts
+            ]
+            found.lines.extend(row.line for row, _ in matched_rows)
             lines: dict[Contact, int] = {}
-            for row, contacts in told:
+            for row, contacts in matched_rows:
                 for contact in contacts:
                     lines.setdefault(contact, row.line)
             keys = [contact.sk for contact in lines]
-            is_off = upload.header.mode == Mode.REMOVE
-            before = {*self._storage.lists.known(call.org, off if is_off else on, keys, call.deadline)}
-            if not is_off:
-                before |= {*self._storage.lists.known(call.org, audience.rows_id, keys, call.deadline)}
-            since = upload.publish_time or upload.create_time
-            self._storage.lists.put(call.org, off if is_off else on, list(lines), since, call.deadline)
-            found.tally = found.tally.plus(_counted(told, lines, before))
+            is_removal = upload.header.mode == UploadMode.REMOVE
+            existing = {
+                *self._storage.lists.existing(ctx.org, excluded_id if is_removal else included_id, keys, ctx.deadline)
+            }
+            if not is_removal:
+                existing |= {*self._storage.lists.existing(ctx.org, audience.list_version_id, keys, ctx.deadline)}
+            as_of = upload.published_at or upload.created_at
+            self._storage.lists.upsert(
+                ctx.org, excluded_id if is_removal else included_id, list(lines), as_of, ctx.deadline
+            )
+            found.row_counts = found.row_counts.plus(_count(matched_rows, lines, existing))
             progress.add(len(rows))
         return found
 
-    def _rows(self, call: Call, matcher: Matcher, upload: Upload, layout: Layout) -> Iterator[list[Row]]:
+    def _rows(self, ctx: RequestContext, matcher: Matcher, upload: Upload, layout: Layout) -> Iterator[list[Row]]:
         """An upload's unmatched rows, a batch at a time."""
         reader = matcher.reader(layout, upload.header.default_region)
-        after, held = 0, list[Row]()
-        while page := self._storage.unmatched.page(call.org, upload, after, _AT_ONCE, call.deadline):
+        after, buffered = 0, list[Row]()
+        while page := self._storage.unmatched.page(ctx.org, upload, after, _BATCH_SIZE, ctx.deadline):
             read = (reader.read(row.cells, row.line) for row in page)
-            held += [row for row in read if isinstance(row, Row)]
+            buffered += [row for row in read if isinstance(row, Row)]
             after = page[-1].line
-            if len(held) >= _AT_ONCE:
-                yield held
-                held = []
-        yield held
+            if len(buffered) >= _BATCH_SIZE:
+                yield buffered
+                buffered = []
+        yield buffered
 
 
-def _counted(told: Sequence[tuple[Row, Sequence[Contact]]], lines: dict[Contact, int], before: set[str]) -> Tally:
+def _count(
+    matched_rows: Sequence[tuple[Row, Sequence[Contact]]], lines: dict[Contact, int], existing: set[str]
+) -> RowCounts:
     matched = sum(
-        any(lines[contact] == row.line and contact.sk not in before for contact in contacts) for row, contacts in told
+        any(lines[contact] == row.line and contact.sk not in existing for contact in contacts)
+        for row, contacts in matched_rows
     )
-    contacts = sum(contact.sk not in before for contact in lines)
-    return Tally(matched=matched, duplicate=len(told) - matched, contacts=contacts)
+    contacts = sum(contact.sk not in existing for contact in lines)
+    return RowCounts(matched=matched, duplicate=len(matched_rows) - matched, matched_contacts=contacts)

@@ -4,11 +4,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from audience_service.domain.identifiers.home import Home
+from audience_service.domain.identifiers.home import RegionContext
 from audience_service.domain.identifiers.keys import DIGEST_DIGITS, KeyRule
 from audience_service.domain.uploads.columns import Layout
 from audience_service.domain.uploads.lines import MAX_CELL_BYTES
-from audience_service.domain.uploads.upload import MAX_SHARING, Rejection
+from audience_service.domain.uploads.upload import MAX_CONTACTS_PER_IDENTIFIER, Rejection
 
 REASONS: Mapping[str, str] = {
     "ragged_row": "has another number of cells than the first row",
@@ -17,7 +17,7 @@ REASONS: Mapping[str, str] = {
     "invalid_email": "is no email address",
     "invalid_phone": "is no phone number; write it with + and its country code, or send a default_region",
     "invalid_hash": f"is no SHA-256 in {DIGEST_DIGITS} hexadecimal digits",
-    "too_common": f"has what more than {MAX_SHARING:,} contacts have, as placeholders are, and nothing else of anybody",
+    "too_common": f"has what more than {MAX_CONTACTS_PER_IDENTIFIER:,} contacts have, as placeholders are, and nothing else of anybody",
     "no_identifier": "has nothing in the columns that rows are matched by",
 }
 """Why rows are rejected, and what is wrong with them then."""
@@ -43,7 +43,7 @@ class RowReader:
         self._layout = layout
         self._rules = rules
         self._datatype = datatype
-        self._home = Home(None, default_region or None)
+        self._home = RegionContext(None, default_region or None)
 
     def read(self, cells: Sequence[str], line: int) -> Row | Rejection:
         """A row, whatever it holds.
@@ -55,23 +55,23 @@ class RowReader:
             return Rejection(line, "", "ragged_row")
         for index, cell in enumerate(cells):
             if not cell.isprintable() and _has_control(cell):
-                return Rejection(line, self._layout.name_of(index), "control_character")
+                return Rejection(line, self._layout.column_name(index), "control_character")
             if len(cell) * 4 > MAX_CELL_BYTES and len(cell.encode()) > MAX_CELL_BYTES:
-                return Rejection(line, self._layout.name_of(index), "cell_too_large")
+                return Rejection(line, self._layout.column_name(index), "cell_too_large")
         candidates: list[str | bytes] = []
-        wrong: Rejection | None = None
-        for field, index in self._layout.places:
+        rejection: Rejection | None = None
+        for field, index in self._layout.field_indexes:
             cell = cells[index].strip()
             if not cell:
                 continue
             found = self._candidate(field, cell)
             if found:
                 candidates.append(found)
-            elif wrong is None:
-                wrong = Rejection(line, self._layout.name_of(index), _reason(field, cell))
+            elif rejection is None:
+                rejection = Rejection(line, self._layout.column_name(index), _reason(field, cell))
         if candidates:
             return Row(line, cells, candidates)
-        return wrong or Rejection(line, "", "no_identifier")
+        return rejection or Rejection(line, "", "no_identifier")
 
     def _candidate(self, field: str, cell: str) -> str | bytes | None:
         if field == "id":

@@ -8,20 +8,20 @@ from enum import StrEnum
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.identifiers.phones import REGIONS
 
-OPEN_FOR = timedelta(days=7)
+MAX_OPEN_TIME = timedelta(days=7)
 """How long an upload may be left open; then it has failed."""
 
 MAX_UPLOAD_ID_LENGTH = 100
 MAX_COLUMN_NAME_LENGTH = 1_000
 MAX_COLUMNS = 1_000
-MAX_SHARING = 1_000
+MAX_CONTACTS_PER_IDENTIFIER = 1_000
 """How many contacts an address may have; one that more have, as a placeholder has, stands for nobody."""
 
 DELIMITERS = (",", ";", "|", "\t")
 _ENCODINGS = frozenset(("", "utf-8", "utf8", "utf-8-sig", "utf_8"))
 
 
-class Mode(StrEnum):
+class UploadMode(StrEnum):
     """What becomes of the list."""
 
     APPEND = "append"
@@ -52,14 +52,14 @@ class UploadHeader:
 
     audience_id: str
     upload_id: str
-    mode: Mode
+    mode: UploadMode
     encoding: str = ""
     delimiter: str = ""
     no_header: bool = False
     columns: tuple[Column, ...] = ()
     default_region: str = ""
 
-    def checked(self, fields: Sequence[str]) -> "UploadHeader":
+    def validate(self, fields: Sequence[str]) -> "UploadHeader":
         """The header, for columns of these fields, with its defaults. Raises InvalidArgument at `header.<field>`."""
         if not 0 < len(self.upload_id) <= MAX_UPLOAD_ID_LENGTH or not self.upload_id.isprintable():
             raise InvalidArgument.at("header.upload_id", f"is 1 to {MAX_UPLOAD_ID_LENGTH} printable characters")
@@ -89,20 +89,22 @@ def _check_columns(header: UploadHeader, fields: Sequence[str]) -> None:
         raise InvalidArgument.at("header.columns", "are missing; a file without a header needs their positions")
     seen: set[str] = set()
     for index, column in enumerate(header.columns):
-        place = f"header.columns[{index}]"
+        field_path = f"header.columns[{index}]"
         if column.field not in fields:
-            what = f"{column.field[:50]!r} is none of" if column.field else "is missing; name one of"
-            raise InvalidArgument.at(f"{place}.field", f"{what} {', '.join(fields)}")
+            problem = f"{column.field[:50]!r} is none of" if column.field else "is missing; name one of"
+            raise InvalidArgument.at(f"{field_path}.field", f"{problem} {', '.join(fields)}")
         if column.field in seen:
-            raise InvalidArgument.at(f"{place}.field", f"{column.field} has a column already")
+            raise InvalidArgument.at(f"{field_path}.field", f"{column.field} has a column already")
         if bool(column.name.strip()) == bool(column.position):
-            raise InvalidArgument.at(place, "takes a name or a position, one of them")
+            raise InvalidArgument.at(field_path, "takes a name or a position, one of them")
         if len(column.name) > MAX_COLUMN_NAME_LENGTH:
-            raise InvalidArgument.at(f"{place}.name", f"has more than {MAX_COLUMN_NAME_LENGTH:,} characters")
+            raise InvalidArgument.at(f"{field_path}.name", f"has more than {MAX_COLUMN_NAME_LENGTH:,} characters")
         if column.name.strip() and header.no_header:
-            raise InvalidArgument.at(f"{place}.name", "names a column of a file without a header; give its position")
+            raise InvalidArgument.at(
+                f"{field_path}.name", "names a column of a file without a header; give its position"
+            )
         if not 0 <= column.position <= MAX_COLUMNS:
-            raise InvalidArgument.at(f"{place}.position", f"is 1 to {MAX_COLUMNS:,}")
+            raise InvalidArgument.at(f"{field_path}.position", f"is 1 to {MAX_COLUMNS:,}")
         seen.add(column.field)
 
 
@@ -135,13 +137,13 @@ MAX_REJECTIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class RowCounts:
     """What became of the rows up to a position."""
 
     matched: int = 0
     duplicate: int = 0
     unmatched: int = 0
-    contacts: int = 0
+    matched_contacts: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     rejections: tuple[Rejection, ...] = ()
 
@@ -155,14 +157,14 @@ class Tally:
         """How many rows have been read."""
         return self.accepted + sum(self.rejected.values())
 
-    def plus(self, other: "Tally") -> "Tally":
+    def plus(self, other: "RowCounts") -> "RowCounts":
         """Both together, the other one's rows behind these."""
         reasons = {*self.rejected, *other.rejected}
-        return Tally(
+        return RowCounts(
             self.matched + other.matched,
             self.duplicate + other.duplicate,
             self.unmatched + other.unmatched,
-            self.contacts + other.contacts,
+            self.matched_contacts + other.matched_contacts,
             {reason: self.rejected.get(reason, 0) + other.rejected.get(reason, 0) for reason in sorted(reasons)},
             (*self.rejections, *other.rejections)[:MAX_REJECTIONS],
         )
@@ -180,26 +182,26 @@ class Upload:
 
     header: UploadHeader
     state: UploadState
-    rows_id: str
-    create_time: datetime
+    list_version_id: str
+    created_at: datetime
     epoch: int = 0
     position: Position = Position()
-    tally: Tally = Tally()
-    is_whole: bool = False
+    row_counts: RowCounts = RowCounts()
+    is_complete: bool = False
     checked_at: datetime | None = None
-    failure: str = ""
-    failure_problem: str = ""
-    failure_line: int = 0
-    publish_time: datetime | None = None
-    contact_count: int = 0
+    error: str = ""
+    error_problem: str = ""
+    error_line: int = 0
+    published_at: datetime | None = None
+    list_size: int = 0
 
     @property
-    def expire_time(self) -> datetime:
+    def expires_at(self) -> datetime:
         """When it has failed if it is open still."""
-        return self.create_time + OPEN_FOR
+        return self.created_at + MAX_OPEN_TIME
 
 
-def as_abandoned(upload: Upload) -> Upload:
+def mark_abandoned(upload: Upload) -> Upload:
     """The upload, failed because it was left open for too long."""
-    failure = f"it was open for more than {OPEN_FOR.days} days; send the file under another upload_id"
-    return replace(upload, state=UploadState.FAILED, failure=failure, failure_problem="abandoned")
+    error = f"it was open for more than {MAX_OPEN_TIME.days} days; send the file under another upload_id"
+    return replace(upload, state=UploadState.FAILED, error=error, error_problem="abandoned")

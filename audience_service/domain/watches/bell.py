@@ -5,46 +5,46 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 
-class Ear:
+class Waiter:
     """One who listens. Rings that come before the wait are heard too."""
 
     def __init__(self) -> None:
-        self._rung = threading.Event()
+        self._notified = threading.Event()
 
     def wait(self, seconds: float) -> bool:
         """Wait for a ring since the wait before, so many seconds at most; answers with whether there was one."""
-        is_rung = self._rung.wait(seconds)
-        self._rung.clear()  # before the caller looks for what it was for
-        return is_rung
+        is_notified = self._notified.wait(seconds)
+        self._notified.clear()  # before the caller looks for what it was for
+        return is_notified
 
-    def hear(self) -> None:
+    def set(self) -> None:
         """It has rung."""
-        self._rung.set()
+        self._notified.set()
 
 
-class Bell:
+class Notifier:
     """It may ring for something, and is then heard by those alone who listen for that; of others nothing is kept."""
 
     def __init__(self) -> None:
-        self._ears: dict[Hashable, list[Ear]] = {}
+        self._waiters: dict[Hashable, list[Waiter]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def listen(self, reason: Hashable = None) -> Iterator[Ear]:
+    def subscribe(self, topic: Hashable = None) -> Iterator[Waiter]:
         """Listen for that, from now on."""
-        ear = Ear()
+        waiter = Waiter()
         with self._lock:
-            self._ears.setdefault(reason, []).append(ear)
+            self._waiters.setdefault(topic, []).append(waiter)
         try:
-            yield ear
+            yield waiter
         finally:
             with self._lock:
-                self._ears[reason].remove(ear)
-                if not self._ears[reason]:
-                    del self._ears[reason]
+                self._waiters[topic].remove(waiter)
+                if not self._waiters[topic]:
+                    del self._waiters[topic]
 
-    def ring(self, reason: Hashable = None) -> None:
+    def notify(self, topic: Hashable = None) -> None:
         """Wake all who listen for that."""
         with self._lock:
-            for ear in self._ears.get(reason, ()):
-                ear.hear()
+            for waiter in self._waiters.get(topic, ()):
+                waiter.set()

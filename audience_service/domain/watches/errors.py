@@ -32,7 +32,7 @@ class TimeOutOfRange(AudienceError):
     @classmethod
     def outside(cls, earliest_time: datetime, watermark: datetime) -> Self:
         """The error for an event log that covers these two times and all between them."""
-        covered = {"earliest_time": _written(earliest_time), "watermark": _written(watermark)}
+        covered = {"earliest_time": _to_iso(earliest_time), "watermark": _to_iso(watermark)}
         message = f"as_of is outside the audience's history, from {covered['earliest_time']} to {covered['watermark']}"
         return cls(message, metadata=covered)
 
@@ -44,9 +44,9 @@ class TooManyWatches(AudienceError):
     retry_after_seconds = 60.0
 
     @classmethod
-    def of(cls, most: int) -> Self:
+    def of(cls, limit: int) -> Self:
         """The error that there are so many."""
-        return cls(f"{most} audiences of the org are watched already", metadata={"limit": str(most)})
+        return cls(f"{limit} audiences of the org are watched already", metadata={"limit": str(limit)})
 
 
 class ServerStopping(AudienceError):
@@ -56,5 +56,5 @@ class ServerStopping(AudienceError):
     retry_after_seconds = 1.0
 
 
-def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _to_iso(timestamp: datetime) -> str:
+    return timestamp.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 
-from audience_service.domain.watches.ports import ChangeFeed, Subscription
-from audience_service.domain.watches.watch import EVERYTHING, Look, Outlook
+from audience_service.domain.watches.ports import ChangeStream, Subscription
+from audience_service.domain.watches.watch import FULL_SCAN, ReconcileResult, ScanScope
 
-_REST = 9
+_COOLDOWN_FACTOR = 9
 """Comparing takes a tenth of the time at most."""
-_GATHER_SECONDS = 0.1
+_DEBOUNCE_SECONDS = 0.1
 """Changes are gathered for so long, to be looked at together."""
-_UNFORESEEN_SECONDS = 60.0
+_UNPREDICTABLE_POLL_SECONDS = 60.0
 """How often everything is looked at where changes are told of, but time moves people at moments nobody can foresee."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class PollingConfig:
     """How often everything is looked at, where changes are not told of, and what defines a watch, where they are.
 
     And for how long a watch is leased, which is how long it stands still when its process has died.
@@ -27,7 +27,7 @@ class Pace:
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class ScheduledWatch:
     """A leased watch. `due` is when everything is to be looked at, `check_at` when anything is, both monotonic.
 
     Everything may not be looked at before `rested_at`, nor what has changed before `gathered_at`. `outlook` is None
@@ -37,66 +37,75 @@ class Held:
     org: str
     audience_id: str
     lease: str
-    due: float = 0.0
-    check_at: float = inf
-    gathered_at: float = 0.0
-    rested_at: float = 0.0
-    took: float = 0.0
-    looked: bool = False
-    outlook: Outlook | None = None
+    full_scan_at: float = 0.0
+    definition_check_at: float = inf
+    earliest_incremental_at: float = 0.0
+    earliest_full_scan_at: float = 0.0
+    last_duration: float = 0.0
+    initialised: bool = False
+    last_result: ReconcileResult | None = None
     subscription: Subscription | None = None
-    busy: bool = False
+    running: bool = False
 
-    def seconds(self, monotonic: float, moment: datetime) -> float:
+    def seconds_until_due(self, monotonic: float, timestamp: datetime) -> float:
         """Seconds until the next look; none or less where it is due."""
-        at = min(self.due, self.check_at)
-        if self.outlook and self.subscription and self.subscription.has_news:
-            at = min(at, self.gathered_at if self.subscription.is_complete else self.rested_at)
-        passage = self.outlook and self.outlook.next_passage
-        return min(at - monotonic, (passage - moment).total_seconds() if passage else inf)
+        due_at = min(self.full_scan_at, self.definition_check_at)
+        if self.last_result and self.subscription and self.subscription.has_pending:
+            due_at = min(
+                due_at, self.earliest_incremental_at if self.subscription.is_complete else self.earliest_full_scan_at
+            )
+        trigger = self.last_result and self.last_result.next_trigger
+        return min(due_at - monotonic, (trigger - timestamp).total_seconds() if trigger else inf)
 
-    def look(self, monotonic: float) -> Look:
+    def next_scope(self, monotonic: float) -> ScanScope:
         """What the look that is due is at. What has changed until now is taken to be looked at by it."""
-        everything = self.due <= monotonic or self.outlook is None
+        is_full_scan = self.full_scan_at <= monotonic or self.last_result is None
         if not self.subscription:
-            return EVERYTHING if everything else Look(last=self.outlook)
-        if not everything and not self.subscription.is_complete and monotonic < self.rested_at:
-            return Look(last=self.outlook)
-        changes = self.subscription.take()
-        return Look(changes, self.outlook) if changes.complete and not everything else EVERYTHING
+            return FULL_SCAN if is_full_scan else ScanScope(last_result=self.last_result)
+        if not is_full_scan and not self.subscription.is_complete and monotonic < self.earliest_full_scan_at:
+            return ScanScope(last_result=self.last_result)
+        changes = self.subscription.drain()
+        return ScanScope(changes, self.last_result) if changes.complete and not is_full_scan else FULL_SCAN
 
-    def ended(self, look: Look, begun: float, ended: float, pace: Pace) -> None:
+    def record_finish(self, scope: ScanScope, started: float, finished: float, config: PollingConfig) -> None:
         """Note that a look has ended, with the outlook that it came to."""
-        self.busy = False
-        if look == EVERYTHING or self.outlook is None:
-            self.took = ended - begun if look == EVERYTHING else self.took
-            self.rested_at, self.looked = ended + self._rest(pace), True
-        self.gathered_at = ended + max(_GATHER_SECONDS, ended - begun)
-        self.check_at = inf
-        if self.outlook and self.subscription and self.subscription.follows:
-            self.check_at = ended + pace.poll_seconds
+        self.running = False
+        if scope == FULL_SCAN or self.last_result is None:
+            self.last_duration = finished - started if scope == FULL_SCAN else self.last_duration
+            self.earliest_full_scan_at, self.initialised = finished + self._cooldown(config), True
+        self.earliest_incremental_at = finished + max(_DEBOUNCE_SECONDS, finished - started)
+        self.definition_check_at = inf
+        if self.last_result and self.subscription and self.subscription.is_streaming:
+            self.definition_check_at = finished + config.poll_seconds
             # Also where an edit has made it so, which a look at changes has found.
-            if look == EVERYTHING or (self.outlook.unforeseen and self.due == inf):
-                self.due = max(self.rested_at, ended + _UNFORESEEN_SECONDS) if self.outlook.unforeseen else inf
-        elif look == EVERYTHING or self.outlook is None or self.due == inf:
-            self.due = self.rested_at
+            if scope == FULL_SCAN or (self.last_result.time_unpredictable and self.full_scan_at == inf):
+                self.full_scan_at = (
+                    max(self.earliest_full_scan_at, finished + _UNPREDICTABLE_POLL_SECONDS)
+                    if self.last_result.time_unpredictable
+                    else inf
+                )
+        elif scope == FULL_SCAN or self.last_result is None or self.full_scan_at == inf:
+            self.full_scan_at = self.earliest_full_scan_at
 
-    def _rest(self, pace: Pace) -> float:
+    def _cooldown(self, config: PollingConfig) -> float:
         """Seconds until everything may be looked at again.
 
         The first look may have recorded a whole audience, and was too early to be told of what has changed since.
         """
-        if self.looked:
-            return max(pace.poll_seconds, _REST * (self.outlook.searched_seconds if self.outlook else self.took))
-        return 0.0 if self.subscription and self.subscription.follows else pace.poll_seconds
+        if self.initialised:
+            return max(
+                config.poll_seconds,
+                _COOLDOWN_FACTOR * (self.last_result.search_seconds if self.last_result else self.last_duration),
+            )
+        return 0.0 if self.subscription and self.subscription.is_streaming else config.poll_seconds
 
-    def follow(self, feed: ChangeFeed) -> None:
+    def update_subscription(self, change_stream: ChangeStream) -> None:
         """Be told of the changes that the outlook says to follow, and of no others."""
-        datatype = self.outlook.follows if self.outlook else ""
+        datatype = self.last_result.change_stream_datatype if self.last_result else ""
         if self.subscription and self.subscription.datatype != datatype:
             self.unsubscribe()
         if datatype and not self.subscription:
-            self.subscription = feed.subscribe(self.org, datatype)
+            self.subscription = change_stream.subscribe(self.org, datatype)
 
     def unsubscribe(self) -> None:
         """Be told of no changes any more."""

@@ -12,34 +12,34 @@ from audience_service.domain.caller import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Population, Record
 from audience_service.domain.snapshots.snapshot import Snapshot
-from audience_service.domain.watches.watch import Changes, Event, Failure, Flip, Turnover, Watch
+from audience_service.domain.watches.watch import ChangedKeys, Event, EventCounts, Failure, MembershipChange, Watch
 
 
 class WatchRepository(Protocol):
     """The watched audiences. A lease, a name that nobody else ever has, is held until it ends or is renewed."""
 
-    def want(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch | None:
+    def touch(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch | None:
         """Want a watch until a moment, or until the later one that is wanted already; None where there is none."""
 
-    def propose(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> bool:
+    def create_provisional(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> bool:
         """Add a watch under a lease, both until a moment; whether there was none yet."""
 
-    def accept(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
+    def confirm(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
         """Want a proposed watch until a moment, and end its lease; None where the lease is somebody else's since."""
 
-    def withdraw(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
+    def cancel(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
         """Remove a proposed watch, unless the lease is somebody else's since, whose it is then to end it."""
 
-    def count(self, org: str, most: int, deadline: Deadline) -> int:
+    def count(self, org: str, limit: int, deadline: Deadline) -> int:
         """How many audiences of an org are watched, proposed ones included; `most` where there are more."""
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
         """The watch, if there is one."""
 
-    def claim(self, lease: str, moment: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:
+    def acquire(self, lease: str, timestamp: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:
         """Lease a watch, of any org, that nobody holds at a moment; answers with its org and audience."""
 
-    def keep(self, held: Collection[tuple[str, str, str]], until: datetime, deadline: Deadline) -> None:
+    def renew_all(self, leases: Collection[tuple[str, str, str]], until: datetime, deadline: Deadline) -> None:
         """Extend leases: org, audience and lease of each; those that somebody else has claimed since are left alone."""
 
     def renew(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
@@ -48,58 +48,58 @@ class WatchRepository(Protocol):
     def release(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
         """End a lease."""
 
-    def prepare(self, watch: Watch, lease: str, generation: str, deadline: Deadline) -> None:
+    def create_epoch(self, watch: Watch, lease: str, watch_epoch: str, deadline: Deadline) -> None:
         """Name a generation that is about to be recorded: it is garbage until it begins. Raises Overtaken."""
 
-    def begin(
-        self, watch: Watch, lease: str, generation: str, as_of: datetime, definition: str, deadline: Deadline
+    def start_epoch(
+        self, watch: Watch, lease: str, watch_epoch: str, started_at: datetime, definition: str, deadline: Deadline
     ) -> None:
         """Go on with a prepared generation, where there is none, before its first event. Raises Overtaken."""
 
-    def advance(self, watch: Watch, events: Sequence[Event], deadline: Deadline) -> None:
+    def advance_seq(self, watch: Watch, events: Sequence[Event], deadline: Deadline) -> None:
         """Note that all events of the generation up to the last of these have been applied, whoever says so.
 
         Never goes back. Raises Overtaken where they do not happen behind `as_of`, as it stands by then.
         """
 
-    def finish(
+    def advance_watermark(
         self,
         watch: Watch,
         lease: str,
         seq: int,
-        as_of: datetime,
+        watermark: datetime,
         definition: str,
         deadline: Deadline,
     ) -> Watch:
         """Note that nothing is missing from the events up to `seq` as of a moment. Raises Overtaken."""
 
-    def keep_from(self, watch: Watch, moment: datetime, deadline: Deadline) -> None:
+    def set_retained_from(self, watch: Watch, timestamp: datetime, deadline: Deadline) -> None:
         """Note that events from before a moment may be gone from now on. Never goes back. Raises Overtaken."""
 
     def fail(self, watch: Watch, lease: str, failure: Failure, deadline: Deadline) -> None:
         """Note that the audience cannot be tracked, until a round finishes. Raises Overtaken."""
 
-    def end(self, watch: Watch, lease: str, moment: datetime, deadline: Deadline) -> None:
+    def close_epoch(self, watch: Watch, lease: str, timestamp: datetime, deadline: Deadline) -> None:
         """End the generation of a watch that is wanted no more at a moment; without any and without garbage, the watch.
 
         Raises Overtaken, also where it is wanted again.
         """
 
-    def cleaned(self, watch: Watch, lease: str, generation: str, deadline: Deadline) -> None:
+    def epoch_deleted(self, watch: Watch, lease: str, watch_epoch: str, deadline: Deadline) -> None:
         """Strike a generation that has been removed off the garbage."""
 
 
-class LedgerRepository(Protocol):
+class EventLogRepository(Protocol):
     """The ledgers, one to a generation, and who is in according to them."""
 
-    def record(self, org: str, generation: str, population: Population, deadline: Deadline) -> None:
+    def record_members(self, org: str, watch_epoch: str, population: Population, deadline: Deadline) -> None:
         """Record the members of a population as those of a generation before its first event.
 
         Only for a generation of which nobody knows yet: where it fails it may go on, and the generation is never used.
         """
 
-    def differences(
-        self, org: str, generation: str, population: Population, deadline: Deadline
+    def diff(
+        self, org: str, watch_epoch: str, population: Population, deadline: Deadline
     ) -> Generator[list[str], None, None]:
         """The sks of those who are a population's members and not recorded as in, or the reverse, in sk order.
 
@@ -107,12 +107,12 @@ class LedgerRepository(Protocol):
         be among them wrongly.
         """
 
-    def passing(
+    def find_crossing(
         self, org: str, datatype: str, conditions: Sequence[Document], deadline: Deadline
     ) -> Generator[list[str], None, None]:
         """The sks of the records of a datatype that meet any of the conditions, each once."""
 
-    def dated(
+    def find_dated(
         self,
         org: str,
         datatype: str,
@@ -123,61 +123,63 @@ class LedgerRepository(Protocol):
     ) -> list[Record]:
         """Up to `limit` of these records, with what they have at the paths."""
 
-    def judge(
-        self, org: str, generation: str, population: Population, keys: Sequence[str], deadline: Deadline
-    ) -> list[Flip]:
+    def evaluate(
+        self, org: str, watch_epoch: str, population: Population, keys: Sequence[str], deadline: Deadline
+    ) -> list[MembershipChange]:
         """Those of the records with these sks whose membership is another one than recorded, in sk order."""
 
-    def append(self, org: str, generation: str, events: Sequence[Event], deadline: Deadline) -> None:
+    def append(self, org: str, watch_epoch: str, events: Sequence[Event], deadline: Deadline) -> None:
         """Append events, one after the other. Raises Overtaken at the first whose number is taken."""
 
-    def apply(self, org: str, generation: str, events: Sequence[Event], deadline: Deadline) -> None:
+    def apply(self, org: str, watch_epoch: str, events: Sequence[Event], deadline: Deadline) -> None:
         """Record who is in after events, each over what is recorded of an earlier one. Idempotent, in any order."""
 
-    def postpone(self, org: str, generation: str, after: int, moment: datetime, deadline: Deadline) -> None:
+    def adjust_timestamps(
+        self, org: str, watch_epoch: str, after: int, timestamp: datetime, deadline: Deadline
+    ) -> None:
         """Let no event behind the number `after` happen before a moment; for those that nobody has been told of."""
 
     def read(
-        self, org: str, generation: str, after: int, until: int | None, limit: int, deadline: Deadline
+        self, org: str, watch_epoch: str, after: int, until: int | None, limit: int, deadline: Deadline
     ) -> list[Event]:
         """Up to `limit` events behind the number `after`, up to and including `until`, in order and without a gap.
 
         None where the next one is not there, whatever comes behind it.
         """
 
-    def forget(self, org: str, generation: str, before: datetime, until: int, deadline: Deadline) -> None:
+    def trim(self, org: str, watch_epoch: str, before: datetime, until: int, deadline: Deadline) -> None:
         """Remove the events from before a moment, the oldest first, none behind the number `until`."""
 
-    def remove(self, org: str, generation: str, deadline: Deadline) -> None:
+    def remove(self, org: str, watch_epoch: str, deadline: Deadline) -> None:
         """Remove all there is of a generation."""
 
 
-class StartRepository(Protocol):
+class SnapshotBootstrapRepository(Protocol):
     """Where watches begin."""
 
-    def differences(
-        self, org: str, generation: str, seq: int, snapshot: Snapshot, after: str, deadline: Deadline
-    ) -> Generator[tuple[list[Flip], str], None, None]:
+    def diff_snapshot(
+        self, org: str, watch_epoch: str, seq: int, snapshot: Snapshot, after: str, deadline: Deadline
+    ) -> Generator[tuple[list[MembershipChange], str], None, None]:
         """From a snapshot to who was in by the event `seq`, which has been applied: behind the sk `after`, in sk order.
 
         In batches, each with the sk that it reaches. Raises Overtaken where events behind `seq` have gone.
         """
 
 
-class PastRepository(Protocol):
+class HistoryRepository(Protocol):
     """What ledgers know of the past: who was in by an event of a generation, and what has happened since when.
 
     Events that have been appended and applied meanwhile change no answer. Raises Overtaken where events behind the one
     in question are seen to have gone; that nothing has gone unseen, the watch's `known_since` says afterwards.
     """
 
-    def last_event(self, org: str, generation: str, until: int, moment: datetime, deadline: Deadline) -> int:
+    def last_event(self, org: str, watch_epoch: str, until: int, timestamp: datetime, deadline: Deadline) -> int:
         """The number of the last event up to `until` that happened by a moment, wherever that is in the ledger."""
 
     def members(
         self,
         org: str,
-        generation: str,
+        watch_epoch: str,
         seq: int,
         datatype: str,
         paths: Sequence[str],
@@ -190,12 +192,12 @@ class PastRepository(Protocol):
         Each with pk, sk and what its record has at the paths now, if it is there; none of the batches is empty.
         """
 
-    def size(self, org: str, generation: str, seq: int, deadline: Deadline) -> int:
+    def size(self, org: str, watch_epoch: str, seq: int, deadline: Deadline) -> int:
         """How many were in by the event `seq`."""
 
-    def turnovers(
-        self, org: str, generation: str, until: int, moments: Sequence[datetime], deadline: Deadline
-    ) -> Sequence[Turnover]:
+    def event_counts(
+        self, org: str, watch_epoch: str, until: int, timestamps: Sequence[datetime], deadline: Deadline
+    ) -> Sequence[EventCounts]:
         """What happened behind each moment, up to and including the next one, or the event `until` behind the last."""
 
 
@@ -207,25 +209,25 @@ class Subscription(Protocol):
         """The datatype."""
 
     @property
-    def follows(self) -> bool:
+    def is_streaming(self) -> bool:
         """Whether changes are being told of now."""
 
     @property
-    def has_news(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether there are changes to be told of, or some that cannot be told."""
 
     @property
     def is_complete(self) -> bool:
         """Whether all that has changed since the last call of `take` can be told."""
 
-    def take(self) -> Changes:
+    def drain(self) -> ChangedKeys:
         """What has changed since the last call; the first ones tell of no more than what changes from then on."""
 
     def close(self) -> None:
         """Ask no more."""
 
 
-class ChangeFeed(Protocol):
+class ChangeStream(Protocol):
     """Tells of changes as they are made, where the deployment does."""
 
     def subscribe(self, org: str, datatype: str) -> Subscription | None:
@@ -235,5 +237,5 @@ class ChangeFeed(Protocol):
         """End all of it."""
 
 
-class Overtaken(Exception):
+class LeaseLost(Exception):
     """Somebody else tracks the audience, or has written to the ledger since; what was found has to be found anew."""

@@ -53,232 +53,270 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import Caller, Deadline, RequestContext
 from audience_service.domain.clock import now
 from audience_service.domain.errors import AudienceError, OutOfTime, StoreUnavailable
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.ports import Population, Record
-from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.bell import Notifier
 from audience_service.domain.watches.clockwork import (
-    LOOKED_AT,
-    at_moment,
-    follows,
-    next_passage,
-    passages,
-    ticks,
-    ticks_unseen,
+    SAMPLE_LIMIT,
+    at_time,
+    change_stream_datatype,
+    crossing_ranges,
+    depends_on_time,
+    has_unpredictable_time,
+    next_trigger,
 )
-from audience_service.domain.watches.definitions import Defined, read_definition
-from audience_service.domain.watches.ports import LedgerRepository, Overtaken, WatchRepository
-from audience_service.domain.watches.watch import EVERYTHING, Cause, Event, Failure, Look, Outlook, Watch
+from audience_service.domain.watches.definitions import ResolvedDefinition, resolve_definition
+from audience_service.domain.watches.ports import EventLogRepository, LeaseLost, WatchRepository
+from audience_service.domain.watches.watch import FULL_SCAN, Cause, Event, Failure, ReconcileResult, ScanScope, Watch
 
-_ROUND_SECONDS = 600.0
-_PAGE = 1_000
-_JUDGED_AGAIN = 10
+_RECONCILE_TIMEOUT_SECONDS = 600.0
+_BATCH_SIZE = 1_000
+_MAX_REEVALUATIONS = 10
 """How often candidates are judged while the definition changes each time: judging takes milliseconds, an edit more."""
-_FORGOTTEN_IN = 100
+_TRIMS_PER_RETENTION = 100
 """Events go in a hundredth of the time that they are kept for."""
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ALPHABET = string.ascii_letters + string.digits
 
 
 @dataclass(slots=True)
-class _Round:
+class _Reconciliation:
     """A round in progress: how many events it has appended; causes are told by dates as of `since`.
 
     `latest` is the definition as it was read last, `defined` that by which candidates are looked for. `strayed` is
     whether any were judged by another one.
     """
 
-    call: Call
+    ctx: RequestContext
     watch: Watch
-    at: datetime
-    defined: Defined
-    latest: Defined
-    since: datetime
-    appended: int = 0
-    searched_seconds: float = 0.0
-    strayed: bool = False
+    started_at: datetime
+    initial_definition: ResolvedDefinition
+    latest_definition: ResolvedDefinition
+    previous_at: datetime
+    appended_count: int = 0
+    search_seconds: float = 0.0
+    definition_changed: bool = False
 
     @property
     def definition(self) -> str:
         """The definition by which all candidates were looked for and judged; "" where there were several."""
-        return "" if self.strayed else self.defined.definition
+        return "" if self.definition_changed else self.initial_definition.definition
 
-    def timed(self, candidates: Iterator[list[str]]) -> Iterator[list[str]]:
+    def time_search(self, candidates: Iterator[list[str]]) -> Iterator[list[str]]:
         """The same, and how long one waits for them."""
-        begun = time.monotonic()
+        started = time.monotonic()
         for keys in candidates:
-            self.searched_seconds += time.monotonic() - begun
+            self.search_seconds += time.monotonic() - started
             yield keys
-            begun = time.monotonic()
-        self.searched_seconds += time.monotonic() - begun
+            started = time.monotonic()
+        self.search_seconds += time.monotonic() - started
 
 
-class Rounds:
+class Reconciler:
     """Runs rounds, one at a time for each watch."""
 
     def __init__(
         self,
         watches: WatchRepository,
-        ledger: LedgerRepository,
-        audiences: Audiences,
-        told: Bell,
+        event_log: EventLogRepository,
+        audiences: AudienceResolver,
+        events_available: Notifier,
         retention: timedelta,
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._watches = watches
-        self._ledger = ledger
+        self._event_log = event_log
         self._audiences = audiences
-        self._told = told
+        self._events_available = events_available
         self._retention = retention
         self._clock = clock
-        self._forgotten: dict[str, datetime] = {}
+        self._trimmed_before: dict[str, datetime] = {}
 
-    def run(self, watch: Watch, lease: str, look: Look = EVERYTHING) -> Outlook:
+    def run(self, watch: Watch, lease: str, scope: ScanScope = FULL_SCAN) -> ReconcileResult:
         """One round of a watch as it was read under the lease, or as the last round has left it.
 
         Raises Overtaken, and what storage raises.
         """
-        call = Call(Caller("audience-service", watch.org, frozenset()), Deadline.after(_ROUND_SECONDS))
-        for generation in watch.garbage:
-            self._ledger.remove(watch.org, generation, call.deadline)
-            self._watches.cleaned(watch, lease, generation, call.deadline)
-        moment = self._clock()
-        if watch.wanted_until <= moment:
-            self._watches.end(watch, lease, moment, call.deadline)
-            return Outlook(moment)
+        ctx = RequestContext(
+            Caller("audience-service", watch.org, frozenset()), Deadline.after(_RECONCILE_TIMEOUT_SECONDS)
+        )
+        for watch_epoch in watch.stale_epochs:
+            self._event_log.remove(watch.org, watch_epoch, ctx.deadline)
+            self._watches.epoch_deleted(watch, lease, watch_epoch, ctx.deadline)
+        timestamp = self._clock()
+        if watch.expires_at <= timestamp:
+            self._watches.close_epoch(watch, lease, timestamp, ctx.deadline)
+            return ReconcileResult(timestamp)
         try:
-            if watch.generation:
-                return self._look(call, watch, lease, moment, look)
-            return self._begin(call, watch, lease, moment)
+            if watch.watch_epoch:
+                return self._reconcile(ctx, watch, lease, timestamp, scope)
+            return self._bootstrap(ctx, watch, lease, timestamp)
         except (StoreUnavailable, OutOfTime):
             raise
         except AudienceError as error:
-            self._watches.fail(watch, lease, Failure(error.reason, str(error)), call.deadline)
-            self._told.ring((watch.org, watch.audience_id))
-            return Outlook(moment)
+            self._watches.fail(watch, lease, Failure(error.reason, str(error)), ctx.deadline)
+            self._events_available.notify((watch.org, watch.audience_id))
+            return ReconcileResult(timestamp)
 
-    def _begin(self, call: Call, watch: Watch, lease: str, moment: datetime) -> Outlook:
-        defined = read_definition(call, self._audiences.at(moment), watch.audience_id)
-        generation = "watch-" + "".join(secrets.choice(_ALPHABET) for _ in range(21))
-        self._watches.prepare(watch, lease, generation, call.deadline)
-        self._ledger.record(watch.org, generation, defined.members, call.deadline)
-        self._watches.begin(watch, lease, generation, moment, defined.definition, call.deadline)
-        self._told.ring((watch.org, watch.audience_id))
-        return self._outlook(call, defined.members, moment)
+    def _bootstrap(self, ctx: RequestContext, watch: Watch, lease: str, timestamp: datetime) -> ReconcileResult:
+        definition = resolve_definition(ctx, self._audiences.at(timestamp), watch.audience_id)
+        watch_epoch = "watch-" + "".join(secrets.choice(_ALPHABET) for _ in range(21))
+        self._watches.create_epoch(watch, lease, watch_epoch, ctx.deadline)
+        self._event_log.record_members(watch.org, watch_epoch, definition.members, ctx.deadline)
+        self._watches.start_epoch(watch, lease, watch_epoch, timestamp, definition.definition, ctx.deadline)
+        self._events_available.notify((watch.org, watch.audience_id))
+        return self._result(ctx, definition.members, timestamp)
 
-    def _look(self, call: Call, watch: Watch, lease: str, moment: datetime, look: Look) -> Outlook:
-        watch = self._settle(call, watch)
-        if look.last and look.last.seq != watch.seq:
-            look = EVERYTHING  # others' events may be of records that no change tells of any more
+    def _reconcile(
+        self, ctx: RequestContext, watch: Watch, lease: str, timestamp: datetime, scope: ScanScope
+    ) -> ReconcileResult:
+        watch = self._apply_pending(ctx, watch)
+        if scope.last_result and scope.last_result.last_seq != watch.seq:
+            scope = FULL_SCAN  # others' events may be of records that no change tells of any more
         # Time never goes back in a ledger, though clocks differ: contacts would enter again whom time has made exit.
-        at = watch.earliest(moment)
-        audiences = self._audiences.at(at)
-        defined = read_definition(call, audiences, watch.audience_id)
-        if defined.definition != watch.definition:
-            look = EVERYTHING
-        found = _Round(call, watch, at, defined, defined, look.last.looked_at if look.last else watch.as_of or at)
-        for keys in found.timed(self._candidates(found, look)):
-            if events := self._judged(found, audiences, keys):
-                self._ledger.append(watch.org, watch.generation, events, call.deadline)
-                found.appended += len(events)
-        known = watch.seq + found.appended
-        if found.appended:
-            watch = self._settle(call, watch)
-        left, complete_at = None, at if look.last is None else look.changes.complete_at
-        if found.strayed:
-            complete_at = complete_at or watch.as_of  # nothing new, but that there were several definitions
+        started_at = watch.earliest_event_at(timestamp)
+        audiences = self._audiences.at(started_at)
+        definition = resolve_definition(ctx, audiences, watch.audience_id)
+        if definition.definition != watch.definition:
+            scope = FULL_SCAN
+        reconciliation = _Reconciliation(
+            ctx,
+            watch,
+            started_at,
+            definition,
+            definition,
+            scope.last_result.evaluated_at if scope.last_result else watch.watermark or started_at,
+        )
+        for keys in reconciliation.time_search(self._find_candidates(reconciliation, scope)):
+            if events := self._evaluate(reconciliation, audiences, keys):
+                self._event_log.append(watch.org, watch.watch_epoch, events, ctx.deadline)
+                reconciliation.appended_count += len(events)
+        last_seq = watch.seq + reconciliation.appended_count
+        if reconciliation.appended_count:
+            watch = self._apply_pending(ctx, watch)
+        updated, complete_at = None, started_at if scope.last_result is None else scope.changes.complete_at
+        if reconciliation.definition_changed:
+            complete_at = complete_at or watch.watermark  # nothing new, but that there were several definitions
         if complete_at:
-            as_of = min(at, complete_at)
-            left = self._watches.finish(watch, lease, watch.seq, as_of, found.definition, call.deadline)
-        self._forget(call, watch, moment)
-        outlook = self._outlook(call, defined.members, at, look)
-        return replace(outlook, seq=known, searched_seconds=found.searched_seconds, watch=left)
+            watermark = min(started_at, complete_at)
+            updated = self._watches.advance_watermark(
+                watch, lease, watch.seq, watermark, reconciliation.definition, ctx.deadline
+            )
+        self._trim_log(ctx, watch, timestamp)
+        result = self._result(ctx, definition.members, started_at, scope)
+        return replace(result, last_seq=last_seq, search_seconds=reconciliation.search_seconds, watch=updated)
 
-    def _candidates(self, found: _Round, look: Look) -> Generator[list[str], None, None]:
+    def _find_candidates(self, reconciliation: _Reconciliation, scope: ScanScope) -> Generator[list[str], None, None]:
         """The sks of those who may have entered or exited, each once."""
-        call, members = found.call, found.defined.members
-        if look.last is None:
-            yield from self._ledger.differences(call.org, found.watch.generation, members, call.deadline)
+        ctx, members = reconciliation.ctx, reconciliation.initial_definition.members
+        if scope.last_result is None:
+            yield from self._event_log.diff(ctx.org, reconciliation.watch.watch_epoch, members, ctx.deadline)
             return
-        changed = sorted(look.changes.keys)
-        for start in range(0, len(changed), _PAGE):
-            yield changed[start : start + _PAGE]
-        if passed := passages(members, look.last.looked_at, found.at):
-            for keys in self._ledger.passing(call.org, members.datatype, passed, call.deadline):
-                yield [key for key in keys if key not in look.changes.keys]
+        changed = sorted(scope.changes.keys)
+        for start in range(0, len(changed), _BATCH_SIZE):
+            yield changed[start : start + _BATCH_SIZE]
+        if crossed := crossing_ranges(members, scope.last_result.evaluated_at, reconciliation.started_at):
+            for keys in self._event_log.find_crossing(ctx.org, members.datatype, crossed, ctx.deadline):
+                yield [key for key in keys if key not in scope.changes.keys]
 
-    def _judged(self, found: _Round, audiences: Audiences, keys: Sequence[str]) -> list[Event]:
+    def _evaluate(
+        self, reconciliation: _Reconciliation, audiences: AudienceResolver, keys: Sequence[str]
+    ) -> list[Event]:
         """The events of those of the candidates who have entered or exited, by what defined the audience all the while.
 
         Raises Overtaken where it is edited without a pause.
         """
-        for _ in range(_JUDGED_AGAIN):
-            by = found.latest
-            if not (events := self._events(found, keys)):
+        for _ in range(_MAX_REEVALUATIONS):
+            previous = reconciliation.latest_definition
+            if not (events := self._build_events(reconciliation, keys)):
                 return []
-            found.latest = read_definition(found.call, audiences, found.watch.audience_id)
-            found.strayed |= found.latest.definition != found.defined.definition
-            if found.latest.versions == by.versions:
+            reconciliation.latest_definition = resolve_definition(
+                reconciliation.ctx, audiences, reconciliation.watch.audience_id
+            )
+            reconciliation.definition_changed |= (
+                reconciliation.latest_definition.definition != reconciliation.initial_definition.definition
+            )
+            if reconciliation.latest_definition.versions == previous.versions:
                 return events
-        raise Overtaken
+        raise LeaseLost
 
-    def _events(self, found: _Round, keys: Sequence[str]) -> list[Event]:
+    def _build_events(self, reconciliation: _Reconciliation, keys: Sequence[str]) -> list[Event]:
         """The events of those of the candidates who have entered or exited by the latest definition."""
-        org, generation, deadline = found.call.org, found.watch.generation, found.call.deadline
-        members, last = found.latest.members, found.watch.seq + found.appended
-        flips = self._ledger.judge(org, generation, members, keys, deadline)
-        causes = dict.fromkeys(flips, Cause.DATA)
-        if found.latest.definition != found.watch.definition:
-            causes = dict.fromkeys(flips, Cause.DEFINITION)
-        elif flips and ticks(members):
-            flipped = [flip.sk for flip in flips]
-            without_time = self._ledger.judge(org, generation, at_moment(members, found.since), flipped, deadline)
-            causes = {flip: Cause.DATA if flip in without_time else Cause.TIME for flip in flips}
-        return [Event(last + n, flip, causes[flip], found.at) for n, flip in enumerate(flips, 1)]
+        org, watch_epoch, deadline = (
+            reconciliation.ctx.org,
+            reconciliation.watch.watch_epoch,
+            reconciliation.ctx.deadline,
+        )
+        members, last = (
+            reconciliation.latest_definition.members,
+            reconciliation.watch.seq + reconciliation.appended_count,
+        )
+        changes = self._event_log.evaluate(org, watch_epoch, members, keys, deadline)
+        causes = dict.fromkeys(changes, Cause.DATA)
+        if reconciliation.latest_definition.definition != reconciliation.watch.definition:
+            causes = dict.fromkeys(changes, Cause.DEFINITION)
+        elif changes and depends_on_time(members):
+            changed_keys = [flip.sk for flip in changes]
+            without_time = self._event_log.evaluate(
+                org, watch_epoch, at_time(members, reconciliation.previous_at), changed_keys, deadline
+            )
+            causes = {flip: Cause.DATA if flip in without_time else Cause.TIME for flip in changes}
+        return [
+            Event(last + n, change, causes[change], reconciliation.started_at) for n, change in enumerate(changes, 1)
+        ]
 
-    def _outlook(self, call: Call, members: Population, at: datetime, look: Look = EVERYTHING) -> Outlook:
+    def _result(
+        self, ctx: RequestContext, members: Population, evaluated_at: datetime, scope: ScanScope = FULL_SCAN
+    ) -> ReconcileResult:
         """What comes next. Until the moment has come that was foreseen, only what changed can bring an earlier one."""
-        foreseen = look.last.next_passage if look.last else None
-        among: Document = {}
-        if foreseen and foreseen > at:
-            among = {"sk": {"$in": sorted(look.changes.keys)}}
+        expected = scope.last_result.next_trigger if scope.last_result else None
+        key_filter: Document = {}
+        if expected and expected > evaluated_at:
+            key_filter = {"sk": {"$in": sorted(scope.changes.keys)}}
 
-        def dated(conditions: Sequence[Document], paths: Sequence[str]) -> list[Record]:
-            within = [{**condition, **among} for condition in conditions]
-            return self._ledger.dated(call.org, members.datatype, within, paths, LOOKED_AT, call.deadline)
+        def find_records(conditions: Sequence[Document], paths: Sequence[str]) -> list[Record]:
+            restricted = [{**condition, **key_filter} for condition in conditions]
+            return self._event_log.find_dated(ctx.org, members.datatype, restricted, paths, SAMPLE_LIMIT, ctx.deadline)
 
-        passage = foreseen if among and not look.changes.keys else next_passage(members, at, dated, call.deadline)
-        if among and foreseen and passage:
-            passage = min(foreseen, passage)
-        return Outlook(at, passage, ticks_unseen(members), follows(members))
+        trigger = (
+            expected
+            if key_filter and not scope.changes.keys
+            else next_trigger(members, evaluated_at, find_records, ctx.deadline)
+        )
+        if key_filter and expected and trigger:
+            trigger = min(expected, trigger)
+        return ReconcileResult(evaluated_at, trigger, has_unpredictable_time(members), change_stream_datatype(members))
 
-    def _forget(self, call: Call, watch: Watch, moment: datetime) -> None:
+    def _trim_log(self, ctx: RequestContext, watch: Watch, timestamp: datetime) -> None:
         """Remove, now and then, the events that have been kept for their time."""
-        before = moment - self._retention
-        if before - self._forgotten.get(watch.generation, _LONG_AGO) > self._retention / _FORGOTTEN_IN:
-            self._watches.keep_from(watch, before, call.deadline)  # first, so that nobody takes what is left for all
-            self._ledger.forget(call.org, watch.generation, before, watch.seq, call.deadline)
-            self._forgotten[watch.generation] = before
+        before = timestamp - self._retention
+        if before - self._trimmed_before.get(watch.watch_epoch, _UNIX_EPOCH) > self._retention / _TRIMS_PER_RETENTION:
+            self._watches.set_retained_from(
+                watch, before, ctx.deadline
+            )  # first, so that nobody takes what is left for all
+            self._event_log.trim(ctx.org, watch.watch_epoch, before, watch.seq, ctx.deadline)
+            self._trimmed_before[watch.watch_epoch] = before
 
-    def _settle(self, call: Call, watch: Watch) -> Watch:
+    def _apply_pending(self, ctx: RequestContext, watch: Watch) -> Watch:
         """Apply what the ledger has beyond the watch's last event, whoever appended it; answers with how far it is."""
-        while events := self._ledger.read(watch.org, watch.generation, watch.seq, None, _PAGE, call.deadline):
-            if late := _late(watch, events):
-                self._ledger.postpone(watch.org, watch.generation, *late, call.deadline)
+        while events := self._event_log.read(watch.org, watch.watch_epoch, watch.seq, None, _BATCH_SIZE, ctx.deadline):
+            if late := _find_late(watch, events):
+                self._event_log.adjust_timestamps(watch.org, watch.watch_epoch, *late, ctx.deadline)
                 continue
-            self._ledger.apply(watch.org, watch.generation, events, call.deadline)
-            self._watches.advance(watch, events, call.deadline)
-            watch = replace(watch, seq=events[-1].seq, event_at=events[-1].at)
-            self._told.ring((watch.org, watch.audience_id))
+            self._event_log.apply(watch.org, watch.watch_epoch, events, ctx.deadline)
+            self._watches.advance_seq(watch, events, ctx.deadline)
+            watch = replace(watch, seq=events[-1].seq, last_event_at=events[-1].at)
+            self._events_available.notify((watch.org, watch.audience_id))
         return watch
 
 
-def _late(watch: Watch, events: Sequence[Event]) -> tuple[int, datetime] | None:
+def _find_late(watch: Watch, events: Sequence[Event]) -> tuple[int, datetime] | None:
     """The number behind which events are to be postponed, and until when; None where all happen in time."""
-    last, earliest = watch.seq, watch.earliest(_LONG_AGO)
+    last, earliest = watch.seq, watch.earliest_event_at(_UNIX_EPOCH)
     for event in events:
         if event.at < earliest:
             return last, earliest

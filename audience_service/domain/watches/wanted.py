@@ -4,17 +4,17 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from audience_service.domain.caller import Call
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.clock import now
 from audience_service.domain.watches.errors import TooManyWatches
 from audience_service.domain.watches.ports import WatchRepository
 from audience_service.domain.watches.watch import Watch
 
-_PROPOSED = timedelta(seconds=15)
+_PROVISIONAL_TTL = timedelta(seconds=15)
 """A watch that is being counted ends by itself after so long, where the process has died that would say how it ends."""
 
 
-class Wanted:
+class WatchRegistry:
     """Watches audiences for so long after they were wanted last, `most` of an org.
 
     `ask` is called for one that is not tracked yet.
@@ -23,52 +23,54 @@ class Wanted:
     def __init__(
         self,
         watches: WatchRepository,
-        kept: timedelta,
-        most: int,
-        ask: Callable[[], None],
+        ttl: timedelta,
+        max_watches: int,
+        wake: Callable[[], None],
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._watches = watches
-        self._kept = kept
-        self._most = most
-        self._ask = ask
+        self._ttl = ttl
+        self._max_watches = max_watches
+        self._wake = wake
         self._clock = clock
 
-    def get(self, call: Call, audience_id: str) -> Watch:
+    def get(self, ctx: RequestContext, audience_id: str) -> Watch:
         """The watch, which is wanted where there is none. Raises TooManyWatches."""
-        return self._watches.get(call.org, audience_id, call.deadline) or self.want(call, audience_id)
+        return self._watches.get(ctx.org, audience_id, ctx.deadline) or self.touch(ctx, audience_id)
 
-    def want(self, call: Call, audience_id: str) -> Watch:
+    def touch(self, ctx: RequestContext, audience_id: str) -> Watch:
         """The watch, wanted from now on again. One that there is goes on however many there are.
 
         Raises TooManyWatches.
         """
-        until = self._clock() + self._kept
+        until = self._clock() + self._ttl
         watch = None
         while watch is None:
-            watch = self._watches.want(call.org, audience_id, until, call.deadline)
-            watch = watch or self._add(call, audience_id, until)
-        if not watch.generation:
-            self._ask()
+            watch = self._watches.touch(ctx.org, audience_id, until, ctx.deadline)
+            watch = watch or self._add(ctx, audience_id, until)
+        if not watch.watch_epoch:
+            self._wake()
         return watch
 
-    def _add(self, call: Call, audience_id: str, until: datetime) -> Watch | None:
+    def _add(self, ctx: RequestContext, audience_id: str, until: datetime) -> Watch | None:
         """A new watch; None where somebody else has added one just then. Raises TooManyWatches.
 
         It is counted when it is there, though not yet to be tracked: of two that take the last place at once none has
         been begun that would be one too many. Both may be refused.
         """
-        self._refuse_beyond(call, self._most - 1)
+        self._refuse_beyond(ctx, self._max_watches - 1)
         lease = uuid.uuid4().hex
-        if not self._watches.propose(call.org, audience_id, lease, self._clock() + _PROPOSED, call.deadline):
+        if not self._watches.create_provisional(
+            ctx.org, audience_id, lease, self._clock() + _PROVISIONAL_TTL, ctx.deadline
+        ):
             return None
         try:
-            self._refuse_beyond(call, self._most)
+            self._refuse_beyond(ctx, self._max_watches)
         except TooManyWatches:
-            self._watches.withdraw(call.org, audience_id, lease, call.deadline)
+            self._watches.cancel(ctx.org, audience_id, lease, ctx.deadline)
             raise
-        return self._watches.accept(call.org, audience_id, lease, until, call.deadline)
+        return self._watches.confirm(ctx.org, audience_id, lease, until, ctx.deadline)
 
-    def _refuse_beyond(self, call: Call, most: int) -> None:
-        if self._watches.count(call.org, most + 1, call.deadline) > most:
-            raise TooManyWatches.of(self._most)
+    def _refuse_beyond(self, ctx: RequestContext, limit: int) -> None:
+        if self._watches.count(ctx.org, limit + 1, ctx.deadline) > limit:
+            raise TooManyWatches.of(self._max_watches)

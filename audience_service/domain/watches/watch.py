@@ -8,7 +8,7 @@ from enum import StrEnum
 from audience_service.domain.clock import MILLISECOND
 
 
-class Change(StrEnum):
+class ChangeKind(StrEnum):
     """What happened to a contact."""
 
     ENTERED = "entered"
@@ -50,24 +50,24 @@ class Watch:
 
     org: str
     audience_id: str
-    generation: str
+    watch_epoch: str
     seq: int
-    event_at: datetime | None
-    as_of: datetime | None
-    known_since: datetime | None
+    last_event_at: datetime | None
+    watermark: datetime | None
+    retained_from: datetime | None
     definition: str
-    wanted_until: datetime
+    expires_at: datetime
     failure: Failure | None
-    garbage: tuple[str, ...]
+    stale_epochs: tuple[str, ...]
 
-    def earliest(self, moment: datetime) -> datetime:
+    def earliest_event_at(self, timestamp: datetime) -> datetime:
         """The moment, or when the next event may happen at the earliest: behind `as_of`, not before the last one."""
-        answered = [self.as_of + MILLISECOND] if self.as_of else []
-        return max([moment, *answered, *filter(None, [self.event_at])])
+        after_watermark = [self.watermark + MILLISECOND] if self.watermark else []
+        return max([timestamp, *after_watermark, *filter(None, [self.last_event_at])])
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class ChangedKeys:
     """The sks of records that have been written since the last time that somebody asked.
 
     `complete` is whether there were no others; then up to `complete_at`, if that is known, there are none to come.
@@ -79,7 +79,7 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class ReconcileResult:
     """When a watch is to be looked at again, if nothing else calls for it.
 
     Up to `looked_at` whatever time has moved has been found. At `next_passage` time may next move somebody; None where
@@ -89,35 +89,35 @@ class Outlook:
     ended well: the next one may go on from there.
     """
 
-    looked_at: datetime
-    next_passage: datetime | None = None
-    unforeseen: bool = False
-    follows: str = ""
-    seq: int = 0
-    searched_seconds: float = 0.0
+    evaluated_at: datetime
+    next_trigger: datetime | None = None
+    time_unpredictable: bool = False
+    change_stream_datatype: str = ""
+    last_seq: int = 0
+    search_seconds: float = 0.0
     """How long the look searched for whom to judge."""
     watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ScanScope:
     """What a round looks at: everything, or the records that changed, and those whom time may have moved since."""
 
-    changes: Changes = Changes()
-    last: Outlook | None = None
+    changes: ChangedKeys = ChangedKeys()
+    last_result: ReconcileResult | None = None
     """What came of the look before, None to look at everything."""
 
 
-EVERYTHING = Look()
+FULL_SCAN = ScanScope()
 
 
 @dataclass(frozen=True, slots=True)
-class Flip:
+class MembershipChange:
     """A record whose membership is another one than was recorded."""
 
     pk: str
     sk: str
-    change: Change
+    kind: ChangeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +128,13 @@ class Event:
     """
 
     seq: int
-    flip: Flip
+    change: MembershipChange
     cause: Cause
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Turnover:
+class EventCounts:
     """How many have entered and exited in some time, by what caused it."""
 
     entered_by: Mapping[Cause, int] = field(default_factory=dict)

@@ -5,19 +5,19 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.caller import Call
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.caller import RequestContext
 from audience_service.domain.errors import AudienceNotFound, UnsupportedByStore, UnusableAudience
-from audience_service.domain.tokens import TokenSealer
-from audience_service.domain.watches.bell import Bell, Ear
+from audience_service.domain.tokens import TokenCodec
+from audience_service.domain.watches.bell import Notifier, Waiter
 from audience_service.domain.watches.errors import ServerStopping
-from audience_service.domain.watches.ports import LedgerRepository
-from audience_service.domain.watches.starts import Position, Starts, expired
-from audience_service.domain.watches.wanted import Wanted
+from audience_service.domain.watches.ports import EventLogRepository
+from audience_service.domain.watches.starts import SnapshotBootstrap, StreamPosition, token_expired
+from audience_service.domain.watches.wanted import WatchRegistry
 from audience_service.domain.watches.watch import Event, Failure, Watch
 
-_BATCH = 1_000
-_POLL_SECONDS = 0.25
+_BATCH_SIZE = 1_000
+_POLL_INTERVAL_SECONDS = 0.25
 """How often the watch is looked at for what other processes have found; what this one finds rings the bell."""
 
 
@@ -30,10 +30,10 @@ class WatchBatch:
 
     events: Sequence[Event]
     resume_token: str
-    as_of: datetime | None
+    watermark: datetime | None
 
 
-class Watching:
+class WatchStreams:
     """Follows ledgers.
 
     Every `checkpoint_seconds` a watcher is sent a sign at least, and the audience is wanted again. `told` rings for the
@@ -42,21 +42,21 @@ class Watching:
 
     def __init__(
         self,
-        wanted: Wanted,
-        ledger: LedgerRepository,
-        starts: Starts,
-        audiences: Audiences,
-        sealer: TokenSealer,
-        checkpoint_seconds: float,
-        told: Bell,
+        registry: WatchRegistry,
+        event_log: EventLogRepository,
+        bootstrap: SnapshotBootstrap,
+        audiences: AudienceResolver,
+        tokens: TokenCodec,
+        heartbeat_seconds: float,
+        events_available: Notifier,
     ) -> None:
-        self._wanted = wanted
-        self._ledger = ledger
-        self._starts = starts
+        self._registry = registry
+        self._event_log = event_log
+        self._bootstrap = bootstrap
         self._audiences = audiences
-        self._sealer = sealer
-        self._checkpoint_seconds = checkpoint_seconds
-        self._told = told
+        self._tokens = tokens
+        self._heartbeat_seconds = heartbeat_seconds
+        self._events_available = events_available
         self._stopping = False
 
     def stop(self) -> None:
@@ -65,7 +65,7 @@ class Watching:
 
     def watch(
         self,
-        call: Call,
+        ctx: RequestContext,
         audience_id: str,
         resume_token: str,
         snapshot_id: str = "",
@@ -76,72 +76,79 @@ class Watching:
         SnapshotNotFound, SnapshotNotReady, InvalidPageToken, WatchTokenExpired, TooManyWatches; StoreUnavailable,
         ServerStopping, OutOfTime.
         """
-        audience = self._audiences.named(call, audience_id)
-        self._starts.check(call, audience.population.datatype, snapshot_id, resume_token)
-        position = self._opened(call, audience_id, resume_token) if resume_token else None
-        with self._told.listen((call.org, audience_id)) as ear:
-            yield from self._follow(call, audience_id, position, snapshot_id, ear)
+        audience = self._audiences.resolve_id(ctx, audience_id)
+        self._bootstrap.check(ctx, audience.population.datatype, snapshot_id, resume_token)
+        position = self._open(ctx, audience_id, resume_token) if resume_token else None
+        with self._events_available.subscribe((ctx.org, audience_id)) as waiter:
+            yield from self._stream(ctx, audience_id, position, snapshot_id, waiter)
 
-    def _follow(
-        self, call: Call, audience_id: str, position: Position | None, snapshot_id: str, ear: Ear
+    def _stream(
+        self, ctx: RequestContext, audience_id: str, position: StreamPosition | None, snapshot_id: str, waiter: Waiter
     ) -> Generator[WatchBatch, None, None]:
-        checkpoint_at, want_at = 0.0, 0.0
-        while not call.deadline.is_cancelled:
-            again = time.monotonic() >= want_at
-            watch = self._watch(call, audience_id, again=again)
-            want_at = time.monotonic() + self._checkpoint_seconds if again else want_at
-            if position is None and watch.generation:
-                position = Position(watch.generation, watch.seq, snapshot_id)
+        heartbeat_at, touch_at = 0.0, 0.0
+        while not ctx.deadline.is_cancelled:
+            is_touch_due = time.monotonic() >= touch_at
+            watch = self._watch(ctx, audience_id, touch=is_touch_due)
+            touch_at = time.monotonic() + self._heartbeat_seconds if is_touch_due else touch_at
+            if position is None and watch.watch_epoch:
+                position = StreamPosition(watch.watch_epoch, watch.seq, snapshot_id)
             if position is not None:
-                events = self._behind(call, watch, position)
-                for batch in self._starts.events(call, position, watch):
+                events = self._read_after(ctx, watch, position)
+                for batch in self._bootstrap.events(ctx, position, watch):
                     position = batch.position
                     # A generation that ends loses its name before its rows: while it has it, no row was missing.
-                    self._behind(call, self._watch(call, audience_id, again=False), position)
-                    yield self._batch(call, audience_id, batch.events, position, None)
+                    self._read_after(ctx, self._watch(ctx, audience_id, touch=False), position)
+                    yield self._batch(ctx, audience_id, batch.events, position, None)
                 last = events[-1].seq if events else position.seq
-                if events or time.monotonic() >= checkpoint_at:
-                    position = Position(position.generation, last)
-                    yield self._batch(call, audience_id, events, position, watch.as_of if last == watch.seq else None)
-                    checkpoint_at = time.monotonic() + self._checkpoint_seconds
+                if events or time.monotonic() >= heartbeat_at:
+                    position = StreamPosition(position.watch_epoch, last)
+                    yield self._batch(
+                        ctx, audience_id, events, position, watch.watermark if last == watch.seq else None
+                    )
+                    heartbeat_at = time.monotonic() + self._heartbeat_seconds
                 if last < watch.seq:
                     continue
             if watch.failure:
-                self._check(call, audience_id, watch.failure)
-            left = call.deadline.remaining()
-            ear.wait(_POLL_SECONDS if left is None else min(left, _POLL_SECONDS))
+                self._check(ctx, audience_id, watch.failure)
+            left = ctx.deadline.remaining()
+            waiter.wait(_POLL_INTERVAL_SECONDS if left is None else min(left, _POLL_INTERVAL_SECONDS))
 
-    def _opened(self, call: Call, audience_id: str, resume_token: str) -> Position:
-        return Position(*self._sealer.open(resume_token, _binding(call, audience_id), "resume_token"))
+    def _open(self, ctx: RequestContext, audience_id: str, resume_token: str) -> StreamPosition:
+        return StreamPosition(*self._tokens.decode(resume_token, _binding(ctx, audience_id), "resume_token"))
 
     def _batch(
-        self, call: Call, audience_id: str, events: Sequence[Event], position: Position, as_of: datetime | None
+        self,
+        ctx: RequestContext,
+        audience_id: str,
+        events: Sequence[Event],
+        position: StreamPosition,
+        watermark: datetime | None,
     ) -> WatchBatch:
-        token = self._sealer.seal(_binding(call, audience_id), position.as_list())
-        return WatchBatch(events, token, as_of)
+        token = self._tokens.encode(_binding(ctx, audience_id), position.as_list())
+        return WatchBatch(events, token, watermark)
 
-    def _watch(self, call: Call, audience_id: str, *, again: bool) -> Watch:
+    def _watch(self, ctx: RequestContext, audience_id: str, *, touch: bool) -> Watch:
         """The watch as it is; said to be wanted again now and then. Raises TooManyWatches, ServerStopping."""
         if self._stopping:
             raise ServerStopping("the server stops; resume with the last token")
-        return self._wanted.want(call, audience_id) if again else self._wanted.get(call, audience_id)
+        return self._registry.touch(ctx, audience_id) if touch else self._registry.get(ctx, audience_id)
 
-    def _behind(self, call: Call, watch: Watch, position: Position) -> list[Event]:
+    def _read_after(self, ctx: RequestContext, watch: Watch, position: StreamPosition) -> list[Event]:
         """The next events behind a position. Raises WatchTokenExpired where they are not there any more."""
-        if watch.generation != position.generation:
-            raise expired("the audience had no watch for longer than the retention period")
+        if watch.watch_epoch != position.watch_epoch:
+            raise token_expired("the audience had no watch for longer than the retention period")
         if position.seq > watch.seq:
-            raise expired("the event log was reset to an earlier event")
+            raise token_expired("the event log was reset to an earlier event")
         if position.seq == watch.seq:
             return []
-        events = self._ledger.read(call.org, position.generation, position.seq, watch.seq, _BATCH, call.deadline)
+        events = self._event_log.read(ctx.org, position.watch_epoch, position.seq, watch.seq, _BATCH_SIZE, ctx.deadline)
         if not events:
-            raise expired("the next events are older than the retention period")
+            raise token_expired("the next events are older than the retention period")
         return events
 
-    def _check(self, call: Call, audience_id: str, failure: Failure) -> None:
+    def _check(self, ctx: RequestContext, audience_id: str, failure: Failure) -> None:
         """Raise what keeps the audience from being tracked, unless it has been put right since."""
-        self._audiences.named(call, audience_id)
+        self._audiences.resolve_id(ctx, audience_id)
         if failure.reason == UnsupportedByStore.reason:
             raise UnsupportedByStore(failure.message)
         if failure.reason not in (UnusableAudience.reason, AudienceNotFound.reason):
@@ -149,5 +156,5 @@ class Watching:
             raise UnusableAudience("the audience's saved filter cannot be run", metadata=metadata)
 
 
-def _binding(call: Call, audience_id: str) -> tuple[str, ...]:
-    return ("watch", call.org, audience_id)
+def _binding(ctx: RequestContext, audience_id: str) -> tuple[str, ...]:
+    return ("watch", ctx.org, audience_id)

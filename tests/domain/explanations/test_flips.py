@@ -7,21 +7,21 @@ import pytest
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import OutOfTime
-from audience_service.domain.explanations.flips import Horizon
+from audience_service.domain.explanations.flips import ChangeForecaster
 from audience_service.domain.filters import Filter, FilterCompiler
 
 NOW = datetime(2026, 3, 25, tzinfo=UTC)
 RECORD = {"data": {"at": NOW, "n": 1}}
 
 
-def test_how_dates_move_is_not_looked_for_past_the_deadline() -> None:
+def test_the_forecast_stops_at_the_deadline() -> None:
     def node(where: dict[str, Any]) -> Any:
         return FilterCompiler(["contact"]).at(NOW).compile(Filter("contact", where)).node
 
     recent = node({"at": {"$gte": {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}}})
     flips = tuple(NOW + timedelta(days=30, milliseconds=late) for late in (0, 1))
-    assert Horizon(NOW, Deadline.after(20)).outlook(recent, RECORD).moments == flips
-    passed = Horizon(NOW, Deadline.after(-1))
-    assert passed.outlook(node({"n": 1}), RECORD).moments == ()
+    assert ChangeForecaster(NOW, Deadline.after(20)).forecast(recent, RECORD).times == flips
+    passed = ChangeForecaster(NOW, Deadline.after(-1))
+    assert passed.forecast(node({"n": 1}), RECORD).times == ()
     with pytest.raises(OutOfTime):
-        passed.outlook(recent, RECORD)
+        passed.forecast(recent, RECORD)

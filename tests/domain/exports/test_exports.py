@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences.audiences import Audiences
-from audience_service.domain.audiences.populations import Populations
-from audience_service.domain.audiences.selection import Selection
-from audience_service.domain.caller import Call, Caller, Deadline, Scope
+from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.audiences.populations import SelectionResolver
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.caller import Caller, Deadline, RequestContext, Scope
 from audience_service.domain.errors import OutOfTime
 from audience_service.domain.exports import batches as export_batches
 from audience_service.domain.exports import exports as exports_module
@@ -20,11 +20,11 @@ from audience_service.domain.exports.exports import ExportRequest, Exports
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.identifiers import choose_rules
 from audience_service.domain.ports import Record
-from audience_service.domain.snapshots.ready import ReadySnapshots
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.snapshots.ready import SnapshotReader
+from audience_service.domain.tokens import TokenCodec
 from tests.examples import examples
 
-EVERYONE = Selection(filter=Filter("contact", {}))
+EVERYONE = AudienceSelector(filter=Filter("contact", {}))
 
 
 class FakeMembers:
@@ -54,19 +54,19 @@ def contacts(count: int) -> list[Record]:
     ]
 
 
-def call(until: float | None = None) -> Call:
-    return Call(Caller("ann", "acme", frozenset(Scope)), Deadline(until))
+def make_context(until: float | None = None) -> RequestContext:
+    return RequestContext(Caller("ann", "acme", frozenset(Scope)), Deadline(until))
 
 
 def exports(members: Any) -> Exports:
-    audiences = Audiences(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
-    ready = ReadySnapshots(None, members)  # type: ignore[arg-type]
-    return Exports(members, Populations(audiences, members, ready), ready, TokenSealer(b"key"))
+    audiences = AudienceResolver(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
+    ready = SnapshotReader(None, members)  # type: ignore[arg-type]
+    return Exports(members, SelectionResolver(audiences, members, ready), ready, TokenCodec(b"key"))
 
 
 def parts(records: Sequence[Record], **request: Any) -> list[ExportPart]:
     asked = {"platform": "linkedin", "fields": ["email"], **request}
-    return list(exports(FakeMembers(records)).stream(call(), ExportRequest(EVERYONE, **asked)))
+    return list(exports(FakeMembers(records)).stream(make_context(), ExportRequest(EVERYONE, **asked)))
 
 
 def test_batches_are_of_the_platforms_size_and_say_when_they_end() -> None:
@@ -90,7 +90,7 @@ def test_a_batch_that_fits_no_message_comes_in_parts() -> None:
 
 @examples(50)
 @given(count=st.integers(0, 60), size=st.integers(1, 25), in_part=st.integers(1, 12))
-def test_a_cut_stream_goes_on_as_it_would_have(count: int, size: int, in_part: int) -> None:
+def test_an_interrupted_stream_resumes_identically(count: int, size: int, in_part: int) -> None:
     email_alone = choose_rules("linkedin", "", {}, ["email"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exports_module, "choose_rules", lambda *_, **__: replace(email_alone, batch_size=size))
@@ -101,7 +101,7 @@ def test_a_cut_stream_goes_on_as_it_would_have(count: int, size: int, in_part: i
             assert again == whole[number:] if number < len(whole) else again == whole[-1:]
 
 
-def test_the_counts_say_how_many_were_lost_where() -> None:
+def test_counts_report_losses_by_step() -> None:
     *_, last = parts(contacts(1_000))
     assert last.readiness is not None
     assert last.readiness.invalid == {"email": 100}
@@ -111,15 +111,15 @@ def test_the_counts_say_how_many_were_lost_where() -> None:
     assert (last.readiness.minimum, last.readiness.minimum_met) == (300, True)
 
 
-def test_a_caller_who_stops_early_closes_the_databases_cursor() -> None:
+def test_stopping_early_closes_the_database_cursor() -> None:
     members = FakeMembers(contacts(20_000))
-    stream = exports(members).stream(call(), ExportRequest(EVERYONE, "linkedin"))
+    stream = exports(members).stream(make_context(), ExportRequest(EVERYONE, "linkedin"))
     next(stream)
     stream.close()
     assert members.closed
 
 
-def test_no_time_left_ends_a_stream_that_has_nothing_to_send() -> None:
+def test_an_expired_deadline_ends_a_silent_stream() -> None:
     nobody: list[Record] = [{"sk": "acme/contact/1", "data": {}}]
     with pytest.raises(OutOfTime):
-        list(exports(FakeMembers(nobody)).stream(call(until=0), ExportRequest(EVERYONE, "meta")))
+        list(exports(FakeMembers(nobody)).stream(make_context(until=0), ExportRequest(EVERYONE, "meta")))

@@ -3,7 +3,7 @@
 import pytest
 
 from audience_service.domain.exports.readiness import Row
-from audience_service.domain.exports.removals import Staying
+from audience_service.domain.exports.removals import RetainedIdentifiers
 from audience_service.domain.identifiers import Identifier, choose_rules
 
 
@@ -20,10 +20,10 @@ from audience_service.domain.identifiers import Identifier, choose_rules
         (("2", "stays", "", ""), ("2", "stays", "", "")),
     ],
 )
-def test_a_row_to_remove_loses_what_members_who_stay_have(row: Row, left: Row | None) -> None:
+def test_a_removal_row_loses_identifiers_of_current_members(row: Row, left: Row | None) -> None:
     rules = choose_rules("meta", "", {}, ["email", "phone", "first_name", "last_name"])
-    staying = Staying(Identifier(rules))
+    staying = RetainedIdentifiers(Identifier(rules))
     staying.add(("stays", "2", "", ""))
     staying.add(("", "", "Bob", "Lee"))
-    found = staying.without(row)
+    found = staying.remove_from(row)
     assert (None if found is None else tuple(found)) == left

@@ -8,15 +8,15 @@ from bson import Binary, DatetimeMS, Decimal128, Int64, ObjectId
 from audience_service.domain.fields.catalog import operators_for
 from audience_service.domain.fields.json_schema import schema_profiles
 from audience_service.domain.fields.profile import FieldProfile
-from audience_service.domain.fields.survey import MAX_DEPTH, survey, type_name
+from audience_service.domain.fields.survey import MAX_DEPTH, collect, type_name
 from audience_service.domain.filters.operators import OPERATORS
 
 
 def profiles(*data: dict[str, Any]) -> dict[str, FieldProfile]:
-    return dict(survey([{"pk": f"contact-{n}", "data": one} for n, one in enumerate(data)]).profiles)
+    return dict(collect([{"pk": f"contact-{n}", "data": one} for n, one in enumerate(data)]).profiles)
 
 
-def test_types_are_those_of_bson() -> None:
+def test_types_are_bson_types() -> None:
     values: list[Any] = [
         None,
         True,
@@ -39,17 +39,17 @@ def test_shares_are_of_records() -> None:
     found = profiles({"a": 1, "t": ["x", "y", 3]}, {"a": "1"}, {"a": None, "t": []}, {})
     assert found["data.a"] == FieldProfile("data.a", {"int": 0.25, "string": 0.25, "null": 0.25}, 0.5)
     assert found["data.t"].types == {"array": 0.5, "string": 0.25, "int": 0.25}
-    assert found["data.t"].filled == 0.25
+    assert found["data.t"].fill_rate == 0.25
 
 
 def test_objects_and_lists_of_them_give_paths_into_them() -> None:
     found = profiles({"address": {"city": "Lyon"}}, {"address": [{"city": "Nice"}, {"city": "Metz", "geo": {"x": 1}}]})
     assert found["data.address"].types == {"object": 1.0, "array": 0.5}
     assert found["data.address.city"].types == {"string": 1.0}
-    assert found["data.address.geo.x"].filled == 0.5
+    assert found["data.address.geo.x"].fill_rate == 0.5
 
 
-def test_only_what_a_filter_can_name_is_a_field() -> None:
+def test_only_filterable_paths_are_fields() -> None:
     record = {
         "_id": 1,
         "pk": "p",
@@ -57,20 +57,20 @@ def test_only_what_a_filter_can_name_is_a_field() -> None:
         "owner": {"id": "ann"},
         "data": {"a.b": 1, "$c": 2, "": 3, "ok": 4},
     }
-    assert set(survey([record]).profiles) == {"pk", "owner", "owner.id", "data.ok"}
-    assert set(survey([{"data": "no object", "version": 1}]).profiles) == {"version"}
+    assert set(collect([record]).profiles) == {"pk", "owner", "owner.id", "data.ok"}
+    assert set(collect([{"data": "no object", "version": 1}]).profiles) == {"version"}
 
 
-def test_what_lies_too_deep_is_counted() -> None:
+def test_paths_beyond_the_depth_limit_are_counted() -> None:
     value: dict[str, Any] = {"leaf": 1}
     for _ in range(MAX_DEPTH):
         value = {"n": value}
-    found = survey([{"data": value}] * 2)
+    found = collect([{"data": value}] * 2)
     assert max(path.count(".") + 1 for path in found.profiles) == MAX_DEPTH
-    assert found.too_deep == 1
+    assert found.too_deep_count == 1
 
 
-def test_values_that_repeat_are_shown_the_most_frequent_first() -> None:
+def test_repeated_values_are_listed_by_frequency() -> None:
     people = [{"country": "US", "score": n, "vip": n > 2} for n in range(5)] + [{"country": "FR"}, {"country": "FR"}]
     found = profiles(*people)
     assert found["data.country"].top_values == (("US", 5 / 7), ("FR", 2 / 7))
@@ -94,7 +94,7 @@ def test_personal_values_dates_and_long_texts_are_not_shown() -> None:
         "source": "x" * 101,
         "custom": "y" * 101,
     }
-    found = survey([{"pk": "same", "sk": "same", "name": "Ann", "data": person}] * 10).profiles
+    found = collect([{"pk": "same", "sk": "same", "name": "Ann", "data": person}] * 10).profiles
     assert {path for path, profile in found.items() if profile.top_values} == set()
     assert found["data.title"].date_texts == 1.0
 

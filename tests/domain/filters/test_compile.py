@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from audience_service.domain.errors import AudienceNotFound, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler, parse_text, print_text
-from audience_service.domain.filters.compile import LIVING
-from audience_service.domain.filters.dates import ordered
+from audience_service.domain.filters.compile import NOT_ARCHIVED_MATCH
+from audience_service.domain.filters.dates import compare_conditions
 from audience_service.domain.filters.operators import OPERATORS
 from tests.examples import examples
 
@@ -39,13 +39,13 @@ ANYTHING = st.recursive(
 )
 
 
-def compiled(where: Any) -> Any:
+def compile_where(where: Any) -> Any:
     return COMPILER.compile(Filter("contact", where)).match
 
 
 @examples(2_000)
 @given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
-def test_anything_compiles_or_is_refused_with_a_place(where: dict[str, Any]) -> None:
+def test_any_filter_compiles_or_is_refused_with_a_field_path(where: dict[str, Any]) -> None:
     before = copy.deepcopy(where)
     for exact in (True, False):
         try:
@@ -60,7 +60,7 @@ def test_anything_compiles_or_is_refused_with_a_place(where: dict[str, Any]) -> 
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_parses_or_is_refused(text: str) -> None:
     try:
         parse_text(text, "where_json", 1_000)
     except InvalidFilter as error:
@@ -68,7 +68,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), LEAVES.filter(lambda v: not isinstance(v, int))))
-def test_printed_text_reads_back_to_the_same_values(where: dict[str, Any]) -> None:
+def test_printed_text_parses_to_the_same_values(where: dict[str, Any]) -> None:
     stored: dict[str, Any] = bson.decode(bson.encode(where), bson.CodecOptions(tz_aware=True))
     assert repr(parse_text(print_text(stored), "where_json", 10**6)) == repr(stored)
 
@@ -76,9 +76,9 @@ def test_printed_text_reads_back_to_the_same_values(where: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("where", "match"),
     [
-        ({}, LIVING),
+        ({}, NOT_ARCHIVED_MATCH),
         ({"state": "archived"}, {"state": {"$eq": "archived"}}),
-        ({"a": 1}, {"$and": [{"data.a": {"$eq": 1}}, LIVING]}),
+        ({"a": 1}, {"$and": [{"data.a": {"$eq": 1}}, NOT_ARCHIVED_MATCH]}),
         ({"data.a": 1, "name": "x", "state": "new"},
          {"$and": [{"data.a": {"$eq": 1}}, {"name": {"$eq": "x"}}, {"state": {"$eq": "new"}}]}),
         ({"state": {"$exists": True}, "owner.id": 1},
@@ -90,42 +90,42 @@ def test_printed_text_reads_back_to_the_same_values(where: dict[str, Any]) -> No
                    {"data.a": {"$elemMatch": {"$and": [{"b": {"$eq": 1}}, {"$or": [{"c": {"$eq": 2}}]}]}}}]}),
     ],
 )  # fmt: skip
-def test_what_is_emitted(where: dict[str, Any], match: dict[str, Any]) -> None:
-    assert compiled(where) == match
+def test_filters_compile_to_the_expected_match(where: dict[str, Any], match: dict[str, Any]) -> None:
+    assert compile_where(where) == match
 
 
-def test_an_iso_date_is_looked_for_in_every_spelling() -> None:
-    moment = datetime(2026, 3, 25, tzinfo=UTC)
-    assert compiled({"state": "2026-03-25"}) == {
-        "state": {"$in": [moment, "2026-03-25T00:00:00.000Z", "2026-03-25T00:00:00Z", "2026-03-25"]}
+def test_an_iso_date_matches_every_spelling() -> None:
+    timestamp = datetime(2026, 3, 25, tzinfo=UTC)
+    assert compile_where({"state": "2026-03-25"}) == {
+        "state": {"$in": [timestamp, "2026-03-25T00:00:00.000Z", "2026-03-25T00:00:00Z", "2026-03-25"]}
     }
-    assert compiled({"state": {"$gte": "2026-03-25T00:00:00Z"}}) == {
-        "$or": [{"state": condition} for condition in ordered("$gte", "2026-03-25")]
+    assert compile_where({"state": {"$gte": "2026-03-25T00:00:00Z"}}) == {
+        "$or": [{"state": condition} for condition in compare_conditions("$gte", "2026-03-25")]
     }
 
 
 @pytest.mark.parametrize(
     "text", ["2026-13-01", "2026-3-1", "20260325", "2026-03-25T25:00Z", "2026-03-25 10:00", "0000-01-01"]
 )
-def test_what_is_no_iso_date_stays_text(text: str) -> None:
-    assert compiled({"state": text}) == {"state": {"$eq": text}}
+def test_text_that_is_no_iso_date_stays_text(text: str) -> None:
+    assert compile_where({"state": text}) == {"state": {"$eq": text}}
 
 
-def test_text_with_a_line_break_behind_a_date_is_no_date() -> None:
-    pattern = ordered("$gte", "2026-03-25")[1]["$regex"]
+def test_text_with_a_line_break_after_a_date_is_no_date() -> None:
+    pattern = compare_conditions("$gte", "2026-03-25")[1]["$regex"]
     assert re.search(pattern, "2026-03-26")
     assert not re.search(pattern, "2026-03-26\n")
 
 
-def test_all_patterns_of_a_filter_together_are_bounded() -> None:
+def test_the_total_pattern_length_of_a_filter_is_limited() -> None:
     patterns = [{"a": {"$regex": "x" * 999}} for _ in range(21)]
-    assert compiled({"$or": patterns[:20]})
+    assert compile_where({"$or": patterns[:20]})
     with pytest.raises(FilterTooLarge) as caught:
-        compiled({"$or": patterns})
+        compile_where({"$or": patterns})
     assert caught.value.violations[0].field == "where_json.$or[20].a.$regex"
 
 
-def test_audiences_inside_one_another_nest_no_deeper_than_a_command_may() -> None:
+def test_nested_audiences_stay_within_the_command_depth() -> None:
     nested = {n: Filter("contact", _around({"$inAudience": str(int(n) + 1)})) for n in "012"}
     nested["3"] = Filter("contact", _around({"a": 1}))
     assert COMPILER.compile(nested["2"], nested.__getitem__).match

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.filters.dates import iso_text, neighbours, ordered, read_instant
+from audience_service.domain.filters.dates import compare_conditions, iso_text, neighbours, read_instant
 from tests.examples import examples
 
 ORDERS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
 BASE = datetime(2026, 3, 25, tzinfo=UTC)
-MOMENTS = st.one_of(
+TIMESTAMPS = st.one_of(
     st.sampled_from([0, 1, 499, 500, 999, 1_000, -1, -1_000, 59_000, 60_000, 86_400_000, -86_400_000]),
     st.integers(-(10**11), 10**11),
 ).map(lambda millis: BASE + timedelta(milliseconds=millis))
 
 
-def spellings_of(moment: datetime) -> list[str]:
+def spellings_of(timestamp: datetime) -> list[str]:
     """Every way in which storage may spell a moment."""
-    second, millis = moment.strftime("%Y-%m-%dT%H:%M:%S"), moment.microsecond // 1000
+    second, millis = timestamp.strftime("%Y-%m-%dT%H:%M:%S"), timestamp.microsecond // 1000
     zones = ["Z", "", "+00:00", "+0000"]
     texts = [f"{second}.{millis:03d}{zone}" for zone in zones]
     texts += [f"{second}.{millis:03d}000Z"]
@@ -40,28 +40,28 @@ def meets(condition: dict[str, Any], text: str) -> bool:
 
 
 @examples(1_500)
-@given(st.sampled_from(sorted(ORDERS)), MOMENTS, MOMENTS)
-def test_a_text_meets_a_comparison_where_its_moment_does(name: str, moment: datetime, stored: datetime) -> None:
-    [as_date, as_text] = ordered(name, spellings_of(moment)[0])
-    assert as_date == {name: moment}
+@given(st.sampled_from(sorted(ORDERS)), TIMESTAMPS, TIMESTAMPS)
+def test_a_text_matches_a_comparison_like_its_timestamp(name: str, timestamp: datetime, stored: datetime) -> None:
+    [as_date, as_text] = compare_conditions(name, spellings_of(timestamp)[0])
+    assert as_date == {name: timestamp}
     for text in spellings_of(stored):
-        assert meets(as_text, text) is ORDERS[name](stored, moment), text
+        assert meets(as_text, text) is ORDERS[name](stored, timestamp), text
 
 
 @pytest.mark.parametrize(
     "text", ["x", "", "2026", "2026-3-25", "9999", "2026-03-25T10:00", "2026-03-25T10:00:00+02:00"]
 )
-def test_text_that_is_no_date_meets_no_comparison(text: str) -> None:
+def test_text_that_is_no_date_matches_no_comparison(text: str) -> None:
     for name in ORDERS:
-        assert not meets(ordered(name, "2026-03-20")[1], text)
-        assert not meets(ordered(name, "2026-03-30")[1], text)
+        assert not meets(compare_conditions(name, "2026-03-20")[1], text)
+        assert not meets(compare_conditions(name, "2026-03-30")[1], text)
 
 
-def test_operands_are_utc_unless_they_say_otherwise() -> None:
+def test_operands_default_to_utc() -> None:
     for text in ("2026-03-25", "2026-03-25T00:00", "2026-03-25T00:00:00Z", "2026-03-25T02:00:00.000+02:00"):
         instant = read_instant(text)
         assert instant is not None
-        assert instant.moment == BASE
+        assert instant.timestamp == BASE
     assert read_instant("0001-01-01T00:00:00+05:00") is None
     assert read_instant(5) is None
 
@@ -80,9 +80,9 @@ def test_operands_are_utc_unless_they_say_otherwise() -> None:
         ("2026-03-25 10:00", []),
     ],
 )
-def test_a_text_lies_at_a_moment_or_between_two_for_every_comparison(text: str, around: list[str]) -> None:
-    assert [iso_text(moment) for moment in neighbours(text)] == around
+def test_a_text_maps_to_one_timestamp_or_lies_between_two(text: str, around: list[str]) -> None:
+    assert [iso_text(timestamp) for timestamp in neighbours(text)] == around
     if len(around) == 2:
         for name in ORDERS:
-            before_and_after = [meets(ordered(name, moment)[1], text) for moment in around]
+            before_and_after = [meets(compare_conditions(name, moment)[1], text) for moment in around]
             assert before_and_after == [name.startswith("$g"), name.startswith("$l")]

@@ -13,7 +13,7 @@ NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 COMPILER = FilterCompiler(["contact"], clock=lambda: NOW)
 
 
-def emitted(expression: Any) -> Any:
+def to_match(expression: Any) -> Any:
     match = COMPILER.compile(Filter("contact", {"$expr": expression, "state": "new"})).match
     return match["$and"][0]["$expr"]
 
@@ -38,12 +38,12 @@ def emitted(expression: Any) -> Any:
          {"$regexMatch": {"input": "$data.a", "regex": {"$literal": "^$x"}, "options": "i"}}),
     ],
 )  # fmt: skip
-def test_paths_lead_into_the_payload_and_all_else_stays(expression: Any, document: Any) -> None:
-    assert emitted(expression) == document
+def test_paths_resolve_into_the_payload(expression: Any, document: Any) -> None:
+    assert to_match(expression) == document
 
 
 @pytest.mark.parametrize(
-    ("expression", "place"),
+    ("expression", "field_path"),
     [
         ({"$function": {"body": "x", "args": [], "lang": "js"}}, "$function"),
         ({"$accumulator": {}}, "$accumulator"),
@@ -81,29 +81,29 @@ def test_paths_lead_into_the_payload_and_all_else_stays(expression: Any, documen
         ([{"$where": "1"}], "[0].$where"),
     ],
 )
-def test_what_is_not_on_the_list_is_refused_with_its_place(expression: Any, place: str | None) -> None:
-    if place is None:
-        assert emitted(expression)["$regexMatch"]["regex"] == {"$literal": "$b"}
+def test_unlisted_operators_are_refused_with_their_field_path(expression: Any, field_path: str | None) -> None:
+    if field_path is None:
+        assert to_match(expression)["$regexMatch"]["regex"] == {"$literal": "$b"}
         return
     with pytest.raises(InvalidFilter) as caught:
-        emitted(expression)
-    expected = f"where_json.$expr{'' if place.startswith('[') or not place else '.'}{place}"
+        to_match(expression)
+    expected = f"where_json.$expr{'' if field_path.startswith('[') or not field_path else '.'}{field_path}"
     assert caught.value.violations[0].field == expected
 
 
-def test_expressions_are_bounded_in_depth_and_in_number() -> None:
+def test_expressions_are_limited_in_depth_and_number() -> None:
     deep: Any = 1
     for _ in range(40):
         deep = {"$not": deep}
     with pytest.raises(FilterTooLarge):
-        emitted(deep)
+        to_match(deep)
     with pytest.raises(FilterTooLarge):
-        emitted({"$concat": ["$a"] * 1_001})
+        to_match({"$concat": ["$a"] * 1_001})
     with pytest.raises(FilterTooLarge):
-        emitted({"$concat": [{"$concat": ["$a"] * 40}] * 40})
+        to_match({"$concat": [{"$concat": ["$a"] * 40}] * 40})
 
 
-def test_every_operator_takes_what_its_form_says() -> None:
+def test_every_operator_accepts_its_form() -> None:
     for name, form in EXPRESSIONS.items():
-        assert form.most or form.needed, name
+        assert form.max_args or form.required, name
         assert str(form), name

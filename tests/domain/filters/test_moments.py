@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.filters.moments import as_of
+from audience_service.domain.filters.moments import evaluate_as_of
 
 THEN, LATER = (datetime(2026, 3, 25, tzinfo=UTC) + timedelta(days=days) for days in (0, 40))
 AGO = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
@@ -25,8 +25,8 @@ BUYS = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}
         {"$related": {**BUYS, "where": {"at": {"$gte": AGO}}}},
     ],
 )
-def test_a_node_at_another_moment_is_what_is_compiled_then(where: dict[str, Any]) -> None:
+def test_a_rebased_node_equals_a_node_compiled_at_that_time(where: dict[str, Any]) -> None:
     compiler = FilterCompiler(["contact"], related=["order"])
-    then, later = (compiler.at(moment).compile(Filter("contact", where)).node for moment in (THEN, LATER))
+    then, later = (compiler.at(timestamp).compile(Filter("contact", where)).node for timestamp in (THEN, LATER))
     assert then != later
-    assert as_of(then, LATER) == later
+    assert evaluate_as_of(then, LATER) == later

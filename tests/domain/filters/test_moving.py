@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.filters.moving import MovingDate
-from audience_service.domain.filters.relative import NOW, UNITS, fold
+from audience_service.domain.filters.moving import RelativeDateTimeline
+from audience_service.domain.filters.relative import NOW, UNITS, evaluate
 
 SINCE = datetime(2026, 1, 15, 7, 8, 9, 123_000, tzinfo=UTC)
 UNTIL = SINCE + timedelta(days=800)
@@ -20,13 +20,13 @@ def _shift(amount: int, unit: str, start: Any = NOW, **more: Any) -> dict[str, A
     return {"$dateSubtract": {"startDate": start, "unit": unit, "amount": amount, **more}}
 
 
-def _passing(written: dict[str, Any], value: str) -> list[str]:
-    moments = MovingDate(written, SINCE, UNTIL).passing(datetime.fromisoformat(value))
-    return [moment.isoformat(timespec="milliseconds").removesuffix("+00:00") for moment in moments]
+def _crossings(expression: dict[str, Any], value: str) -> list[str]:
+    timestamps = RelativeDateTimeline(expression, SINCE, UNTIL).crossings(datetime.fromisoformat(value))
+    return [timestamp.isoformat(timespec="milliseconds").removesuffix("+00:00") for timestamp in timestamps]
 
 
 @pytest.mark.parametrize(
-    ("written", "value", "expected"),
+    ("expression", "value", "expected"),
     [
         (_shift(30, "day"), "2026-01-01T00:00Z", ["2026-01-31T00:00:00.000", "2026-01-31T00:00:00.001"]),
         (_shift(30, "day"), "2025-01-01T00:00Z", []),
@@ -57,45 +57,49 @@ def _passing(written: dict[str, Any], value: str) -> list[str]:
         ),
     ],
 )  # fmt: skip
-def test_the_moments_at_which_a_date_passes_a_value(written: dict[str, Any], value: str, expected: list[str]) -> None:
-    assert _passing(written, value) == expected
+def test_a_timeline_lists_the_times_of_crossing_a_value(
+    expression: dict[str, Any], value: str, expected: list[str]
+) -> None:
+    assert _crossings(expression, value) == expected
 
 
-def test_between_two_moments_a_date_stays_on_one_side_of_a_value() -> None:
-    dice = random.Random(11)
+def test_between_two_crossings_a_date_stays_on_one_side() -> None:
+    rng = random.Random(11)
     for _ in range(300):
-        written = _random(dice, dice.randrange(1, 4))
-        moving = MovingDate(written, SINCE, UNTIL)
+        expression = _random(rng, rng.randrange(1, 4))
+        timeline = RelativeDateTimeline(expression, SINCE, UNTIL)
         for _ in range(4):
-            value = _at(written, SINCE + dice.random() * (UNTIL - SINCE))
-            value += dice.choice((0, 0, 1, -1, 3_600_000, 77_777_777)) * MILLISECOND
-            moments = moving.passing(value)
-            assert list(moments) == sorted(set(moments))
-            edges = [SINCE, *moments, UNTIL]
+            value = _evaluate_at(expression, SINCE + rng.random() * (UNTIL - SINCE))
+            value += rng.choice((0, 0, 1, -1, 3_600_000, 77_777_777)) * MILLISECOND
+            timestamps = timeline.crossings(value)
+            assert list(timestamps) == sorted(set(timestamps))
+            edges = [SINCE, *timestamps, UNTIL]
             for start, end in pairwise(edges):
                 middle = start + (end - start) // MILLISECOND // 2 * MILLISECOND
-                for moment in (middle, end - MILLISECOND, start + dice.random() * (end - MILLISECOND - start)):
-                    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-                    assert _side(_at(written, max(moment, start)), value) == _side(_at(written, start), value), (
-                        written,
+                for timestamp in (middle, end - MILLISECOND, start + rng.random() * (end - MILLISECOND - start)):
+                    timestamp = timestamp.replace(microsecond=timestamp.microsecond // 1000 * 1000)
+                    assert _compare(_evaluate_at(expression, max(timestamp, start)), value) == _compare(
+                        _evaluate_at(expression, start), value
+                    ), (
+                        expression,
                         value,
                         start,
-                        moment,
+                        timestamp,
                     )
 
 
-def _random(dice: random.Random, depth: int) -> dict[str, Any]:
-    start = _random(dice, depth - 1) if depth > 1 else NOW
-    unit, zone = dice.choice(UNITS), dice.choice(ZONES)
-    if dice.random() < 0.4:
-        return {"$dateTrunc": {"date": start, "unit": unit, "binSize": dice.choice((1, 1, 2, 7)), "timezone": zone}}
-    name = dice.choice(("$dateAdd", "$dateSubtract"))
-    return {name: {"startDate": start, "unit": unit, "amount": dice.randrange(-40, 40), "timezone": zone}}
+def _random(rng: random.Random, depth: int) -> dict[str, Any]:
+    start = _random(rng, depth - 1) if depth > 1 else NOW
+    unit, zone = rng.choice(UNITS), rng.choice(ZONES)
+    if rng.random() < 0.4:
+        return {"$dateTrunc": {"date": start, "unit": unit, "binSize": rng.choice((1, 1, 2, 7)), "timezone": zone}}
+    name = rng.choice(("$dateAdd", "$dateSubtract"))
+    return {name: {"startDate": start, "unit": unit, "amount": rng.randrange(-40, 40), "timezone": zone}}
 
 
-def _at(written: dict[str, Any], moment: datetime) -> datetime:
-    return fold(written, "", moment)
+def _evaluate_at(expression: dict[str, Any], timestamp: datetime) -> datetime:
+    return evaluate(expression, "", timestamp)
 
 
-def _side(moment: datetime, value: datetime) -> int:
-    return (moment > value) - (moment < value)
+def _compare(timestamp: datetime, value: datetime) -> int:
+    return (timestamp > value) - (timestamp < value)

@@ -29,7 +29,7 @@ def test_references_are_found_at_any_depth(where: Any, found: set[str]) -> None:
     assert audience_references(where) == found
 
 
-def test_a_filter_nested_beyond_all_reason_is_walked() -> None:
+def test_a_very_deep_filter_is_walked() -> None:
     where: Any = VIP
     for _ in range(100_000):
         where = {"$and": [where]}

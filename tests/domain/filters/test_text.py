@@ -11,7 +11,7 @@ from tests.strategies import filters
 
 @examples(500)
 @given(filters)
-def test_a_printed_filter_reads_back_to_itself(where: dict[str, Any]) -> None:
+def test_a_printed_filter_parses_to_itself(where: dict[str, Any]) -> None:
     printed = print_text(where)
     read = parse_text(printed, "where_json", 10**6)
     assert read == where

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.fields.profile import FieldProfile
 from audience_service.domain.filters import Filter, FilterCompiler, parse_text
-from audience_service.domain.filters.warnings.warning import FilterWarning, Reason
-from audience_service.domain.filters.warnings.warnings import MAX_WARNINGS, filter_warnings
+from audience_service.domain.filters.warnings.warning import FilterWarning, LintRule
+from audience_service.domain.filters.warnings.warnings import MAX_WARNINGS, lint_filter
 from tests.domain.filters.test_compile import ANYTHING, NAMES
 from tests.examples import examples
 from tests.strategies import filters
@@ -26,7 +26,7 @@ COMPILER = FilterCompiler(["contact"], ["order"], clock=lambda: NOW)
 
 
 def profile(path: str, date_texts: float = 0.0, **types: float) -> tuple[str, FieldProfile]:
-    return path, FieldProfile(path, types, filled=1.0, date_texts=date_texts)
+    return path, FieldProfile(path, types, fill_rate=1.0, date_texts=date_texts)
 
 
 FIELDS = dict(
@@ -46,14 +46,14 @@ FIELDS = dict(
 )
 
 
-def warned(where: Any, fields: Mapping[str, FieldProfile] | None = None) -> list[FilterWarning]:
+def lint(where: Any, fields: Mapping[str, FieldProfile] | None = None) -> list[FilterWarning]:
     node = COMPILER.parse(Filter("contact", parse_text(json.dumps(where), "where_json", 10**6)))
-    return filter_warnings(node, NOW, fields, datatype="contact")
+    return lint_filter(node, NOW, fields, datatype="contact")
 
 
 @pytest.mark.parametrize(("where", "expected"), PAIRS, ids=[json.dumps(where) for where, _ in PAIRS])
-def test_a_filter_is_warned_about_at_its_places(where: dict[str, Any], expected: list[list[str]]) -> None:
-    assert [[warning.place, warning.reason] for warning in warned(where)] == expected
+def test_warnings_name_the_field_path_and_rule(where: dict[str, Any], expected: list[list[str]]) -> None:
+    assert [[warning.field_path, warning.reason] for warning in lint(where)] == expected
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,16 @@ def test_a_filter_is_warned_about_at_its_places(where: dict[str, Any], expected:
         ),
     ],
 )
-def test_a_frozen_window_comes_with_the_expression_to_write(where: dict[str, Any], description: str) -> None:
-    [warning] = warned(where)
-    told, _, written = warning.description.partition(" at each use write ")
-    assert told == description
+def test_a_stale_date_warning_contains_the_relative_expression(where: dict[str, Any], description: str) -> None:
+    [warning] = lint(where)
+    received, _, written = warning.description.partition(" at each use write ")
+    assert received == description
     [(path, operators)] = where.items()
-    assert warned({path: {name: json.loads(written) for name in operators}}) == []
+    assert lint({path: {name: json.loads(written) for name in operators}}) == []
 
 
 @pytest.mark.parametrize(
-    ("where", "place", "advice"),
+    ("where", "field_path", "advice"),
     [
         ({"firstname": "Ann"}, "firstname", "firstname, which no record of those sampled has; did you mean firstName?"),
         ({"data.frstName": "Ann"}, '["data.frstName"]', "did you mean firstName?"),
@@ -93,10 +93,10 @@ def test_a_frozen_window_comes_with_the_expression_to_write(where: dict[str, Any
         ({"$related": {"datatype": "order", "on": {"local": "emial", "foreign": "x"}}}, "$related.on.local", "emial"),
     ],
 )  # fmt: skip
-def test_a_field_that_no_record_has_is_unknown(where: dict[str, Any], place: str, advice: str) -> None:
-    [warning] = warned(where, FIELDS)
-    dot = "" if place.startswith("[") else "."
-    assert (warning.place, warning.reason) == (f"where_json{dot}{place}", Reason.UNKNOWN_FIELD)
+def test_a_field_without_values_is_unknown(where: dict[str, Any], field_path: str, advice: str) -> None:
+    [warning] = lint(where, FIELDS)
+    dot = "" if field_path.startswith("[") else "."
+    assert (warning.field_path, warning.reason) == (f"where_json{dot}{field_path}", LintRule.UNKNOWN_FIELD)
     assert advice in warning.description
 
 
@@ -110,12 +110,12 @@ def test_a_field_that_no_record_has_is_unknown(where: dict[str, Any], place: str
         {"$related": {"datatype": "order", "on": {"local": "pk", "foreign": "x"}, "where": {"total": 1}}},
     ],
 )
-def test_what_may_be_there_is_known(where: dict[str, Any]) -> None:
-    assert warned(where, FIELDS) == []
+def test_fields_that_may_exist_are_known(where: dict[str, Any]) -> None:
+    assert lint(where, FIELDS) == []
 
 
 @pytest.mark.parametrize(
-    ("where", "place", "description"),
+    ("where", "field_path", "description"),
     [
         ({"score": "42"}, "score", "compares with text, but score is a number in the records sampled"),
         ({"score": {"$gte": "42"}}, "score.$gte", "text, but score is a number"),
@@ -136,9 +136,9 @@ def test_what_may_be_there_is_known(where: dict[str, Any]) -> None:
         ({"seenAt": "soon"}, "seenAt", "text, but seenAt is a date"),
     ],
 )  # fmt: skip
-def test_a_type_that_never_occurs_is_named(where: dict[str, Any], place: str, description: str) -> None:
-    [warning] = warned(where, FIELDS)
-    assert (warning.place, warning.reason) == (f"where_json.{place}", Reason.TYPE_NEVER_OCCURS)
+def test_a_type_that_never_occurs_is_reported(where: dict[str, Any], field_path: str, description: str) -> None:
+    [warning] = lint(where, FIELDS)
+    assert (warning.field_path, warning.reason) == (f"where_json.{field_path}", LintRule.TYPE_NEVER_OCCURS)
     assert description in warning.description
 
 
@@ -158,30 +158,30 @@ def test_a_type_that_never_occurs_is_named(where: dict[str, Any], place: str, de
         {"custom.x": 5},
     ],
 )
-def test_a_type_that_may_occur_is_not_warned_of(where: dict[str, Any]) -> None:
-    assert warned(where, FIELDS) == []
+def test_a_type_that_may_occur_has_no_warning(where: dict[str, Any]) -> None:
+    assert lint(where, FIELDS) == []
 
 
-def test_without_a_sample_nothing_is_said_about_fields() -> None:
-    assert warned({"nonsense": 1, "score": "42"}, {}) == []
+def test_without_a_sample_no_field_warnings_exist() -> None:
+    assert lint({"nonsense": 1, "score": "42"}, {}) == []
 
 
-def test_there_are_a_hundred_warnings_at_most_and_in_little_time() -> None:
+def test_warnings_are_limited_to_a_hundred_and_fast() -> None:
     fields = dict(profile(f"data.someRatherLongName{n}", int=1.0) for n in range(500))
     where: dict[str, Any] = {f"unknownField{n}": {"$in": []} for n in range(990)}
-    begun = time.process_time()
-    assert len(warned(where, fields)) == MAX_WARNINGS
-    assert len(warned({"$or": [{"a": n, "b": {"$ne": n}} for n in range(300)]})) == 0
-    assert time.process_time() - begun < 5
+    started = time.process_time()
+    assert len(lint(where, fields)) == MAX_WARNINGS
+    assert len(lint({"$or": [{"a": n, "b": {"$ne": n}} for n in range(300)]})) == 0
+    assert time.process_time() - started < 5
 
 
 @examples(1_000)
 @given(filters | st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
-def test_whatever_is_read_can_be_warned_about(where: dict[str, Any]) -> None:
+def test_every_parsed_filter_can_be_linted(where: dict[str, Any]) -> None:
     try:
         node = COMPILER.parse(Filter("contact", where))
     except InvalidFilter:
         return
-    for warning in filter_warnings(node, NOW, FIELDS, datatype="contact"):
-        assert warning.place.startswith("where_json.") or warning.place.startswith("where_json[")
+    for warning in lint_filter(node, NOW, FIELDS, datatype="contact"):
+        assert warning.field_path.startswith("where_json.") or warning.field_path.startswith("where_json[")
         assert warning.description

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.contact_list import ContactList
+from audience_service.domain.contact_list import MemberList
 from audience_service.domain.errors import InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler, parse_text
 from audience_service.domain.filters.expressions import EXPRESSIONS
 from audience_service.domain.filters.nodes import And, Node, OnList
-from audience_service.domain.filters.operators import LOGICAL, ON_RECORDS, OPERATORS
+from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD_OPERATORS
 from audience_service.domain.filters.relative import EXPRESSIONS as RELATIVE
-from audience_service.domain.filters.resolve import guarded
-from audience_service.domain.filters.words.sentence import in_words
+from audience_service.domain.filters.resolve import with_active_guard
+from audience_service.domain.filters.words.sentence import describe
 from tests.domain.filters.test_compile import ANYTHING, NAMES
 from tests.examples import examples
 from tests.strategies import filters
@@ -33,20 +33,20 @@ def parsed(where: Any) -> Node:
     return COMPILER.parse(Filter("contact", parse_text(json.dumps(where), "where_json", 10**6)))
 
 
-def words(where: Any) -> str:
-    return in_words(parsed(where), AUDIENCES)
+def describe_where(where: Any) -> str:
+    return describe(parsed(where), AUDIENCES)
 
 
-@pytest.mark.parametrize(("where", "said"), PAIRS, ids=[json.dumps(where) for where, _ in PAIRS])
-def test_a_filter_says_in_words_what_it_means(where: dict[str, Any], said: str) -> None:
-    assert words(where) == said
+@pytest.mark.parametrize(("where", "expected"), PAIRS, ids=[json.dumps(where) for where, _ in PAIRS])
+def test_a_filter_has_the_expected_description(where: dict[str, Any], expected: str) -> None:
+    assert describe_where(where) == expected
 
 
-def test_every_operator_has_been_heard() -> None:
+def test_every_operator_has_a_description() -> None:
     written = json.dumps([where for where, _ in PAIRS])
-    heard = set(re.findall(r'"(\$\w+)": ', written))
-    named = {*OPERATORS, *LOGICAL, *ON_RECORDS, *EXPRESSIONS, *RELATIVE, "$not", "$elemMatch", "$options"}
-    assert named - heard == set(), "these have no pair in words.json"
+    seen = set(re.findall(r'"(\$\w+)": ', written))
+    named = {*OPERATORS, *LOGICAL, *RECORD_OPERATORS, *EXPRESSIONS, *RELATIVE, "$not", "$elemMatch", "$options"}
+    assert named - seen == set(), "these have no pair in words.json"
 
 
 LETTERS = st.sampled_from("abcd")
@@ -61,62 +61,64 @@ TREES = st.recursive(
 )
 
 
-def holds(where: dict[str, Any], true: set[str]) -> bool:
+def evaluate(where: dict[str, Any], true: set[str]) -> bool:
     """Whether a tree holds where the letters in `true` are 1."""
     [(name, operand)] = where.items()
     if name in "abcd":
         return (name in true) is (operand == 1)
-    met = [holds(inner, true) for inner in operand]
+    met = [evaluate(inner, true) for inner in operand]
     return {"$and": all(met), "$or": any(met), "$nor": not any(met)}[name]
 
 
 @given(TREES)
-def test_a_sentence_reads_one_way_only(where: dict[str, Any]) -> None:
-    read = words(where).replace("none of (", "not (").replace("(", "((").replace(")", "))").replace(";", ") or (")
+def test_a_description_is_unambiguous(where: dict[str, Any]) -> None:
+    read = (
+        describe_where(where).replace("none of (", "not (").replace("(", "((").replace(")", "))").replace(";", ") or (")
+    )
     read = re.sub(r"([abcd]) is (not )?1", lambda said: f"({said[2] or ''}{said[1]})", read)
     for chosen in itertools.product((False, True), repeat=4):
         letters = dict(zip("abcd", chosen, strict=True))
-        assert eval(read, {}, letters) is holds(where, {c for c, true in letters.items() if true}), read  # noqa: S307
+        assert eval(read, {}, letters) is evaluate(where, {c for c, true in letters.items() if true}), read  # noqa: S307
 
 
-def test_what_is_resolved_has_words_too() -> None:
-    both = And((OnList(ContactList("segment-vip", "contact")), parsed({"a": 1})))
-    assert in_words(guarded(both, both), AUDIENCES) == (
+def test_a_resolved_node_has_a_description() -> None:
+    both = And((OnList(MemberList("segment-vip", "contact")), parsed({"a": 1})))
+    assert describe(with_active_guard(both, both), AUDIENCES) == (
         "is on the list of the audience 'VIPs' and a is 1 and state is none of archived, deleted"
     )
 
 
-def test_long_lists_and_long_values_are_cut_short() -> None:
-    assert words({"a": {"$in": [f"v{n}" for n in range(10_000)]}}) == "a is one of v0, v1, v2 and 9,997 more"
-    assert words({"a": "x" * 500}) == f"a is '{'x' * 80}...'"
-    assert words({"a": {"b": [list(range(500))] * 50}}).endswith("...")
-    assert words({"a": {"b": list(range(50))}}) == "a is {b: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 40 more]}"
-    assert len(words({"a": {"$regex": "x" * 1_000}})) < 300
+def test_long_lists_and_values_are_truncated() -> None:
+    assert describe_where({"a": {"$in": [f"v{n}" for n in range(10_000)]}}) == "a is one of v0, v1, v2 and 9,997 more"
+    assert describe_where({"a": "x" * 500}) == f"a is '{'x' * 80}...'"
+    assert describe_where({"a": {"b": [list(range(500))] * 50}}).endswith("...")
+    assert describe_where({"a": {"b": list(range(50))}}) == "a is {b: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 40 more]}"
+    assert len(describe_where({"a": {"$regex": "x" * 1_000}})) < 300
 
 
-def test_what_is_past_ten_thousand_characters_is_counted() -> None:
-    text = words({"$or": [{f"aRatherLongName{n}": {"$gte": n}} for n in range(490)]})
+def test_conditions_beyond_ten_thousand_characters_are_counted() -> None:
+    text = describe_where({"$or": [{f"aRatherLongName{n}": {"$gte": n}} for n in range(490)]})
     shown = text.count(" or ") + 1
     assert 9_000 < len(text) < 11_000
     assert text.endswith(f" is at least {shown - 1} ... and {490 - shown} more conditions")
 
 
-def test_what_is_left_out_inside_brackets_leaves_them_whole() -> None:
+def test_omitted_conditions_keep_brackets_balanced() -> None:
     element = {"$elemMatch": {"$or": [{"city": "x" * 70, "$nor": [{"zip": n}, {"b": 1, "c": 2}]} for n in range(60)]}}
-    text = words({"$and": [{"address": element}, {"$nor": [{"e": {"$not": element}}, {"d": 1}]}]})
+    text = describe_where({"$and": [{"address": element}, {"$nor": [{"e": {"$not": element}}, {"d": 1}]}]})
     assert text.count("(") == text.count(")")
     assert len(text) < 12_000
     [left_out] = re.findall(r"\.\.\. and (\d+) more conditions$", text)
     assert int(left_out) + text.count(" is ") == 2 * 60 * 4 + 1
 
 
-def test_an_expression_is_cut_off() -> None:
-    assert len(words({"$expr": {"$eq": [{"$add": ["$" + "a" * 240] * 90}, "x"]}})) < 2_100
+def test_a_long_expression_is_truncated() -> None:
+    assert len(describe_where({"$expr": {"$eq": [{"$add": ["$" + "a" * 240] * 90}, "x"]}})) < 2_100
 
 
 @pytest.mark.parametrize("text", ["a\u202eb", "a\nb", "a' or b is 'c", "null", "True", "1", "2026", "", " ", "日 本"])
-def test_text_that_could_pass_for_something_else_is_in_quotes(text: str) -> None:
-    said = words({"a": text})
+def test_ambiguous_text_is_quoted(text: str) -> None:
+    said = describe_where({"a": text})
     assert said.startswith("a is '")
     assert said.endswith("'")
     assert said.isprintable()
@@ -125,11 +127,11 @@ def test_text_that_could_pass_for_something_else_is_in_quotes(text: str) -> None
 
 @examples(1_000)
 @given(filters | st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
-def test_whatever_is_read_has_words(where: dict[str, Any]) -> None:
+def test_every_parsed_filter_has_a_description(where: dict[str, Any]) -> None:
     try:
         node = COMPILER.parse(Filter("contact", where))
     except InvalidFilter:
         return
-    text = in_words(node, {})
+    text = describe(node, {})
     assert text
     assert text.isprintable()

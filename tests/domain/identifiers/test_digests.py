@@ -12,7 +12,7 @@ rows = st.lists(st.tuples(st.text(max_size=2), st.text(max_size=2)))
 def test_each_different_row_counts_once_and_is_found(
     first: list[tuple[str, str]], then: list[tuple[str, str]], others: list[tuple[str, str]]
 ) -> None:
-    digests = Digests(most=1_000)
+    digests = Digests(max_rows=1_000)
     for part in (first, then):
         for row in part:
             digests.add(row)
@@ -22,7 +22,7 @@ def test_each_different_row_counts_once_and_is_found(
 
 
 def test_past_its_room_it_says_that_it_is_full() -> None:
-    digests = Digests(most=2)
+    digests = Digests(max_rows=2)
     for row in ("a", "b", "c"):
         assert not digests.is_full
         digests.add([row])

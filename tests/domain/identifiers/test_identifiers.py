@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.identifiers import Identifier, choose_rules, phones
-from audience_service.domain.identifiers.home import Home
+from audience_service.domain.identifiers.home import RegionContext
 from audience_service.domain.identifiers.platforms import PLATFORM_RULES
 from audience_service.domain.identifiers.rows import SOURCES
 from audience_service.domain.identifiers.rules import FieldRule, PlatformRules
@@ -21,7 +21,7 @@ from tests.strategies import scalars
 
 PAIRS = json.loads((Path(__file__).parents[2] / "data/identifiers.json").read_text())
 EVERY_CHOICE: list[PlatformRules] = [
-    rules.choosing(choice)
+    rules.with_options(choice)
     for rules in PLATFORM_RULES
     for choice in [{}, *({option.name: name} for option in rules.options for name in option.choices)]
 ]
@@ -31,26 +31,32 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["country", "zip", "a"]), inner),
     max_leaves=5,
 )
-HOMES = [Home(), Home("US", "US"), Home("GB", "GB"), Home("IT", "IT"), Home(None, "RU")]
+HOMES = [
+    RegionContext(),
+    RegionContext("US", "US"),
+    RegionContext("GB", "GB"),
+    RegionContext("IT", "IT"),
+    RegionContext(None, "RU"),
+]
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: json.dumps(pair)[:60])
-def test_a_value_goes_out_in_the_platforms_one_form_or_not_at_all(pair: list[Any]) -> None:
+def test_a_value_is_sent_in_the_platforms_form_or_omitted(pair: list[Any]) -> None:
     platform, field, given_, normalised, sent, *about = pair
     about = about[0] if about else {}
     rules = choose_rules(platform, "", about.get("options", {}), [])
-    alone = replace(rules, keys=(frozenset((field,)),), whole=frozenset()).only((field,))
+    alone = replace(rules, keys=(frozenset((field,)),), all_or_none=frozenset()).restricted_to((field,))
     data = {**({"country": about["country"]} if "country" in about else {}), SOURCES[field][0][0]: _read(given_)}
     identified = Identifier(alone, about.get("region", "")).identify({"data": data})
     assert identified.row == (None if sent is None else (sent,))
-    assert list(identified.invalid) == ([field] if sent is None and identified.present else [])
+    assert list(identified.invalid) == ([field] if sent is None and identified.has_identifiers else [])
     plain = replace(alone, fields=tuple(replace(rule, hashed=False) for rule in alone.fields))
     shown = Identifier(plain, about.get("region", "")).identify({"data": data})
     assert shown.row == (None if normalised is None else (_read(normalised),))
 
 
 @given(value=VALUES, rule=st.sampled_from(FIELD_RULES), home=st.sampled_from(HOMES))
-def test_no_value_breaks_a_rule(value: Any, rule: FieldRule, home: Home) -> None:
+def test_no_value_breaks_a_rule(value: Any, rule: FieldRule, home: RegionContext) -> None:
     assert rule.normalise(value, home) != ""
 
 
@@ -59,7 +65,7 @@ def test_no_value_breaks_a_rule(value: Any, rule: FieldRule, home: Home) -> None
     rule=st.sampled_from([rule for rule in FIELD_RULES if rule.normalise is not phones.digits]),
     home=st.sampled_from(HOMES),
 )
-def test_what_is_normalised_stays_as_it_is(text: str, rule: FieldRule, home: Home) -> None:
+def test_normalisation_is_idempotent(text: str, rule: FieldRule, home: RegionContext) -> None:
     once = rule.normalise(text, home)
     if once is not None and not rule.field.startswith("birth"):
         assert rule.normalise(once, home) == once
@@ -87,7 +93,7 @@ def test_half_of_a_surrogate_pair_is_no_text() -> None:
 
 
 @pytest.mark.parametrize("region", sorted(phonenumbers.SUPPORTED_REGIONS))
-def test_a_number_in_e164_is_told_as_the_library_tells_it(region: str) -> None:
+def test_e164_detection_agrees_with_the_library(region: str) -> None:
     for kind in phonenumbers.PhoneNumberType.values():
         example = phonenumbers.example_number_for_type(region, kind)
         if example is None:

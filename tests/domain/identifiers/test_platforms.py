@@ -27,7 +27,7 @@ def test_every_row_is_documented_and_can_be_read(rules: PlatformRules) -> None:
 def test_a_rows_options_and_keys_are_of_its_fields(rules: PlatformRules) -> None:
     fields = {rule.field for rule in rules.fields}
     assert all(key <= fields for key in rules.keys)
-    assert rules.whole <= fields
+    assert rules.all_or_none <= fields
     for option in rules.options:
         first, *others = option.choices.values()
         assert not first, "the first choice is what the row says"

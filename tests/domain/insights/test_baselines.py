@@ -9,7 +9,7 @@ import pytest
 
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import OutOfTime
-from audience_service.domain.insights.baselines import Baselines
+from audience_service.domain.insights.baselines import BaselineCache
 from audience_service.domain.insights.breakdown import Breakdown
 
 NEVER = Deadline(None)
@@ -22,7 +22,7 @@ def breakdown(size: int) -> Breakdown:
 
 def test_a_baseline_is_read_again_after_its_time() -> None:
     clock = [0.0]
-    baselines = Baselines(300, lambda: clock[0])
+    baselines = BaselineCache(300, lambda: clock[0])
     found = []
     for second in (0.0, 299.0, 300.0, 301.0):
         clock[0] = second
@@ -30,13 +30,13 @@ def test_a_baseline_is_read_again_after_its_time() -> None:
     assert found == [0, 0, 300, 300]
 
 
-def test_nothing_is_kept_for_no_time() -> None:
-    baselines = Baselines(0)
+def test_a_ttl_of_0_disables_the_cache() -> None:
+    baselines = BaselineCache(0)
     assert [baselines.get("acme", lambda n=n: breakdown(n), NEVER).size for n in (1, 2)] == [1, 2]  # type: ignore[misc]
 
 
-def test_calls_at_once_read_it_once() -> None:
-    baselines, entered, free = Baselines(60), threading.Event(), threading.Event()
+def test_concurrent_calls_load_the_baseline_once() -> None:
+    baselines, entered, free = BaselineCache(60), threading.Event(), threading.Event()
     reads: list[int] = []
 
     def read() -> Breakdown:
@@ -58,14 +58,14 @@ def test_calls_at_once_read_it_once() -> None:
 
 
 def test_a_read_that_fails_leaves_the_next_one_free() -> None:
-    baselines = Baselines(60)
+    baselines = BaselineCache(60)
     with pytest.raises(ZeroDivisionError):
         baselines.get("acme", lambda: breakdown(1 // 0), NEVER)
     assert baselines.get("acme", lambda: breakdown(2), Deadline.after(5)).size == 2
 
 
 def test_the_one_used_longest_ago_makes_room() -> None:
-    baselines = Baselines(60, time.monotonic)
+    baselines = BaselineCache(60, time.monotonic)
     for number in range(65):
         baselines.get(number, lambda n=number: breakdown(n), NEVER)  # type: ignore[misc]
     assert baselines.get(64, lambda: breakdown(-1), NEVER).size == 64

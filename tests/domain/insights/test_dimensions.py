@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from audience_service.domain.errors import InvalidArgument
-from audience_service.domain.insights.dimensions import DIMENSIONS, read_dimensions
-from audience_service.domain.profile import MASKS, SHOWN, is_personal
+from audience_service.domain.insights.dimensions import DIMENSIONS, parse_dimensions
+from audience_service.domain.profile import MASKS, VISIBLE_FIELDS, is_personal
 from tests.insights_by_hand import PATHS, age_band, recency, score_band
 
 ROOT = Path(__file__).parents[3]
@@ -30,7 +30,7 @@ def test_bands_leave_no_gap_and_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("now", [NOW, datetime(2027, 2, 28, tzinfo=UTC), datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)])
-def test_bands_are_those_counted_by_hand_to_the_day(now: datetime) -> None:
+def test_bands_equal_the_reference_to_the_day(now: datetime) -> None:
     for name, by_hand in (("ageBand", age_band), ("lastOpened", recency)):
         bands = DIMENSIONS[name].bands(now)
         for days in range(-3, 33_000):
@@ -46,18 +46,18 @@ def test_scores_are_banded_by_twenty() -> None:
         assert found.label == score_band(number)
 
 
-def test_a_path_is_where_it_is_in_the_record_and_each_dimension_comes_once() -> None:
-    read = read_dimensions(["plan", "country", "data.plan", "state", "country", "data.country"])
+def test_paths_are_resolved_and_dimensions_deduplicated() -> None:
+    read = parse_dimensions(["plan", "country", "data.plan", "state", "country", "data.country"])
     assert [dimension.name for dimension in read] == ["data.plan", "country", "state", "data.country"]
 
 
 def test_personal_data_is_no_dimension() -> None:
     assert all(is_personal(f"data.{name}") for name in MASKS)
-    assert not any(is_personal(f"data.{name}") for name in SHOWN)
+    assert not any(is_personal(f"data.{name}") for name in VISIBLE_FIELDS)
     for path in ("data.workEmail", "data.address.street1", "data.MobilePhone", "data.full_name", "owner.email", "name"):
         assert is_personal(path)
         with pytest.raises(InvalidArgument, match=r"dimensions\[0\]"):
-            read_dimensions([path])
+            parse_dimensions([path])
     assert not is_personal("data.company.name")
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.populations import Choice
-from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.audiences.populations import ResolvedSelection
+from audience_service.domain.caller import Caller, Deadline, RequestContext
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.membership.partitions import Bounds, Partition, Partitions
+from audience_service.domain.membership.partitions import KeyRange, Partition, Partitioner
 
-CALL = Call(Caller("tester", "org", frozenset()), Deadline.after(20))
+CTX = RequestContext(Caller("tester", "org", frozenset()), Deadline.after(20))
 EVERYONE = CompiledFilter("contact", {})
-CHOICE = Choice(EVERYONE, EVERYONE, ["everyone"])
+CHOICE = ResolvedSelection(EVERYONE, EVERYONE, ["everyone"])
 
 
 def key(number: int) -> str:
@@ -26,7 +26,7 @@ def fake(**methods: Any) -> Any:
     return SimpleNamespace(**methods)
 
 
-def cut(
+def partition_sizes(
     count: int, sampled: Sequence[str], batches: Callable[..., Iterator[list[dict[str, str]]]], **limits: int
 ) -> list[int]:
     """How many of the numbers below the last key are in each part, by the bounds of all parts."""
@@ -36,8 +36,8 @@ def cut(
         agree=lambda _org, name, keys, _deadline: agreed.setdefault(name, keys),
     )
     drawn = fake(landmarks=lambda *_: fake(keys=()), among=lambda *_: list(reversed(sampled)))
-    cuts = Partitions(kept, drawn, fake(stream=batches), **limits)
-    bounds = [cuts.bounds(CALL, CHOICE, Partition(index, count)) for index in range(count)]
+    cuts = Partitioner(kept, drawn, fake(stream=batches), **limits)
+    bounds = [cuts.key_range(CTX, CHOICE, Partition(index, count)) for index in range(count)]
     assert all(left.until == right.after for left, right in pairwise(bounds))
     assert (bounds[0].after, bounds[-1].until) == ("", "")
     ends = [0, *(int(part.until.rpartition("/")[2] or 0) + 1 for part in bounds[:-1])]
@@ -48,9 +48,9 @@ def test_a_sample_of_enough_members_cuts_without_reading_all() -> None:
     def unread(*_: object) -> Iterator[list[dict[str, str]]]:
         raise AssertionError
 
-    assert cut(4, [key(number) for number in range(40)], unread, sampled_each=10) == [10, 10, 10]
+    assert partition_sizes(4, [key(number) for number in range(40)], unread, sampled_each=10) == [10, 10, 10]
     with pytest.raises(AssertionError):
-        cut(4, [key(number) for number in range(39)], unread, sampled_each=10)
+        partition_sizes(4, [key(number) for number in range(39)], unread, sampled_each=10)
 
 
 @pytest.mark.parametrize("members", [1_000, 1_003, 4_096, 5_000])
@@ -60,9 +60,9 @@ def test_of_many_members_every_so_many_cut_as_all_would(members: int, batch: int
         for start in range(0, members, batch):
             yield [{"sk": key(number)} for number in range(start, min(start + batch, members))]
 
-    sizes = cut(4, [], read, kept_keys=128)
+    sizes = partition_sizes(4, [], read, kept_keys=128)
     assert max(abs(size - members / 4) for size in sizes) <= members / 128 + 1
 
 
 def test_without_a_partition_all_members_are_one_part() -> None:
-    assert Partitions(fake(), fake(), fake()).bounds(CALL, CHOICE, None) == Bounds()
+    assert Partitioner(fake(), fake(), fake()).key_range(CTX, CHOICE, None) == KeyRange()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from audience_service.domain.caller import Deadline
 from audience_service.domain.errors import OutOfTime
 from audience_service.domain.ports import Population, Record
-from audience_service.domain.reach.landmarks import Landmarks
+from audience_service.domain.reach.landmarks import KeySample
 
 
 class Clock:
@@ -33,10 +33,10 @@ class FakeSlices:
         self.member = member
         self.seconds = seconds
         self.queries: list[int] = []
-        chance = random.Random(5)
-        drawn = [start + chance.randrange(run) for start in range(0, total, run)]
+        rng = random.Random(5)
+        drawn = [start + rng.randrange(run) for start in range(0, total, run)]
         ranks = [rank for rank in drawn if rank < total]
-        self.marks = Landmarks([self.key(rank) for rank in ranks], ranks, total)
+        self.sample = KeySample([self.key(rank) for rank in ranks], ranks, total)
 
     @property
     def count(self) -> int:
@@ -47,25 +47,25 @@ class FakeSlices:
     def key(number: int) -> str:
         return f"{number:06d}"
 
-    def landmarks(self, org: str, population: Population, deadline: Deadline) -> Landmarks:
-        return self.marks
+    def key_sample(self, org: str, population: Population, deadline: Deadline) -> KeySample:
+        return self.sample
 
     def with_prefetched_addresses(self, org: str, population: Population, deadline: Deadline) -> Population:
         return population
 
-    def settled(self, org: str, population: Population, deadline: Deadline) -> Population:
+    def with_prefetched_joins(self, org: str, population: Population, deadline: Deadline) -> Population:
         return population
 
-    def among(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
-        self._ask(len(keys), deadline)
+    def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
+        self._query(len(keys), deadline)
         return [key for key in keys if self.member(int(key))]
 
-    def count_between(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
+    def count_range(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
         numbers = self._numbers(after, until)
-        self._ask(len(numbers), deadline)
+        self._query(len(numbers), deadline)
         return sum(self.member(number) for number in numbers)
 
-    def first_between(
+    def first_in_range(
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
         found = next((number for number in self._numbers(after, until) if self.member(number)), None)
@@ -74,7 +74,7 @@ class FakeSlices:
     def _numbers(self, after: str, until: str) -> range:
         return range(int(after) + 1 if after else 0, int(until) + 1 if until else self.total)
 
-    def _ask(self, records: int, deadline: Deadline) -> None:
+    def _query(self, records: int, deadline: Deadline) -> None:
         """As the database would."""
         self.queries.append(records)
         left = deadline.remaining()

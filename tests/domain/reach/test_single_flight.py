@@ -18,7 +18,7 @@ class Work:
     """Work that waits to be let go; then it answers with its number, or fails."""
 
     def __init__(self) -> None:
-        self.begun = threading.Semaphore(0)
+        self.started = threading.Semaphore(0)
         self.go = threading.Event()
         self.errors: list[Exception] = []
         self.calls = 0
@@ -26,7 +26,7 @@ class Work:
     def __call__(self) -> int:
         self.calls += 1
         number = self.calls
-        self.begun.release()
+        self.started.release()
         assert self.go.wait(10)
         if self.errors:
             raise self.errors.pop()
@@ -44,26 +44,26 @@ def shared(followers: int, work: Work, suits: Callable[[int], bool] = lambda _: 
             return 10.0
 
     with ThreadPoolExecutor(followers + 1) as pool:
-        calls = [pool.submit(flights.share, "key", NEVER, work, suits)]
-        assert work.begun.acquire(timeout=10)
-        calls += [pool.submit(flights.share, "key", Watched(None), work, suits) for _ in range(followers)]
+        calls = [pool.submit(flights.run, "key", NEVER, work, suits)]
+        assert work.started.acquire(timeout=10)
+        calls += [pool.submit(flights.run, "key", Watched(None), work, suits) for _ in range(followers)]
         for _ in range(followers):
             assert waiting.acquire(timeout=10)
         work.go.set()
     return calls
 
 
-def test_those_who_ask_the_same_meanwhile_get_the_one_answer() -> None:
+def test_concurrent_callers_share_one_result() -> None:
     work = Work()
     assert [call.result() for call in shared(5, work)] == [1] * 6
     assert work.calls == 1
 
 
-def test_those_who_ask_afterwards_are_answered_anew() -> None:
+def test_later_callers_run_again() -> None:
     work = Work()
     work.go.set()
     flights: SingleFlight[int] = SingleFlight()
-    assert [flights.share("key", NEVER, work, lambda _: True) for _ in range(2)] == [1, 2]
+    assert [flights.run("key", NEVER, work, lambda _: True) for _ in range(2)] == [1, 2]
 
 
 def test_an_error_is_shared() -> None:
@@ -76,7 +76,7 @@ def test_an_error_is_shared() -> None:
 
 
 @pytest.mark.parametrize("own", [OutOfTime("mine"), KeyboardInterrupt()])
-def test_what_befell_the_first_alone_leaves_the_others_to_go_on(own: Any) -> None:
+def test_a_timed_out_leader_is_replaced_by_a_waiter(own: Any) -> None:
     work = Work()
     work.errors = [own]
     first, *others = shared(3, work)
@@ -85,7 +85,7 @@ def test_what_befell_the_first_alone_leaves_the_others_to_go_on(own: Any) -> Non
     assert {call.result() for call in others} <= {2, 3, 4}
 
 
-def test_an_answer_that_does_not_suit_is_worked_out_anew() -> None:
+def test_an_unacceptable_result_is_computed_again() -> None:
     work = Work()
     first, other = shared(1, work, suits=lambda number: number > 1)
     assert (first.result(), other.result()) == (1, 2)
@@ -95,10 +95,10 @@ def test_a_followers_own_deadline_bounds_its_wait() -> None:
     work = Work()
     flights: SingleFlight[int] = SingleFlight()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(flights.share, "key", NEVER, work, lambda _: True)
-        assert work.begun.acquire(timeout=10)
+        first = pool.submit(flights.run, "key", NEVER, work, lambda _: True)
+        assert work.started.acquire(timeout=10)
         with pytest.raises(OutOfTime):
-            flights.share("key", Deadline.after(0.05), work, lambda _: True)
+            flights.run("key", Deadline.after(0.05), work, lambda _: True)
         work.go.set()
         assert first.result() == 1
 
@@ -107,6 +107,6 @@ def test_other_keys_go_their_own_way() -> None:
     flights: SingleFlight[str] = SingleFlight()
 
     def outer() -> str:
-        return flights.share("inner", NEVER, lambda: "inner", lambda _: True)
+        return flights.run("inner", NEVER, lambda: "inner", lambda _: True)
 
-    assert flights.share("outer", NEVER, outer, lambda _: True) == "inner"
+    assert flights.run("outer", NEVER, outer, lambda _: True) == "inner"

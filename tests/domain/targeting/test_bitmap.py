@@ -9,7 +9,7 @@ NUMBERS = st.frozensets(st.integers(0, 300), max_size=40)
 
 
 @given(NUMBERS, st.integers(-1, 400))
-def test_the_members_of_a_set_are_its_numbers_in_order_from_any_place(numbers: frozenset[int], after: int) -> None:
+def test_members_are_ordered_from_any_start(numbers: frozenset[int], after: int) -> None:
     assert list(members(bitmap(numbers), after)) == sorted(number for number in numbers if number > after)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.targeting.folding import fold
+from audience_service.domain.targeting.folding import normalise
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,14 @@ from audience_service.domain.targeting.folding import fold
     ],
 )
 def test_folded_names(text: str, folded: str) -> None:
-    assert fold(text) == folded
+    assert normalise(text) == folded
 
 
 @given(st.text(max_size=40))
 def test_folding_twice_is_folding_once(text: str) -> None:
-    assert fold(fold(text)) == fold(text)
+    assert normalise(normalise(text)) == normalise(text)
 
 
 @given(st.text(max_size=40))
 def test_a_folded_name_has_no_tab_no_line_end_and_single_spaces(text: str) -> None:
-    assert fold(text).split(" ") == fold(text).split() or fold(text) == ""
+    assert normalise(text).split(" ") == normalise(text).split() or normalise(text) == ""

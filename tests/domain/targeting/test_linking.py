@@ -10,21 +10,21 @@ import pytest
 
 from audience_service.domain.errors import InvalidArgument
 from audience_service.domain.targeting.exports import Entry, read_export
-from audience_service.domain.targeting.linking import Linker, Links
+from audience_service.domain.targeting.linking import MatchResult, TaxonomyMatcher
 from audience_service.domain.targeting.node import KINDS
 from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
 
 DATA = Path(__file__).parents[2] / "data"
 CASES = json.loads((DATA / "exports.json").read_text())
-LINKER = Linker(packaged_taxonomies())
+LINKER = TaxonomyMatcher(packaged_taxonomies())
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["file"] for case in CASES])
-def test_an_export_links_what_is_the_same_and_names_the_rest(case: dict[str, Any]) -> None:
+def test_an_export_matches_equal_entries_and_reports_the_rest(case: dict[str, Any]) -> None:
     text = (DATA / "exports" / case["file"]).read_text()
-    links = LINKER.link(read_export(case["platform"], text, case["file"]))
+    links = LINKER.match(read_export(case["platform"], text, case["file"]))
     assert links.ids == case["ids"]
-    assert {each.entry.name: [each.reason, each.detail] for each in links.unlinked} == case["unlinked"]
+    assert {each.entry.name: [each.reason, each.detail] for each in links.unmatched} == case["unlinked"]
 
 
 MUNICH, SPRINGFIELD_OHIO, HONG_KONG, RICHMOND = "city-2867714", "city-4525353", "city-1819729", "city-2639389"
@@ -33,12 +33,12 @@ ELSEWHERE = "it is not known to lie in what is above it"
 
 def city(name: str, country: str = "", *above: str, key: str = "1", **more: Any) -> Entry:
     """A platform's entry for a city."""
-    return Entry(key, name, ("city",), country, above=above, **more)
+    return Entry(key, name, ("city",), country, ancestors=above, **more)
 
 
 def region(name: str, country: str, *above: str) -> Entry:
     """A platform's entry for a subdivision."""
-    return Entry("1", name, ("subdivision",), country, above=above)
+    return Entry("1", name, ("subdivision",), country, ancestors=above)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def region(name: str, country: str, *above: str) -> Entry:
         (region("Moscow", "RU"), "subdivision-RU-MOW"),
         (city("Rosario", "AR", "Santa Fe Province"), "city-3838583"),
         (Entry("1", "Munich", ("subdivision", "city"), "DE"), MUNICH),
-        (Entry("1", "Nutrition", ("interest",), above=("Academic Interests",)), "interest-220"),
+        (Entry("1", "Nutrition", ("interest",), ancestors=("Academic Interests",)), "interest-220"),
     ],
 )
 def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: Entry, node: str) -> None:
-    assert LINKER.link([entry]).ids == {node: "1"}
+    assert LINKER.match([entry]).ids == {node: "1"}
 
 
 @pytest.mark.parametrize(
@@ -91,52 +91,52 @@ def test_an_entry_is_linked_to_the_one_node_that_it_can_be(entry: Entry, node: s
         (Entry("1", "Munich", type="TV Region"), "no node is of its type", "TV Region"),
     ],
 )
-def test_an_entry_that_could_be_another_place_is_linked_to_none(entry: Entry, reason: str, detail: str) -> None:
-    links = LINKER.link([entry])
-    [unlinked] = links.unlinked
+def test_an_ambiguous_entry_is_unmatched(entry: Entry, reason: str, detail: str) -> None:
+    links = LINKER.match([entry])
+    [unlinked] = links.unmatched
     assert (links.ids, unlinked.entry, unlinked.reason) == ({}, entry, reason)
     assert unlinked.detail == detail if detail == "" else detail in unlinked.detail
 
 
-def test_an_export_of_what_there_is_here_links_each_place_to_itself_or_to_none() -> None:
+def test_an_export_of_the_taxonomy_matches_each_place_to_itself_or_none() -> None:
     places = packaged_taxonomies()["places"]
     entries = []
     for number, node in ((number, places.node(number)) for number in range(len(places))):
         if node.kind in ("subdivision", "city"):
-            above = tuple(up.name for up in node.path[1:])
+            above = tuple(up.name for up in node.ancestors[1:])
             name = node.localized.get("en", node.name)
-            entries.append(Entry(str(number), name, (node.kind,), node.country, above=above))
-    linked = LINKER.link(entries).ids
+            entries.append(Entry(str(number), name, (node.kind,), node.country, ancestors=above))
+    linked = LINKER.match(entries).ids
     assert {node_id for node_id, key in linked.items() if places.ids[int(key)] != node_id} == set()
     assert len(linked) > 0.98 * len(entries)
 
 
 def test_of_two_entries_for_a_city_the_one_with_its_very_name_is_linked() -> None:
     munich, other = city("Munich", "DE"), city("München", "DE", key="2")
-    links = LINKER.link([other, munich])
-    assert (links.ids, [each.entry for each in links.unlinked]) == ({MUNICH: "1"}, [other])
-    twice = LINKER.link([munich, city("Munich", "DE", key="3")])
-    assert (twice.ids, len(twice.unlinked)) == ({}, 2)
+    links = LINKER.match([other, munich])
+    assert (links.ids, [each.entry for each in links.unmatched]) == ({MUNICH: "1"}, [other])
+    twice = LINKER.match([munich, city("Munich", "DE", key="3")])
+    assert (twice.ids, len(twice.unmatched)) == ({}, 2)
 
 
 def test_a_city_is_the_city_s_before_it_is_the_municipality_s_of_its_name() -> None:
     municipality = Entry("2", "Munich", ("subdivision", "city"), "DE")
-    links = LINKER.link([municipality, city("München", "DE")])
-    assert (links.ids, [each.entry for each in links.unlinked]) == ({MUNICH: "1"}, [municipality])
+    links = LINKER.match([municipality, city("München", "DE")])
+    assert (links.ids, [each.entry for each in links.unmatched]) == ({MUNICH: "1"}, [municipality])
 
 
 def test_entries_of_one_id_are_one_entry() -> None:
     munich = city("Munich", "DE")
-    assert LINKER.link([munich, munich, city("Munich", "DE", "Bavaria")]) == Links({MUNICH: "1"}, ())
+    assert LINKER.match([munich, munich, city("Munich", "DE", "Bavaria")]) == MatchResult({MUNICH: "1"}, ())
 
 
-def test_an_id_of_geonames_tells_which_of_the_cities_of_a_name_it_is() -> None:
+def test_a_geonames_id_disambiguates_cities() -> None:
     springfield = city("Springfield", "US", key="4525353", geoname_id="4525353")
-    assert LINKER.link([springfield]).ids == {SPRINGFIELD_OHIO: "4525353"}
-    assert LINKER.link([city("Munich", "DE", key="4525353", geoname_id="4525353")]).ids == {MUNICH: "4525353"}
+    assert LINKER.match([springfield]).ids == {SPRINGFIELD_OHIO: "4525353"}
+    assert LINKER.match([city("Munich", "DE", key="4525353", geoname_id="4525353")]).ids == {MUNICH: "4525353"}
 
 
-def test_of_cities_of_a_name_the_largest_is_linked_where_it_is_the_only_one_whose_main_name_it_is() -> None:
+def test_the_largest_city_is_matched_if_only_its_main_name_matches() -> None:
     names = b"".join(sorted(b"%s\t%s\n" % line for line in [(b"halle", b"1 2 3"), (b"saale", b"2"), (b"x", b"3")]))
     rows = "country-DE\t\tcountry\tDE\tGermany" + "\t" * 6
     for key, name in enumerate(("Halle", "Halle", "X")):
@@ -148,7 +148,11 @@ def test_of_cities_of_a_name_the_largest_is_linked_where_it_is_the_only_one_whos
 
 def _linked(rows: str, names: bytes) -> Mapping[str, str]:
     places = Taxonomy(KINDS["places"], rows.encode(), names, b"")
-    return Linker({"places": places, "interests": packaged_taxonomies()["interests"]}).link([city("Halle", "DE")]).ids
+    return (
+        TaxonomyMatcher({"places": places, "interests": packaged_taxonomies()["interests"]})
+        .match([city("Halle", "DE")])
+        .ids
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +176,7 @@ def _linked(rows: str, names: bytes) -> Mapping[str, str]:
         ("linkedin", '{"elements": [{"urn": "x"}]}', "f, elements[0].name", "is missing"),
     ],
 )
-def test_a_file_of_another_form_is_refused_with_the_place(platform: str, text: str, place: str, what: str) -> None:
+def test_a_malformed_file_is_refused_with_its_location(platform: str, text: str, place: str, what: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         read_export(platform, text, "f")
     [violation] = caught.value.violations
@@ -193,33 +197,33 @@ def test_regions_that_are_each_other_s_parents_end() -> None:
         {"location_id": "2", "parent_id": "1", "name": "B", "region_code": "DE", "level": "PROVINCE"},
     ]
     first, second = read_export("tiktok", json.dumps({"data": {"region_info": rows}}), "f")
-    assert (first.above, second.above) == (("B",), ("A",))
+    assert (first.ancestors, second.ancestors) == (("B",), ("A",))
 
 
 def test_a_city_whose_region_is_not_in_the_file_lies_in_it_all_the_same() -> None:
     row = {"location_id": "1", "parent_id": "2", "name": "Richmond", "region_code": "GB", "level": "CITY"}
     [richmond] = read_export("tiktok", json.dumps({"data": {"region_info": [row]}}), "f")
-    assert (richmond.above, LINKER.link([richmond]).ids) == (("2",), {})
+    assert (richmond.ancestors, LINKER.match([richmond]).ids) == (("2",), {})
 
 
 def test_a_behaviour_is_no_interest_whatever_it_is_called() -> None:
     rows = [{"id": "1", "name": "Sailing", "type": "behaviors"}, {"id": "2", "name": "Sailing", "type": "interests"}]
-    assert LINKER.link(read_export("meta", json.dumps({"data": rows}), "f")).ids == {"interest-660": "2"}
+    assert LINKER.match(read_export("meta", json.dumps({"data": rows}), "f")).ids == {"interest-660": "2"}
 
 
 def test_a_region_does_not_lie_below_itself() -> None:
     row = {"key": "548", "name": "Bayern", "type": "region", "country_code": "DE", "region": "Bayern", "region_id": 548}
-    assert LINKER.link(read_export("meta", json.dumps({"data": [row]}), "f")).ids == {"subdivision-DE-BY": "548"}
+    assert LINKER.match(read_export("meta", json.dumps({"data": [row]}), "f")).ids == {"subdivision-DE-BY": "548"}
 
 
 def test_a_country_that_says_no_other_code_has_its_own() -> None:
     [entry] = read_export("meta", '{"data": [{"key": "XX", "name": "Germany", "type": "country"}]}', "f")
-    assert (entry.country, LINKER.link([entry]).ids) == ("XX", {})
+    assert (entry.country, LINKER.match([entry]).ids) == ("XX", {})
 
 
-def test_a_place_below_a_region_is_no_region() -> None:
+def test_a_place_below_a_region_is_not_a_region() -> None:
     facet = "urn:li:adTargetingFacet:locations"
     names = ("Valencia, Valencian Community, Spain", "New York, New York, United States", "Bavaria, Germany")
     rows = [{"urn": str(number), "facetUrn": facet, "name": name} for number, name in enumerate(names)]
-    links = LINKER.link(read_export("linkedin", json.dumps({"elements": rows}), "f"))
+    links = LINKER.match(read_export("linkedin", json.dumps({"elements": rows}), "f"))
     assert links.ids == {"city-2509954": "0", "city-5128581": "1", "subdivision-DE-BY": "2"}

@@ -32,7 +32,7 @@ def _text(lines: dict[str, frozenset[int]]) -> bytes:
 
 @pytest.mark.parametrize("many", [1, 3, 256])
 @given(names=NAMES, query=QUERIES)
-def test_a_query_finds_whole_names_then_beginnings_then_later_words(
+def test_a_query_finds_exact_names_then_prefixes_then_later_words(
     many: int, names: dict[str, frozenset[int]], query: str
 ) -> None:
     searched = index(names, many)
@@ -41,6 +41,6 @@ def test_a_query_finds_whole_names_then_beginnings_then_later_words(
         exact = set(names.get(query, ()))
         beginning = {n for name, numbers in names.items() if query and name.startswith(query) for n in numbers}
         within = {n for name, numbers in names.items() if query and f" {query}" in name for n in numbers}
-        assert set(members(found.exact)) == exact == searched.named(query)
-        assert set(members(found.beginning)) == beginning - exact
-        assert set(members(found.within)) == within - beginning - exact
+        assert set(members(found.exact)) == exact == searched.find_exact(query)
+        assert set(members(found.prefix)) == beginning - exact
+        assert set(members(found.word_prefix)) == within - beginning - exact

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.caller import Call, Caller, Deadline
+from audience_service.domain.caller import Caller, Deadline, RequestContext
 from audience_service.domain.errors import InvalidArgument, InvalidPageToken
 from audience_service.domain.targeting.bitmap import members
-from audience_service.domain.targeting.folding import fold
+from audience_service.domain.targeting.folding import normalise
 from audience_service.domain.targeting.node import KINDS
 from audience_service.domain.targeting.platform_ids import ImportedIds, PlatformIds
 from audience_service.domain.targeting.targeting import ListedNodes, NodeQuery, Targeting
 from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
-from audience_service.domain.tokens import TokenSealer
+from audience_service.domain.tokens import TokenCodec
 
 QUERIES = json.loads((Path(__file__).parents[2] / "data/targeting_queries.json").read_text())
-CALL = Call(Caller("ann", "acme", frozenset()), Deadline(None))
+CTX = RequestContext(Caller("ann", "acme", frozenset()), Deadline(None))
 PLACES = packaged_taxonomies()["places"]
 
 
@@ -28,31 +28,31 @@ class Repository:
     """Imports in memory, and how often one was read."""
 
     def __init__(self) -> None:
-        self.held: dict[str, ImportedIds] = {}
+        self.stored: dict[str, ImportedIds] = {}
         self.loads = 0
 
     def versions(self, deadline: Deadline) -> dict[str, str]:
-        return {platform: imported.version for platform, imported in self.held.items()}
+        return {platform: imported.version for platform, imported in self.stored.items()}
 
     def load(self, platform: str, deadline: Deadline) -> ImportedIds | None:
         self.loads += 1
-        return self.held.get(platform)
+        return self.stored.get(platform)
 
     def publish(self, imported: ImportedIds, deadline: Deadline) -> None:
-        self.held[imported.platform] = imported
+        self.stored[imported.platform] = imported
 
     def remove(self, platform: str, deadline: Deadline) -> bool:
-        return self.held.pop(platform, None) is not None
+        return self.stored.pop(platform, None) is not None
 
 
 def targeting(ids: PlatformIds | None = None) -> Targeting:
     """The use case over the packaged taxonomies."""
-    return Targeting(packaged_taxonomies(), ids or PlatformIds(Repository()), TokenSealer(b"k" * 32))
+    return Targeting(packaged_taxonomies(), ids or PlatformIds(Repository()), TokenCodec(b"k" * 32))
 
 
 def listed(name: str = "places", size: int = 20, token: str = "", **query: Any) -> ListedNodes:
     """A page."""
-    return targeting().list(CALL, name, NodeQuery(**query), size, token)
+    return targeting().list(CTX, name, NodeQuery(**query), size, token)
 
 
 def ids(page: ListedNodes) -> list[str]:
@@ -61,31 +61,31 @@ def ids(page: ListedNodes) -> list[str]:
 
 
 @pytest.mark.parametrize("case", QUERIES, ids=[case["query"] for case in QUERIES])
-def test_what_is_typed_finds_what_is_meant_first(case: dict[str, Any]) -> None:
+def test_the_expected_node_ranks_first(case: dict[str, Any]) -> None:
     found = ids(listed(query=case["query"]))
     assert found[: len(case["first"])] == case["first"]
     assert bool(found) == bool(case["first"])
 
 
-def test_a_city_and_its_state_of_one_name_are_told_apart_by_their_paths() -> None:
+def test_a_city_and_state_of_the_same_name_differ_by_ancestors() -> None:
     state, city = (node for node, _ in listed(query="New York", size=2).nodes)
-    assert (state.kind, [above.name for above in state.path]) == ("subdivision", ["United States"])
-    assert (city.kind, [above.name for above in city.path]) == ("city", ["United States", "New York"])
+    assert (state.kind, [above.name for above in state.ancestors]) == ("subdivision", ["United States"])
+    assert (city.kind, [above.name for above in city.ancestors]) == ("city", ["United States", "New York"])
     assert (state.population, city.population, city.coordinates) == (None, 8804190, (40.71427, -74.00597))
 
 
 @given(st.integers(0, len(PLACES) - 1), st.data())
 def test_any_beginning_of_any_name_finds_its_node(number: int, data: st.DataObject) -> None:
-    name = fold(PLACES.name(number))
+    name = normalise(PLACES.name(number))
     begun = name[: data.draw(st.integers(2, max(2, len(name))))]
-    found = PLACES.names.find(fold(begun))
-    assert (found.exact | found.beginning | found.within) >> number & 1
+    found = PLACES.names.find(normalise(begun))
+    assert (found.exact | found.prefix | found.word_prefix) >> number & 1
 
 
-def test_exact_names_come_before_beginnings_and_those_before_later_words_each_by_population() -> None:
+def test_matches_rank_by_exactness_then_population() -> None:
     found = PLACES.names.find("york")
     expected = [
-        PLACES.ids[number] for numbers in (found.exact, found.beginning, found.within) for number in members(numbers)
+        PLACES.ids[number] for numbers in (found.exact, found.prefix, found.word_prefix) for number in members(numbers)
     ]
     expected = [node_id for node_id in expected if not node_id.startswith("language-")]
     assert ids(listed(query="york", size=200)) == expected
@@ -93,7 +93,7 @@ def test_exact_names_come_before_beginnings_and_those_before_later_words_each_by
     assert cities == sorted(cities, key=lambda count: -(count or 0))
 
 
-def test_pages_hold_each_node_once_and_all_of_them() -> None:
+def test_pages_contain_each_node_once() -> None:
     whole = ids(listed(query="san", size=2_000))
     assert len(whole) > 300
     pages, token = [], ""
@@ -138,13 +138,13 @@ def test_kinds_and_countries_keep_their_own() -> None:
     assert [node.name for node, _ in listed("interests", kind="interest", query="sports", size=1).nodes] == ["Sports"]
 
 
-def test_what_is_at_the_top_begins_the_tree() -> None:
+def test_top_level_lists_the_root_nodes() -> None:
     tops = [node.name for node, _ in listed("interests", top_level=True).nodes]
     assert tops == ["Demographic", "Interest", "Purchase Intent"]
     assert listed(top_level=True, kind="country").total == 249
 
 
-def test_languages_are_listed_where_they_are_asked_for() -> None:
+def test_languages_are_listed_only_on_request() -> None:
     assert ids(listed(query="german", kind="language"))[0] == "language-de"
     assert ids(listed(query="deutsch", kind="language"))[0] == "language-de"
     assert not any(node_id.startswith("language-") for node_id in ids(listed(query="german", size=200)))
@@ -206,26 +206,26 @@ def test_imported_ids_are_shown_and_keep_their_nodes() -> None:
     repository = Repository()
     held = PlatformIds(repository)
     service = targeting(held)
-    repository.held = {
+    repository.stored = {
         "google": imported("google", "1", {"city-2867714": "1004234", "country-DE": "2276"}),
         "tiktok": imported("tiktok", "1", {"city-2867714": "2867714"}),
     }
     held.refresh(Deadline(None))
-    page = service.list(CALL, "places", NodeQuery(query="munch"), 20, "")
+    page = service.list(CTX, "places", NodeQuery(query="munch"), 20, "")
     assert page.nodes[0][1] == {"google": "1004234", "tiktok": "2867714"}
     assert page.nodes[1][1] == {}
-    assert ids(service.list(CALL, "places", NodeQuery(platform="google"), 20, "")) == ["country-DE", "city-2867714"]
-    assert ids(service.list(CALL, "places", NodeQuery(platform="tiktok", query="m"), 20, "")) == ["city-2867714"]
+    assert ids(service.list(CTX, "places", NodeQuery(platform="google"), 20, "")) == ["country-DE", "city-2867714"]
+    assert ids(service.list(CTX, "places", NodeQuery(platform="tiktok", query="m"), 20, "")) == ["city-2867714"]
 
 
-def test_an_import_is_read_again_where_its_version_has_changed_and_is_gone_when_removed() -> None:
+def test_an_import_is_reloaded_on_version_change_and_dropped_on_removal() -> None:
     repository = Repository()
     held = PlatformIds(repository)
-    repository.held["google"] = imported("google", "1", {"country-DE": "1"})
+    repository.stored["google"] = imported("google", "1", {"country-DE": "1"})
     for _ in range(3):
         held.refresh(Deadline(None))
     assert repository.loads == 1
-    repository.held["google"] = imported("google", "2", {"country-DE": "2"})
+    repository.stored["google"] = imported("google", "2", {"country-DE": "2"})
     before = held.current()
     held.refresh(Deadline(None))
     assert (before["google"]["country-DE"], held.current()["google"]["country-DE"]) == ("1", "2")

@@ -7,7 +7,7 @@ from importlib.resources import files
 import pycountry
 import pytest
 
-from audience_service.domain.targeting.folding import fold
+from audience_service.domain.targeting.folding import normalise
 from audience_service.domain.targeting.node import KINDS, LOCALES, Node
 from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
 
@@ -22,12 +22,12 @@ def of_kind(kind: str) -> list[Node]:
     return [node for node in NODES["places"] if node.kind == kind]
 
 
-def test_countries_are_those_of_iso_3166_1_by_its_names() -> None:
+def test_countries_match_iso_3166_1() -> None:
     listed = {f"country-{country.alpha_2}": country.name for country in pycountry.countries}
     assert {node.id: node.name for node in of_kind("country")} == listed
 
 
-def test_subdivisions_are_those_of_iso_3166_2_with_its_names_and_parents() -> None:
+def test_subdivisions_match_iso_3166_2() -> None:
     listed = {
         f"subdivision-{each.code}": (
             each.name,
@@ -35,7 +35,7 @@ def test_subdivisions_are_those_of_iso_3166_2_with_its_names_and_parents() -> No
         )
         for each in pycountry.subdivisions
     }
-    assert {node.id: (node.name, node.path[-1].id) for node in of_kind("subdivision")} == listed
+    assert {node.id: (node.name, node.ancestors[-1].id) for node in of_kind("subdivision")} == listed
 
 
 def test_languages_are_of_iso_639() -> None:
@@ -53,10 +53,10 @@ def test_cities_lie_in_their_country_by_a_parent_of_the_same() -> None:
     assert len(cities) > 30_000
     for city in cities:
         if city.country == "XK":  # Kosovo, which ISO 3166 does not have
-            assert city.path == ()
+            assert city.ancestors == ()
         else:
-            assert city.path[0].id == f"country-{city.country}"
-            assert all(above.id.startswith(f"subdivision-{city.country}-") for above in city.path[1:])
+            assert city.ancestors[0].id == f"country-{city.country}"
+            assert all(above.id.startswith(f"subdivision-{city.country}-") for above in city.ancestors[1:])
         assert city.coordinates
         assert -90 <= city.coordinates[0] <= 90
         assert -180 <= city.coordinates[1] <= 180
@@ -80,7 +80,7 @@ def test_cities_lie_in_their_country_by_a_parent_of_the_same() -> None:
 def test_cities_lie_in_the_subdivision_that_they_are_in(city: str, subdivision: str) -> None:
     number = PLACES.number(city)
     assert number is not None
-    assert PLACES.node(number).path[-1].id == f"subdivision-{subdivision}"
+    assert PLACES.node(number).ancestors[-1].id == f"subdivision-{subdivision}"
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_cities_lie_in_the_subdivision_that_they_are_in(city: str, subdivision: 
         "city-151479",  # Njombe: iso3166-2-db calls its code Simiyu as well
     ],
 )
-def test_cities_whose_code_says_nothing_of_today_s_subdivisions_hang_on_their_country(city: str) -> None:
+def test_cities_with_obsolete_subdivision_codes_belong_to_their_country(city: str) -> None:
     number = PLACES.number(city)
     assert number is not None
-    assert [above.id.partition("-")[0] for above in PLACES.node(number).path] == ["country"]
+    assert [above.id.partition("-")[0] for above in PLACES.node(number).ancestors] == ["country"]
 
 
 def test_nineteen_of_twenty_cities_have_a_subdivision() -> None:
     cities = of_kind("city")
-    assert sum(len(city.path) > 1 for city in cities) * 20 > len(cities) * 19
+    assert sum(len(city.ancestors) > 1 for city in cities) * 20 > len(cities) * 19
 
 
 def test_a_code_that_iso_has_given_to_another_subdivision_has_no_name_of_the_old_one() -> None:
@@ -109,38 +109,41 @@ def test_a_code_that_iso_has_given_to_another_subdivision_has_no_name_of_the_old
     fars = next(node for node in of_kind("subdivision") if node.id == "subdivision-IR-07")
     assert fars.name == "Fārs"
     assert "Teheran" not in fars.localized.values()
-    names = PLACES.names.named("tehran")
+    names = PLACES.names.find_exact("tehran")
     assert {PLACES.ids[number] for number in names if PLACES.kind_of[number] == "subdivision"} == {"subdivision-IR-23"}
 
 
 def test_interests_are_the_tree_of_the_iab() -> None:
     nodes = NODES["interests"]
     assert len(nodes) == 1558
-    assert [node.name for node in nodes if not node.path] == ["Demographic", "Interest", "Purchase Intent"]
+    assert [node.name for node in nodes if not node.ancestors] == ["Demographic", "Interest", "Purchase Intent"]
     care = next(node for node in nodes if node.id == "interest-1379")  # whose Parent ID is its own
-    assert [above.name for above in care.path] == ["Purchase Intent", "Family and Parenting", "Childcare"]
+    assert [above.name for above in care.ancestors] == ["Purchase Intent", "Family and Parenting", "Childcare"]
     rugby = next(node for node in nodes if node.id == "interest-658")
-    assert ([above.name for above in rugby.path], rugby.name) == (["Interest", "Sports", "Rugby"], "Rugby League")
-    assert all(node.kind == fold(node.path[0].name if node.path else node.name).replace(" ", "_") for node in nodes)
+    assert ([above.name for above in rugby.ancestors], rugby.name) == (["Interest", "Sports", "Rugby"], "Rugby League")
+    assert all(
+        node.kind == normalise(node.ancestors[0].name if node.ancestors else node.name).replace(" ", "_")
+        for node in nodes
+    )
 
 
 def test_options_are_constants_of_the_sdks_below_their_facets() -> None:
     nodes = NODES["options"]
     assert {node.platform for node in nodes} == {"meta", "google", "tiktok"}
-    ages = [node.value for node in nodes if node.path and node.path[0].id == "option-google-age_range_type"]
+    ages = [node.value for node in nodes if node.ancestors and node.ancestors[0].id == "option-google-age_range_type"]
     assert ages == [
         "AGE_RANGE_18_24", "AGE_RANGE_25_34", "AGE_RANGE_35_44", "AGE_RANGE_45_54", "AGE_RANGE_55_64",
         "AGE_RANGE_65_UP", "AGE_RANGE_UNDETERMINED",
     ]  # fmt: skip
-    genders = [node.value for node in nodes if node.path and node.path[0].id == "option-tiktok-gender"]
+    genders = [node.value for node in nodes if node.ancestors and node.ancestors[0].id == "option-tiktok-gender"]
     assert genders == ["GENDER_FEMALE", "GENDER_MALE", "GENDER_UNLIMITED"]
-    placements = [node.value for node in nodes if node.path and node.path[0].id == "option-tiktok-placements"]
+    placements = [node.value for node in nodes if node.ancestors and node.ancestors[0].id == "option-tiktok-placements"]
     assert placements == ["PLACEMENT_TIKTOK", "PLACEMENT_PANGLE", "PLACEMENT_GLOBAL_APP_BUNDLE"]
-    assert all((node.kind == "facet") == (not node.path) == (node.child_count > 0) for node in nodes)
+    assert all((node.kind == "facet") == (not node.ancestors) == (node.child_count > 0) for node in nodes)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_nodes_are_of_the_kinds_that_are_told_and_have_a_name_and_a_source(name: str) -> None:
+def test_nodes_have_a_known_kind_a_name_and_a_source(name: str) -> None:
     assert {node.kind for node in NODES[name]} == set(KINDS[name])
     assert all(node.name and node.source for node in NODES[name])
     assert len({node.id for node in NODES[name]}) == len(NODES[name])
@@ -152,14 +155,14 @@ def test_every_node_is_found_by_its_name_and_its_localised_names(name: str) -> N
     taxonomy = packaged_taxonomies()[name]
     for number, node in enumerate(NODES[name]):
         for said in (node.name, *node.localized.values()):
-            assert number in taxonomy.names.named(fold(said)), (node.id, said)
+            assert number in taxonomy.names.find_exact(normalise(said)), (node.id, said)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_indexes_hold_folded_names_in_order_and_every_later_word_of_them(name: str) -> None:
+def test_the_indexes_contain_sorted_normalised_names_and_later_words(name: str) -> None:
     names, words = (_lines(name, part) for part in ("names", "words"))
     assert [list(names), list(words)] == [sorted(names), sorted(words)]
-    assert all(fold(said.decode()).encode() == said for said in names)
+    assert all(normalise(said.decode()).encode() == said for said in names)
     later: dict[bytes, set[int]] = defaultdict(set)
     for said, numbers in names.items():
         parts = said.split(b" ")
@@ -168,7 +171,7 @@ def test_the_indexes_hold_folded_names_in_order_and_every_later_word_of_them(nam
     assert words == later
 
 
-def test_what_is_read_is_read_once() -> None:
+def test_packaged_taxonomies_are_read_once() -> None:
     assert packaged_taxonomies() is packaged_taxonomies()
     assert isinstance(PLACES, Taxonomy)
 

@@ -4,46 +4,46 @@ import gc
 import threading
 import weakref
 
-from audience_service.domain.watches.bell import Bell
+from audience_service.domain.watches.bell import Notifier
 
 
-class Reason:
+class Topic:
     """Something to ring for."""
 
 
-def test_a_ring_is_heard_by_those_alone_who_listen_for_its_reason() -> None:
-    bell = Bell()
-    with bell.listen("a") as ear, bell.listen("a") as other, bell.listen("b") as deaf:
-        bell.ring("a")
-        assert [each.wait(0) for each in (ear, other, deaf)] == [True, True, False]
+def test_notify_wakes_only_waiters_of_its_topic() -> None:
+    notifier = Notifier()
+    with notifier.subscribe("a") as waiter, notifier.subscribe("a") as other, notifier.subscribe("b") as unrelated:
+        notifier.notify("a")
+        assert [each.wait(0) for each in (waiter, other, unrelated)] == [True, True, False]
 
 
-def test_a_ring_is_heard_once_whether_it_comes_before_the_wait_or_in_it() -> None:
-    bell = Bell()
-    with bell.listen() as ear:
-        ringer = threading.Thread(target=bell.ring)
-        ringer.start()
-        assert ear.wait(60)
-        ringer.join()
-        assert not ear.wait(0)
+def test_a_notification_wakes_one_wait_even_if_it_arrives_before_the_wait() -> None:
+    notifier = Notifier()
+    with notifier.subscribe() as waiter:
+        notifying_thread = threading.Thread(target=notifier.notify)
+        notifying_thread.start()
+        assert waiter.wait(60)
+        notifying_thread.join()
+        assert not waiter.wait(0)
 
 
-def test_nothing_is_kept_of_what_nobody_listens_for() -> None:
-    bell = Bell()
-    listened, rung = Reason(), Reason()
-    kept = [weakref.ref(listened), weakref.ref(rung)]
-    with bell.listen(listened):
-        bell.ring(listened)
-    bell.ring(rung)
-    del listened, rung
+def test_topics_without_waiters_are_freed() -> None:
+    notifier = Notifier()
+    subscribed, notified = Topic(), Topic()
+    kept = [weakref.ref(subscribed), weakref.ref(notified)]
+    with notifier.subscribe(subscribed):
+        notifier.notify(subscribed)
+    notifier.notify(notified)
+    del subscribed, notified
     gc.collect()
-    assert [reason() for reason in kept] == [None, None]
+    assert [topic() for topic in kept] == [None, None]
 
 
-def test_others_who_listen_for_the_same_go_on() -> None:
-    bell = Bell()
-    with bell.listen("a") as ear:
-        with bell.listen("a"):
+def test_other_waiters_of_a_topic_stay_subscribed() -> None:
+    notifier = Notifier()
+    with notifier.subscribe("a") as waiter:
+        with notifier.subscribe("a"):
             pass
-        bell.ring("a")
-        assert ear.wait(0)
+        notifier.notify("a")
+        assert waiter.wait(0)

@@ -6,133 +6,139 @@ from math import inf
 from types import SimpleNamespace
 from typing import Any
 
-from audience_service.domain.watches.held import Held, Pace
-from audience_service.domain.watches.watch import EVERYTHING, Changes, Look, Outlook
+from audience_service.domain.watches.held import PollingConfig, ScheduledWatch
+from audience_service.domain.watches.watch import FULL_SCAN, ChangedKeys, ReconcileResult, ScanScope
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-PACE = Pace(poll_seconds=2)
+CONFIG = PollingConfig(poll_seconds=2)
 KEYS = frozenset(("acme/contact/a",))
 
 
 @dataclass
-class Told:
+class FakeSubscription:
     """A subscription as a test has it."""
 
     datatype: str = "contact"
-    follows: bool = True
-    has_news: bool = False
+    is_streaming: bool = True
+    has_pending: bool = False
     is_complete: bool = True
     keys: frozenset[str] = frozenset()
 
-    def take(self) -> Changes:
-        taken = Changes(self.keys, self.is_complete)
-        self.keys, self.has_news, self.is_complete = frozenset(), False, self.follows
-        return taken
+    def drain(self) -> ChangedKeys:
+        drained = ChangedKeys(self.keys, self.is_complete)
+        self.keys, self.has_pending, self.is_complete = frozenset(), False, self.is_streaming
+        return drained
 
     def close(self) -> None:
-        self.follows = False
+        self.is_streaming = False
 
 
-def looked(held: Held, at: float, outlook: Outlook | None, took: float = 0.5) -> Look:
+def run_scan(watch: ScheduledWatch, at: float, result: ReconcileResult | None, duration: float = 0.5) -> ScanScope:
     """Look at what is due at a time, and come to an outlook."""
-    look = held.look(at)
-    held.outlook = outlook
-    held.ended(look, at, at + took, PACE)
-    return look
+    scope = watch.next_scope(at)
+    watch.last_result = result
+    watch.record_finish(scope, at, at + duration, CONFIG)
+    return scope
 
 
-def test_without_changes_told_everything_is_looked_at_at_intervals() -> None:
-    held = Held("acme", "segment-1", "lease")
-    assert held.seconds(0, NOON) <= 0
-    assert looked(held, 0, Outlook(NOON, searched_seconds=0.1)) == EVERYTHING
-    assert held.seconds(0.5, NOON) == 2
-    assert looked(held, 2.5, Outlook(NOON, searched_seconds=0.1)) == EVERYTHING
-    assert held.seconds(3, NOON) == 2
+def test_without_a_change_stream_full_scans_run_at_the_poll_interval() -> None:
+    watch = ScheduledWatch("acme", "segment-1", "lease")
+    assert watch.seconds_until_due(0, NOON) <= 0
+    assert run_scan(watch, 0, ReconcileResult(NOON, search_seconds=0.1)) == FULL_SCAN
+    assert watch.seconds_until_due(0.5, NOON) == 2
+    assert run_scan(watch, 2.5, ReconcileResult(NOON, search_seconds=0.1)) == FULL_SCAN
+    assert watch.seconds_until_due(3, NOON) == 2
 
 
-def test_the_search_for_differences_takes_a_tenth_of_the_time_but_the_first_one_is_not_waited_for() -> None:
-    held = Held("acme", "segment-1", "lease")
-    looked(held, 0, Outlook(NOON, searched_seconds=5), took=8)
-    assert held.seconds(8, NOON) == 2
-    looked(held, 10, Outlook(NOON, searched_seconds=5), took=8)
-    assert held.seconds(18, NOON) == 45
+def test_full_scans_use_a_tenth_of_the_time_and_the_first_has_no_cooldown() -> None:
+    watch = ScheduledWatch("acme", "segment-1", "lease")
+    run_scan(watch, 0, ReconcileResult(NOON, search_seconds=5), duration=8)
+    assert watch.seconds_until_due(8, NOON) == 2
+    run_scan(watch, 10, ReconcileResult(NOON, search_seconds=5), duration=8)
+    assert watch.seconds_until_due(18, NOON) == 45
 
 
-def test_time_that_moves_somebody_is_looked_at_when_it_comes_and_alone() -> None:
-    held = Held("acme", "segment-1", "lease")
-    outlook = Outlook(NOON, next_passage=NOON + timedelta(seconds=1))
-    looked(held, 0, outlook)
-    assert held.seconds(0.5, NOON) == 1
-    assert held.look(1.5) == Look(last=outlook)
+def test_a_time_trigger_starts_an_incremental_scan_on_time() -> None:
+    watch = ScheduledWatch("acme", "segment-1", "lease")
+    result = ReconcileResult(NOON, next_trigger=NOON + timedelta(seconds=1))
+    run_scan(watch, 0, result)
+    assert watch.seconds_until_due(0.5, NOON) == 1
+    assert watch.next_scope(1.5) == ScanScope(last_result=result)
 
 
-def test_told_changes_are_gathered_and_looked_at_alone() -> None:
-    told, outlook = Told(), Outlook(NOON, follows="contact")
-    held = Held("acme", "segment-1", "lease", subscription=told)
-    looked(held, 0, outlook)
-    assert held.due == inf
-    told.keys, told.has_news = KEYS, True
-    assert 0 < held.seconds(0.5, NOON) <= 0.5
-    assert looked(held, 1, outlook) == Look(Changes(KEYS, complete=True), outlook)
-    assert held.seconds(1.5, NOON) == 2, "the definition is looked at all the same"
-    assert held.due == inf
+def test_streamed_changes_are_debounced_and_scanned_incrementally() -> None:
+    received, result = FakeSubscription(), ReconcileResult(NOON, change_stream_datatype="contact")
+    watch = ScheduledWatch("acme", "segment-1", "lease", subscription=received)
+    run_scan(watch, 0, result)
+    assert watch.full_scan_at == inf
+    received.keys, received.has_pending = KEYS, True
+    assert 0 < watch.seconds_until_due(0.5, NOON) <= 0.5
+    assert run_scan(watch, 1, result) == ScanScope(ChangedKeys(KEYS, complete=True), result)
+    assert watch.seconds_until_due(1.5, NOON) == 2, "the definition is looked at all the same"
+    assert watch.full_scan_at == inf
 
 
-def test_what_changes_cannot_tell_is_looked_for_in_everything_at_its_time() -> None:
-    told, outlook = Told(), Outlook(NOON, follows="contact", searched_seconds=1)
-    held = Held("acme", "segment-1", "lease", subscription=told)
+def test_incomplete_changes_cause_a_full_scan_after_the_cooldown() -> None:
+    received, result = FakeSubscription(), ReconcileResult(NOON, change_stream_datatype="contact", search_seconds=1)
+    watch = ScheduledWatch("acme", "segment-1", "lease", subscription=received)
     for at in (0, 10):
-        held.due = at
-        looked(held, at, outlook)
-    told.is_complete, told.has_news = False, True
-    assert held.seconds(18.5, NOON) == -6, "what defines it is due"
-    assert held.look(18.5) == Look(last=outlook), "but everything is not"
-    assert not told.is_complete
-    assert held.look(19.5) == EVERYTHING
-    assert told.is_complete
+        watch.full_scan_at = at
+        run_scan(watch, at, result)
+    received.is_complete, received.has_pending = False, True
+    assert watch.seconds_until_due(18.5, NOON) == -6, "what defines it is due"
+    assert watch.next_scope(18.5) == ScanScope(last_result=result), "but everything is not"
+    assert not received.is_complete
+    assert watch.next_scope(19.5) == FULL_SCAN
+    assert received.is_complete
 
 
-def test_a_stream_that_is_lost_leaves_comparing() -> None:
-    told, outlook = Told(), Outlook(NOON, follows="contact")
-    held = Held("acme", "segment-1", "lease", subscription=told)
-    looked(held, 0, outlook)
-    told.follows = False
-    looked(held, 5, outlook)
-    assert held.due < inf
+def test_losing_the_change_stream_schedules_full_scans() -> None:
+    received, result = FakeSubscription(), ReconcileResult(NOON, change_stream_datatype="contact")
+    watch = ScheduledWatch("acme", "segment-1", "lease", subscription=received)
+    run_scan(watch, 0, result)
+    received.is_streaming = False
+    run_scan(watch, 5, result)
+    assert watch.full_scan_at < inf
 
 
-def test_after_a_look_that_failed_everything_is_looked_at_and_not_at_once() -> None:
-    told = Told()
-    held = Held("acme", "segment-1", "lease", subscription=told)
-    looked(held, 0, Outlook(NOON, follows="contact"))
-    told.keys, told.has_news = KEYS, True
-    looked(held, 5, None)
-    told.has_news = True
-    assert held.seconds(5.5, NOON) > 1
-    assert held.look(20) == EVERYTHING
+def test_a_failed_scan_is_followed_by_a_delayed_full_scan() -> None:
+    received = FakeSubscription()
+    watch = ScheduledWatch("acme", "segment-1", "lease", subscription=received)
+    run_scan(watch, 0, ReconcileResult(NOON, change_stream_datatype="contact"))
+    received.keys, received.has_pending = KEYS, True
+    run_scan(watch, 5, None)
+    received.has_pending = True
+    assert watch.seconds_until_due(5.5, NOON) > 1
+    assert watch.next_scope(20) == FULL_SCAN
 
 
-def test_where_time_is_unforeseen_everything_is_looked_at_once_a_minute() -> None:
-    held = Held("acme", "segment-1", "lease", subscription=Told())
-    looked(held, 0, Outlook(NOON, follows="contact", unforeseen=True))
-    assert held.due == 60.5
+def test_unpredictable_time_causes_a_full_scan_every_minute() -> None:
+    watch = ScheduledWatch("acme", "segment-1", "lease", subscription=FakeSubscription())
+    run_scan(watch, 0, ReconcileResult(NOON, change_stream_datatype="contact", time_unpredictable=True))
+    assert watch.full_scan_at == 60.5
 
 
-def test_where_an_edit_makes_time_unforeseen_everything_is_looked_at_once_a_minute_from_then_on() -> None:
-    held = Held("acme", "segment-1", "lease", subscription=Told())
-    looked(held, 0, Outlook(NOON, follows="contact"))
-    edited = Outlook(NOON, follows="contact", unforeseen=True)
-    assert looked(held, 5, edited) != EVERYTHING
-    assert looked(held, 30, edited) != EVERYTHING
-    assert held.due == 65.5
-    assert looked(held, 66, edited) == EVERYTHING
-    assert held.due == 126.5
+def test_an_edit_to_unpredictable_time_starts_full_scans_every_minute() -> None:
+    watch = ScheduledWatch("acme", "segment-1", "lease", subscription=FakeSubscription())
+    run_scan(watch, 0, ReconcileResult(NOON, change_stream_datatype="contact"))
+    edited = ReconcileResult(NOON, change_stream_datatype="contact", time_unpredictable=True)
+    assert run_scan(watch, 5, edited) != FULL_SCAN
+    assert run_scan(watch, 30, edited) != FULL_SCAN
+    assert watch.full_scan_at == 65.5
+    assert run_scan(watch, 66, edited) == FULL_SCAN
+    assert watch.full_scan_at == 126.5
 
 
-def test_where_an_edit_makes_it_an_audience_of_other_records_those_are_followed() -> None:
-    contacts, leads = Told("contact"), Told("lead")
-    held = Held("acme", "segment-1", "lease", subscription=contacts, outlook=Outlook(NOON, follows="lead"))
-    feed: Any = SimpleNamespace(subscribe=lambda org, datatype: {("acme", "lead"): leads}[org, datatype])
-    held.follow(feed)
-    assert held.subscription is leads
-    assert not contacts.follows
+def test_an_edit_of_the_datatype_changes_the_subscription() -> None:
+    contacts, leads = FakeSubscription("contact"), FakeSubscription("lead")
+    watch = ScheduledWatch(
+        "acme",
+        "segment-1",
+        "lease",
+        subscription=contacts,
+        last_result=ReconcileResult(NOON, change_stream_datatype="lead"),
+    )
+    change_stream: Any = SimpleNamespace(subscribe=lambda org, datatype: {("acme", "lead"): leads}[org, datatype])
+    watch.update_subscription(change_stream)
+    assert watch.subscription is leads
+    assert not contacts.is_streaming

@@ -7,16 +7,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from audience_service.domain.errors import StoreUnavailable
-from audience_service.domain.watches.bell import Bell
-from audience_service.domain.watches.tracker import Tracker
-from audience_service.domain.watches.workers import Workers
+from audience_service.domain.watches.bell import Notifier
+from audience_service.domain.watches.workers import WorkerPool
 from tests.waiting import eventually
 
 
 class Failing:
     """A tracker that cannot do anything."""
 
-    keep_seconds = 3_600.0
+    renew_interval_seconds = 3_600.0
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -30,21 +29,21 @@ class Failing:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "expected"),
     [
         (StoreUnavailable("the database cannot be reached"), {"reason": "STORE_UNAVAILABLE"}),
         (defect := ZeroDivisionError("a defect"), {"exc_info": defect}),
     ],
 )
-def test_the_log_says_why_nothing_is_tracked(error: Exception, said: dict[str, Any]) -> None:
-    workers = Workers(cast("Tracker", Failing(error)), Bell())
+def test_the_log_contains_the_reason_of_a_failed_step(error: Exception, expected: dict[str, Any]) -> None:
+    workers = WorkerPool(cast("Any", Failing(error)), Notifier())
     with capture_logs() as lines:
         workers.start()
-        eventually(lambda: bool(told(lines)))
+        eventually(lambda: bool(received(lines)))
         workers.stop()
-    assert told(lines)[0] == {"event": "tracking failed", "log_level": "warning", **said}
+    assert received(lines)[0] == {"event": "watch scheduling failed", "log_level": "warning", **expected}
 
 
-def told(lines: Sequence[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
+def received(lines: Sequence[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
     """The lines on tracking. Servers of other tests may log in the same process."""
-    return [line for line in lines if line["event"] == "tracking failed"]
+    return [line for line in lines if line["event"] == "watch scheduling failed"]

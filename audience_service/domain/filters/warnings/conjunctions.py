@@ -40,13 +40,13 @@ class Conjunction:
     """
 
     nodes: tuple[Node, ...]
-    top: Node
+    root: Node
     datatype: str
     subject: Subject = Subject.RECORD
     prefix: str = ""
-    is_top: bool = True
-    affirmed: bool = True
-    related: bool = False
+    is_root: bool = True
+    is_positive: bool = True
+    is_related: bool = False
 
     def path(self, path: str) -> str:
         """The path from the record on."""
@@ -58,64 +58,64 @@ def conjunctions(node: Node, datatype: str) -> Iterator[Conjunction]:
     return _conjunctions(node, Conjunction((), node, datatype))
 
 
-def leaf(node: Node) -> tuple[Node, bool]:
+def unwrap_negation(node: Node) -> tuple[Node, bool]:
     """What a node of a conjunction says, and whether it affirms that."""
     return (node.child, False) if isinstance(node, Not) else (node, True)
 
 
-def everything(node: Node) -> Iterator[Node]:
+def all_nodes(node: Node) -> Iterator[Node]:
     """All nodes of a filter, those on elements and on related records included."""
     yield node
     match node:
         case ElementMatch(_, query) | Related(query=query):
-            yield from everything(query)
+            yield from all_nodes(query)
         case ElementIs(_, conditions):
             for condition in conditions:
-                yield from everything(condition)
+                yield from all_nodes(condition)
         case _:
             for child in children(node):
-                yield from everything(child)
+                yield from all_nodes(child)
 
 
-def _conjunctions(node: Node, within: Conjunction) -> Iterator[Conjunction]:
-    found = dataclasses.replace(within, nodes=tuple(flat(node)))
+def _conjunctions(node: Node, parent: Conjunction) -> Iterator[Conjunction]:
+    found = dataclasses.replace(parent, nodes=tuple(flatten(node)))
     yield found
     for inner in found.nodes:
-        said, affirms = leaf(inner)
-        if isinstance(said, Condition):
+        leaf_node, is_positive = unwrap_negation(inner)
+        if isinstance(leaf_node, Condition):
             continue  # the commonest by far, with nothing inside
-        deeper = dataclasses.replace(found, is_top=False, affirmed=found.affirmed is affirms)
-        match said:
+        nested = dataclasses.replace(found, is_root=False, is_positive=found.is_positive is is_positive)
+        match leaf_node:
             case Or(nodes):
                 for alternative in nodes:
-                    yield from _conjunctions(alternative, deeper)
+                    yield from _conjunctions(alternative, nested)
             case And():
-                yield from _conjunctions(said, deeper)
+                yield from _conjunctions(leaf_node, nested)
             case ElementMatch(path, query):
-                about = dataclasses.replace(deeper, subject=Subject.ELEMENT, prefix=found.path(path))
-                yield from _conjunctions(query, about)
+                child = dataclasses.replace(nested, subject=Subject.ELEMENT, prefix=found.path(path))
+                yield from _conjunctions(query, child)
             case ElementIs(path, conditions):
-                about = dataclasses.replace(deeper, subject=Subject.VALUE, prefix=found.path(path))
-                yield from _conjunctions(And(conditions), about)
+                child = dataclasses.replace(nested, subject=Subject.VALUE, prefix=found.path(path))
+                yield from _conjunctions(And(conditions), child)
             case Related(datatype=datatype, query=query):
-                about = dataclasses.replace(deeper, top=query, datatype=datatype, is_top=True, related=True)
-                yield from _conjunctions(query, about)
+                child = dataclasses.replace(nested, root=query, datatype=datatype, is_root=True, is_related=True)
+                yield from _conjunctions(query, child)
 
 
-def flat(node: Node, *, denied: bool = False) -> Iterator[Node]:
+def flatten(node: Node, *, negated: bool = False) -> Iterator[Node]:
     """The nodes that must hold together for a node to hold, or for it not to."""
-    match node, denied:
+    match node, negated:
         case (And(nodes), False) | (Or(nodes), True):
             for child in nodes:
-                yield from flat(child, denied=denied)
+                yield from flatten(child, negated=negated)
         case Nor(nodes), False:
             for child in nodes:
-                yield from flat(child, denied=True)
+                yield from flatten(child, negated=True)
         case Nor((child,)), True:
-            yield from flat(child)
-        case Nor(nodes, place), True:
-            yield Or(nodes, place)
+            yield from flatten(child)
+        case Nor(nodes, field_path), True:
+            yield Or(nodes, field_path)
         case Not(child), _:
-            yield from flat(child, denied=not denied)
+            yield from flatten(child, negated=not negated)
         case _:
-            yield Not(node) if denied else node
+            yield Not(node) if negated else node

@@ -13,15 +13,15 @@ _EITHER = {_TEXT, _DATE}
 """An ISO date is compared with text, too."""
 
 
-def exclude_one_another(literals: Iterable[Literal]) -> Literal | None:
+def find_contradiction(literals: Iterable[Literal]) -> Literal | None:
     """The literal that no value meets which meets those before it; None where some value may meet all."""
     kinds: set[str] = set()
     low: tuple[Any, bool] | None = None
     high: tuple[Any, bool] | None = None
     for literal in literals:
-        if not literal.affirms or literal.name not in ("$eq", "$gt", "$gte", "$lt", "$lte"):
+        if not literal.is_positive or literal.name not in ("$eq", "$gt", "$gte", "$lt", "$lte"):
             continue
-        kind, value = _ordered(literal.operand)
+        kind, value = _sort_key(literal.operand)
         if not kind:
             continue
         kinds.add(kind)
@@ -41,7 +41,7 @@ def exclude_one_another(literals: Iterable[Literal]) -> Literal | None:
     return None
 
 
-def _ordered(value: Any) -> tuple[str, Any]:
+def _sort_key(value: Any) -> tuple[str, Any]:
     """The kind of a value and what it is ordered by among its kind; no kind where that is left open."""
     if isinstance(value, bool):
         return _BOOL, value
@@ -50,5 +50,5 @@ def _ordered(value: Any) -> tuple[str, Any]:
     if isinstance(value, datetime):
         return (_DATE, value) if value.tzinfo else ("", None)
     if instant := read_instant(value):
-        return _DATE, instant.moment
+        return _DATE, instant.timestamp
     return (_TEXT, value) if isinstance(value, str) else ("", None)

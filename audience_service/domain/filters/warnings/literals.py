@@ -10,12 +10,12 @@ from typing import Any
 
 from audience_service.domain.filters.nodes import Condition, Node
 from audience_service.domain.filters.operators import Pattern
-from audience_service.domain.filters.warnings.conjunctions import leaf
+from audience_service.domain.filters.warnings.conjunctions import unwrap_negation
 
-_DENIES = {"$ne": "$eq", "$nin": "$in"}
+_NEGATED_OPERATORS = {"$ne": "$eq", "$nin": "$in"}
 _ONE_OF = ("$eq", "$in")
 _NULL = ("null", None)
-_NEED_A_FIELD = frozenset(
+_FIELD_REQUIRING_OPERATORS = frozenset(
     ("$eq", "$in", "$all", "$gt", "$gte", "$lt", "$lte", "$exists", "$type", "$size", "$regex", "$mod",
      "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
 )  # fmt: skip
@@ -29,7 +29,7 @@ class Literal:
     condition: Condition
     name: str
     operand: Any
-    affirms: bool
+    is_positive: bool
 
     @property
     def path(self) -> str:
@@ -53,25 +53,25 @@ class Literal:
         return None if key is None else (self.path, self.name, key)
 
     @property
-    def needs_presence(self) -> bool:
+    def requires_field(self) -> bool:
         """Whether only a field that is there meets it; null is met by a missing one."""
-        if not self.affirms or self.name not in _NEED_A_FIELD:
+        if not self.is_positive or self.name not in _FIELD_REQUIRING_OPERATORS:
             return False
-        compared = self.operand if isinstance(self.operand, list) and self.name in ("$in", "$all") else [self.operand]
-        return all(value is not None for value in compared)
+        operands = self.operand if isinstance(self.operand, list) and self.name in ("$in", "$all") else [self.operand]
+        return all(value is not None for value in operands)
 
 
 def literal(node: Node) -> Literal | None:
     """The literal that a node of a conjunction is, if it is one."""
-    said, affirms = leaf(node)
-    if not isinstance(said, Condition):
+    inner_node, is_positive = unwrap_negation(node)
+    if not isinstance(inner_node, Condition):
         return None
-    name, operand = said.operator.name, said.operand
-    if name in _DENIES:
-        return Literal(said, _DENIES[name], operand, not affirms)
+    name, operand = inner_node.operator.name, inner_node.operand
+    if name in _NEGATED_OPERATORS:
+        return Literal(inner_node, _NEGATED_OPERATORS[name], operand, not is_positive)
     if name == "$exists":
-        return Literal(said, name, True, affirms is operand)
-    return Literal(said, name, operand, affirms)
+        return Literal(inner_node, name, True, is_positive is operand)
+    return Literal(inner_node, name, operand, is_positive)
 
 
 def _key(value: Any) -> Hashable | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Reason(StrEnum):
+class LintRule(StrEnum):
     """What is wrong with a place in a filter."""
 
     FROZEN_WINDOW = "FROZEN_WINDOW"
@@ -18,6 +18,6 @@ class Reason(StrEnum):
 class FilterWarning:
     """One place in a filter (`where.$and[0].score.$gte`), what is wrong there, and what would be right."""
 
-    place: str
+    field_path: str
     reason: str
     description: str

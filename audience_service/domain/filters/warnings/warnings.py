@@ -5,15 +5,15 @@ from datetime import datetime
 
 from audience_service.domain.fields.profile import FieldProfile
 from audience_service.domain.filters.nodes import Node
-from audience_service.domain.filters.warnings.certainties import certainties
+from audience_service.domain.filters.warnings.certainties import find_tautologies
 from audience_service.domain.filters.warnings.fields import field_warnings
 from audience_service.domain.filters.warnings.warning import FilterWarning
-from audience_service.domain.filters.warnings.windows import frozen_windows
+from audience_service.domain.filters.warnings.windows import find_stale_dates
 
 MAX_WARNINGS = 100
 
 
-def filter_warnings(
+def lint_filter(
     node: Node, now: datetime, fields: Mapping[str, FieldProfile] | None = None, *, datatype: str = ""
 ) -> list[FilterWarning]:
     """The warnings about a filter, from its nodes as parsed, 100 at most; one for a place and a reason.
@@ -22,9 +22,9 @@ def filter_warnings(
     there are no warnings that rest on them.
     """
     found = [
-        *frozen_windows(node, now),
-        *certainties(node, datatype),
+        *find_stale_dates(node, now),
+        *find_tautologies(node, datatype),
         *(field_warnings(node, fields) if fields else ()),
     ]
-    distinct = {(warning.place, warning.reason): warning for warning in reversed(found)}
+    distinct = {(warning.field_path, warning.reason): warning for warning in reversed(found)}
     return list(reversed(distinct.values()))[:MAX_WARNINGS]

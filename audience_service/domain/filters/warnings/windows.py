@@ -13,12 +13,12 @@ from typing import Any
 
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.nodes import Condition, Node
-from audience_service.domain.filters.relative import NOW, FoldedDate
-from audience_service.domain.filters.warnings.conjunctions import Conjunction, conjunctions, leaf
-from audience_service.domain.filters.warnings.warning import FilterWarning, Reason
-from audience_service.domain.filters.words.values import counted, date_words
+from audience_service.domain.filters.relative import NOW, ResolvedDate
+from audience_service.domain.filters.warnings.conjunctions import Conjunction, conjunctions, unwrap_negation
+from audience_service.domain.filters.warnings.warning import FilterWarning, LintRule
+from audience_service.domain.filters.words.values import describe_date, format_count
 
-RECENT = timedelta(days=400)
+MAX_AGE = timedelta(days=400)
 """How far back a rolling window may be thought to reach: a year, and some time since the filter was written."""
 
 _BELOW, _ABOVE = "below", "above"
@@ -27,7 +27,7 @@ _OTHER_SIDE = {_BELOW: _ABOVE, _ABOVE: _BELOW}
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 
-def frozen_windows(node: Node, now: datetime) -> Iterator[FilterWarning]:
+def find_stale_dates(node: Node, now: datetime) -> Iterator[FilterWarning]:
     """The fixed dates that look like rolling windows."""
     for conjunction in conjunctions(node, ""):
         bounds = list(_bounds(conjunction))
@@ -37,42 +37,42 @@ def frozen_windows(node: Node, now: datetime) -> Iterator[FilterWarning]:
             if age is None or (condition.path, _OTHER_SIDE[side]) in sides:
                 continue
             if side == _BELOW or _is_last(conjunction.path(condition.path)):
-                yield _frozen(condition, side, age)
+                yield _stale_date(condition, side, age)
 
 
 def _bounds(conjunction: Conjunction) -> Iterator[tuple[Condition, str]]:
     """The conditions that bound a field, and from where; to deny one bounds it from the other side."""
     for node in conjunction.nodes:
-        said, affirms = leaf(node)
-        if isinstance(said, Condition) and (side := _SIDES.get(said.operator.name)):
-            yield said, side if affirms else _OTHER_SIDE[side]
+        inner_node, is_positive = unwrap_negation(node)
+        if isinstance(inner_node, Condition) and (side := _SIDES.get(inner_node.operator.name)):
+            yield inner_node, side if is_positive else _OTHER_SIDE[side]
 
 
 def _age(operand: Any, now: datetime) -> timedelta | None:
     """How long ago a fixed date is, None where it is none or not of the recent past."""
-    if isinstance(operand, FoldedDate):
+    if isinstance(operand, ResolvedDate):
         return None
     if isinstance(operand, datetime):
-        moment = operand if operand.tzinfo else operand.replace(tzinfo=UTC)
+        timestamp = operand if operand.tzinfo else operand.replace(tzinfo=UTC)
     elif instant := read_instant(operand):
-        moment = instant.moment
+        timestamp = instant.timestamp
     else:
         return None
-    return now - moment if timedelta() < now - moment <= RECENT else None
+    return now - timestamp if timedelta() < now - timestamp <= MAX_AGE else None
 
 
 def _is_last(path: str) -> bool:
     return path.rpartition(".")[2].lower().startswith("last")
 
 
-def _frozen(condition: Condition, side: str, age: timedelta) -> FilterWarning:
+def _stale_date(condition: Condition, side: str, age: timedelta) -> FilterWarning:
     unit, amount = ("day", age // _DAY) if age >= _DAY else ("hour", max(age // _HOUR, 1))
     rolling = json.dumps({"$dateSubtract": {"startDate": NOW, "unit": unit, "amount": amount}})
-    size = counted(amount, unit)
-    meant = f"the last {size}" if side == _BELOW else f"what is longer ago than {size}"
+    size = format_count(amount, unit)
+    intent = f"the last {size}" if side == _BELOW else f"what is longer ago than {size}"
     return FilterWarning(
-        condition.place,
-        Reason.FROZEN_WINDOW,
-        f"is {date_words(condition.operand)}, {size} ago, and stays there while time goes on; "
-        f"for {meant} at each use write {rolling}",
+        condition.field_path,
+        LintRule.FROZEN_WINDOW,
+        f"is {describe_date(condition.operand)}, {size} ago, and stays there while time goes on; "
+        f"for {intent} at each use write {rolling}",
     )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from audience_service.domain.filters.expressions import EXPRESSIONS
-from audience_service.domain.filters.fields import written_path
+from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.filters.words.values import quoted, value_words
+from audience_service.domain.filters.words.values import describe_value, quote
 
 _INFIX = {
     "$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<=", "$in": "in",
@@ -20,15 +20,15 @@ _INFIX = {
 
 _SPECIAL: dict[str, Callable[[Any], str]] = {
     "$literal": lambda argument: _value(argument),
-    "$not": lambda argument: f"not ({_inner(_only(argument))})",
-    "$regexMatch": lambda argument: _matched(**argument),
-    "$switch": lambda argument: _switched(**argument),
+    "$not": lambda argument: f"not ({_describe(_only(argument))})",
+    "$regexMatch": lambda argument: _describe_regex_match(**argument),
+    "$switch": lambda argument: _describe_switch(**argument),
 }
 
 
-def expression_words(document: Document) -> str:
+def describe_expression(document: Document) -> str:
     """A parsed expression in words."""
-    return _inner(document)
+    return _describe(document)
 
 
 def is_compound(document: Document) -> bool:
@@ -37,11 +37,11 @@ def is_compound(document: Document) -> bool:
     return name in ("$and", "$or") and isinstance(argument, list) and len(argument) > 1
 
 
-def _inner(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, str) and value.startswith("$"):
-        return written_path(value[1:])
+        return display_path(value[1:])
     if isinstance(value, list):
-        return f"[{', '.join(_inner(item) for item in value)}]"
+        return f"[{', '.join(_describe(item) for item in value)}]"
     if not isinstance(value, Mapping):
         return _value(value)
     [(name, argument)] = value.items()
@@ -49,24 +49,24 @@ def _inner(value: Any) -> str:
         return _SPECIAL[name](argument)
     items = argument if isinstance(argument, list) else [argument]
     if name in _INFIX and items:
-        return f" {_INFIX[name]} ".join(map(_operand, items)) if len(items) > 1 else _inner(items[0])
+        return f" {_INFIX[name]} ".join(map(_operand, items)) if len(items) > 1 else _describe(items[0])
     return f"{name[1:]}({', '.join(_arguments(name, argument))})"
 
 
 def _operand(value: Any) -> str:
     """What stands beside an infix operator, in brackets where it holds another."""
     infix = isinstance(value, Mapping) and next(iter(value)) in (*_INFIX, "$regexMatch")
-    return f"({_inner(value)})" if infix else _inner(value)
+    return f"({_describe(value)})" if infix else _describe(value)
 
 
 def _arguments(name: str, argument: Any) -> Sequence[str]:
     form = EXPRESSIONS[name]
     if isinstance(argument, list):
-        return [_inner(item) for item in argument]
+        return [_describe(item) for item in argument]
     if not isinstance(argument, Mapping) or next(iter(argument)).startswith("$"):
-        return [_inner(argument)]
-    needed = [_inner(argument[key]) for key in form.needed]
-    return [*needed, *(f"{key}: {_inner(argument[key])}" for key in form.optional if key in argument)]
+        return [_describe(argument)]
+    needed = [_describe(argument[key]) for key in form.required]
+    return [*needed, *(f"{key}: {_describe(argument[key])}" for key in form.optional if key in argument)]
 
 
 def _only(argument: Any) -> Any:
@@ -75,13 +75,13 @@ def _only(argument: Any) -> Any:
 
 def _value(value: Any) -> str:
     """Text is in quotes always, since a bare word is a field; and never a date, since none is made of it here."""
-    return quoted(value) if isinstance(value, str) else value_words(value)
+    return quote(value) if isinstance(value, str) else describe_value(value)
 
 
-def _matched(input: Any, regex: Document, options: str) -> str:  # noqa: A002 - the operator's own name
+def _describe_regex_match(input: Any, regex: Document, options: str) -> str:  # noqa: A002 - the operator's own name
     return f"{_operand(input)} matches /{regex['$literal']}/{options}"
 
 
-def _switched(branches: Sequence[Document], default: Any) -> str:
-    cases = (f"if {_inner(branch['case'])} then {_inner(branch['then'])}" for branch in branches)
-    return f"switch({', '.join(cases)}, else {_inner(default)})"
+def _describe_switch(branches: Sequence[Document], default: Any) -> str:
+    cases = (f"if {_describe(branch['case'])} then {_describe(branch['then'])}" for branch in branches)
+    return f"switch({', '.join(cases)}, else {_describe(default)})"

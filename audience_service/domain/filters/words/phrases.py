@@ -7,13 +7,13 @@ way is put into "not (...)".
 from collections.abc import Callable
 from typing import Any
 
-from audience_service.domain.filters.relative import NOW, FoldedDate
-from audience_service.domain.filters.words.values import date_words, list_words, value_words
+from audience_service.domain.filters.relative import NOW, ResolvedDate
+from audience_service.domain.filters.words.values import describe_date, describe_list, describe_value
 
-Words = Callable[[Any], str]
+Describe = Callable[[Any], str]
 """From an operand to what its condition says."""
 
-_DENIED = {
+_NEGATIONS = {
     "is": "is not",
     "has": "does not have",
     "exists": "does not exist",
@@ -33,62 +33,62 @@ _DAY_LENGTH = len("2026-03-25")
 _MAX_MASK_BYTES = 8
 
 
-def denied(phrase: str) -> str:
+def negate(phrase: str) -> str:
     """What says the opposite of a phrase by its verb, empty where that would not be clear."""
     verb, _, rest = phrase.partition(" ")
-    if verb not in _DENIED or rest.partition(" ")[0] in _NEGATIVE or " or " in rest:
+    if verb not in _NEGATIONS or rest.partition(" ")[0] in _NEGATIVE or " or " in rest:
         return ""
-    return f"{_DENIED[verb]} {rest}".rstrip()
+    return f"{_NEGATIONS[verb]} {rest}".rstrip()
 
 
-def of_value(template: str, null: str = "") -> Words:
+def value_phrase(template: str, null: str = "") -> Describe:
     """Words about one value; `null` is what is said instead where it is null."""
-    return lambda operand: null if operand is None and null else template.format(value_words(operand))
+    return lambda operand: null if operand is None and null else template.format(describe_value(operand))
 
 
-def of_list(template: str) -> Words:
+def list_phrase(template: str) -> Describe:
     """Words about a list of values."""
-    return lambda operand: template.format(list_words(operand))
+    return lambda operand: template.format(describe_list(operand))
 
 
-def of_order(name: str) -> Words:
+def order_phrase(name: str) -> Describe:
     """Words about what a value comes before or after."""
-    plain, moment, day = _ORDERS[name]
+    plain, instant, day = _ORDERS[name]
 
-    def words(operand: Any) -> str:
+    def describe(operand: Any) -> str:
         if name == "$gte" and (window := _last(operand)):
             return f"is in the last {window} or later"  # a date that is yet to come is not before the bound either
-        date = date_words(operand)
+        date = describe_date(operand)
         if date is None:
-            return f"is {moment if isinstance(operand, str) else plain} {value_words(operand)}"
-        if isinstance(operand, FoldedDate) or len(date) > _DAY_LENGTH:
-            return f"is {moment} {date}"
-        return f"is {day} {date}" if day else f"is {moment} {date} 00:00 UTC"
+            return f"is {instant if isinstance(operand, str) else plain} {describe_value(operand)}"
+        if isinstance(operand, ResolvedDate) or len(date) > _DAY_LENGTH:
+            return f"is {instant} {date}"
+        return f"is {day} {date}" if day else f"is {instant} {date} 00:00 UTC"
 
-    return words
+    return describe
 
 
-def of_bits(template: str) -> Words:
+def bits_phrase(template: str) -> Describe:
     """Words about the bits that a mask or a list names, by their positions."""
     return lambda operand: template.format(_positions(operand))
 
 
 def _last(operand: Any) -> str:
     """The length of the window that reaches from a relative date up to now, empty where it is none."""
-    if not isinstance(operand, FoldedDate):
+    if not isinstance(operand, ResolvedDate):
         return ""
-    shift = operand.written.get("$dateSubtract", {})
+    shift = operand.expression.get("$dateSubtract", {})
     if shift.get("startDate") != NOW or shift["amount"] <= 0:
         return ""
-    window, ago, details = (date_words(operand) or "").partition(" ago")
+    window, ago, details = (describe_date(operand) or "").partition(" ago")
     return (window.removeprefix("1 ") if ago else "") + details
 
 
 def _positions(operand: Any) -> str:
     if isinstance(operand, bytes):
         if len(operand) > _MAX_MASK_BYTES:
-            return value_words(operand)
+            return describe_value(operand)
         operand = int.from_bytes(operand, "little")
     if isinstance(operand, int):
         operand = [position for position in range(operand.bit_length()) if operand >> position & 1]
-    return list_words(operand) if operand else "(none)"
+    return describe_list(operand) if operand else "(none)"

@@ -1418,7 +1418,7 @@ class LookalikeFactor(_message.Message):
     0.69 is twice as frequent.
     """
     seed_count: _builtins.int
-    """seed_count: the records of the seed with the value. Unset if there are fewer than AUDIENCE_INSIGHTS_MIN_CELL."""
+    """seed_count: the records of the seed with the value. Unset if there are fewer than AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE."""
     baseline_count: _builtins.int
     """baseline_count: the records of the baseline with the value. Unset likewise."""
     def __init__(
