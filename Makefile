@@ -25,7 +25,7 @@ run: install ## Serve; in memory with sample contacts unless AUDIENCE_MONGODB_UR
 
 http: install ## Serve as `make run` does, with JSON over HTTP on 127.0.0.1:8080 (Linux on x86-64)
 	@$(BIN)/audience-service serve --dev & service=$$!; trap 'kill $$service 2>/dev/null' EXIT; \
-	$(BIN)/python scripts/http_door.py --service "$${AUDIENCE_LISTEN:-127.0.0.1:50051}"
+	$(BIN)/python scripts/http_gateway.py --service "$${AUDIENCE_LISTEN:-127.0.0.1:50051}"
 
 test: install ## Run all tests; those of the stores also on AUDIENCE_TEST_MONGODB_URI, if set
 	$(BIN)/pytest -n auto --maxprocesses 4
@@ -74,7 +74,7 @@ bench-watch: install ## Measure the time from a write to its event, and what loo
 	$(BIN)/python -m bench.watch --uri "$(URI)"
 
 bench-parts: install ## Measure the balance of parts that four workers read: make bench-parts URI=mongodb://...
-	$(BIN)/python -m bench.parts --uri "$(URI)"
+	$(BIN)/python -m bench.partitions --uri "$(URI)"
 
 bench-lookalike: install ## How well lookalikes tell, and how long they take (needs statsmodels, scikit-learn): URI=mongodb://...
 	$(BIN)/python -m bench.lookalike --uri "$(URI)" --contacts "$(CONTACTS)"

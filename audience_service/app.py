@@ -5,75 +5,75 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 
-from audience_service.domain.audiences.audiences import AudienceResolver
-from audience_service.domain.audiences.pages import AudiencePages
-from audience_service.domain.audiences.populations import SelectionResolver
-from audience_service.domain.audiences.uses import AudienceUses
-from audience_service.domain.clock import now
-from audience_service.domain.custom.as_audience import CustomAudienceLoader
-from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
-from audience_service.domain.custom.audiences import CustomAudiences
-from audience_service.domain.custom.deletion import CustomAudienceDeleter
-from audience_service.domain.custom.errors import TooManyLookalikes, TooManyRefreshes
-from audience_service.domain.custom.plans import SpecValidator
-from audience_service.domain.custom.ports import Refresher, Refreshers, SpecValidators
-from audience_service.domain.explanations.filter_explanation import ExplainRepositories, FilterExplainer
-from audience_service.domain.explanations.membership_explanation import MembershipExplainer
-from audience_service.domain.exports.exports import Exports
-from audience_service.domain.fields.catalog import FieldCatalog
+from audience_service.background import BackgroundTasks
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.audiences.selection_resolver import SelectionResolver
+from audience_service.domain.audiences.service import AudienceUses
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.jobs import JobLimits, JobRunner
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.custom_audiences.deletion import CustomAudienceDeleter
+from audience_service.domain.custom_audiences.errors import TooManyLookalikes, TooManyRefreshes
+from audience_service.domain.custom_audiences.loader import CustomAudienceLoader
+from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX, CustomType
+from audience_service.domain.custom_audiences.repository import Refresher, Refreshers, SpecValidators
+from audience_service.domain.custom_audiences.service import CustomAudiences
+from audience_service.domain.custom_audiences.spec_validation import SpecValidator
+from audience_service.domain.explain.filter_explanation import ExplainRepositories, FilterExplainer
+from audience_service.domain.explain.membership_explanation import MembershipExplainer
+from audience_service.domain.exports.service import Exports
 from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.history.history import MembershipHistory
+from audience_service.domain.history.size_history import SizeHistoryReader
 from audience_service.domain.insights.baselines import BaselineCache
-from audience_service.domain.insights.insights import Insights
-from audience_service.domain.jobs import JobLimits, JobRunner
-from audience_service.domain.lookalikes.lookalikes import Lookalikes
+from audience_service.domain.insights.service import Insights
+from audience_service.domain.lookalikes.service import Lookalikes
+from audience_service.domain.membership.audience_pages import AudiencePages
 from audience_service.domain.membership.checks import MembershipChecker
-from audience_service.domain.membership.membership import Membership
 from audience_service.domain.membership.partitions import Partitioner
+from audience_service.domain.membership.service import Membership
 from audience_service.domain.reach.overlap import Overlaps
-from audience_service.domain.reach.reach import Reach
-from audience_service.domain.segments.contact_lists import SegmentContacts
+from audience_service.domain.reach.service import Reach
+from audience_service.domain.schema.service import FieldCatalog
+from audience_service.domain.segments.contacts import SegmentContacts
 from audience_service.domain.segments.deletion import SegmentDeleter
-from audience_service.domain.segments.drafts import SegmentValidator
-from audience_service.domain.segments.references import ReferenceChecker
-from audience_service.domain.segments.segments import Segments
-from audience_service.domain.segments.versions import SegmentVersions
-from audience_service.domain.segments.writes import SegmentWriter
-from audience_service.domain.snapshots.differences import SnapshotDifferences
-from audience_service.domain.snapshots.maker import SnapshotLimits, SnapshotWorker
-from audience_service.domain.snapshots.ready import SnapshotReader
-from audience_service.domain.snapshots.snapshot import SNAPSHOT_PREFIX
-from audience_service.domain.snapshots.snapshots import Snapshots
-from audience_service.domain.targeting.imports import TaxonomyImporter
+from audience_service.domain.segments.reference_checker import ReferenceChecker
+from audience_service.domain.segments.service import Segments
+from audience_service.domain.segments.validation import SegmentValidator
+from audience_service.domain.segments.version_service import SegmentVersions
+from audience_service.domain.segments.writer import SegmentWriter
+from audience_service.domain.snapshots.diff import SnapshotDifferences
+from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX
+from audience_service.domain.snapshots.reader import SnapshotReader
+from audience_service.domain.snapshots.service import Snapshots
+from audience_service.domain.snapshots.worker import SnapshotLimits, SnapshotWorker
+from audience_service.domain.targeting.importer import TaxonomyImporter
 from audience_service.domain.targeting.platform_ids import PlatformIds
-from audience_service.domain.targeting.targeting import Targeting
+from audience_service.domain.targeting.service import Targeting
 from audience_service.domain.targeting.taxonomy import packaged_taxonomies
-from audience_service.domain.tokens import TokenCodec
-from audience_service.domain.uploads.publishing import Publisher
-from audience_service.domain.uploads.refreshing import UploadRematcher
-from audience_service.domain.uploads.uploads import Uploads
-from audience_service.domain.watches.bell import Notifier
-from audience_service.domain.watches.held import PollingConfig
-from audience_service.domain.watches.past import MembershipHistory
-from audience_service.domain.watches.rounds import Reconciler
-from audience_service.domain.watches.sizes import SizeHistoryReader
-from audience_service.domain.watches.starts import SnapshotBootstrap
-from audience_service.domain.watches.tracker import WatchScheduler
-from audience_service.domain.watches.wanted import WatchRegistry
-from audience_service.domain.watches.watching import WatchStreams
-from audience_service.domain.watches.workers import WorkerPool
+from audience_service.domain.uploads.publisher import Publisher
+from audience_service.domain.uploads.rematching import UploadRematcher
+from audience_service.domain.uploads.service import Uploads
+from audience_service.domain.watch.notifier import Notifier
+from audience_service.domain.watch.reconciler import Reconciler
+from audience_service.domain.watch.registry import WatchRegistry
+from audience_service.domain.watch.schedule import PollingConfig
+from audience_service.domain.watch.scheduler import WatchScheduler
+from audience_service.domain.watch.snapshot_start import SnapshotBootstrap
+from audience_service.domain.watch.stream import WatchStreams
+from audience_service.domain.watch.worker_pool import WorkerPool
 from audience_service.mongo.store import Store, embedded_store, mongo_store
-from audience_service.rpc.audience_servicer import AudienceServicer
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
-from audience_service.rpc.custom_servicer import CustomAudienceServicer
-from audience_service.rpc.filter_servicer import FilterServicer
 from audience_service.rpc.interceptor import Timeouts
-from audience_service.rpc.membership_servicer import MembershipServicer
-from audience_service.rpc.reach_servicer import ReachServicer
-from audience_service.rpc.segment_servicer import SegmentServicer
 from audience_service.rpc.server import RpcServer, ServerOptions, Servicers
-from audience_service.rpc.targeting_servicer import TargetingServicer
+from audience_service.rpc.services.audience import AudienceServicer
+from audience_service.rpc.services.custom_audience import CustomAudienceServicer
+from audience_service.rpc.services.filter import FilterServicer
+from audience_service.rpc.services.membership import MembershipServicer
+from audience_service.rpc.services.reach import ReachServicer
+from audience_service.rpc.services.segment import SegmentServicer
+from audience_service.rpc.services.targeting import TargetingServicer
 from audience_service.settings import Settings, SettingsError
-from audience_service.upkeep import BackgroundTasks
 
 SAMPLE_ORGS = {"demo": 2_500, "demo2": 500}
 """The orgs of the embedded store and how many sample contacts each has."""
@@ -95,7 +95,7 @@ def open_store(settings: Settings) -> Store:
 def open_sample_store(settings: Settings) -> Store:
     """A new embedded store with the sample contacts of every sample org."""
     try:
-        from audience_service.samples import sample_contacts
+        from audience_service.sample_data import sample_contacts
     except ImportError:
         return embedded_store([], settings.datatypes, settings.related_datatypes)  # says what to install
     records = (record for org, count in SAMPLE_ORGS.items() for record in sample_contacts(org, count))

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audience_service.mongo.store import mongo_store
-from audience_service.samples import sample_contacts
+from audience_service.sample_data import sample_contacts
 from bench.reference import Document
 
 LARGE = "bench"

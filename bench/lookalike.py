@@ -18,13 +18,13 @@ from pymongo import MongoClient
 from rich.console import Console
 from rich.table import Table
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.clock import now
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
+from audience_service.domain.lookalikes.counts import ScoredFeature
 from audience_service.domain.lookalikes.curve import auc, subtract
-from audience_service.domain.lookalikes.fields import parse_features
-from audience_service.domain.lookalikes.modelling import TrainedModel, train
-from audience_service.domain.lookalikes.tally import ScoredFeature
+from audience_service.domain.lookalikes.features import parse_features
+from audience_service.domain.lookalikes.training import TrainedModel, train
 from audience_service.mongo.store import Store, mongo_store
 from bench.dataset import LARGE, prepare
 from bench.reference import Document, in_org

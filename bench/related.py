@@ -23,7 +23,7 @@ from rich.progress import track
 from audience_service.mongo.store import mongo_store
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach
 from audience_service.pb.audience.v1 import resources_pb2 as resources
-from audience_service.samples import NOW, sample_contacts
+from audience_service.sample_data import NOW, sample_contacts
 from bench import reference
 from bench.__main__ import results_table
 from bench.dataset import DATATYPES, LARGE

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from audience_service.domain.caller import Deadline
+from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.reach.narrowing import ProgressiveCounter
+from audience_service.domain.reach.progressive_count import ProgressiveCounter
 from audience_service.mongo.store import Store, mongo_store
 from bench.dataset import LARGE
 from bench.reference import Document, in_org

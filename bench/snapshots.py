@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from audience_service.mongo.collections import LISTS
-from audience_service.mongo.indexes import create_index, required_indexes
+from audience_service.mongo.core.collections import LISTS
+from audience_service.mongo.core.indexes import create_index, required_indexes
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership
 from audience_service.pb.audience.v1 import resources_pb2 as resources
 from bench import reference

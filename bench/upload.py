@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from audience_service.cli.token import mint
-from audience_service.mongo.collections import LISTS
+from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.store import Store, mongo_store
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub

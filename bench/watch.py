@@ -26,13 +26,13 @@ from rich.table import Table
 
 from audience_service.app import App
 from audience_service.cli.token import mint
-from audience_service.domain.audiences.audiences import AudienceResolver
-from audience_service.domain.caller import Deadline
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.segments.segment import Segment, SegmentType
-from audience_service.domain.watches.bell import Notifier
-from audience_service.domain.watches.rounds import Reconciler
-from audience_service.domain.watches.watch import FULL_SCAN, ChangedKeys, ReconcileResult, ScanScope
+from audience_service.domain.segments.model import Segment, SegmentType
+from audience_service.domain.watch.model import FULL_SCAN, ChangedKeys, ReconcileResult, ScanScope
+from audience_service.domain.watch.notifier import Notifier
+from audience_service.domain.watch.reconciler import Reconciler
 from audience_service.mongo.store import Store, mongo_store
 from audience_service.pb.audience.v1.membership_service_pb2 import WatchMembershipRequest
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub

@@ -24,13 +24,13 @@ from audience_service.cli.log import configure_logs
 from audience_service.cli.token import mint
 from audience_service.mongo.store import Store, embedded_store, mongo_store
 from audience_service.settings import Settings
-from tests.client import Client, Refusal
-from tests.examples import PROFILE, PROPERTY_TIMEOUT
+from tests.support.client import Client, Refusal
+from tests.support.examples import PROFILE, PROPERTY_TIMEOUT
 
 hypothesis.settings.load_profile(PROFILE)  # before any property test is defined
 
 # Where an assert in one of these fails, it says what it compared, as one in a test module does.
-pytest.register_assert_rewrite("tests.overlaps", "tests.versions", "tests.watch_world")
+pytest.register_assert_rewrite("tests.support.overlaps", "tests.support.versions", "tests.support.watch_world")
 
 configure_logs("text")  # as the service does: the traceback of a defect takes a second to draw otherwise
 structlog.configure(logger_factory=structlog.PrintLoggerFactory())  # to where a test looks, not where stderr is by now

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.client import Client
-from tests.command import BIN
 from tests.conftest import Service
+from tests.support.client import Client
+from tests.support.command import BIN
 
 pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 

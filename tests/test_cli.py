@@ -13,9 +13,9 @@ import jwt
 import pytest
 
 from audience_service.domain.insights.dimensions import DIMENSIONS
-from tests.client import Client
-from tests.command import held_port, run, run_server
 from tests.conftest import KEY, URI, Service
+from tests.support.client import Client
+from tests.support.command import held_port, run, run_server
 
 pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 

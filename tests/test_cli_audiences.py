@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.custom.errors import SeedTooSmall
-from tests.client import Client
-from tests.command import run
+from audience_service.domain.custom_audiences.errors import SeedTooSmall
 from tests.conftest import KEY, Service
-from tests.lookalikes import people, segment
+from tests.support.client import Client
+from tests.support.command import run
+from tests.support.lookalikes import people, segment
 
 pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 

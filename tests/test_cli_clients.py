@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from audience_service.cli.insights import dimension_chart
-from audience_service.domain.errors import OutOfTime
-from audience_service.domain.reach.draws import Estimate
-from audience_service.domain.reach.narrowing import Progress, ProgressiveCounter
+from audience_service.domain.core.errors import OutOfTime
+from audience_service.domain.reach.key_draw import Estimate
+from audience_service.domain.reach.progressive_count import Progress, ProgressiveCounter
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
-from tests.client import Client
-from tests.command import run
 from tests.conftest import KEY, Service
-from tests.lists import publish
-from tests.tracked import NOON, WatchHarness
+from tests.support.client import Client
+from tests.support.command import run
+from tests.support.lists import publish
+from tests.support.watch_harness import NOON, WatchHarness
 
 pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 

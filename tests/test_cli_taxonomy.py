@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import run
 from tests.conftest import URI, Service
+from tests.support.command import run
 
 pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.client import Client
-from tests.command import run
 from tests.conftest import KEY, Service
-from tests.proxy import Proxy
+from tests.support.client import Client
+from tests.support.command import run
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 

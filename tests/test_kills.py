@@ -19,7 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from audience_service.cli.token import mint
-from audience_service.mongo.custom_documents import INTERRUPTED
+from audience_service.mongo.custom_audiences.documents import INTERRUPTED
 from audience_service.mongo.store import Store, mongo_store
 from audience_service.pb.audience.v1.resources_pb2 import (
     CREATION_STATE_CREATING,
@@ -27,13 +27,13 @@ from audience_service.pb.audience.v1.resources_pb2 import (
     CREATION_STATE_READY,
 )
 from tests import conftest
-from tests.client import Client, Refusal
-from tests.command import run_server
 from tests.conftest import DURABLE, KEY, URI, Service, envelope, mongo_database, run_service
-from tests.proxy import Proxy, health
-from tests.snapshots import state_of
-from tests.uploads import Uploader, chunk, header, messages
-from tests.waiting import eventually
+from tests.support.client import Client, Refusal
+from tests.support.command import run_server
+from tests.support.proxy import Proxy, health
+from tests.support.snapshots import state_of
+from tests.support.uploads import Uploader, chunk, header, messages
+from tests.support.waiting import eventually
 
 ORG = "killed"
 COUNT = 20_000

@@ -12,11 +12,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from audience_service.mongo.store import mongo_store
-from tests.client import Refusal
-from tests.command import held_port
 from tests.conftest import URI, Service
-from tests.proxy import Proxy, health, run_mongo_service, run_store_service
-from tests.waiting import eventually
+from tests.support.client import Refusal
+from tests.support.command import held_port
+from tests.support.proxy import Proxy, health, run_mongo_service, run_store_service
+from tests.support.waiting import eventually
 
 EVERYONE = {"datatype": "contact", "where": {}}
 
@@ -58,8 +58,8 @@ def test_a_service_on_a_reachable_store_is_healthy(service: Service) -> None:
 def test_a_database_outage_midway_is_unavailable_and_the_cursor_resumes(
     real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.members.CURSOR_BATCH", 10)
-    monkeypatch.setattr("audience_service.mongo.members.CURSOR_BATCH", 10)
+    monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH", 10)
+    monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH", 10)
     database = real_service.store.database
     ids = sorted(real_service.insert("outage", [{"data": {"pad": "x" * 500}} for _ in range(3_000)]))
     at = urlsplit(URI)

@@ -15,29 +15,29 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import AudienceResolver
-from audience_service.domain.caller import Caller, Deadline, RequestContext
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.core.context import Caller, Deadline, RequestContext
+from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.snapshots.ready import SnapshotReader
-from audience_service.domain.tokens import TokenCodec
-from audience_service.domain.watches import rounds as rounds_module
-from audience_service.domain.watches import watching as watching_module
-from audience_service.domain.watches.past import MembershipHistory
-from audience_service.domain.watches.sizes import SizeHistoryReader, TimeRange
-from audience_service.domain.watches.starts import SnapshotBootstrap
-from audience_service.domain.watches.wanted import WatchRegistry
-from audience_service.domain.watches.watch import ChangeKind, Event, Watch
-from audience_service.domain.watches.watching import WatchStreams
-from audience_service.mongo import ledger as ledger_module
-from audience_service.mongo import past as past_module
-from audience_service.mongo.ledger import MongoEventLog
-from audience_service.mongo.past import MongoHistory
-from audience_service.mongo.segments import MongoSegments
-from audience_service.mongo.starts import MongoSnapshotBootstrap
-from audience_service.mongo.watches import MongoWatches
+from audience_service.domain.history.history import MembershipHistory
+from audience_service.domain.history.size_history import SizeHistoryReader, TimeRange
+from audience_service.domain.snapshots.reader import SnapshotReader
+from audience_service.domain.watch import reconciler as rounds_module
+from audience_service.domain.watch import stream as watching_module
+from audience_service.domain.watch.model import ChangeKind, Event, Watch
+from audience_service.domain.watch.registry import WatchRegistry
+from audience_service.domain.watch.snapshot_start import SnapshotBootstrap
+from audience_service.domain.watch.stream import WatchStreams
+from audience_service.mongo.segments.repository import MongoSegments
+from audience_service.mongo.watch import event_log as ledger_module
+from audience_service.mongo.watch import history as past_module
+from audience_service.mongo.watch.event_log import MongoEventLog
+from audience_service.mongo.watch.history import MongoHistory
+from audience_service.mongo.watch.registry import MongoWatches
+from audience_service.mongo.watch.snapshot_start import MongoSnapshotBootstrap
 from tests.conftest import Service
-from tests.watch_servers import Server
-from tests.watch_world import AUDIENCE, DEFINITIONS, KEYS, ORG, Contact, World
+from tests.support.watch_servers import Server
+from tests.support.watch_world import AUDIENCE, DEFINITIONS, KEYS, ORG, Contact, World
 
 STEPS = 3_000
 CAUSES = {"data", "definition", "time"}

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from audience_service.mongo.store import Store, embedded_store
-from tests.client import Refusal
 from tests.conftest import STORES, URI, Service, envelope, mongo_database, run_service
 from tests.contract.test_watch import VIPS, watching
+from tests.support.client import Refusal
 from tests.test_kills import ORG, victim
 
 MEMBER_COUNT = 200_000

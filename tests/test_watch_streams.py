@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from audience_service.mongo.changes import MongoChangeStreams
+from audience_service.mongo.watch.change_stream import MongoChangeStreams
 from tests.conftest import Service, mongo_database, run_service
 from tests.contract.test_watch import VIPS, watching
-from tests.scripted import ScriptedDatabase, ScriptedStream
+from tests.support.fake_change_stream import ScriptedDatabase, ScriptedStream
 
 POLL = timedelta(seconds=4)
 """How often a server looks by itself. What comes much sooner was not found by that."""

@@ -4,7 +4,7 @@ from importlib import import_module
 
 import click
 
-from audience_service.domain.errors import AudienceError
+from audience_service.domain.core.errors import AudienceError
 from audience_service.settings import SettingsError
 
 _COMMANDS = (

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from audience_service.cli.token import mint
-from audience_service.domain.caller import Scope
+from audience_service.domain.core.context import Scope
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
@@ -92,7 +92,9 @@ def _token(settings: Settings, org: str, scopes: tuple[Scope, ...]) -> str:
     if settings.cli_token:
         return settings.cli_token.get_secret_value()
     if not settings.has_key:
-        raise SettingsError("AUDIENCE_CLI_TOKEN: is missing; set it, give --token, or set the server's AUDIENCE_JWT_KEY")
+        raise SettingsError(
+            "AUDIENCE_CLI_TOKEN: is missing; set it, give --token, or set the server's AUDIENCE_JWT_KEY"
+        )
     return mint(settings, org=org, subject="cli", scopes=scopes)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.cli.bars import printable
+from audience_service.cli.charts import printable
 from audience_service.cli.client import as_dict, client_options, connect
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.cli.bars import printable
+from audience_service.cli.charts import printable
 from audience_service.cli.client import Client, as_dict, client_options, connect
-from audience_service.domain.caller import Scope
-from audience_service.domain.custom.audience import CUSTOM_PREFIX, CustomType
+from audience_service.domain.core.context import Scope
+from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX, CustomType
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_CREATING, CREATION_STATE_FAILED
 

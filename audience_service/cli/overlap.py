@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from audience_service.cli.bars import bar_chart, percent, printable
+from audience_service.cli.arguments import name_and_datatype
+from audience_service.cli.charts import bar_chart, percent, printable
 from audience_service.cli.client import as_dict, client_options, connect
-from audience_service.cli.named import name_and_datatype
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 
 Regions: TypeAlias = pb.GetOverlapRegionsResponse

@@ -6,9 +6,9 @@ import click
 from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 
-from audience_service.cli.bars import bar_chart, printable
+from audience_service.cli.arguments import name_and_datatype
+from audience_service.cli.charts import bar_chart, printable
 from audience_service.cli.client import as_dict, client_options, connect
-from audience_service.cli.named import name_and_datatype
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.pb.audience.v1 import resources_pb2 as resources
 

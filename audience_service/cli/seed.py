@@ -25,7 +25,7 @@ def seed(*, org: str, count: int, seed_number: int, iso_text: bool) -> None:
     if settings.mongodb_uri is None:
         raise SettingsError("AUDIENCE_MONGODB_URI: is missing; the embedded store has its own samples")
     try:
-        from audience_service.samples import sample_contacts
+        from audience_service.sample_data import sample_contacts
     except ImportError:
         raise click.ClickException("samples need the extra: pip install 'audience-service[embedded]'") from None
     store = open_store(settings)

@@ -13,7 +13,7 @@ import structlog
 
 from audience_service.app import SAMPLE_ORGS, App, open_store
 from audience_service.cli.log import configure_logs
-from audience_service.cli.memory import limit_arenas, tune_gc
+from audience_service.cli.malloc import limit_arenas, tune_gc
 from audience_service.cli.token import mint
 from audience_service.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import jwt
 
-from audience_service.domain.caller import SCOPES_OF_ROLE, Scope
+from audience_service.domain.core.context import SCOPES_OF_ROLE, Scope
 from audience_service.settings import Settings, SettingsError
 
 

@@ -14,11 +14,11 @@ import grpc
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from audience_service.cli.bars import printable
+from audience_service.cli.charts import printable
 from audience_service.cli.client import Client, as_dict, client_options, connect, reason_of
-from audience_service.domain.caller import Scope
-from audience_service.domain.filters.words.values import format_count
-from audience_service.domain.uploads.upload import DELIMITERS, UploadMode
+from audience_service.domain.core.context import Scope
+from audience_service.domain.filters.describe.values import format_count
+from audience_service.domain.uploads.model import DELIMITERS, UploadMode
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 
 _CHUNK_SIZE = 256 * 1024

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from audience_service.domain.audiences.use import AudienceUse, Usage
-from audience_service.domain.caller import Deadline
-from audience_service.domain.contact_list import MemberList as MemberList
-from audience_service.domain.explanations.plan import ExistingIndex, QueryPlan
-from audience_service.domain.fields.sample import Sample
+from audience_service.domain.audiences.references import AudienceUse, Usage
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.explain.query_plan import ExistingIndex, QueryPlan
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.insights.breakdown import Breakdown
+from audience_service.domain.filters.member_list import MemberList as MemberList
 from audience_service.domain.insights.dimensions import Dimension
-from audience_service.domain.reach.landmarks import KeySample
-from audience_service.domain.segments.segment import Segment, SegmentPage, SegmentQuery
+from audience_service.domain.insights.model import Breakdown
+from audience_service.domain.reach.key_sample import KeySample
+from audience_service.domain.schema.sample import Sample
+from audience_service.domain.segments.model import Segment, SegmentPage, SegmentQuery
 from audience_service.domain.segments.version import VersionPage
 
 Record = Mapping[str, Any]

@@ -10,11 +10,11 @@ from typing import Any
 from pymongo import ReadPreference
 from pymongo.database import Database
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.custom.ports import CustomAudienceRepository
-from audience_service.domain.errors import AudienceError
-from audience_service.domain.lookalikes.ports import LookalikeRepository
-from audience_service.domain.membership.verdicts import CheckRepository
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import AudienceError
+from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
+from audience_service.domain.lookalikes.repository import LookalikeRepository
+from audience_service.domain.membership.results import CheckRepository
 from audience_service.domain.ports import (
     InsightRepository,
     ListRepository,
@@ -28,23 +28,39 @@ from audience_service.domain.ports import (
     UseRepository,
     VersionRepository,
 )
-from audience_service.domain.snapshots.ports import DifferenceRepository, SnapshotRepository, SnapshotRowRepository
+from audience_service.domain.snapshots.repository import DifferenceRepository, SnapshotRepository, SnapshotRowRepository
 from audience_service.domain.targeting.platform_ids import PlatformIdRepository
-from audience_service.domain.uploads.intake import UploadStorage
-from audience_service.domain.uploads.ports import IdentifierRepository
-from audience_service.domain.watches.ports import (
+from audience_service.domain.uploads.processor import UploadStorage
+from audience_service.domain.uploads.repository import IdentifierRepository
+from audience_service.domain.watch.repository import (
     ChangeStream,
     EventLogRepository,
     HistoryRepository,
     SnapshotBootstrapRepository,
     WatchRepository,
 )
-from audience_service.mongo.changes import MongoChangeStreams
-from audience_service.mongo.checks import MongoChecks
-from audience_service.mongo.collections import connect
-from audience_service.mongo.custom import MongoCustomAudiences
-from audience_service.mongo.custom_sweep import CustomAudienceSweeper
-from audience_service.mongo.embedded import (
+from audience_service.mongo.audiences.member_lists import MongoLists
+from audience_service.mongo.audiences.repository import MongoUses
+from audience_service.mongo.core.collections import connect
+from audience_service.mongo.core.errors import map_driver_errors, with_deadline
+from audience_service.mongo.core.indexes import (
+    Index,
+    collated_collections,
+    create_index,
+    missing_indexes,
+    required_indexes,
+)
+from audience_service.mongo.custom_audiences.cleanup import CustomAudienceSweeper
+from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
+from audience_service.mongo.embedded.identifiers import EmbeddedIdentifiers
+from audience_service.mongo.embedded.locking import (
+    EmbeddedCustomAudiences,
+    EmbeddedSegments,
+    EmbeddedSnapshots,
+    EmbeddedUses,
+    EmbeddedVersions,
+)
+from audience_service.mongo.embedded.overrides import (
     EmbeddedChangeStream,
     EmbeddedChecks,
     EmbeddedEventLog,
@@ -57,41 +73,31 @@ from audience_service.mongo.embedded import (
     EmbeddedSnapshotRows,
     embedded_database,
 )
-from audience_service.mongo.embedded_identifiers import EmbeddedIdentifiers
-from audience_service.mongo.failures import map_driver_errors, with_deadline
-from audience_service.mongo.identifiers import MongoIdentifiers
-from audience_service.mongo.indexes import Index, collated_collections, create_index, missing_indexes, required_indexes
-from audience_service.mongo.insights import MongoInsights
-from audience_service.mongo.landmarks import KeySampler
-from audience_service.mongo.ledger import MongoEventLog
-from audience_service.mongo.list_rows import MongoListRows
-from audience_service.mongo.lists import MongoLists
-from audience_service.mongo.lookalikes import MongoLookalikes
-from audience_service.mongo.members import MongoMembers
-from audience_service.mongo.partitions import MongoPartitions
-from audience_service.mongo.past import MongoHistory
-from audience_service.mongo.plans import MongoPlans
-from audience_service.mongo.platform_ids import MongoPlatformIds
-from audience_service.mongo.samples import MongoSamples
-from audience_service.mongo.segments import MongoSegments
-from audience_service.mongo.slices import MongoSlices
-from audience_service.mongo.snapshot_diff import MongoSnapshotDiff
-from audience_service.mongo.snapshot_rows import MongoSnapshotRows
-from audience_service.mongo.snapshot_sweep import SnapshotSweeper
-from audience_service.mongo.snapshots import MongoSnapshots
-from audience_service.mongo.starts import MongoSnapshotBootstrap
-from audience_service.mongo.turns import (
-    EmbeddedCustomAudiences,
-    EmbeddedSegments,
-    EmbeddedSnapshots,
-    EmbeddedUses,
-    EmbeddedVersions,
-)
-from audience_service.mongo.unmatched import MongoUnmatched
-from audience_service.mongo.uploads import MongoUploads, UploadSweeper
-from audience_service.mongo.uses import MongoUses
-from audience_service.mongo.versions import MongoVersions
-from audience_service.mongo.watches import MongoWatches
+from audience_service.mongo.explain.repository import MongoPlans
+from audience_service.mongo.identifiers.repository import MongoIdentifiers
+from audience_service.mongo.insights.repository import MongoInsights
+from audience_service.mongo.lookalikes.repository import MongoLookalikes
+from audience_service.mongo.membership.checks import MongoChecks
+from audience_service.mongo.membership.partitions import MongoPartitions
+from audience_service.mongo.membership.repository import MongoMembers
+from audience_service.mongo.query.key_sampler import KeySampler
+from audience_service.mongo.reach.repository import MongoSlices
+from audience_service.mongo.schema.repository import MongoSamples
+from audience_service.mongo.segments.repository import MongoSegments
+from audience_service.mongo.segments.versions import MongoVersions
+from audience_service.mongo.snapshots.cleanup import SnapshotSweeper
+from audience_service.mongo.snapshots.diff import MongoSnapshotDiff
+from audience_service.mongo.snapshots.repository import MongoSnapshots
+from audience_service.mongo.snapshots.rows import MongoSnapshotRows
+from audience_service.mongo.targeting.repository import MongoPlatformIds
+from audience_service.mongo.uploads.list_rows import MongoListRows
+from audience_service.mongo.uploads.repository import MongoUploads, UploadSweeper
+from audience_service.mongo.uploads.unmatched_rows import MongoUnmatched
+from audience_service.mongo.watch.change_stream import MongoChangeStreams
+from audience_service.mongo.watch.event_log import MongoEventLog
+from audience_service.mongo.watch.history import MongoHistory
+from audience_service.mongo.watch.registry import MongoWatches
+from audience_service.mongo.watch.snapshot_start import MongoSnapshotBootstrap
 
 _INSPECT_TIMEOUT_SECONDS = 10.0
 """What a look at the database's indexes and collections may take: a connection that swallows answers ends no watch."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import jwt
 
-from audience_service.domain.caller import SCOPES_OF_ROLE, Caller, Scope
-from audience_service.domain.errors import (
+from audience_service.domain.core.context import SCOPES_OF_ROLE, Caller, Scope
+from audience_service.domain.core.errors import (
     ExpiredToken,
     ForeignOrg,
     InvalidOrg,

@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from audience_service.domain import errors
-from audience_service.domain.custom import errors as custom
-from audience_service.domain.watches import errors as watch_errors
+from audience_service.domain.core import errors
+from audience_service.domain.custom_audiences import errors as custom
+from audience_service.domain.watch import errors as watch_errors
 
 DOMAIN = "audience.crm.appengine.internal"
 """The ErrorInfo domain: unique among all services, so that a reason means one thing everywhere (AIP-193)."""

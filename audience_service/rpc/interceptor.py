@@ -22,13 +22,13 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDesc
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from audience_service.domain.caller import Deadline, RequestContext, Scope
-from audience_service.domain.errors import AudienceError, InvalidArgument, MalformedRequest, OutOfTime
+from audience_service.domain.core.context import Deadline, RequestContext, Scope
+from audience_service.domain.core.errors import AudienceError, InvalidArgument, MalformedRequest, OutOfTime
 from audience_service.pb.audience.v1 import options_pb2
 from audience_service.rpc.auth import Authenticator
-from audience_service.rpc.call import set_context
+from audience_service.rpc.context import set_context
 from audience_service.rpc.errors import abort, code_of
-from audience_service.rpc.slots import StreamLimiter, StreamSlot
+from audience_service.rpc.stream_limits import StreamLimiter, StreamSlot
 
 _MAX_DEADLINE_SECONDS = 365 * 86_400.0
 """A call without a deadline comes with one that lies centuries ahead."""

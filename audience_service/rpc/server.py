@@ -48,7 +48,7 @@ from audience_service.pb.audience.v1.targeting_service_pb2_grpc import (
 )
 from audience_service.rpc.auth import Authenticator
 from audience_service.rpc.interceptor import CallInterceptor, Timeouts
-from audience_service.rpc.slots import StreamLimiter
+from audience_service.rpc.stream_limits import StreamLimiter
 
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service

@@ -12,7 +12,7 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
-from audience_service.domain.targeting.folding import normalise
+from audience_service.domain.targeting.normalisation import normalise
 
 from .interests import interests
 from .options import options

@@ -1,6 +1,6 @@
 """Interests: the IAB's."""
 
-from audience_service.domain.targeting.folding import normalise
+from audience_service.domain.targeting.normalisation import normalise
 
 from .packages import IAB, read_json
 from .rows import Row

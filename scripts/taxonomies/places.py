@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 
-from audience_service.domain.targeting.node import LOCALES
+from audience_service.domain.targeting.model import LOCALES
 
 from .packages import BABEL, GEONAMES, PYCOUNTRY, read_json
 from .rows import Row

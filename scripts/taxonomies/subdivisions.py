@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
-from audience_service.domain.targeting.divisions import without_type_words as _bare
-from audience_service.domain.targeting.folding import normalise
-from audience_service.domain.targeting.node import LOCALES
+from audience_service.domain.targeting.model import LOCALES
+from audience_service.domain.targeting.normalisation import normalise
+from audience_service.domain.targeting.subdivisions import without_type_words as _bare
 
 from .packages import ADMIN_CODES, PYCOUNTRY, SUBDIVISION_NAMES, read_json
 from .rows import Row

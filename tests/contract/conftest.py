@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from audience_service.mongo import past as past_module
 from audience_service.mongo.store import Store
-from tests import tenants
-from tests.client import Client
+from audience_service.mongo.watch import history as past_module
 from tests.conftest import Service, mongo_database, run_service
-from tests.lookalikes import people, segment
-from tests.past import PAID, MakeHarness
-from tests.tracked import TrackAudience, WatchHarness
-from tests.waiting import eventually
+from tests.support import tenants
+from tests.support.client import Client
+from tests.support.history import PAID, MakeHarness
+from tests.support.lookalikes import people, segment
+from tests.support.waiting import eventually
+from tests.support.watch_harness import TrackAudience, WatchHarness
 
 
 @pytest.fixture

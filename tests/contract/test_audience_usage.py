@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import AudienceResolver
-from audience_service.domain.audiences.use import AudienceUse
-from audience_service.domain.audiences.uses import AudienceUses, RecordLoader
-from audience_service.domain.caller import Caller, Deadline, RequestContext
-from audience_service.domain.errors import AudienceNotFound
+from audience_service.domain.audiences.references import AudienceUse
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.audiences.service import AudienceUses, RecordLoader
+from audience_service.domain.core.context import Caller, Deadline, RequestContext
+from audience_service.domain.core.errors import AudienceNotFound
 from audience_service.domain.filters import FilterCompiler
-from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.midst import FailAtStep
-from tests.uses import refer, register, release
+from tests.support.client import Client, Refusal
+from tests.support.fault_injection import FailAtStep
+from tests.support.uses import refer, register, release
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 Make = Callable[[], str]

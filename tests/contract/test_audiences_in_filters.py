@@ -6,9 +6,9 @@ from typing import Any
 import grpc
 import pytest
 
-from audience_service.mongo import joins
-from tests.client import Client
+from audience_service.mongo.query import joins
 from tests.conftest import Service
+from tests.support.client import Client
 
 Insert = Callable[..., list[str]]
 

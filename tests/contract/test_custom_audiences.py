@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 import grpc
 import pytest
 
-from audience_service.domain.clock import now
-from audience_service.domain.custom.audience import CustomAudience, CustomType, LookalikeSpec
-from audience_service.domain.errors import NameTaken, RequestIdReused
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.errors import NameTaken, RequestIdReused
+from audience_service.domain.custom_audiences.model import CustomAudience, CustomType, LookalikeSpec
 from audience_service.domain.ports import IdempotencyKey
-from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.lists import NO_DEADLINE, publish
+from tests.support.client import Client, Refusal
+from tests.support.lists import NO_DEADLINE, publish
 
 Refused = Callable[..., Refusal]
 

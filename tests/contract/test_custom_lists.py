@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.clock import now
-from audience_service.domain.creation import new_list_version_id
-from audience_service.domain.errors import AudienceNotFound, StaleVersion
-from audience_service.mongo.custom_sweep import CustomAudienceSweeper
-from tests.client import Client
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.errors import AudienceNotFound, StaleVersion
+from audience_service.domain.core.idempotency import new_list_version_id
+from audience_service.mongo.custom_audiences.cleanup import CustomAudienceSweeper
 from tests.conftest import Service
-from tests.lists import NO_DEADLINE, publish, rows_of, write_rows
+from tests.support.client import Client
+from tests.support.lists import NO_DEADLINE, publish, rows_of, write_rows
 
 Insert = Callable[..., list[str]]
 
@@ -76,7 +76,7 @@ def test_the_previous_list_is_deleted_after_its_streams_end(
 def test_a_sweep_sees_all_that_is_left_over_however_much_it_is(
     service: Service, client: Client, org: str, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.custom_sweep._AT_ONCE", 1)
+    monkeypatch.setattr("audience_service.mongo.custom_audiences.cleanup._AT_ONCE", 1)
     ids = insert([{}])
     made = [client.custom(name=str(number)).id for number in range(3)]
     for audience_id in made * 2:

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.client import Client, Refusal
+from tests.support.client import Client, Refusal
 
 Refused = Callable[..., Refusal]
 

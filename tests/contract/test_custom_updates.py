@@ -9,18 +9,18 @@ from typing import Any
 import grpc
 import pytest
 
-from audience_service.domain.caller import Caller, RequestContext
-from audience_service.domain.clock import now
-from audience_service.domain.creation import new_list_version_id
-from audience_service.domain.custom.audience import CustomAudienceDraft
-from audience_service.domain.custom.audiences import CustomAudiences
-from audience_service.domain.errors import NameTaken, StaleVersion
-from audience_service.domain.tokens import TokenCodec
-from tests.client import Client, Refusal
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Caller, RequestContext
+from audience_service.domain.core.errors import NameTaken, StaleVersion
+from audience_service.domain.core.idempotency import new_list_version_id
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.custom_audiences.model import CustomAudienceDraft
+from audience_service.domain.custom_audiences.service import CustomAudiences
 from tests.conftest import Service
-from tests.lists import NO_DEADLINE, publish, write_rows
-from tests.midst import FailAtStep
-from tests.uploads import Uploader, emails
+from tests.support.client import Client, Refusal
+from tests.support.fault_injection import FailAtStep
+from tests.support.lists import NO_DEADLINE, publish, write_rows
+from tests.support.uploads import Uploader, emails
 
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]

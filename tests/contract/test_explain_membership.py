@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from audience_service.rpc import check_codec
-from tests.client import Client, Refusal
+from audience_service.rpc.converters import membership_checks as check_codec
 from tests.conftest import Service
+from tests.support.client import Client, Refusal
 
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]

@@ -8,8 +8,8 @@ import grpc
 import pytest
 
 from audience_service.pb.audience.v1.membership_service_pb2 import ExportOperation
-from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.support.client import Client, Refusal
 
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]

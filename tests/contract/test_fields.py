@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.fields.sample import SAMPLE_SIZE
+from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters.operators import OPERATORS
-from audience_service.samples import sample_contacts
-from tests.client import Client, Refusal
+from audience_service.domain.schema.sample import SAMPLE_SIZE
+from audience_service.sample_data import sample_contacts
 from tests.conftest import Service
+from tests.support.client import Client, Refusal
 
 NEVER = Deadline(None)
 

@@ -13,8 +13,8 @@ from bson import Decimal128, json_util
 
 from audience_service.domain.filters.expressions import EXPRESSIONS
 from audience_service.domain.filters.operators import LOGICAL, OPERATORS
-from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.support.client import Client, Refusal
 
 DATA = Path(__file__).parent.parent / "data"
 PAIRS = [row for name in ("matches", "expressions") for row in json.loads((DATA / f"{name}.json").read_text())]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.client import Client, Refusal
-from tests.uploads import FAILED, PUBLISHED, Uploader, header, messages
+from tests.support.client import Client, Refusal
+from tests.support.uploads import FAILED, PUBLISHED, Uploader, header, messages
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "data" / "uploads.json").read_text())
 PEOPLE = {"ann": {"email": "ann@example.com", "phone": "+18005550100"}, "bob": {"email": "bob@example.com"}}

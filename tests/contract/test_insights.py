@@ -9,10 +9,10 @@ import pytest
 from bson import Decimal128, ObjectId
 from bson.datetime_ms import DatetimeMS
 
-from tests import insights_by_hand as by_hand
-from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.insights import counts_by_value, insights, segment
+from tests.support import insights_reference as by_hand
+from tests.support.client import Client, Refusal
+from tests.support.insights import counts_by_value, insights, segment
 
 
 def test_one_small_cell_takes_the_next_with_it(real_service: Service) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from audience_service.domain.errors import NameTaken
-from tests.client import Client, Refusal
+from audience_service.domain.core.errors import NameTaken
 from tests.conftest import Service
+from tests.support.client import Client, Refusal
 
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
@@ -146,7 +146,7 @@ def test_a_list_can_contain_leads(client: Client, insert: Insert) -> None:
 def test_a_list_larger_than_a_chunk_is_complete(
     client: Client, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.lists._CHUNK", 50)
+    monkeypatch.setattr("audience_service.mongo.audiences.member_lists._CHUNK", 50)
     ids = insert([{"id": f"{n:05d}"} for n in range(120)])
     made = client.create(name="large", type="static", contactIds=ids)
     assert made.contact_count == 120

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.filters import Filter, FilterCompiler
-from tests import lookalikes_by_hand as by_hand
-from tests.awkward import Shape, edge_case_contacts
-from tests.client import Client
 from tests.conftest import Service, envelope
-from tests.insights import a_few
-from tests.lists import NO_DEADLINE
-from tests.lookalikes import lookalike, model, people, segment
+from tests.support import lookalikes_reference as by_hand
+from tests.support.client import Client
+from tests.support.edge_cases import Shape, edge_case_contacts
+from tests.support.insights import a_few
+from tests.support.lists import NO_DEADLINE
+from tests.support.lookalikes import lookalike, model, people, segment
 
 FIELDS = [
     "country", "region", "city", "company", "jobTitle", "leadStage", "source", "tags", "score", "createdAt",

@@ -8,11 +8,11 @@ import grpc
 import pycountry
 import pytest
 
-from audience_service.domain.custom.audience import CustomType
+from audience_service.domain.custom_audiences.model import CustomType
 from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_FAILED, CREATION_STATE_READY
-from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.lookalikes import lookalike, model, people, segment
+from tests.support.client import Client, Refusal
+from tests.support.lookalikes import lookalike, model, people, segment
 
 Refused = Callable[..., Refusal]
 

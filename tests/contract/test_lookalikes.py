@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.clock import now
-from audience_service.domain.errors import OutOfTime, StaleVersion
-from tests.client import Client, Refusal
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.errors import OutOfTime, StaleVersion
 from tests.conftest import Service
-from tests.lists import publish
-from tests.lookalikes import Refresher, lookalike, model, people
+from tests.support.client import Client, Refusal
+from tests.support.lists import publish
+from tests.support.lookalikes import Refresher, lookalike, model, people
 
 Refused = Callable[..., Refusal]
 

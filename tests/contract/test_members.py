@@ -9,8 +9,8 @@ from bson import Decimal128, Int64, ObjectId
 from bson.datetime_ms import DatetimeMS
 from google.protobuf.json_format import MessageToDict
 
-from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.support.client import Client, Refusal
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 Insert = Callable[..., list[str]]

@@ -11,22 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences.audiences import AudienceResolver
-from audience_service.domain.audiences.pages import AudiencePages
+from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
-from audience_service.domain.caller import Caller, Deadline, RequestContext
-from audience_service.domain.errors import InvalidFilter, UnsupportedByStore
-from audience_service.domain.explanations.claims import ConditionTreeBuilder
-from audience_service.domain.explanations.membership_explanation import EvaluatedCondition, MembershipExplainer
+from audience_service.domain.core.context import Caller, Deadline, RequestContext
+from audience_service.domain.core.errors import InvalidFilter, UnsupportedByStore
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.explain.condition_tree import ConditionTreeBuilder
+from audience_service.domain.explain.membership_explanation import EvaluatedCondition, MembershipExplainer
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.filters.nodes import And, Nor, Not, Or
-from audience_service.domain.filters.relative import UNITS
+from audience_service.domain.filters.ast import And, Nor, Not, Or
+from audience_service.domain.filters.relative_dates import UNITS
+from audience_service.domain.membership.audience_pages import AudiencePages
 from audience_service.domain.membership.checks import MembershipChecker
-from audience_service.domain.segments.segment import Segment, SegmentType
-from audience_service.domain.tokens import TokenCodec
+from audience_service.domain.segments.model import Segment, SegmentType
 from tests.conftest import Service
-from tests.examples import examples
-from tests.strategies import filters, record
+from tests.support.examples import examples
+from tests.support.strategies import filters, record
 
 RECORDS = 30
 EXAMPLES = examples(60)

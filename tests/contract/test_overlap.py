@@ -10,14 +10,14 @@ import grpc
 import pymongo
 import pytest
 
-from audience_service.domain.caller import Deadline
+from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.mongo import joins
-from audience_service.mongo.regions import count_regions
+from audience_service.mongo.query import joins
+from audience_service.mongo.reach.regions import count_regions
 from audience_service.mongo.store import embedded_store
-from tests.client import Client, Refusal
 from tests.conftest import STORES, URI, Service
-from tests.overlaps import check_overlap, contact_filter, overlap
+from tests.support.client import Client, Refusal
+from tests.support.overlaps import check_overlap, contact_filter, overlap
 
 Insert = Callable[..., list[str]]
 

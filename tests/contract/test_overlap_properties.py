@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.client import Client
 from tests.conftest import Service
-from tests.examples import examples
-from tests.overlaps import check_overlap, contact_filter, overlap
+from tests.support.client import Client
+from tests.support.examples import examples
+from tests.support.overlaps import check_overlap, contact_filter, overlap
 
 CROWD = {"embedded": 250, "mongodb": 5_000}
 
@@ -21,7 +21,7 @@ def crowd(service: Service) -> Iterator[tuple[Client, list[str]]]:
 
     The embedded store, which takes a second for what takes a millisecond elsewhere, has 250.
     """
-    from audience_service.samples import sample_contacts
+    from audience_service.sample_data import sample_contacts
 
     org = "overlapping"
     service.store.insert(list(sample_contacts(org, CROWD[service.kind])))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.client import Client
 from tests.contract.test_unions import contact_filter
+from tests.support.client import Client
 
 Insert = Callable[..., list[str]]
 

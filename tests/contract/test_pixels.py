@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import AudienceResolver
-from audience_service.domain.caller import Caller, RequestContext
-from audience_service.domain.custom.as_audience import CustomAudienceLoader
-from audience_service.domain.custom.audience import CUSTOM_PREFIX
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.core.context import Caller, RequestContext
+from audience_service.domain.custom_audiences.loader import CustomAudienceLoader
+from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX
 from audience_service.domain.filters import FilterCompiler
-from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.events import described
-from tests.lists import NO_DEADLINE
+from tests.support.client import Client, Refusal
+from tests.support.events import described
+from tests.support.lists import NO_DEADLINE
 
 Refused = Callable[..., Refusal]
 MILLISECOND = timedelta(milliseconds=1)

@@ -13,18 +13,18 @@ import pytest
 import structlog
 from hypothesis import given
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import UnsupportedByStore
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
 from audience_service.domain.ports import MemberRepository
 from audience_service.mongo.store import embedded_store
 from audience_service.rpc import interceptor
 from tests.conftest import STORES, Service, mongo_database, run_service
-from tests.contract.test_attacks import ATTACKS
+from tests.contract.test_filter_attacks import ATTACKS
 from tests.contract.test_filters import PAIRS, REFUSALS
-from tests.examples import examples
-from tests.fuzzer import Fuzzer
-from tests.strategies import filters, record
+from tests.support.examples import examples
+from tests.support.fuzzer import Fuzzer
+from tests.support.strategies import filters, record
 
 COMPILER = FilterCompiler(["contact"])
 ORG, OTHER = "prop7", "prop72"

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.pb.audience.v1.reach_service_pb2 import EstimateReachRequest
-from audience_service.samples import sample_contacts
-from tests.client import Client, Refusal
+from audience_service.sample_data import sample_contacts
 from tests.conftest import Service
-from tests.examples import examples
+from tests.support.client import Client, Refusal
+from tests.support.examples import examples
 
 MISSION_REACH = '{"filter":{"datatype":"contact","where":{"country":"US","tags":{"$in":["lead","mql"]}}}}'
 

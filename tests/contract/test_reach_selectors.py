@@ -9,9 +9,10 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audience_service.mongo import joins, subscribers
-from tests.client import Client, Refusal
+from audience_service.mongo.query import joins
+from audience_service.mongo.query import suppression as subscribers
 from tests.conftest import Service
+from tests.support.client import Client, Refusal
 
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]

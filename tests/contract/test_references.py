@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
-from audience_service.domain.audiences.audiences import AudienceResolver
-from tests.client import Client, Refusal
+from audience_service.domain.audiences.resolver import AudienceResolver
 from tests.conftest import Service
-from tests.midst import FailAtStep
+from tests.support.client import Client, Refusal
+from tests.support.fault_injection import FailAtStep
 
 VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 Refused = Callable[..., Refusal]

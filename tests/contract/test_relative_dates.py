@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from audience_service.domain.filters.relative import evaluate
-from tests.client import Client
+from audience_service.domain.filters.relative_dates import evaluate
 from tests.conftest import Service
+from tests.support.client import Client
 
 UNITS = ("millisecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year")
 # No zone whose clocks change: what becomes of the hour that a change leaves out is not MongoDB's to say.

@@ -14,8 +14,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from audience_service.rpc.interceptor import Method
 from audience_service.rpc.server import SERVICES
-from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.support.client import Client, Refusal
 
 METHODS = [method for service in SERVICES for method in service.methods if not method.client_streaming]
 ABOUT_SOMETHING = [method for method in METHODS if Method.of(method).required_ids]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from tests.client import Client, Refusal
+from tests.support.client import Client, Refusal
 
 VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 Insert = Callable[..., list[str]]

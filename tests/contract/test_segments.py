@@ -8,8 +8,8 @@ import pytest
 from google.protobuf.json_format import MessageToDict, Parse
 
 from audience_service.pb.audience.v1.segment_service_pb2 import CreateSegmentRequest
-from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.support.client import Client, Refusal
 
 VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 Refused = Callable[..., Refusal]

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.snapshots.ports import Lease
-from audience_service.domain.snapshots.snapshot import SnapshotState
-from tests.client import Client, Refusal
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.snapshots.model import SnapshotState
+from audience_service.domain.snapshots.repository import Lease
 from tests.conftest import Service
-from tests.snapshots import state_of
+from tests.support.client import Client, Refusal
+from tests.support.snapshots import state_of
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 Insert = Callable[..., list[str]]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from audience_service.mongo import joins
-from tests.client import Client, Refusal
+from audience_service.mongo.query import joins
 from tests.conftest import Service
-from tests.snapshots import state_of
+from tests.support.client import Client, Refusal
+from tests.support.snapshots import state_of
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 VIP: dict[str, Any] = {"datatype": "contact", "where": {"tags": "vip"}}

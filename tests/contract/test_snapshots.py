@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.errors import StoreUnavailable
-from tests.client import Client, Refusal
+from audience_service.domain.core.errors import StoreUnavailable
 from tests.conftest import Service
-from tests.snapshots import rows, state_of
+from tests.support.client import Client, Refusal
+from tests.support.snapshots import rows, state_of
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 VIP: dict[str, Any] = {"datatype": "contact", "where": {"tags": "vip"}}

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.client import Client, Refusal
 from tests.conftest import Service
+from tests.support.client import Client, Refusal
 
 EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
 Insert = Callable[..., list[str]]

@@ -11,12 +11,12 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import OutOfTime
-from audience_service.samples import sample_contacts
-from tests.client import Client, Refusal
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import OutOfTime
+from audience_service.sample_data import sample_contacts
 from tests.conftest import Service
-from tests.waiting import eventually
+from tests.support.client import Client, Refusal
+from tests.support.waiting import eventually
 
 CROWD = 4_100
 """Contacts of an org that is too large to be counted where a sample is asked for."""

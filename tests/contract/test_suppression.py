@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from audience_service.mongo import subscribers
-from tests.client import Client, Refusal
+from audience_service.mongo.query import suppression as subscribers
 from tests.conftest import Service
 from tests.contract.test_unions import contact_filter, exclusions
-from tests.examples import examples
+from tests.support.client import Client, Refusal
+from tests.support.examples import examples
 
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]

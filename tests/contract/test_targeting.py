@@ -7,12 +7,12 @@ import grpc
 import pytest
 
 from audience_service.app import taxonomy_importer
-from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.targeting.platform_ids import ImportedIds
-from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.waiting import eventually
+from tests.support.client import Client, Refusal
+from tests.support.waiting import eventually
 
 SOON = Deadline.after(600)
 GOOGLE = """Criteria ID,Name,Canonical Name,Parent ID,Country Code,Target Type,Status

@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.use import AudienceUse, Usage
-from audience_service.domain.errors import AudienceNotFound, ContactNotFound, UnsupportedByStore, VersionNotFound
+from audience_service.domain.audiences.references import AudienceUse, Usage
+from audience_service.domain.core.errors import AudienceNotFound, ContactNotFound, UnsupportedByStore, VersionNotFound
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.filters.sets import list_filter
+from audience_service.domain.filters.set_operations import list_filter
 from audience_service.domain.insights.dimensions import parse_dimensions
 from audience_service.domain.ports import MemberList, Population
-from audience_service.domain.segments.segment import Segment, SegmentQuery, SegmentType
-from audience_service.mongo.embedded import EmbeddedInsights
+from audience_service.domain.segments.model import Segment, SegmentQuery, SegmentType
+from audience_service.mongo.embedded.overrides import EmbeddedInsights
 from audience_service.mongo.store import Store
-from tests.tenants import EVERYONE, LIST, NEW_YEAR, NO_DEADLINE, REQUEST
+from tests.support.tenants import EVERYONE, LIST, NEW_YEAR, NO_DEADLINE, REQUEST
 
 
 def listed(store: Store, org: str) -> list[str]:

@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from audience_service.domain.custom.audience import CustomAudience, CustomQuery, CustomType
-from audience_service.domain.errors import AudienceNotFound
-from audience_service.domain.filters.sets import list_filter
-from audience_service.domain.snapshots.ports import Lease
-from audience_service.domain.snapshots.snapshot import Snapshot, SnapshotQuery, SnapshotState
-from audience_service.domain.watches.watch import Cause, Event
+from audience_service.domain.core.errors import AudienceNotFound
+from audience_service.domain.custom_audiences.model import CustomAudience, CustomQuery, CustomType
+from audience_service.domain.filters.set_operations import list_filter
+from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery, SnapshotState
+from audience_service.domain.snapshots.repository import Lease
+from audience_service.domain.watch.model import Cause, Event
 from audience_service.mongo.store import Store
-from tests.lists import write_rows
-from tests.tenants import EVERYONE, LATER, LIST, NEW_YEAR, NO_DEADLINE, REQUEST
+from tests.support.lists import write_rows
+from tests.support.tenants import EVERYONE, LATER, LIST, NEW_YEAR, NO_DEADLINE, REQUEST
 
 
 def test_snapshots_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> None:

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences.audiences import AudienceResolver
-from audience_service.domain.audiences.populations import SelectionResolver
+from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
-from audience_service.domain.caller import Caller, Deadline, RequestContext
+from audience_service.domain.audiences.selection_resolver import SelectionResolver
+from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.filters import CompiledFilter, FilterCompiler
-from audience_service.domain.filters.nodes import Or
-from audience_service.domain.snapshots.ready import SnapshotReader
-from audience_service.mongo import joins
-from tests.client import Client, Refusal
+from audience_service.domain.filters.ast import Or
+from audience_service.domain.snapshots.reader import SnapshotReader
+from audience_service.mongo.query import joins
 from tests.conftest import Service
-from tests.examples import examples
+from tests.support.client import Client, Refusal
+from tests.support.examples import examples
 
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]

@@ -10,22 +10,22 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from audience_service.domain.caller import Caller, RequestContext
-from audience_service.domain.custom.errors import UploadNotFound
-from audience_service.domain.errors import StoreUnavailable
-from audience_service.domain.tokens import TokenCodec
-from audience_service.domain.uploads.arrivals import Chunk, Trailer, UploadMessage
-from audience_service.domain.uploads.intake import UploadStorage
-from audience_service.domain.uploads.publishing import Publisher
-from audience_service.domain.uploads.upload import Upload, UploadHeader, UploadMode
-from audience_service.domain.uploads.uploads import Uploads
+from audience_service.domain.core.context import Caller, RequestContext
+from audience_service.domain.core.errors import StoreUnavailable
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.custom_audiences.errors import UploadNotFound
+from audience_service.domain.uploads.model import Upload, UploadHeader, UploadMode
+from audience_service.domain.uploads.processor import UploadStorage
+from audience_service.domain.uploads.publisher import Publisher
+from audience_service.domain.uploads.service import Uploads
+from audience_service.domain.uploads.stream_messages import Chunk, Trailer, UploadMessage
 from audience_service.mongo.store import Store, embedded_store
-from tests.client import Client, Refusal
 from tests.conftest import URI, Service, run_service
-from tests.lists import NO_DEADLINE, publish
-from tests.proxy import Proxy, run_mongo_service
-from tests.uploads import StepwiseStream, Uploader, chunk, emails, header, messages, trailer, unmatched
-from tests.waiting import eventually
+from tests.support.client import Client, Refusal
+from tests.support.lists import NO_DEADLINE, publish
+from tests.support.proxy import Proxy, run_mongo_service
+from tests.support.uploads import StepwiseStream, Uploader, chunk, emails, header, messages, trailer, unmatched
+from tests.support.waiting import eventually
 
 Insert = Callable[..., list[str]]
 DATA = emails("a", "b", "nobody", "b", "none at all", "c", "noone")
@@ -93,7 +93,7 @@ def test_an_upload_resumes_exactly_after_a_database_failure_at_any_step(
     mode: str,
     left: list[str],
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 3)
+    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 3)
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in "abcz"])
     ctx = RequestContext(Caller("tester", org, frozenset()), NO_DEADLINE)
     well = use_cases(service.store)
@@ -134,7 +134,7 @@ def counts_of(upload: Upload) -> tuple[Any, ...]:
 def test_a_database_outage_is_unavailable_and_the_upload_resumes(
     real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 100)
+    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 100)
     org, count = "uploadoutage", 1_000
     names = [f"p{number:03}" for number in range(count)]
     real_service.insert(org, [{"id": name, "data": {"email": f"{name}@example.com"}} for name in names])
@@ -170,7 +170,7 @@ def test_a_database_outage_is_unavailable_and_the_upload_resumes(
 
 
 def test_an_idle_client_is_disconnected_and_can_resume(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 2)
+    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 2)
     for service in run_service("embedded", embedded_store([], ("contact",)), stream_send_timeout_seconds=1):
         client, server = service.client("idle"), service.app.server
         made, data, slow = client.custom(name="list").id, emails(*"abcde"), StepwiseStream()

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.clock import now
-from audience_service.domain.uploads.publishing import Publisher
-from audience_service.domain.uploads.upload import mark_abandoned
-from tests.client import Client, Refusal
+from audience_service.domain.core.clock import now
+from audience_service.domain.uploads.model import mark_abandoned
+from audience_service.domain.uploads.publisher import Publisher
 from tests.conftest import Service
-from tests.lists import NO_DEADLINE, rows_of
-from tests.uploads import FAILED, StepwiseStream, Uploader, chunk, emails, header, messages, trailer, unmatched
-from tests.waiting import eventually
+from tests.support.client import Client, Refusal
+from tests.support.lists import NO_DEADLINE, rows_of
+from tests.support.uploads import FAILED, StepwiseStream, Uploader, chunk, emails, header, messages, trailer, unmatched
+from tests.support.waiting import eventually
 
 Insert = Callable[..., list[str]]
 
@@ -138,7 +138,7 @@ def test_a_superseded_stream_cannot_write_into_the_published_list(
 def test_a_superseded_stream_cannot_write(
     client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 1)
+    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 1)
     made, data, streams = client.custom(name="list"), emails(*"abz"), (StepwiseStream(), StepwiseStream())
     row = len(emails("a"))
     streams[0].put(header(made.id), chunk(0, data[:row]))
@@ -189,7 +189,7 @@ def test_uploads_are_in_the_order_of_publishing_whatever_the_clocks_say(
 ) -> None:
     made = client.custom(name="list")
     uploader.upload(made.id, emails("one"), uploadId="9", mode="replace")
-    monkeypatch.setattr("audience_service.domain.uploads.marks.now", lambda: now() - timedelta(hours=1))
+    monkeypatch.setattr("audience_service.domain.uploads.publish_markers.now", lambda: now() - timedelta(hours=1))
     uploader.upload(made.id, emails("two"), uploadId="2")
     assert [row for _, row in unmatched(client, made.id)] == [["one@example.com"], ["two@example.com"]]
 
@@ -226,7 +226,7 @@ def test_unused_rows_are_released_soon(
 def test_uploaded_rows_are_deleted_within_an_hour_of_their_audience(
     client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 1)
+    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 1)
     made, data, slow = client.custom(name="list"), emails("nobody", "noone"), StepwiseStream()
     slow.put(header(made.id), chunk(0, data))
     call = uploader.start(iter(slow))

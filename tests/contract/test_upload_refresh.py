@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.creation import CreationState
-from audience_service.domain.jobs import STOPPED
-from audience_service.domain.uploads.publishing import Publisher
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.idempotency import CreationState
+from audience_service.domain.core.jobs import STOPPED
+from audience_service.domain.uploads.publisher import Publisher
 from audience_service.mongo.store import embedded_store
 from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_CREATING
-from tests.client import Client, Refusal
 from tests.conftest import Service, run_service
-from tests.uploads import Uploader, chunk, emails, header, messages, unmatched
+from tests.support.client import Client, Refusal
+from tests.support.uploads import Uploader, chunk, emails, header, messages, unmatched
 
 Insert = Callable[..., list[str]]
 

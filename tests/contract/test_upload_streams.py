@@ -11,11 +11,21 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
-from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.examples import examples
-from tests.uploads import PUBLISHED, StepwiseStream, Uploader, chunk, emails, header, messages, trailer, unmatched
-from tests.waiting import eventually
+from tests.support.client import Client, Refusal
+from tests.support.examples import examples
+from tests.support.uploads import (
+    PUBLISHED,
+    StepwiseStream,
+    Uploader,
+    chunk,
+    emails,
+    header,
+    messages,
+    trailer,
+    unmatched,
+)
+from tests.support.waiting import eventually
 
 Insert = Callable[..., list[str]]
 ROWS = 40
@@ -29,7 +39,7 @@ def uploader(client: Client) -> Uploader:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is stored of a file grows by a few rows at a time."""
-    monkeypatch.setattr("audience_service.domain.uploads.intake._BATCH_ROWS", 3)
+    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 3)
 
 
 def counts_of(upload: pb.Upload) -> tuple[Any, ...]:
@@ -255,7 +265,7 @@ def test_unmatched_rows_are_returned_unchanged_except_escaped_formulas(client: C
 def test_unmatched_rows_resume_after_any_cursor(
     client: Client, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.uploads._UNMATCHED_AT_ONCE", 2)
+    monkeypatch.setattr("audience_service.domain.uploads.service._UNMATCHED_AT_ONCE", 2)
     made = client.custom(name="list")
     for name in ("one", "two"):
         uploader.upload(made.id, emails(*"abcde"), uploadId=name)

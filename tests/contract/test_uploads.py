@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.client import Client, Refusal
 from tests.conftest import Service
-from tests.lists import NO_DEADLINE
-from tests.uploads import FAILED, PUBLISHED, Uploader
+from tests.support.client import Client, Refusal
+from tests.support.lists import NO_DEADLINE
+from tests.support.uploads import FAILED, PUBLISHED, Uploader
 
 Insert = Callable[..., list[str]]
 

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import AudienceResolver
-from audience_service.domain.audiences.use import AudienceUse
-from audience_service.domain.audiences.uses import AudienceUses
-from audience_service.domain.caller import Caller, Deadline, RequestContext
-from audience_service.domain.errors import AudienceInUse, AudienceNotFound
+from audience_service.domain.audiences.references import AudienceUse
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.audiences.service import AudienceUses
+from audience_service.domain.core.context import Caller, Deadline, RequestContext
+from audience_service.domain.core.errors import AudienceInUse, AudienceNotFound
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.segments.deletion import SegmentDeleter
-from audience_service.domain.segments.writes import SegmentWriter
-from tests.client import Client
+from audience_service.domain.segments.writer import SegmentWriter
 from tests.conftest import Service
-from tests.midst import FailAtStep
-from tests.uses import register
+from tests.support.client import Client
+from tests.support.fault_injection import FailAtStep
+from tests.support.uses import register
 
 VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from audience_service.mongo import uses
-from tests.client import Client, Refusal
+from audience_service.mongo.audiences import repository as uses
 from tests.conftest import Service
-from tests.uses import refer, register, release
+from tests.support.client import Client, Refusal
+from tests.support.uses import refer, register, release
 
 VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 Refused = Callable[..., Refusal]

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.segments import writes
-from audience_service.mongo.segments import MongoSegments
-from tests.client import Client, Refusal
+from audience_service.domain.segments import writer as writes
+from audience_service.mongo.segments.repository import MongoSegments
 from tests.conftest import Service
-from tests.versions import update, versions
+from tests.support.client import Client, Refusal
+from tests.support.versions import update, versions
 
 VIP = {"datatype": "contact", "where": {"tags": "vip"}}
 MQL = {"datatype": "contact", "where": {"$and": [{"tags": {"$in": ["mql"]}}, {"score": {"$gte": 5}}]}}

@@ -12,12 +12,12 @@ import grpc
 import pytest
 from bson import json_util
 
-from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.filters.compile import to_match
-from audience_service.domain.filters.warnings.warnings import lint_filter
-from tests.client import Client, Refusal
+from audience_service.domain.filters.compiler import to_match
+from audience_service.domain.filters.lint.lint import lint_filter
 from tests.conftest import Service, envelope
+from tests.support.client import Client, Refusal
 
 DATA = Path(__file__).parent.parent / "data"
 _OPTIONS = json_util.JSONOptions(tz_aware=True)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.caller import Deadline
-from tests.client import Client, Refusal
+from audience_service.domain.core.context import Deadline
 from tests.conftest import Service, mongo_database, run_service
-from tests.events import described
-from tests.waiting import eventually
+from tests.support.client import Client, Refusal
+from tests.support.events import described
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 

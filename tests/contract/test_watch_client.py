@@ -17,10 +17,10 @@ import pytest
 
 from audience_service.pb.audience.v1.membership_service_pb2 import MembershipChange
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
-from tests.client import Client
 from tests.conftest import Service
 from tests.contract.test_watch import VIPS
-from tests.waiting import eventually
+from tests.support.client import Client
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.audiences import AudienceResolver
+from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.segments.segment import Segment, SegmentType
-from audience_service.domain.watches.bell import Notifier
-from audience_service.domain.watches.held import PollingConfig
-from audience_service.domain.watches.rounds import Reconciler
-from audience_service.domain.watches.tracker import WatchScheduler
-from audience_service.domain.watches.watch import ChangedKeys
+from audience_service.domain.segments.model import Segment, SegmentType
+from audience_service.domain.watch.model import ChangedKeys
+from audience_service.domain.watch.notifier import Notifier
+from audience_service.domain.watch.reconciler import Reconciler
+from audience_service.domain.watch.schedule import PollingConfig
+from audience_service.domain.watch.scheduler import WatchScheduler
 from audience_service.mongo.store import Store
 from tests.conftest import envelope
 from tests.contract.test_watch_leases import NEVER, NOON, add_watch

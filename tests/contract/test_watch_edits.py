@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.watches.ports import LeaseLost
-from audience_service.domain.watches.watch import ChangedKeys, ScanScope
-from audience_service.mongo import ledger as ledger_module
+from audience_service.domain.watch.model import ChangedKeys, ScanScope
+from audience_service.domain.watch.repository import LeaseLost
+from audience_service.mongo.watch import event_log as ledger_module
 from tests.conftest import Service
-from tests.midst import FailAtStep
-from tests.tracked import NOON, TrackAudience
+from tests.support.fault_injection import FailAtStep
+from tests.support.watch_harness import NOON, TrackAudience
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 

@@ -7,11 +7,8 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.watches.held import PollingConfig
-from audience_service.domain.watches.ports import LeaseLost
-from audience_service.domain.watches.tracker import WatchScheduler
-from audience_service.domain.watches.watch import (
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.watch.model import (
     FULL_SCAN,
     Cause,
     ChangedKeys,
@@ -22,10 +19,13 @@ from audience_service.domain.watches.watch import (
     ScanScope,
     Watch,
 )
+from audience_service.domain.watch.repository import LeaseLost
+from audience_service.domain.watch.schedule import PollingConfig
+from audience_service.domain.watch.scheduler import WatchScheduler
 from audience_service.mongo.store import Store
 from tests.conftest import run_service
 from tests.contract.test_watch import VIPS, watching
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 NEVER = Deadline(None)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.custom.errors import TooManyLookalikes
-from audience_service.domain.errors import NameTaken, OutOfTime, StoreUnavailable
-from audience_service.domain.jobs import STOPPED, Job, JobLimits, JobRunner, Report
-from tests.waiting import eventually
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import NameTaken, OutOfTime, StoreUnavailable
+from audience_service.domain.core.jobs import STOPPED, Job, JobLimits, JobRunner, Report
+from audience_service.domain.custom_audiences.errors import TooManyLookalikes
+from tests.support.waiting import eventually
 
 Run = Callable[[Deadline, Report], None]
 

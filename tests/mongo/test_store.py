@@ -7,10 +7,10 @@ from bson import Decimal128
 from pymongo import ReadPreference
 from pymongo.read_preferences import Secondary
 
-from audience_service.domain.errors import UnsupportedByStore
-from audience_service.mongo.collections import connect
-from audience_service.mongo.indexes import collated_collections, required_indexes
-from audience_service.mongo.scope import tenant_match
+from audience_service.domain.core.errors import UnsupportedByStore
+from audience_service.mongo.core.collections import connect
+from audience_service.mongo.core.indexes import collated_collections, required_indexes
+from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.store import embedded_store, mongo_store
 from tests.conftest import Service, envelope
 

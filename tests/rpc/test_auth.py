@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from audience_service.domain.caller import Scope
-from audience_service.domain.errors import AudienceError, InvalidToken
+from audience_service.domain.core.context import Scope
+from audience_service.domain.core.errors import AudienceError, InvalidToken
 from audience_service.rpc.auth import Authenticator, ClaimNames, TokenRules
 from audience_service.rpc.errors import code_of
 from tests.conftest import KEY

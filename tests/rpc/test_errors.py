@@ -5,10 +5,10 @@ from types import ModuleType
 
 import pytest
 
-from audience_service.domain import errors
-from audience_service.domain.custom import errors as custom_errors
-from audience_service.domain.errors import AudienceError
-from audience_service.domain.located import prefix_error_path
+from audience_service.domain.core import errors
+from audience_service.domain.core.error_path import prefix_error_path
+from audience_service.domain.core.errors import AudienceError
+from audience_service.domain.custom_audiences import errors as custom_errors
 from audience_service.pb.audience.v1.error_reason_pb2 import ErrorReason
 from audience_service.rpc.errors import code_of
 

@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from audience_service.domain.exports.batches import ADD, REMOVE, ExportPart
 from audience_service.domain.identifiers.platforms import PLATFORM_RULES
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
-from audience_service.rpc.export_codec import encode_export
+from audience_service.rpc.converters.exports import encode_export
 
 SELECTOR = {
     "audience_id": 1,

@@ -4,9 +4,9 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.exports.readiness import Readiness, Row
 from audience_service.domain.identifiers.rules import PlatformRules
-from audience_service.domain.tokens import TokenCodec
 
 ADD, REMOVE = "add", "remove"
 _ORDER = (ADD, REMOVE)

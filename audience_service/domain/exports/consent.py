@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from audience_service.domain.clock import now
-from audience_service.domain.fields.fields import Projection
+from audience_service.domain.core.clock import now
 from audience_service.domain.filters import CompiledFilter, Limits
-from audience_service.domain.filters.compile import compile_node
+from audience_service.domain.filters.ast import Nor
+from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.filters.nodes import Nor
-from audience_service.domain.filters.parse import parse
+from audience_service.domain.filters.parser import parse
+from audience_service.domain.schema.projection import Projection
 
 NO_CONSENT = "no_consent"
 """The reason of those who have not consented."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audience_service.domain.audiences.populations import Exclusion
+from audience_service.domain.audiences.selection_resolver import Exclusion
 from audience_service.domain.identifiers import Identifier
 from audience_service.domain.identifiers.digests import Digests
 from audience_service.domain.identifiers.rules import PlatformRules

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.exports.readiness import Row
 from audience_service.domain.identifiers import Identifier
 from audience_service.domain.identifiers.digests import Digests

@@ -4,12 +4,12 @@ Nothing of the caller's reaches the database unexamined: what is emitted comes f
 no row in operators.py does not exist.
 """
 
-from audience_service.domain.filters.compile import CompiledFilter, FilterCompiler
+from audience_service.domain.filters.audience_inlining import FindAudience
+from audience_service.domain.filters.compiler import CompiledFilter, FilterCompiler
+from audience_service.domain.filters.extended_json import identity, parse_text, print_text
 from audience_service.domain.filters.filter import Filter, Limits
-from audience_service.domain.filters.resolve import FindAudience
-from audience_service.domain.filters.struct import fits_struct
-from audience_service.domain.filters.text import identity, parse_text, print_text
-from audience_service.domain.filters.warnings.warning import FilterWarning
+from audience_service.domain.filters.lint.warning import FilterWarning
+from audience_service.domain.filters.struct_roundtrip import fits_struct
 
 __all__ = [
     "CompiledFilter",

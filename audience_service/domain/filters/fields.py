@@ -1,6 +1,6 @@
 """Field paths: what a caller writes, and where it is in the record."""
 
-from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.core.errors import InvalidFilter
 
 SYSTEM_FIELDS = frozenset(
     ("pk", "sk", "name", "datatype", "version", "state", "createdate", "modifydate", "author", "owner")

@@ -13,13 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from audience_service.domain.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.dates import compare_conditions, spellings
+from audience_service.domain.filters.describe.phrases import (
+    Describe,
+    bits_phrase,
+    list_phrase,
+    order_phrase,
+    value_phrase,
+)
+from audience_service.domain.filters.describe.values import format_count, truncate
 from audience_service.domain.filters.filter import Document, at_index
-from audience_service.domain.filters.patterns import DangerousPattern, check_backtracking
+from audience_service.domain.filters.regex_safety import DangerousPattern, check_backtracking
 from audience_service.domain.filters.values import ValueReader
-from audience_service.domain.filters.words.phrases import Describe, bits_phrase, list_phrase, order_phrase, value_phrase
-from audience_service.domain.filters.words.values import format_count, truncate
 
 LOGICAL = ("$and", "$or", "$nor")
 RECORD_OPERATORS = ("$expr", "$inAudience", "$related")

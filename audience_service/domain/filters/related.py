@@ -7,7 +7,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from audience_service.domain.errors import InvalidFilter
+from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.fields import record_path
 from audience_service.domain.filters.filter import at_key
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from audience_service.domain.identifiers.home import UNKNOWN_REGION, RegionContext
-from audience_service.domain.identifiers.texts import read_text
+from audience_service.domain.identifiers.region_context import UNKNOWN_REGION, RegionContext
+from audience_service.domain.identifiers.text import read_text
 
 _MAX_LENGTH = 254
 """RFC 5321 allows 256 characters for a path, whose angle brackets count."""

@@ -6,8 +6,8 @@ from typing import Any
 import phonenumbers
 from phonenumbers import PhoneMetadata, PhoneNumber, PhoneNumberFormat
 
-from audience_service.domain.identifiers.home import UNKNOWN_REGION, RegionContext
-from audience_service.domain.identifiers.texts import read_numeral
+from audience_service.domain.identifiers.region_context import UNKNOWN_REGION, RegionContext
+from audience_service.domain.identifiers.text import read_numeral
 
 REGIONS = frozenset(phonenumbers.SUPPORTED_REGIONS)
 """Countries whose numbers can be written without a country code, as two letters."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pycountry
 
-from audience_service.domain.identifiers.home import UNKNOWN_REGION, RegionContext
-from audience_service.domain.identifiers.texts import read_numeral, read_text
+from audience_service.domain.identifiers.region_context import UNKNOWN_REGION, RegionContext
+from audience_service.domain.identifiers.text import read_numeral, read_text
 
 _ALIASES = {
     "uk": "GB",

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audience_service.domain.identifiers.home import RegionContext
 from audience_service.domain.identifiers.places import iso_country
+from audience_service.domain.identifiers.region_context import RegionContext
 from audience_service.domain.identifiers.rules import FieldRule, PlatformRules
 
 _COUNTRY = (("country",), ("address", "country"))

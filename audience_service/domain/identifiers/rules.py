@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audience_service.domain.identifiers.home import RegionContext
+from audience_service.domain.identifiers.region_context import RegionContext
 
 Normalise = Callable[[Any, RegionContext], str | None]
 """A record's value in a platform's one form; None for what is not valid. Raises for no value, however odd."""

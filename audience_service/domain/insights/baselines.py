@@ -5,9 +5,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import OutOfTime
-from audience_service.domain.insights.breakdown import Breakdown
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import OutOfTime
+from audience_service.domain.insights.model import Breakdown
 
 _MAX_BASELINES = 64
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from audience_service.domain.insights.breakdown import BucketCount, BucketKind, DimensionCounts, merge
 from audience_service.domain.insights.dimensions import Dimension, DimensionKind
+from audience_service.domain.insights.model import BucketCount, BucketKind, DimensionCounts, merge
 from audience_service.domain.insights.suppression import cells_to_suppress, disclosed_quantiles, suppress_small
 
 Key: TypeAlias = tuple[BucketKind, str]

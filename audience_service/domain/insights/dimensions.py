@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from audience_service.domain.errors import InvalidArgument, InvalidFilter
+from audience_service.domain.core.errors import InvalidArgument, InvalidFilter
 from audience_service.domain.filters.fields import record_path
-from audience_service.domain.profile import is_personal
+from audience_service.domain.schema.sample_masking import is_personal
 
 MAX_DIMENSIONS = 20
 

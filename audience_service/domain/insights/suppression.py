@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from audience_service.domain.insights.breakdown import BucketCount, BucketKind, Quantile, merge
+from audience_service.domain.insights.model import BucketCount, BucketKind, Quantile, merge
 
 
 def cells_to_suppress(counts: Sequence[int], min_bucket_size: int) -> set[int]:

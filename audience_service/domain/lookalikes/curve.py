@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 
+from audience_service.domain.lookalikes.counts import Scores
 from audience_service.domain.lookalikes.model import CurvePoint
-from audience_service.domain.lookalikes.tally import Scores
 
 SHARES = (0.01, 0.02, 0.03, 0.05, *(tenth / 10 for tenth in range(1, 11)))
 MIN_HOLDOUT = 20

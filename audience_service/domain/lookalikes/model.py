@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from audience_service.domain.lookalikes.protected import is_protected
+from audience_service.domain.lookalikes.protected_fields import is_protected
 
 MISSING_LABEL, OTHER_LABEL = "(missing)", "(other)"
 

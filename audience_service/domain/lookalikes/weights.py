@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from audience_service.domain.insights.suppression import cells_to_suppress
+from audience_service.domain.lookalikes.counts import FeatureStats, FeatureValues, SeedCounts
 from audience_service.domain.lookalikes.model import MISSING_LABEL, OTHER_LABEL
-from audience_service.domain.lookalikes.tally import FeatureStats, FeatureValues, SeedCounts
 
 SMOOTHING = 5
 """Added to how many of the seed have a value, and to how many would have it if the seed were as the baseline."""

@@ -4,15 +4,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from audience_service.domain.audiences.audiences import AudienceResolver
-from audience_service.domain.audiences.pages import AudiencePages, TypedAudience
-from audience_service.domain.caller import RequestContext
-from audience_service.domain.clock import now
-from audience_service.domain.errors import ContactNotFound, InvalidArgument, InvalidFilter, UnusableAudience, Violation
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import (
+    ContactNotFound,
+    InvalidArgument,
+    InvalidFilter,
+    UnusableAudience,
+    Violation,
+)
+from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.filters.sets import to_filter
-from audience_service.domain.membership.verdicts import CheckRepository
-from audience_service.domain.tokens import TokenCodec
+from audience_service.domain.filters.set_operations import to_filter
+from audience_service.domain.membership.audience_pages import AudiencePages, TypedAudience
+from audience_service.domain.membership.results import CheckRepository
 
 MAX_AUDIENCES, MAX_CONTACTS = 100, 1_000
 

@@ -7,11 +7,11 @@ database, since workers of other processes must cut at the same ones.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audience_service.domain.audiences.populations import ResolvedSelection
-from audience_service.domain.caller import RequestContext
-from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.audiences.selection_resolver import ResolvedSelection
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.page_tokens import digest
 from audience_service.domain.ports import MemberRepository, PartitionRepository, Population, SliceRepository
-from audience_service.domain.tokens import digest
 
 MAX_PARTITIONS = 64
 

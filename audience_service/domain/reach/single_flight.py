@@ -5,8 +5,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import OutOfTime
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import OutOfTime
 
 Result = TypeVar("Result")
 

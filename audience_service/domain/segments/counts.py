@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from audience_service.domain.caller import RequestContext
+from audience_service.domain.core.context import RequestContext
 from audience_service.domain.ports import ListRepository
-from audience_service.domain.segments.segment import Segment, SegmentType
+from audience_service.domain.segments.model import Segment, SegmentType
 
 
 def with_counts(lists: ListRepository, ctx: RequestContext, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:

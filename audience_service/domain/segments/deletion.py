@@ -2,12 +2,12 @@
 
 import dataclasses
 
-from audience_service.domain.audiences.use import Usage
-from audience_service.domain.caller import Deadline, RequestContext
-from audience_service.domain.errors import NameTaken, StaleVersion
+from audience_service.domain.audiences.references import Usage
+from audience_service.domain.core.context import Deadline, RequestContext
+from audience_service.domain.core.errors import NameTaken, StaleVersion
 from audience_service.domain.ports import UseRepository
-from audience_service.domain.segments.segment import Segment
-from audience_service.domain.segments.writes import SegmentWriter
+from audience_service.domain.segments.model import Segment
+from audience_service.domain.segments.writer import SegmentWriter
 
 MAX_NAMED_USERS = 3
 """How many users of each kind an error names."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from audience_service.domain.segments.segment import Segment
+from audience_service.domain.segments.model import Segment
 
 
 @dataclass(frozen=True, slots=True)

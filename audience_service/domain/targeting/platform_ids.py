@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from audience_service.domain.caller import Deadline
+from audience_service.domain.core.context import Deadline
 
 
 @dataclass(frozen=True, slots=True)

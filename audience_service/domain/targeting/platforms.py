@@ -1,6 +1,6 @@
 """The ad platforms whose ids and options taxonomies carry."""
 
-from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.core.errors import InvalidArgument
 
 PLATFORMS = ("meta", "google", "tiktok", "linkedin")
 

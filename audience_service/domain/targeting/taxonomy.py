@@ -9,8 +9,8 @@ from importlib.resources import files
 from sys import intern
 
 from audience_service.domain.targeting.bitmap import Bitmap, bitmap
+from audience_service.domain.targeting.model import KINDS, ON_REQUEST, Node, NodeName
 from audience_service.domain.targeting.name_index import NameIndex
-from audience_service.domain.targeting.node import KINDS, ON_REQUEST, Node, NodeName
 
 _ID, _PARENT, _KIND, _COUNTRY, _NAME, _SOURCE, _POPULATION, _LATITUDE, _LONGITUDE, _PLATFORM, _VALUE, _LOCALIZED = (
     range(12)

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audience_service.domain.uploads.lines import invalid_file
-from audience_service.domain.uploads.upload import MAX_COLUMNS, Position, UploadHeader
+from audience_service.domain.uploads.csv_reader import invalid_file
+from audience_service.domain.uploads.model import MAX_COLUMNS, Position, UploadHeader
 
 _MIN_DATA_DIGITS = 5
 _MAX_NAME_LENGTH = 60

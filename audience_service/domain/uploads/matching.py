@@ -4,16 +4,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from audience_service.domain.caller import RequestContext
-from audience_service.domain.clock import now
-from audience_service.domain.custom.audience import CustomAudience, CustomerMatchSpec, CustomType
-from audience_service.domain.custom.errors import NotUploadable
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.custom_audiences.errors import NotUploadable
+from audience_service.domain.custom_audiences.model import CustomAudience, CustomerMatchSpec, CustomType
 from audience_service.domain.identifiers import choose_rules
-from audience_service.domain.identifiers.keys import EMAIL, PHONE, KeyRule, hashed_rules
+from audience_service.domain.identifiers.match_keys import EMAIL, PHONE, KeyRule, hashed_rules
 from audience_service.domain.uploads.columns import Layout
-from audience_service.domain.uploads.ports import Contact, IdentifierRepository
+from audience_service.domain.uploads.model import MAX_CONTACTS_PER_IDENTIFIER
+from audience_service.domain.uploads.repository import Contact, IdentifierRepository
 from audience_service.domain.uploads.rows import Row, RowReader
-from audience_service.domain.uploads.upload import MAX_CONTACTS_PER_IDENTIFIER
 
 _BATCH_SIZE = 5_000
 _INDEX_TTL = timedelta(hours=1)

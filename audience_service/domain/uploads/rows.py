@@ -4,11 +4,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from audience_service.domain.identifiers.home import RegionContext
-from audience_service.domain.identifiers.keys import DIGEST_DIGITS, KeyRule
+from audience_service.domain.identifiers.match_keys import DIGEST_DIGITS, KeyRule
+from audience_service.domain.identifiers.region_context import RegionContext
 from audience_service.domain.uploads.columns import Layout
-from audience_service.domain.uploads.lines import MAX_CELL_BYTES
-from audience_service.domain.uploads.upload import MAX_CONTACTS_PER_IDENTIFIER, Rejection
+from audience_service.domain.uploads.csv_reader import MAX_CELL_BYTES
+from audience_service.domain.uploads.model import MAX_CONTACTS_PER_IDENTIFIER, Rejection
 
 REASONS: Mapping[str, str] = {
     "ragged_row": "has another number of cells than the first row",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audience_service.domain.filters.dates import compare_conditions, iso_text, neighbours, read_instant
-from tests.examples import examples
+from tests.support.examples import examples
 
 ORDERS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
 BASE = datetime(2026, 3, 25, tzinfo=UTC)

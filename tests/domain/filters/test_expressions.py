@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.filters.expressions import EXPRESSIONS
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import OutOfTime
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import OutOfTime
 from audience_service.domain.insights.baselines import BaselineCache
-from audience_service.domain.insights.breakdown import Breakdown
+from audience_service.domain.insights.model import Breakdown
 
 NEVER = Deadline(None)
 

@@ -5,9 +5,9 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.insights.breakdown import BucketCount, BucketKind, DimensionCounts, Quantile
 from audience_service.domain.insights.comparison import DimensionInsights, compare
 from audience_service.domain.insights.dimensions import DIMENSIONS
+from audience_service.domain.insights.model import BucketCount, BucketKind, DimensionCounts, Quantile
 
 VALUE, OTHER, MISSING = BucketKind.VALUE, BucketKind.OTHER, BucketKind.MISSING
 

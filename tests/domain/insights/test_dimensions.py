@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from audience_service.domain.errors import InvalidArgument
+from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.insights.dimensions import DIMENSIONS, parse_dimensions
-from audience_service.domain.profile import MASKS, VISIBLE_FIELDS, is_personal
-from tests.insights_by_hand import PATHS, age_band, recency, score_band
+from audience_service.domain.schema.sample_masking import MASKS, VISIBLE_FIELDS, is_personal
+from tests.support.insights_reference import PATHS, age_band, recency, score_band
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2028, 2, 29, 12, 30, tzinfo=UTC)

@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from audience_service.domain.insights.breakdown import BucketCount, BucketKind, Quantile
+from audience_service.domain.insights.model import BucketCount, BucketKind, Quantile
 from audience_service.domain.insights.suppression import cells_to_suppress, disclosed_quantiles, suppress_small
 
 COUNTS = st.lists(st.integers(0, 30) | st.integers(0, 1_000_000), max_size=20)

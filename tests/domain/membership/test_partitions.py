@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.populations import ResolvedSelection
-from audience_service.domain.caller import Caller, Deadline, RequestContext
+from audience_service.domain.audiences.selection_resolver import ResolvedSelection
+from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.membership.partitions import KeyRange, Partition, Partitioner
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.domain.reach.slices import Clock
+from tests.support.fake_slices import Clock
 
 
 @pytest.fixture

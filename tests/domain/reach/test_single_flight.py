@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.caller import Deadline
-from audience_service.domain.errors import OutOfTime, StoreUnavailable
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.reach.single_flight import SingleFlight
 
 NEVER = Deadline(None)

@@ -7,8 +7,8 @@ from importlib.resources import files
 import pycountry
 import pytest
 
-from audience_service.domain.targeting.folding import normalise
-from audience_service.domain.targeting.node import KINDS, LOCALES, Node
+from audience_service.domain.targeting.model import KINDS, LOCALES, Node
+from audience_service.domain.targeting.normalisation import normalise
 from audience_service.domain.targeting.taxonomy import Taxonomy, packaged_taxonomies
 
 PLACES = packaged_taxonomies()["places"]

@@ -1,0 +1,104 @@
+"""What a server process does besides answering calls: it watches its database, and clears away what is left over."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import AudienceError
+from audience_service.domain.targeting.platform_ids import PlatformIds
+from audience_service.mongo.store import Store
+from audience_service.rpc.server import RpcServer
+from audience_service.settings import Settings
+
+_HEALTH_INTERVAL_SECONDS = 3.0
+
+_log = structlog.get_logger()
+
+
+class BackgroundTasks:
+    """Two threads, from start to stop."""
+
+    def __init__(
+        self,
+        store: Store,
+        server: RpcServer,
+        settings: Settings,
+        sweeps: Sequence[Callable[[], None]],
+        platform_ids: PlatformIds,
+    ) -> None:
+        self._store = store
+        self._platform_ids = platform_ids
+        self._server = server
+        self._datatypes = settings.datatypes, settings.related_datatypes
+        self._collections = settings.collections
+        self._sweeps = sweeps
+        self._sweep_interval_seconds = settings.snapshot_lease_seconds
+        self._stop_event = threading.Event()
+        self._health_thread = threading.Thread(target=self._health_loop, name="health", daemon=True)
+        self._sweep_thread = threading.Thread(target=self._sweep_loop, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the server has been started."""
+        self._health_thread.start()
+        self._sweep_thread.start()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._stop_event.set()
+
+    def join(self) -> None:
+        """Wait until the server is left alone."""
+        self._health_thread.join()
+
+    def _health_loop(self) -> None:
+        healthy: bool | None = None
+        while not self._stop_event.is_set():
+            reachable = self._store.is_reachable()
+            if reachable:
+                self._refresh_platform_ids()
+            if reachable != healthy and not self._stop_event.is_set():
+                (_log.info if reachable else _log.warning)("database", reachable=reachable)
+                if reachable:
+                    self._check_database()
+                self._server.set_healthy(healthy=reachable)
+                healthy = reachable
+            self._server.cancel_idle_streams()
+            self._stop_event.wait(_HEALTH_INTERVAL_SECONDS)
+
+    def _refresh_platform_ids(self) -> None:
+        """Hold what has been imported by now. What fails is tried again at the next turn: calls go on with the last."""
+        try:
+            self._platform_ids.refresh(Deadline.after(_HEALTH_INTERVAL_SECONDS))
+        except AudienceError:
+            pass
+        except Exception as error:
+            _log.error("refreshing the imported ids of ad platforms failed", exc_info=error)
+
+    def _check_database(self) -> None:
+        """Say what the database lacks. An unsafe one is not served at all: the process ends."""
+        with contextlib.suppress(AudienceError):  # it went away again; the next time it comes will do
+            if unsafe := self._store.collated_collections(self._collections):
+                _log.critical("orgs could see one another: collections have a default collation", collections=unsafe)
+                os.kill(os.getpid(), signal.SIGTERM)
+            if missing := self._store.missing_indexes(*self._datatypes):
+                names = [str(index) for index in missing]
+                _log.warning("indexes are missing; run audience-service indexes", indexes=names)
+
+    def _sweep_loop(self) -> None:
+        """Clear away what is left over, at once and then every so often; what fails keeps nothing else from it."""
+        while True:
+            for sweep in self._sweeps:
+                try:
+                    sweep()
+                except AudienceError:
+                    pass  # the next time will do
+                except Exception as error:
+                    if not self._stop_event.is_set():
+                        _log.error("sweep failed", exc_info=error)
+            if self._stop_event.wait(self._sweep_interval_seconds):
+                return

@@ -1,0 +1,80 @@
+"""The use cases on the use of audiences: register, release and list."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from audience_service.domain.audiences.references import AudienceUse, Usage, check_use
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Deadline, RequestContext
+from audience_service.domain.core.error_path import prefix_error_path
+from audience_service.domain.core.errors import AudienceNotFound, NotFound
+from audience_service.domain.ports import SegmentRepository, UseRepository
+
+MAX_LISTED = 1_000
+"""How many uses, segments and lookalikes a response names of each."""
+
+RecordLoader = Callable[[str, str, Deadline], object]
+"""Loads the record of an audience by org and id. Raises NotFound if it is deleted or expired."""
+
+
+class AudienceUses:
+    """Records which consumers use an audience, and lists everything that uses one.
+
+    A use can be registered on a segment, and on each kind of audience that `loaders` has, by the prefix of its ids.
+    """
+
+    def __init__(
+        self,
+        segments: SegmentRepository,
+        uses: UseRepository,
+        audiences: AudienceResolver,
+        loaders: Mapping[str, RecordLoader],
+    ) -> None:
+        self._segments = segments
+        self._uses = uses
+        self._audiences = audiences
+        self._loaders = loaders
+
+    def register(self, ctx: RequestContext, use: AudienceUse) -> AudienceUse:
+        """The use, as it was first registered. Raises InvalidArgument, AudienceNotFound."""
+        with prefix_error_path("use"):
+            check_use(use)
+        self._check_exists(ctx, use.audience_id)
+        stamped = dataclasses.replace(use, registrant=ctx.caller.subject, created_at=now())
+        registered = self._uses.add(ctx.org, stamped, ctx.deadline)
+        try:
+            # A deletion that did not see the use has marked the audience before this second check.
+            self._check_exists(ctx, use.audience_id)
+        except AudienceNotFound:
+            self._uses.withdraw(ctx.org, stamped, ctx.deadline)
+            raise
+        return registered
+
+    def release(self, ctx: RequestContext, use: AudienceUse) -> bool:
+        """Whether the use was registered until now. Raises InvalidArgument."""
+        return self._uses.remove(ctx.org, check_use(use), ctx.deadline)
+
+    def usage(self, ctx: RequestContext, audience_id: str) -> Usage:
+        """What uses an audience. Raises AudienceNotFound if nothing uses it and the org has no such audience.
+
+        Deleted segments count as audiences of the org. Other kinds are removed for good, while their uses stay
+        registered: whatever still uses one is listed, so that it can be released.
+        """
+        usage = self._uses.usage(ctx.org, audience_id, MAX_LISTED, ctx.deadline)
+        if not usage.is_used:
+            self._check_exists(ctx, audience_id, deleted=True)
+        return usage
+
+    def _check_exists(self, ctx: RequestContext, audience_id: str, *, deleted: bool = False) -> None:
+        """Raise AudienceNotFound if the org has no such audience; with `deleted` a deleted segment is one."""
+        load = next((load for prefix, load in self._loaders.items() if audience_id.startswith(prefix)), None)
+        if load:
+            try:
+                load(ctx.org, audience_id, ctx.deadline)
+            except NotFound:
+                raise AudienceNotFound.of(audience_id) from None
+        elif deleted:
+            self._segments.find(ctx.org, audience_id, ctx.deadline)
+        else:
+            self._audiences.get_segment(ctx, audience_id)

@@ -1,0 +1,44 @@
+"""What creations share: new ids, and requests that are safe to repeat."""
+
+import secrets
+import string
+from enum import StrEnum
+from typing import Any
+
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.page_tokens import digest
+from audience_service.domain.ports import IdempotencyKey
+
+_MAX_REQUEST_ID_LENGTH = 64
+_ID_ALPHABET = string.ascii_letters + string.digits
+
+
+class CreationState(StrEnum):
+    """How far work in the background is: the creation of a resource, or a refresh of it."""
+
+    CREATING = "CREATING"
+    READY = "READY"
+    FAILED = "FAILED"
+
+
+def new_id(prefix: str) -> str:
+    """As the platform makes ids: the datatype and 21 characters, of which 125 bits are chance."""
+    return prefix + "".join(secrets.choice(_ID_ALPHABET) for _ in range(21))
+
+
+def new_list_version_id(audience_id: str) -> str:
+    """What the rows of a new list of a custom audience carry: its id, a dot and 8 random characters."""
+    return f"{audience_id}." + "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
+
+
+def idempotency_key(ctx: RequestContext, request_id: str, payload: list[Any]) -> IdempotencyKey | None:
+    """The request that a creation can be told by, None without a request_id; `asked` is all that it asks for.
+
+    Raises InvalidArgument.
+    """
+    if not request_id:
+        return None
+    if len(request_id) > _MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
+        raise InvalidArgument.at("request_id", f"has at most {_MAX_REQUEST_ID_LENGTH} printable characters")
+    return IdempotencyKey(ctx.caller.subject, request_id, digest(payload))

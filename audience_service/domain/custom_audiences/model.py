@@ -1,0 +1,263 @@
+"""The custom audience: an uploaded list, a lookalike, or visitors by events; and the checks on drafts of it."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from audience_service.domain.core.errors import InvalidArgument, StaleVersion
+from audience_service.domain.core.idempotency import CreationState
+from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.segments.model import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
+
+CUSTOM_PREFIX = "custom-"
+FIELD_PATH = "custom_audience"
+"""Where a request has the audience that is to be made."""
+
+
+class CustomType(StrEnum):
+    """How a custom audience's members are decided. It never changes."""
+
+    FILE_UPLOAD = "file_upload"
+    CUSTOMER_MATCH = "customer_match"
+    LOOKALIKE = "lookalike"
+    RETARGETING_PIXEL = "retargeting_pixel"
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerMatchSpec:
+    """By which version of a platform's rules uploaded rows are hashed; once planned, all of `options` are chosen."""
+
+    platform: str
+    rules_version: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LookalikeSpec:
+    """Whom a lookalike's members are to be like, and how many there are to be: one of `share` and `count`."""
+
+    source_audience_id: str
+    share: float | None = None
+    count: int | None = None
+    countries: tuple[str, ...] = ()
+    include_source: bool = False
+    fields: tuple[str, ...] = ()
+    exclude_fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSpec:
+    """Which events make a contact a member, and for how many days; 0 and "" are the defaults, until it is planned.
+
+    `where` is in the filter language, None where it is missing.
+    """
+
+    where: Mapping[str, Any] | None
+    within_days: int
+    event_datatype: str = ""
+    date_field: str = ""
+    contact_field: str = ""
+    min_events: int = 0
+
+
+Spec = CustomerMatchSpec | LookalikeSpec | PixelSpec
+
+_SPECS: Mapping[CustomType, type[Spec] | None] = {
+    CustomType.FILE_UPLOAD: None,
+    CustomType.CUSTOMER_MATCH: CustomerMatchSpec,
+    CustomType.LOOKALIKE: LookalikeSpec,
+    CustomType.RETARGETING_PIXEL: PixelSpec,
+}
+
+
+_SETTABLE = frozenset(("name", "description"))
+"""The fields that an update can change."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomAudienceDraft:
+    """What a caller wants a custom audience to be; type and datatype as written."""
+
+    name: str
+    type: str
+    description: str = ""
+    datatype: str = ""
+    spec: Spec | None = None
+
+
+class WorkKind(StrEnum):
+    """What is done in the background: the first list of a lookalike, or another list of an audience that has one."""
+
+    CREATION = "creation"
+    REFRESH = "refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The latest creation or refresh of a custom audience.
+
+    `attempt` counts them, so that one that was given up can write nothing. `progress` is in per cent. `error` is why it
+    FAILED. `end_time` is None while it is CREATING.
+    """
+
+    kind: WorkKind
+    attempt: int
+    start_time: datetime
+    state: CreationState = CreationState.CREATING
+    progress: int = 0
+    error: str = ""
+    end_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomAudience:
+    """A custom audience as it is stored; ids, times, version and author are the service's to give.
+
+    `rows_id` is what the rows of its list carry, empty where none has been published. `published` is what the publisher
+    noted of that list. `contact_count` is the list's length where it has been counted. `work` is the latest work in the
+    background, None if there was none.
+    """
+
+    id: str
+    name: str
+    description: str
+    type: CustomType
+    datatype: str
+    spec: Spec | None = None
+    state: str = "active"
+    version: int = 0
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    refreshed_at: datetime | None = None
+    author: str = ""
+    list_version_id: str = ""
+    publication: Mapping[str, Any] = field(default_factory=dict)
+    contact_count: int | None = None
+    work: Work | None = None
+
+    @property
+    def creation(self) -> Work | None:
+        """The creation in the background, None if the audience was complete at once or has been refreshed since."""
+        return self.work if self.work and self.work.kind is WorkKind.CREATION else None
+
+    @property
+    def refresh(self) -> Work | None:
+        """The latest refresh, None if there was none."""
+        return self.work if self.work and self.work.kind is WorkKind.REFRESH else None
+
+    @property
+    def creation_state(self) -> CreationState:
+        """Whether it can be used: READY once it has its first list."""
+        return self.creation.state if self.creation else CreationState.READY
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a creation or a refresh is running."""
+        return self.work is not None and self.work.state is CreationState.CREATING
+
+    @property
+    def has_list(self) -> bool:
+        """Whether its members are a list; a pixel's are found by a filter."""
+        return self.type is not CustomType.RETARGETING_PIXEL
+
+    @property
+    def contacts(self) -> MemberList:
+        """Its list, which is empty until one has been published."""
+        return MemberList(self.list_version_id or self.id, self.datatype)
+
+
+@dataclass(frozen=True, slots=True)
+class CustomQuery:
+    """Which custom audiences to list; empty strings do not restrict."""
+
+    name: str = ""
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomPage:
+    """A page, newest first, the key of the last where others follow, and how many all pages hold."""
+
+    audiences: tuple[CustomAudience, ...]
+    last: tuple[str, str] | None
+    total: int
+
+
+def check_custom_type(written: str, field_path: str) -> CustomType:
+    """The type. Raises InvalidArgument at `place`."""
+    try:
+        return CustomType(written)
+    except ValueError:
+        problem = f"{written[:50]!r} is none of" if written else "is missing; name one of"
+        raise InvalidArgument.at(field_path, f"{problem} {', '.join(CustomType)}") from None
+
+
+def check_draft(draft: CustomAudienceDraft) -> CustomAudience:
+    """The audience of a draft, without id and times, its spec the type's but not looked into.
+
+    Raises InvalidArgument at `custom_audience.<field>`.
+    """
+    name, description = _check_name(draft.name), _check_description(draft.description)
+    kind = check_custom_type(draft.type, f"{FIELD_PATH}.type")
+    expected, given = _SPECS[kind], draft.spec
+    if expected is None and given is not None:
+        raise InvalidArgument.at(f"{FIELD_PATH}.{_field_of(type(given))}", f"is not for a {kind}, which takes no spec")
+    if expected is not None and not isinstance(given, expected):
+        raise InvalidArgument.at(
+            f"{FIELD_PATH}.{_field_of(expected)}", f"is missing; a {kind} takes it and no other spec"
+        )
+    return CustomAudience("", name, description, kind, draft.datatype, given)
+
+
+def check_version(current: CustomAudience, version: int | None) -> None:
+    """Raise StaleVersion unless the audience has this version; None accepts any."""
+    if version is not None and version != current.version:
+        raise StaleVersion(
+            f"the custom audience is at version {current.version}, not {version}",
+            metadata={"current_version": str(current.version)},
+        )
+
+
+def apply_draft(current: CustomAudience, draft: CustomAudienceDraft, mask: Set[str]) -> CustomAudience:
+    """The audience with the draft's values in the masked fields; without a mask, in name and description.
+
+    Raises InvalidArgument, also if the draft has another type, datatype or spec.
+    """
+    mask = _SETTABLE if not mask or mask == {"*"} else mask
+    if foreign := sorted(mask - _SETTABLE):
+        raise InvalidArgument.at(
+            "update_mask", f"contains {foreign[0][:50]!r}; only name and description can be changed"
+        )
+    for name in ("type", "datatype"):
+        if getattr(draft, name) not in ("", getattr(current, name)):
+            raise InvalidArgument.at(f"{FIELD_PATH}.{name}", f"is {getattr(current, name)} and cannot be changed")
+    if draft.spec not in (None, current.spec):
+        raise InvalidArgument.at(
+            f"{FIELD_PATH}.{_field_of(type(draft.spec))}", "cannot be changed; send it unchanged or omit it"
+        )
+    return replace(
+        current,
+        name=_check_name(draft.name) if "name" in mask else current.name,
+        description=_check_description(draft.description) if "description" in mask else current.description,
+    )
+
+
+def _check_name(written: str) -> str:
+    name = written.strip()
+    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+        raise InvalidArgument.at(f"{FIELD_PATH}.name", f"is 1 to {MAX_NAME_LENGTH} printable characters")
+    return name
+
+
+def _check_description(written: str) -> str:
+    if len(written) > MAX_DESCRIPTION_LENGTH:
+        raise InvalidArgument.at(
+            f"{FIELD_PATH}.description", f"has {len(written)} characters, more than {MAX_DESCRIPTION_LENGTH:,}"
+        )
+    return written
+
+
+def _field_of(spec: type[Spec]) -> str:
+    return next(kind.value for kind, takes in _SPECS.items() if takes is spec)

@@ -1,0 +1,118 @@
+"""A filter as what it claims of a record: every condition by itself, with its words and its place, as a tree.
+
+An audience in it is shown with the conditions that it consists of, and so is the guard on records that are no longer in
+use, which nobody writes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from audience_service.domain.audiences.model import to_response_form
+from audience_service.domain.filters import Filter, FindAudience
+from audience_service.domain.filters.ast import (
+    And,
+    Condition,
+    ElementIs,
+    ElementMatch,
+    Expression,
+    InAudience,
+    Node,
+    Nor,
+    Not,
+    OnList,
+    Or,
+    Related,
+    Suppressed,
+)
+from audience_service.domain.filters.audience_inlining import NOT_ARCHIVED, with_active_guard
+from audience_service.domain.filters.describe.sentence import describe
+from audience_service.domain.filters.member_list import MemberList
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionTree:
+    """One condition: `node`, audiences resolved, is what the database judges; `inner` are those that it joins.
+
+    `place` is where the request, or the audience's filter, has it, empty for what is not written. `path` is the field
+    in the record that it is on, empty if it is on none.
+    """
+
+    node: Node
+    description: str
+    field_path: str
+    path: str = ""
+    children: tuple["ConditionTree", ...] = ()
+
+    def walk(self) -> Iterator["ConditionTree"]:
+        """The claim and all inside it, each before those that it joins."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+_ACTIVE_GUARD = ConditionTree(NOT_ARCHIVED, describe(NOT_ARCHIVED, {}), "", NOT_ARCHIVED.path)
+
+
+class ConditionTreeBuilder:
+    """Reads the claims of filters that compile: the node of a whole one is the node of the compiled filter.
+
+    `parse` reads a filter, `find` what an audience stands for; `names` are those of audiences.
+    """
+
+    def __init__(self, parse: Callable[[Filter], Node], find: FindAudience, names: Mapping[str, str]) -> None:
+        self._parse = parse
+        self._find = find
+        self._names = names
+
+    def build_audience(self, audience_id: str, field_path: str, filter_path: str) -> ConditionTree:
+        """What an audience claims; the places are where it is named, and where its filter is said to stand."""
+        found = self._find(audience_id)
+        if isinstance(found, MemberList):
+            return self._build_list(found, field_path)
+        return self.build_filter(to_response_form(found), filter_path)
+
+    def build_filter(self, written: Filter, field_path: str) -> ConditionTree:
+        """What a filter claims; `place` is where it stands."""
+        node = self._parse(written)
+        tree = self._build(node, f"{field_path}.")
+        resolved = with_active_guard(tree.node, node)
+        if resolved is tree.node:
+            return tree
+        children = tree.children if isinstance(node, And) else (tree,)
+        described = NOT_ARCHIVED if node == And(()) else And((node, NOT_ARCHIVED))
+        where_path = f"{field_path}.{'where_json' if written.exact else 'where'}"
+        return ConditionTree(
+            resolved, describe(described, self._names), where_path, children=(*children, _ACTIVE_GUARD)
+        )
+
+    def _build_list(self, member_list: MemberList, field_path: str) -> ConditionTree:
+        on_list = OnList(member_list)
+        list_tree = ConditionTree(on_list, describe(on_list, self._names), field_path)
+        return ConditionTree(
+            And((on_list, NOT_ARCHIVED)),
+            describe(And((on_list, NOT_ARCHIVED)), self._names),
+            field_path,
+            children=(list_tree, _ACTIVE_GUARD),
+        )
+
+    def _build(self, node: Node, prefix: str) -> ConditionTree:
+        if isinstance(node, OnList | Suppressed):
+            raise TypeError("a filter as written names audiences, not lists")
+        tree = ConditionTree(node, describe(node, self._names), prefix + node.field_path)
+        match node:
+            case And(nodes) | Or(nodes) | Nor(nodes):
+                children = tuple(self._build(child, prefix) for child in nodes)
+                return replace(
+                    tree, node=replace(node, children=tuple(part.node for part in children)), children=children
+                )
+            case Not(child):
+                negated = self._build(child, prefix)
+                return replace(tree, node=replace(node, child=negated.node), children=(negated,))
+            case InAudience(audience_id):
+                audience_tree = self.build_audience(audience_id, tree.field_path, f"{tree.field_path}.filter")
+                return replace(tree, node=audience_tree.node, children=audience_tree.children or (audience_tree,))
+            case Related(query=query):
+                return replace(tree, node=replace(node, query=with_active_guard(query, query)))
+            case Condition(path) | ElementMatch(path) | ElementIs(path) | Expression(fields=(path,)):
+                return replace(tree, path=path)
+        return tree

@@ -1,0 +1,131 @@
+"""The use case on explanation: what a filter says in words, how the database answers it, and what would speed it up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from audience_service.domain.audiences.model import to_response_form
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.error_path import prefix_error_path
+from audience_service.domain.explain.index_advice import IndexAdvice, IndexEvidence, advise
+from audience_service.domain.explain.query_plan import QueryPlan
+from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning
+from audience_service.domain.filters.ast import InAudience, Node, Related, joins, walk
+from audience_service.domain.filters.compiler import to_match
+from audience_service.domain.filters.describe.sentence import describe
+from audience_service.domain.filters.field_usage import used_fields
+from audience_service.domain.filters.fields import display_path
+from audience_service.domain.filters.lint.lint import lint_filter
+from audience_service.domain.ports import MemberRepository, PlanRepository, Population, SampleRepository
+from audience_service.domain.schema.service import FieldCatalog, SampledFields
+
+
+@dataclass(frozen=True, slots=True)
+class FilterExplanation:
+    """What is to be said of a filter. `fields` are those it reads, as callers write them."""
+
+    description: str
+    fields: Sequence[str]
+    plan: QueryPlan
+    advice: IndexAdvice
+    warnings: Sequence[FilterWarning]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainRepositories:
+    """What explanation asks of storage."""
+
+    plans: PlanRepository
+    samples: SampleRepository
+    members: MemberRepository
+
+
+class FilterExplainer:
+    """Explains filters, saved or not."""
+
+    def __init__(
+        self,
+        repositories: ExplainRepositories,
+        catalog: FieldCatalog,
+        audiences: AudienceResolver,
+        compiler: FilterCompiler,
+    ) -> None:
+        self._repositories = repositories
+        self._catalog = catalog
+        self._audiences = audiences
+        self._compiler = compiler
+
+    def explain(self, ctx: RequestContext, selection: AudienceSelector, *, analyze: bool) -> FilterExplanation:
+        """All of it; `run` counts the filter for the plan's figures.
+
+        Raises InvalidArgument, AudienceNotFound, UnusableAudience, OutOfTime, UnsupportedByStore.
+        """
+        population = self._audiences.population(ctx, selection)
+        plan = self._plan(ctx, population, analyze=analyze)
+        if not isinstance(population, CompiledFilter):
+            audience_id = selection.audience_id
+            description = describe(InAudience(audience_id, "audience_id"), self._names(ctx, [audience_id]))
+            reason = "a static list is read through its own index, and its records by their sk"
+            return FilterExplanation(
+                description, (), plan, IndexAdvice(population.datatype, (), useful=False, reason=reason), ()
+            )
+        node = self._parse_written(ctx, selection)
+        audience_ids = [inner.audience_id for inner in walk(node) if isinstance(inner, InAudience)]
+        sampled = self._catalog.sample_fields(ctx, population.datatype)
+        return FilterExplanation(
+            describe(node, self._names(ctx, audience_ids)),
+            [display_path(path) for path in used_fields(population.node)],
+            plan,
+            advise(population, self._evidence(ctx, population, plan, sampled)),
+            self._warnings(node, population.datatype, sampled),
+        )
+
+    def _plan(self, ctx: RequestContext, population: Population, *, analyze: bool) -> QueryPlan:
+        plan = self._repositories.plans.plan(ctx.org, population, ctx.deadline, analyze=analyze)
+        if plan.stats is None or plan.stats.matched is not None:
+            return plan
+        count = self._repositories.members.count(ctx.org, population, ctx.deadline)
+        return replace(plan, stats=replace(plan.stats, matched=count))
+
+    def _parse_written(self, ctx: RequestContext, selection: AudienceSelector) -> Node:
+        """The filter as it is written, audiences in it not looked up."""
+        with prefix_error_path("filter"):
+            return self._compiler.parse(selection.filter or self._saved_filter(ctx, selection.audience_id))
+
+    def _saved_filter(self, ctx: RequestContext, audience_id: str) -> Filter:
+        """An audience's filter, in the arm that GetSegment shows it in, from which places are named."""
+        return to_response_form(self._audiences.find(ctx, audience_id).filter)
+
+    @staticmethod
+    def _warnings(node: Node, datatype: str, sampled: SampledFields) -> Sequence[FilterWarning]:
+        """Those that rest on fields are given where there are records to go by."""
+        profiles = sampled.profiles if sampled.sample.records else None
+        found = lint_filter(node, now(), profiles, datatype=datatype)
+        return [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
+
+    def _names(self, ctx: RequestContext, audience_ids: Sequence[str]) -> Mapping[str, str]:
+        return {audience_id: self._audiences.find(ctx, audience_id).name for audience_id in dict.fromkeys(audience_ids)}
+
+    def _evidence(
+        self, ctx: RequestContext, population: CompiledFilter, plan: QueryPlan, sampled: SampledFields
+    ) -> IndexEvidence:
+        plans, datatype = self._repositories.plans, population.datatype
+        keys = [record["sk"] for record in sampled.sample.records]
+        found = joins(population.joins) if population.joins else ()
+        datatypes = {datatype, *(join.datatype for join in found if isinstance(join, Related))}
+
+        def match_shares(nodes: Sequence[Node]) -> Sequence[float]:
+            matches = [to_match(node) for node in nodes]
+            counts = self._repositories.samples.count_matching(ctx.org, datatype, keys, matches, ctx.deadline)
+            return [count / max(len(keys), 1) for count in counts]
+
+        return IndexEvidence(
+            plan,
+            {name: plans.indexes(ctx.org, name, ctx.deadline) for name in datatypes},
+            sampled.profiles,
+            match_shares,
+            len(keys),
+            sampled.sample.is_complete,
+        )

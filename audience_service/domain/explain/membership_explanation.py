@@ -1,0 +1,175 @@
+"""The use case on why: which conditions of an audience hold for a contact, and when time alone will change that."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import InvalidFilter
+from audience_service.domain.explain.change_forecast import ChangeForecaster
+from audience_service.domain.explain.condition_tree import ConditionTree, ConditionTreeBuilder
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.ast import Node
+from audience_service.domain.filters.compiler import compile_node
+from audience_service.domain.filters.rebase_dates import evaluate_as_of
+from audience_service.domain.filters.set_operations import to_filter
+from audience_service.domain.membership.checks import contact_not_found
+from audience_service.domain.membership.results import CheckRepository
+from audience_service.domain.ports import Record
+from audience_service.domain.schema.projection import MISSING, get_path
+
+_INITIAL_TIMES = 8
+"""At how many of its moments a condition is judged at first; then at twice as many each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedCondition:
+    """A claim and whether it holds.
+
+    `failure` says why it cannot be told by itself, `value` is what the record has, MISSING if nothing. `flip_time` is
+    when time alone changes it, None where it does not within ten years, or that is not known.
+    """
+
+    condition: ConditionTree
+    matched: bool
+    error: str
+    value: Any
+    next_change_time: datetime | None
+    children: tuple["EvaluatedCondition", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipExplanation:
+    """Why a contact is a member or is not. `time_unknown` says that no flip_time of the whole can be told."""
+
+    condition: EvaluatedCondition
+    next_change_unknown: bool
+    read_at: datetime
+
+
+class MembershipExplainer:
+    """Explains memberships. The database judges every condition, now and at each moment that comes into question."""
+
+    def __init__(self, checks: CheckRepository, audiences: AudienceResolver) -> None:
+        self._checks = checks
+        self._audiences = audiences
+
+    def explain(self, ctx: RequestContext, selection: AudienceSelector, contact_id: str) -> MembershipExplanation:
+        """Why a contact is a member of what a caller means, or is not.
+
+        The database is asked once for the audience and for each level of audiences inside its filter, once to judge all
+        conditions, and once more, in which it judges them at later moments, where they depend on time: more often where
+        many moments come into question.
+
+        Raises InvalidArgument, AudienceNotFound, UnusableAudience, ContactNotFound, ExpressionFailed, OutOfTime.
+        """
+        read_at = now()
+        audiences = self._with_preloaded(ctx, selection).at(read_at)
+        compiled = to_filter(audiences.population(ctx, selection))
+        builder = ConditionTreeBuilder(audiences.parse, partial(audiences.definition_of, ctx), audiences.display_names)
+        if selection.filter is not None:
+            condition = builder.build_filter(selection.filter, selection.filter_path)
+        else:
+            condition = builder.build_audience(selection.audience_id, selection.audience_id_path, "filter")
+        return self._evaluate(ctx, compiled, condition, contact_id, read_at)
+
+    def _with_preloaded(self, ctx: RequestContext, selection: AudienceSelector) -> AudienceResolver:
+        """The audiences, with what the selection is about read already."""
+        if selection.filter is not None:
+            return self._audiences.with_preloaded(ctx, (), [selection.filter])
+        if selection.audience_id:
+            return self._audiences.with_preloaded(ctx, [self._audiences.find(ctx, selection.audience_id)])
+        return self._audiences
+
+    def _evaluate(
+        self,
+        ctx: RequestContext,
+        compiled: CompiledFilter,
+        condition: ConditionTree,
+        contact_id: str,
+        read_at: datetime,
+    ) -> MembershipExplanation:
+        conditions = list(condition.walk())
+        populations = [compiled, *(compile_node(compiled.datatype, inner.node) for inner in conditions[1:])]
+        paths = list(dict.fromkeys(inner.path for inner in conditions if inner.path))
+        results = self._checks.evaluate(ctx.org, compiled.datatype, populations, [contact_id], paths, ctx.deadline)
+        record = results.records.get(contact_id)
+        if record is None:
+            raise contact_not_found(f"{compiled.datatype} of the org")
+        if isinstance(results.members[0], InvalidFilter):
+            raise results.members[0]
+        forecaster = ChangeForecaster(read_at, ctx.deadline)
+        forecasts = [forecaster.forecast(child.node, record) for child in conditions]
+        times_by_index = {
+            index: forecast.times
+            for index, forecast in enumerate(forecasts)
+            if not forecast.unknown and not isinstance(results.members[index], InvalidFilter)
+        }
+        matched = [not isinstance(found, InvalidFilter) and contact_id in found for found in results.members]
+        next_changes = self._find_next_changes(ctx, compiled.datatype, contact_id, conditions, matched, times_by_index)
+        errors = [_error_description(found) if isinstance(found, InvalidFilter) else "" for found in results.members]
+        outcomes = zip(matched, errors, (next_changes.get(index) for index in range(len(conditions))), strict=True)
+        return MembershipExplanation(_evaluated_tree(condition, outcomes, record), forecasts[0].unknown, read_at)
+
+    def _find_next_changes(
+        self,
+        ctx: RequestContext,
+        datatype: str,
+        contact_id: str,
+        conditions: Sequence[ConditionTree],
+        matched: Sequence[bool],
+        times_by_index: Mapping[int, Sequence[datetime]],
+    ) -> Mapping[int, datetime]:
+        """Of the claims with moments, by index, the first at which the database judges otherwise than now."""
+        next_changes: dict[int, datetime] = {}
+        pending = {index: times for index, times in times_by_index.items() if times}
+        max_times = _INITIAL_TIMES
+        while pending:
+            candidates = [(index, instant) for index, ahead in pending.items() for instant in ahead[:max_times]]
+            checks = [
+                (index, moment, node)
+                for index, moment in candidates
+                if (node := _rebase(conditions[index].node, moment))
+            ]
+            populations = [compile_node(datatype, node) for _, _, node in checks]
+            results = self._checks.evaluate(ctx.org, datatype, populations, [contact_id], (), ctx.deadline)
+            for (index, moment, _), found in zip(checks, results.members, strict=True):
+                if not isinstance(found, InvalidFilter) and (contact_id in found) != matched[index]:
+                    next_changes.setdefault(index, moment)
+            pending = {index: ahead[max_times:] for index, ahead in pending.items() if index not in next_changes}
+            pending = {index: ahead for index, ahead in pending.items() if ahead}
+            max_times *= 2
+        return next_changes
+
+
+def _rebase(node: Node, instant: datetime) -> Node | None:
+    """The node at a moment, None where a date of it leaves the calendar: it could not be used then."""
+    try:
+        return evaluate_as_of(node, instant)
+    except InvalidFilter:
+        return None
+
+
+def _evaluated_tree(
+    condition: ConditionTree, outcomes: Iterator[tuple[bool, str, datetime | None]], record: Record
+) -> EvaluatedCondition:
+    """The truth of a claim, told of it and then of those inside it."""
+    matched, error, next_change_time = next(outcomes)
+    value = get_path(record, condition.path.split(".")) if condition.path else MISSING
+    return EvaluatedCondition(
+        condition,
+        matched,
+        error,
+        value,
+        next_change_time,
+        tuple(_evaluated_tree(child, outcomes, record) for child in condition.children),
+    )
+
+
+def _error_description(error: InvalidFilter) -> str:
+    return error.violations[0].description

@@ -1,0 +1,127 @@
+"""The use case on exports: members as the rows that an ad platform takes."""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.audiences.selection_resolver import ResolvedSelection, SelectionResolver
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.exports.batches import Batcher, ExportPart
+from audience_service.domain.exports.consent import NO_CONSENT, without_consent
+from audience_service.domain.exports.readiness import ReadinessCounter
+from audience_service.domain.exports.rows import DeltaExport, ExportRows, FullExport, RecordReader
+from audience_service.domain.identifiers import Identifier, choose_rules
+from audience_service.domain.identifiers.phones import REGIONS
+from audience_service.domain.identifiers.rules import PlatformRules
+from audience_service.domain.ports import MemberRepository
+from audience_service.domain.snapshots.model import Snapshot
+from audience_service.domain.snapshots.reader import SnapshotReader
+
+_PURPOSE = "ads"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """What a caller wants: whose identifiers, which of them, and by which rules."""
+
+    selection: AudienceSelector
+    platform: str
+    fields: Sequence[str] = ()
+    rules_version: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    default_region: str = ""
+    consent_fields: Sequence[str] = ()
+    since_snapshot_id: str = ""
+    cursor: str = ""
+
+
+class Exports:
+    """Streams the identifiers of members."""
+
+    def __init__(
+        self,
+        members: MemberRepository,
+        selection_resolver: SelectionResolver,
+        snapshot_reader: SnapshotReader,
+        tokens: TokenCodec,
+    ) -> None:
+        self._members = members
+        self._selection_resolver = selection_resolver
+        self._snapshot_reader = snapshot_reader
+        self._tokens = tokens
+
+    def stream(self, ctx: RequestContext, request: ExportRequest) -> Generator[ExportPart, None, None]:
+        """The rows behind the cursor in the order of sk, in the platform's batches, then the readiness.
+
+        What lies before the cursor is read again to be counted, since which rows are new cannot be told from counts.
+        Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
+        part; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
+        """
+        rules = choose_rules(request.platform, request.rules_version, request.options, request.fields)
+        identifier = Identifier(rules, _region(request.default_region))
+        resolved_selection = self._resolve(ctx, request)
+        since_snapshot = self._since_snapshot(ctx, request.since_snapshot_id, resolved_selection)
+        binding = ("export", ctx.org, *resolved_selection.identity, *_export_identity(request, rules))
+        batches = Batcher(self._tokens, binding, rules, identifier.columns)
+        position, counter = batches.resume(request.cursor), ReadinessCounter(identifier)
+        source = self._source(ctx, resolved_selection, since_snapshot, identifier, counter)
+        for operation, rows in source.operations():
+            with closing(rows):
+                position = yield from batches.parts(rows, operation, position)
+        removals, exclusions = source.removals(), self._selection_resolver.exclusions(ctx, resolved_selection)
+        self._selection_resolver.verify_complete(ctx, resolved_selection, None)
+        if since_snapshot:
+            # Rows that are missing are as if nobody had been on it.
+            self._snapshot_reader.verify_complete(ctx, since_snapshot)
+        yield batches.finish(position, counter.readiness(exclusions, rules, removals))
+
+    def _resolve(self, ctx: RequestContext, request: ExportRequest) -> ResolvedSelection:
+        """The members to send, and who is left out, those without consent last."""
+        selection = replace(request.selection, purpose=request.selection.purpose or _PURPOSE)
+        resolved_selection = self._selection_resolver.resolve(ctx, selection)
+        if not request.consent_fields:
+            return resolved_selection
+        lacking = without_consent(resolved_selection.candidates.datatype, request.consent_fields)
+        return self._selection_resolver.subtract(resolved_selection, NO_CONSENT, lacking)
+
+    def _since_snapshot(
+        self, ctx: RequestContext, snapshot_id: str, resolved_selection: ResolvedSelection
+    ) -> Snapshot | None:
+        if not snapshot_id:
+            return None
+        snapshot = self._snapshot_reader.get_ready(ctx, snapshot_id)
+        datatype = resolved_selection.candidates.datatype
+        if snapshot.datatype != datatype:
+            raise InvalidArgument.at("since_snapshot_id", f"is a snapshot of {snapshot.datatype}, not of {datatype}")
+        return snapshot
+
+    def _source(
+        self,
+        ctx: RequestContext,
+        resolved_selection: ResolvedSelection,
+        since_snapshot: Snapshot | None,
+        identifier: Identifier,
+        counter: ReadinessCounter,
+    ) -> ExportRows:
+        reader = RecordReader(self._members, ctx, identifier.record_paths)
+        if since_snapshot is None:
+            return FullExport(reader, counter, resolved_selection.population)
+        return DeltaExport(reader, identifier, counter, resolved_selection.population, since_snapshot)
+
+
+def _region(text: str) -> str:
+    region = text.upper()
+    if region and region not in REGIONS:
+        raise InvalidArgument.at("default_region", f"{text[:50]!r} is no country in two letters, like US")
+    return region
+
+
+def _export_identity(request: ExportRequest, rules: PlatformRules) -> tuple[Any, ...]:
+    """What tells an export from others of the same members."""
+    fields = [rule.field for rule in rules.fields]
+    identity = rules.version, dict(rules.chosen), fields, request.default_region.upper(), sorted(request.consent_fields)
+    return *identity, request.since_snapshot_id

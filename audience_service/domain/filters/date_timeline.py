@@ -1,0 +1,163 @@
+"""How a date relative to now moves as time passes.
+
+It mostly goes on as now does, or stands still and jumps. But it also falls back: at midnight of the 29th of March, a
+month before is midnight of the 28th of February once more; where the clocks are put back, so is the time of day; and a
+time that they leave out is read as a later one. Between the moments at which it may fall back it never does, so that
+there a search by halves finds when it passes a value.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from audience_service.domain.core.errors import InvalidFilter
+from audience_service.domain.filters.relative_dates import DAY_BASED, MONTH_BASED, evaluate, read_timezone, shift
+
+_MILLISECOND = timedelta(milliseconds=1)
+_SHORTEST_MONTH = 28
+_CLAMPED_DAYS = 4
+"""Days that end on the same day of a shorter month: the 28th to the 31st."""
+_START, _END = datetime(1, 1, 10, tzinfo=UTC), datetime(9999, 12, 20, tzinfo=UTC)
+"""Where timezones and a few days more lead out of the calendar."""
+
+
+class RelativeDateTimeline:
+    """A date relative to now, as written, from one moment up to another, both in whole milliseconds."""
+
+    def __init__(self, expression: Mapping[str, Any], since: datetime, until: datetime) -> None:
+        self._expression = expression
+        self._since = since
+        starts = [since, *_discontinuities(expression, since, until)]
+        self._pieces = [
+            (start, end, _evaluate_at(expression, start), _evaluate_at(expression, end - _MILLISECOND))
+            for start, end in pairwise([*starts, until])
+        ]
+        self.crossings = cache(self._crossings)
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """The earliest and the latest that it comes to be."""
+        return min(first for *_, first, _ in self._pieces), max(last for *_, last in self._pieces)
+
+    def _crossings(self, value: datetime) -> tuple[datetime, ...]:
+        """The moments behind `since` at which the date comes to be before, at, or after a value, in order."""
+        return tuple(dict.fromkeys(timestamp for timestamp in self._crossing_times(value) if timestamp > self._since))
+
+    def _crossing_times(self, value: datetime) -> Iterator[datetime]:
+        before: datetime | None = None
+        for start, end, first, last in self._pieces:
+            if before is not None and _compare(before, value) != _compare(first, value):
+                yield start
+            if first < value <= last:
+                yield _bisect(start, end, lambda timestamp: _evaluate_at(self._expression, timestamp) >= value)
+            if first <= value < last:
+                yield _bisect(start, end, lambda moment: _evaluate_at(self._expression, moment) > value)
+            before = last
+
+
+def _compare(timestamp: datetime, value: datetime) -> int:
+    return (timestamp > value) - (timestamp < value)
+
+
+def _evaluate_at(expression: Any, timestamp: datetime) -> datetime:
+    if isinstance(expression, datetime):
+        return expression
+    if not isinstance(expression, Mapping):
+        return timestamp
+    try:
+        return evaluate(expression, "", timestamp)
+    except InvalidFilter:  # it is one now, and so leads past the year 9999 then
+        return _END
+
+
+def _discontinuities(expression: Any, since: datetime, until: datetime) -> list[datetime]:
+    """The moments between the two, in order, at which the date may fall back."""
+    if not isinstance(expression, Mapping):
+        return []
+    [(name, arguments)] = expression.items()
+    inner = arguments["date" if name == "$dateTrunc" else "startDate"]
+    discontinuities = _discontinuities(inner, since, until)
+    if arguments["unit"] not in (*DAY_BASED, *MONTH_BASED):
+        return discontinuities
+    zone = read_timezone(arguments.get("timezone", "UTC"), "timezone")
+    found = list(discontinuities)
+    for start, end in pairwise([since, *discontinuities, until]):
+        low, high = (
+            _within_calendar(_evaluate_at(inner, start)),
+            _within_calendar(_evaluate_at(inner, end - _MILLISECOND)),
+        )
+        critical = list(_clock_changes(zone, low, high))
+        if name != "$dateTrunc":
+            amount = int(arguments["amount"]) * (1 if name == "$dateAdd" else -1)
+            critical += _skipped_times(zone, low, high, arguments["unit"], amount)
+            critical += _month_end_days(zone, low, high) if arguments["unit"] in MONTH_BASED else ()
+        found += [_first_reaching(inner, start, end, value) for value in critical]
+    return sorted({timestamp for timestamp in found if since < timestamp < until})
+
+
+def _first_reaching(expression: Any, start: datetime, end: datetime, value: datetime) -> datetime:
+    """The first moment between the two, where the date does not fall back, at which it is a value or behind it."""
+    if not isinstance(expression, Mapping):
+        return value  # now itself
+    return _bisect(start, end, lambda timestamp: _evaluate_at(expression, timestamp) >= value)
+
+
+def _clock_changes(zone: tzinfo, low: datetime, high: datetime) -> Iterator[datetime]:
+    """The moments behind `low`, up to `high`, at which a timezone's clocks change."""
+    if zone is UTC:
+        return
+    while low < high:
+        end = min(low + timedelta(days=1), high)
+        if _offset(zone, low) != _offset(zone, end):
+            yield _find_clock_change(zone, low, end)
+        low = end
+
+
+def _find_clock_change(zone: tzinfo, low: datetime, high: datetime) -> datetime:
+    before = _offset(zone, low)
+    return _bisect(low, high + _MILLISECOND, lambda timestamp: _offset(zone, timestamp) != before)
+
+
+def _offset(zone: tzinfo, timestamp: datetime) -> timedelta | None:
+    return timestamp.astimezone(zone).utcoffset()
+
+
+def _skipped_times(zone: tzinfo, low: datetime, high: datetime, unit: str, amount: int) -> Iterator[datetime]:
+    """When what is shifted from between the two moments may come to the end of a time that the clocks leave out."""
+    try:
+        first, last = shift(low, unit, amount, zone), shift(high, unit, amount, zone)
+    except (OverflowError, ValueError):
+        return
+    day = timedelta(days=1)
+    for change in _clock_changes(zone, _within_calendar(first) - day, _within_calendar(last) + day):
+        shifted_back = shift(change, unit, -amount, zone)
+        for days in range(_CLAMPED_DAYS):
+            yield shift(shifted_back, "day", days, zone)
+
+
+def _within_calendar(timestamp: datetime) -> datetime:
+    return min(max(timestamp, _START), _END)
+
+
+def _month_end_days(zone: tzinfo, low: datetime, high: datetime) -> Iterator[datetime]:
+    """When the days begin, behind `low` and up to `high`, that a shorter month lacks."""
+    day: date = low.astimezone(zone).date()
+    while day <= high.astimezone(zone).date():
+        midnight = datetime.combine(day, time(), zone).astimezone(UTC)
+        if day.day > _SHORTEST_MONTH and low < midnight <= high:
+            yield midnight
+        day += timedelta(days=1)
+
+
+def _bisect(start: datetime, end: datetime, predicate: Callable[[datetime], bool]) -> datetime:
+    """The first moment from `start` on, before `end`, from which on a condition holds up to the end."""
+    low, high = 0, (end - start) // _MILLISECOND - 1
+    while low < high:
+        middle = (low + high) // 2
+        if predicate(start + middle * _MILLISECOND):
+            high = middle
+        else:
+            low = middle + 1
+    return start + low * _MILLISECOND

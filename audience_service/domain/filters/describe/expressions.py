@@ -1,0 +1,87 @@
+"""Expressions in compact infix: `score > (age + 3)`, `month(birthday) = 1`.
+
+To say an operator in another way than as a function's call, add a row. In a call stand the arguments that the operator
+needs, in the order of its form, and then those that it may have, by name.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from audience_service.domain.filters.describe.values import describe_value, quote
+from audience_service.domain.filters.expressions import EXPRESSIONS
+from audience_service.domain.filters.fields import display_path
+from audience_service.domain.filters.filter import Document
+
+_INFIX = {
+    "$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<=", "$in": "in",
+    "$and": "and", "$or": "or",
+    "$add": "+", "$subtract": "-", "$multiply": "*", "$divide": "/", "$mod": "mod",
+}  # fmt: skip
+
+_SPECIAL: dict[str, Callable[[Any], str]] = {
+    "$literal": lambda argument: _value(argument),
+    "$not": lambda argument: f"not ({_describe(_only(argument))})",
+    "$regexMatch": lambda argument: _describe_regex_match(**argument),
+    "$switch": lambda argument: _describe_switch(**argument),
+}
+
+
+def describe_expression(document: Document) -> str:
+    """A parsed expression in words."""
+    return _describe(document)
+
+
+def is_compound(document: Document) -> bool:
+    """Whether the words of an expression are joined by `and` or `or`, and take brackets beside others."""
+    [(name, argument)] = document.items()
+    return name in ("$and", "$or") and isinstance(argument, list) and len(argument) > 1
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, str) and value.startswith("$"):
+        return display_path(value[1:])
+    if isinstance(value, list):
+        return f"[{', '.join(_describe(item) for item in value)}]"
+    if not isinstance(value, Mapping):
+        return _value(value)
+    [(name, argument)] = value.items()
+    if name in _SPECIAL:
+        return _SPECIAL[name](argument)
+    items = argument if isinstance(argument, list) else [argument]
+    if name in _INFIX and items:
+        return f" {_INFIX[name]} ".join(map(_operand, items)) if len(items) > 1 else _describe(items[0])
+    return f"{name[1:]}({', '.join(_arguments(name, argument))})"
+
+
+def _operand(value: Any) -> str:
+    """What stands beside an infix operator, in brackets where it holds another."""
+    infix = isinstance(value, Mapping) and next(iter(value)) in (*_INFIX, "$regexMatch")
+    return f"({_describe(value)})" if infix else _describe(value)
+
+
+def _arguments(name: str, argument: Any) -> Sequence[str]:
+    form = EXPRESSIONS[name]
+    if isinstance(argument, list):
+        return [_describe(item) for item in argument]
+    if not isinstance(argument, Mapping) or next(iter(argument)).startswith("$"):
+        return [_describe(argument)]
+    needed = [_describe(argument[key]) for key in form.required]
+    return [*needed, *(f"{key}: {_describe(argument[key])}" for key in form.optional if key in argument)]
+
+
+def _only(argument: Any) -> Any:
+    return argument[0] if isinstance(argument, list) else argument
+
+
+def _value(value: Any) -> str:
+    """Text is in quotes always, since a bare word is a field; and never a date, since none is made of it here."""
+    return quote(value) if isinstance(value, str) else describe_value(value)
+
+
+def _describe_regex_match(input: Any, regex: Document, options: str) -> str:  # noqa: A002 - the operator's own name
+    return f"{_operand(input)} matches /{regex['$literal']}/{options}"
+
+
+def _describe_switch(branches: Sequence[Document], default: Any) -> str:
+    cases = (f"if {_describe(branch['case'])} then {_describe(branch['then'])}" for branch in branches)
+    return f"switch({', '.join(cases)}, else {_describe(default)})"

@@ -1,0 +1,94 @@
+"""What a condition says of its field, in plain English: a verb, and what it compares with.
+
+The words of operators.py's rows are made here. A verb that `denied` knows is denied in one word; what begins in another
+way is put into "not (...)".
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from audience_service.domain.filters.describe.values import describe_date, describe_list, describe_value
+from audience_service.domain.filters.relative_dates import NOW, ResolvedDate
+
+Describe = Callable[[Any], str]
+"""From an operand to what its condition says."""
+
+_NEGATIONS = {
+    "is": "is not",
+    "has": "does not have",
+    "exists": "does not exist",
+    "matches": "does not match",
+    "leaves": "does not leave",
+}
+_NEGATIVE = ("not", "neither", "none", "no")
+
+# Of numbers and the like; of moments and text; of whole days, where a day alone says when in the day.
+_ORDERS = {
+    "$gt": ("more than", "after", ""),
+    "$gte": ("at least", "at or after", "on or after"),
+    "$lt": ("less than", "before", "before"),
+    "$lte": ("at most", "at or before", ""),
+}
+_DAY_LENGTH = len("2026-03-25")
+_MAX_MASK_BYTES = 8
+
+
+def negate(phrase: str) -> str:
+    """What says the opposite of a phrase by its verb, empty where that would not be clear."""
+    verb, _, rest = phrase.partition(" ")
+    if verb not in _NEGATIONS or rest.partition(" ")[0] in _NEGATIVE or " or " in rest:
+        return ""
+    return f"{_NEGATIONS[verb]} {rest}".rstrip()
+
+
+def value_phrase(template: str, null: str = "") -> Describe:
+    """Words about one value; `null` is what is said instead where it is null."""
+    return lambda operand: null if operand is None and null else template.format(describe_value(operand))
+
+
+def list_phrase(template: str) -> Describe:
+    """Words about a list of values."""
+    return lambda operand: template.format(describe_list(operand))
+
+
+def order_phrase(name: str) -> Describe:
+    """Words about what a value comes before or after."""
+    plain, instant, day = _ORDERS[name]
+
+    def describe(operand: Any) -> str:
+        if name == "$gte" and (window := _last(operand)):
+            return f"is in the last {window} or later"  # a date that is yet to come is not before the bound either
+        date = describe_date(operand)
+        if date is None:
+            return f"is {instant if isinstance(operand, str) else plain} {describe_value(operand)}"
+        if isinstance(operand, ResolvedDate) or len(date) > _DAY_LENGTH:
+            return f"is {instant} {date}"
+        return f"is {day} {date}" if day else f"is {instant} {date} 00:00 UTC"
+
+    return describe
+
+
+def bits_phrase(template: str) -> Describe:
+    """Words about the bits that a mask or a list names, by their positions."""
+    return lambda operand: template.format(_positions(operand))
+
+
+def _last(operand: Any) -> str:
+    """The length of the window that reaches from a relative date up to now, empty where it is none."""
+    if not isinstance(operand, ResolvedDate):
+        return ""
+    shift = operand.expression.get("$dateSubtract", {})
+    if shift.get("startDate") != NOW or shift["amount"] <= 0:
+        return ""
+    window, ago, details = (describe_date(operand) or "").partition(" ago")
+    return (window.removeprefix("1 ") if ago else "") + details
+
+
+def _positions(operand: Any) -> str:
+    if isinstance(operand, bytes):
+        if len(operand) > _MAX_MASK_BYTES:
+            return describe_value(operand)
+        operand = int.from_bytes(operand, "little")
+    if isinstance(operand, int):
+        operand = [position for position in range(operand.bit_length()) if operand >> position & 1]
+    return describe_list(operand) if operand else "(none)"

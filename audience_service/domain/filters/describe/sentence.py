@@ -1,0 +1,194 @@
+"""A filter in plain English.
+
+    country is US and (score is at least 50 or tags is one of lead, mql)
+
+Each operator says itself what it means (operators.py). What is joined inside something joined stands in brackets, so
+that a sentence reads one way only.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from audience_service.domain.filters.ast import (
+    And,
+    Condition,
+    ElementIs,
+    ElementMatch,
+    Expression,
+    InAudience,
+    Node,
+    Nor,
+    Not,
+    OnList,
+    Or,
+    Related,
+    Suppressed,
+    children,
+)
+from audience_service.domain.filters.describe.expressions import describe_expression, is_compound
+from audience_service.domain.filters.describe.phrases import negate
+from audience_service.domain.filters.describe.values import format_count, quote, truncate
+from audience_service.domain.filters.fields import display_path
+
+_MAX_LENGTH, _MAX_EXPRESSION = 10_000, 2_000
+_USUAL_JOIN = ("pk", "data.contactId")
+"""How related records name the contact that they are of, which goes without saying."""
+_JOINT_LENGTH = len(" and ()")
+_PLAIN_PATH = re.compile(r"[\w.-]+")
+
+_FormatPath = Callable[[str], str]
+"""How a path is written: in the record, or in an element."""
+
+
+def describe(node: Node, names: Mapping[str, str]) -> str:
+    """What a filter says, from its nodes as parsed; `names` are those of audiences by id, which stands where none is.
+
+    About 10,000 characters at most; the conditions left out are counted at the end.
+    """
+    writer = _Writer(names)
+    phrase = writer.phrase(node, display_path)
+    text = phrase.text if phrase else ""
+    return f"{text} ... and {format_count(writer.omitted_count, 'more condition')}" if writer.omitted_count else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrase:
+    """A field, or nothing, and what is said of it.
+
+    `opposite` is the predicate that denies it, empty where only "not (...)" does. A phrase is `open` if it would take
+    in what is joined to it.
+    """
+
+    subject: str
+    predicate: str
+    negation: str = ""
+    is_open: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.subject} {self.predicate}".lstrip()
+
+    @property
+    def clause(self) -> str:
+        """The text as it stands behind a noun."""
+        return f"whose {self.text}" if self.subject else f"such that {self.text}"
+
+
+class _Writer:
+    """Writes while there is room, and counts the conditions that find none."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+        self._remaining = _MAX_LENGTH
+        self.omitted_count = 0
+
+    def phrase(self, node: Node, format_path: _FormatPath) -> _Phrase | None:
+        """The phrase of a node, None where nothing of it found room."""
+        match node:
+            case And(()):
+                return _Phrase("", "everyone", "no one")
+            case And() | Or():
+                return self._join(
+                    list(_flatten(node, type(node))), "and" if isinstance(node, And) else "or", format_path
+                )
+            case Nor((child,)) | Not(child):
+                return self._negate(child, format_path)
+            case Nor(nodes):
+                texts = [phrase.text for inner in nodes if (phrase := self.phrase(inner, format_path))]
+                return _Phrase("", f"none of ({'; '.join(texts)})") if texts else None
+            case Condition(path, operator, operand):
+                return self._leaf(_path(path, format_path), operator.describe(operand))
+            case ElementMatch(path, query):
+                return self._element(path, format_path, self._clause(query, str, "that is an object"))
+            case ElementIs(path, conditions):
+                met = self._join(conditions, "and", str)
+                return self._element(path, format_path, f"that {met.text}" if met else None)
+            case Expression(document):
+                text = truncate(describe_expression(document), _MAX_EXPRESSION)
+                return self._leaf("", text, is_open=is_compound(document))
+            case InAudience(audience_id):
+                return self._leaf("", f"is in the audience {self._audience(audience_id)}")
+            case OnList(member_list):
+                return self._leaf("", f"is on the list of the audience {self._audience(member_list.audience_id)}")
+            case Related():
+                return self._related(node)
+            case Suppressed(channel, status):
+                return self._leaf("", f"is {status} on the channel {channel}")
+
+    def _leaf(self, subject: str, predicate: str, *, is_open: bool = False) -> _Phrase | None:
+        if self._remaining <= 0:
+            self.omitted_count += 1
+            return None
+        self._remaining -= len(subject) + len(predicate) + _JOINT_LENGTH
+        return _Phrase(subject, predicate, negate(predicate), is_open)
+
+    def _join(self, nodes: Sequence[Node], word: str, format_path: _FormatPath) -> _Phrase | None:
+        phrases = [phrase for node in nodes if (phrase := self.phrase(node, format_path))]
+        if len(phrases) <= 1:
+            return phrases[0] if phrases else None
+        texts = [f"({phrase.text})" if phrase.is_open else phrase.text for phrase in phrases]
+        subject = "" if phrases[0].is_open else phrases[0].subject
+        return _Phrase(subject, f" {word} ".join(texts).removeprefix(subject).lstrip(), is_open=True)
+
+    def _negate(self, node: Node, format_path: _FormatPath) -> _Phrase | None:
+        phrase = self.phrase(node, format_path)
+        if phrase is None:
+            return None
+        if phrase.negation:
+            return _Phrase(phrase.subject, phrase.negation, phrase.predicate, phrase.is_open)
+        return _Phrase("", f"not ({phrase.text})")
+
+    def _clause(self, query: Node, format_path: _FormatPath, of_all: str = "") -> str | None:
+        if query == And(()):
+            return of_all
+        phrase = self.phrase(query, format_path)
+        return phrase.clause if phrase else None
+
+    def _element(self, path: str, format_path: _FormatPath, clause: str | None) -> _Phrase | None:
+        if clause is None:
+            return None
+        subject = _path(path, format_path)
+        self._remaining -= len(subject)
+        return _Phrase(subject, f"has an element {clause}", f"has no element {clause}", is_open=True)
+
+    def _related(self, related: Related) -> _Phrase | None:
+        clause = self._clause(related.query, display_path)
+        if clause is None:
+            return None
+        join = (related.local, related.foreign)
+        keys = "" if join == _USUAL_JOIN else f" ({display_path(join[1])} = {display_path(join[0])})"
+        records = f"{related.datatype} {{}}{keys} {clause}".rstrip()
+        self._remaining -= len(records) - len(clause)
+        return _describe_count(related.min_count, related.max_count, records, is_open=bool(clause))
+
+    def _audience(self, audience_id: str) -> str:
+        return quote(self._names[audience_id]) if audience_id in self._names else audience_id
+
+
+def _flatten(node: Node, kind: type[Node]) -> Iterator[Node]:
+    """What a node of a kind joins, through those of the same kind inside it."""
+    for child in children(node):
+        if isinstance(child, kind) and children(child):
+            yield from _flatten(child, kind)
+        else:
+            yield child
+
+
+def _path(path: str, format_path: _FormatPath) -> str:
+    name = format_path(path)
+    return name if not name or _PLAIN_PATH.fullmatch(name) else quote(name)
+
+
+def _describe_count(min_count: int, max_count: int | None, records: str, *, is_open: bool) -> _Phrase:
+    """So many records."""
+    if max_count == 0 and min_count == 0:
+        return _Phrase("", f"has no {records.format('records')}", is_open=is_open)
+    noun_phrase = records.format("record" if (max_count if max_count is not None else min_count) == 1 else "records")
+    if max_count is None:
+        negation = f"has no {records.format('records')}" if min_count == 1 else ""
+        return _Phrase("", f"has at least {min_count:,} {noun_phrase}", negation, is_open)
+    if min_count == max_count:
+        return _Phrase("", f"has exactly {min_count:,} {noun_phrase}", is_open=is_open)
+    bounds = f"at most {max_count:,}" if min_count == 0 else f"at least {min_count:,} and at most {max_count:,}"
+    return _Phrase("", f"has {bounds} {noun_phrase}", is_open=is_open)

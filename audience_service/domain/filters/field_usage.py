@@ -1,0 +1,51 @@
+"""Which fields of a record a filter reads."""
+
+from collections.abc import Iterator, Sequence
+
+from audience_service.domain.filters.ast import (
+    Condition,
+    ElementIs,
+    ElementMatch,
+    Expression,
+    Node,
+    Related,
+    children,
+)
+from audience_service.domain.filters.audience_inlining import NOT_ARCHIVED
+
+
+def used_fields(node: Node) -> list[str]:
+    """The paths in the record that the conditions are on, in order, each once.
+
+    Those of the audiences in a resolved filter are among them. The guard on records in use, which no caller has
+    written, is passed over, and so are the fields of related records.
+    """
+    return list(dict.fromkeys(_paths(node)))
+
+
+def _paths(node: Node, prefix: str = "") -> Iterator[str]:
+    if node is NOT_ARCHIVED:
+        return
+    match node:
+        case Condition(path):
+            yield _join_path(prefix, path)
+        case ElementIs(path):
+            yield _join_path(prefix, path)
+        case ElementMatch(path, query):
+            inner = list(_paths(query, _join_path(prefix, path)))
+            yield from inner or [_join_path(prefix, path)]
+        case Expression(_, fields):
+            yield from fields
+        case Related(local=local):
+            yield local
+        case _:
+            yield from _paths_of_each(children(node), prefix)
+
+
+def _paths_of_each(nodes: Sequence[Node], prefix: str) -> Iterator[str]:
+    for node in nodes:
+        yield from _paths(node, prefix)
+
+
+def _join_path(prefix: str, path: str) -> str:
+    return ".".join(part for part in (prefix, path) if part)

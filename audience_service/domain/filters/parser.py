@@ -1,0 +1,228 @@
+"""From a caller's conditions to typed nodes, or to the place where they go wrong."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
+from audience_service.domain.filters.ast import (
+    And,
+    Condition,
+    ElementIs,
+    ElementMatch,
+    InAudience,
+    Node,
+    Nor,
+    Not,
+    Or,
+    Related,
+)
+from audience_service.domain.filters.dates import read_instant
+from audience_service.domain.filters.elem_match import element_documents
+from audience_service.domain.filters.expressions import ExpressionParser
+from audience_service.domain.filters.fields import element_path, record_path
+from audience_service.domain.filters.filter import Limits, at_index, at_key
+from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD_OPERATORS, read_pattern
+from audience_service.domain.filters.related import read_count, read_relation
+from audience_service.domain.filters.values import ValueReader
+
+_FIELD_OPERATORS = (*OPERATORS, "$options", "$not", "$elemMatch")
+_TOP_LEVEL_OPERATORS = (*LOGICAL, *RECORD_OPERATORS)
+_LOGICAL_NODES: dict[str, Callable[[tuple[Node, ...], str], Node]] = {"$and": And, "$or": Or, "$nor": Nor}
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """Whose conditions are read: how paths lead to fields, and where not every operator may stand, where that is."""
+
+    resolve_path: Callable[[str, str], str]
+    operator: str = ""
+
+
+_RECORD = _Scope(record_path)
+_ELEMENT = _Scope(element_path, "$elemMatch")
+_RELATED = _Scope(record_path, "$related")
+
+
+def parse(where: Mapping[str, Any], field_path: str, limits: Limits, *, exact: bool, now: datetime) -> Node:
+    """The nodes of a filter as it is used at `now`.
+
+    Raises InvalidFilter or FilterTooLarge, naming the place below `place`.
+    """
+    return _Parser(limits, ValueReader(limits, exact, now)).query(where, field_path, 1, _RECORD)
+
+
+class _Parser:
+    def __init__(self, limits: Limits, reader: ValueReader) -> None:
+        self._limits = limits
+        self._reader = reader
+        self._conditions = 0
+
+    def query(self, where: Mapping[str, Any], field_path: str, depth: int, scope: _Scope) -> Node:
+        """An object of fields and of operators in their place, all of which must hold."""
+        self._check_depth(depth, field_path)
+        children: list[Node] = []
+        for key, value in where.items():
+            here = at_key(field_path, key)
+            if key in LOGICAL:
+                children.append(self._logical(key, value, here, depth, scope))
+            elif key in RECORD_OPERATORS:
+                children.append(self._on_record(key, value, here, depth, scope))
+            elif key.startswith("$"):
+                raise InvalidFilter.at(
+                    here, _unknown(key, _TOP_LEVEL_OPERATORS, _FIELD_OPERATORS, "stands on a field, not in its place")
+                )
+            else:
+                children += self._field(scope.resolve_path(key, here), value, here, depth)
+        return children[0] if len(children) == 1 else And(tuple(children), field_path)
+
+    def _on_record(self, name: str, value: Any, field_path: str, depth: int, scope: _Scope) -> Node:
+        """An operator on the record as a whole."""
+        if scope.operator == "$elemMatch" or (scope.operator and name != "$expr"):
+            raise InvalidFilter.at(
+                field_path, f"is about whole records of the filter, and cannot stand in {scope.operator}"
+            )
+        self._count(field_path)
+        if name == "$expr":
+            return ExpressionParser(self._reader, self._count).parse(value, field_path)
+        if name == "$related":
+            return self._related(value, field_path, depth)
+        if not isinstance(value, str) or not value:
+            raise InvalidFilter.at(field_path, 'takes an audience\'s id, like "segment-..."')
+        return InAudience(value, field_path)
+
+    def _related(self, value: Any, field_path: str, depth: int) -> Related:
+        datatype, local, foreign = read_relation(value, field_path)
+        min_count, max_count = read_count(
+            value.get("count", {"$gte": 1}), at_key(field_path, "count"), self._limits.related_count
+        )
+        where, where_path = value.get("where", {}), at_key(field_path, "where")
+        if not isinstance(where, Mapping):
+            raise InvalidFilter.at(where_path, 'takes an object of conditions, like {"total": {"$gte": 100}}')
+        return Related(
+            datatype,
+            local,
+            foreign,
+            self.query(where, where_path, depth + 1, _RELATED),
+            min_count,
+            max_count,
+            field_path,
+        )
+
+    def _logical(self, name: str, value: Any, field_path: str, depth: int, scope: _Scope) -> Node:
+        if not isinstance(value, list) or not value:
+            raise InvalidFilter.at(field_path, 'takes a list of one or more conditions, like [{"country": "US"}]')
+        if len(value) > self._limits.conditions:
+            raise self._too_many(field_path)
+        children = []
+        for index, item in enumerate(value):
+            here = at_index(field_path, index)
+            if not isinstance(item, Mapping):
+                raise InvalidFilter.at(here, 'must be an object of conditions, like {"country": "US"}')
+            self._count(here)
+            children.append(self.query(item, here, depth + 1, scope))
+        return _LOGICAL_NODES[name](tuple(children), field_path)
+
+    def _field(self, path: str, value: Any, field_path: str, depth: int) -> list[Node]:
+        if not isinstance(value, Mapping) or not any(key.startswith("$") for key in value):
+            self._count(field_path)
+            return [Condition(path, OPERATORS["$eq"], self._reader.value(value, field_path), field_path)]
+        return self._operators(path, value, field_path, depth)
+
+    def _operators(self, path: str, operators: Mapping[str, Any], field_path: str, depth: int) -> list[Node]:
+        if "$options" in operators and "$regex" not in operators:
+            raise InvalidFilter.at(at_key(field_path, "$options"), "stands beside $regex only")
+        nodes: list[Node] = []
+        for name, operand in operators.items():
+            here = at_key(field_path, name)
+            self._count(here)
+            if name == "$not":
+                nodes.append(self._parse_not(path, operand, here, depth))
+            elif name == "$elemMatch":
+                nodes.append(self._element(path, operand, here, depth))
+            elif name == "$regex":
+                options, options_path = operators.get("$options", ""), at_key(field_path, "$options")
+                pattern = read_pattern(operand, options, here, options_path, self._reader)
+                nodes.append(Condition(path, OPERATORS[name], pattern, here))
+            elif name == "$all" and _lists_elements(operand):
+                nodes += self._elements(path, operand, here, depth)
+            elif name in OPERATORS:
+                nodes += self._condition(path, name, operand, here)
+            elif name != "$options":
+                raise InvalidFilter.at(
+                    here, _unknown(name, _FIELD_OPERATORS, _TOP_LEVEL_OPERATORS, "stands in place of a field")
+                )
+        return nodes
+
+    def _condition(self, path: str, name: str, operand: Any, field_path: str) -> list[Node]:
+        operator = OPERATORS[name]
+        value = operator.read(operand, field_path, self._reader)
+        if name == "$all" and any(read_instant(item) for item in value):
+            # Each element may be spelt in its own way, and $all has no room for alternatives.
+            return [Condition(path, OPERATORS["$eq"], item, field_path) for item in value]
+        return [Condition(path, operator, value, field_path)]
+
+    def _parse_not(self, path: str, operand: Any, field_path: str, depth: int) -> Node:
+        self._check_depth(depth + 1, field_path)
+        if not isinstance(operand, Mapping) or not operand:
+            raise InvalidFilter.at(field_path, 'takes an object of operators, like {"$gte": 50}')
+        nodes = tuple(self._operators(path, operand, field_path, depth + 1))
+        return Not(nodes[0] if len(nodes) == 1 else And(nodes, field_path), field_path)
+
+    def _element(self, path: str, operand: Any, field_path: str, depth: int) -> Node:
+        self._check_depth(depth + 1, field_path)
+        if not isinstance(operand, Mapping):
+            raise InvalidFilter.at(field_path, 'takes an object, like {"city": "Lyon"} or {"$gte": 1, "$lt": 5}')
+        first = next(iter(operand), "")
+        if not first.startswith("$") or first in _TOP_LEVEL_OPERATORS:
+            return ElementMatch(path, self.query(operand, field_path, depth + 1, _ELEMENT), field_path)
+        if path == "":
+            raise InvalidFilter.at(field_path, "cannot stand inside another $elemMatch on the elements themselves")
+        conditions = tuple(self._operators("", operand, field_path, depth + 1))
+        try:
+            element_documents(conditions)
+        except ValueError as error:
+            raise InvalidFilter.at(field_path, str(error)) from None
+        return ElementIs(path, conditions, field_path)
+
+    def _elements(self, path: str, operand: Any, field_path: str, depth: int) -> list[Node]:
+        """$all over $elemMatch: each of them is met, by elements of which it need not be the same."""
+        nodes = []
+        for index, item in enumerate(operand):
+            here = at_index(field_path, index)
+            if not isinstance(item, Mapping) or list(item) != ["$elemMatch"]:
+                raise InvalidFilter.at(here, "stands beside $elemMatch; in $all either all are that or none is")
+            self._count(here)
+            nodes.append(self._element(path, item["$elemMatch"], at_key(here, "$elemMatch"), depth))
+        return nodes
+
+    def _count(self, field_path: str, cost: int = 1) -> None:
+        self._conditions += cost
+        if self._conditions > self._limits.conditions:
+            raise self._too_many(field_path)
+
+    def _too_many(self, field_path: str) -> FilterTooLarge:
+        limit = self._limits.conditions
+        return FilterTooLarge.at(field_path, f"is past the limit of {limit:,} conditions in a filter", limit=str(limit))
+
+    def _check_depth(self, depth: int, field_path: str) -> None:
+        limit = self._limits.depth
+        if depth > limit:
+            raise FilterTooLarge.at(field_path, f"is nested more than {limit} levels deep", limit=str(limit))
+
+
+def _lists_elements(operand: Any) -> bool:
+    return isinstance(operand, list) and any(isinstance(item, Mapping) and "$elemMatch" in item for item in operand)
+
+
+def _unknown(name: str, allowed: tuple[str, ...], allowed_elsewhere: tuple[str, ...], misplaced: str) -> str:
+    """Say what is wrong with an operator: misplaced, mistyped or unknown."""
+    if name in allowed_elsewhere:
+        return misplaced
+    near = difflib.get_close_matches(name[:50], (*allowed, *allowed_elsewhere), n=1, cutoff=0.7)
+    advice = f"did you mean {near[0]}?" if near else f"here stand {', '.join(allowed)}"
+    if not name.startswith("$"):
+        return "is a field beside operators; a field's object holds either operators or a value"
+    return f"is no operator of the filter language; {advice}"

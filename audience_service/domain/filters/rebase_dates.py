@@ -1,0 +1,88 @@
+"""Nodes as of another moment: which of their parts depend on now, and what they say then."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from audience_service.domain.filters.ast import (
+    And,
+    Condition,
+    ElementIs,
+    ElementMatch,
+    Expression,
+    Node,
+    Nor,
+    Not,
+    Or,
+    Related,
+    children,
+)
+from audience_service.domain.filters.relative_dates import Now, ResolvedDate
+
+
+def evaluate_as_of(node: Node, timestamp: datetime) -> Node:
+    """The node as it would be compiled at a moment. Raises InvalidFilter where a date leaves the calendar."""
+    match node:
+        case And(nodes) | Or(nodes) | Nor(nodes):
+            return replace(node, children=tuple(evaluate_as_of(child, timestamp) for child in nodes))
+        case Not(child):
+            return replace(node, child=evaluate_as_of(child, timestamp))
+        case Condition(_, _, operand, field_path):
+            return replace(node, operand=_value_at(operand, field_path, timestamp))
+        case ElementMatch(_, query) | Related(query=query):
+            return replace(node, query=evaluate_as_of(query, timestamp))
+        case ElementIs(_, conditions):
+            return replace(node, conditions=tuple(evaluate_as_of(condition, timestamp) for condition in conditions))
+        case Expression(document):
+            return replace(node, document=_value_at(document, node.field_path, timestamp))
+    return node
+
+
+def relative_dates(node: Node) -> Iterator[Mapping[str, Any]]:
+    """The dates relative to now that a node on the record's own fields compares with, as they are written."""
+    match node:
+        case Condition(_, _, operand):
+            for value in operand if isinstance(operand, list) else [operand]:
+                if isinstance(value, ResolvedDate):
+                    yield value.expression
+        case ElementMatch(_, query):
+            yield from relative_dates(query)
+        case ElementIs(_, conditions):
+            for condition in conditions:
+                yield from relative_dates(condition)
+        case _:
+            for child in children(node):
+                yield from relative_dates(child)
+
+
+def has_other_time_dependence(node: Node) -> bool:
+    """Whether what a node says depends on now by more than dates beside the record's own fields.
+
+    That is $$NOW in an expression, and whatever is relative to now in a condition on related records.
+    """
+    match node:
+        case Expression(document):
+            return _contains_now(document)
+        case Related(query=query):
+            return any(True for _ in relative_dates(query)) or has_other_time_dependence(query)
+    return any(map(has_other_time_dependence, children(node)))
+
+
+def _value_at(value: Any, field_path: str, timestamp: datetime) -> Any:
+    match value:
+        case ResolvedDate(expression=expression):
+            return ResolvedDate.of(expression, field_path, timestamp)
+        case Now():
+            return Now.of(timestamp)
+        case dict():
+            return {key: _value_at(item, field_path, timestamp) for key, item in value.items()}
+        case list():
+            return [_value_at(item, field_path, timestamp) for item in value]
+    return value
+
+
+def _contains_now(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_contains_now, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, Now)

@@ -1,0 +1,199 @@
+"""Dates relative to now, in MongoDB's own words.
+
+Thirty days ago is {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}.
+
+They are folded to a constant each time the filter is used, so that an index on the field serves them as it serves any
+other date; a saved filter keeps them as written.
+
+Source of the semantics: MongoDB manual, $dateAdd, $dateSubtract and $dateTrunc. Units of a day and more keep the time
+of day in the timezone; months, quarters and years end on the last day of a shorter month. A time of day that a change
+of the clocks leaves out or repeats is read with the offset from before the change.
+"""
+
+import re
+from calendar import monthrange
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from typing import Any, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from audience_service.domain.core.errors import InvalidFilter
+from audience_service.domain.filters.dates import iso_text
+from audience_service.domain.filters.filter import at_key
+
+NOW = "$$NOW"
+EXPRESSIONS = ("$dateAdd", "$dateSubtract", "$dateTrunc")
+
+MONTH_BASED = {"month": 1, "quarter": 3, "year": 12}
+DAY_BASED = {"day": 1, "week": 7}
+_MILLIS = {"millisecond": 1, "second": 1_000, "minute": 60_000, "hour": 3_600_000}
+UNITS = (*_MILLIS, *DAY_BASED, *MONTH_BASED)
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_MAX_NESTING, _MAX_AMOUNT = 8, 10**12
+_OFFSET = re.compile(r"([+-])(\d\d)(?::?(\d\d))?", re.ASCII)
+_REFERENCE = datetime(2000, 1, 1)
+
+
+class ResolvedDate(str):
+    """The ISO text that a date expression was folded to, and is in all ways, with the `expression`."""
+
+    __slots__ = ("expression",)
+    expression: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, operand: Mapping[str, Any], field_path: str, now: datetime) -> Self:
+        """The date that an expression stands for at `now`. Raises InvalidFilter as fold does."""
+        resolved = cls(iso_text(evaluate(operand, field_path, now)))
+        resolved.expression = operand
+        return resolved
+
+
+class Now(datetime):
+    """The moment that $$NOW was folded to in an expression, and is in all ways, told from a fixed date."""
+
+    @classmethod
+    def of(cls, timestamp: datetime) -> Self:
+        """The moment as what now was."""
+        return cls.combine(timestamp.date(), timestamp.timetz())
+
+
+def is_relative(operand: object) -> bool:
+    """Whether an operand is meant as a date expression."""
+    return isinstance(operand, Mapping) and any(name in operand for name in EXPRESSIONS)
+
+
+def evaluate(operand: Mapping[str, Any], field_path: str, now: datetime) -> datetime:
+    """The moment that a date expression stands for at `now`, in whole milliseconds, UTC.
+
+    Raises InvalidFilter at the place in it that is wrong.
+    """
+    return _evaluate(operand, field_path, now.replace(microsecond=now.microsecond // 1000 * 1000), 1)
+
+
+def _evaluate(operand: Mapping[str, Any], field_path: str, now: datetime, depth: int) -> datetime:
+    if depth > _MAX_NESTING:
+        raise InvalidFilter.at(field_path, f"nests more than {_MAX_NESTING} date expressions")
+    if len(operand) != 1 or next(iter(operand)) not in EXPRESSIONS:
+        raise InvalidFilter.at(field_path, f"is not one of {', '.join(EXPRESSIONS)} alone")
+    [(name, arguments)] = operand.items()
+    here = at_key(field_path, name)
+    truncates = name == "$dateTrunc"
+    start = "date" if truncates else "startDate"
+    optional = ("timezone", "binSize", "startOfWeek") if truncates else ("timezone",)
+    required = (start, "unit") if truncates else (start, "unit", "amount")
+    _check_names(arguments, required, optional, here)
+    timestamp = _start(arguments[start], at_key(here, start), now, depth)
+    unit = one_of(arguments["unit"], UNITS, at_key(here, "unit"))
+    zone = read_timezone(arguments.get("timezone", "UTC"), at_key(here, "timezone"))
+    try:
+        if truncates:
+            size = _number(arguments.get("binSize", 1), at_key(here, "binSize"), minimum=1)
+            day = one_of(weekday(arguments.get("startOfWeek", "sunday")), WEEKDAYS, at_key(here, "startOfWeek"))
+            return _truncate(timestamp, unit, size, zone, day)
+        amount = _number(arguments["amount"], at_key(here, "amount"), minimum=-_MAX_AMOUNT)
+        return shift(timestamp, unit, amount if name == "$dateAdd" else -amount, zone)
+    except (OverflowError, ValueError):
+        raise InvalidFilter.at(here, "leads out of the years 1 to 9999") from None
+
+
+def _start(value: Any, field_path: str, now: datetime, depth: int) -> datetime:
+    if value == NOW:
+        return now
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, Mapping):
+        return _evaluate(value, field_path, now, depth + 1)
+    raise InvalidFilter.at(
+        field_path, f'takes "{NOW}", a date as {{"$date": ...}}, or another of {", ".join(EXPRESSIONS)}'
+    )
+
+
+def _check_names(arguments: Any, required: tuple[str, ...], optional: tuple[str, ...], field_path: str) -> None:
+    if not isinstance(arguments, Mapping):
+        raise InvalidFilter.at(field_path, f"takes an object of {', '.join(required)}")
+    for name in arguments:
+        if name not in required and name not in optional:
+            raise InvalidFilter.at(at_key(field_path, name), f"is none of {', '.join((*required, *optional))}")
+    for name in required:
+        if name not in arguments:
+            raise InvalidFilter.at(field_path, f"lacks {name}")
+
+
+def one_of(value: Any, names: tuple[str, ...], field_path: str) -> str:
+    """The value, if it is one of the names. Raises InvalidFilter."""
+    if not isinstance(value, str) or value not in names:
+        raise InvalidFilter.at(field_path, f"is none of {', '.join(names)}")
+    return value
+
+
+def weekday(value: Any) -> Any:
+    """A day of the week by its whole name or its first three letters, in any case, as MongoDB takes it."""
+    if not isinstance(value, str):
+        return value
+    lower = value.lower()
+    return next((name for name in WEEKDAYS if lower in (name, name[:3])), lower)
+
+
+def _number(value: Any, field_path: str, minimum: int) -> int:
+    is_integer = (
+        value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
+    )
+    if not is_integer or not minimum <= value <= _MAX_AMOUNT:
+        raise InvalidFilter.at(field_path, f"takes a whole number from {minimum:,} to {_MAX_AMOUNT:,}")
+    return int(value)
+
+
+def read_timezone(value: Any, field_path: str) -> tzinfo:
+    """The timezone of an Olson name or an offset. Raises InvalidFilter."""
+    if isinstance(value, str) and (offset := _OFFSET.fullmatch(value)):
+        sign, hours, minutes = offset.groups()
+        size = timedelta(hours=int(hours), minutes=int(minutes or 0))
+        if size < timedelta(days=1):
+            return timezone(size if sign == "+" else -size)
+    try:
+        if not isinstance(value, str) or value not in _zones():
+            raise ValueError(value)
+        return UTC if value in ("UTC", "GMT") else ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise InvalidFilter.at(field_path, 'is no timezone, like "America/New_York" or "+02:00"') from None
+
+
+@lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    """The Olson names, without those that mean the machine's own zone."""
+    return frozenset(available_timezones()) - {"localtime", "Factory"}
+
+
+def shift(timestamp: datetime, unit: str, amount: int, zone: tzinfo) -> datetime:
+    """The moment so many units later, in UTC. Raises OverflowError, ValueError where that leads out of the calendar."""
+    if unit in _MILLIS:
+        return timestamp + timedelta(milliseconds=amount * _MILLIS[unit])
+    local = timestamp.astimezone(zone).replace(tzinfo=None)
+    if unit in DAY_BASED:
+        return _utc(local + timedelta(days=amount * DAY_BASED[unit]), zone)
+    month = local.year * 12 + local.month - 1 + amount * MONTH_BASED[unit]
+    year, month = month // 12, month % 12 + 1
+    return _utc(local.replace(year=year, month=month, day=min(local.day, monthrange(year, month)[1])), zone)
+
+
+def _truncate(timestamp: datetime, unit: str, size: int, zone: tzinfo, first_day: str) -> datetime:
+    if unit in _MILLIS:
+        origin = _utc(_REFERENCE, zone)
+        step = timedelta(milliseconds=size * _MILLIS[unit])
+        return origin + (timestamp - origin) // step * step
+    local = timestamp.astimezone(zone).replace(tzinfo=None)
+    if unit in MONTH_BASED:
+        step_months = size * MONTH_BASED[unit]
+        months = (local.year - _REFERENCE.year) * 12 + local.month - 1
+        month = months // step_months * step_months + _REFERENCE.year * 12
+        return _utc(datetime(month // 12, month % 12 + 1, 1), zone)
+    origin = _REFERENCE
+    if unit == "week":
+        origin += timedelta(days=(WEEKDAYS.index(first_day) - _REFERENCE.weekday()) % 7)
+    step = timedelta(days=size * DAY_BASED[unit])
+    return _utc(origin + (local - origin) // step * step, zone)
+
+
+def _utc(local: datetime, zone: tzinfo) -> datetime:
+    return local.replace(tzinfo=zone).astimezone(UTC)

@@ -1,0 +1,82 @@
+"""Whether a filter survives the way through a protobuf Struct, which keeps neither key order nor large integers."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from audience_service.domain.filters.operators import LOGICAL, RECORD_OPERATORS
+from audience_service.domain.filters.relative_dates import is_relative
+
+_EXACT_IN_DOUBLE = 2**53
+
+# Readers of protobuf stop at 100 messages inside one another. An object in a Struct takes three (Struct, map entry,
+# Value), a list two (ListValue, Value), and the filter itself stands three deep in a ListSegmentsResponse.
+_OBJECT, _LIST, _MAX_DEPTH = 3, 2, 97
+
+
+def fits_struct(where: Mapping[str, Any]) -> bool:
+    """Whether a reader of the Struct gets the very same filter, and may send it back."""
+    return _query_fits(where, _OBJECT)
+
+
+def _query_fits(query: Any, depth: int) -> bool:
+    if not isinstance(query, Mapping) or depth > _MAX_DEPTH:
+        return False
+    for key, value in query.items():
+        if key in LOGICAL:
+            if not isinstance(value, list) or not all(_query_fits(item, depth + _LIST + _OBJECT) for item in value):
+                return False
+        elif key == "$related":
+            if not isinstance(value, Mapping) or not _relation_fits(value, depth + _OBJECT):
+                return False
+        elif key == "$expr":
+            if not _value_fits(value, depth, in_expression=True):
+                return False
+        elif not _field_fits(value, depth):
+            return False
+    return True
+
+
+def _relation_fits(value: Mapping[str, Any], depth: int) -> bool:
+    """What $related takes: its names are in no order, and `where` is a filter."""
+    others = {name: argument for name, argument in value.items() if name != "where"}
+    return _query_fits(value.get("where", {}), depth + _OBJECT) and _value_fits(others, depth, in_expression=True)
+
+
+def _field_fits(value: Any, depth: int) -> bool:
+    """What stands on a field: operators, whose order does not count, or a value."""
+    if not isinstance(value, Mapping) or not any(key.startswith("$") for key in value):
+        return _value_fits(value, depth)
+    depth += _OBJECT
+    fits_by_name = {"$not": _field_fits, "$elemMatch": _element_fits}
+    return depth <= _MAX_DEPTH and all(
+        fits_by_name.get(name, _value_fits)(operand, depth) for name, operand in value.items()
+    )
+
+
+def _element_fits(operand: Any, depth: int) -> bool:
+    on_scalars = isinstance(operand, Mapping) and any(
+        k.startswith("$") and k not in (*LOGICAL, *RECORD_OPERATORS) for k in operand
+    )
+    return _field_fits(operand, depth) if on_scalars else _query_fits(operand, depth + _OBJECT)
+
+
+def _value_fits(value: Any, depth: int, in_expression: bool = False) -> bool:
+    if value is None or isinstance(value, bool | str):
+        return True
+    if isinstance(value, int | float):
+        return math.isfinite(value) and abs(value) < _EXACT_IN_DOUBLE
+    if isinstance(value, Mapping):
+        depth += _OBJECT
+        is_order_significant = (
+            len(value) > 1 and not in_expression
+        )  # the order of an expression's arguments does not count
+        is_unordered = (in_expression or is_relative(value)) and "$literal" not in value
+        return (
+            depth <= _MAX_DEPTH
+            and not is_order_significant
+            and all(_value_fits(v, depth, is_unordered) for v in value.values())
+        )
+    depth += _LIST
+    fits = isinstance(value, list) and all(_value_fits(item, depth, in_expression) for item in value)
+    return fits and depth <= _MAX_DEPTH

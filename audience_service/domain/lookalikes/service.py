@@ -1,0 +1,221 @@
+"""The use cases on lookalikes: planned, made and refreshed, and their models opened.
+
+The record of a lookalike keeps its model beside what names its list, so that both are published by one write.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from audience_service.domain.audiences.model import ResolvedAudience
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Deadline, RequestContext
+from audience_service.domain.core.error_path import prefix_error_path
+from audience_service.domain.core.errors import AudienceNotFound, InvalidArgument, InvalidFilter, UnusableAudience
+from audience_service.domain.core.idempotency import CreationState, new_list_version_id
+from audience_service.domain.core.jobs import Report
+from audience_service.domain.custom_audiences.errors import NotALookalike
+from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX, FIELD_PATH, CustomAudience, LookalikeSpec
+from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.set_operations import difference, intersection, to_filter
+from audience_service.domain.lookalikes.counts import Scores, SeedScores
+from audience_service.domain.lookalikes.curve import auc, count_positive, curve, score_at, subtract
+from audience_service.domain.lookalikes.features import Feature, unused_protected_paths
+from audience_service.domain.lookalikes.model import LookalikeModel, score_range
+from audience_service.domain.lookalikes.model_document import read_model, write_model
+from audience_service.domain.lookalikes.repository import LookalikeRepository
+from audience_service.domain.lookalikes.spec import base_filter, check_spec, select_features, source_fields, target_size
+from audience_service.domain.lookalikes.training import TrainedModel, check_seed, train
+from audience_service.domain.ports import MemberRepository, SampleRepository
+from audience_service.domain.schema.field_stats import collect
+
+_MODEL = "model"
+_STARTED, _TRAINED, _SCORED, _SEED_SCORED, _WRITTEN = 5, 55, 75, 80, 95
+"""The progress after each step, in per cent, by about how long the steps take."""
+_SWEEP_MARGIN = timedelta(minutes=1)
+"""Rows are swept so much later than the last command can end that writes them."""
+
+
+class Lookalikes:
+    """Models an org's lookalikes. Values that fewer than `least` have are not told by themselves."""
+
+    def __init__(
+        self,
+        customs: CustomAudienceRepository,
+        audiences: AudienceResolver,
+        repository: LookalikeRepository,
+        members: MemberRepository,
+        samples: SampleRepository,
+        min_bucket_size: int,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._customs = customs
+        self._audiences = audiences
+        self._repository = repository
+        self._members = members
+        self._samples = samples
+        self._min_bucket_size = min_bucket_size
+        self._clock = clock
+
+    def validate(self, ctx: RequestContext, draft: CustomAudience) -> CustomAudience:
+        """The Plan of a lookalike: its spec checked, its datatype that of its source, and its seed counted.
+
+        Raises InvalidArgument, AudienceNotFound, UnusableAudience, SeedTooSmall.
+        """
+        spec = check_spec(_spec(draft))
+        source = self._audiences.resolve_id(ctx, spec.source_audience_id)
+        datatype = source.population.datatype
+        if draft.datatype not in ("", datatype):
+            raise InvalidArgument.at(f"{FIELD_PATH}.datatype", f"is {datatype!r}, as the source's is; leave it away")
+        with prefix_error_path(f"{FIELD_PATH}.lookalike"):
+            select_features(spec, source.population)
+        everyone = self._audiences.compile(ctx, base_filter(datatype, spec))
+        seed = intersection(everyone, to_filter(source.population))
+        check_seed(self._members.count(ctx.org, seed, ctx.deadline))
+        return dataclasses.replace(draft, datatype=datatype, spec=spec)
+
+    def check(self, ctx: RequestContext, audience: CustomAudience) -> None:
+        """Raise what would make `refresh` fail whatever the records are: UnusableAudience, UnsupportedByStore."""
+        self._repository.check_supported()
+        spec = _spec(audience)
+        source = self._resolve_source(ctx, audience, spec)
+        _select_features(source, spec)
+        self._candidates(ctx, audience, spec, source)
+
+    def model(self, ctx: RequestContext, audience_id: str) -> tuple[str, LookalikeModel]:
+        """The audience's id and the model that its members were chosen by. Raises AudienceNotFound, NotALookalike."""
+        if not audience_id.startswith(CUSTOM_PREFIX):
+            raise AudienceNotFound.of(audience_id)
+        found = self._customs.get(ctx.org, audience_id, ctx.deadline)
+        if not isinstance(found.spec, LookalikeSpec):
+            raise NotALookalike.of(found.type)
+        if found.creation_state is not CreationState.READY:
+            raise UnusableAudience(
+                f"the lookalike is {found.creation_state} and has no model yet",
+                metadata={"id": found.id, "creation_state": found.creation_state.value},
+            )
+        return found.id, read_model(found.publication[_MODEL])
+
+    def refresh(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
+        """The Refresh of a lookalike: modelled and scored anew, list and model published by one write.
+
+        Raises UnusableAudience (also where the source is no longer there), SeedTooSmall, StaleVersion, OutOfTime.
+        """
+        spec, org, deadline = _spec(audience), ctx.org, ctx.deadline
+        source = self._resolve_source(ctx, audience, spec)
+        fields = _select_features(source, spec)
+        everyone, chosen = self._candidates(ctx, audience, spec, source)
+        created = self._clock()
+        seed = source.population
+        report(_STARTED)
+        today = _end_of_day(created)
+        learnt = train(self._repository, org, seed, everyone, fields, today, self._min_bucket_size, deadline, report)
+        report(_TRAINED)
+        all_scores = self._repository.scores(org, everyone, learnt.scored_features, deadline)
+        report(_SCORED)
+        seed_scores = self._repository.seed_scores(org, seed, everyone, learnt.scored_features, deadline)
+        report(_SEED_SCORED)
+        baseline = subtract(all_scores, seed_scores.all)
+        candidates = all_scores if spec.include_source else baseline
+        most = min(target_size(spec, learnt.stats.size), count_positive(candidates))
+        cutoff = score_at(candidates, most) if most else 0
+        records = self._samples.sample(org, audience.datatype, deadline).records
+        model = dataclasses.replace(
+            _model(learnt, candidates, baseline, seed_scores),
+            version=_version(audience.publication) + 1,
+            created_at=created,
+            protected_fields=unused_protected_paths(collect(records).profiles, fields),
+            source_fields=source_fields(spec, seed),
+            cutoff_score=cutoff,
+        )
+        list_version_id = new_list_version_id(audience.id)
+        self._customs.reserve(org, audience.id, list_version_id, _last_possible_write(deadline), deadline)
+        if most:
+            self._repository.write(org, chosen, learnt.scored_features, list_version_id, cutoff, most, deadline)
+        report(_WRITTEN)
+        published = {_MODEL: write_model(model)}
+        return self._customs.publish(org, audience, list_version_id, published, deadline, ends_work=audience.is_working)
+
+    def _resolve_source(self, ctx: RequestContext, audience: CustomAudience, spec: LookalikeSpec) -> ResolvedAudience:
+        try:
+            source = self._audiences.resolve_id(ctx, spec.source_audience_id)
+        except AudienceNotFound as error:
+            raise UnusableAudience(
+                "the lookalike's source is no longer there; its list stays as it is",
+                metadata={"id": spec.source_audience_id},
+            ) from error
+        if source.population.datatype != audience.datatype:
+            raise UnusableAudience(
+                f"the lookalike's source is of {source.population.datatype!r} now, the lookalike of"
+                f" {audience.datatype!r}; its list stays as it is",
+                metadata={"id": spec.source_audience_id},
+            )
+        return source
+
+    def _candidates(
+        self, ctx: RequestContext, audience: CustomAudience, spec: LookalikeSpec, source: ResolvedAudience
+    ) -> tuple[CompiledFilter, CompiledFilter]:
+        """All records that are compared, and those of them that can become members."""
+        everyone = self._audiences.compile(ctx, base_filter(audience.datatype, spec))
+        return everyone, everyone if spec.include_source else self._exclude_source(everyone, source)
+
+    def _exclude_source(self, everyone: CompiledFilter, source: ResolvedAudience) -> CompiledFilter:
+        remaining = difference(everyone, to_filter(source.population))
+        try:
+            self._audiences.check(remaining)
+        except InvalidFilter as error:
+            raise UnusableAudience(
+                "the source's filter and the countries are too large together", metadata={"id": source.id}
+            ) from error
+        return remaining
+
+
+def _spec(audience: CustomAudience) -> LookalikeSpec:
+    if not isinstance(audience.spec, LookalikeSpec):
+        raise NotALookalike.of(audience.type)
+    return audience.spec
+
+
+def _select_features(source: ResolvedAudience, spec: LookalikeSpec) -> tuple[Feature, ...]:
+    try:
+        return select_features(spec, source.population)
+    except InvalidArgument as error:
+        raise UnusableAudience(
+            "the source's filter asks about every field now that likeness is told by; name others in `fields`",
+            metadata={"id": source.id},
+        ) from error
+
+
+def _version(published: Mapping[str, object]) -> int:
+    """The version of the model that was published, 0 where there is none."""
+    model = published.get(_MODEL)
+    return int(model["version"]) if isinstance(model, Mapping) else 0
+
+
+def _model(trained: TrainedModel, candidates: Scores, baseline: Scores, seed: SeedScores) -> LookalikeModel:
+    min_score, max_score = score_range(trained.fields)
+    return LookalikeModel(
+        version=0,
+        created_at=trained.stats.as_of,
+        seed_count=trained.seed_counts.size,
+        holdout_count=trained.seed_counts.size - trained.seed_counts.training_size,
+        baseline_count=max(trained.stats.size - trained.seed_counts.size, 0),
+        fields=trained.fields,
+        curve=curve(candidates, trained.stats.size, seed.holdout, min_score, max_score),
+        auc=auc(seed.holdout, baseline),
+        protected_fields=(),
+        source_fields=(),
+        cutoff_score=0,
+    )
+
+
+def _end_of_day(instant: datetime) -> datetime:
+    """The last second of the day in UTC: what is refreshed twice on a day has its dates in the same bands."""
+    return instant.replace(hour=23, minute=59, second=59, microsecond=0)
+
+
+def _last_possible_write(deadline: Deadline) -> datetime:
+    """When no command can be at work any more that the deadline holds."""
+    return now() + timedelta(seconds=deadline.remaining() or 0) + _SWEEP_MARGIN

@@ -1,0 +1,53 @@
+"""An org's audiences in pages: its segments by name, and behind them its custom audiences, the newest first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audience_service.domain.audiences.model import Audience
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.custom_audiences.loader import to_audience
+from audience_service.domain.custom_audiences.model import CustomQuery
+from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
+from audience_service.domain.ports import SegmentRepository
+from audience_service.domain.segments.model import Order, SegmentQuery
+
+_BY_NAME = SegmentQuery(order=Order.NAME, descending=False)
+_SEGMENT_KEY, _CUSTOM = 2, "custom"
+
+
+@dataclass(frozen=True, slots=True)
+class TypedAudience:
+    """An audience and its type, as its kind has types."""
+
+    audience: Audience
+    type: str
+
+
+class AudiencePages:
+    """Pages through all audiences of an org but its snapshots."""
+
+    def __init__(self, segments: SegmentRepository, customs: CustomAudienceRepository) -> None:
+        self._segments = segments
+        self._customs = customs
+
+    def page(
+        self, ctx: RequestContext, size: int, after: Sequence[str] | None
+    ) -> tuple[Sequence[TypedAudience], Sequence[str] | None]:
+        """Up to `size` audiences behind a key, and the key of the last, None where no others follow.
+
+        A key is that of a page of segments, two texts, or "custom" and that of a page of custom audiences, if any.
+        """
+        found: list[TypedAudience] = []
+        if after is None or len(after) == _SEGMENT_KEY:
+            key = (after[0], after[1]) if after else None
+            segments = self._segments.page(ctx.org, _BY_NAME, size, key, ctx.deadline)
+            found += [TypedAudience(segment, segment.type) for segment in segments.segments]
+            if segments.last:
+                return found, segments.last
+            after = [_CUSTOM]
+        key = (after[1], after[2]) if len(after) > 1 else None
+        customs = self._customs.page(ctx.org, CustomQuery(), max(size - len(found), 1), key, ctx.deadline)
+        if len(found) == size:
+            return found, [_CUSTOM] if customs.total else None
+        found += [TypedAudience(to_audience(custom), custom.type) for custom in customs.audiences]
+        return found, [_CUSTOM, *customs.last] if customs.last else None

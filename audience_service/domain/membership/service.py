@@ -1,0 +1,192 @@
+"""The use case on membership: who is in."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.audiences.selection_resolver import Exclusion, SelectionResolver
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.history.history import MembershipHistory
+from audience_service.domain.membership.partitions import KeyRange, Partition, Partitioner
+from audience_service.domain.ports import MemberRepository, Record
+from audience_service.domain.schema.projection import Projection
+
+
+@dataclass(frozen=True, slots=True)
+class MemberBatch:
+    """A batch of a stream: members as the records that they are, with what was asked for of each.
+
+    `totals` are set on the last batch alone, which has no members. `halves` makes two batches of one of two or more
+    members, for a wire that cannot carry it whole.
+    """
+
+    records: Sequence[Record]
+    fields: Projection
+    cursor: str
+    totals: "MemberTotals | None" = None
+    split: Callable[[], "tuple[MemberBatch, MemberBatch]"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberTotals:
+    """How many members a stream has sent, and how many were left out."""
+
+    members: int
+    exclusions: Sequence[Exclusion]
+
+
+class Membership:
+    """Streams the members of audiences, unsaved filters and snapshots."""
+
+    def __init__(
+        self,
+        members: MemberRepository,
+        selection_resolver: SelectionResolver,
+        partitioner: Partitioner,
+        history: MembershipHistory,
+        tokens: TokenCodec,
+    ) -> None:
+        self._members = members
+        self._selection_resolver = selection_resolver
+        self._partitioner = partitioner
+        self._history = history
+        self._tokens = tokens
+
+    def stream(
+        self,
+        ctx: RequestContext,
+        selection: AudienceSelector,
+        fields: Sequence[str],
+        batch_size: int,
+        cursor: str,
+        partition: Partition | None = None,
+        as_of: datetime | None = None,
+    ) -> Generator[MemberBatch, None, None]:
+        """The members after `cursor` in sk order, of a part or all of them, then the totals.
+
+        With `as_of` those of one audience as they were then, by its ledger: AudienceNotWatched and TimeOutOfRange say
+        where it does not know, at any batch.
+
+        Raises InvalidArgument, AudienceNotFound, UnusableAudience, SnapshotNotReady, InvalidPageToken at the first
+        batch; SnapshotNotFound, StoreUnavailable, OutOfTime at any.
+        """
+        projection = Projection.parse(fields)
+        if as_of:
+            _check_as_of_selection(selection, partition)
+            yield from self._stream_as_of(ctx, selection.audience_id, as_of, projection, batch_size, cursor)
+            return
+        resolved_selection = self._selection_resolver.resolve(ctx, selection)
+        binding = (
+            "members",
+            ctx.org,
+            *resolved_selection.identity,
+            sorted(projection.paths),
+            *_partition_identity(partition),
+        )
+        if cursor:
+            # The part is where it was when the stream began, whatever has been agreed on since.
+            after, sent, *bounds = self._tokens.decode(cursor, binding, "cursor")
+            key_range = KeyRange(*bounds)
+        else:
+            key_range = self._partitioner.key_range(ctx, resolved_selection, partition)
+            after, sent = key_range.after, 0
+        stream = _BatchBuilder(
+            self._tokens, binding, projection, [key_range.after, key_range.until] if key_range != KeyRange() else []
+        )
+        batches = self._members.stream(
+            ctx.org,
+            resolved_selection.population,
+            projection.record_paths,
+            batch_size,
+            after,
+            ctx.deadline,
+            key_range.until,
+        )
+        with closing(batches):
+            for records in batches:
+                yield stream.batch(records, sent)
+                after, sent = records[-1]["sk"], sent + len(records)
+        self._selection_resolver.verify_complete(ctx, resolved_selection, None if partition else sent)
+        exclusions = self._selection_resolver.exclusions(ctx, resolved_selection, key_range.after, key_range.until)
+        yield stream.finish(after, MemberTotals(sent, exclusions))
+
+    def _stream_as_of(
+        self,
+        ctx: RequestContext,
+        audience_id: str,
+        as_of: datetime,
+        projection: Projection,
+        batch_size: int,
+        cursor: str,
+    ) -> Generator[MemberBatch, None, None]:
+        """Who was in at a moment: the cursor holds by which event of which ledger, whatever is appended meanwhile."""
+        binding = ("members as of", ctx.org, audience_id, as_of.isoformat(), sorted(projection.paths))
+        if cursor:
+            after, sent, *resume_state = self._tokens.decode(cursor, binding, "cursor")
+            history_point = self._history.resume(ctx, audience_id, as_of, *resume_state)
+        else:
+            history_point = self._history.find(ctx, audience_id, as_of)
+            after, sent = "", 0
+        stream = _BatchBuilder(self._tokens, binding, projection, [history_point.watch_epoch, history_point.seq])
+        with closing(self._history.members(ctx, history_point, projection.record_paths, batch_size, after)) as batches:
+            for records in batches:
+                yield stream.batch(records, sent)
+                after, sent = records[-1]["sk"], sent + len(records)
+        yield stream.finish(after, MemberTotals(sent, ()))
+
+
+@dataclass(frozen=True, slots=True)
+class _BatchBuilder:
+    """What makes batches of one stream's records."""
+
+    tokens: TokenCodec
+    binding: tuple[Any, ...]
+    fields: Projection
+    resume_state: Sequence[Any]
+    """What its cursors hold besides, to go on with the same members."""
+
+    def batch(self, records: Sequence[Record], sent: int) -> MemberBatch:
+        """A batch behind so many members."""
+        cursor = self._cursor(records[-1]["sk"], sent + len(records))
+        half = len(records) // 2
+        if not half:
+            return MemberBatch(records, self.fields, cursor)
+
+        def split() -> tuple[MemberBatch, MemberBatch]:
+            first, second = records[:half], records[half:]
+            return self.batch(first, sent), self.batch(second, sent + half)
+
+        return MemberBatch(records, self.fields, cursor, split=split)
+
+    def finish(self, after: str, totals: MemberTotals) -> MemberBatch:
+        """The last batch."""
+        return MemberBatch((), self.fields, self._cursor(after, totals.members), totals)
+
+    def _cursor(self, after: str, sent: int) -> str:
+        return self.tokens.encode(self.binding, [after, sent, *self.resume_state])
+
+
+def _check_as_of_selection(selection: AudienceSelector, partition: Partition | None) -> None:
+    """Raise where a ledger could not tell what is asked of it. Raises InvalidArgument."""
+    if not selection.audience_id:
+        raise InvalidArgument.at("as_of", "goes with one audience: give its audience_id")
+    disallowed = {
+        "audience_ids": selection.audience_ids,
+        "exclude_audience_ids": selection.exclude_audience_ids,
+        "purpose": selection.purpose,
+        "partition": partition,
+    }
+    for field_path, given in disallowed.items():
+        if given:
+            raise InvalidArgument.at(
+                field_path, "goes with no as_of: ledgers tell of each audience who was in, all of it"
+            )
+
+
+def _partition_identity(partition: Partition | None) -> list[int]:
+    return [] if partition is None else [partition.index, partition.count]

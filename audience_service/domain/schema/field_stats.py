@@ -1,0 +1,142 @@
+"""The fields of records, surveyed in a sample: where they are, of which types, how often and with which values."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bson import Binary, Code, DatetimeMS, Decimal128, Int64, ObjectId, Regex, Timestamp
+
+from audience_service.domain.filters.dates import read_instant
+from audience_service.domain.filters.field_profile import FieldProfile
+from audience_service.domain.filters.fields import SYSTEM_FIELDS
+from audience_service.domain.schema.sample_masking import MASKS, VISIBLE_FIELDS
+
+MAX_DEPTH = 8
+"""Names that a path has at most; what lies deeper is left out, and said to be."""
+_MAX_TOP_VALUES, _MAX_VALUE_LENGTH = 10, 100
+_MIN_REPEATS, _MIN_REPEATS_UNKNOWN = 2, 5
+"""Records that a value must be on to be shown: of a field that is known to be harmless, and of any other."""
+
+_PERSONAL = frozenset(
+    (
+        *MASKS, "pk", "sk", "name", "fullName", "middleName", "street", "street1", "street2", "zip", "postalCode",
+        "postcode", "mobile", "ip", "ipAddress",
+    )
+)  # fmt: skip
+"""Names of fields whose values are never shown, wherever they are."""
+
+_TYPES: tuple[tuple[type, str], ...] = (
+    (bool, "bool"), (str, "string"), (Int64, "long"), (float, "double"), (datetime, "date"), (DatetimeMS, "date"),
+    (Mapping, "object"), (list, "array"), (ObjectId, "objectId"), (Decimal128, "decimal"), (Regex, "regex"),
+    (Timestamp, "timestamp"), (Binary, "binData"), (bytes, "binData"), (Code, "javascript"),
+)  # fmt: skip
+
+Path = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _PathStats:
+    """What the records have had at one path; every count is of records."""
+
+    types: Counter[str] = field(default_factory=Counter)
+    filled_count: int = 0
+    date_texts: int = 0
+    values: Counter[tuple[str, Any]] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldStats:
+    """The profiles of fields by their paths in the record, and how many paths lie too deep to be among them."""
+
+    profiles: Mapping[str, FieldProfile]
+    too_deep_count: int
+
+
+def collect(records: Sequence[Mapping[str, Any]]) -> FieldStats:
+    """The fields of the records that a filter can name. Objects, and lists of them, give paths into them too."""
+    seen: dict[Path, _PathStats] = {}
+    too_deep: set[Path] = set()
+    for record in records:
+        found: dict[Path, list[Any]] = {}
+        for path, value in _fields(record):
+            if len(path) > MAX_DEPTH:
+                too_deep.add(path)
+            else:
+                found.setdefault(path, []).append(value)
+        for path, values in found.items():
+            _add_values(seen.setdefault(path, _PathStats()), values)
+    profiles = {".".join(path): _build_profile(path, stats, len(records)) for path, stats in seen.items()}
+    return FieldStats(profiles, len(too_deep))
+
+
+def type_name(value: Any) -> str:
+    """The BSON type of a value that the driver has read, by the name that $type takes."""
+    if value is None:
+        return "null"
+    if type(value) is int:
+        return "int" if -(2**31) <= value < 2**31 else "long"
+    return next((name for kind, name in _TYPES if isinstance(value, kind)), "unknown")
+
+
+def _fields(record: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    for name, value in record.items():
+        if name == "data" and isinstance(value, Mapping):
+            yield from _inside((name,), value)
+        elif name == "owner":
+            yield from _at((name,), value)
+        elif name in SYSTEM_FIELDS:
+            yield (name,), value
+
+
+def _inside(path: Path, value: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    for name, item in value.items():
+        if name and "." not in name and not name.startswith("$"):  # no filter could name it
+            yield from _at((*path, name), item)
+
+
+def _at(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+    yield path, value
+    if len(path) > MAX_DEPTH:
+        return
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, Mapping):
+            yield from _inside(path, item)
+
+
+def _add_values(seen: _PathStats, values: Sequence[Any]) -> None:
+    """Take in what one record has at a path: several values where the path leads through a list."""
+    single = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    listed = ["array"] if any(isinstance(value, list) for value in values) else []
+    seen.types.update({*listed, *map(type_name, single)})
+    seen.filled_count += any(item is not None for item in single)
+    texts = [item for item in single if isinstance(item, str)]
+    dates = any(read_instant(text) for text in texts)
+    seen.date_texts += dates
+    if not dates:
+        seen.values.update({(type_name(item), item) for item in single if _is_showable(item)})
+
+
+def _is_showable(value: Any) -> bool:
+    """Whether it is a value that people choose from: no object, no moment, no long text."""
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and 0 < len(value) <= _MAX_VALUE_LENGTH)
+
+
+def _build_profile(path: Path, seen: _PathStats, records: int) -> FieldProfile:
+    return FieldProfile(
+        path=".".join(path),
+        types={name: count / records for name, count in seen.types.most_common()},
+        fill_rate=seen.filled_count / records,
+        top_values=tuple((value, count / records) for value, count in _top_values(path, seen)),
+        date_texts=seen.date_texts / records,
+    )
+
+
+def _top_values(path: Path, seen: _PathStats) -> list[tuple[Any, int]]:
+    """The values seen most often, unless they are personal or hardly repeat."""
+    if not _PERSONAL.isdisjoint(path) or len(seen.values) * 2 > seen.filled_count:
+        return []
+    harmless = path[-1] in VISIBLE_FIELDS or path[0] != "data"
+    min_repeats = _MIN_REPEATS if harmless else _MIN_REPEATS_UNKNOWN
+    return [(value, count) for (_, value), count in seen.values.most_common(_MAX_TOP_VALUES) if count >= min_repeats]

@@ -1,0 +1,109 @@
+"""The use case on fields: what a filter on an org's records can be about."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.filters.field_profile import FieldProfile
+from audience_service.domain.filters.fields import display_path
+from audience_service.domain.filters.operators import OPERATORS
+from audience_service.domain.ports import SampleRepository
+from audience_service.domain.schema.field_stats import collect
+from audience_service.domain.schema.json_schema import schema_profiles
+from audience_service.domain.schema.sample import Sample
+
+MAX_FIELDS = 500
+
+_ANY_TYPE = ("$eq", "$ne", "$in", "$nin", "$exists", "$type")
+_ORDER = ("$gt", "$gte", "$lt", "$lte")
+_BITS = ("$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
+_OPERATORS_BY_TYPE: dict[str, tuple[str, ...]] = {
+    "string": ("$regex",),
+    "date": _ORDER,
+    "timestamp": _ORDER,
+    "double": (*_ORDER, "$mod"),
+    "decimal": (*_ORDER, "$mod"),
+    "number": (*_ORDER, "$mod"),
+    "int": (*_ORDER, "$mod", *_BITS),
+    "long": (*_ORDER, "$mod", *_BITS),
+    "binData": _BITS,
+    "array": ("$all", "$size", "$elemMatch"),
+}
+"""What fits values of a type, beside what fits every value. Text is put in order only where it spells dates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field as a caller writes it, its profile, and the operators that fit what it holds."""
+
+    path: str
+    profile: FieldProfile
+    operators: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldList:
+    """Fields by path. `omitted` are those past MAX_FIELDS, of which the least filled are left out, or too deep."""
+
+    fields: Sequence[Field]
+    sample_size: int
+    complete: bool
+    omitted_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampledFields:
+    """A sample, and the profiles of its fields and of those that the schema states, by paths in the record."""
+
+    sample: Sample
+    profiles: Mapping[str, FieldProfile]
+    too_deep_count: int
+
+
+class FieldCatalog:
+    """Tells the fields of a datatype from a sample of the org's records and the collection's schema."""
+
+    def __init__(self, samples: SampleRepository, audiences: AudienceResolver) -> None:
+        self._samples = samples
+        self._audiences = audiences
+
+    def list(self, ctx: RequestContext, datatype: str, prefix: str) -> FieldList:
+        """The fields whose paths, as callers write them, begin with the prefix. Raises DatatypeNotAllowed."""
+        self._audiences.check_datatype(datatype)
+        sampled = self.sample_fields(ctx, datatype)
+        found = [field for field in map(_field, sampled.profiles.values()) if field.path.startswith(prefix)]
+        kept = sorted(found, key=lambda field: (-field.profile.fill_rate, field.path))[:MAX_FIELDS]
+        return FieldList(
+            sorted(kept, key=lambda field: field.path),
+            len(sampled.sample.records),
+            sampled.sample.is_complete,
+            len(found) - len(kept) + sampled.too_deep_count,
+        )
+
+    def sample_fields(self, ctx: RequestContext, datatype: str) -> SampledFields:
+        """A new sample with its profiles."""
+        sample = self._samples.sample(ctx.org, datatype, ctx.deadline)
+        seen = collect(sample.records)
+        stated = schema_profiles(self._samples.schema(ctx.org, datatype, ctx.deadline))
+        return SampledFields(sample, dict(_merge(seen.profiles, stated)), seen.too_deep_count)
+
+
+def operators_for(profile: FieldProfile) -> list[str]:
+    """The operators that fit what a field holds, in the order of their table."""
+    suitable = {name for kind in profile.types for name in _OPERATORS_BY_TYPE.get(kind, ())}
+    suitable |= {*_ANY_TYPE, *(_ORDER if profile.date_texts else ())}
+    return [name for name in (*OPERATORS, "$elemMatch") if name in suitable]
+
+
+def _field(profile: FieldProfile) -> Field:
+    return Field(display_path(profile.path), profile, operators_for(profile))
+
+
+def _merge(seen: Mapping[str, FieldProfile], stated: Mapping[str, FieldProfile]) -> Iterator[tuple[str, FieldProfile]]:
+    """Both, where they say something on one field with the values of its enum behind those that were seen."""
+    for path, profile in seen.items():
+        shown = [value for value, _ in profile.top_values]
+        more = [top for top in stated[path].top_values if top[0] not in shown] if path in stated else []
+        yield path, replace(profile, top_values=(*profile.top_values, *more))
+    yield from ((path, profile) for path, profile in stated.items() if path not in seen)

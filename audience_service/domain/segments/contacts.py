@@ -1,0 +1,77 @@
+"""The use cases on the list of a static segment: add, remove, page."""
+
+import dataclasses
+
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import InvalidArgument, NotStatic
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.ports import ListRepository, MemberList
+from audience_service.domain.segments.model import Segment, SegmentType, check_contact_ids
+from audience_service.domain.segments.writer import SegmentWriter
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedContacts:
+    """A page of a list; the token is empty on the last page."""
+
+    ids: tuple[str, ...]
+    next_page_token: str
+    total: int
+
+
+class SegmentContacts:
+    """What an org does with the lists of its static segments."""
+
+    def __init__(
+        self, lists: ListRepository, audiences: AudienceResolver, writer: SegmentWriter, tokens: TokenCodec
+    ) -> None:
+        self._lists = lists
+        self._audiences = audiences
+        self._writer = writer
+        self._tokens = tokens
+
+    def add(self, ctx: RequestContext, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
+        """Put contacts on the list; answers with how many were new and the segment as it is then.
+
+        Raises InvalidArgument, AudienceNotFound, NotStatic, ContactNotFound.
+        """
+        ids, contacts = self._check_ids(ids), self._member_list(ctx, segment_id)
+        added = self._lists.add(ctx.org, contacts, ids, ctx.deadline)
+        return added, self._after_edit(ctx, segment_id, added)
+
+    def remove(self, ctx: RequestContext, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
+        """Take contacts off the list; answers with how many were on it and the segment as it is then.
+
+        Raises InvalidArgument, AudienceNotFound, NotStatic.
+        """
+        ids, contacts = self._check_ids(ids), self._member_list(ctx, segment_id)
+        removed = self._lists.remove(ctx.org, contacts, ids, ctx.deadline)
+        return removed, self._after_edit(ctx, segment_id, removed)
+
+    def list(self, ctx: RequestContext, segment_id: str, page_size: int, page_token: str) -> ListedContacts:
+        """A page of the list, in sk order. Raises AudienceNotFound, NotStatic, InvalidPageToken."""
+        binding = ("contacts", ctx.org, segment_id)
+        after = self._tokens.decode(page_token, binding, "page_token")[0] if page_token else ""
+        contacts = self._member_list(ctx, segment_id)
+        total = self._lists.sizes(ctx.org, [segment_id], ctx.deadline)[segment_id]
+        rows = self._lists.page(ctx.org, contacts, page_size + 1, after, ctx.deadline)
+        page, more = rows[:page_size], len(rows) > page_size
+        token = self._tokens.encode(binding, [page[-1][1]]) if more else ""
+        return ListedContacts(tuple(pk for pk, _ in page), token, total)
+
+    def _after_edit(self, ctx: RequestContext, segment_id: str, count: int) -> Segment:
+        """The segment after an edit, which is a write of it only where it changed the list."""
+        return self._writer.touch(ctx, segment_id) if count else self._writer.reload(ctx, segment_id)
+
+    def _member_list(self, ctx: RequestContext, segment_id: str) -> MemberList:
+        segment = self._audiences.get_segment(ctx, segment_id)
+        if segment.type is not SegmentType.STATIC:
+            raise NotStatic("a dynamic segment has no list; its filter decides", metadata={"id": segment.id})
+        return self._audiences.member_list(segment)
+
+    @staticmethod
+    def _check_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
+        if not ids:
+            raise InvalidArgument.at("contact_ids", "is empty")
+        return check_contact_ids(ids, "contact_ids")

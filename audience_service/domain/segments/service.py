@@ -1,0 +1,215 @@
+"""The use cases on segments: create, get, list, update."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.error_path import prefix_error_path
+from audience_service.domain.core.errors import (
+    AlreadyExists,
+    AudienceError,
+    InvalidArgument,
+    RequestIdReused,
+)
+from audience_service.domain.core.idempotency import idempotency_key, new_id
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.filters import FilterWarning, identity
+from audience_service.domain.ports import IdempotencyKey, ListRepository, MemberList, SegmentRepository
+from audience_service.domain.segments.counts import with_counts
+from audience_service.domain.segments.model import (
+    ID_PREFIX,
+    ListSource,
+    Segment,
+    SegmentDraft,
+    SegmentQuery,
+    SegmentType,
+)
+from audience_service.domain.segments.reference_checker import ReferenceChecker
+from audience_service.domain.segments.validation import SegmentValidator, ValidatedSegment
+from audience_service.domain.segments.writer import SegmentWriter
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedSegments:
+    """A page of segments as callers get it; the token is empty on the last page."""
+
+    segments: tuple[Segment, ...]
+    next_page_token: str
+    total: int
+
+
+class Segments:
+    """What an org does with its segments."""
+
+    def __init__(
+        self,
+        segments: SegmentRepository,
+        lists: ListRepository,
+        audiences: AudienceResolver,
+        validator: SegmentValidator,
+        writer: SegmentWriter,
+        reference_checker: ReferenceChecker,
+        tokens: TokenCodec,
+    ) -> None:
+        self._segments = segments
+        self._lists = lists
+        self._audiences = audiences
+        self._validator = validator
+        self._writer = writer
+        self._reference_checker = reference_checker
+        self._tokens = tokens
+
+    def create(
+        self,
+        ctx: RequestContext,
+        draft: SegmentDraft,
+        source: ListSource | None,
+        request_id: str,
+        *,
+        validate_only: bool,
+    ) -> Segment:
+        """Save a dynamic segment or freeze a static one; CreateSegment in the protos states rules and errors."""
+        key = _idempotency_key(ctx, draft, source, request_id)
+        if key and (existing := self._find_existing(ctx, key)):
+            return existing
+        validated = self._validator.validate(ctx, draft, source)
+        try:
+            self._writer.check_name_free(ctx, validated.name, "")
+            segment = self._new_segment(ctx, validated)
+            if validate_only:
+                return segment
+            segment = dataclasses.replace(segment, id=new_id(ID_PREFIX))
+            self._fill(ctx, segment, validated)
+            self._insert(ctx, segment, key)
+            self._reference_checker.check_created(ctx, segment)
+        except AlreadyExists:
+            if key and (existing := self._find_existing(ctx, key)):
+                return existing  # the same request, sent twice at once: the other one was first
+            raise
+        return self._with_counts(ctx, (segment,))[0]
+
+    def get(self, ctx: RequestContext, segment_id: str) -> Segment:
+        """The living segment. Raises AudienceNotFound."""
+        return self._with_counts(ctx, (self._audiences.get_segment(ctx, segment_id),))[0]
+
+    def warnings(self, segment: Segment) -> Sequence[FilterWarning]:
+        """What an answer with one segment says besides: what its filter probably does not mean."""
+        return self._audiences.warnings(segment)
+
+    def list(self, ctx: RequestContext, query: SegmentQuery, page_size: int, page_token: str) -> ListedSegments:
+        """A page of the org's segments. Raises InvalidPageToken."""
+        binding = ("segments", ctx.org, *dataclasses.astuple(query))
+        after = self._tokens.decode(page_token, binding, "page_token") if page_token else None
+        page = self._segments.page(ctx.org, query, page_size, (after[0], after[1]) if after else None, ctx.deadline)
+        token = self._tokens.encode(binding, list(page.last)) if page.last else ""
+        return ListedSegments(self._with_counts(ctx, page.segments), token, page.total)
+
+    def update(
+        self,
+        ctx: RequestContext,
+        segment_id: str,
+        draft: SegmentDraft,
+        mask: Iterable[str],
+        version: int | None,
+        *,
+        validate_only: bool,
+    ) -> Segment:
+        """Change a living segment; UpdateSegment in the protos states rules and errors."""
+        if not segment_id:
+            raise InvalidArgument.at("segment.id", "is missing; the call has to name one")
+        fields = frozenset(mask)
+        changes: list[tuple[Segment, Segment]] = []
+
+        def change(current: Segment) -> Segment:
+            changed = self._validator.apply_update(ctx, current, draft, fields)
+            self._writer.check_name_free(ctx, changed.name, current.id)
+            changes.append((current, changed))
+            return changed
+
+        if validate_only:
+            return self._with_counts(ctx, (change(self._writer.current(ctx, segment_id, version)),))[0]
+        written = self._writer.write(ctx, segment_id, version, change)
+        before, changed = changes[-1]
+        self._reference_checker.check_written(ctx, before, dataclasses.replace(written, filter=changed.filter))
+        return written
+
+    def _find_existing(self, ctx: RequestContext, key: IdempotencyKey) -> Segment | None:
+        found = self._segments.find_by_key(ctx.org, key, ctx.deadline)
+        if found is None:
+            return None
+        segment, stored_digest = found
+        if stored_digest != key.digest:
+            raise RequestIdReused(
+                "this request_id has made a segment from a different request",
+                metadata={"request_id": key.request_id},
+            )
+        return self._with_counts(ctx, (segment,))[0]
+
+    def _new_segment(self, ctx: RequestContext, validated: ValidatedSegment) -> Segment:
+        """The segment of a plan, without an id, once all that it rests on has been found."""
+        segment_filter = validated.filter
+        if validated.list_source and validated.list_source.audience_id:
+            source = self._audiences.find(ctx, validated.list_source.audience_id)
+            self._audiences.population_of(ctx, source)
+            segment_filter = source.filter
+            if validated.filter.datatype not in ("", segment_filter.datatype):
+                raise InvalidArgument.at(
+                    "segment.filter.datatype", f"is not the source's, which is {segment_filter.datatype}"
+                )
+        if validated.contact_ids:
+            with prefix_error_path("segment"):
+                self._lists.check(ctx.org, segment_filter.datatype, validated.contact_ids, ctx.deadline)
+        created_at = now()
+        return Segment(
+            id="",
+            name=validated.name,
+            description=validated.description,
+            type=validated.type,
+            filter=segment_filter,
+            created_at=created_at,
+            updated_at=created_at,
+            author=ctx.caller.subject,
+            editor=ctx.caller.subject,
+        )
+
+    def _fill(self, ctx: RequestContext, segment: Segment, validated: ValidatedSegment) -> None:
+        """Write a static segment's list, before the segment itself: nobody sees a half-made one."""
+        contacts = MemberList(segment.id, segment.filter.datatype)
+        try:
+            if validated.contact_ids:
+                self._lists.add(ctx.org, contacts, validated.contact_ids, ctx.deadline)
+            if validated.list_source:
+                population = self._audiences.population(ctx, validated.list_source)
+                self._lists.add_members(ctx.org, contacts, population, ctx.deadline)
+            ctx.deadline.check()
+        except BaseException:
+            self._drop_list(ctx, segment)
+            raise
+
+    def _insert(self, ctx: RequestContext, segment: Segment, key: IdempotencyKey | None) -> None:
+        try:
+            self._segments.insert(ctx.org, segment, key, ctx.deadline)
+        except AlreadyExists:
+            # Certain not to be stored. After other errors it may be, and then its list must stay.
+            self._drop_list(ctx, segment)
+            raise
+
+    def _drop_list(self, ctx: RequestContext, segment: Segment) -> None:
+        """Empty the list of a segment that was never stored. What a dead database keeps of it, nothing refers to."""
+        if segment.type is SegmentType.STATIC:
+            with contextlib.suppress(AudienceError):
+                self._lists.clear(ctx.org, MemberList(segment.id, segment.filter.datatype))
+
+    def _with_counts(self, ctx: RequestContext, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        return with_counts(self._lists, ctx, segments)
+
+
+def _idempotency_key(
+    ctx: RequestContext, draft: SegmentDraft, source: ListSource | None, request_id: str
+) -> IdempotencyKey | None:
+    source_payload = [identity(source.filter), source.audience_id] if source else None
+    payload = [draft.name, draft.description, draft.type, identity(draft.filter), draft.contact_ids, source_payload]
+    return idempotency_key(ctx, request_id, payload)

@@ -1,0 +1,102 @@
+"""The use cases on a segment's versions: list them, undelete the segment, roll it back to one."""
+
+import dataclasses
+from collections.abc import Callable
+
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import NotDeleted
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.ports import VersionRepository
+from audience_service.domain.segments.model import Segment
+from audience_service.domain.segments.reference_checker import ReferenceChecker
+from audience_service.domain.segments.validation import SegmentValidator
+from audience_service.domain.segments.version import SegmentVersion, changed_fields
+from audience_service.domain.segments.writer import SegmentWriter
+
+_DELETED = "deleted"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedVersions:
+    """A page of versions as callers get it; the token is empty on the last page."""
+
+    versions: tuple[SegmentVersion, ...]
+    next_page_token: str
+    total: int
+
+
+class SegmentVersions:
+    """What an org does with what its segments have been."""
+
+    def __init__(
+        self,
+        versions: VersionRepository,
+        validator: SegmentValidator,
+        writer: SegmentWriter,
+        reference_checker: ReferenceChecker,
+        tokens: TokenCodec,
+    ) -> None:
+        self._versions = versions
+        self._validator = validator
+        self._writer = writer
+        self._reference_checker = reference_checker
+        self._tokens = tokens
+
+    def list(self, ctx: RequestContext, segment_id: str, page_size: int, page_token: str) -> ListedVersions:
+        """A page of a segment's versions, newest first. Raises AudienceNotFound, InvalidPageToken."""
+        binding = ("versions", ctx.org, segment_id)
+        below = int(self._tokens.decode(page_token, binding, "page_token")[0]) if page_token else None
+        page = self._versions.page(ctx.org, segment_id, below, page_size, ctx.deadline)
+        predecessors = (*page.versions[1:], page.preceding)
+        versions = tuple(
+            SegmentVersion(segment, changed_fields(before, segment))
+            for segment, before in zip(page.versions, predecessors, strict=False)
+        )
+        token = self._tokens.encode(binding, [page.versions[-1].version]) if page.preceding else ""
+        return ListedVersions(versions, token, page.total)
+
+    def undelete(self, ctx: RequestContext, segment_id: str, version: int | None) -> Segment:
+        """The deleted segment, brought back; UndeleteSegment in the protos states rules and errors."""
+
+        def change(current: Segment) -> Segment:
+            if current.state != _DELETED:
+                raise NotDeleted.of(current.id)
+            return self._validator.restore(ctx, self._with_state_before_deletion(ctx, current), current)
+
+        return self._write(ctx, segment_id, version, change)
+
+    def rollback(self, ctx: RequestContext, segment_id: str, target_version: int, version: int | None) -> Segment:
+        """The segment with the content of an older version; RollbackSegment in the protos states rules and errors."""
+
+        def change(current: Segment) -> Segment:
+            target = self._versions.get(ctx.org, current.id, target_version, ctx.deadline)
+            return self._validator.restore(ctx, self._with_state_before_deletion(ctx, current), target)
+
+        return self._write(ctx, segment_id, version, change)
+
+    def _write(
+        self, ctx: RequestContext, segment_id: str, version: int | None, change: Callable[[Segment], Segment]
+    ) -> Segment:
+        """The segment after the change, once its name is free and its filter refers to existing audiences."""
+        before: list[Segment] = []
+
+        def checked(current: Segment) -> Segment:
+            before.append(current)
+            changed = change(current)
+            self._writer.check_name_free(ctx, changed.name, current.id)
+            return changed
+
+        written = self._writer.write(ctx, segment_id, version, checked, deleted=True)
+        self._reference_checker.check_written(ctx, before[-1], written)
+        return written
+
+    def _with_state_before_deletion(self, ctx: RequestContext, current: Segment) -> Segment:
+        """The segment in the state that it had before it was deleted; unchanged if it is not deleted.
+
+        The state is that of the version before the deletion, or `active` if that one was not kept.
+        """
+        if current.state != _DELETED:
+            return current
+        below = self._versions.page(ctx.org, current.id, current.version, 1, ctx.deadline).versions
+        state = below[0].state if below and below[0].state != _DELETED else "active"
+        return dataclasses.replace(current, state=state)

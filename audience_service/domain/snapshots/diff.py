@@ -1,0 +1,75 @@
+"""The use case on two snapshots: who has come in between them, and who has gone out."""
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.snapshots.model import Snapshot
+from audience_service.domain.snapshots.reader import SnapshotReader
+from audience_service.domain.snapshots.repository import Difference, DifferenceRepository
+
+
+@dataclass(frozen=True, slots=True)
+class DiffTotals:
+    """How many have come in, have gone out, and are in both."""
+
+    entered: int
+    exited: int
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiffBatch:
+    """A batch of a stream of differences; `totals` are set on the last one alone, which has none."""
+
+    differences: Sequence[Difference]
+    cursor: str
+    totals: DiffTotals | None = None
+
+
+class SnapshotDifferences:
+    """Streams the differences between an org's snapshots."""
+
+    def __init__(self, repository: DifferenceRepository, snapshot_reader: SnapshotReader, tokens: TokenCodec) -> None:
+        self._repository = repository
+        self._snapshot_reader = snapshot_reader
+        self._tokens = tokens
+
+    def stream(
+        self, ctx: RequestContext, from_id: str, to_id: str, batch_size: int, cursor: str
+    ) -> Generator[DiffBatch, None, None]:
+        """The differences after `cursor` in sk order, then the totals.
+
+        Raises InvalidArgument, SnapshotNotReady, InvalidPageToken at the first batch; SnapshotNotFound,
+        StoreUnavailable, OutOfTime at any.
+        """
+        first, second = self._get_pair(ctx, from_id, to_id)
+        binding = ("differences", ctx.org, first.list_version_id, second.list_version_id)
+        after, entered, exited = self._tokens.decode(cursor, binding, "cursor") if cursor else ("", 0, 0)
+        batches = self._repository.diff(ctx.org, first, second, batch_size, after, ctx.deadline)
+        with closing(batches):
+            for batch in batches:
+                entered_in_batch = sum(difference.entered for difference in batch)
+                entered, exited, after = (
+                    entered + entered_in_batch,
+                    exited + len(batch) - entered_in_batch,
+                    batch[-1].sk,
+                )
+                yield DiffBatch(batch, self._tokens.encode(binding, [after, entered, exited]))
+        unchanged = first.count - exited
+        # The totals hold only if no row of either is missing, and they say how many that is.
+        self._snapshot_reader.verify_complete(ctx, first)
+        self._snapshot_reader.verify_complete(ctx, second, unchanged + entered)
+        totals = DiffTotals(entered, exited, unchanged)
+        yield DiffBatch((), self._tokens.encode(binding, [after, entered, exited]), totals)
+
+    def _get_pair(self, ctx: RequestContext, from_id: str, to_id: str) -> tuple[Snapshot, Snapshot]:
+        first, second = self._snapshot_reader.get_ready(ctx, from_id), self._snapshot_reader.get_ready(ctx, to_id)
+        if first.datatype != second.datatype:
+            raise InvalidArgument.at(
+                "to_snapshot_id", f"is a snapshot of {second.datatype}, but from_snapshot_id of {first.datatype}"
+            )
+        return first, second

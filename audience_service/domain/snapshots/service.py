@@ -1,0 +1,168 @@
+"""The use cases on snapshots: create, get, list, delete."""
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from audience_service.domain.audiences.model import ResolvedAudience
+from audience_service.domain.audiences.selection import AudienceSelector
+from audience_service.domain.audiences.selection_resolver import SelectionResolver, selection_identity
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import RequestIdReused
+from audience_service.domain.core.idempotency import idempotency_key, new_id
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.ports import IdempotencyKey
+from audience_service.domain.snapshots.model import (
+    SNAPSHOT_PREFIX,
+    Snapshot,
+    SnapshotQuery,
+    SnapshotSource,
+    SnapshotState,
+    check_snapshot_name,
+    check_time_to_live,
+)
+from audience_service.domain.snapshots.reader import SnapshotReader
+from audience_service.domain.snapshots.repository import SnapshotRepository
+from audience_service.domain.snapshots.worker import SnapshotWorker
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SnapshotDraft:
+    """What a caller wants frozen, what for, and for how long, None for the default."""
+
+    selection: AudienceSelector
+    name: str = ""
+    time_to_live: timedelta | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListedSnapshots:
+    """A page of snapshots as callers get it; the token is empty on the last page."""
+
+    snapshots: tuple[Snapshot, ...]
+    next_page_token: str
+    total: int
+
+
+class Snapshots:
+    """What an org does with its snapshots."""
+
+    def __init__(
+        self,
+        snapshots: SnapshotRepository,
+        snapshot_reader: SnapshotReader,
+        selection_resolver: SelectionResolver,
+        worker: SnapshotWorker,
+        tokens: TokenCodec,
+    ) -> None:
+        self._snapshots = snapshots
+        self._reader = snapshot_reader
+        self._selection_resolver = selection_resolver
+        self._worker = worker
+        self._tokens = tokens
+
+    def create(self, ctx: RequestContext, draft: SnapshotDraft, request_id: str) -> Snapshot:
+        """Register a snapshot and return it at once; CreateSnapshot in the protos states rules and errors."""
+        name, time_to_live = check_snapshot_name(draft.name), check_time_to_live(draft.time_to_live)
+        key = idempotency_key(ctx, request_id, _payload(draft))
+        existing = self._find_existing(ctx, key)
+        if existing is None:
+            return self._start(ctx, draft, name, time_to_live, key)
+        if existing.can_retry(now()):
+            return self._restart(ctx, draft, name, time_to_live, existing)
+        return existing
+
+    def get(self, ctx: RequestContext, snapshot_id: str) -> Snapshot:
+        """The snapshot. Raises SnapshotNotFound."""
+        return self._reader.get(ctx, snapshot_id)
+
+    def list(self, ctx: RequestContext, query: SnapshotQuery, page_size: int, page_token: str) -> ListedSnapshots:
+        """A page of the org's snapshots. Raises InvalidPageToken."""
+        binding = ("snapshots", ctx.org, *dataclasses.astuple(query))
+        after = self._tokens.decode(page_token, binding, "page_token") if page_token else None
+        page = self._snapshots.page(ctx.org, query, page_size, (after[0], after[1]) if after else None, ctx.deadline)
+        token = self._tokens.encode(binding, list(page.last)) if page.last else ""
+        return ListedSnapshots(page.snapshots, token, page.total)
+
+    def delete(self, ctx: RequestContext, snapshot_id: str) -> Snapshot:
+        """Delete a snapshot, whatever its state; answers with it as it was. Raises SnapshotNotFound."""
+        found = self.get(ctx, snapshot_id)
+        return self._snapshots.remove(ctx.org, found.id, self._worker.capacity_free_at(), ctx.deadline)
+
+    def _find_existing(self, ctx: RequestContext, key: IdempotencyKey | None) -> Snapshot | None:
+        found = self._snapshots.find_by_key(ctx.org, key, ctx.deadline) if key else None
+        if key is None or found is None:
+            return None
+        snapshot, stored_digest = found
+        if stored_digest != key.digest:
+            raise RequestIdReused(
+                "this request_id has made a snapshot from a different request",
+                metadata={"request_id": key.request_id},
+            )
+        return snapshot
+
+    def _start(
+        self, ctx: RequestContext, draft: SnapshotDraft, name: str, time_to_live: timedelta, key: IdempotencyKey | None
+    ) -> Snapshot:
+        """A new snapshot, which is being made; the one that the same request made at the same moment, if it did."""
+        choice = self._selection_resolver.resolve(ctx, draft.selection)
+        self._worker.check_capacity()
+        created_at = now()
+        snapshot = Snapshot(
+            id=new_id(SNAPSHOT_PREFIX),
+            name=name,
+            state=SnapshotState.CREATING,
+            datatype=choice.population.datatype,
+            created_at=created_at,
+            expires_at=created_at + time_to_live,
+            author=ctx.caller.subject,
+            sources=_sources(choice.sources),
+            filter=draft.selection.filter,
+            excluded_sources=_sources(choice.excluded_sources),
+            purpose=draft.selection.purpose,
+        )
+        try:
+            self._snapshots.insert(ctx.org, snapshot, self._worker.lease(), key, ctx.deadline)
+        except RequestIdReused:
+            if existing := self._find_existing(ctx, key):
+                return existing
+            raise
+        self._worker.start(ctx.org, snapshot, choice)
+        return snapshot
+
+    def _restart(
+        self, ctx: RequestContext, draft: SnapshotDraft, name: str, time_to_live: timedelta, existing: Snapshot
+    ) -> Snapshot:
+        """The snapshot, of which another attempt has begun where the last one failed or was given up."""
+        choice = self._selection_resolver.resolve(ctx, draft.selection)
+        self._worker.check_capacity()
+        restarted = dataclasses.replace(
+            existing,
+            name=name,
+            state=SnapshotState.CREATING,
+            datatype=choice.population.datatype,
+            expires_at=now() + time_to_live,
+            sources=_sources(choice.sources),
+            excluded_sources=_sources(choice.excluded_sources),
+            attempt=existing.attempt + 1,
+            error="",
+            progress=0,
+        )
+        if not self._snapshots.take_over(
+            ctx.org, restarted, self._worker.lease(), self._worker.capacity_free_at(), ctx.deadline
+        ):
+            # Somebody else was first; what is stored now says which attempt that is.
+            return self._snapshots.get(ctx.org, existing.id, ctx.deadline)
+        self._worker.start(ctx.org, restarted, choice)
+        return restarted
+
+
+def _sources(audiences: Sequence[ResolvedAudience]) -> tuple[SnapshotSource, ...]:
+    return tuple(SnapshotSource(found.id, found.version, found.filter) for found in audiences)
+
+
+def _payload(draft: SnapshotDraft) -> list[Any]:
+    ttl_seconds = None if draft.time_to_live is None else draft.time_to_live.total_seconds()
+    return [*selection_identity(draft.selection), draft.name, ttl_seconds]

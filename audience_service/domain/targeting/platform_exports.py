@@ -1,0 +1,205 @@
+"""The files in which ad platforms give out their own taxonomies, read into entries."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from audience_service.domain.core.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a platform knows under one id."""
+
+    platform_id: str
+    name: str
+    kinds: tuple[str, ...] = ()
+    """The kinds of node that it may stand for, the likeliest first; none where it can stand for no node."""
+    country: str = ""
+    """The ISO 3166-1 code of its country; empty where the platform does not say."""
+    country_name: str = ""
+    ancestors: tuple[str, ...] = ()
+    """The names of what the platform has above it, the country aside, in any order."""
+    code: str = ""
+    """The ISO code of the country or language that it is, where the platform says."""
+    type: str = ""
+    """What the platform calls it."""
+    geoname_id: str = ""
+    """GeoNames' id, where the platform takes its ids from there; it settles which of the nodes with its name it is."""
+
+
+_INTERESTS = ("interest",)
+
+_GOOGLE_HEAD = ("Criteria ID", "Name", "Canonical Name", "Parent ID", "Country Code", "Target Type", "Status")
+_GOOGLE_KINDS = {
+    "Country": ("country",),
+    "City": ("city",),
+    "Municipality": ("subdivision", "city"),
+    **dict.fromkeys(
+        (
+            "Autonomous Community", "Canton", "County", "Department", "Governorate", "Prefecture", "Province", "Region",
+            "State", "Territory", "Union Territory",
+        ),
+        ("subdivision",),
+    ),
+}  # fmt: skip
+
+
+def _google(text: str, file: str) -> Iterator[Entry]:
+    """Google's geo targets, geotargets-<date>.csv. A canonical name is names parted by commas, the country last."""
+    rows = _rows(text, file)
+    if tuple(next(rows, ())) != _GOOGLE_HEAD:
+        raise InvalidArgument.at(file, f"does not begin with Google's columns: {','.join(_GOOGLE_HEAD)}")
+    for line, row in enumerate(rows, 2):
+        if len(row) != len(_GOOGLE_HEAD):
+            raise InvalidArgument.at(f"{file}, line {line}", f"has {len(row)} columns, not {len(_GOOGLE_HEAD)}")
+        criterion, name, canonical, parent, country, kind, status = row
+        # Some countries are Regions to Google, the British Virgin Islands for one; what has no parent is one.
+        kinds = _GOOGLE_KINDS["Country"] if not parent else _GOOGLE_KINDS.get(kind, ())
+        kinds = kinds if status == "Active" else ()
+        code = country if kinds == ("country",) else ""
+        ancestors = tuple(canonical.split(",")[1:-1])
+        yield Entry(criterion, name, kinds, country, ancestors=ancestors, code=code, type=f"{kind}, {status}")
+
+
+_META_KINDS = {"country": ("country",), "region": ("subdivision",), "city": ("city",)}
+
+
+def _meta(text: str, file: str) -> Iterator[Entry]:
+    """Answers of Meta's targeting search: adgeolocation, adinterest, adlocale."""
+    for location, row in _objects(_json(text, file), ("data",), file):
+        if "key" in row and "type" in row:
+            kinds, country = _META_KINDS.get(row["type"], ()), _text(row, "country_code", location, required=False)
+            key = _text(row, "key", location)
+            region = _text(row, "region", location, required=False)
+            ancestors = (region,) if region and row["type"] != "region" else ()
+            code = key if kinds == ("country",) else ""
+            yield Entry(
+                key,
+                _text(row, "name", location),
+                kinds,
+                country or code,
+                ancestors=ancestors,
+                code=code,
+                type=row["type"],
+            )
+        elif "key" in row:
+            yield Entry(_text(row, "key", location), _text(row, "name", location), ("language",), type="locale")
+        else:
+            path, name = row.get("path") or [], _text(row, "name", location)
+            path_above = tuple(str(part) for part in path if part != name)
+            # Answers of adTargetingCategory say of each what it is, and hold behaviours and life events besides.
+            kind = _text(row, "type", location, required=False) or "interests"
+            kinds = _INTERESTS if kind == "interests" else ()
+            yield Entry(_text(row, "id", location), name, kinds, ancestors=path_above, type=kind)
+
+
+_TIKTOK_KINDS = {"COUNTRY": ("country",), "PROVINCE": ("subdivision",), "CITY": ("city",)}
+
+
+def _tiktok(text: str, file: str) -> Iterator[Entry]:
+    """Answers of TikTok's /tool/region/, /tool/interest_category/ and /tool/language/."""
+    data = _json(text, file)
+    data = data.get("data") if isinstance(data, dict) else None
+    if isinstance(data, dict) and "region_info" in data:
+        rows = dict(_objects(data, ("region_info",), file))
+        by_id = {_text(row, "location_id", place): row for place, row in rows.items()}
+        regions = {key: by_id[parent] for key, row in by_id.items() if (parent := str(row.get("parent_id"))) in by_id}
+        for location, row in rows.items():
+            level, country = str(row.get("level")), _text(row, "region_code", location)
+            kinds, code = _TIKTOK_KINDS.get(level, ()), country if level == "COUNTRY" else ""
+            key, name = _text(row, "location_id", location), _text(row, "name", location)
+            chain = _chain(key, "location_id", regions)
+            ancestors = tuple(str(up.get("name")) for up in chain if up.get("level") != "COUNTRY")
+            if key not in regions and kinds == ("city",):
+                ancestors = (_text(row, "parent_id", location),)  # a region that this file does not have
+            yield Entry(key, name, kinds, country, ancestors=ancestors, code=code, type=level, geoname_id=key)
+    elif isinstance(data, dict) and "interest_categories" in data:
+        rows = dict(_objects(data, ("interest_categories",), file))
+        parents = {str(child): row for row in rows.values() for child in row.get("sub_category_ids") or ()}
+        for location, row in rows.items():
+            category = _text(row, "interest_category_id", location)
+            ancestors = tuple(
+                str(up.get("interest_category_name")) for up in _chain(category, "interest_category_id", parents)
+            )
+            name = _text(row, "interest_category_name", location)
+            yield Entry(category, name, _INTERESTS, ancestors=ancestors, type="interest category")
+    else:
+        for location, row in _objects(data, ("region_info", "interest_categories", "languages"), file):
+            code = _text(row, "code", location)
+            yield Entry(code, _text(row, "name", location), ("language",), code=code, type="language")
+
+
+def _chain(key: str, id_field: str, parents: Mapping[str, Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The rows above one, from its parent up; a chain that bites its tail ends."""
+    seen = {key}
+    while (row := parents.get(key)) and (key := str(row.get(id_field))) not in seen:
+        seen.add(key)
+        yield row
+
+
+def _linkedin(text: str, file: str) -> Iterator[Entry]:
+    """Answers of LinkedIn's adTargetingEntities. A place's name is all it says of it: `Munich, Bavaria, Germany`."""
+    for location, row in _objects(_json(text, file), ("elements",), file):
+        urn, name, facet = (_text(row, field, location) for field in ("urn", "name", "facetUrn"))
+        facet = facet.rpartition(":")[2]
+        if facet in ("locations", "profileLocations"):
+            first, *rest = (part.strip() for part in name.split(","))
+            # "Germany", "Bavaria, Germany", "Munich, Bavaria, Germany": what has a region above it is none.
+            kinds = (("country",), ("subdivision", "city"), ("city",))[min(len(rest), 2)]
+            country_name = rest[-1] if rest else first
+            yield Entry(urn, first, kinds, country_name=country_name, ancestors=tuple(rest[:-1]), type=facet)
+        else:
+            yield Entry(urn, name, _INTERESTS if facet == "interests" else (), type=facet)
+
+
+_READERS: dict[str, Callable[[str, str], Iterator[Entry]]] = {
+    "google": _google,
+    "meta": _meta,
+    "tiktok": _tiktok,
+    "linkedin": _linkedin,
+}
+
+
+def read_export(platform: str, text: str, file: str) -> list[Entry]:
+    """The entries of a platform's export. Raises InvalidArgument where it is not in that platform's form."""
+    return list(_READERS[platform](text, file))
+
+
+def _rows(text: str, file: str) -> Iterator[list[str]]:
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise InvalidArgument.at(f"{file}, line {rows.line_num}", f"is no CSV: {error}") from None
+
+
+def _json(text: str, file: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument.at(file, f"is no JSON: {error}") from None
+
+
+def _objects(data: Any, names: tuple[str, ...], file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects of the list under one of these names, each with its place."""
+    for name in names:
+        if isinstance(data, dict) and isinstance(data.get(name), list):
+            for number, row in enumerate(data[name]):
+                if not isinstance(row, dict):
+                    raise InvalidArgument.at(f"{file}, {name}[{number}]", "is no object")
+                yield f"{file}, {name}[{number}]", row
+            return
+    raise InvalidArgument.at(file, f"has no list {' or '.join(names)}, as an answer of the platform has")
+
+
+def _text(row: Mapping[str, Any], name: str, location: str, *, required: bool = True) -> str:
+    value = row.get(name)
+    if value is None and not required:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise InvalidArgument.at(f"{location}.{name}", "is missing, or neither text nor a whole number")
+    return str(value)

@@ -1,0 +1,139 @@
+"""The use case: search a taxonomy, page by page."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
+from operator import and_
+
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.targeting.bitmap import Bitmap, bitmap, members
+from audience_service.domain.targeting.model import Node
+from audience_service.domain.targeting.normalisation import normalise
+from audience_service.domain.targeting.platform_ids import PlatformIds
+from audience_service.domain.targeting.platforms import WITHOUT_OPTIONS, resolve_platform
+from audience_service.domain.targeting.taxonomy import Taxonomy
+
+MAX_QUERY_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class NodeQuery:
+    """What nodes are wanted; an empty field is no condition."""
+
+    query: str = ""
+    platform: str = ""
+    parent_id: str = ""
+    country: str = ""
+    kind: str = ""
+    top_level: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListedNodes:
+    """A page of nodes, each with its ids by platform; the token is empty on the last page."""
+
+    nodes: tuple[tuple[Node, Mapping[str, str]], ...]
+    next_page_token: str
+    total: int
+
+
+class Targeting:
+    """Searches the taxonomies. They are the same for every org, and in memory: no call waits for the database."""
+
+    def __init__(self, taxonomies: Mapping[str, Taxonomy], ids: PlatformIds, tokens: TokenCodec) -> None:
+        self._taxonomies = taxonomies
+        self._ids = ids
+        self._tokens = tokens
+        self._nodes_with_ids: dict[tuple[str, str], tuple[Mapping[str, str], Bitmap]] = {}
+
+    def list(self, ctx: RequestContext, name: str, query: NodeQuery, page_size: int, page_token: str) -> ListedNodes:
+        """A page of the taxonomy of this name. Raises InvalidArgument, InvalidPageToken."""
+        taxonomy, ids = self._taxonomies[name], self._ids.current()
+        query = dataclasses.replace(query, platform=resolve_platform(query.platform), country=query.country.upper())
+        binding = ("targeting", name, taxonomy.version, ctx.org, *dataclasses.astuple(query))
+        after = self._tokens.decode(page_token, binding, "page_token")[0] if page_token else -1
+        classes = _match_classes(taxonomy, query, self._with_ids(name, query.platform, ids))
+        ranks = [*islice(_ranks(classes, len(taxonomy), after), page_size + 1)]
+        shown = ranks[:page_size]
+        token = self._tokens.encode(binding, [shown[-1]]) if len(ranks) > page_size else ""
+        numbers = (rank % len(taxonomy) for rank in shown)
+        total = sum(found.bit_count() for found in classes)
+        return ListedNodes(tuple(_node_with_ids(taxonomy, number, ids) for number in numbers), token, total)
+
+    def _with_ids(self, name: str, platform: str, ids: Mapping[str, Mapping[str, str]]) -> Bitmap:
+        """The nodes that a platform has ids of, worked out once for each import."""
+        known = ids.get(platform, {})
+        imported, nodes = self._nodes_with_ids.get((name, platform), ({}, 0))
+        if imported is not known:
+            numbers = map(self._taxonomies[name].number, known)
+            nodes = bitmap(number for number in numbers if number is not None)
+            self._nodes_with_ids[name, platform] = known, nodes
+        return nodes
+
+
+def _node_with_ids(
+    taxonomy: Taxonomy, number: int, ids: Mapping[str, Mapping[str, str]]
+) -> tuple[Node, Mapping[str, str]]:
+    node = taxonomy.node(number)
+    return node, {platform: known[node.id] for platform, known in ids.items() if node.id in known}
+
+
+def _ranks(classes: Sequence[Bitmap], size: int, after: int) -> Iterator[int]:
+    """The ranks after this one: a node's number, and the size of the taxonomy for each class of match before its own.
+
+    Numbers are in the order of equals, so a rank says where a node stands, whatever else is found or has been imported.
+    """
+    for class_index, numbers in enumerate(classes):
+        first = class_index * size
+        yield from (first + number for number in members(numbers, max(after - first, -1)))
+
+
+def _match_classes(taxonomy: Taxonomy, query: NodeQuery, with_ids: Bitmap) -> list[Bitmap]:
+    """The nodes that are wanted, the better matches first. Raises InvalidArgument."""
+    parent = _parent(taxonomy, query)
+    allowed = reduce(and_, _conditions(taxonomy, query, parent, with_ids))
+    if not query.query.strip():
+        return [allowed if parent is None else allowed & bitmap(taxonomy.children.get(parent, ()))]
+    if len(query.query) > MAX_QUERY_LENGTH:
+        raise InvalidArgument.at("query", f"is longer than {MAX_QUERY_LENGTH} characters")
+    if parent is not None:
+        allowed &= taxonomy.descendants(parent)
+    found = taxonomy.names.find(normalise(query.query))
+    return [numbers & allowed for numbers in (found.exact, found.prefix, found.word_prefix)]
+
+
+def _parent(taxonomy: Taxonomy, query: NodeQuery) -> int | None:
+    if not query.parent_id:
+        return None
+    number = taxonomy.number(query.parent_id)
+    if number is None:
+        raise InvalidArgument.at("parent_id", "is the id of no node of this taxonomy")
+    return number
+
+
+def _conditions(taxonomy: Taxonomy, query: NodeQuery, parent: int | None, with_ids: Bitmap) -> Iterator[Bitmap]:
+    """The nodes that each condition besides the name keeps; one at least. Raises InvalidArgument."""
+    if query.kind:
+        if query.kind not in taxonomy.kinds:
+            raise InvalidArgument.at("kind", f"is none of {', '.join(taxonomy.kinds)}")
+        yield taxonomy.of_kind[query.kind]
+    else:
+        yield taxonomy.default_nodes
+    if query.country:
+        if query.country not in taxonomy.in_country:
+            raise InvalidArgument.at("country", "is no country's ISO 3166-1 code of two letters")
+        yield taxonomy.in_country[query.country]
+    if query.top_level:
+        if parent is not None:
+            raise InvalidArgument.at("top_level", "goes with no parent_id: what is at the top has no parent")
+        yield bitmap(taxonomy.children[-1])
+    if query.platform and "option" in taxonomy.kinds:
+        if query.platform in WITHOUT_OPTIONS:
+            raise InvalidArgument.at("platform", WITHOUT_OPTIONS[query.platform])
+        yield taxonomy.of_platform[query.platform]
+    elif query.platform:
+        yield with_ids

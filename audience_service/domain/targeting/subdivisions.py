@@ -1,0 +1,62 @@
+"""Subdivisions by what they are called, with or without a word for what they are."""
+
+from collections import defaultdict
+
+import pycountry
+
+from audience_service.domain.targeting.normalisation import normalise
+from audience_service.domain.targeting.taxonomy import Taxonomy
+
+_TYPE_WORDS = frozenset(
+    normalise(
+        "province provincia region oblast oblasts county department departement prefecture governorate district state "
+        "municipality voivodeship republic autonomous okrug krai kray of the parish emirate canton kraj"
+    ).split(" ")
+)
+"""Words that names of subdivisions are told with or without."""
+
+_TOWN_TYPES = ("city", "capital", "municipality", "town", "borough", "urban", "metropolitan administration")
+"""What is in ISO's types of subdivisions that are towns."""
+
+
+def without_type_words(name: str) -> str:
+    """A name, folded, without words that say what kind of subdivision it is: "State of Bahia" is "bahia"."""
+    words = normalise(name).split()
+    return " ".join(word for word in words if word not in _TYPE_WORDS) or " ".join(words)
+
+
+class Subdivisions:
+    """The subdivisions of a taxonomy of places, by country and name."""
+
+    def __init__(self, places: Taxonomy) -> None:
+        self._places = places
+        self._by_bare_name: dict[tuple[str, str], set[int]] = defaultdict(set)
+        self.countries: set[str] = set()
+        """The countries that have any."""
+        types = {f"subdivision-{listed.code}": listed.type.lower() for listed in pycountry.subdivisions}
+        for number, kind in enumerate(places.kind_of):
+            if kind != "subdivision":
+                continue
+            node = places.node(number)
+            self.countries.add(node.country)
+            if node.id in types and not any(town in types[node.id] for town in _TOWN_TYPES):
+                for name in (node.name, *node.localized.values()):
+                    self._by_bare_name[node.country, without_type_words(name)].add(number)
+
+    def find(self, name: str, country: str) -> set[int]:
+        """The numbers of those with a name, in a country if one is given.
+
+        Where none has it, and it says what it is, the one that has the rest of it: no town, since "Kyiv Oblast" is what
+        lies around the town that is called Kyiv. None where several have.
+        """
+        places = self._places
+        found = {
+            number for number in places.names.find_exact(normalise(name)) if places.kind_of[number] == "subdivision"
+        }
+        found = {number for number in found if country in ("", places.country_of[number])}
+        by_bare_name = (
+            self._by_bare_name.get((country, without_type_words(name)), set())
+            if without_type_words(name) != normalise(name)
+            else set()
+        )
+        return found or (by_bare_name if len(by_bare_name) == 1 else set())

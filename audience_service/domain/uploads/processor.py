@@ -1,0 +1,229 @@
+"""Taking in one stream of an upload: rows are read, matched and kept a batch at a time, and where that is is stored.
+
+While one batch is written, the next is read and matched. What is stored is always a whole number of batches: a stream
+that breaks off loses what lies behind, and the next one sends it again.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
+
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import AudienceError
+from audience_service.domain.custom_audiences.errors import (
+    ChecksumMismatch,
+    InvalidFile,
+    OffsetMismatch,
+    UploadIncomplete,
+)
+from audience_service.domain.custom_audiences.model import CustomAudience
+from audience_service.domain.uploads.columns import Layout, read_layout, resume_layout
+from audience_service.domain.uploads.csv_reader import CsvReader, invalid_file
+from audience_service.domain.uploads.matching import Matcher, uploadable_fields
+from audience_service.domain.uploads.model import (
+    MAX_REJECTIONS,
+    Position,
+    Rejection,
+    RowCounts,
+    Upload,
+    UploadMode,
+    UploadState,
+)
+from audience_service.domain.uploads.repository import (
+    Contact,
+    ListedRow,
+    ListRowRepository,
+    UnmatchedRepository,
+    UnmatchedRow,
+    UploadRepository,
+)
+from audience_service.domain.uploads.rows import Row, RowReader
+from audience_service.domain.uploads.stream_messages import UploadMessage, WrongFile, read_stream
+
+_BATCH_ROWS = 5_000
+_BATCH_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStorage:
+    """Where what is taken in is kept."""
+
+    uploads: UploadRepository
+    unmatched: UnmatchedRepository
+    lists: ListRowRepository
+
+
+@dataclass(slots=True)
+class _Batch:
+    rows: list[Row] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    rejections: list[Rejection] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.rows) + self.rejected.total() >= _BATCH_ROWS or self.size >= _BATCH_BYTES
+
+    def add(self, result: Row | Rejection, size: int) -> None:
+        self.size += size
+        if isinstance(result, Row):
+            self.rows.append(result)
+        else:
+            self.rejected[result.reason] += 1
+            if len(self.rejections) < MAX_REJECTIONS:
+                self.rejections.append(result)
+
+    def reject(self, reason: str, lines: Sequence[int]) -> None:
+        """Reject rows that have been read, by their lines, for what is known of them only now."""
+        self.rejected.update([reason] * len(lines))
+        rejections = [*self.rejections, *(Rejection(line, "", reason) for line in lines)]
+        self.rejections = sorted(rejections, key=lambda rejection: rejection.line)[:MAX_REJECTIONS]
+
+
+class UploadProcessor:
+    """Takes one stream in, under the epoch of its upload."""
+
+    def __init__(
+        self, storage: UploadStorage, matcher: Matcher, ctx: RequestContext, audience: CustomAudience, upload: Upload
+    ) -> None:
+        self._storage = storage
+        self._matcher = matcher
+        self._ctx = ctx
+        self._audience = audience
+        self.upload = upload
+        """The upload as it is stored."""
+
+    def run(self, messages: Iterator[UploadMessage]) -> Upload:
+        """Take in everything up to the end; answers with the upload, which is whole then, and not published.
+
+        Raises InvalidFile, with the upload failed; OffsetMismatch, ChecksumMismatch and UploadIncomplete, which tell
+        where the upload goes on; UploadTakenOver; and what the parts raise.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="upload") as writer:
+            try:
+                return self._read(messages, writer)
+            except (OffsetMismatch, ChecksumMismatch, UploadIncomplete) as error:
+                writer.shutdown()
+                self._reject(error)
+            except InvalidFile as error:
+                writer.shutdown()
+                self._fail(error)
+
+    def _read(self, messages: Iterator[UploadMessage], writer: ThreadPoolExecutor) -> Upload:
+        upload, start = self.upload, self.upload.position
+        csv_reader = CsvReader(read_stream(messages, start), upload.header.delimiter, start)
+        fields = uploadable_fields(self._audience)
+        layout = resume_layout(upload.header, fields, start) if start.width else None
+        reader = self._reader(layout) if layout else None
+        batch, pending_write = _Batch(), _completed_future()
+        for cells in csv_reader:
+            if not cells:
+                continue
+            if layout is None or reader is None:
+                layout = read_layout(upload.header, fields, cells, csv_reader.first_line)
+                reader = self._reader(layout)
+                if not upload.header.no_header:
+                    continue
+            batch.add(reader.read(cells, csv_reader.first_line), csv_reader.size)
+            if batch.is_full:
+                pending_write = self._flush(batch, _position(csv_reader, layout), pending_write, writer)
+                batch = _Batch()
+        if layout is None:
+            raise invalid_file(1, "empty", "the file is empty")
+        self._flush(batch, _position(csv_reader, layout), pending_write, writer).result()
+        if self._storage.lists.count(self._ctx.org, self.upload.list_version_id, self._ctx.deadline) != (
+            self.upload.row_counts.matched_contacts
+        ):
+            raise WrongFile("rows of another file were sent for this upload; send it again from its beginning")
+        if not self.upload.row_counts.rows:
+            raise invalid_file(csv_reader.line, "no_rows", "the file has a header and no rows")
+        if self.upload.header.mode == UploadMode.REPLACE and not self.upload.row_counts.accepted:
+            raise invalid_file(
+                csv_reader.line, "no_valid_rows", "every row was rejected, and a list is not replaced by nothing"
+            )
+        complete_upload = replace(self.upload, is_complete=True)
+        self._storage.uploads.save(self._ctx.org, complete_upload, self._ctx.deadline)
+        return complete_upload
+
+    def _reader(self, layout: Layout) -> RowReader:
+        """What reads the rows, once they can be matched."""
+        checked_at = self._matcher.prepare(self._ctx, layout, self.upload.checked_at)
+        self.upload = replace(self.upload, checked_at=checked_at)
+        return self._matcher.reader(layout, self.upload.header.default_region)
+
+    def _flush(
+        self, batch: _Batch, position: Position, pending_write: "Future[None]", writer: ThreadPoolExecutor
+    ) -> "Future[None]":
+        """Match a batch, wait for the one before it, and have it written."""
+        found = list(zip(batch.rows, self._matcher.match(self._ctx, batch.rows), strict=True))
+        batch.reject("too_common", [row.line for row, contacts in found if contacts is None])
+        matched_rows = [(row, contacts) for row, contacts in found if contacts is not None]
+        pending_write.result()
+        return writer.submit(self._write, batch, matched_rows, position)
+
+    def _write(self, batch: _Batch, matched_rows: Sequence[tuple[Row, Sequence[Contact]]], position: Position) -> None:
+        org, deadline = self._ctx.org, self._ctx.deadline
+        self._storage.uploads.check(org, self.upload, deadline)
+        lines: dict[Contact, int] = {}
+        for row, contacts in matched_rows:
+            for contact in contacts:
+                lines.setdefault(contact, row.line)
+        listed = [ListedRow(contact, line) for contact, line in lines.items()]
+        existing = self._storage.lists.add(org, self.upload.list_version_id, listed, deadline)
+        new_contacts = {(contact, line) for contact, line in lines.items() if contact.sk not in existing}
+        unmatched_rows = [row for row, contacts in matched_rows if not contacts]
+        self._storage.unmatched.add(
+            org, self.upload, [UnmatchedRow(row.line, row.cells) for row in unmatched_rows], deadline
+        )
+        matched = sum(
+            any((contact, row.line) in new_contacts for contact in contacts) for row, contacts in matched_rows
+        )
+        row_counts = RowCounts(
+            matched=matched,
+            duplicate=len(matched_rows) - len(unmatched_rows) - matched,
+            unmatched=len(unmatched_rows),
+            matched_contacts=len(new_contacts),
+            rejected=batch.rejected,
+            rejections=tuple(batch.rejections),
+        )
+        upload = replace(self.upload, position=position, row_counts=self.upload.row_counts.plus(row_counts))
+        self._storage.uploads.save(org, upload, deadline)
+        self.upload = upload
+
+    def _reject(self, error: AudienceError) -> NoReturn:
+        """Tell where the upload goes on. One whose bytes are not the caller's begins anew."""
+        if isinstance(error, WrongFile):
+            restarted = replace(self.upload, position=Position(), row_counts=RowCounts())
+            self._storage.uploads.save(self._ctx.org, restarted, self._ctx.deadline)
+            self.upload = restarted
+        error.metadata["next_offset"] = str(self.upload.position.offset)
+        raise error
+
+    def _fail(self, error: InvalidFile) -> NoReturn:
+        """The upload has failed, and nothing of it is kept."""
+        failed = replace(
+            self.upload,
+            state=UploadState.FAILED,
+            error=error.message,
+            error_problem=error.metadata["problem"],
+            error_line=int(error.metadata["line"]),
+        )
+        self._storage.uploads.save(self._ctx.org, failed, self._ctx.deadline)
+        self.upload = failed
+        with suppress(AudienceError):  # what is left is swept
+            self._storage.unmatched.truncate_after(self._ctx.org, failed, 0, self._ctx.deadline)
+            self._storage.lists.truncate_after(self._ctx.org, failed.list_version_id, 0, self._ctx.deadline)
+        raise error
+
+
+def _position(csv_reader: CsvReader, layout: Layout) -> Position:
+    return Position(csv_reader.offset, csv_reader.line, csv_reader.crc32, layout.names, layout.width)
+
+
+def _completed_future() -> "Future[None]":
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future

@@ -1,0 +1,126 @@
+"""Publishing what an upload has found: a whole new list, in place of the one before by a single write.
+
+The list in use is never written to. What becomes of it and the upload is put together under an id of its own, inside
+the database, and published by compare-and-set; where another list has been published meanwhile, that is done anew.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import StaleVersion
+from audience_service.domain.core.idempotency import new_list_version_id
+from audience_service.domain.custom_audiences.model import CustomAudience
+from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
+from audience_service.domain.uploads.model import Upload, UploadMode
+from audience_service.domain.uploads.processor import UploadStorage
+from audience_service.domain.uploads.publish_markers import (
+    is_in_list,
+    is_replaced,
+    listed_since,
+    next_timestamp,
+    with_marker,
+    with_publish_state,
+)
+
+_MAX_ATTEMPTS = 5
+_ASSEMBLY_TTL = timedelta(days=1)
+"""How long a list may lie about that is put together and not published: longer than any call lasts."""
+
+_READER_GRACE = timedelta(hours=1)
+"""How long those may take who have begun to read a list."""
+
+
+class Publisher:
+    """Publishes lists of custom audiences."""
+
+    def __init__(self, customs: CustomAudienceRepository, storage: UploadStorage) -> None:
+        self._customs = customs
+        self._storage = storage
+
+    def publish(self, ctx: RequestContext, upload: Upload) -> Upload:
+        """Publish an upload that is whole; once, however often it is called, by several at once as well.
+
+        Raises AudienceNotFound, StaleVersion (the list never stood still).
+        """
+        audience = self._publish_list(ctx, upload)
+        published = with_publish_state(audience, upload)
+        self._storage.uploads.finish(ctx.org, published, ctx.deadline)
+        self._supersede(ctx, audience)
+        self.release(ctx, audience.id, upload.list_version_id)
+        return published
+
+    def edit(self, ctx: RequestContext, audience: CustomAudience, included: str, excluded: str) -> CustomAudience:
+        """Publish an audience's list with those of one put on and those of another taken off, as of when they say.
+
+        Raises StaleVersion, AudienceNotFound.
+        """
+        timestamp = now()
+        list_version_id = self._merge(ctx, audience, {included: timestamp}, {excluded: timestamp})
+        return self._customs.publish(ctx.org, audience, list_version_id, audience.publication, ctx.deadline)
+
+    def reserve(self, ctx: RequestContext, audience: CustomAudience) -> str:
+        """The id of a new list, which is cleared away unless it is published."""
+        list_version_id = new_list_version_id(audience.id)
+        self._customs.reserve(ctx.org, audience.id, list_version_id, now() + _ASSEMBLY_TTL, ctx.deadline)
+        return list_version_id
+
+    def release(self, ctx: RequestContext, audience_id: str, list_version_id: str) -> None:
+        """Let rows go that were reserved, unless they are the list; not at once: they may have been until just now.
+
+        Raises AudienceNotFound.
+        """
+        with suppress(StaleVersion):  # they are going already
+            self._customs.reserve(ctx.org, audience_id, list_version_id, now() + _READER_GRACE, ctx.deadline)
+
+    def _publish_list(self, ctx: RequestContext, upload: Upload) -> CustomAudience:
+        """The audience once the upload is in its list."""
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            audience = self._customs.get(ctx.org, upload.header.audience_id, ctx.deadline)
+            if is_in_list(audience, upload):
+                return audience
+            at = next_timestamp(audience)
+            list_version_id = self._assemble(ctx, audience, upload, at)
+            count = self._storage.lists.count(ctx.org, list_version_id, ctx.deadline)
+            try:
+                published = with_marker(audience, upload, count, at)
+                return self._customs.publish(ctx.org, audience, list_version_id, published, ctx.deadline)
+            except StaleVersion:
+                if list_version_id != upload.list_version_id:
+                    self.release(ctx, audience.id, list_version_id)
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+        raise AssertionError("the last turn returns or raises")
+
+    def _supersede(self, ctx: RequestContext, audience: CustomAudience) -> None:
+        """Forget the unmatched rows of uploads that a whole new list has followed."""
+        for other in self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline):
+            if is_replaced(audience, other):
+                self._storage.unmatched.truncate_after(ctx.org, other, 0, ctx.deadline)
+                self._storage.uploads.supersede(ctx.org, other, ctx.deadline)
+
+    def _assemble(self, ctx: RequestContext, audience: CustomAudience, upload: Upload, at: datetime) -> str:
+        mode = upload.header.mode
+        is_empty = not audience.list_version_id or not self._storage.lists.count(
+            ctx.org, audience.list_version_id, ctx.deadline
+        )
+        if mode is UploadMode.REPLACE or (mode is UploadMode.APPEND and is_empty):
+            return upload.list_version_id
+        found = {upload.list_version_id: at}
+        included, excluded = (found, {}) if mode is UploadMode.APPEND else ({}, found)
+        return self._merge(ctx, audience, included, excluded)
+
+    def _merge(
+        self,
+        ctx: RequestContext,
+        audience: CustomAudience,
+        included: Mapping[str, datetime],
+        excluded: Mapping[str, datetime],
+    ) -> str:
+        """The id of a new list: the audience's, with those of some lists put on and those of others taken off."""
+        list_version_id = self.reserve(ctx, audience)
+        before = {audience.list_version_id: listed_since(audience)} if audience.list_version_id else {}
+        self._storage.lists.merge(ctx.org, list_version_id, {**included, **before}, excluded, ctx.deadline)
+        return list_version_id

@@ -1,0 +1,169 @@
+"""Matching the rows again that have matched nobody."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import StaleVersion
+from audience_service.domain.core.jobs import Report
+from audience_service.domain.custom_audiences.model import CustomAudience
+from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
+from audience_service.domain.uploads.columns import Layout, resume_layout
+from audience_service.domain.uploads.matching import Matcher, uploadable_fields
+from audience_service.domain.uploads.model import RowCounts, Upload, UploadMode
+from audience_service.domain.uploads.processor import UploadStorage
+from audience_service.domain.uploads.publish_markers import is_replaced
+from audience_service.domain.uploads.publisher import Publisher
+from audience_service.domain.uploads.repository import Contact, IdentifierRepository
+from audience_service.domain.uploads.rows import Row
+
+_BATCH_SIZE = 5_000
+_TURNS = 5
+_MATCHED = 90
+"""The progress once all rows have been matched, in per cent; the rest is for writing the list."""
+
+
+@dataclass(slots=True)
+class _Rematch:
+    """What has been found of one upload: the lines of its rows, 8 bytes each, and what to add to its counts."""
+
+    upload: Upload
+    lines: "array[int]" = field(default_factory=lambda: array("q"))
+    row_counts: RowCounts = field(default_factory=RowCounts)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """The progress of matching so many rows."""
+
+    total: int
+    report: Report
+    count: int = 0
+
+    def add(self, count: int) -> None:
+        """Report that so many more rows have been matched."""
+        self.count += count
+        self.report(min(_MATCHED, self.count * _MATCHED // max(self.total, 1)))
+
+
+class UploadRematcher:
+    """Refreshes file uploads and customer matches.
+
+    Whom a row finds now is put on, or taken off, as of when its upload was published: a row that removes takes off whom
+    uploads before it have put on, then or now, and nobody whom later ones have put on.
+    """
+
+    def __init__(
+        self,
+        customs: CustomAudienceRepository,
+        storage: UploadStorage,
+        identifiers: IdentifierRepository,
+        publisher: Publisher,
+    ) -> None:
+        self._customs = customs
+        self._storage = storage
+        self._identifiers = identifiers
+        self._publisher = publisher
+
+    def check(self, ctx: RequestContext, audience: CustomAudience) -> None:
+        """Accept every audience: rows can always be matched again."""
+
+    def refresh(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
+        """The audience with those found who were not there before; as it was, where there are none.
+
+        It starts again, a few times, if another list is published meanwhile. Raises StaleVersion, OutOfTime,
+        AudienceNotFound.
+        """
+        for turn in range(1, _TURNS + 1):
+            try:
+                return self._refreshed(ctx, self._customs.get(ctx.org, audience.id, ctx.deadline), report)
+            except StaleVersion:
+                if turn == _TURNS:
+                    raise
+        raise AssertionError("the last turn returns or raises")
+
+    def _refreshed(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
+        left = self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline)
+        uploads = [upload for upload in left if not is_replaced(audience, upload)]
+        if not uploads:
+            return audience
+        on, off = self._publisher.reserve(ctx, audience), self._publisher.reserve(ctx, audience)
+        matcher = Matcher(self._identifiers, audience)
+        progress = _Progress(sum(upload.row_counts.unmatched for upload in uploads), report)
+        found = [self._rematch(ctx, audience, matcher, upload, on, off, progress) for upload in uploads]
+        is_any = any(one.lines for one in found)
+        refreshed = self._publisher.edit(ctx, audience, on, off) if is_any else audience
+        for list_version_id in (on, off):
+            self._publisher.release(ctx, audience.id, list_version_id)
+        for one in (one for one in found if one.lines):
+            for start in range(0, len(one.lines), _BATCH_SIZE):
+                lines = one.lines[start : start + _BATCH_SIZE].tolist()
+                self._storage.unmatched.remove(ctx.org, one.upload, lines, ctx.deadline)
+            tally = replace(
+                one.upload.row_counts.plus(one.row_counts), unmatched=one.upload.row_counts.unmatched - len(one.lines)
+            )
+            self._storage.uploads.update_counts(ctx.org, replace(one.upload, row_counts=tally), ctx.deadline)
+        return refreshed
+
+    def _rematch(
+        self,
+        ctx: RequestContext,
+        audience: CustomAudience,
+        matcher: Matcher,
+        upload: Upload,
+        included_id: str,
+        excluded_id: str,
+        progress: "_Progress",
+    ) -> _Rematch:
+        """Go through the rows of one upload, and note whom they find among those to put on, or those to take off."""
+        layout = resume_layout(upload.header, uploadable_fields(audience), upload.position)
+        matcher.prepare(ctx, layout, None)
+        found = _Rematch(upload)
+        for rows in self._rows(ctx, matcher, upload, layout):
+            matched_rows = [
+                (row, contacts) for row, contacts in zip(rows, matcher.match(ctx, rows), strict=True) if contacts
+            ]
+            found.lines.extend(row.line for row, _ in matched_rows)
+            lines: dict[Contact, int] = {}
+            for row, contacts in matched_rows:
+                for contact in contacts:
+                    lines.setdefault(contact, row.line)
+            keys = [contact.sk for contact in lines]
+            is_removal = upload.header.mode == UploadMode.REMOVE
+            existing = {
+                *self._storage.lists.existing(ctx.org, excluded_id if is_removal else included_id, keys, ctx.deadline)
+            }
+            if not is_removal:
+                existing |= {*self._storage.lists.existing(ctx.org, audience.list_version_id, keys, ctx.deadline)}
+            as_of = upload.published_at or upload.created_at
+            self._storage.lists.upsert(
+                ctx.org, excluded_id if is_removal else included_id, list(lines), as_of, ctx.deadline
+            )
+            found.row_counts = found.row_counts.plus(_count(matched_rows, lines, existing))
+            progress.add(len(rows))
+        return found
+
+    def _rows(self, ctx: RequestContext, matcher: Matcher, upload: Upload, layout: Layout) -> Iterator[list[Row]]:
+        """An upload's unmatched rows, a batch at a time."""
+        reader = matcher.reader(layout, upload.header.default_region)
+        after, buffered = 0, list[Row]()
+        while page := self._storage.unmatched.page(ctx.org, upload, after, _BATCH_SIZE, ctx.deadline):
+            read = (reader.read(row.cells, row.line) for row in page)
+            buffered += [row for row in read if isinstance(row, Row)]
+            after = page[-1].line
+            if len(buffered) >= _BATCH_SIZE:
+                yield buffered
+                buffered = []
+        yield buffered
+
+
+def _count(
+    matched_rows: Sequence[tuple[Row, Sequence[Contact]]], lines: dict[Contact, int], existing: set[str]
+) -> RowCounts:
+    matched = sum(
+        any(lines[contact] == row.line and contact.sk not in existing for contact in contacts)
+        for row, contacts in matched_rows
+    )
+    contacts = sum(contact.sk not in existing for contact in lines)
+    return RowCounts(matched=matched, duplicate=len(matched_rows) - matched, matched_contacts=contacts)

@@ -1,0 +1,160 @@
+"""The use cases on uploads: taking them in, telling how far they have come, and what has matched nobody."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import AudienceError
+from audience_service.domain.core.idempotency import new_list_version_id
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.custom_audiences.errors import InvalidFile, NotUploadable, UploadReused
+from audience_service.domain.custom_audiences.model import CustomAudience, CustomType
+from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
+from audience_service.domain.uploads.csv_injection import escape_formula
+from audience_service.domain.uploads.matching import Matcher, uploadable_fields
+from audience_service.domain.uploads.model import MAX_OPEN_TIME, Upload, UploadState, mark_abandoned
+from audience_service.domain.uploads.processor import UploadProcessor, UploadStorage
+from audience_service.domain.uploads.publish_markers import is_in_list, is_replaced, with_publish_state
+from audience_service.domain.uploads.publisher import Publisher
+from audience_service.domain.uploads.repository import IdentifierRepository, UnmatchedRow
+from audience_service.domain.uploads.stream_messages import UploadMessage, check_repeated, read_header
+
+_ROW_SWEEP_MARGIN = timedelta(days=1)
+"""How long behind the end of an upload its rows may be written by streams that have not noticed."""
+
+_UNMATCHED_BATCH_SIZE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class UnmatchedBatch:
+    """Rows of one upload that have matched nobody; the last batch has the total and no rows."""
+
+    upload_id: str
+    columns: Sequence[str]
+    rows: Sequence[UnmatchedRow]
+    cursor: str
+    total: int | None = None
+
+
+class Uploads:
+    """Takes uploads in and tells of them."""
+
+    def __init__(
+        self,
+        customs: CustomAudienceRepository,
+        storage: UploadStorage,
+        identifiers: IdentifierRepository,
+        publisher: Publisher,
+        tokens: TokenCodec,
+    ) -> None:
+        self._customs = customs
+        self._storage = storage
+        self._identifiers = identifiers
+        self._publisher = publisher
+        self._tokens = tokens
+
+    def receive(self, ctx: RequestContext, messages: Iterator[UploadMessage]) -> Upload:
+        """Take in one stream up to its end, and publish. One that is published already is answered with as it is.
+
+        Raises InvalidArgument, AudienceNotFound, NotUploadable, UploadReused, InvalidFile, OffsetMismatch,
+        ChecksumMismatch, UploadIncomplete, UploadTakenOver, StaleVersion.
+        """
+        header = read_header(messages)
+        audience = self._uploadable(ctx, header.audience_id)
+        header = header.validate(uploadable_fields(audience))
+        new_upload = Upload(header, UploadState.OPEN, new_list_version_id(audience.id), now())
+        upload = _expire_if_abandoned(audience, self._storage.uploads.begin(ctx.org, new_upload, ctx.deadline))
+        if upload.header != header:
+            raise UploadReused("this upload_id stands for another upload", metadata={"id": header.upload_id})
+        if upload.state is UploadState.FAILED:
+            metadata = {"line": str(upload.error_line), "problem": upload.error_problem}
+            raise InvalidFile(f"the upload has failed: {upload.error}", metadata=metadata)
+        if not upload.is_complete:
+            upload = self._resume(ctx, upload)
+        if upload.is_complete:
+            check_repeated(messages, upload.position)
+        else:
+            upload = self._process(ctx, audience, upload, messages)
+        return upload if upload.state is UploadState.PUBLISHED else self._publisher.publish(ctx, upload)
+
+    def get(self, ctx: RequestContext, audience_id: str, upload_id: str) -> Upload:
+        """How far an upload has come. Raises AudienceNotFound, UploadNotFound."""
+        audience = self._customs.get(ctx.org, audience_id, ctx.deadline)
+        upload = self._storage.uploads.get(ctx.org, audience_id, upload_id, ctx.deadline)
+        return with_publish_state(audience, _expire_if_abandoned(audience, upload))
+
+    def unmatched(
+        self, ctx: RequestContext, audience_id: str, cursor: str, *, unescaped: bool
+    ) -> Generator[UnmatchedBatch, None, None]:
+        """The rows that have matched nobody yet, upload by upload in the order of publishing, then the total.
+
+        Raises AudienceNotFound, NotUploadable, InvalidPageToken at the first batch.
+        """
+        audience = self._uploadable(ctx, audience_id)
+        binding = ("unmatched", ctx.org, audience.id, unescaped)
+        position, after, sent = self._tokens.decode(cursor, binding, "cursor") if cursor else ("", 0, 0)
+        candidates = self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline)
+        uploads = [upload for upload in candidates if not is_replaced(audience, upload)]
+        sort_keys = [_sort_key(upload) for upload in uploads]
+        for upload, sort_key in zip(uploads, sort_keys, strict=True):
+            if sort_key < position:
+                continue
+            after = after if sort_key == position else 0
+            while rows := self._storage.unmatched.page(ctx.org, upload, after, _UNMATCHED_BATCH_SIZE, ctx.deadline):
+                position, after, sent = sort_key, rows[-1].line, sent + len(rows)
+                shown = rows if unescaped else [replace(row, cells=_escape_cells(row.cells)) for row in rows]
+                names = upload.position.names if unescaped else _escape_cells(upload.position.names)
+                cursor = self._tokens.encode(binding, [position, after, sent])
+                yield UnmatchedBatch(upload.header.upload_id, names, shown, cursor)
+        yield UnmatchedBatch("", (), (), self._tokens.encode(binding, [position, after, sent]), sent)
+
+    def _uploadable(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
+        audience = self._customs.get(ctx.org, audience_id, ctx.deadline)
+        if audience.type not in (CustomType.FILE_UPLOAD, CustomType.CUSTOMER_MATCH):
+            raise NotUploadable.of(audience.type)
+        return audience
+
+    def _process(
+        self, ctx: RequestContext, audience: CustomAudience, upload: Upload, messages: Iterator[UploadMessage]
+    ) -> Upload:
+        """The upload once it is whole."""
+        try:
+            return UploadProcessor(self._storage, Matcher(self._identifiers, audience), ctx, audience, upload).run(
+                messages
+            )
+        except InvalidFile:
+            with suppress(AudienceError):  # what is left is swept, but later
+                self._publisher.release(ctx, audience.id, upload.list_version_id)
+            raise
+
+    def _resume(self, ctx: RequestContext, upload: Upload) -> Upload:
+        """Take an upload over from whatever stream had it, and clear away what that one wrote and did not store.
+
+        It may have become whole meanwhile.
+        """
+        until = upload.created_at + MAX_OPEN_TIME + _ROW_SWEEP_MARGIN
+        self._customs.reserve(ctx.org, upload.header.audience_id, upload.list_version_id, until, ctx.deadline)
+        claimed = self._storage.uploads.claim(ctx.org, upload, ctx.deadline)
+        if claimed.epoch > 1 and not claimed.is_complete:
+            self._storage.lists.truncate_after(ctx.org, claimed.list_version_id, claimed.position.line, ctx.deadline)
+            self._storage.unmatched.truncate_after(ctx.org, claimed, claimed.position.line, ctx.deadline)
+        return claimed
+
+
+def _expire_if_abandoned(audience: CustomAudience, upload: Upload) -> Upload:
+    """The upload, failed if it has been open for too long."""
+    is_finished = upload.state is not UploadState.OPEN or is_in_list(audience, upload)
+    return upload if is_finished or now() < upload.expires_at else mark_abandoned(upload)
+
+
+def _escape_cells(cells: Sequence[str]) -> Sequence[str]:
+    return list(map(escape_formula, cells))
+
+
+def _sort_key(upload: Upload) -> str:
+    """Where an upload is among those of its audience."""
+    assert upload.published_at  # noqa: S101 - those with unmatched rows are published
+    return f"{upload.published_at.isoformat()} {upload.list_version_id}"

@@ -1,0 +1,150 @@
+"""One process's share of the tracking: it claims watches, and lets their rounds run when they are due."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import AudienceError
+from audience_service.domain.watch.model import ScanScope
+from audience_service.domain.watch.reconciler import Reconciler
+from audience_service.domain.watch.repository import ChangeStream, LeaseLost, WatchRepository
+from audience_service.domain.watch.schedule import PollingConfig, ScheduledWatch
+
+_RENEWALS_PER_LEASE = 3
+"""Leases are extended in a third of the time that they last."""
+_ACQUIRE_INTERVAL_SECONDS = 1.0
+_CALL_TIMEOUT_SECONDS = 10.0
+
+_log = structlog.get_logger()
+
+
+class WatchScheduler:
+    """Any number of threads may call `step`; each runs the round of another watch."""
+
+    def __init__(
+        self,
+        watches: WatchRepository,
+        reconciler: Reconciler,
+        change_stream: ChangeStream,
+        config: PollingConfig,
+        clock: Callable[[], datetime] = now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._watches = watches
+        self._reconciler = reconciler
+        self._change_stream = change_stream
+        self._clock = clock
+        self._monotonic = monotonic
+        self._config = config
+        self._scheduled: list[ScheduledWatch] = []
+        self._lock = threading.Lock()
+        self._acquire_at = 0.0
+
+    def step(self) -> float:
+        """Run the round that is due for longest, if any is; answers with the seconds until something may be due."""
+        self._acquire()
+        found = self._next()
+        if found is None:
+            return self._idle_seconds()
+        watch, scope = found
+        started = self._monotonic()
+        try:
+            self._run(watch, scope)
+        finally:
+            with self._lock:
+                watch.record_finish(scope, started, self._monotonic(), self._config)
+        return self._idle_seconds()
+
+    def wake(self) -> None:
+        """There is something new to claim: do not wait to look for it."""
+        self._acquire_at = 0.0
+
+    @property
+    def renew_interval_seconds(self) -> float:
+        """How often `keep` is to be called."""
+        return self._config.lease_seconds / _RENEWALS_PER_LEASE
+
+    def renew_leases(self) -> None:
+        """Extend the leases: a round may take longer than one lasts, and the next look may be further away."""
+        with self._lock:
+            leases = [(each.org, each.audience_id, each.lease) for each in self._scheduled]
+        if leases:
+            self._watches.renew_all(leases, self._lease_end(), Deadline.after(_CALL_TIMEOUT_SECONDS))
+
+    def release(self) -> None:
+        """Give all watches up, for others to go on with at once. To be called when nobody calls `step` any more."""
+        while self._scheduled:
+            watch = self._scheduled.pop()
+            watch.unsubscribe()
+            self._watches.release(watch.org, watch.audience_id, watch.lease, Deadline.after(_CALL_TIMEOUT_SECONDS))
+
+    def _acquire(self) -> None:
+        """Take one free watch at a time, so that processes that start together share them."""
+        with self._lock:
+            if self._monotonic() < self._acquire_at:
+                return
+            self._acquire_at = self._monotonic() + _ACQUIRE_INTERVAL_SECONDS
+        lease = uuid.uuid4().hex
+        found = self._watches.acquire(lease, self._clock(), self._lease_end(), Deadline.after(_CALL_TIMEOUT_SECONDS))
+        if found:
+            with self._lock:
+                self._scheduled.append(ScheduledWatch(*found, lease))
+                self._acquire_at = 0.0
+
+    def _next(self) -> tuple[ScheduledWatch, ScanScope] | None:
+        with self._lock:
+            free = [watch for watch in self._scheduled if not watch.running]
+            if not free:
+                return None
+            monotonic, timestamp = self._monotonic(), self._clock()
+            chosen = min(free, key=lambda held: held.seconds_until_due(monotonic, timestamp))
+            if chosen.seconds_until_due(monotonic, timestamp) > 0:
+                return None
+            chosen.running = True
+            return chosen, chosen.next_scope(monotonic)
+
+    def _idle_seconds(self) -> float:
+        with self._lock:
+            monotonic, timestamp = self._monotonic(), self._clock()
+            pauses = [watch.seconds_until_due(monotonic, timestamp) for watch in self._scheduled if not watch.running]
+            return max(min([self._acquire_at - monotonic, *pauses]), 0.0)
+
+    def _run(self, scheduled: ScheduledWatch, scope: ScanScope) -> None:
+        watch, scheduled.last_result = scheduled.last_result and scheduled.last_result.watch, None
+        try:
+            # A round writes under the lease, or by numbers: who has lost it, or knows less than there is, is overtaken.
+            watch = watch or self._watches.renew(
+                scheduled.org,
+                scheduled.audience_id,
+                scheduled.lease,
+                self._lease_end(),
+                Deadline.after(_CALL_TIMEOUT_SECONDS),
+            )
+            if watch is None:
+                self._drop(scheduled)
+                return
+            scheduled.last_result = self._reconciler.run(watch, scheduled.lease, scope)
+            scheduled.update_subscription(self._change_stream)
+        except LeaseLost:
+            _log.info("lease lost", org=scheduled.org, audience=scheduled.audience_id)
+        except AudienceError as error:
+            _log.warning(
+                "reconciliation failed", org=scheduled.org, audience=scheduled.audience_id, reason=error.reason
+            )
+        except Exception as error:  # a defect, which must not stand in the way of other audiences
+            _log.error("reconciliation failed", org=scheduled.org, audience=scheduled.audience_id, exc_info=error)
+
+    def _lease_end(self) -> datetime:
+        return self._clock() + timedelta(seconds=self._config.lease_seconds)
+
+    def _drop(self, watch: ScheduledWatch) -> None:
+        watch.unsubscribe()
+        with self._lock:
+            if watch in self._scheduled:  # unless all have been released meanwhile
+                self._scheduled.remove(watch)

@@ -1,0 +1,160 @@
+"""The use case of a watcher: the events of an audience, each once, for as long as it listens and from where it was."""
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import AudienceNotFound, UnsupportedByStore, UnusableAudience
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.watch.errors import ServerStopping
+from audience_service.domain.watch.model import Event, Failure, Watch
+from audience_service.domain.watch.notifier import Notifier, Waiter
+from audience_service.domain.watch.registry import WatchRegistry
+from audience_service.domain.watch.repository import EventLogRepository
+from audience_service.domain.watch.snapshot_start import SnapshotBootstrap, StreamPosition, token_expired
+
+_BATCH_SIZE = 1_000
+_POLL_INTERVAL_SECONDS = 0.25
+"""How often the watch is looked at for what other processes have found; what this one finds rings the bell."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBatch:
+    """Events in order, and the token to go on behind them; without events a checkpoint.
+
+    `as_of` is when nothing was missing from the events up to here; None where more are known of already.
+    """
+
+    events: Sequence[Event]
+    resume_token: str
+    watermark: datetime | None
+
+
+class WatchStreams:
+    """Follows ledgers.
+
+    Every `checkpoint_seconds` a watcher is sent a sign at least, and the audience is wanted again. `told` rings for the
+    org and id of an audience when there is something to tell.
+    """
+
+    def __init__(
+        self,
+        registry: WatchRegistry,
+        event_log: EventLogRepository,
+        bootstrap: SnapshotBootstrap,
+        audiences: AudienceResolver,
+        tokens: TokenCodec,
+        heartbeat_seconds: float,
+        events_available: Notifier,
+    ) -> None:
+        self._registry = registry
+        self._event_log = event_log
+        self._bootstrap = bootstrap
+        self._audiences = audiences
+        self._tokens = tokens
+        self._heartbeat_seconds = heartbeat_seconds
+        self._events_available = events_available
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let whoever listens, or comes to, be told that the server stops, within the time of a poll."""
+        self._stopping = True
+
+    def watch(
+        self,
+        ctx: RequestContext,
+        audience_id: str,
+        resume_token: str,
+        snapshot_id: str = "",
+    ) -> Generator[WatchBatch, None, None]:
+        """Who enters and exits behind the token; since a snapshot; or from now on.
+
+        Ends when the caller has gone, or with an error. Raises AudienceNotFound, UnusableAudience, InvalidArgument,
+        SnapshotNotFound, SnapshotNotReady, InvalidPageToken, WatchTokenExpired, TooManyWatches; StoreUnavailable,
+        ServerStopping, OutOfTime.
+        """
+        audience = self._audiences.resolve_id(ctx, audience_id)
+        self._bootstrap.check(ctx, audience.population.datatype, snapshot_id, resume_token)
+        position = self._open(ctx, audience_id, resume_token) if resume_token else None
+        with self._events_available.subscribe((ctx.org, audience_id)) as waiter:
+            yield from self._stream(ctx, audience_id, position, snapshot_id, waiter)
+
+    def _stream(
+        self, ctx: RequestContext, audience_id: str, position: StreamPosition | None, snapshot_id: str, waiter: Waiter
+    ) -> Generator[WatchBatch, None, None]:
+        heartbeat_at, touch_at = 0.0, 0.0
+        while not ctx.deadline.is_cancelled:
+            is_touch_due = time.monotonic() >= touch_at
+            watch = self._watch(ctx, audience_id, touch=is_touch_due)
+            touch_at = time.monotonic() + self._heartbeat_seconds if is_touch_due else touch_at
+            if position is None and watch.watch_epoch:
+                position = StreamPosition(watch.watch_epoch, watch.seq, snapshot_id)
+            if position is not None:
+                events = self._read_after(ctx, watch, position)
+                for batch in self._bootstrap.events(ctx, position, watch):
+                    position = batch.position
+                    # A generation that ends loses its name before its rows: while it has it, no row was missing.
+                    self._read_after(ctx, self._watch(ctx, audience_id, touch=False), position)
+                    yield self._batch(ctx, audience_id, batch.events, position, None)
+                last = events[-1].seq if events else position.seq
+                if events or time.monotonic() >= heartbeat_at:
+                    position = StreamPosition(position.watch_epoch, last)
+                    yield self._batch(
+                        ctx, audience_id, events, position, watch.watermark if last == watch.seq else None
+                    )
+                    heartbeat_at = time.monotonic() + self._heartbeat_seconds
+                if last < watch.seq:
+                    continue
+            if watch.failure:
+                self._check(ctx, audience_id, watch.failure)
+            left = ctx.deadline.remaining()
+            waiter.wait(_POLL_INTERVAL_SECONDS if left is None else min(left, _POLL_INTERVAL_SECONDS))
+
+    def _open(self, ctx: RequestContext, audience_id: str, resume_token: str) -> StreamPosition:
+        return StreamPosition(*self._tokens.decode(resume_token, _binding(ctx, audience_id), "resume_token"))
+
+    def _batch(
+        self,
+        ctx: RequestContext,
+        audience_id: str,
+        events: Sequence[Event],
+        position: StreamPosition,
+        watermark: datetime | None,
+    ) -> WatchBatch:
+        token = self._tokens.encode(_binding(ctx, audience_id), position.as_list())
+        return WatchBatch(events, token, watermark)
+
+    def _watch(self, ctx: RequestContext, audience_id: str, *, touch: bool) -> Watch:
+        """The watch as it is; said to be wanted again now and then. Raises TooManyWatches, ServerStopping."""
+        if self._stopping:
+            raise ServerStopping("the server stops; resume with the last token")
+        return self._registry.touch(ctx, audience_id) if touch else self._registry.get(ctx, audience_id)
+
+    def _read_after(self, ctx: RequestContext, watch: Watch, position: StreamPosition) -> list[Event]:
+        """The next events behind a position. Raises WatchTokenExpired where they are not there any more."""
+        if watch.watch_epoch != position.watch_epoch:
+            raise token_expired("the audience had no watch for longer than the retention period")
+        if position.seq > watch.seq:
+            raise token_expired("the event log was reset to an earlier event")
+        if position.seq == watch.seq:
+            return []
+        events = self._event_log.read(ctx.org, position.watch_epoch, position.seq, watch.seq, _BATCH_SIZE, ctx.deadline)
+        if not events:
+            raise token_expired("the next events are older than the retention period")
+        return events
+
+    def _check(self, ctx: RequestContext, audience_id: str, failure: Failure) -> None:
+        """Raise what keeps the audience from being tracked, unless it has been put right since."""
+        self._audiences.resolve_id(ctx, audience_id)
+        if failure.reason == UnsupportedByStore.reason:
+            raise UnsupportedByStore(failure.message)
+        if failure.reason not in (UnusableAudience.reason, AudienceNotFound.reason):
+            metadata = {"id": audience_id, "failure": failure.reason}
+            raise UnusableAudience("the audience's saved filter cannot be run", metadata=metadata)
+
+
+def _binding(ctx: RequestContext, audience_id: str) -> tuple[str, ...]:
+    return ("watch", ctx.org, audience_id)

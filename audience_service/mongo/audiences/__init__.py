@@ -1,0 +1,1 @@
+"""Storage of member lists and of references to audiences."""

@@ -1,0 +1,139 @@
+"""Who uses an audience: the uses that were registered, and the segments whose filters refer to it."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from audience_service.domain.audiences.references import AudienceReference, AudienceUse, Usage
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.references import audience_references
+from audience_service.domain.segments.model import MAX_NAME_LENGTH, SegmentType
+from audience_service.mongo.core.collections import CUSTOM_AUDIENCES, SEGMENTS, USES
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.custom_audiences.documents import DELETED
+from audience_service.mongo.segments.documents import read_segment
+
+_MAX_UNINDEXED_FILTERS = 10_000
+"""How many filters that the platform wrote are read for references at a time."""
+
+_PROJECTION = {"pk": 1, "name": 1, "data.name": 1}
+
+# What the service notes of a record holds where the version that it wrote is the record's still.
+_VERSIONS: list[Document] = [{"$ifNull": ["$version", 0]}, {"$ifNull": ["$data.written.version", None]}]
+_INDEXED: Document = {"$expr": {"$eq": _VERSIONS}}
+_UNINDEXED: Document = {
+    "$expr": {"$ne": _VERSIONS},
+    "data.filter.where": {"$exists": True},
+    "data.type": {"$ne": SegmentType.STATIC.value},
+}
+
+
+class MongoUses:
+    """The UseRepository on MongoDB; domain/ports.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection = database[USES]
+
+    def add(self, org: str, use: AudienceUse, deadline: Deadline) -> AudienceUse:
+        """Insert, or count one call more on the use that is there."""
+        record = _record(org, use)
+        while True:
+            try:
+                with with_deadline(self._database, deadline):
+                    self._collection.insert_one(dict(record))
+                return use
+            except DuplicateKeyError:
+                with with_deadline(self._database, deadline):
+                    counted = {"$inc": {"calls": 1}}
+                    found = self._collection.find_one_and_update(tenant_match(org, {"_id": record["_id"]}), counted)
+                if found:
+                    return _read_use(found)
+                # It was released in between.
+
+    def withdraw(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
+        """Count one call less; a use without any is none."""
+        key = {"_id": _key(org, use)}
+        with with_deadline(self._database, deadline):
+            self._collection.update_one(tenant_match(org, key), {"$inc": {"calls": -1}})
+            self._collection.delete_one(tenant_match(org, key, {"calls": {"$lte": 0}}))
+
+    def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
+        """Delete by key."""
+        with with_deadline(self._database, deadline):
+            return self._collection.delete_one(tenant_match(org, {"_id": _key(org, use)})).deleted_count > 0
+
+    def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
+        """Three indexed queries, and a walk through the filters that carry no note of what they refer to."""
+        match = tenant_match(org, {"audience": audience_id, "calls": {"$gt": 0}})
+        with with_deadline(self._database, deadline):
+            use_count = self._collection.count_documents(match)
+            uses = tuple(_read_use(record) for record in self._collection.find(match, sort=[("sk", 1)], limit=limit))
+            segments, segment_count = self._referring_segments(org, audience_id, limit)
+            lookalikes, lookalike_count = self._lookalikes(org, audience_id, limit)
+        return Usage(segments, segment_count, uses, use_count, lookalikes, lookalike_count)
+
+    def _referring_segments(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
+        """The living segments that refer to an audience, up to `limit` of them, and how many there are."""
+        not_deleted = {"state": {"$ne": "deleted"}, "pk": {"$ne": audience_id}}
+        indexed = tenant_match(org, {"data.references": audience_id}, not_deleted, _INDEXED)
+        segments = self._database[SEGMENTS]
+        count = segments.count_documents(indexed)
+        found = list(segments.find(indexed, _PROJECTION, sort=[("sk", 1)], limit=limit))
+        unindexed, projection = tenant_match(org, not_deleted, _UNINDEXED), {**_PROJECTION, "data.filter.where": 1}
+        with segments.find(unindexed, projection, sort=[("sk", 1)], limit=_MAX_UNINDEXED_FILTERS) as records:
+            for record in records:
+                if audience_id in audience_references(read_segment(record).filter.where):
+                    count += 1
+                    found.append({**record, "data": {"name": record["data"].get("name")}})
+        return tuple(_audience_name(record) for record in found[:limit]), count
+
+    def _lookalikes(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
+        """The lookalikes of an audience, those that are being made included."""
+        match = tenant_match(org, {"data.spec.source_audience_id": audience_id, "state": {"$ne": DELETED}})
+        collection = self._database[CUSTOM_AUDIENCES]
+        found = collection.find(match, {"pk": 1, "name": 1}, sort=[("sk", 1)], limit=limit)
+        return tuple(AudienceReference(record["pk"], record["name"]) for record in found), collection.count_documents(
+            match
+        )
+
+
+def _key(org: str, use: AudienceUse) -> str:
+    """The use's sk, which is also its `_id`; what callers choose is quoted, so that no two uses share one."""
+    return f"{org}/audience_use/{quote(use.audience_id, safe='')}/{use.kind}/{quote(use.consumer_id, safe='')}"
+
+
+def _record(org: str, use: AudienceUse) -> dict[str, Any]:
+    key = _key(org, use)
+    return {
+        "_id": key,
+        "sk": key,
+        "audience": use.audience_id,
+        "kind": use.kind,
+        "user": use.consumer_id,
+        "description": use.description,
+        "author": use.registrant,
+        "createdate": use.created_at,
+        "calls": 1,
+    }
+
+
+def _read_use(record: Mapping[str, Any]) -> AudienceUse:
+    return AudienceUse(
+        audience_id=record["audience"],
+        kind=record["kind"],
+        consumer_id=record["user"],
+        description=record["description"],
+        registrant=record["author"],
+        created_at=record["createdate"],
+    )
+
+
+def _audience_name(record: Mapping[str, Any]) -> AudienceReference:
+    segment = read_segment(record)
+    return AudienceReference(segment.id, segment.name[:MAX_NAME_LENGTH])

@@ -1,0 +1,56 @@
+"""Pages through the records of an org, the newest first."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pymongo.collection import Collection
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.filters.filter import Document
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.page_size import limit_page_bytes
+from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.segments.documents import Record
+
+_NEWEST_FIRST = [("createdate", -1), ("sk", -1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page. `last` is the key (date, sk) to go on after, None on the last page; `total` is of all pages."""
+
+    records: Sequence[Record]
+    last_key: tuple[str, str] | None
+    total: int
+
+
+def newest_page(
+    collection: Collection[Record],
+    org: str,
+    conditions: Sequence[Document],
+    size: int,
+    after: tuple[str, str] | None,
+    deadline: Deadline,
+    projection: Document | None = None,
+) -> Page:
+    """A page of those that meet the conditions. One more is read, to know whether there is another page.
+
+    Raises StoreUnavailable, OutOfTime.
+    """
+    after_condition: Document = {}
+    if after:
+        created_at = datetime.fromisoformat(after[0])
+        after_condition = {
+            "$or": [{"createdate": {"$lt": created_at}}, {"createdate": created_at, "sk": {"$lt": after[1]}}]
+        }
+    with with_deadline(collection.database, deadline):
+        total = collection.count_documents(tenant_match(org, *conditions))
+        found = collection.find(
+            tenant_match(org, *conditions, after_condition), projection, sort=_NEWEST_FIRST, limit=size + 1
+        )
+        with contextlib.closing(found) as records:
+            page, next_record = limit_page_bytes(records, size)
+    last_key = (page[-1]["createdate"].astimezone(UTC).isoformat(), page[-1]["sk"]) if next_record else None
+    return Page(page, last_key, total)

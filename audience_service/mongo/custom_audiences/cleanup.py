@@ -1,0 +1,103 @@
+"""What is left of custom audiences: lists that were given up or have been followed by others, and what was deleted.
+
+Any process may sweep, for all orgs, several at once as well: each step is compare-and-set, or can be done twice.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo.database import Database
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.idempotency import CreationState
+from audience_service.domain.filters.filter import Document
+from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.scope import org_of
+from audience_service.mongo.custom_audiences.documents import DELETED, INTERRUPTED, ended_work, orphaned_list
+from audience_service.mongo.segments.documents import Record
+from audience_service.mongo.snapshots.rows import RETENTION_GRACE, MongoSnapshotRows
+
+_COMMAND_TIMEOUT_SECONDS = 30.0
+_DELETE_TIMEOUT_SECONDS = 600.0
+_BATCH_SIZE = 100
+
+DeleteChildren = Callable[[str, str, Deadline], None]
+"""Deletes what else there is of an audience that was deleted, by org and id: uploads, models. May be called again."""
+
+
+class CustomAudienceSweeper:
+    """Sweeps one database."""
+
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        snapshot_rows: MongoSnapshotRows,
+        child_deleters: Sequence[DeleteChildren] = (),
+    ) -> None:
+        self._database = database
+        self._collection = database[CUSTOM_AUDIENCES]
+        self._snapshot_rows = snapshot_rows
+        self._child_deleters = child_deleters
+
+    def sweep(self, now: datetime) -> None:
+        """Mark work as FAILED whose lease has expired, delete rows that are no list, and then what was deleted.
+
+        Raises StoreUnavailable, OutOfTime; the next time goes on.
+        """
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+            expired = {"work.state": CreationState.CREATING.value, "lease_until": {"$lt": now}}
+            self._collection.update_many({**expired, "state": {"$ne": DELETED}}, ended_work(INTERRUPTED, now))
+        self._orphan_deleted_lists(now)
+        self._delete_orphans(now)
+        # Rows that were reserved for long may keep the record; what was uploaded, people's data, does not wait.
+        for record in self._find_records(
+            {"state": DELETED, "data.rows": "", "modifydate": {"$lte": now - RETENTION_GRACE}}
+        ):
+            self._delete_children(record)
+        for record in self._find_records({"state": DELETED, "leftovers": [], "data.rows": ""}):
+            self._delete_children(record)
+            with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+                self._collection.delete_one({"_id": record["_id"], "state": DELETED})
+
+    def _delete_children(self, record: Record) -> None:
+        for delete in self._child_deleters:
+            delete(org_of(record["sk"]), record["pk"], Deadline.after(_DELETE_TIMEOUT_SECONDS))
+
+    def _orphan_deleted_lists(self, now: datetime) -> None:
+        """Note the lists of audiences that the platform has marked as deleted."""
+        for record in self._find_records({"state": DELETED, "data.rows": {"$ne": ""}}):
+            orphans = [*record["leftovers"], orphaned_list(record["data"]["rows"], now + RETENTION_GRACE)]
+            self._update(record, {"$set": {"data.rows": "", "leftovers": orphans}})
+
+    def _delete_orphans(self, now: datetime) -> None:
+        for record in self._find_records({"leftovers.after": {"$lte": now}}):
+            # First nothing may make them a list any more, nor move their time.
+            orphans = [{**each, "swept": each["after"] <= now} for each in record["leftovers"]]
+            due = [each["rows"] for each in orphans if each["swept"]]
+            if self._update(record, {"$set": {"leftovers": orphans}}):
+                for list_version_id in due:
+                    self._snapshot_rows.delete(
+                        org_of(record["sk"]), list_version_id, Deadline.after(_DELETE_TIMEOUT_SECONDS)
+                    )
+                with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+                    removal = {"$pull": {"leftovers": {"rows": {"$in": due}}}}
+                    self._collection.update_one({"_id": record["_id"]}, removal)
+
+    def _find_records(self, condition: Document) -> Iterator[Record]:
+        """All such records, some at a time: those that stay keep none behind them from being seen."""
+        after_key: Document = {}
+        while True:
+            with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+                records = list(self._collection.find({**condition, **after_key}, sort=[("_id", 1)], limit=_BATCH_SIZE))
+            yield from records
+            if len(records) < _BATCH_SIZE:
+                return
+            after_key = {"_id": {"$gt": records[-1]["_id"]}}
+
+    def _update(self, record: Record, change: Document) -> bool:
+        """Change a record if it is the same still; the next sweep is for those that are not."""
+        expected = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+            return self._collection.update_one(expected, change).matched_count > 0

@@ -1,0 +1,195 @@
+"""Custom audiences as records in the platform's envelope, and back.
+
+    {_id: sk, pk, sk: "<org>/custom/<id>", name, datatype: "custom", version, state, createdate, modifydate, author,
+     work: {kind, attempt, state, progress, error, started, ended, owner}, lease_until,
+     leftovers: [{rows, after, swept}],
+     data: {description, type, datatype, spec, rows, published, refreshed, unique: {name, request, digest}, freed}}
+
+`data.spec` has what the type takes, by the names of its dataclass; `data.rows` is what the rows of the list carry;
+`data.freed` is what `data.unique` was before a deletion. `leftovers` are rows that may lie about and are no list:
+reserved for one, or those of a list before. They are deleted behind `after`, once `swept` says so and nothing can make
+them a list any more.
+
+`work` is the latest creation or refresh in the background, `lease_until` when its lease expires while it is CREATING;
+`read_custom` returns work whose lease has expired as FAILED. A record that was deleted stays in the state
+DELETED until all of its rows are gone.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.idempotency import CreationState
+from audience_service.domain.custom_audiences.model import (
+    CUSTOM_PREFIX,
+    CustomAudience,
+    CustomerMatchSpec,
+    CustomType,
+    LookalikeSpec,
+    PixelSpec,
+    Spec,
+    Work,
+    WorkKind,
+)
+from audience_service.domain.ports import IdempotencyKey
+from audience_service.domain.snapshots.repository import Lease
+from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
+from audience_service.mongo.segments.documents import Record, name_key, request_key
+
+DELETED = "deleted"
+
+RELEASE: Record = {"$unset": {"data.unique": ""}}
+"""The update that releases the name and the request_id of a record that was deleted."""
+
+INTERRUPTED = "INTERRUPTED: the process that ran it has ended; call RefreshCustomAudience to start it again"
+"""The error of work whose lease has expired."""
+
+
+def custom_audience_sk(org: str, audience_id: str) -> str:
+    """The sk of a custom audience, which is also its `_id`."""
+    return f"{org}/{CUSTOM_AUDIENCES}/{audience_id.removeprefix(CUSTOM_PREFIX)}"
+
+
+def new_custom_audience(org: str, audience: CustomAudience, key: IdempotencyKey | None, lease: Lease | None) -> Record:
+    """The record of a new audience, with its work and the lease of that, if any."""
+    sk = custom_audience_sk(org, audience.id)
+    unique = {"name": name_key(org, audience.name)}
+    if key:
+        unique |= {"request": request_key(org, key), "digest": key.digest}
+    return {
+        "_id": sk,
+        "pk": audience.id,
+        "sk": sk,
+        "name": audience.name,
+        "datatype": CUSTOM_AUDIENCES,
+        "version": audience.version,
+        "state": audience.state,
+        "createdate": audience.created_at,
+        "modifydate": audience.updated_at,
+        "author": audience.author,
+        **(new_work(audience.work, lease) if audience.work and lease else {}),
+        "leftovers": [],
+        "data": {
+            "description": audience.description,
+            "type": audience.type.value,
+            "datatype": audience.datatype,
+            "spec": None if audience.spec is None else dataclasses.asdict(audience.spec),
+            "rows": audience.list_version_id,
+            "published": dict(audience.publication),
+            "refreshed": audience.refreshed_at,
+            "unique": unique,
+        },
+    }
+
+
+def orphaned_list(list_version_id: str, delete_after: datetime) -> Record:
+    """Rows that may lie about until then."""
+    return {"rows": list_version_id, "after": delete_after, "swept": False}
+
+
+def publication_update(audience: CustomAudience) -> Record:
+    """What an update sets once an audience has a new list."""
+    return {
+        "version": audience.version,
+        "state": audience.state,
+        "modifydate": audience.updated_at,
+        "data.rows": audience.list_version_id,
+        "data.published": dict(audience.publication),
+        "data.refreshed": audience.refreshed_at,
+    }
+
+
+def new_work(work: Work, lease: Lease) -> Record:
+    """What is stored of work that begins."""
+    stored = {
+        "kind": work.kind.value,
+        "attempt": work.attempt,
+        "state": work.state.value,
+        "progress": work.progress,
+        "error": work.error,
+        "started": work.start_time,
+        "ended": work.end_time,
+        "owner": lease.owner,
+    }
+    return {"work": stored, "lease_until": lease.expires_at}
+
+
+def ended_work(error: str, at: datetime) -> Record:
+    """The update of work that ends: READY, or FAILED if there is an error."""
+    result: Record = {"work.state": CreationState.FAILED.value, "work.error": error}
+    if not error:
+        result = {"work.state": CreationState.READY.value, "work.progress": 100}
+    return {"$set": {**result, "work.ended": at}, "$unset": {"lease_until": ""}}
+
+
+def running_work(work: Work | None, at: datetime) -> Record:
+    """The condition on a record whose work is this one, is CREATING, and has a lease that has not expired."""
+    attempt = work.attempt if work else 0
+    return {"work.attempt": attempt, "work.state": CreationState.CREATING.value, "lease_until": {"$gte": at}}
+
+
+def renamed_custom(audience: CustomAudience) -> Record:
+    """What an update sets when the name or the description of an audience changes."""
+    return {
+        "version": audience.version,
+        "modifydate": audience.updated_at,
+        "name": audience.name,
+        "data.description": audience.description,
+    }
+
+
+def read_custom_audience(record: Mapping[str, Any]) -> CustomAudience:
+    """The custom audience in a record."""
+    data = record["data"]
+    kind = CustomType(data["type"])
+    return CustomAudience(
+        id=record["pk"],
+        name=record["name"],
+        description=data["description"],
+        type=kind,
+        datatype=data["datatype"],
+        spec=_read_spec(kind, data["spec"]),
+        state=record["state"],
+        version=int(record["version"]),
+        created_at=record["createdate"],
+        updated_at=record["modifydate"],
+        refreshed_at=data["refreshed"],
+        author=record["author"],
+        list_version_id=data["rows"],
+        publication=data.get("published", {}),
+        work=_read_work(record),
+    )
+
+
+def _read_work(record: Mapping[str, Any]) -> Work | None:
+    stored = record.get("work")
+    if stored is None:
+        return None
+    work = Work(
+        kind=WorkKind(stored["kind"]),
+        attempt=int(stored["attempt"]),
+        start_time=stored["started"],
+        state=CreationState(stored["state"]),
+        progress=int(stored["progress"]),
+        error=stored["error"],
+        end_time=stored["ended"],
+    )
+    expired_at = record.get("lease_until")
+    if work.state is CreationState.CREATING and expired_at is not None and expired_at < now():
+        return dataclasses.replace(work, state=CreationState.FAILED, error=INTERRUPTED, end_time=expired_at)
+    return work
+
+
+def _read_spec(kind: CustomType, stored: Mapping[str, Any]) -> Spec | None:
+    match kind:
+        case CustomType.FILE_UPLOAD:
+            return None
+        case CustomType.CUSTOMER_MATCH:
+            return CustomerMatchSpec(**stored)
+        case CustomType.LOOKALIKE:
+            lists = {name: tuple(stored[name]) for name in ("countries", "fields", "exclude_fields")}
+            return LookalikeSpec(**{**stored, **lists})
+        case CustomType.RETARGETING_PIXEL:
+            return PixelSpec(**stored)

@@ -1,0 +1,312 @@
+"""The custom audiences of an org, in the platform's `custom` collection."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import AudienceNotFound, NameTaken, RequestIdReused, StaleVersion
+from audience_service.domain.core.idempotency import CreationState
+from audience_service.domain.custom_audiences.model import CustomAudience, CustomPage, CustomQuery, Work, WorkKind
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import IdempotencyKey
+from audience_service.domain.snapshots.repository import Lease
+from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.pages import newest_page
+from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.custom_audiences.documents import (
+    DELETED,
+    RELEASE,
+    custom_audience_sk,
+    ended_work,
+    new_custom_audience,
+    new_work,
+    orphaned_list,
+    publication_update,
+    read_custom_audience,
+    renamed_custom,
+    running_work,
+)
+from audience_service.mongo.segments.documents import Record, name_key, request_key
+from audience_service.mongo.snapshots.rows import RETENTION_GRACE
+
+_WITHOUT_PUBLISHED: Document = {"data.published": 0}
+"""A lookalike's model is up to 100 kB, which nobody wants of fifty at once."""
+_NOT_DELETED: Document = {"state": {"$ne": DELETED}}
+
+
+class MongoCustomAudiences:
+    """The CustomAudienceRepository on MongoDB; domain/custom_audiences/repository.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection: Collection[dict[str, Any]] = database[CUSTOM_AUDIENCES]
+
+    def insert(
+        self,
+        org: str,
+        audience: CustomAudience,
+        key: IdempotencyKey | None,
+        deadline: Deadline,
+        lease: Lease | None = None,
+    ) -> None:
+        """Store, once more where something that is no longer there has the name or the request_id still."""
+        record = new_custom_audience(org, audience, key, lease)
+        try:
+            with with_deadline(self._database, deadline):
+                self._collection.insert_one(record)
+        except DuplicateKeyError as error:
+            if self._release_unique_keys(org, record["data"]["unique"], deadline):
+                self.insert(org, audience, key, deadline, lease)
+            elif "data.unique.request" in ((error.details or {}).get("keyPattern") or {}):
+                raise RequestIdReused("this request_id has made a custom audience already") from None
+            else:
+                raise NameTaken.of(audience.name, "custom audience") from None
+
+    def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[CustomAudience, str] | None:
+        """By the key of the request."""
+        record = self._find(org, {"data.unique.request": request_key(org, key), **_NOT_DELETED}, deadline)
+        return (read_custom_audience(record), str(record["data"]["unique"]["digest"])) if record else None
+
+    def get(self, org: str, audience_id: str, deadline: Deadline) -> CustomAudience:
+        """By key."""
+        record = self._find(
+            org, {"_id": custom_audience_sk(org, audience_id), "pk": audience_id, **_NOT_DELETED}, deadline
+        )
+        if record is None:
+            raise AudienceNotFound.of(audience_id)
+        return read_custom_audience(record)
+
+    def page(
+        self, org: str, query: CustomQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
+    ) -> CustomPage:
+        """Newest first."""
+        conditions: list[Document] = [_NOT_DELETED]
+        if query.type:
+            conditions.append({"data.type": query.type})
+        if query.name:
+            conditions.append({"name": {"$regex": re.escape(query.name), "$options": "i"}})
+        page = newest_page(self._collection, org, conditions, size, after, deadline, _WITHOUT_PUBLISHED)
+        return CustomPage(tuple(read_custom_audience(record) for record in page.records), page.last_key, page.total)
+
+    def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
+        """By the key of the name."""
+        condition = {"data.unique.name": name_key(org, name), "pk": {"$ne": except_id}, **_NOT_DELETED}
+        return self._find(org, condition, deadline) is not None
+
+    def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
+        """Compare-and-set on the version; leftovers that change meanwhile do not matter."""
+        key = name_key(org, audience.name)
+        while True:
+            record = self._get_not_deleted(org, audience.id, deadline)
+            if record["version"] != audience.version or record["state"] != audience.state:
+                raise _stale_version_error(record)
+            written = replace(
+                read_custom_audience(record),
+                name=audience.name,
+                description=audience.description,
+                version=audience.version + 1,
+                updated_at=now(),
+            )
+            changes = {"$set": {**renamed_custom(written), "data.unique.name": key}}
+            try:
+                if self._write(org, record, changes, deadline):
+                    return written
+            except DuplicateKeyError:
+                if not self._release_unique_keys(org, {"name": key}, deadline):
+                    raise NameTaken.of(audience.name, "custom audience") from None
+
+    def reserve(self, org: str, audience_id: str, list_version_id: str, until: datetime, deadline: Deadline) -> None:
+        """Compare-and-set on what is noted and on the version, again where somebody else was first."""
+        while True:
+            record = self._get_not_deleted(org, audience_id, deadline)
+            if record["data"]["rows"] == list_version_id:
+                return
+            reservation = _find_reservation(record, list_version_id, optional=True)
+            orphans = [
+                *(each for each in record["leftovers"] if each != reservation),
+                orphaned_list(list_version_id, until),
+            ]
+            if self._write(org, record, {"$set": {"leftovers": orphans}}, deadline):
+                return
+
+    def start_work(self, org: str, audience_id: str, lease: Lease, deadline: Deadline) -> CustomAudience | None:
+        """Compare-and-set on the attempt before."""
+        while True:
+            record = self._get_not_deleted(org, audience_id, deadline)
+            audience = read_custom_audience(record)
+            if audience.is_working:
+                return None
+            before = audience.work.attempt if audience.work else None
+            is_ready = audience.creation_state is CreationState.READY
+            kind = WorkKind.REFRESH if is_ready else WorkKind.CREATION
+            work = Work(kind, (before or 0) + 1, now())
+            same = {"_id": record["_id"], "state": record["state"], "work.attempt": before}
+            with with_deadline(self._database, deadline):
+                changes = {"$set": new_work(work, lease)}
+                if self._collection.update_one(tenant_match(org, same), changes).matched_count:
+                    return replace(audience, work=work)
+
+    def renew_work(self, org: str, audience: CustomAudience, lease: Lease, progress: int, deadline: Deadline) -> bool:
+        """Compare-and-set on the attempt and its owner."""
+        changes = {"$set": {"lease_until": lease.expires_at}, "$max": {"work.progress": progress}}
+        return self._change_work(org, audience, changes, deadline, {"work.owner": lease.owner})
+
+    def end_work(self, org: str, audience: CustomAudience, error: str, deadline: Deadline) -> bool:
+        """Compare-and-set on the attempt."""
+        return self._change_work(org, audience, ended_work(error, now()), deadline)
+
+    def publish(
+        self,
+        org: str,
+        audience: CustomAudience,
+        list_version_id: str,
+        publication: Mapping[str, Any],
+        deadline: Deadline,
+        *,
+        ends_work: bool = False,
+    ) -> CustomAudience:
+        """One update, in which the list before takes the place of the new one among the leftovers."""
+        published_at = now()
+        while True:
+            record = self._get_not_deleted(org, audience.id, deadline)
+            if record["data"]["rows"] != audience.list_version_id or record["state"] != audience.state:
+                raise _stale_version_error(record)
+            current = read_custom_audience(record)
+            if ends_work and not _is_running(current, audience):
+                raise _stale_version_error(record)
+            updated = replace(
+                current,
+                # The first list of a lookalike is a part of its creation.
+                version=current.version + (current.creation_state is CreationState.READY),
+                updated_at=published_at,
+                refreshed_at=published_at,
+                list_version_id=list_version_id,
+                publication=publication,
+            )
+            reservation = _find_reservation(record, list_version_id)
+            orphans = [each for each in record["leftovers"] if each != reservation]
+            if audience.list_version_id:
+                orphans.append(orphaned_list(audience.list_version_id, published_at + RETENTION_GRACE))
+            changes: Document = {"$set": {**publication_update(updated), "leftovers": orphans}}
+            if not ends_work:
+                if self._write(org, record, changes, deadline):
+                    return updated
+                continue
+            ended = ended_work("", published_at)
+            changes = {"$set": {**changes["$set"], **ended["$set"]}, "$unset": ended["$unset"]}
+            if self._write(org, record, changes, deadline, running_work(audience.work, now())):
+                return self.get(org, audience.id, deadline)
+
+    def remove(self, org: str, audience: CustomAudience, deadline: Deadline) -> None:
+        """Marked, so that nobody finds it any more; its rows are swept, and then the mark."""
+        while True:
+            record = self._get_not_deleted(org, audience.id, deadline)
+            if record["version"] != audience.version or record["state"] != audience.state:
+                raise _stale_version_error(record)
+            # Also where there is no list: what is left keeps the mark for as long as it may be taken back.
+            orphan = orphaned_list(audience.contacts.audience_id, now() + RETENTION_GRACE)
+            mark: Document = {
+                "$set": {
+                    "state": DELETED,
+                    "modifydate": now(),
+                    "leftovers": [*record["leftovers"], orphan],
+                    "data.rows": "",
+                    "data.freed": record["data"].get("unique", {}),
+                },
+                "$unset": {"data.unique": ""},
+            }
+            if self._write(org, record, mark, deadline):
+                return
+
+    def restore(self, org: str, audience: CustomAudience, deadline: Deadline) -> bool:
+        """Undo the mark, and take what is the list again off the leftovers."""
+        deleted_match: Document = {
+            "_id": custom_audience_sk(org, audience.id),
+            "version": audience.version,
+            "state": DELETED,
+        }
+        while record := self._find(org, deleted_match, deadline):
+            orphans = [each for each in record["leftovers"] if each["rows"] != audience.contacts.audience_id]
+            changes: Document = {
+                "$set": {
+                    "state": audience.state,
+                    "leftovers": orphans,
+                    "data.rows": audience.list_version_id,
+                    "data.unique": record["data"]["freed"],
+                },
+                "$unset": {"data.freed": ""},
+            }
+            try:
+                if self._write(org, record, changes, deadline):
+                    return True
+            except DuplicateKeyError:
+                break
+        return False
+
+    def _get_not_deleted(self, org: str, audience_id: str, deadline: Deadline) -> Record:
+        record = self._find(org, {"_id": custom_audience_sk(org, audience_id), **_NOT_DELETED}, deadline)
+        if record is None:
+            raise AudienceNotFound.of(audience_id)
+        return record
+
+    def _write(
+        self, org: str, record: Record, changes: Document, deadline: Deadline, extra: Document | None = None
+    ) -> bool:
+        """Compare-and-set on all that the service writes of a record, work aside; whether it was the same still."""
+        expected = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
+        with with_deadline(self._database, deadline):
+            return self._collection.update_one(tenant_match(org, expected, extra or {}), changes).matched_count > 0
+
+    def _change_work(
+        self, org: str, audience: CustomAudience, changes: Document, deadline: Deadline, extra: Document | None = None
+    ) -> bool:
+        """Change the work of an audience that is not deleted, if it is running still; whether it was."""
+        same = {
+            "_id": custom_audience_sk(org, audience.id),
+            **_NOT_DELETED,
+            **running_work(audience.work, now()),
+            **(extra or {}),
+        }
+        with with_deadline(self._database, deadline):
+            return self._collection.update_one(tenant_match(org, same), changes).matched_count > 0
+
+    def _release_unique_keys(self, org: str, unique: Mapping[str, str], deadline: Deadline) -> bool:
+        """Release the name and the request_id of a record that the platform has deleted."""
+        same_keys = [{f"data.unique.{name}": unique[name]} for name in ("name", "request") if name in unique]
+        with with_deadline(self._database, deadline):
+            released = self._collection.update_many(tenant_match(org, {"$or": same_keys}, {"state": DELETED}), RELEASE)
+        return released.modified_count > 0
+
+    def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
+        with with_deadline(self._database, deadline):
+            return self._collection.find_one(tenant_match(org, condition))
+
+
+def _is_running(current: CustomAudience, audience: CustomAudience) -> bool:
+    """Whether the work of an audience, as it was read before, is running still."""
+    attempts = [each.work.attempt if each.work else 0 for each in (current, audience)]
+    return current.is_working and attempts[0] == attempts[1]
+
+
+def _find_reservation(record: Record, list_version_id: str, *, optional: bool = False) -> Record | None:
+    """What is noted of reserved rows. Raises StaleVersion where they were given up, and may be gone."""
+    reservation: Record | None = next((each for each in record["leftovers"] if each["rows"] == list_version_id), None)
+    if reservation["swept"] if reservation else not optional:
+        raise _stale_version_error(record)
+    return reservation
+
+
+def _stale_version_error(record: Record) -> StaleVersion:
+    return StaleVersion(
+        "the custom audience was written meanwhile, or this took longer than the time reserved for it",
+        metadata={"current_version": str(record["version"])},
+    )

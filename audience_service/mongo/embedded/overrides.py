@@ -1,0 +1,272 @@
+"""The embedded store: an in-memory stand-in for MongoDB, for a first look and for unit tests.
+
+It is mongomock-ng, which gets some filters wrong. What it is known to get wrong is refused here (UNIMPLEMENTED, with
+the reason) rather than answered; tests/contract holds the rest to what a real engine answers.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from bson import Decimal128
+from pymongo.database import Database
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import UnsupportedByStore
+from audience_service.domain.explain.query_plan import QueryPlan
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.compiler import compile_node
+from audience_service.domain.insights.model import Breakdown
+from audience_service.domain.membership.results import MembershipResults
+from audience_service.domain.ports import MemberList, Population, Record
+from audience_service.domain.snapshots.model import Snapshot
+from audience_service.domain.snapshots.repository import SnapshotResult
+from audience_service.domain.watch.model import MembershipChange
+from audience_service.mongo.audiences.member_lists import MongoLists
+from audience_service.mongo.core.collections import SUBSCRIBERS
+from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.embedded.refusals import refuse_unsupported, remove_suppression
+from audience_service.mongo.explain.repository import MongoPlans
+from audience_service.mongo.membership.checks import MongoChecks
+from audience_service.mongo.membership.repository import MongoMembers
+from audience_service.mongo.query.joins import Stages
+from audience_service.mongo.reach.repository import MongoSlices
+from audience_service.mongo.snapshots.rows import MongoSnapshotRows, digest_of, rows_match
+from audience_service.mongo.watch.event_log import MongoEventLog
+
+
+def embedded_database(records: Iterable[Record]) -> Database[dict[str, Any]]:
+    """A new in-memory database that holds the records.
+
+    Raises UnsupportedByStore where the extra is not installed, and for records with decimals.
+    """
+    try:
+        import mongomock_ng
+    except ImportError:
+        raise UnsupportedByStore(
+            "the embedded store is not installed: set AUDIENCE_MONGODB_URI, or install audience-service[embedded]"
+        ) from None
+    # It warns that it ignores time limits and batch sizes, which it has no use for.
+    warnings.filterwarnings("ignore", message=r".* is accepted by .* for pymongo compatibility", category=UserWarning)
+    database: Database[dict[str, Any]] = mongomock_ng.MongoClient(tz_aware=True)["crm"]
+    by_collection: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        if _has_decimal(record):
+            raise UnsupportedByStore(f"the embedded store takes in no decimals, as {record['pk']} has")
+        by_collection.setdefault(record["datatype"], []).append(dict(record))
+    for name, documents in by_collection.items():
+        database[name].insert_many(documents)
+    return database
+
+
+class EmbeddedMembers(MongoMembers):
+    """MongoMembers that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
+        """As on MongoDB, or refused."""
+        with refuse_unsupported(population):
+            return super().count(org, population, deadline, after, until)
+
+    def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
+        """As on MongoDB, or refused."""
+        with refuse_unsupported(population):
+            return super().reach(org, population, deadline)
+
+    def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in populations:
+                checks.enter_context(refuse_unsupported(population))
+            return super().regions(org, populations, deadline)
+
+    def stream(
+        self,
+        org: str,
+        population: Population,
+        paths: Sequence[str],
+        batch_size: int,
+        after: str,
+        deadline: Deadline,
+        until: str = "",
+    ) -> Generator[list[Record], None, None]:
+        """As on MongoDB, or refused."""
+        found = population if isinstance(population, MemberList) else self._drop_subscriber_lookups(org, population)
+        with refuse_unsupported(found):
+            yield from super().stream(org, found, paths, batch_size, after, deadline, until)
+
+    def exclusions(
+        self,
+        org: str,
+        candidates: Population,
+        reasons: Sequence[CompiledFilter],
+        deadline: Deadline,
+        after: str = "",
+        until: str = "",
+    ) -> Sequence[int]:
+        """As on MongoDB, or refused."""
+        simplified = [self._drop_subscriber_lookups(org, reason) for reason in reasons]
+        with ExitStack() as checks:
+            for population in (candidates, *simplified):
+                checks.enter_context(refuse_unsupported(population))
+            return super().exclusions(org, candidates, simplified, deadline, after, until)
+
+    def _drop_subscriber_lookups(self, org: str, compiled: CompiledFilter) -> CompiledFilter:
+        """The filter without lookups of subscriber records, where the org has none that they could find."""
+        if compiled.joins is None or self._database[SUBSCRIBERS].find_one(tenant_match(org)):
+            return compiled
+        return compile_node(compiled.datatype, remove_suppression(compiled.node), compiled.field_path)
+
+
+class EmbeddedChecks(MongoChecks):
+    """MongoChecks that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def evaluate(
+        self,
+        org: str,
+        datatype: str,
+        populations: Sequence[CompiledFilter],
+        ids: Sequence[str],
+        paths: Sequence[str],
+        deadline: Deadline,
+    ) -> MembershipResults:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in populations:
+                checks.enter_context(refuse_unsupported(population))
+            return super().evaluate(org, datatype, populations, ids, paths, deadline)
+
+
+class EmbeddedSlices(MongoSlices):
+    """MongoSlices that refuse what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
+        """As on MongoDB, or refused; all members are read, since $in compares every record with every key there."""
+        requested = frozenset(keys)
+        with refuse_unsupported(population):
+            members = self._run(org, population, {}, [{"$project": {"_id": 0, "sk": 1}}], deadline)
+            return [member["sk"] for member in members if member["sk"] in requested]
+
+    def count_range(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
+        """As on MongoDB, or refused."""
+        with refuse_unsupported(population):
+            return super().count_range(org, population, after, until, deadline)
+
+    def first_in_range(
+        self, org: str, population: Population, after: str, until: str, deadline: Deadline
+    ) -> Record | None:
+        """As on MongoDB, or refused."""
+        with refuse_unsupported(population):
+            return super().first_in_range(org, population, after, until, deadline)
+
+
+class EmbeddedLists(MongoLists):
+    """MongoLists that freezes nothing that the embedded store would get wrong. Raises UnsupportedByStore besides."""
+
+    def add_members(self, org: str, member_list: MemberList, population: Population, deadline: Deadline) -> None:
+        """As on MongoDB, or refused."""
+        with refuse_unsupported(population):
+            super().add_members(org, member_list, population, deadline)
+
+
+class EmbeddedEventLog(MongoEventLog):
+    """MongoLedger that refuses what the embedded store gets wrong. Raises UnsupportedByStore besides."""
+
+    def record_members(self, org: str, watch_epoch: str, population: Population, deadline: Deadline) -> None:
+        """As on MongoDB, or refused."""
+        with refuse_unsupported(population):
+            super().record_members(org, watch_epoch, population, deadline)
+
+    def diff(
+        self, org: str, watch_epoch: str, population: Population, deadline: Deadline
+    ) -> Generator[list[str], None, None]:
+        """As on MongoDB, or refused."""
+        with refuse_unsupported(population):
+            yield from super().diff(org, watch_epoch, population, deadline)
+
+    def evaluate(
+        self, org: str, watch_epoch: str, population: Population, keys: Sequence[str], deadline: Deadline
+    ) -> list[MembershipChange]:
+        """As on MongoDB, or refused."""
+        with refuse_unsupported(population):
+            return super().evaluate(org, watch_epoch, population, keys, deadline)
+
+
+class EmbeddedChangeStream:
+    """The change feed of a store that tells of none."""
+
+    def __init__(self, _: Callable[[], None]) -> None:
+        """Nothing will ever ring."""
+
+    def subscribe(self, org: str, datatype: str) -> None:
+        """Nobody is told of anything."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class EmbeddedSnapshotRows(MongoSnapshotRows):
+    """MongoFrozen that freezes nothing that the embedded store would get wrong. Raises UnsupportedByStore besides."""
+
+    def write(
+        self,
+        org: str,
+        snapshot: Snapshot,
+        candidates: Population,
+        reasons: Mapping[str, CompiledFilter],
+        deadline: Deadline,
+        on_written: Callable[[], None],
+    ) -> SnapshotResult:
+        """As on MongoDB, or refused."""
+        with ExitStack() as checks:
+            for population in (candidates, *reasons.values()):
+                checks.enter_context(refuse_unsupported(population))
+            return super().write(org, snapshot, candidates, reasons, deadline, on_written)
+
+    def _supports_snapshot_reads(self) -> bool:
+        return False
+
+    def _run_write(self, collection: str, stages: Stages, *, single_command: bool) -> Mapping[str, Any]:  # noqa: ARG002
+        self._database[collection].aggregate(stages)
+        return {}
+
+    def _count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
+        """With another hash, since it does not know the database's."""
+        sums: dict[str, tuple[int, int]] = {}
+        for row in self._collection.find(tenant_match(org, rows_match(list_version_id)), {"audience": 1, "sk": 1}):
+            count, total = sums.get(row["audience"], (0, 0))
+            hashed = hashlib.sha256(row["sk"].encode()).digest()
+            sums[row["audience"]] = count + 1, total + int.from_bytes(hashed[:8])
+        return {audience: (count, digest_of(total >> 32, total)) for audience, (count, total) in sums.items()}
+
+
+class EmbeddedPlans(MongoPlans):
+    """No plans: the embedded store has no indexes to choose from, and makes its explain up."""
+
+    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:  # noqa: ARG002
+        """Refused. Raises UnsupportedByStore."""
+        raise UnsupportedByStore("the embedded store has no query plans; a MongoDB explains this filter")
+
+
+class EmbeddedInsights:
+    """The InsightRepository of a store that cannot rank values or accumulate them. Raises UnsupportedByStore."""
+
+    def breakdown(self, *_: Any) -> Breakdown:
+        """Refused."""
+        raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB answers insights")
+
+
+class EmbeddedLookalikes:
+    """The LookalikeRepository of a store that has neither hashes nor ranks of values. Raises UnsupportedByStore."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise UnsupportedByStore("the embedded store does not know $setWindowFields; a MongoDB models lookalikes")
+
+    check_supported = feature_stats = seed_counts = moment_sums = scores = seed_scores = write = _refuse
+
+
+def _has_decimal(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_decimal, value.values()))
+    return any(map(_has_decimal, value)) if isinstance(value, list) else isinstance(value, Decimal128)

@@ -1,0 +1,1 @@
+"""How the database answers a filter."""

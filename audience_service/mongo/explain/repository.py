@@ -1,0 +1,62 @@
+"""How the database answers: its plans, and the indexes that it has."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.explain.query_plan import ExistingIndex, QueryPlan
+from audience_service.domain.filters.ast import OnList, joins
+from audience_service.domain.filters.field_usage import used_fields
+from audience_service.domain.ports import MemberList, Population
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.query.explain_parser import execution_failure, parse_explain
+from audience_service.mongo.query.pipeline import build_pipeline, run
+
+_UNUSABLE_INDEX_OPTIONS = ("partialFilterExpression", "hidden", "collation")
+"""Options of an index that keep queries from it."""
+
+
+class MongoPlans:
+    """The PlanRepository on MongoDB; domain/ports.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+
+    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:
+        """By an explain of the very command that counts; running it takes as long as the count does."""
+        pipeline = build_pipeline(self._database, org, population, deadline)
+        stages = pipeline.count_stages()
+        command = {"aggregate": pipeline.collection, "pipeline": stages, "cursor": {}}
+        with run(self._database, pipeline, deadline) as collection:
+            document = self._database.command(
+                "explain",
+                command,
+                verbosity="executionStats" if analyze else "queryPlanner",
+                read_preference=collection.read_preference,
+            )
+            if execution_error := execution_failure(document):
+                raise OperationFailure(*execution_error)
+        parsed = parse_explain(document, org, _named_fields(population))
+        return QueryPlan(parsed.kind, parsed.index, sum("$lookup" in stage for stage in stages), parsed.execution_stats)
+
+    def indexes(self, org: str, datatype: str, deadline: Deadline) -> Sequence[ExistingIndex]:  # noqa: ARG002 - orgs share them
+        """Those in one order by plain fields, without conditions on who may use them."""
+        with with_deadline(self._database, deadline):
+            found = self._database[datatype].index_information()
+        return [
+            ExistingIndex(name, tuple(field for field, _ in index["key"]))
+            for name, index in found.items()
+            if all(order in (1, -1) for _, order in index["key"])
+            and not any(index.get(o) for o in _UNUSABLE_INDEX_OPTIONS)
+        ]
+
+
+def _named_fields(population: Population) -> Collection[str]:
+    """The fields that a population names, by which an index can narrow it down."""
+    if isinstance(population, MemberList):
+        return {"audience"}
+    on_lists = any(isinstance(join, OnList) for join in joins(population.node))
+    return {*used_fields(population.node), *(["sk"] if on_lists else [])}

@@ -1,0 +1,1 @@
+"""The index of contacts by email address and phone number."""

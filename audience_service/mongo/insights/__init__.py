@@ -1,0 +1,1 @@
+"""Breakdowns of audiences by dimension."""

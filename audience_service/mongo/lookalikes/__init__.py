@@ -1,0 +1,1 @@
+"""Counts, scores and members of lookalikes."""

@@ -1,0 +1,1 @@
+"""Members of audiences: counts, streams, checks and partitions."""

@@ -1,0 +1,142 @@
+"""Which of some records are members of which populations: all judged by one command.
+
+The records are found by id and brought with the lists that they are on, and every population judges them in a $facet:
+its match, its joins, the ids that are left. So all is told of one state of the records and the lists.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import bson
+from pymongo.database import Database
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import InvalidFilter
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.ast import OnList, joins
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.membership.results import MembershipResults
+from audience_service.domain.ports import Record
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.query.joins import Joins, Stages, lists_lookup
+from audience_service.mongo.query.pipeline import Pipeline, run
+
+_MAX_COMMAND_BYTES = _MAX_REPLY_BYTES = 12 * 1024 * 1024
+"""How much of the 16 MiB that a command, or the document that it answers with, may take is for populations."""
+_ITEM_OVERHEAD_BYTES = 14
+"""What an item of a BSON array takes beside its text."""
+_MAX_FACETS = 1_000
+_RECORDS = "records"
+
+
+class MongoChecks:
+    """The CheckRepository on MongoDB; domain/membership/results.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+
+    def find(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> frozenset[str]:
+        """By the index on pk and sk."""
+        match = tenant_match(org, {"pk": {"$in": list(ids)}})
+        with with_deadline(self._database, deadline):
+            return frozenset(row["pk"] for row in self._database[datatype].find(match, {"_id": 0, "pk": 1}))
+
+    def evaluate(
+        self,
+        org: str,
+        datatype: str,
+        populations: Sequence[CompiledFilter],
+        ids: Sequence[str],
+        paths: Sequence[str],
+        deadline: Deadline,
+    ) -> MembershipResults:
+        """One command; several where the filters, or the ids that they may find, do not fit one."""
+        pipelines = [Pipeline(org, found, Joins(org, found.joins, {}, lists_preloaded=True)) for found in populations]
+        records: dict[str, Record] = {}
+        members: list[frozenset[str] | InvalidFilter] = []
+        for batch in _batches(pipelines, ids):
+            found = self._evaluate_pipelines(org, datatype, batch, ids, paths, deadline)
+            records.update(found.records)
+            members += found.members
+        return MembershipResults(records, members)
+
+    def _evaluate_pipelines(
+        self,
+        org: str,
+        datatype: str,
+        pipelines: Sequence[Pipeline],
+        ids: Sequence[str],
+        paths: Sequence[str],
+        deadline: Deadline,
+    ) -> MembershipResults:
+        """What can be judged by one command; where that fails, by halves, until what fails stands alone."""
+        stages = _stages(org, pipelines, ids, paths)
+        try:
+            if not pipelines:
+                with with_deadline(self._database, deadline):
+                    [answer] = self._database[datatype].aggregate(stages)
+            else:
+                riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
+                with run(self._database, riskiest, deadline) as collection:
+                    [answer] = collection.aggregate(stages)
+        except InvalidFilter as error:
+            if len(pipelines) == 1:
+                return MembershipResults(
+                    self._evaluate_pipelines(org, datatype, (), ids, paths, deadline).records, [error]
+                )
+            middle = len(pipelines) // 2
+            first = self._evaluate_pipelines(org, datatype, pipelines[:middle], ids, paths, deadline)
+            second = self._evaluate_pipelines(org, datatype, pipelines[middle:], ids, paths, deadline)
+            return MembershipResults({**first.records, **second.records}, [*first.members, *second.members])
+        rows = [answer[_name(number)] for number in range(len(pipelines))]
+        return MembershipResults(
+            {record["pk"]: record for record in answer[_RECORDS]},
+            [frozenset(row[0]["ids"]) if row else frozenset() for row in rows],
+        )
+
+
+def _batches(pipelines: Sequence[Pipeline], ids: Sequence[str]) -> Iterator[Sequence[Pipeline]]:
+    """As many pipelines at once as fit a command and an answer; one part at least."""
+    answer = sum(len(name.encode()) + _ITEM_OVERHEAD_BYTES for name in ids)
+    max_facets = min(max(1, _MAX_REPLY_BYTES // max(1, answer)), _MAX_FACETS)
+    batch: list[Pipeline] = []
+    remaining_bytes = _MAX_COMMAND_BYTES
+    for pipeline in pipelines:
+        size = len(bson.encode({"stages": _facet(pipeline)}))
+        if batch and (size > remaining_bytes or len(batch) == max_facets):
+            yield batch
+            batch, remaining_bytes = [], _MAX_COMMAND_BYTES
+        batch.append(pipeline)
+        remaining_bytes -= size
+    yield batch
+
+
+def _stages(org: str, pipelines: Sequence[Pipeline], ids: Sequence[str], paths: Sequence[str]) -> Stages:
+    found = [join for pipeline in pipelines if pipeline.joins.node for join in joins(pipeline.joins.node)]
+    lists = sorted({join.member_list.audience_id for join in found if isinstance(join, OnList)})
+    facets = {_name(number): _facet(pipeline) for number, pipeline in enumerate(pipelines)}
+    return [
+        {"$match": tenant_match(org, {"pk": {"$in": list(ids)}})},
+        # No filter reads _id. Some engines would find the records anew for every facet but for a stage like this.
+        {"$unset": "_id"},
+        *([lists_lookup(org, lists)] if lists else []),
+        {"$facet": {_RECORDS: [{"$project": _projection(paths)}], **facets}},
+    ]
+
+
+def _facet(pipeline: Pipeline) -> Stages:
+    return [*pipeline.stages(), {"$group": {"_id": None, "ids": {"$push": "$pk"}}}]
+
+
+def _name(number: int) -> str:
+    return f"p{number}"
+
+
+def _projection(paths: Sequence[str]) -> Document:
+    """What holds the paths: the fields of the payload, or of the envelope, that they begin with.
+
+    A projection of the paths themselves would miss those through a place in a list, like `tags.0`.
+    """
+    steps = [path.split(".") for path in paths]
+    return {"_id": 0, "pk": 1, **{".".join(way[: 2 if way[0] == "data" else 1]): 1 for way in steps}}

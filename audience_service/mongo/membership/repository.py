@@ -1,0 +1,111 @@
+"""The members of populations: counted, sampled and streamed by the database."""
+
+import itertools
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from pymongo.database import Database
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.ast import And, Nor
+from audience_service.domain.ports import Population, Record
+from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, key_range_condition, run
+from audience_service.mongo.reach.regions import count_regions
+
+CURSOR_BATCH_SIZE = 10_000
+"""Records that a cursor brings at once, 16 MiB at most: a batch costs a round trip, however few a caller's are."""
+
+
+class MongoMembers:
+    """The MemberRepository on MongoDB; domain/ports.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+
+    def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
+        """By the same stages as stream, so that the two agree."""
+        key_range = key_range_condition(after, until)
+        return self._count(build_pipeline(self._database, org, population, deadline, key_range), deadline)
+
+    def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
+        """The count, and the record of the first member that the database comes upon."""
+        pipeline = build_pipeline(self._database, org, population, deadline)
+        count = self._count(pipeline, deadline)
+        if not count:
+            return 0, None
+        with run(self._database, pipeline, deadline) as collection:
+            found = list(collection.aggregate(pipeline.first_stages()))
+        return count, found[0] if found else None
+
+    def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
+        """By the same stages as stream, all in one command."""
+        return count_regions(self._database, org, populations, deadline)
+
+    def exclusions(
+        self,
+        org: str,
+        candidates: Population,
+        reasons: Sequence[CompiledFilter],
+        deadline: Deadline,
+        after: str = "",
+        until: str = "",
+    ) -> Sequence[int]:
+        """A $facet behind the stages that stream has; each candidate is looked up once for all reasons."""
+        nodes = [reason.node for reason in reasons]
+        exclusive_nodes = [
+            And((node, *([Nor(tuple(nodes[:number]))] if number else []))) for number, node in enumerate(nodes)
+        ]
+        key_range = key_range_condition(after, until)
+        pipeline = build_pipeline(self._database, org, candidates, deadline, key_range, extra_nodes=exclusive_nodes)
+        facets: dict[str, Any] = {
+            f"r{number}": [{"$match": pipeline.joins.condition(first)}, {"$count": "n"}]
+            for number, first in enumerate(exclusive_nodes)
+        }
+        stages = [*pipeline.stages(keep_lookups=True), {"$facet": facets}]
+        population = next(
+            (reason for reason in reasons if reason.has_expressions and not pipeline.may_fail), pipeline.population
+        )
+        with run(self._database, replace(pipeline, population=population), deadline):
+            [answer] = self._database[pipeline.collection].aggregate(stages, allowDiskUse=True)
+        return [int(answer[name][0]["n"]) if answer[name] else 0 for name in facets]
+
+    def stream(
+        self,
+        org: str,
+        population: Population,
+        paths: Sequence[str],
+        batch_size: int,
+        after: str,
+        deadline: Deadline,
+        until: str = "",
+    ) -> Generator[list[Record], None, None]:
+        """One cursor in sk order; closed with the generator."""
+        pipeline = build_pipeline(self._database, org, population, deadline, key_range_condition("", until))
+        projection = pipeline.project_stages(outermost(paths))
+        with run(self._database, pipeline, deadline) as collection:
+            cursor = collection.aggregate(
+                [*pipeline.stages(after=after, ordered=True), *projection],
+                batchSize=max(batch_size, CURSOR_BATCH_SIZE),
+                allowDiskUse=True,
+            )
+        with closing(cursor):
+            while True:
+                with run(self._database, pipeline, deadline):
+                    batch: list[Record] = list(itertools.islice(cursor, batch_size))
+                if not batch:
+                    return
+                yield batch
+
+    def _count(self, pipeline: Pipeline, deadline: Deadline) -> int:
+        with run(self._database, pipeline, deadline) as collection:
+            answer = list(collection.aggregate(pipeline.count_stages()))
+        return int(answer[0]["n"]) if answer else 0
+
+
+def outermost(paths: Sequence[str]) -> list[str]:
+    """The paths without those inside another of them, which MongoDB refuses as a collision."""
+    always_read = {"pk", "sk"}
+    return [p for p in dict.fromkeys(paths) if p not in always_read and not any(p.startswith(f"{q}.") for q in paths)]

@@ -1,0 +1,1 @@
+"""Queries: pipelines, joins and what decides how a filter is read."""

@@ -1,0 +1,79 @@
+"""Which records are in exactly which of several populations, counted by one command.
+
+Two filters that records alone decide are read in one go, each record judged by both: half the time of three counts, and
+less than grouping takes. From three on there are more combinations than it pays to judge, and a list is read from its
+rows: then each population's records are brought as keys and digits, and grouped (docs/performance.md). In both ways the
+regions of a population add up to it, though the database may write between two reads of a command.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pymongo.database import Database
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import Population
+from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.query.joins import Stages
+from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
+
+_DIGIT_BASE = 64
+"""What a population's digit is counted in. A scan may come upon a record twice, where a write moves it in the index
+that is read: were a digit one bit, the record would be carried into a population that it is not in."""
+
+
+def count_regions(
+    database: Database[dict[str, Any]], org: str, populations: Sequence[Population], deadline: Deadline
+) -> dict[int, int]:
+    """The counts by a mask whose bit i stands for populations[i]; regions without records may be left out."""
+    # A command that holds several filters has room for half the usual lists, and two filters stand in it twice.
+    join_count = sum(1 for found in populations if isinstance(found, CompiledFilter) and found.joins)
+    budget_divisor = join_count * (4 if len(populations) == 2 else 2)
+    pipelines = [
+        build_pipeline(database, org, found, deadline, budget_divisor=max(budget_divisor, 1)) for found in populations
+    ]
+    conditions = [pipeline.record_condition for pipeline in pipelines]
+    riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
+    with run(database, riskiest, deadline):
+        collection = database[pipelines[0].collection]
+        match conditions:
+            case [dict() as first, dict() as second]:
+                [found] = collection.aggregate(_two_filter_stages(org, first, second))
+                return _two_filter_regions(found)
+        counts: Counter[int] = Counter()
+        for row in collection.aggregate(_group_stages(pipelines), allowDiskUse=True):
+            counts[_mask(int(row["_id"]), len(pipelines))] += int(row["n"])
+        return counts
+
+
+def _two_filter_stages(org: str, first: Document, second: Document) -> Stages:
+    """How many meet the first, the second, and either: every record is read once, and judged in one state."""
+    count = {"$count": "n"}
+    facets = {"first": [{"$match": first}, count], "second": [{"$match": second}, count], "either": [count]}
+    return [{"$match": tenant_match(org, {"$or": [first, second]})}, {"$facet": facets}]
+
+
+def _two_filter_regions(found: Mapping[str, list[Document]]) -> dict[int, int]:
+    first, second, either = (int(found[part][0]["n"]) if found[part] else 0 for part in ("first", "second", "either"))
+    return {0b01: either - second, 0b10: either - first, 0b11: first + second - either}
+
+
+def _group_stages(pipelines: Sequence[Pipeline]) -> Stages:
+    """Every record of every population as its sk and the population's digit, summed by sk and counted by the sums."""
+    stages: Stages = []
+    for index, pipeline in enumerate(pipelines):
+        digit_rows = [*pipeline.stages(), {"$project": {"_id": 0, "sk": 1, "digit": {"$literal": _DIGIT_BASE**index}}}]
+        stages += [{"$unionWith": {"coll": pipeline.collection, "pipeline": digit_rows}}] if index else digit_rows
+    return [
+        *stages,
+        {"$group": {"_id": "$sk", "digits": {"$sum": "$digit"}}},
+        {"$group": {"_id": "$digits", "n": {"$sum": 1}}},
+    ]
+
+
+def _mask(digits: int, population_count: int) -> int:
+    """The populations whose digit is not 0."""
+    return sum(1 << index for index in range(population_count) if digits // _DIGIT_BASE**index % _DIGIT_BASE)

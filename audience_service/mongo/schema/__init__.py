@@ -1,0 +1,1 @@
+"""Samples of an org's records."""

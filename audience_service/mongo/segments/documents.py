@@ -1,0 +1,156 @@
+"""Segments as records in the platform's envelope, and back.
+
+    {pk, sk, name, datatype: "segment", version, state, createdate, modifydate, author,
+     data: {name, description, type, filter: {datatype, where}, unique: {name, request, digest},
+            written: {version, subject, contacts}, references}}
+
+`data.unique`, `data.written` and `data.references` are the service's own: what its unique indexes are on, who wrote
+which version (and whether as an edit of the list), and the audiences that the filter of that version refers to. Records
+that the platform made lack them, may keep dates as ISO text, lack version, state or type, and may hold fields that are
+not known here: those are left alone. Where the platform has written since, `data.written` names an older version than
+the record's, and neither it nor `data.references` says anything of the record.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from audience_service.domain.filters import Filter
+from audience_service.domain.filters.references import audience_references
+from audience_service.domain.ports import IdempotencyKey
+from audience_service.domain.segments.model import ID_PREFIX, Segment, SegmentType
+
+Record = dict[str, Any]
+
+MAX_VERSION = 2**31 - 1
+"""The highest version that an answer can tell."""
+
+
+def segment_sk(org: str, segment_id: str) -> str:
+    """The sk of a segment that this service makes."""
+    return f"{org}/segment/{segment_id.removeprefix(ID_PREFIX)}"
+
+
+def name_key(org: str, name: str) -> str:
+    """What the unique index on living segments' names is on."""
+    return f"{org}/{name}"
+
+
+def request_key(org: str, key: IdempotencyKey) -> str:
+    """What the unique index on request ids is on."""
+    return json.dumps([org, key.subject, key.request_id], ensure_ascii=False)
+
+
+def new_segment_record(org: str, segment: Segment, key: IdempotencyKey | None) -> Record:
+    """The record of a new segment."""
+    unique = {"name": name_key(org, segment.name)}
+    if key:
+        unique |= {"request": request_key(org, key), "digest": key.digest}
+    return {
+        "pk": segment.id,
+        "sk": segment_sk(org, segment.id),
+        "datatype": "segment",
+        "version": segment.version,
+        "createdate": segment.created_at,
+        "modifydate": segment.updated_at,
+        "author": segment.author,
+        "name": segment.name,
+        "state": segment.state,
+        "data": {
+            "name": segment.name,
+            "description": segment.description,
+            "type": segment.type.value,
+            "filter": _stored_filter(segment.filter),
+            "unique": unique,
+            **_last_write(segment, segment.version),
+        },
+    }
+
+
+def update_segment_record(org: str, record: Record, segment: Segment, updated_at: datetime) -> Record:
+    """The record with what a segment says differently in it, one version up; all else stays to the letter."""
+    before = read_segment(record)
+    data = dict(_mapping(record.get("data")))
+    unique = {**_mapping(data.get("unique")), "name": name_key(org, segment.name)}
+    updated: Record = {**record, "version": segment.version + 1, "modifydate": updated_at}
+    if segment.state != before.state:
+        updated["state"] = segment.state
+    if segment.state == "deleted":
+        del unique["name"]  # a deleted segment's name is free
+    if segment.name != before.name:
+        updated["name"] = data["name"] = segment.name
+    if segment.description != before.description:
+        data["description"] = segment.description
+    if segment.filter != before.filter:
+        data["filter"] = {**_mapping(data.get("filter")), **_stored_filter(segment.filter)}
+    return {**updated, "data": {**data, "unique": unique, **_last_write(segment, segment.version + 1)}}
+
+
+def touch_segment_record(record: Record, segment: Segment, updated_at: datetime) -> Record:
+    """The record one version up, after an edit of its list."""
+    last_write = _last_write(segment, segment.version + 1, is_list_edit=True)
+    data = {**_mapping(record.get("data")), **last_write}
+    return {**record, "version": segment.version + 1, "modifydate": updated_at, "data": data}
+
+
+def read_segment(record: Mapping[str, Any]) -> Segment:
+    """The segment in a record, the platform's own ones included."""
+    data = _mapping(record.get("data"))
+    stored = _mapping(data.get("filter"))
+    where = stored.get("where")
+    version = _version(record.get("version"))
+    author = _text(record.get("author"))
+    last_write = _mapping(data.get("written"))
+    is_current = last_write.get("version") == version
+    return Segment(
+        id=_text(record.get("pk")),
+        name=_text(record.get("name")) or _text(data.get("name")),
+        description=_text(data.get("description")),
+        type=SegmentType.STATIC if data.get("type") == SegmentType.STATIC else SegmentType.DYNAMIC,
+        filter=Filter(_text(stored.get("datatype")) or "contact", where if isinstance(where, Mapping) else None),
+        state=_text(record.get("state")) or "active",
+        version=version,
+        created_at=_parse_datetime(record.get("createdate")),
+        updated_at=_parse_datetime(record.get("modifydate")),
+        author=author,
+        # Whoever made a record wrote its version 0; of later ones that the platform wrote, it does not say who did.
+        editor=_text(last_write.get("subject")) if is_current else author if version == 0 else "",
+        list_edited=is_current and last_write.get("contacts") is True,
+    )
+
+
+def _stored_filter(value: Filter) -> Record:
+    where = {} if value.where is None else {"where": value.where}
+    return {"datatype": value.datatype, **where}
+
+
+def _last_write(segment: Segment, version: int, *, is_list_edit: bool = False) -> Record:
+    """Who writes, and what the filter refers to; a static segment's filter is history and refers to nothing."""
+    where = segment.filter.where if segment.type is SegmentType.DYNAMIC else None
+    last_write = {"version": version, "subject": segment.editor, **({"contacts": True} if is_list_edit else {})}
+    return {"written": last_write, "references": sorted(audience_references(where))}
+
+
+def _version(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and 0 <= value <= MAX_VERSION else 0
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is an object: a record that the platform made may hold anything anywhere."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _parse_datetime(value: Any) -> datetime | None:
+    """A date that is stored as such or as ISO text; None for anything else."""
+    try:
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if not isinstance(parsed, datetime):
+            return None
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None

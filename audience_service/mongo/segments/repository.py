@@ -1,0 +1,238 @@
+"""The segments of an org, in the platform's `segment` collection."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import (
+    AudienceNotFound,
+    InvalidArgument,
+    NameTaken,
+    RequestIdReused,
+    StaleVersion,
+)
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import IdempotencyKey
+from audience_service.domain.segments.model import ID_PREFIX, Order, Segment, SegmentPage, SegmentQuery, SegmentType
+from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.page_size import limit_page_bytes
+from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.segments.documents import (
+    MAX_VERSION,
+    Record,
+    name_key,
+    new_segment_record,
+    read_segment,
+    request_key,
+    touch_segment_record,
+    update_segment_record,
+)
+from audience_service.mongo.segments.versions import store_version
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOT_DELETED: Document = {"state": {"$ne": "deleted"}}
+
+
+def _if_text(path: str, otherwise: Any) -> Document:
+    return {"$cond": [{"$eq": [{"$type": path}, "string"]}, path, otherwise]}
+
+
+# What segments are ordered by, made uniform: names in one case, dates as dates whether stored as such or as text.
+_ORDER_VALUES: dict[Order, Document] = {
+    Order.NAME: {"$toLower": _if_text("$name", _if_text("$data.name", ""))},
+    **{
+        order: {"$convert": {"input": {"$ifNull": [path, _EPOCH]}, "to": "date", "onError": _EPOCH, "onNull": _EPOCH}}
+        for order, path in ((Order.CREATE_TIME, "$createdate"), (Order.UPDATE_TIME, "$modifydate"))
+    },
+}
+
+
+class MongoSegments:
+    """The SegmentRepository on MongoDB; domain/ports.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection: Collection[dict[str, Any]] = database[SEGMENTS]
+
+    def insert(self, org: str, segment: Segment, key: IdempotencyKey | None, deadline: Deadline) -> None:
+        """Store a new segment."""
+        record = new_segment_record(org, segment, key)
+        try:
+            with with_deadline(self._database, deadline):
+                self._collection.insert_one(record)
+        except DuplicateKeyError as error:
+            if "data.unique.request" in ((error.details or {}).get("keyPattern") or {}):
+                raise RequestIdReused("this request_id has made a segment already") from None
+            if not self._release_name(org, segment.name, deadline):
+                raise NameTaken.of(segment.name) from None
+            self.insert(org, segment, key, deadline)
+
+    def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[Segment, str] | None:
+        """The segment that a request has made."""
+        record = self._find(org, {"data.unique.request": request_key(org, key)}, deadline)
+        return (read_segment(record), str(record["data"]["unique"]["digest"])) if record else None
+
+    def get(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
+        """The living segment."""
+        return read_segment(self._record(org, segment_id, _NOT_DELETED, deadline))
+
+    def get_many(self, org: str, ids: Sequence[str], deadline: Deadline) -> Mapping[str, Segment]:
+        """The living ones among them."""
+        if not (segment_ids := [segment_id for segment_id in ids if segment_id.startswith(ID_PREFIX)]):
+            return {}
+        with with_deadline(self._database, deadline):
+            records = self._collection.find(tenant_match(org, {"pk": {"$in": segment_ids}, **_NOT_DELETED}))
+            return {segment.id: segment for segment in map(read_segment, records)}
+
+    def find(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
+        """The segment, deleted or not."""
+        return read_segment(self._record(org, segment_id, {}, deadline))
+
+    def is_name_taken(self, org: str, name: str, except_id: str, deadline: Deadline) -> bool:
+        """Whether another living segment has the name, at either place where the platform keeps it."""
+        named = {"$or": [{"name": name}, {"name": None, "data.name": name}]}
+        return self._find(org, {"$and": [named, _NOT_DELETED, {"pk": {"$ne": except_id}}]}, deadline) is not None
+
+    def page(
+        self, org: str, query: SegmentQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
+    ) -> SegmentPage:
+        """A page in the query's order. One segment more is read, to know whether there is another page."""
+        direction = -1 if query.descending else 1
+        match = tenant_match(org, *_conditions(query))
+        stages: list[Document] = [{"$match": match}, {"$set": {"order": _ORDER_VALUES[query.order]}}]
+        if after:
+            stages.append({"$match": _after_condition(query, after)})
+        stages += [{"$sort": {"order": direction, "sk": direction}}, {"$limit": size + 1}]
+        with with_deadline(self._database, deadline):
+            total = self._collection.count_documents(match)
+            with self._collection.aggregate(stages) as records:
+                page, next_record = limit_page_bytes(records, size)
+        last_key = _order_key(page[-1]) if next_record else None
+        return SegmentPage(tuple(read_segment(record) for record in page), last_key, total)
+
+    def save(self, org: str, segment: Segment, deadline: Deadline, *, deleted: bool = False) -> Segment:
+        """Compare-and-set on the version.
+
+        The record is replaced whole: $set would read the filter's own operators as its own.
+        """
+        guard = {} if deleted else _NOT_DELETED
+        record = self._record(org, segment.id, guard, deadline)
+        updated = update_segment_record(org, record, segment, now())
+        try:
+            return self._replace(org, segment, record, updated, guard, deadline)
+        except DuplicateKeyError:
+            if not self._release_name(org, segment.name, deadline):
+                raise NameTaken.of(segment.name) from None
+            return self.save(org, segment, deadline, deleted=deleted)
+
+    def touch(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
+        """Compare-and-set too: the version before is kept like any other."""
+        record = self._record(org, segment.id, _NOT_DELETED, deadline)
+        updated = touch_segment_record(record, segment, now())
+        return self._replace(org, segment, record, updated, _NOT_DELETED, deadline, list_edit=True)
+
+    def remove(self, org: str, segment: Segment, deadline: Deadline) -> None:
+        """Delete if it is still at that version, and what was kept of it."""
+        record = self._record(org, segment.id, {}, deadline)
+        found = read_segment(record).version
+        with with_deadline(self._database, deadline):
+            current = tenant_match(org, {"pk": segment.id}, _version_match(record))
+            if found != segment.version or not self._collection.delete_one(current).deleted_count:
+                raise _stale_version_error(found, segment)
+            self._database[VERSIONS].delete_many(tenant_match(org, {"pk": segment.id}))
+
+    def _replace(
+        self,
+        org: str,
+        segment: Segment,
+        record: Record,
+        updated: Record,
+        guard: Document,
+        deadline: Deadline,
+        *,
+        list_edit: bool = False,
+    ) -> Segment:
+        """Keep the record as a version, then put the changed one in its place, if it is still at that version.
+
+        In this order a failure between the two loses nothing: what was kept is the current version then.
+        """
+        found = read_segment(record).version
+        if found == segment.version:
+            if found == MAX_VERSION:
+                raise InvalidArgument.at("version", f"is {found} on the segment, the last there is: none can follow it")
+            store_version(self._database, record, deadline, list_edit=list_edit)
+            if self._write(tenant_match(org, {"pk": segment.id}, _version_match(record), guard), updated, deadline):
+                return read_segment(updated)
+            found = read_segment(self._record(org, segment.id, guard, deadline)).version
+        raise _stale_version_error(found, segment)
+
+    def _write(self, current: Document, updated: Record, deadline: Deadline) -> bool:
+        with with_deadline(self._database, deadline):
+            return self._collection.replace_one(current, updated).matched_count > 0
+
+    def _record(self, org: str, segment_id: str, guard: Document, deadline: Deadline) -> Record:
+        record = self._find(org, {"pk": segment_id, **guard}, deadline)
+        if record is None:
+            raise AudienceNotFound.of(segment_id)
+        return record
+
+    def _find(self, org: str, condition: Document, deadline: Deadline) -> dict[str, Any] | None:
+        with with_deadline(self._database, deadline):
+            return self._collection.find_one(tenant_match(org, condition))
+
+    def _release_name(self, org: str, name: str, deadline: Deadline) -> bool:
+        """Free a name whose holder the platform has deleted or renamed, which leaves the service's key behind."""
+        renamed = {"name": {"$nin": [name, None]}}
+        former_holder = {"data.unique.name": name_key(org, name), "$or": [{"state": "deleted"}, renamed]}
+        with with_deadline(self._database, deadline):
+            result = self._collection.update_many(
+                tenant_match(org, former_holder), {"$unset": {"data.unique.name": ""}}
+            )
+        return result.modified_count > 0
+
+
+def _version_match(record: Record) -> Document:
+    """What matches the record while its version is the one read, to the letter: the platform's may be of any kind."""
+    version = record.get("version")
+    return {"version": None if version is None else {"$eq": version}}
+
+
+def _stale_version_error(current_version: int, segment: Segment) -> StaleVersion:
+    return StaleVersion(
+        f"the segment is at version {current_version}, not {segment.version}",
+        metadata={"current_version": str(current_version)},
+    )
+
+
+def _conditions(query: SegmentQuery) -> list[Document]:
+    conditions: list[Document] = [{"state": query.state} if query.state else _NOT_DELETED]
+    if query.state == "active":
+        conditions = [{"state": {"$in": ["active", None]}}]
+    if query.type == SegmentType.STATIC:
+        conditions.append({"data.type": query.type})
+    elif query.type:
+        conditions.append({"data.type": {"$ne": SegmentType.STATIC}})
+    if query.name:
+        part = {"$regex": re.escape(query.name), "$options": "i"}
+        conditions.append({"$or": [{"name": part}, {"name": None, "data.name": part}]})
+    return conditions
+
+
+def _order_key(record: Mapping[str, Any]) -> tuple[str, str]:
+    value = record["order"]
+    return (value.isoformat() if isinstance(value, datetime) else str(value), record["sk"])
+
+
+def _after_condition(query: SegmentQuery, after: tuple[str, str]) -> Document:
+    """The records behind a key of `_order_key`."""
+    comparison = "$lt" if query.descending else "$gt"
+    value = after[0] if query.order is Order.NAME else datetime.fromisoformat(after[0])
+    return {"$or": [{"order": {comparison: value}}, {"order": value, "sk": {comparison: after[1]}}]}

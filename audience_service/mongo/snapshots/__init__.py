@@ -1,0 +1,1 @@
+"""Storage of snapshots and their rows."""

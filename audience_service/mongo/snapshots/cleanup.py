@@ -1,0 +1,66 @@
+"""What is left of snapshots that were not made, or were deleted: marked, and removed, for all orgs.
+
+Any process may sweep, several at once as well: each step is compare-and-set, or can be done twice. What has expired is
+no business of the sweeper's: the database itself deletes it, by the indexes on `expire_at`.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from pymongo.database import Database
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.snapshots.model import SnapshotState
+from audience_service.mongo.core.collections import SNAPSHOTS
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.scope import org_of
+from audience_service.mongo.snapshots.documents import DELETED
+from audience_service.mongo.snapshots.repository import failure_update
+from audience_service.mongo.snapshots.rows import MongoSnapshotRows
+
+_COMMAND_TIMEOUT_SECONDS = 30.0
+_DELETE_TIMEOUT_SECONDS = 600.0
+_BATCH_SIZE = 100
+
+
+class SnapshotSweeper:
+    """Sweeps one database."""
+
+    def __init__(self, database: Database[dict[str, Any]], snapshot_rows: MongoSnapshotRows) -> None:
+        self._database = database
+        self._collection = database[SNAPSHOTS]
+        self._snapshot_rows = snapshot_rows
+
+    def sweep(self, now: datetime, capacity_free_at: datetime) -> None:
+        """Fail the attempts whose lease has run out, delete rows that nothing refers to, and manifests without rows.
+
+        By `busy_until` commands that run at the moment have ended, and the rows that they write can go. Raises
+        StoreUnavailable, OutOfTime; the next time goes on.
+        """
+        self._fail_expired(now, capacity_free_at)
+        self._delete_orphans(now)
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+            self._collection.delete_many({"state": DELETED, "leftovers": []})
+
+    def _fail_expired(self, now: datetime, capacity_free_at: datetime) -> None:
+        expired = {"state": SnapshotState.CREATING.value, "lease_until": {"$lt": now}}
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+            for record in list(self._collection.find(expired, {"pk": 1, "version": 1}, limit=_BATCH_SIZE)):
+                list_version_id = f"{record['pk']}.{record['version']}"
+                expected = {**expired, "_id": record["_id"], "version": record["version"]}
+                self._collection.update_one(
+                    expected, failure_update("the service that made it ended", list_version_id, capacity_free_at)
+                )
+
+    def _delete_orphans(self, now: datetime) -> None:
+        due = {"leftovers.after": {"$lte": now}}
+        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+            records = list(self._collection.find(due, {"sk": 1, "leftovers": 1}, limit=_BATCH_SIZE))
+        for record in records:
+            org = org_of(record["sk"])
+            for orphan in record["leftovers"]:
+                if orphan["after"] <= now:
+                    self._snapshot_rows.delete(org, orphan["rows"], Deadline.after(_DELETE_TIMEOUT_SECONDS))
+                    with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
+                        removal = {"$pull": {"leftovers": {"rows": orphan["rows"]}}}
+                        self._collection.update_one({"_id": record["_id"]}, removal)

@@ -1,0 +1,128 @@
+"""Manifests as records in the platform's envelope, and back.
+
+    {_id: sk, pk, sk: "<org>/audience_snapshot/<id>", name, datatype: "audience_snapshot", version, state, createdate,
+     modifydate, author, expire_at, lease: owner, lease_until, leftovers: [{rows, after}],
+     data: {datatype, sources: [{audience, version, filter}], filter, excluded, purpose, progress, failure, count,
+            digest, exclusions: [{reason, count}], read_at, one_instant, unique: {request, digest}}}
+
+`version` is the attempt. `leftovers` are rows that nothing refers to any more, to be deleted once no command can write
+them. A manifest that was deleted stays in the state DELETED until its rows are gone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from audience_service.domain.filters import Filter
+from audience_service.domain.ports import IdempotencyKey
+from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX, Snapshot, SnapshotSource, SnapshotState
+from audience_service.mongo.core.collections import SNAPSHOTS
+from audience_service.mongo.segments.documents import Record, request_key
+
+DELETED = "DELETED"
+
+
+def snapshot_sk(org: str, snapshot_id: str) -> str:
+    """The sk of a manifest, which is also its `_id`."""
+    return f"{org}/{SNAPSHOTS}/{snapshot_id.removeprefix(SNAPSHOT_PREFIX)}"
+
+
+def new_manifest(org: str, snapshot: Snapshot, key: IdempotencyKey | None) -> Record:
+    """The record of a snapshot that is to be made, without a lease."""
+    sk = snapshot_sk(org, snapshot.id)
+    unique = {"unique": {"request": request_key(org, key), "digest": key.digest}} if key else {}
+    return {
+        "_id": sk,
+        "pk": snapshot.id,
+        "sk": sk,
+        "name": snapshot.name,
+        "datatype": SNAPSHOTS,
+        "version": snapshot.attempt,
+        "state": snapshot.state.value,
+        "createdate": snapshot.created_at,
+        "modifydate": snapshot.created_at,
+        "author": snapshot.author,
+        "expire_at": snapshot.expires_at,
+        "leftovers": [],
+        "data": {**_request_fields(snapshot), **unique},
+    }
+
+
+def restart_manifest(record: Record, snapshot: Snapshot) -> Record:
+    """The record with another attempt in it."""
+    unique = {"unique": record["data"]["unique"]} if "unique" in record["data"] else {}
+    changed = {
+        "name": snapshot.name,
+        "version": snapshot.attempt,
+        "state": snapshot.state.value,
+        "expire_at": snapshot.expires_at,
+        "data": {**_request_fields(snapshot), **unique},
+    }
+    return {**record, **changed}
+
+
+def result_fields(snapshot: Snapshot) -> Record:
+    """What an update sets once a snapshot has been made."""
+    return {
+        "state": snapshot.state.value,
+        "data.progress": snapshot.progress,
+        "data.count": snapshot.count,
+        "data.digest": snapshot.digest,
+        "data.exclusions": [{"reason": reason, "count": count} for reason, count in snapshot.exclusions.items()],
+        "data.read_at": snapshot.read_at,
+        "data.one_instant": snapshot.point_in_time,
+    }
+
+
+def read_manifest(record: Mapping[str, Any]) -> Snapshot:
+    """The snapshot in a record."""
+    data = record["data"]
+    return Snapshot(
+        id=record["pk"],
+        name=record["name"],
+        state=SnapshotState(record["state"]),
+        datatype=data["datatype"],
+        created_at=record["createdate"],
+        expires_at=record["expire_at"],
+        author=record["author"],
+        sources=_read_sources(data["sources"]),
+        filter=None if data["filter"] is None else _read_filter(data["filter"]),
+        excluded_sources=_read_sources(data["excluded"]),
+        purpose=data["purpose"],
+        attempt=int(record["version"]),
+        progress=int(data.get("progress", 0)),
+        error=data.get("failure", ""),
+        count=int(data.get("count", 0)),
+        digest=data.get("digest", ""),
+        exclusions={item["reason"]: int(item["count"]) for item in data.get("exclusions", ())},
+        read_at=data.get("read_at"),
+        point_in_time=bool(data.get("one_instant")),
+        lease_until=record.get("lease_until"),
+    )
+
+
+def _request_fields(snapshot: Snapshot) -> Record:
+    return {
+        "datatype": snapshot.datatype,
+        "sources": [_source(source) for source in snapshot.sources],
+        "filter": None if snapshot.filter is None else _filter(snapshot.filter),
+        "excluded": [_source(source) for source in snapshot.excluded_sources],
+        "purpose": snapshot.purpose,
+    }
+
+
+def _source(source: SnapshotSource) -> Record:
+    return {"audience": source.audience_id, "version": source.version, "filter": _filter(source.filter)}
+
+
+def _filter(value: Filter) -> Record:
+    return {"datatype": value.datatype, **({} if value.where is None else {"where": value.where})}
+
+
+def _read_filter(stored: Mapping[str, Any]) -> Filter:
+    return Filter(stored["datatype"], stored.get("where"))
+
+
+def _read_sources(stored: list[Mapping[str, Any]]) -> tuple[SnapshotSource, ...]:
+    return tuple(
+        SnapshotSource(item["audience"], int(item["version"]), _read_filter(item["filter"])) for item in stored
+    )

@@ -1,0 +1,191 @@
+"""The manifests of an org's snapshots."""
+
+from datetime import datetime
+from typing import Any
+
+import bson
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+
+from audience_service.domain.core.clock import now
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import InvalidArgument, RequestIdReused, SnapshotNotFound
+from audience_service.domain.filters.filter import Document
+from audience_service.domain.ports import IdempotencyKey
+from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, SnapshotQuery, SnapshotState
+from audience_service.domain.snapshots.repository import Lease
+from audience_service.mongo.core.collections import SNAPSHOTS
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.pages import newest_page
+from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.segments.documents import Record, request_key
+from audience_service.mongo.snapshots.documents import (
+    DELETED,
+    new_manifest,
+    read_manifest,
+    restart_manifest,
+    result_fields,
+    snapshot_sk,
+)
+from audience_service.mongo.snapshots.rows import RETENTION_GRACE
+
+_MAX_MANIFEST_BYTES = 1024 * 1024
+"""What a manifest may take: a filter may be as large, and an answer takes up to four times as much."""
+
+_CREATING: Document = {"state": SnapshotState.CREATING.value}
+
+
+class MongoSnapshots:
+    """The SnapshotRepository on MongoDB; domain/snapshots/repository.py states what each method promises."""
+
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
+        self._collection: Collection[dict[str, Any]] = database[SNAPSHOTS]
+
+    def insert(
+        self, org: str, snapshot: Snapshot, lease: Lease, key: IdempotencyKey | None, deadline: Deadline
+    ) -> None:
+        """Store, once more where an expired one that is to be removed has the request_id still."""
+        record = {**new_manifest(org, snapshot, key), **_lease_fields(lease)}
+        _check_size(record)
+        try:
+            with with_deadline(self._database, deadline):
+                self._collection.insert_one(record)
+        except DuplicateKeyError:
+            if key is None:
+                raise
+            expired: Document = {"data.unique.request": request_key(org, key), "expire_at": {"$lte": now()}}
+            with with_deadline(self._database, deadline):
+                self._collection.delete_one(tenant_match(org, expired))
+            # Whether it was there or not: another process may have deleted it, and not inserted its own yet.
+            try:
+                with with_deadline(self._database, deadline):
+                    self._collection.insert_one(record)
+            except DuplicateKeyError:
+                raise RequestIdReused("this request_id has made a snapshot already") from None
+
+    def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[Snapshot, str] | None:
+        """The snapshot that a request has made."""
+        record = self._find(org, {"data.unique.request": request_key(org, key)}, deadline)
+        return (read_manifest(record), str(record["data"]["unique"]["digest"])) if record else None
+
+    def get(self, org: str, snapshot_id: str, deadline: Deadline) -> Snapshot:
+        """By key."""
+        return read_manifest(self._record(org, snapshot_id, deadline))
+
+    def page(
+        self, org: str, query: SnapshotQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
+    ) -> SnapshotPage:
+        """Newest first."""
+        conditions: list[Document] = [_available()]
+        if query.audience_id:
+            conditions.append({"data.sources.audience": query.audience_id})
+        if query.state:
+            conditions.append({"state": query.state})
+        page = newest_page(self._collection, org, conditions, size, after, deadline)
+        return SnapshotPage(tuple(read_manifest(record) for record in page.records), page.last_key, page.total)
+
+    def renew(self, org: str, snapshot: Snapshot, lease: Lease, deadline: Deadline) -> bool:
+        """Compare-and-set on attempt and owner."""
+        owner_match = {"lease.owner": lease.owner}
+        changes = {"$set": _lease_fields(lease), "$max": {"data.progress": snapshot.progress}}
+        return self._update_attempt(org, snapshot, changes, deadline, owner_match)
+
+    def take_over(
+        self, org: str, snapshot: Snapshot, lease: Lease, capacity_free_at: datetime, deadline: Deadline
+    ) -> bool:
+        """Replaced whole: $set would read the filters' own operators as its own."""
+        record = self._record(org, snapshot.id, deadline)
+        claimable: Document = {
+            "$or": [{"state": SnapshotState.FAILED.value}, {**_CREATING, "lease_until": {"$lt": now()}}]
+        }
+        orphans = record["leftovers"]
+        if record["state"] == SnapshotState.CREATING:
+            orphans = [*orphans, {"rows": f"{snapshot.id}.{record['version']}", "after": capacity_free_at}]
+        updated = {
+            **restart_manifest(record, snapshot),
+            **_lease_fields(lease),
+            "leftovers": orphans,
+            "modifydate": now(),
+        }
+        _check_size(updated)
+        expected = {"_id": record["_id"], "version": snapshot.attempt - 1, "state": record["state"]}
+        with with_deadline(self._database, deadline):
+            return self._collection.replace_one(tenant_match(org, expected, claimable), updated).matched_count > 0
+
+    def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
+        """Compare-and-set, the last thing that is written of a snapshot; done already where its answer was lost."""
+        changes = {"$set": {**result_fields(snapshot), "modifydate": now()}, "$unset": {"lease": "", "lease_until": ""}}
+        creating_or_ready = {"state": {"$in": [SnapshotState.CREATING.value, SnapshotState.READY.value]}}
+        return self._update_attempt(org, snapshot, changes, deadline, creating_or_ready)
+
+    def fail(self, org: str, snapshot: Snapshot, capacity_free_at: datetime, deadline: Deadline) -> None:
+        """Compare-and-set."""
+        self._update_attempt(
+            org, snapshot, failure_update(snapshot.error, snapshot.list_version_id, capacity_free_at), deadline
+        )
+
+    def remove(self, org: str, snapshot_id: str, capacity_free_at: datetime, deadline: Deadline) -> Snapshot:
+        """Marked, so that nobody finds it any more; its rows are swept, and then the mark."""
+        record = self._record(org, snapshot_id, deadline)
+        snapshot = read_manifest(record)
+        is_creating = snapshot.state is SnapshotState.CREATING
+        orphan = {
+            "rows": snapshot.list_version_id,
+            "after": capacity_free_at if is_creating else now() + RETENTION_GRACE,
+        }
+        mark = {
+            "$set": {"state": DELETED, "modifydate": now()},
+            "$unset": {"data.unique": "", "lease": "", "lease_until": ""},
+            "$push": {"leftovers": orphan},
+        }
+        expected = {"_id": record["_id"], "version": snapshot.attempt, "state": snapshot.state.value}
+        with with_deadline(self._database, deadline):
+            if not self._collection.update_one(tenant_match(org, expected), mark).modified_count:
+                return self.remove(org, snapshot_id, capacity_free_at, deadline)  # it has moved on
+        return snapshot
+
+    def _update_attempt(
+        self, org: str, snapshot: Snapshot, changes: Document, deadline: Deadline, condition: Document | None = None
+    ) -> bool:
+        """Change an attempt that is being made, or for which `held` holds; answers with whether it was."""
+        expected = {"_id": snapshot_sk(org, snapshot.id), "version": snapshot.attempt, **_CREATING, **(condition or {})}
+        with with_deadline(self._database, deadline):
+            return self._collection.update_one(tenant_match(org, expected), changes).matched_count > 0
+
+    def _record(self, org: str, snapshot_id: str, deadline: Deadline) -> Record:
+        record = self._find(org, {"_id": snapshot_sk(org, snapshot_id)}, deadline)
+        if record is None:
+            raise SnapshotNotFound.of(snapshot_id)
+        return record
+
+    def _find(self, org: str, condition: Document, deadline: Deadline) -> Record | None:
+        with with_deadline(self._database, deadline):
+            return self._collection.find_one(tenant_match(org, condition, _available()))
+
+
+def failure_update(error: str, list_version_id: str, capacity_free_at: datetime) -> Document:
+    """The update that makes an attempt FAILED, whose rows may be written until then."""
+    return {
+        "$set": {"state": SnapshotState.FAILED.value, "data.failure": error, "modifydate": now()},
+        "$unset": {"lease": "", "lease_until": ""},
+        "$push": {"leftovers": {"rows": list_version_id, "after": capacity_free_at}},
+    }
+
+
+def _available() -> Document:
+    return {"state": {"$ne": DELETED}, "expire_at": {"$gt": now()}}
+
+
+def _lease_fields(lease: Lease) -> Document:
+    return {"lease": {"owner": lease.owner}, "lease_until": lease.expires_at}
+
+
+def _check_size(record: Record) -> None:
+    size = len(bson.encode(record))
+    if size > _MAX_MANIFEST_BYTES + 64 * 1024:
+        raise InvalidArgument.at(
+            "audience_ids",
+            f"have filters that take {size:,} bytes together, more than the {_MAX_MANIFEST_BYTES:,} of a snapshot",
+        )

@@ -1,0 +1,1 @@
+"""Storage of the ids of ad platforms."""

@@ -1,0 +1,236 @@
+"""Changes as the deployment tells of them: the ChangeFeed on change streams, one to a datatype and process.
+
+Replica sets and sharded clusters have them; where a deployment has none, nothing is followed. A stream of a datatype is
+of all orgs; each change goes to those who ask for its org, by the record's sk. A record that was removed tells no sk,
+so that whoever asks has to look at everything; the platform marks records as deleted instead.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from pymongo.database import Database
+from pymongo.errors import OperationFailure, PyMongoError
+
+from audience_service.domain.core.clock import now
+from audience_service.domain.watch.model import ChangedKeys
+from audience_service.mongo.core.scope import org_of
+
+_WRITES = frozenset(("insert", "update", "replace"))
+_STAGES = [{"$project": {"operationType": 1, "clusterTime": 1, "documentKey.sk": 1, "fullDocument.sk": 1}}]
+_AWAIT_MS = 250
+_CLOSE_SECONDS = 2.0
+# Codes of the server's error table: no such stage, no such command, only on replica sets.
+_UNSUPPORTED_CODES = frozenset((59, 115, 40324, 40573))
+
+_log = structlog.get_logger()
+
+
+class MongoChangeStreams:
+    """Opens a stream when a datatype is first asked for, and keeps it open."""
+
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        notify: Callable[[], None],
+        clock: Callable[[], datetime] = now,
+        *,
+        retry_seconds: float = 1.0,
+        max_keys: int = 10_000,
+    ) -> None:
+        """A broken stream is reopened after `retry_seconds`. A subscription with over `max_keys` keys is incomplete."""
+        self._database = database
+        self._notify = notify
+        self._clock = clock
+        self._retry_seconds = retry_seconds
+        self._max_keys = max_keys
+        self._streams: dict[str, _Stream] = {}
+        self._lock = threading.Lock()
+
+    def subscribe(self, org: str, datatype: str) -> "_Subscription":
+        """With the first of a datatype its stream is opened, in the background."""
+        with self._lock:
+            if datatype not in self._streams:
+                self._streams[datatype] = _Stream(
+                    self._database, datatype, self._notify, self._clock, self._retry_seconds, self._max_keys
+                )
+                self._streams[datatype].start()
+            return self._streams[datatype].subscribe(org)
+
+    def is_reading(self, datatype: str) -> bool:
+        """Whether the changes of a datatype are read, or it is tried to: it is not where there are none."""
+        return datatype in self._streams and self._streams[datatype].is_reading
+
+    def close(self) -> None:
+        """Let every stream end; it may take as long as one waits for changes."""
+        with self._lock:
+            for stream in self._streams.values():
+                stream.close()
+
+
+class _Subscription:
+    """What has changed in an org since it was last asked. All of it under the stream's lock."""
+
+    def __init__(self, stream: "_Stream", org: str) -> None:
+        self._stream = stream
+        self.org = org
+        self.keys: set[str] = set()
+        self.complete = False
+
+    @property
+    def datatype(self) -> str:
+        return self._stream.datatype
+
+    @property
+    def is_streaming(self) -> bool:
+        return self._stream.is_open
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self.keys) or (self.is_streaming and not self.complete)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.complete
+
+    def drain(self) -> ChangedKeys:
+        return self._stream.drain(self)
+
+    def close(self) -> None:
+        self._stream.unsubscribe(self)
+
+
+class _Stream:
+    """A thread that reads the changes of a datatype."""
+
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        datatype: str,
+        notify: Callable[[], None],
+        clock: Callable[[], datetime],
+        retry_seconds: float,
+        max_keys: int,
+    ) -> None:
+        self.datatype = datatype
+        self.is_open = False
+        self._collection = database[datatype]
+        self._notify = notify
+        self._clock = clock
+        self._retry_seconds = retry_seconds
+        self._max_keys = max_keys
+        self._complete_at: datetime | None = None
+        self._subscriptions: defaultdict[str, set[_Subscription]] = defaultdict(set)
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"change-stream-{datatype}", daemon=True)
+
+    @property
+    def is_reading(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join(_CLOSE_SECONDS)
+
+    def subscribe(self, org: str) -> _Subscription:
+        subscription = _Subscription(self, org)
+        with self._lock:
+            self._subscriptions[org].add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: _Subscription) -> None:
+        with self._lock:
+            self._subscriptions[subscription.org].discard(subscription)
+            if not self._subscriptions[subscription.org]:
+                del self._subscriptions[subscription.org]
+
+    def drain(self, subscription: _Subscription) -> ChangedKeys:
+        with self._lock:
+            complete = subscription.complete and self.is_open
+            drained = ChangedKeys(frozenset(subscription.keys), complete, self._complete_at if complete else None)
+            subscription.keys = set()
+            subscription.complete = self.is_open
+            return drained
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._read_stream()
+            except OperationFailure as error:
+                if error.code in _UNSUPPORTED_CODES:
+                    _log.info("change streams are unavailable; watched audiences use full scans", code=error.code)
+                    self._close_stream()  # a deployment may have had them until now
+                    return
+                self._log_failure(error)
+            except Exception as error:  # whatever it is: a stream that ends unsaid would leave changes out for ever
+                self._log_failure(error)
+            self._close_stream()
+            self._closing.wait(self._retry_seconds)
+
+    def _read_stream(self) -> None:
+        """Read until the stream ends, as it does where the collection is dropped or renamed."""
+        options: dict[str, Any] = {"full_document": "updateLookup", "max_await_time_ms": _AWAIT_MS}
+        with self._collection.watch(_STAGES, **options) as stream:
+            # Shards tell of their changes apart: that one has none to tell now says nothing of the others.
+            is_single_stream = not self._collection.database.client.is_mongos
+            with self._lock:
+                self.is_open = True
+                self._complete_at = None
+                self._mark_incomplete()
+            self._notify()
+            while stream.alive and not self._closing.is_set():
+                asked_at = self._clock()
+                change = stream.try_next()
+                with self._lock:
+                    if change is None and is_single_stream:
+                        self._complete_at = asked_at
+                    is_pending = change is not None and self._record(change)
+                if is_pending:
+                    self._notify()
+
+    def _record(self, change: Mapping[str, Any]) -> bool:
+        """Keep a change for those who ask; whether one of them had no news before, and is to be woken."""
+        if stamp := change.get("clusterTime"):
+            self._complete_at = datetime.fromtimestamp(stamp.time, UTC)  # changes come in the order of this time
+        record = change.get("fullDocument") or change.get("documentKey") or {}
+        sk = record.get("sk")
+        if change["operationType"] not in _WRITES or not isinstance(sk, str):
+            return self._mark_incomplete()
+        subscribers = self._subscriptions.get(org_of(sk), ())
+        is_pending = not all(subscription.has_pending for subscription in subscribers)
+        for subscription in subscribers:
+            subscription.keys.add(sk)
+            if len(subscription.keys) > self._max_keys:
+                subscription.keys, subscription.complete = set(), False
+        return is_pending
+
+    def _mark_incomplete(self) -> bool:
+        """Something has changed that cannot be told; whether that is news."""
+        subscribers = [subscription for group in self._subscriptions.values() for subscription in group]
+        is_pending = any(subscription.complete for subscription in subscribers)
+        for subscription in subscribers:
+            subscription.complete = False
+        return is_pending
+
+    def _log_failure(self, error: Exception) -> None:
+        if not self._closing.is_set():
+            fields = {"datatype": self.datatype, "error": type(error).__name__}
+            _log.warning("change stream failed; reopening", **fields, exc_info=_unexpected(error))
+
+    def _close_stream(self) -> None:
+        with self._lock:
+            self.is_open = False
+            self._mark_incomplete()
+        self._notify()
+
+
+def _unexpected(error: Exception) -> Exception | None:
+    """The error, where it is none of the driver's."""
+    return None if isinstance(error, PyMongoError) else error

@@ -1,0 +1,64 @@
+"""Exports as messages."""
+
+from audience_service.domain.exports.batches import ADD, REMOVE, ExportPart
+from audience_service.domain.exports.readiness import Readiness, Removals
+from audience_service.domain.exports.service import ExportRequest
+from audience_service.pb.audience.v1 import membership_service_pb2 as pb
+from audience_service.rpc.converters.segments import decode_selection, encode_exclusions
+
+_OPERATIONS = {
+    "": pb.EXPORT_OPERATION_UNSPECIFIED,
+    ADD: pb.EXPORT_OPERATION_ADD,
+    REMOVE: pb.EXPORT_OPERATION_REMOVE,
+}
+
+
+def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
+    """What a caller wants. Raises InvalidFilter."""
+    return ExportRequest(
+        selection=decode_selection(message),
+        platform=message.platform,
+        fields=tuple(message.fields),
+        rules_version=message.rules_version,
+        options=dict(message.options),
+        default_region=message.default_region,
+        consent_fields=tuple(message.consent_fields),
+        since_snapshot_id=message.since_snapshot_id,
+        cursor=message.cursor,
+    )
+
+
+def encode_export(value: ExportPart) -> pb.ExportIdentifiersResponse:
+    """A batch, a part of one, or the readiness, as callers see it."""
+    message = pb.ExportIdentifiersResponse(
+        columns=value.columns,
+        operation=_OPERATIONS[value.operation],
+        rules_version=value.rules.version,
+        options=value.rules.chosen,
+        batch=value.batch,
+        batch_end=value.ends_batch,
+        cursor=value.cursor,
+        readiness=None if value.readiness is None else _encode_readiness(value.readiness),
+    )
+    add = message.rows.add
+    for row in value.rows:
+        add().values.extend(row)
+    return message
+
+
+def _encode_readiness(value: Readiness) -> pb.ExportReadiness:
+    removals = value.removals or Removals(0, 0, 0)
+    return pb.ExportReadiness(
+        member_count=value.members,
+        exclusions=encode_exclusions(value.exclusions),
+        consented_count=value.consented,
+        identifier_count=value.with_identifiers,
+        valid_count=value.valid,
+        distinct_count=value.distinct,
+        invalid=[pb.InvalidIdentifiers(field=name, count=count) for name, count in value.invalid.items()],
+        minimum_count=value.minimum,
+        minimum_met=value.minimum_met,
+        removed_count=removals.removed,
+        retained_count=removals.retained,
+        unremovable_count=removals.unremovable,
+    )

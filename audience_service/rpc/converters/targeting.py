@@ -1,0 +1,41 @@
+"""Nodes of taxonomies as messages."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.targeting.model import LOCALES, Node
+from audience_service.pb.audience.v1 import targeting_service_pb2 as pb
+
+
+def decode_languages(languages: Sequence[str]) -> Collection[str]:
+    """The languages in which names are wanted. Raises InvalidArgument for one in which there are none, or too many."""
+    if len(languages) > len(LOCALES):
+        raise InvalidArgument.at("languages", f"are more than the {len(LOCALES)} in which there are names")
+    for index, language in enumerate(languages):
+        if language not in LOCALES:
+            raise InvalidArgument.at(f"languages[{index}]", f"is none of {', '.join(LOCALES)}")
+    return languages
+
+
+def encode_targeting_node(
+    value: Node, platform_ids: Mapping[str, str], languages: Collection[str] = ()
+) -> pb.TargetingNode:
+    """The node as callers see it, with its names in these languages."""
+    node = pb.TargetingNode(
+        id=value.id,
+        parent_id=value.ancestors[-1].id if value.ancestors else "",
+        name=value.name,
+        ancestors=[pb.TargetingNodeName(id=above.id, name=above.name) for above in value.ancestors],
+        kind=value.kind,
+        country=value.country,
+        population=value.population,
+        localized_names={code: value.localized[code] for code in languages if code in value.localized},
+        platform_ids=platform_ids,
+        platform=value.platform,
+        value=value.value,
+        source=value.source,
+        child_count=value.child_count,
+    )
+    if value.coordinates:
+        node.coordinates.latitude, node.coordinates.longitude = value.coordinates
+    return node

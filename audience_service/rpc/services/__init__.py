@@ -1,0 +1,1 @@
+"""One servicer per proto service: decode, delegate to a use case, encode."""

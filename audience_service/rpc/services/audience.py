@@ -1,0 +1,30 @@
+"""AudienceService on the wire."""
+
+import grpc
+
+from audience_service.domain.audiences.service import AudienceUses
+from audience_service.pb.audience.v1 import audience_service_pb2 as pb
+from audience_service.pb.audience.v1.audience_service_pb2_grpc import AudienceServiceServicer
+from audience_service.rpc.context import current_context
+from audience_service.rpc.converters.audiences import decode_use, encode_usage, encode_use
+
+
+class AudienceServicer(AudienceServiceServicer):
+    """Decodes, delegates to the use cases, encodes."""
+
+    def __init__(self, uses: AudienceUses) -> None:
+        self._uses = uses
+
+    def RegisterUse(self, request: pb.RegisterUseRequest, context: grpc.ServicerContext) -> pb.AudienceUse:
+        """Record that a consumer uses an audience."""
+        return encode_use(self._uses.register(current_context(), decode_use(request.use)))
+
+    def ReleaseUse(self, request: pb.ReleaseUseRequest, context: grpc.ServicerContext) -> pb.ReleaseUseResponse:
+        """End a use."""
+        return pb.ReleaseUseResponse(released=self._uses.release(current_context(), decode_use(request)))
+
+    def GetAudienceUsage(
+        self, request: pb.GetAudienceUsageRequest, context: grpc.ServicerContext
+    ) -> pb.GetAudienceUsageResponse:
+        """List what uses an audience."""
+        return encode_usage(self._uses.usage(current_context(), request.audience_id))

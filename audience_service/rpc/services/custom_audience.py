@@ -1,0 +1,127 @@
+"""CustomAudienceService on the wire."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import grpc
+
+from audience_service.domain.custom_audiences.audience_types import CUSTOM_TYPES
+from audience_service.domain.custom_audiences.deletion import CustomAudienceDeleter
+from audience_service.domain.custom_audiences.service import CustomAudiences
+from audience_service.domain.lookalikes.service import Lookalikes
+from audience_service.domain.uploads.service import Uploads
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
+from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceServicer
+from audience_service.rpc.context import current_context
+from audience_service.rpc.converters.custom_audiences import (
+    decode_custom_audience_draft,
+    decode_custom_audience_query,
+    decode_custom_audience_version,
+    encode_custom_audience,
+    encode_custom_audience_types,
+)
+from audience_service.rpc.converters.lookalikes import encode_lookalike_model
+from audience_service.rpc.converters.segments import decode_size
+from audience_service.rpc.converters.uploads import decode_upload_messages, encode_unmatched_rows, encode_upload
+
+
+class CustomAudienceServicer(CustomAudienceServiceServicer):
+    """Decodes, delegates to the use cases, encodes."""
+
+    def __init__(
+        self, audiences: CustomAudiences, deletion: CustomAudienceDeleter, uploads: Uploads, lookalikes: Lookalikes
+    ) -> None:
+        self._audiences = audiences
+        self._deletion = deletion
+        self._uploads = uploads
+        self._lookalikes = lookalikes
+
+    def CreateCustomAudience(
+        self, request: pb.CreateCustomAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.CustomAudience:
+        """Make a custom audience."""
+        draft = decode_custom_audience_draft(request.custom_audience)
+        created = self._audiences.create(
+            current_context(), draft, request.request_id, validate_only=request.validate_only
+        )
+        return encode_custom_audience(created)
+
+    def ListCustomAudiences(
+        self, request: pb.ListCustomAudiencesRequest, context: grpc.ServicerContext
+    ) -> pb.ListCustomAudiencesResponse:
+        """Answer with a page of custom audiences."""
+        size = decode_size(request.page_size, "page_size", default=50, maximum=1_000)
+        page = self._audiences.list(current_context(), decode_custom_audience_query(request), size, request.page_token)
+        return pb.ListCustomAudiencesResponse(
+            custom_audiences=[encode_custom_audience(audience) for audience in page.audiences],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )
+
+    def GetCustomAudience(
+        self, request: pb.GetCustomAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.CustomAudience:
+        """Answer with one custom audience."""
+        return encode_custom_audience(self._audiences.get(current_context(), request.id))
+
+    def UpdateCustomAudience(
+        self, request: pb.UpdateCustomAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.CustomAudience:
+        """Change the name or the description of a custom audience."""
+        changed = self._audiences.update(
+            current_context(),
+            request.custom_audience.id,
+            decode_custom_audience_draft(request.custom_audience),
+            request.update_mask.paths,
+            decode_custom_audience_version(request.custom_audience),
+            validate_only=request.validate_only,
+        )
+        return encode_custom_audience(changed)
+
+    def DeleteCustomAudience(
+        self, request: pb.DeleteCustomAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.CustomAudience:
+        """Delete a custom audience for good."""
+        version = decode_custom_audience_version(request)
+        return encode_custom_audience(
+            self._deletion.delete(current_context(), request.id, version, force=request.force)
+        )
+
+    def RefreshCustomAudience(
+        self, request: pb.RefreshCustomAudienceRequest, context: grpc.ServicerContext
+    ) -> pb.CustomAudience:
+        """Bring a custom audience up to date."""
+        return encode_custom_audience(self._audiences.refresh(current_context(), request.id))
+
+    def ListCustomAudienceTypes(
+        self, request: pb.ListCustomAudienceTypesRequest, context: grpc.ServicerContext
+    ) -> pb.ListCustomAudienceTypesResponse:
+        """Tell the types of custom audience."""
+        return encode_custom_audience_types(CUSTOM_TYPES)
+
+    def UploadMembers(
+        self, request_iterator: Iterator[pb.UploadMembersRequest], context: grpc.ServicerContext
+    ) -> pb.Upload:
+        """Take in a file."""
+        return encode_upload(self._uploads.receive(current_context(), decode_upload_messages(request_iterator)))
+
+    def GetUpload(self, request: pb.GetUploadRequest, context: grpc.ServicerContext) -> pb.Upload:
+        """Tell how far an upload has come."""
+        return encode_upload(self._uploads.get(current_context(), request.audience_id, request.upload_id))
+
+    def StreamUnmatchedRows(
+        self, request: pb.StreamUnmatchedRowsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.StreamUnmatchedRowsResponse]:
+        """Send the rows that have matched nobody."""
+        batches = self._uploads.unmatched(
+            current_context(), request.audience_id, request.cursor, unescaped=request.unescaped
+        )
+        with closing(batches):
+            for batch in batches:
+                yield encode_unmatched_rows(batch)
+
+    def GetLookalikeModel(
+        self, request: pb.GetLookalikeModelRequest, context: grpc.ServicerContext
+    ) -> pb.LookalikeModel:
+        """Open a lookalike's model."""
+        return encode_lookalike_model(*self._lookalikes.model(current_context(), request.id))

@@ -1,0 +1,154 @@
+"""MembershipService on the wire."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import grpc
+
+from audience_service.domain.explain.membership_explanation import MembershipExplainer
+from audience_service.domain.exports.service import Exports
+from audience_service.domain.membership.checks import MembershipChecker
+from audience_service.domain.membership.service import Membership
+from audience_service.domain.snapshots.diff import SnapshotDifferences
+from audience_service.domain.snapshots.service import Snapshots
+from audience_service.domain.watch.stream import WatchStreams
+from audience_service.pb.audience.v1 import membership_service_pb2 as pb
+from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
+from audience_service.rpc.context import current_context
+from audience_service.rpc.converters.exports import decode_export, encode_export
+from audience_service.rpc.converters.membership_checks import (
+    encode_contact_audiences,
+    encode_membership_explanation,
+    encode_memberships,
+)
+from audience_service.rpc.converters.segments import (
+    decode_as_of,
+    decode_partition,
+    decode_selection,
+    decode_size,
+    encode_batches,
+)
+from audience_service.rpc.converters.snapshots import (
+    decode_snapshot_draft,
+    decode_snapshot_query,
+    encode_snapshot,
+    encode_snapshot_diff,
+    encode_snapshots,
+)
+from audience_service.rpc.converters.watch import encode_watch_batch
+
+
+class MembershipServicer(MembershipServiceServicer):
+    """Decodes, delegates to the use cases, encodes."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        checks: MembershipChecker,
+        explanations: MembershipExplainer,
+        snapshots: Snapshots,
+        differences: SnapshotDifferences,
+        exports: Exports,
+        watch_streams: WatchStreams,
+    ) -> None:
+        self._membership = membership
+        self._checks = checks
+        self._explanations = explanations
+        self._snapshots = snapshots
+        self._differences = differences
+        self._exports = exports
+        self._watch_streams = watch_streams
+
+    def StreamMembers(
+        self, request: pb.StreamMembersRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.StreamMembersResponse]:
+        """Send the members in batches."""
+        size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
+        batches = self._membership.stream(
+            current_context(),
+            decode_selection(request),
+            request.fields,
+            size,
+            request.cursor,
+            decode_partition(request),
+            decode_as_of(request),
+        )
+        with closing(batches):
+            for batch in batches:
+                yield from encode_batches(batch)
+
+    def WatchMembership(
+        self, request: pb.WatchMembershipRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchMembershipResponse]:
+        """Send who enters and exits."""
+        batches = self._watch_streams.watch(
+            current_context(), request.audience_id, request.resume_token, request.since_snapshot_id
+        )
+        with closing(batches):
+            for batch in batches:
+                yield encode_watch_batch(batch)
+
+    def CheckMembership(
+        self, request: pb.CheckMembershipRequest, context: grpc.ServicerContext
+    ) -> pb.CheckMembershipResponse:
+        """Say which contacts are in which audiences."""
+        return encode_memberships(self._checks.check(current_context(), request.audience_ids, request.contact_ids))
+
+    def ListAudiencesOfContact(
+        self, request: pb.ListAudiencesOfContactRequest, context: grpc.ServicerContext
+    ) -> pb.ListAudiencesOfContactResponse:
+        """Page through the segments for those that a contact is in."""
+        size = decode_size(request.page_size, "page_size", default=200, maximum=500)
+        return encode_contact_audiences(
+            self._checks.list_audiences(current_context(), request.contact_id, size, request.page_token)
+        )
+
+    def ExplainMembership(
+        self, request: pb.ExplainMembershipRequest, context: grpc.ServicerContext
+    ) -> pb.ExplainMembershipResponse:
+        """Say why a contact is a member or is not."""
+        return encode_membership_explanation(
+            self._explanations.explain(current_context(), decode_selection(request), request.contact_id)
+        )
+
+    def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
+        """Freeze who is in."""
+        created = self._snapshots.create(current_context(), decode_snapshot_draft(request), request.request_id)
+        return encode_snapshot(created)
+
+    def GetSnapshot(self, request: pb.GetSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
+        """One snapshot."""
+        return encode_snapshot(self._snapshots.get(current_context(), request.id))
+
+    def ListSnapshots(
+        self, request: pb.ListSnapshotsRequest, context: grpc.ServicerContext
+    ) -> pb.ListSnapshotsResponse:
+        """A page of snapshots."""
+        size = decode_size(request.page_size, "page_size", default=20, maximum=100)
+        query = decode_snapshot_query(request)
+        return encode_snapshots(self._snapshots.list(current_context(), query, size, request.page_token))
+
+    def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
+        """Delete one."""
+        return encode_snapshot(self._snapshots.delete(current_context(), request.id))
+
+    def DiffSnapshots(
+        self, request: pb.DiffSnapshotsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.DiffSnapshotsResponse]:
+        """Send who has come in and who has gone out, in batches."""
+        size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
+        batches = self._differences.stream(
+            current_context(), request.from_snapshot_id, request.to_snapshot_id, size, request.cursor
+        )
+        with closing(batches):
+            for batch in batches:
+                yield encode_snapshot_diff(batch)
+
+    def ExportIdentifiers(
+        self, request: pb.ExportIdentifiersRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportIdentifiersResponse]:
+        """Send the members' identifiers in batches of the platform's size."""
+        parts = self._exports.stream(current_context(), decode_export(request))
+        with closing(parts):
+            for part in parts:
+                yield encode_export(part)

@@ -1,0 +1,125 @@
+"""SegmentService on the wire."""
+
+import grpc
+
+from audience_service.domain.segments.contacts import SegmentContacts
+from audience_service.domain.segments.deletion import SegmentDeleter
+from audience_service.domain.segments.service import Segments
+from audience_service.domain.segments.version_service import SegmentVersions
+from audience_service.pb.audience.v1 import segment_service_pb2 as pb
+from audience_service.pb.audience.v1.resources_pb2 import Segment
+from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceServicer
+from audience_service.rpc.context import current_context
+from audience_service.rpc.converters.segments import (
+    decode_segment_draft,
+    decode_segment_query,
+    decode_segment_source,
+    decode_segment_version,
+    decode_size,
+    decode_target_version,
+    encode_segment,
+    encode_segment_version,
+)
+
+
+class SegmentServicer(SegmentServiceServicer):
+    """Decodes, delegates to the use cases, encodes."""
+
+    def __init__(
+        self,
+        segments: Segments,
+        lists: SegmentContacts,
+        versions: SegmentVersions,
+        deletion: SegmentDeleter,
+    ) -> None:
+        self._segments = segments
+        self._lists = lists
+        self._versions = versions
+        self._deletion = deletion
+
+    def CreateSegment(self, request: pb.CreateSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Save or freeze a segment."""
+        draft, source = decode_segment_draft(request.segment), decode_segment_source(request)
+        created = self._segments.create(
+            current_context(), draft, source, request.request_id, validate_only=request.validate_only
+        )
+        return encode_segment(created, self._segments.warnings(created))
+
+    def GetSegment(self, request: pb.GetSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Answer with one segment."""
+        found = self._segments.get(current_context(), request.id)
+        return encode_segment(found, self._segments.warnings(found))
+
+    def ListSegments(self, request: pb.ListSegmentsRequest, context: grpc.ServicerContext) -> pb.ListSegmentsResponse:
+        """Answer with a page of segments."""
+        size = decode_size(request.page_size, "page_size", default=50, maximum=1_000)
+        page = self._segments.list(current_context(), decode_segment_query(request), size, request.page_token)
+        return pb.ListSegmentsResponse(
+            segments=[encode_segment(segment) for segment in page.segments],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )
+
+    def UpdateSegment(self, request: pb.UpdateSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Change a segment."""
+        changed = self._segments.update(
+            current_context(),
+            request.segment.id,
+            decode_segment_draft(request.segment),
+            request.update_mask.paths,
+            decode_segment_version(request.segment),
+            validate_only=request.validate_only,
+        )
+        return encode_segment(changed, self._segments.warnings(changed))
+
+    def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Mark a segment deleted."""
+        deleted = self._deletion.delete(
+            current_context(), request.id, decode_segment_version(request), force=request.force
+        )
+        return encode_segment(deleted)
+
+    def AddSegmentContacts(
+        self, request: pb.AddSegmentContactsRequest, context: grpc.ServicerContext
+    ) -> pb.AddSegmentContactsResponse:
+        """Put contacts on a list."""
+        added, segment = self._lists.add(current_context(), request.id, tuple(request.contact_ids))
+        return pb.AddSegmentContactsResponse(added_count=added, segment=encode_segment(segment))
+
+    def RemoveSegmentContacts(
+        self, request: pb.RemoveSegmentContactsRequest, context: grpc.ServicerContext
+    ) -> pb.RemoveSegmentContactsResponse:
+        """Take contacts off a list."""
+        removed, segment = self._lists.remove(current_context(), request.id, tuple(request.contact_ids))
+        return pb.RemoveSegmentContactsResponse(removed_count=removed, segment=encode_segment(segment))
+
+    def ListSegmentContacts(
+        self, request: pb.ListSegmentContactsRequest, context: grpc.ServicerContext
+    ) -> pb.ListSegmentContactsResponse:
+        """Answer with a page of a list."""
+        size = decode_size(request.page_size, "page_size", default=1_000, maximum=50_000)
+        page = self._lists.list(current_context(), request.id, size, request.page_token)
+        return pb.ListSegmentContactsResponse(
+            contact_ids=page.ids, next_page_token=page.next_page_token, total_size=page.total
+        )
+
+    def ListSegmentVersions(
+        self, request: pb.ListSegmentVersionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListSegmentVersionsResponse:
+        """Answer with a page of versions."""
+        size = decode_size(request.page_size, "page_size", default=20, maximum=100)
+        page = self._versions.list(current_context(), request.id, size, request.page_token)
+        return pb.ListSegmentVersionsResponse(
+            versions=[encode_segment_version(version) for version in page.versions],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )
+
+    def UndeleteSegment(self, request: pb.UndeleteSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Bring a deleted segment back."""
+        return encode_segment(self._versions.undelete(current_context(), request.id, decode_segment_version(request)))
+
+    def RollbackSegment(self, request: pb.RollbackSegmentRequest, context: grpc.ServicerContext) -> Segment:
+        """Write the content of an older version."""
+        target, version = decode_target_version(request), decode_segment_version(request)
+        return encode_segment(self._versions.rollback(current_context(), request.id, target, version))

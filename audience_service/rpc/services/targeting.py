@@ -1,0 +1,74 @@
+"""TargetingService on the wire."""
+
+import grpc
+
+from audience_service.domain.targeting.service import NodeQuery, Targeting
+from audience_service.pb.audience.v1 import targeting_service_pb2 as pb
+from audience_service.pb.audience.v1.targeting_service_pb2_grpc import TargetingServiceServicer
+from audience_service.rpc.context import current_context
+from audience_service.rpc.converters.segments import decode_size
+from audience_service.rpc.converters.targeting import decode_languages, encode_targeting_node
+
+_DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 20, 200
+
+
+class TargetingServicer(TargetingServiceServicer):
+    """Decodes, delegates to the use case, encodes."""
+
+    def __init__(self, targeting: Targeting) -> None:
+        self._targeting = targeting
+
+    def ListInterests(
+        self, request: pb.ListInterestsRequest, context: grpc.ServicerContext
+    ) -> pb.ListInterestsResponse:
+        """Answer with a page of interests."""
+        size = decode_size(request.page_size, "page_size", default=_DEFAULT_PAGE_SIZE, maximum=_MAX_PAGE_SIZE)
+        query = NodeQuery(
+            query=request.query,
+            platform=request.platform,
+            parent_id=request.parent_id,
+            kind=request.kind,
+            top_level=request.top_level,
+        )
+        page = self._targeting.list(current_context(), "interests", query, size, request.page_token)
+        return pb.ListInterestsResponse(
+            nodes=[encode_targeting_node(node, ids) for node, ids in page.nodes],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )
+
+    def ListLocations(
+        self, request: pb.ListLocationsRequest, context: grpc.ServicerContext
+    ) -> pb.ListLocationsResponse:
+        """Answer with a page of places or languages."""
+        size = decode_size(request.page_size, "page_size", default=_DEFAULT_PAGE_SIZE, maximum=_MAX_PAGE_SIZE)
+        languages = decode_languages(request.languages)
+        query = NodeQuery(
+            query=request.query,
+            platform=request.platform,
+            parent_id=request.parent_id,
+            country=request.country,
+            kind=request.kind,
+            top_level=request.top_level,
+        )
+        page = self._targeting.list(current_context(), "places", query, size, request.page_token)
+        return pb.ListLocationsResponse(
+            nodes=[encode_targeting_node(node, ids, languages) for node, ids in page.nodes],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )
+
+    def ListTargetingOptions(
+        self, request: pb.ListTargetingOptionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListTargetingOptionsResponse:
+        """Answer with a page of facets and options."""
+        size = decode_size(request.page_size, "page_size", default=_DEFAULT_PAGE_SIZE, maximum=_MAX_PAGE_SIZE)
+        query = NodeQuery(
+            query=request.query, platform=request.platform, parent_id=request.parent_id, kind=request.kind
+        )
+        page = self._targeting.list(current_context(), "options", query, size, request.page_token)
+        return pb.ListTargetingOptionsResponse(
+            nodes=[encode_targeting_node(node, ids) for node, ids in page.nodes],
+            next_page_token=page.next_page_token,
+            total_size=page.total,
+        )

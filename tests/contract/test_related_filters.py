@@ -1,0 +1,187 @@
+"""Related records: contacts by what they did, how often, and what they never did; by joins that keep to the org."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from audience_service.mongo.query import join_prefetch as related_records
+from tests.conftest import Service
+from tests.support.client import Client, Refusal
+
+
+def related(count: Any = None, **changes: Any) -> dict[str, Any]:
+    relation: dict[str, Any] = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}, **changes}
+    return {"$related": relation if count is None else {**relation, "count": count}}
+
+
+@pytest.fixture(params=["looked up", "read"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Related records are read before the filter, which does not depend on how many there are here, or looked up."""
+    patience = related_records._NO_TIMEOUT if request.param == "read" else 0.0
+    monkeypatch.setattr(related_records.JoinPrefetcher, "_patience", lambda *_: patience)
+
+
+@pytest.fixture
+def ids(real_service: Service) -> tuple[Client, list[str]]:
+    """Five contacts, of whom the first has four orders (one deleted besides), the next two three, the others none."""
+    org = f"related{next(real_service.names)}"
+    contacts: list[dict[str, Any]] = [
+        {"data": {"n": n, "mail": f"{n}@x", "alias": [f"a{n}", f"b{n}"]}} for n in range(5)
+    ]
+    ids = real_service.insert(org, contacts)
+    orders: list[dict[str, Any]] = [
+        {"data": {"contactId": ids[n % 3], "total": n, "at": f"2026-03-{n + 10}T00:00:00.000Z"}} for n in range(10)
+    ]
+    orders[0]["data"]["items"] = [{"sku": "x"}, {"sku": "y"}]
+    gone: list[dict[str, Any]] = [
+        {"state": "deleted", "data": {"contactId": ids[0], "total": 99}},
+        {"data": {"total": 5}},
+    ]
+    gone += [{"data": {"contactId": None}}]
+    real_service.insert(org, [*orders, *gone], "order")
+    real_service.insert(org, [{"data": {"email": "1@x", "status": "unsubscribed", "about": "b3"}}], "subscriber")
+    # The same ids in an org whose name begins alike: none of its orders counts.
+    others: list[dict[str, Any]] = [{"id": f"o{n}", "data": {"contactId": ids[3], "total": 7}} for n in range(5)]
+    real_service.insert(f"{org}2", others, "order")
+    return real_service.client(org), ids
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (related(), [0, 1, 2]),
+        (related({"$gte": 1}), [0, 1, 2]),
+        (related({"$gte": 4}), [0]),
+        (related({"$gt": 3}), [0]),
+        (related({"$lt": 4}), [1, 2, 3, 4]),
+        (related({"$lte": 3, "$gte": 1}), [1, 2]),
+        (related({"$eq": 3}), [1, 2]),
+        (related(3), [1, 2]),
+        (related(0), [3, 4]),
+        (related({"$gte": 0}), [0, 1, 2, 3, 4]),
+        (related({"$gt": 3, "$lt": 3}), []),
+        (related({"$lt": 0}), []),
+        (related({"$gte": 5}), []),
+        ({"$nor": [related()]}, [3, 4]),
+        ({"$nor": [related({"$gte": 4})], "n": {"$lt": 3}}, [1, 2]),
+        ({"$or": [related({"$gte": 4}), {"n": 4}]}, [0, 4]),
+        ({"$or": [related({"$gte": 4}), related(0), {"n": 2}]}, [0, 2, 3, 4]),
+        ({"$and": [related({"$gte": 3}), related({"$gte": 1}, where={"total": {"$gte": 8}})]}, [0, 2]),
+        (related(where={"total": {"$gte": 8}}), [0, 2]),
+        (related({"$gte": 2}, where={"total": {"$gte": 4}}), [0, 1, 2]),
+        (related({"$gte": 2}, where={"total": {"$gte": 5}}), [0, 2]),
+        (related(where={"at": {"$lt": "2026-03-11"}}), [0]),
+        (related(where={"items": {"$elemMatch": {"sku": "y"}}}), [0]),
+        (related(where={"$expr": {"$gt": [{"$multiply": ["$total", 2]}, 17]}}), [0]),
+        (related(where={"$or": [{"total": 1}, {"total": 2}]}), [1, 2]),
+        (related(0, where={"total": 1}), [0, 2, 3, 4]),
+        (related(where={"state": "deleted"}), [0]),
+        (related(where={"state": {"$exists": False}, "total": 99}), []),
+        (related(datatype="subscriber", on={"local": "mail", "foreign": "email"}), [1]),
+        (related(datatype="subscriber", on={"local": "mail", "foreign": "email"}, where={"status": "bounced"}), []),
+        (related(datatype="subscriber", on={"local": "alias", "foreign": "about"}), [3]),
+        (related(on={"local": "nothing", "foreign": "contactId"}), []),
+        (related(0, on={"local": "nothing", "foreign": "contactId"}), [0, 1, 2, 3, 4]),
+        (related(on={"local": "data.n", "foreign": "data.total"}), [0, 1, 2, 3, 4]),
+    ],
+)
+def test_contacts_are_found_by_their_related_records(
+    ids: tuple[Client, list[str]], where: dict[str, Any], expected: list[int]
+) -> None:
+    client, contacts = ids
+    written = {"datatype": "contact", "where": where}
+    members = client.members(filter=written)
+    assert sorted(contacts.index(member) for member in members) == expected
+    assert client.count(filter=written) == len(expected)
+
+
+def test_relations_combine_with_audiences(ids: tuple[Client, list[str]]) -> None:
+    client, contacts = ids
+    listed = client.create(name="listed", type="static", contactIds=contacts[2:])
+    buyers = client.create(name="buyers", filter={"datatype": "contact", "where": related({"$gte": 3})})
+    where = {"$or": [{"$and": [{"$inAudience": listed.id}, related(0)]}, {"$nor": [{"$inAudience": buyers.id}]}]}
+    found = client.members(filter={"datatype": "contact", "where": where})
+    assert sorted(contacts.index(member) for member in found) == [3, 4]
+    source = {"audienceId": buyers.id}
+    frozen = client.call("CreateSegment", {"segment": {"name": "frozen", "type": "static"}, "source": source})
+    assert frozen.contact_count == 3
+
+
+def test_a_segment_stores_a_relation_unchanged(ids: tuple[Client, list[str]]) -> None:
+    client, _ = ids
+    where = related({"$gte": 2, "$lte": 3}, where={"total": {"$gte": 1}, "at": {"$gte": "2026-03-01"}})
+    made = client.create(name="kept", filter={"datatype": "contact", "where": where})
+    assert client.call("GetSegment", {"id": made.id}).filter.WhichOneof("conditions") == "where"
+    assert client.count(audienceId=made.id) == 3
+
+
+def test_a_relation_is_answered_or_refused_on_every_store(
+    service: Service, client: Client, insert: Callable[..., list[str]]
+) -> None:
+    [contact] = insert([{"data": {}}])
+    insert([{"data": {"contactId": contact}}], "order")
+    try:
+        assert client.count(filter={"datatype": "contact", "where": related()}) == 1
+    except Exception as error:
+        assert service.kind == "embedded"
+        assert Refusal(error).info.reason == "UNSUPPORTED_BY_STORE"
+
+
+@pytest.mark.parametrize(
+    ("relation", "field_path", "reason"),
+    [
+        ([], "$related", "INVALID_FILTER"),
+        ({"datatype": "order"}, "$related.on", "INVALID_FILTER"),
+        ({"on": {}}, "$related.datatype", "INVALID_FILTER"),
+        (related(datatype="contact")["$related"], "$related.datatype", "DATATYPE_NOT_ALLOWED"),
+        (related(datatype="segment")["$related"], "$related.datatype", "DATATYPE_NOT_ALLOWED"),
+        (related(datatype="audience_member")["$related"], "$related.datatype", "DATATYPE_NOT_ALLOWED"),
+        (related(datatype=1)["$related"], "$related.datatype", "INVALID_FILTER"),
+        (related(on={"local": "pk"})["$related"], "$related.on", "INVALID_FILTER"),
+        (related(on={"local": "$pk", "foreign": "a"})["$related"], "$related.on.local", "INVALID_FILTER"),
+        (related(on={"local": "pk", "foreign": 1})["$related"], "$related.on.foreign", "INVALID_FILTER"),
+        (related(where=[])["$related"], "$related.where", "INVALID_FILTER"),
+        (related(where={"$where": "1"})["$related"], "$related.where.$where", "INVALID_FILTER"),
+        (related(where={"a": {"$gt": []}})["$related"], "$related.where.a.$gt", "INVALID_FILTER"),
+        (related(where=related())["$related"], "$related.where.$related", "INVALID_FILTER"),
+        (related(where={"$inAudience": "segment-x"})["$related"], "$related.where.$inAudience", "INVALID_FILTER"),
+        (related({"$ne": 3})["$related"], "$related.count", "INVALID_FILTER"),
+        (related({})["$related"], "$related.count", "INVALID_FILTER"),
+        (related({"$gte": -1})["$related"], "$related.count.$gte", "INVALID_FILTER"),
+        (related({"$gte": 1.5})["$related"], "$related.count.$gte", "INVALID_FILTER"),
+        (related({"$gte": 1_001})["$related"], "$related.count.$gte", "INVALID_FILTER"),
+        (related({"$gte": True})["$related"], "$related.count.$gte", "INVALID_FILTER"),
+        (related(pipeline=[])["$related"], "$related.pipeline", "INVALID_FILTER"),
+    ],
+)
+def test_a_malformed_relation_is_refused_with_its_field_path(
+    client: Client, refused: Any, relation: Any, field_path: str, reason: str
+) -> None:
+    refusal = refused(lambda: client.count(filter={"datatype": "contact", "where": {"$related": relation}}))
+    assert (refusal.info.reason, refusal.fields) == (reason, [f"filter.where.{field_path}"])
+
+
+def test_more_than_three_relations_are_refused(client: Client, refused: Any) -> None:
+    where = {"$or": [related({"$gte": n}) for n in range(1, 5)]}
+    refusal = refused(lambda: client.count(filter={"datatype": "contact", "where": where}))
+    assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", ["filter.where.$or[3].$related"])
+
+
+@pytest.mark.parametrize("operator", ["$related", "$inAudience", "$expr"])
+def test_record_operators_are_refused_inside_an_element(client: Client, refused: Any, operator: str) -> None:
+    where: dict[str, Any] = {"address": {"$elemMatch": {"$or": [{operator: {}}]}}}
+    refusal = refused(lambda: client.count(filter={"datatype": "contact", "where": where}))
+    assert refusal.fields == [f"filter.where.address.$elemMatch.$or[0].{operator}"]
+
+
+def test_a_record_without_the_local_value_has_no_related_records(real_service: Service) -> None:
+    org = f"related{next(real_service.names)}x"
+    values: list[dict[str, Any]] = [{}, {"sku": None}, {"sku": []}, {"sku": [None]}, {"sku": [None, "A"]}, {"sku": "A"}]
+    ids = real_service.insert(org, [{"data": value} for value in values])
+    orders: list[dict[str, Any]] = [{}, {"items": [{"qty": 2}]}, {"items": [{"sku": None}]}, {"items": [{"sku": "A"}]}]
+    real_service.insert(org, [{"data": order} for order in orders], "order")
+    client, on = real_service.client(org), {"local": "sku", "foreign": "items.sku"}
+    for count, expected in (({"$gte": 1}, [4, 5]), (0, [0, 1, 2, 3])):
+        found = client.members(filter={"datatype": "contact", "where": related(count, on=on)})
+        assert sorted(ids.index(member) for member in found) == expected

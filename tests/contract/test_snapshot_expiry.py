@@ -1,0 +1,87 @@
+"""How snapshots end: expired or deleted they are not there, and their rows go behind them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.conftest import Service
+from tests.support.client import Client, Refusal
+from tests.support.snapshots import rows
+
+EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+Insert = Callable[..., list[str]]
+Refused = Callable[..., Refusal]
+
+
+def test_an_expired_one_is_not_there_even_before_it_is_swept(
+    client: Client, service: Service, insert: Insert, refused: Refused
+) -> None:
+    insert([{}])
+    request = {"filter": EVERYONE, "requestId": "r"}
+    made = client.snapshot(**request)
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    service.store.database["audience_snapshot"].update_one({"pk": made.id}, {"$set": {"expire_at": past}})
+    for rpc, asked in (("GetSnapshot", "id"), ("StreamMembers", "snapshotId"), ("DeleteSnapshot", "id")):
+        refusal = refused(lambda rpc=rpc, asked=asked: client.call(rpc, {asked: made.id}))
+        assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "SNAPSHOT_NOT_FOUND")
+    assert client.call("ListSnapshots").total_size == 0
+    assert client.snapshot(**request).id != made.id
+
+
+@pytest.mark.parametrize("other_is", ["about to insert", "done"])
+def test_concurrent_repeated_requests_after_expiry_create_one_snapshot(
+    client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, other_is: str
+) -> None:
+    insert([{}])
+    request = {"filter": EVERYONE, "requestId": "r"}
+    expired = client.snapshot(**request)
+    collection = service.store.database["audience_snapshot"]
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    collection.update_one({"pk": expired.id}, {"$set": {"expire_at": past}})
+    made_by_other: list[Any] = []
+
+    class Beside:
+        """The collection, where another process has just deleted the expired one."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(collection, name)
+
+        def delete_one(self, match: Any) -> Any:
+            monkeypatch.undo()
+            collection.delete_one(match)
+            if other_is == "done":
+                made_by_other.append(client.snapshot(**request))
+            return collection.delete_one(match)
+
+    monkeypatch.setattr(service.store.snapshots, "_collection", Beside())
+    made = client.snapshot(**request)
+    assert made.id != expired.id
+    assert made_by_other in ([], [made])
+    assert client.call("ListSnapshots").total_size == 1
+
+
+def test_the_rows_outlive_the_manifest_by_an_hour(client: Client, service: Service, org: str, insert: Insert) -> None:
+    insert([{}])
+    made = client.snapshot(filter=EVERYONE, timeToLive="60s")
+    [row] = service.store.database["audience_member"].find({"sk": {"$regex": f"^{org}/"}})
+    assert row["expire_at"] - made.expire_time.ToDatetime(UTC).replace(microsecond=0) < timedelta(minutes=61)
+    assert row["expire_at"] - made.expire_time.ToDatetime(UTC) >= timedelta(minutes=59)
+
+
+def test_a_deleted_snapshot_and_its_members_are_not_found(
+    client: Client, service: Service, org: str, insert: Insert, refused: Refused
+) -> None:
+    insert([{}, {}])
+    made, kept = client.snapshot(filter=EVERYONE), client.snapshot(filter=EVERYONE)
+    assert client.call("DeleteSnapshot", {"id": made.id}) == made
+    assert refused(lambda: client.call("GetSnapshot", {"id": made.id})).info.reason == "SNAPSHOT_NOT_FOUND"
+    moment = datetime.now(UTC)
+    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=59), moment)
+    assert rows(service, org) == 4, "whoever had begun to read it reads all of it"
+    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=61), moment)
+    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=61), moment)
+    assert rows(service, org) == 2
+    assert service.store.database["audience_snapshot"].count_documents({"pk": made.id}) == 0
+    assert len(client.members(snapshotId=kept.id)) == 2

@@ -1,0 +1,120 @@
+"""Starts from a snapshot, on every store: who was in by one event of the ledger, whatever has come since."""
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from audience_service.domain.core.errors import SnapshotNotFound
+from audience_service.domain.snapshots.model import Snapshot, SnapshotState
+from audience_service.domain.watch.errors import WatchTokenExpired
+from audience_service.domain.watch.repository import LeaseLost
+from audience_service.mongo.watch import snapshot_start as starts_module
+from tests.conftest import Service
+from tests.support.client import Client
+from tests.support.watch_harness import NO_DEADLINE, NOON, TrackAudience
+
+pytestmark = pytest.mark.usefixtures("unwatched")
+
+
+def test_members_at_an_event_are_right_after_later_events(
+    service: Service, org: str, track_audience: TrackAudience
+) -> None:
+    """From a snapshot to every event of a random ledger, against a plain fold of it."""
+    rng = random.Random(3)
+    keys = "abcdefgh"
+    service.insert(org, [{"id": key, "data": {"plan": rng.choice(["paid", "free"])}} for key in keys])
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
+    contacts = service.store.database["contact"]
+    states = [{row["pk"] for row in contacts.find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}, "data.plan": "paid"})}]
+    snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
+    frozen = {f"contact-{key}" for key in rng.sample(keys, 4)}
+    rows = [{"audience": snapshot.list_version_id, "pk": pk, "sk": f"{org}/contact/{pk[-1]}"} for pk in frozen]
+    service.store.database["audience_member"].insert_many(rows)
+    for _ in range(12):
+        for key in rng.sample(keys, 3):
+            audience.update(key, **{"data.plan": rng.choice(["paid", "free"])})
+        audience.reconcile()
+    states += [states[0].copy() for _ in audience.event_log()]
+    for seq, event in enumerate(audience.event_log(), 1):
+        states[seq] = states[seq - 1] ^ {event.change.pk}
+    assert len(states) > 10
+    for seq, members in enumerate(states):
+        expected = {("entered", pk) for pk in members - frozen} | {("exited", pk) for pk in frozen - members}
+        for after in ("", f"{org}/contact/d"):
+            batches = service.store.snapshot_bootstrap.diff_snapshot(
+                org, audience.watch().watch_epoch, seq, snapshot, after, NO_DEADLINE
+            )
+            received = [(difference.kind.value, difference.pk) for changes, _ in batches for difference in changes]
+            behind = {(change, pk) for change, pk in expected if f"{org}/contact/{pk[-1]}" > after}
+            assert (set(received), len(received)) == (behind, len(behind))
+
+
+def test_members_at_an_event_need_all_later_events(service: Service, org: str, track_audience: TrackAudience) -> None:
+    service.insert(org, [{"id": "a"}])
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
+    for plan in ("paid", "free"):
+        audience.update("a", **{"data.plan": plan})
+        audience.reconcile()
+    watch_epoch = audience.watch().watch_epoch
+    service.store.event_log.trim(org, watch_epoch, NOON + timedelta(days=1), 2, NO_DEADLINE)
+    snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
+    with pytest.raises(LeaseLost):
+        list(service.store.snapshot_bootstrap.diff_snapshot(org, watch_epoch, 1, snapshot, "", NO_DEADLINE))
+    assert list(service.store.snapshot_bootstrap.diff_snapshot(org, watch_epoch, 2, snapshot, "", NO_DEADLINE)) == []
+
+
+class InterruptedDiff:
+    """A repository that lets something happen behind so many batches, though the next one has been read by then."""
+
+    def __init__(self, repository: Any, sent: int, happens: Callable[[], None]) -> None:
+        self._repository, self._sent, self._happens = repository, sent, happens
+
+    def diff_snapshot(self, *args: Any) -> Iterator[Any]:
+        """The batches, and behind them nothing."""
+        for number, batch in enumerate([*self._repository.diff_snapshot(*args), None]):
+            if number == self._sent:
+                self._happens()
+            if batch:
+                yield batch
+
+
+@pytest.mark.parametrize("sent", [0, 1, 3])
+@pytest.mark.parametrize("removed", ["snapshot", "epoch"])
+def test_a_bootstrap_fails_if_its_snapshot_or_epoch_is_removed(
+    service: Service,
+    org: str,
+    client: Client,
+    track_audience: TrackAudience,
+    monkeypatch: pytest.MonkeyPatch,
+    removed: str,
+    sent: int,
+) -> None:
+    monkeypatch.setattr(starts_module, "_BATCH_SIZE", 1)
+    service.insert(org, [{"id": key} for key in "abc"])
+    snapshot = client.snapshot(filter={"datatype": "contact", "where": {}})
+    audience = track_audience({"plan": "paid"})
+    audience.reconcile()
+    watch_epoch = audience.watch().watch_epoch
+
+    def remove() -> None:
+        if removed == "snapshot":
+            client.call("DeleteSnapshot", {"id": snapshot.id})
+        else:
+            ended = {
+                "$set": {"watch_epoch": "", "seq": 0, "last_event_at": None, "watermark": None, "retained_from": None}
+            }
+            service.store.database["audience_watch"].update_one({"audience": audience.audience_id}, ended)
+            service.store.event_log.remove(org, watch_epoch, NO_DEADLINE)
+
+    stream = audience.stream(
+        0, snapshot_id=snapshot.id, snapshot_diff=InterruptedDiff(service.store.snapshot_bootstrap, sent, remove)
+    )
+    received = [event.change.pk for _ in range(sent) for event in next(stream).events]
+    assert received == ["contact-a", "contact-b", "contact-c"][:sent]
+    with pytest.raises(SnapshotNotFound if removed == "snapshot" else WatchTokenExpired):
+        next(stream)

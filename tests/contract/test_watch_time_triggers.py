@@ -1,0 +1,127 @@
+"""The clock of a watched audience, on every store: when time alone moves anybody, and whom."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from audience_service.domain.watch.model import ChangedKeys, ScanScope
+from tests.conftest import Service
+from tests.support.fault_injection import FailAtStep
+from tests.support.watch_harness import NOON, OPENED_RECENTLY, TrackAudience, WatchHarness
+
+pytestmark = pytest.mark.usefixtures("unwatched")
+
+
+def opened(timestamp: datetime) -> dict[str, Any]:
+    """A contact's payload that opened a mail at a moment, as the platform writes it."""
+    return {"data": {"lastOpened": timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")}}
+
+
+def test_the_result_contains_the_next_time_trigger(service: Service, org: str, track_audience: TrackAudience) -> None:
+    month = timedelta(days=30)
+    service.insert(org, [{"id": "late", **opened(NOON - month + timedelta(hours=3))}])
+    service.insert(org, [{"id": "soon", "data": {"lastOpened": NOON - month + timedelta(seconds=90.5)}}])
+    service.insert(org, [{"id": "out", **opened(NOON - month - timedelta(seconds=1))}])
+    audience = track_audience(OPENED_RECENTLY)
+    result = audience.reconcile()
+    triggers = [result.next_trigger]
+    for _ in range(2):
+        assert result.next_trigger
+        result = audience.reconcile(result.next_trigger, ScanScope(last_result=result))
+        triggers.append(result.next_trigger)
+    millisecond = timedelta(milliseconds=1)
+    soon, late = NOON + timedelta(seconds=90.5), NOON + timedelta(hours=3)
+    assert triggers == [soon, soon + millisecond, late]
+    assert audience.events() == [("exited", "contact-soon")]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"$nor": [OPENED_RECENTLY]},
+        {"visits": {"$elemMatch": {"at": OPENED_RECENTLY["lastOpened"]}}},
+        {"opens": {"$elemMatch": OPENED_RECENTLY["lastOpened"]}},
+        {"opens.0": OPENED_RECENTLY["lastOpened"]},
+        {"score": 1, "$or": [{"plan": "paid"}, OPENED_RECENTLY]},
+    ],
+)
+def test_a_time_trigger_scans_only_crossing_records(real_service: Service, where: dict[str, Any]) -> None:
+    org = f"clockwork{next(real_service.names)}"
+    then = NOON - timedelta(days=30) + timedelta(minutes=1)
+    aging = {"lastOpened": then, "score": 1, "visits": [{"at": then}], "opens": [then]}
+    real_service.insert(org, [{"id": "aging", "data": aging}, {"id": "other"}])
+    audience = WatchHarness(real_service, org, where)
+    result = audience.reconcile()
+    assert result.next_trigger == NOON + timedelta(minutes=1)
+    later = NOON + timedelta(minutes=2)
+    # One that only a look at everything would find.
+    real_service.insert(org, [{"id": "new", "data": {**aging, "lastOpened": NOON, "opens": [NOON]}}])
+    event_log = FailAtStep(real_service.store.event_log, "diff", before=lambda: pytest.fail("everything is compared"))
+    audience.reconcile(later, ScanScope(last_result=result), event_log=event_log)
+    assert [pk for _, pk in audience.events()] == ["contact-aging"]
+    assert audience.causes() == ["time"]
+    assert audience.watch().watermark == NOON
+
+
+def test_the_time_cause_requires_unchanged_data(service: Service, org: str, track_audience: TrackAudience) -> None:
+    month = timedelta(days=30)
+    service.insert(org, [{"id": "a", **opened(NOON - month)}, {"id": "b", **opened(NOON)}])
+    audience = track_audience(OPENED_RECENTLY)
+    audience.reconcile()
+    audience.update("b", **opened(NOON - month - timedelta(hours=1)))
+    service.insert(org, [{"id": "c", **opened(NOON)}])
+    audience.reconcile(NOON + timedelta(minutes=1))
+    assert audience.events() == [("exited", "contact-a"), ("exited", "contact-b"), ("entered", "contact-c")]
+    assert audience.causes() == ["time", "data", "data"]
+
+
+def test_dense_crossings_limit_the_lookahead_to_a_second(real_service: Service) -> None:
+    org = f"dense{next(real_service.names)}"
+    first = NOON - timedelta(days=30)
+    contacts = [{"data": {"lastOpened": first + timedelta(milliseconds=number)}} for number in range(900)]
+    real_service.insert(org, contacts)
+    result = WatchHarness(real_service, org, OPENED_RECENTLY).reconcile()
+    assert result.next_trigger == NOON + timedelta(seconds=1)
+
+
+def test_expressions_over_now_have_unpredictable_time(real_service: Service) -> None:
+    org = f"unforeseen{next(real_service.names)}"
+    where = {"$expr": {"$gt": ["$data.renewsAt", "$$NOW"]}}
+    assert WatchHarness(real_service, org, where).reconcile().time_unpredictable
+    assert not WatchHarness(real_service, f"{org}2", OPENED_RECENTLY).reconcile().time_unpredictable
+
+
+def test_only_changed_records_can_advance_the_next_trigger(
+    service: Service, org: str, track_audience: TrackAudience
+) -> None:
+    month = timedelta(days=30)
+    service.insert(org, [{"id": "a", **opened(NOON - month + timedelta(hours=2))}])
+    audience = track_audience(OPENED_RECENTLY)
+    result = audience.reconcile()
+    service.insert(org, [{"id": key, **opened(NOON - month + timedelta(hours=1))} for key in "bc"])
+    later = NOON + timedelta(minutes=1)
+    nothing = FailAtStep(
+        service.store.event_log, "find_dated", before=lambda: pytest.fail("the dates of all are asked for")
+    )
+    assert audience.reconcile(later, ScanScope(last_result=result), event_log=nothing).next_trigger == NOON + timedelta(
+        hours=2
+    )
+    changed = ChangedKeys(frozenset((f"{org}/contact/b",)), complete=True)
+    assert audience.reconcile(later, ScanScope(changed, result)).next_trigger == NOON + timedelta(hours=1)
+    audience.update("b", **opened(NOON - month + timedelta(hours=3)))
+    knowing = replace(result, last_seq=1)  # that b has entered
+    assert audience.reconcile(later, ScanScope(changed, knowing)).next_trigger == NOON + timedelta(hours=2)
+
+
+def test_a_changed_record_with_a_time_crossing_exits_once(
+    service: Service, org: str, track_audience: TrackAudience
+) -> None:
+    service.insert(org, [{"id": key, **opened(NOON - timedelta(days=30, seconds=-30))} for key in "ab"])
+    audience = track_audience(OPENED_RECENTLY)
+    result = audience.reconcile()
+    audience.update("a", **{"data.score": 1})
+    changed = ChangedKeys(frozenset((f"{org}/contact/a",)), complete=True)
+    audience.reconcile(NOON + timedelta(minutes=1), ScanScope(changed, result))
+    assert audience.events() == [("exited", "contact-a"), ("exited", "contact-b")]

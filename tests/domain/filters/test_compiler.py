@@ -1,0 +1,139 @@
+"""The compiler: whatever comes in, it emits what it was asked or refuses with a place."""
+
+import copy
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audience_service.domain.core.errors import AudienceNotFound, FilterTooLarge, InvalidFilter
+from audience_service.domain.filters import Filter, FilterCompiler, parse_text, print_text
+from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
+from audience_service.domain.filters.dates import compare_conditions
+from audience_service.domain.filters.operators import OPERATORS
+from tests.support.examples import examples
+
+COMPILER = FilterCompiler(["contact"])
+NAMES = [*OPERATORS, "$not", "$elemMatch", "$and", "$or", "$nor", "$options", "$where", "$expr", "$related",
+         "$inAudience", "$x", "$", "a", "b.c",
+         "data.d", "state", "sk", "", "a..b", "$a.b", "data"]  # fmt: skip
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(["2026-03-25", "2026-03-25T00:00:00Z", "2026-02-30", "(", "imsx", "string", "date"])
+    | st.datetimes(timezones=st.just(UTC))
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+def compile_where(where: Any) -> Any:
+    return COMPILER.compile(Filter("contact", where)).match
+
+
+@examples(2_000)
+@given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3))
+def test_any_filter_compiles_or_is_refused_with_a_field_path(where: dict[str, Any]) -> None:
+    before = copy.deepcopy(where)
+    for exact in (True, False):
+        try:
+            match = COMPILER.compile(Filter("contact", where, exact)).match
+        except (InvalidFilter, AudienceNotFound) as error:
+            assert error.violations[0].field.startswith("where")
+            assert error.violations[0].description
+        else:
+            bson.encode(match)
+            assert "$where" not in str(match)
+    assert repr(where) == repr(before), "the caller's filter was changed"
+
+
+@given(st.text(max_size=60))
+def test_any_text_parses_or_is_refused(text: str) -> None:
+    try:
+        parse_text(text, "where_json", 1_000)
+    except InvalidFilter as error:
+        assert error.violations[0].field == "where_json"
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), LEAVES.filter(lambda v: not isinstance(v, int))))
+def test_printed_text_parses_to_the_same_values(where: dict[str, Any]) -> None:
+    stored: dict[str, Any] = bson.decode(bson.encode(where), bson.CodecOptions(tz_aware=True))
+    assert repr(parse_text(print_text(stored), "where_json", 10**6)) == repr(stored)
+
+
+@pytest.mark.parametrize(
+    ("where", "match"),
+    [
+        ({}, NOT_ARCHIVED_MATCH),
+        ({"state": "archived"}, {"state": {"$eq": "archived"}}),
+        ({"a": 1}, {"$and": [{"data.a": {"$eq": 1}}, NOT_ARCHIVED_MATCH]}),
+        ({"data.a": 1, "name": "x", "state": "new"},
+         {"$and": [{"data.a": {"$eq": 1}}, {"name": {"$eq": "x"}}, {"state": {"$eq": "new"}}]}),
+        ({"state": {"$exists": True}, "owner.id": 1},
+         {"$and": [{"state": {"$exists": True}}, {"owner.id": {"$eq": 1}}]}),
+        ({"state": {"$not": {"$regex": "^d", "$options": "i"}}},
+         {"$nor": [{"state": {"$regex": "^d", "$options": "i"}}]}),
+        ({"state": {"$ne": 1}, "a": {"$elemMatch": {"b": 1, "$or": [{"c": 2}]}}},
+         {"$and": [{"state": {"$ne": 1}},
+                   {"data.a": {"$elemMatch": {"$and": [{"b": {"$eq": 1}}, {"$or": [{"c": {"$eq": 2}}]}]}}}]}),
+    ],
+)  # fmt: skip
+def test_filters_compile_to_the_expected_match(where: dict[str, Any], match: dict[str, Any]) -> None:
+    assert compile_where(where) == match
+
+
+def test_an_iso_date_matches_every_spelling() -> None:
+    timestamp = datetime(2026, 3, 25, tzinfo=UTC)
+    assert compile_where({"state": "2026-03-25"}) == {
+        "state": {"$in": [timestamp, "2026-03-25T00:00:00.000Z", "2026-03-25T00:00:00Z", "2026-03-25"]}
+    }
+    assert compile_where({"state": {"$gte": "2026-03-25T00:00:00Z"}}) == {
+        "$or": [{"state": condition} for condition in compare_conditions("$gte", "2026-03-25")]
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-13-01", "2026-3-1", "20260325", "2026-03-25T25:00Z", "2026-03-25 10:00", "0000-01-01"]
+)
+def test_text_that_is_no_iso_date_stays_text(text: str) -> None:
+    assert compile_where({"state": text}) == {"state": {"$eq": text}}
+
+
+def test_text_with_a_line_break_after_a_date_is_no_date() -> None:
+    pattern = compare_conditions("$gte", "2026-03-25")[1]["$regex"]
+    assert re.search(pattern, "2026-03-26")
+    assert not re.search(pattern, "2026-03-26\n")
+
+
+def test_the_total_pattern_length_of_a_filter_is_limited() -> None:
+    patterns = [{"a": {"$regex": "x" * 999}} for _ in range(21)]
+    assert compile_where({"$or": patterns[:20]})
+    with pytest.raises(FilterTooLarge) as caught:
+        compile_where({"$or": patterns})
+    assert caught.value.violations[0].field == "where_json.$or[20].a.$regex"
+
+
+def test_nested_audiences_stay_within_the_command_depth() -> None:
+    nested = {n: Filter("contact", _around({"$inAudience": str(int(n) + 1)})) for n in "012"}
+    nested["3"] = Filter("contact", _around({"a": 1}))
+    assert COMPILER.compile(nested["2"], nested.__getitem__).match
+    with pytest.raises(FilterTooLarge):
+        COMPILER.compile(nested["0"], nested.__getitem__)
+
+
+def _around(inner: dict[str, Any]) -> dict[str, Any]:
+    for _ in range(30):
+        inner = {"$nor": [inner]}
+    return inner

@@ -1,0 +1,32 @@
+"""Nodes moved to another moment."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.filters.rebase_dates import evaluate_as_of
+
+THEN, LATER = (datetime(2026, 3, 25, tzinfo=UTC) + timedelta(days=days) for days in (0, 40))
+AGO = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
+BUYS = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"at": {"$gte": AGO}},
+        {"at": {"$in": [AGO, 5]}, "n": [1]},
+        {"$or": [{"at": {"$not": {"$lt": AGO}}}, {"$nor": [{"at": {"$eq": AGO}}]}]},
+        {"at": {"$elemMatch": {"$gte": AGO}}},
+        {"visits": {"$elemMatch": {"at": {"$gte": AGO}}}},
+        {"$expr": {"$gte": ["$at", {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}]}},
+        {"$related": {**BUYS, "where": {"at": {"$gte": AGO}}}},
+    ],
+)
+def test_a_rebased_node_equals_a_node_compiled_at_that_time(where: dict[str, Any]) -> None:
+    compiler = FilterCompiler(["contact"], related=["order"])
+    then, later = (compiler.at(timestamp).compile(Filter("contact", where)).node for timestamp in (THEN, LATER))
+    assert then != later
+    assert evaluate_as_of(then, LATER) == later

@@ -1,0 +1,276 @@
+"""Servicers behind the interceptor, by grpc's own test server: decoding, errors midway, slots, deadlines."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, cast
+
+import grpc
+import grpc_testing
+import pytest
+from pydantic import SecretStr
+
+from audience_service.app import token_rules
+from audience_service.cli.token import mint
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.audiences.selection_resolver import SelectionResolver
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import AudienceError, StoreUnavailable, TooManyStreams
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.explain.membership_explanation import MembershipExplainer
+from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.history.history import MembershipHistory
+from audience_service.domain.history.size_history import SizeHistoryReader
+from audience_service.domain.insights.baselines import BaselineCache
+from audience_service.domain.insights.service import Insights
+from audience_service.domain.membership.checks import MembershipChecker
+from audience_service.domain.membership.partitions import Partitioner
+from audience_service.domain.membership.service import Membership
+from audience_service.domain.ports import Population, Record
+from audience_service.domain.reach.overlap import Overlaps
+from audience_service.domain.reach.service import Reach
+from audience_service.domain.snapshots.reader import SnapshotReader
+from audience_service.domain.watch.notifier import Notifier
+from audience_service.domain.watch.registry import WatchRegistry
+from audience_service.domain.watch.stream import WatchStreams
+from audience_service.pb.audience.v1 import membership_service_pb2, reach_service_pb2
+from audience_service.rpc.auth import Authenticator
+from audience_service.rpc.interceptor import CallInterceptor, Method, Timeouts
+from audience_service.rpc.server import SERVICES
+from audience_service.rpc.services.membership import MembershipServicer
+from audience_service.rpc.services.reach import ReachServicer
+from audience_service.rpc.stream_limits import StreamLimiter
+from audience_service.settings import Settings
+
+SETTINGS = Settings(jwt_key=SecretStr("k" * 32))
+METADATA = (("authorization", f"Bearer {mint(SETTINGS, org='acme', subject='ann')}"), ("orgid", "acme"))
+REACH = reach_service_pb2.DESCRIPTOR.services_by_name["ReachService"]
+MEMBERSHIP = membership_service_pb2.DESCRIPTOR.services_by_name["MembershipService"]
+
+
+class FakeMembers:
+    """Answers as told and remembers what it was asked and whether its stream was closed."""
+
+    def __init__(self, batches: list[list[str]] | None = None, error: Exception | None = None) -> None:
+        self.batches = batches or []
+        self.error = error
+        self.closed = False
+        self.deadlines: list[float | None] = []
+        self.orgs: list[str] = []
+
+    def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
+        self.orgs.append(org)
+        self.deadlines.append(deadline.remaining())
+        if self.error:
+            raise self.error
+        return 0, None
+
+    def stream(self, org: str, *_: Any) -> Iterator[list[Record]]:
+        try:
+            for batch in self.batches:
+                yield [{"pk": f"contact-{key}", "sk": f"{org}/contact/{key}"} for key in batch]
+            if self.error:
+                raise self.error
+        finally:
+            self.closed = True
+
+
+class Harness:
+    """A test server for one service, its servicer behind the interceptor as in production."""
+
+    def __init__(self, members: Any, stream_limiter: StreamLimiter | None = None) -> None:
+        self.stream_limiter = stream_limiter or StreamLimiter(2, 60)
+        interceptor = CallInterceptor(
+            Authenticator(token_rules(SETTINGS)), SERVICES, self.stream_limiter, StreamLimiter(1, 60), Timeouts(30, 60)
+        )
+        audiences = AudienceResolver(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
+        populations = SelectionResolver(audiences, members, SnapshotReader(None, members))  # type: ignore[arg-type]
+        reach = ReachServicer(
+            Reach(members, members, populations),
+            Overlaps(members, audiences),
+            Insights(members, audiences, BaselineCache(0), SizeHistoryReader(members, members), 0),
+        )
+        partitions = Partitioner(members, members, members)
+        tokens = TokenCodec(b"key")
+        membership = MembershipServicer(
+            Membership(members, populations, partitions, MembershipHistory(members, members, audiences), tokens),
+            MembershipChecker(members, members, audiences, tokens, ["contact"]),
+            MembershipExplainer(members, audiences),
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            WatchStreams(
+                WatchRegistry(members, timedelta(days=1), 1, lambda: None),
+                members,
+                members,
+                audiences,
+                tokens,
+                10,
+                Notifier(),
+            ),
+        )
+        wrapped: dict[Any, Any] = {}
+        for service, servicer in ((REACH, reach), (MEMBERSHIP, membership)):
+            handlers: dict[str, Callable[..., Any]] = {}
+            for method in service.methods:
+                kind = grpc.unary_stream_rpc_method_handler if method.server_streaming else _unary
+                handler = interceptor.wrap(Method.of(method), kind(getattr(servicer, method.name)))
+                behavior: Any = handler.unary_stream or handler.unary_unary
+                # The test server hands messages over, grpcio bytes.
+                handlers[method.name] = lambda request, context, b=behavior: b(request.SerializeToString(), context)
+            wrapped[service] = type("Wrapped", (), {k: staticmethod(v) for k, v in handlers.items()})()
+        self.server = grpc_testing.server_from_dictionary(wrapped, grpc_testing.strict_real_time())
+
+    def unary(self, request: Any, timeout: float | None = None, metadata: Any = METADATA) -> Any:
+        method = REACH.methods_by_name["EstimateReach"]
+        return self.server.invoke_unary_unary(method, metadata, request, timeout).termination()
+
+    def stream(self, request: Any) -> Any:
+        method = MEMBERSHIP.methods_by_name["StreamMembers"]
+        return self.server.invoke_unary_stream(method, METADATA, request, None)
+
+
+def _unary(behavior: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(behavior)
+
+
+def everyone(kind: Any) -> Any:
+    """A request for all contacts."""
+    return kind(filter={"datatype": "contact", "where": {}})
+
+
+def test_the_callers_org_and_deadline_reach_the_repository() -> None:
+    members = FakeMembers()
+    harness = Harness(members)
+    for timeout, least, most in ((7.0, 5, 7), (None, 28, 30)):
+        _, _, code, _ = harness.unary(everyone(reach_service_pb2.EstimateReachRequest), timeout)
+        assert code is grpc.StatusCode.OK
+        assert members.deadlines[-1] is not None
+        assert least < members.deadlines[-1] <= most
+    assert members.orgs == ["acme", "acme"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StoreUnavailable("gone"), grpc.StatusCode.UNAVAILABLE),
+        (ZeroDivisionError("secret@example.com"), grpc.StatusCode.INTERNAL),
+    ],
+)
+def test_an_error_midway_is_reported_like_any_other(error: Exception, code: grpc.StatusCode) -> None:
+    members = FakeMembers([["a", "b"], ["c"]], error)
+    harness = Harness(members)
+    rpc = harness.stream(everyone(membership_service_pb2.StreamMembersRequest))
+    assert [m.id for m in rpc.take_response().members] == ["contact-a", "contact-b"]
+    assert [m.id for m in rpc.take_response().members] == ["contact-c"]
+    _, status, details = rpc.termination()  # the test server drops an abort's details; test_outage looks at them
+    assert status is code
+    assert "secret" not in details
+    assert members.closed
+    assert harness.stream_limiter.open_count == 0
+    unary = Harness(FakeMembers(error=error)).unary(everyone(reach_service_pb2.EstimateReachRequest))
+    assert unary[-2] is code
+    assert "secret" not in unary[-1]
+
+
+class FakeContext:
+    """The part of a context that a slot needs."""
+
+    cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def test_a_stream_beyond_the_limit_is_refused_until_a_slot_is_free() -> None:
+    slots, context = StreamLimiter(1, 60), cast("grpc.ServicerContext", FakeContext())
+    with slots.acquire(context):
+        harness = Harness(FakeMembers([["a"]]), slots)
+        _, code, _ = harness.stream(everyone(membership_service_pb2.StreamMembersRequest)).termination()
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with pytest.raises(TooManyStreams), slots.acquire(context):
+            pass
+    assert slots.open_count == 0
+    with slots.acquire(context):
+        assert slots.open_count == 1
+
+
+def test_only_an_idle_stream_is_cancelled() -> None:
+    slots, context = StreamLimiter(1, idle_timeout_seconds=-1), FakeContext()
+    with slots.acquire(cast("grpc.ServicerContext", context)) as slot:
+        slots.cancel_idle()
+        assert not context.cancelled, "it was computing, not waiting"
+        with slot.waiting_for_client():
+            slots.cancel_idle()
+    assert context.cancelled
+
+
+def test_bytes_that_are_no_message_are_an_invalid_argument(service: Any, refused: Any) -> None:
+    metadata = service.client("acme").metadata
+    for method, path in (
+        ("unary_unary", "ReachService/EstimateReach"),
+        ("unary_stream", "MembershipService/StreamMembers"),
+    ):
+        call = getattr(service.channel, method)(f"/audience.v1.{path}")
+        for raw in (b"\xff\xff\xff", b"\x0a\x02\x0a\xff", b"\x12\x02\xc3\x28", _deep_struct()):
+            refusal = refused(lambda call=call, raw=raw: call(raw, metadata=metadata))
+            assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
+
+
+def _deep_struct() -> bytes:
+    """A filter whose Struct nests past what protobuf reads."""
+    value = b"\x22\x00"
+    for _ in range(200):
+        value = _field(5, _field(1, _field(1, b"a") + _field(2, value)))
+    return _field(1, _field(2, _field(1, _field(1, b"a") + _field(2, value))))
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    length, size = len(payload), b""
+    while length > 127:
+        size += bytes([length & 127 | 128])
+        length >>= 7
+    return bytes([number << 3 | 2]) + size + bytes([length]) + payload
+
+
+def test_a_method_without_a_scope_is_not_served() -> None:
+    health = __import__("grpc_health.v1.health_pb2", fromlist=["DESCRIPTOR"]).DESCRIPTOR
+    with pytest.raises(ValueError, match="not a valid Scope"):
+        Method.of(health.services_by_name["Health"].methods_by_name["Check"])
+
+
+def test_every_method_of_the_contract_requires_a_scope() -> None:
+    methods = [Method.of(method) for service in SERVICES for method in service.methods]
+    writes = {method.path.rpartition("/")[2] for method in methods if method.scope == "audiences.write"}
+    assert writes == {
+        "CreateSegment",
+        "UpdateSegment",
+        "DeleteSegment",
+        "UndeleteSegment",
+        "RollbackSegment",
+        "RegisterUse",
+        "ReleaseUse",
+        "AddSegmentContacts",
+        "RemoveSegmentContacts",
+        "CreateSnapshot",
+        "DeleteSnapshot",
+        "CreateCustomAudience",
+        "UpdateCustomAudience",
+        "DeleteCustomAudience",
+        "RefreshCustomAudience",
+        "UploadMembers",
+    }
+
+
+def test_a_defect_is_logged_under_the_incident_in_the_response(capfd: pytest.CaptureFixture[str]) -> None:
+    harness = Harness(FakeMembers(error=ZeroDivisionError("in the store")))
+    details = harness.unary(everyone(reach_service_pb2.EstimateReachRequest))[-1]
+    incident = details.rpartition(" ")[2]
+    logged = "".join(capfd.readouterr())
+    assert incident in logged
+    assert "ZeroDivisionError" in logged
+
+
+def test_domain_errors_are_not_logged_as_defects(capfd: pytest.CaptureFixture[str]) -> None:
+    Harness(FakeMembers(error=StoreUnavailable("gone"))).unary(everyone(reach_service_pb2.EstimateReachRequest))
+    assert "internal error" not in "".join(capfd.readouterr())
+    assert issubclass(StoreUnavailable, AudienceError)
