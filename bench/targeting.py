@@ -87,7 +87,8 @@ def _measure_loading() -> str:
     memory, started_at = psutil.Process().memory_info().rss, time.perf_counter()
     taxonomies = packaged_taxonomies()
     seconds, memory_growth = time.perf_counter() - started_at, psutil.Process().memory_info().rss - memory
-    return f"{sum(map(len, taxonomies.values())):,} nodes are read in {seconds:.2f} s and hold {memory_growth / 1e6:.0f} MB"
+    nodes = sum(map(len, taxonomies.values()))
+    return f"{nodes:,} nodes are read in {seconds:.2f} s and hold {memory_growth / 1e6:.0f} MB"
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def test_a_client_that_vanishes_frees_its_cursor_and_its_slot(
         return original(*args, event_listeners=[monitor], **kwargs)
 
     monkeypatch.setattr("audience_service.mongo.core.collections.MongoClient", monitored_client)
-    monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH", 10)
+    monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH_SIZE", 10)
     with run_mongo_service(URI, real_service.store.database.name) as service:
         stream_limiter = service.app.server.stream_limiter
         stream = service.client("vanish").call(
@@ -73,7 +73,7 @@ def test_a_progressive_count_stops_when_its_client_disconnects(
         "audience_service.mongo.core.collections.MongoClient",
         lambda *a, **k: original(*a, event_listeners=[monitor], **k),
     )
-    for name in ("_FIRST_SLICE", "_GROWTH"):
+    for name in ("_INITIAL_SLICE", "_MAX_SLICE_GROWTH"):
         monkeypatch.setattr(f"audience_service.domain.reach.progressive_count.{name}", 1)
     with run_mongo_service(URI, real_service.store.database.name) as service:
         stream_limiter = service.app.server.stream_limiter

@@ -101,7 +101,7 @@ def test_an_estimated_total_is_marked(
         raise OutOfTime("the count was stopped")
 
     monkeypatch.setattr(service.store.members, "reach", late)
-    monkeypatch.setattr(ProgressiveCounter, "sampled", lambda *_: Progress(Estimate(3, 1, 4), 2, 4))
+    monkeypatch.setattr(ProgressiveCounter, "estimate_from_sample", lambda *_: Progress(Estimate(3, 1, 4), 2, 4))
     done = environment("reach", "--where", "{}")
     assert "of about 3 in use" in done.stdout
     assert "estimated from a sample: 1 to 4 in 95 of 100 cases" in done.stdout

@@ -7,11 +7,11 @@ import sys
 
 _ARENA_SCRIPT = """
 import ctypes, sys, threading
-from audience_service.cli.malloc import share_arenas
+from audience_service.cli.malloc import limit_arenas
 
 libc = ctypes.CDLL(None)
 if sys.argv[1] == "shared":
-    share_arenas()
+    limit_arenas()
 if not hasattr(libc, "malloc_info"):
     sys.exit()  # another C library: nothing to do, and nothing done
 together = threading.Barrier(12)

@@ -58,8 +58,8 @@ def test_a_service_on_a_reachable_store_is_healthy(service: Service) -> None:
 def test_a_database_outage_midway_is_unavailable_and_the_cursor_resumes(
     real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH", 10)
-    monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH", 10)
+    monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH_SIZE", 10)
+    monkeypatch.setattr("audience_service.mongo.membership.repository.CURSOR_BATCH_SIZE", 10)
     database = real_service.store.database
     ids = sorted(real_service.insert("outage", [{"data": {"pad": "x" * 500}} for _ in range(3_000)]))
     at = urlsplit(URI)

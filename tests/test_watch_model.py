@@ -273,7 +273,7 @@ def test_no_event_is_lost_duplicated_or_false(
     monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 3)
     monkeypatch.setattr(rounds_module, "_BATCH_SIZE", 2)
     monkeypatch.setattr(watching_module, "_BATCH_SIZE", 2)
-    monkeypatch.setattr(past_module, "CURSOR_BATCH", 4)
+    monkeypatch.setattr(past_module, "CURSOR_BATCH_SIZE", 4)
     database = real_service.store.database.client[f"{real_service.store.database.name}_model"]
     try:
         model = Model(database, seed, is_streaming=is_streaming)

@@ -31,7 +31,7 @@ _HIGH_INDEX, _LOW_INDEX = 120, 80
     is_flag=False,
     flag_value=_DEFAULT_POINTS,
     metavar="[POINTS]",
-    help=f"The size of a watched audience over time as well, at so many points; {_DEFAULT_POINTS} where none are given.",
+    help=f"Also show the size of a watched audience over time, at this many points. Default {_DEFAULT_POINTS}.",
 )
 @client_options
 def insights(

@@ -74,7 +74,8 @@ def list_() -> None:
         if imported := store.platform_ids.load(platform, Deadline.after(_TIMEOUT_SECONDS)):
             day, files = imported.imported_at.date().isoformat(), ", ".join(imported.files)
             click.echo(
-                f"{platform}: {len(imported.ids):,} ids, {imported.unmatched_count:,} entries unlinked, of {day}, from {files}"
+                f"{platform}: {len(imported.ids):,} ids, {imported.unmatched_count:,} entries unlinked,"
+                f" of {day}, from {files}"
             )
     store.close()
 

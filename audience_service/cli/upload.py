@@ -199,7 +199,8 @@ def _print_summary(console: Console, upload: pb.Upload) -> None:
     console.print(
         f"{format_count(upload.row_count, 'row')}: {upload.matched_row_count:,} matched, "
         f"{upload.duplicate_row_count:,} duplicate, {upload.unmatched_row_count:,} unmatched, "
-        f"{sum(upload.rejected_row_counts.values()):,} rejected; {format_count(upload.matched_contact_count, 'contact')} found"
+        f"{sum(upload.rejected_row_counts.values()):,} rejected; "
+        f"{format_count(upload.matched_contact_count, 'contact')} found"
     )
     for reason, count in sorted(upload.rejected_row_counts.items()):
         console.print(f"  {reason} {count:,}")

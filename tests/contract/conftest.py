@@ -55,7 +55,7 @@ def telling(real_service: Service) -> Iterator[Service]:
 @pytest.fixture
 def read_by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are read by twos, so that much can happen between."""
-    monkeypatch.setattr(past_module, "CURSOR_BATCH", 2)
+    monkeypatch.setattr(past_module, "CURSOR_BATCH_SIZE", 2)
 
 
 @pytest.fixture

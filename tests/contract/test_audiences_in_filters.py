@@ -56,7 +56,7 @@ Find = Callable[[dict[str, Any]], list[int]]
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Lists go into the filter, or are too long for it."""
     if request.param == "joined":
-        monkeypatch.setattr(joins, "INLINE_BYTES", 10)
+        monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
     return str(request.param)
 
 
@@ -217,7 +217,7 @@ def test_lists_are_not_inlined_beyond_the_size_limit(
         return read_list(database, org, audience_id, *arguments)
 
     monkeypatch.setattr(joins, "_read_list", reading)
-    monkeypatch.setattr(joins, "INLINE_BYTES", 6 * 70)
+    monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 6 * 70)
     where = {"$or": [{"$inAudience": longer.id, "n": {"$gte": 4}}, {"$inAudience": static, "n": {"$lt": 1}}]}
     assert found(where) == [0, 4, 5, 6, 7]
     assert static in read

@@ -146,7 +146,7 @@ def test_a_list_can_contain_leads(client: Client, insert: Insert) -> None:
 def test_a_list_larger_than_a_chunk_is_complete(
     client: Client, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.audiences.member_lists._CHUNK", 50)
+    monkeypatch.setattr("audience_service.mongo.audiences.member_lists._CHUNK_SIZE", 50)
     ids = insert([{"id": f"{n:05d}"} for n in range(120)])
     made = client.create(name="large", type="static", contactIds=ids)
     assert made.contact_count == 120
@@ -163,7 +163,7 @@ def test_a_lists_page_token_is_bound_to_the_list(client: Client, insert: Insert,
     assert refused(lambda: client.call("ListSegmentContacts", wrong)).info.reason == "INVALID_PAGE_TOKEN"
 
 
-@pytest.mark.parametrize(("repository", "method"), [("segments", "insert"), ("lists", "freeze")])
+@pytest.mark.parametrize(("repository", "method"), [("segments", "insert"), ("lists", "add_members")])
 def test_a_failed_segment_creation_leaves_no_list(
     client: Client,
     service: Service,
@@ -179,7 +179,7 @@ def test_a_failed_segment_creation_leaves_no_list(
     original = getattr(target, method)
 
     def fails(self: object, *arguments: object) -> None:
-        if method == "freeze":
+        if method == "add_members":
             original(self, *arguments)  # the rows are there when it fails
         raise NameTaken.of("taken meanwhile")
 

@@ -99,7 +99,7 @@ def test_oversized_commands_and_results_are_split(
     client: Client, ids: list[str], audiences: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = check(client, list(audiences.values()), ids)
-    for limit in ("_COMMAND_BYTES", "_ANSWER_BYTES"):
+    for limit in ("_MAX_COMMAND_BYTES", "_MAX_REPLY_BYTES"):
         with monkeypatch.context() as patched:
             patched.setattr(checks, limit, 10)
             assert check(client, list(audiences.values()), ids) == whole

@@ -60,7 +60,7 @@ def ids(insert: Insert) -> list[str]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Lists go into the filter, or are too long for it."""
     if request.param == "joined":
-        monkeypatch.setattr(joins, "INLINE_BYTES", 10)
+        monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
     return str(request.param)
 
 

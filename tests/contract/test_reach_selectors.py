@@ -81,8 +81,8 @@ def named(service: Service, org: str, client: Client, insert: Insert) -> dict[st
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Lists and addresses go into the filter, or are too long for it."""
     if request.param == "looked up":
-        monkeypatch.setattr(joins, "INLINE_BYTES", 10)
-        monkeypatch.setattr(subscribers, "_MOST_ADDRESSES", 0)
+        monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
+        monkeypatch.setattr(subscribers, "_MAX_ADDRESSES", 0)
     return str(request.param)
 
 

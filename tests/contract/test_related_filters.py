@@ -19,7 +19,7 @@ def related(count: Any = None, **changes: Any) -> dict[str, Any]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Related records are read before the filter, which does not depend on how many there are here, or looked up."""
     patience = related_records._NO_TIMEOUT if request.param == "read" else 0.0
-    monkeypatch.setattr(related_records.JoinPrefetcher, "_patience", lambda *_: patience)
+    monkeypatch.setattr(related_records.JoinPrefetcher, "_timeout", lambda *_: patience)
 
 
 @pytest.fixture

@@ -48,8 +48,8 @@ def held(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handoff]
         made(*arguments)
         found.ended.set()
 
-    monkeypatch.setattr(type(service.store.snapshot_rows), "freeze", freeze)
-    monkeypatch.setattr(maker, "_make", make)
+    monkeypatch.setattr(type(service.store.snapshot_rows), "write", freeze)
+    monkeypatch.setattr(maker, "_run", make)
     monkeypatch.setattr(type(service.store.snapshots), "renew", lambda *_: True)
     yield found
     found.go_on.set()

@@ -45,7 +45,7 @@ def go_on(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[threadi
         assert found.wait(20)
         return original(*arguments)
 
-    monkeypatch.setattr(type(service.store.snapshot_rows), "freeze", freeze)
+    monkeypatch.setattr(type(service.store.snapshot_rows), "write", freeze)
     yield found
     found.set()
 
@@ -127,7 +127,7 @@ def test_snapshots_beyond_the_queue_limit_are_refused_and_leave_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     insert([{}])
-    monkeypatch.setattr(snapshot_maker, "_TURNS", 2)
+    monkeypatch.setattr(snapshot_maker, "_QUEUE_FACTOR", 2)
     with second_service(service, max_concurrent_snapshots=1) as other:
         client = other.client(org)
         for _ in range(2):
@@ -177,7 +177,7 @@ def test_a_lease_is_renewed_for_as_long_as_it_takes(
         assert go_on.wait(20)
         return original(*arguments)
 
-    monkeypatch.setattr(type(service.store.snapshot_rows), "freeze", freeze)
+    monkeypatch.setattr(type(service.store.snapshot_rows), "write", freeze)
     with second_service(service, snapshot_lease_seconds=2) as other:
         client = other.client(org)
         early = client.call("CreateSnapshot", {"filter": EVERYONE})
@@ -199,7 +199,7 @@ def test_a_stopping_service_fails_running_snapshots(
         assert go_on.wait(20)
         return original(*arguments)
 
-    monkeypatch.setattr(type(service.store.snapshot_rows), "freeze", freeze)
+    monkeypatch.setattr(type(service.store.snapshot_rows), "write", freeze)
     with second_service(service) as other:
         request = {"filter": EVERYONE, "requestId": "r"}
         early = other.client(org).call("CreateSnapshot", request)

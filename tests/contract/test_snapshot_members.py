@@ -60,7 +60,7 @@ def test_members_of_a_just_deleted_snapshot_are_still_excluded(
     reached = client.snapshot(filter=EVERYONE)
     fresh = insert([{}])
     if how == "looked up":
-        monkeypatch.setattr(joins, "INLINE_BYTES", 10)
+        monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
     members = type(service.store.members)
     original = members.stream
 

@@ -78,12 +78,12 @@ def test_a_repeated_request_restarts_a_failed_snapshot(
         freeze(*arguments)
         raise StoreUnavailable("the database cannot be reached")
 
-    monkeypatch.setattr(frozen, "freeze", fails)
+    monkeypatch.setattr(frozen, "write", fails)
     request = {"filter": EVERYONE, "requestId": "r"}
     failed = client.created(client.call("CreateSnapshot", request))
     assert (state_of(failed), failed.error, failed.count) == ("FAILED", "the database cannot be reached", 0)
     assert failed.progress == 90, "it stays at the stage that failed"
-    monkeypatch.setattr(frozen, "freeze", freeze)
+    monkeypatch.setattr(frozen, "write", freeze)
     again = client.call("CreateSnapshot", request)
     assert (again.id, state_of(again), again.progress, again.error) == (failed.id, "CREATING", 0, "")
     made = client.created(again)
@@ -166,7 +166,7 @@ def test_create_returns_at_once_and_get_shows_each_stage_of_the_creation(
     """The progress is 10 during the copy, 90 during the count, and 100 when READY."""
     ids = insert([{}, {}])
     frozen = type(service.store.snapshot_rows)
-    stages = {name: (threading.Event(), threading.Event()) for name in ("freeze", "_measure")}
+    stages = {name: (threading.Event(), threading.Event()) for name in ("write", "_count_and_digest")}
 
     def pausing(name: str) -> Callable[..., Any]:
         original, (reached, go_on) = getattr(frozen, name), stages[name]
@@ -183,7 +183,7 @@ def test_create_returns_at_once_and_get_shows_each_stage_of_the_creation(
     request = {"filter": EVERYONE, "requestId": "slow"}
     created = client.call("CreateSnapshot", request)
     assert (state_of(created), created.count) == ("CREATING", 0)
-    for name, progress in (("freeze", 10), ("_measure", 90)):
+    for name, progress in (("write", 10), ("_count_and_digest", 90)):
         reached, go_on = stages[name]
         assert reached.wait(20)
         found = client.call("GetSnapshot", {"id": created.id})

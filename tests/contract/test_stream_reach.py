@@ -206,7 +206,7 @@ def test_a_call_that_is_cancelled_has_no_time_left(
     count = service.store.members.reach
     monkeypatch.setattr(service.store.members, "reach", counted)
     crowd.count(filter=contacts(NOBODY))
-    monkeypatch.setattr(service.store.slices, "landmarks", waits)
+    monkeypatch.setattr(service.store.slices, "key_sample", waits)
     call = crowd.call("StreamReach", {"filter": contacts(EVERYONE)})
     eventually(lambda: bool(deadlines))
     assert not deadlines[0].is_cancelled

@@ -200,7 +200,7 @@ def test_unions_and_exclusions_equal_set_operations(
     seed: int,
 ) -> None:
     if how == "looked up":
-        monkeypatch.setattr(joins, "INLINE_BYTES", 10)
+        monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
     dice = random.Random(seed)
     org = f"sets{seed}{len(kinds)}{len(excluded)}-{dice.random()}-{next(service.names)}"
     client = service.client(org)

@@ -182,8 +182,8 @@ def test_an_idle_client_is_disconnected_and_can_resume(monkeypatch: pytest.Monke
         eventually(lambda is_stored=is_stored: bool(is_stored()))  # type: ignore[misc]
 
         def is_cut(call: Any = call, server: Any = server) -> bool:
-            server.cut_idle_streams()
-            return bool(call.done() and server.slots.open == 0)
+            server.cancel_idle_streams()
+            return bool(call.done() and server.stream_limiter.open_count == 0)
 
         eventually(is_cut)
         slow.put(None)

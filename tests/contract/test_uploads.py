@@ -93,7 +93,7 @@ def test_everybody_with_an_address_is_put_on_and_taken_off(client: Client, inser
 def test_an_identifier_shared_by_too_many_contacts_matches_none(
     client: Client, insert: Insert, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.matching.MAX_SHARING", 2)
+    monkeypatch.setattr("audience_service.domain.uploads.matching.MAX_CONTACTS_PER_IDENTIFIER", 2)
     people(insert)
     insert([{"data": {"email": "none@example.com"}} for _ in range(3)])
     made = client.custom(name="list")

@@ -205,6 +205,6 @@ def test_only_names_of_scanned_segments_are_kept_in_memory(
         held.append(record)
         return original(record)
 
-    monkeypatch.setattr(uses, "_name", name)
+    monkeypatch.setattr(uses, "_audience_name", name)
     assert client.call("GetAudienceUsage", {"audienceId": raced}).segment_count == 1
     assert [record["data"] for record in held] == [{"name": "refers theirs"}]

@@ -8,8 +8,8 @@ import pytest
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.segments.model import Segment
+from audience_service.mongo.segments import versions as kept_versions
 from audience_service.mongo.segments.repository import MongoSegments
-from audience_service.mongo.segments.repository import versions as kept_versions
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.versions import update, versions
@@ -110,7 +110,7 @@ def test_edits_of_a_list_keep_no_copies_of_its_filter(
 def test_versions_are_kept_up_to_a_bound_the_newest_of_them(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
-    monkeypatch.setattr(kept_versions, "MAX_KEPT", 3)
+    monkeypatch.setattr(kept_versions, "MAX_VERSIONS", 3)
     made, other = client.create(name="0", filter=VIP), client.create(name="other", filter=VIP)
     update(client, other.id, "description", description="x")
     for number in range(1, 6):

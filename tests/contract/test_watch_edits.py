@@ -120,7 +120,7 @@ def test_a_scan_without_a_watermark_records_the_definition_change(
     result = audience.reconcile()
     audience.update("a", **{"data.plan": "paid"})
     edit = FailAtStep(
-        service.store.event_log, "judge", after=lambda: audience.define({"plan": "paid", "score": {"$gte": 2}})
+        service.store.event_log, "evaluate", after=lambda: audience.define({"plan": "paid", "score": {"$gte": 2}})
     )
     received = ChangedKeys(frozenset((f"{org}/contact/a",)), complete=True)
     result = audience.reconcile(NOON + SECOND, ScanScope(received, result), event_log=edit)
@@ -164,13 +164,13 @@ def test_constant_edits_abort_and_repeat_the_scan(service: Service, org: str, tr
         """A ledger whose audience is edited at each judgement."""
 
         def __getattr__(self, name: str) -> Any:
-            if name == "judge":
+            if name == "evaluate":
                 judged.append(1)
                 audience.define({"plan": "paid", "score": {"$gte": -len(judged)}})
             return getattr(service.store.event_log, name)
 
     with pytest.raises(LeaseLost):
-        audience.reconcile(ledger=Edited())
+        audience.reconcile(event_log=Edited())
     assert (len(judged), audience.events()) == (10, [])
     audience.reconcile()
     assert audience.events() == [("entered", "contact-a")]

@@ -201,7 +201,8 @@ def test_a_later_adjustment_by_another_process_is_kept(
 
     with pytest.raises(LeaseLost):
         audience.reconcile(
-            NOON + 20 * SECOND, event_log=FailAtStep(service.store.event_log, "postpone", before=run_other_process)
+            NOON + 20 * SECOND,
+            event_log=FailAtStep(service.store.event_log, "adjust_timestamps", before=run_other_process),
         )
     assert times(audience) == [15 * SECOND + MILLISECOND]
 
@@ -222,7 +223,7 @@ def test_a_process_with_an_old_watermark_advances_nothing(
             audience.watch(), audience.lease, 0, NOON + 10 * SECOND, "", NO_DEADLINE
         )
         postponed = {"$set": {"at": NOON + 10 * SECOND + MILLISECOND}}
-        service.store.database["audience_ledger"].update_one({"sk": f"{org}/contact/b"}, postponed)
+        service.store.database["audience_event"].update_one({"sk": f"{org}/contact/b"}, postponed)
 
     with pytest.raises(LeaseLost):
         audience.reconcile(
@@ -242,7 +243,7 @@ def test_the_last_event_bounds_the_next_event_time(service: Service, org: str, t
         """Two rounds that die, one when its event is known, the other before."""
         plans(audience, "a", "paid")
         with pytest.raises(RuntimeError):
-            audience.reconcile(NOON + 9 * SECOND, watches=FailAtStep(service.store.watches, "advance", after=die))
+            audience.reconcile(NOON + 9 * SECOND, watches=FailAtStep(service.store.watches, "advance_seq", after=die))
         plans(audience, "a", "free")
         with pytest.raises(RuntimeError):
             audience.reconcile(NOON + 12 * SECOND, event_log=FailAtStep(service.store.event_log, "append", after=die))
@@ -250,7 +251,7 @@ def test_the_last_event_bounds_the_next_event_time(service: Service, org: str, t
     late = FailAtStep(service.store.event_log, "read", before=run_other_process)
     with pytest.raises(RuntimeError):
         audience.reconcile(
-            NOON + SECOND, event_log=late, watches=FailAtStep(service.store.watches, "finish", before=die)
+            NOON + SECOND, event_log=late, watches=FailAtStep(service.store.watches, "advance_watermark", before=die)
         )
     watch = audience.watch()
     assert (watch.seq, watch.last_event_at) == (2, NOON + 12 * SECOND)
@@ -261,7 +262,7 @@ def test_a_slow_clock_reverts_no_exit_by_time(service: Service, org: str, track_
     audience = track_audience(OPENED_RECENTLY)
     audience.reconcile()
     with pytest.raises(RuntimeError):
-        audience.reconcile(NOON + 9 * SECOND, ledger=FailAtStep(service.store.event_log, "append", after=die))
+        audience.reconcile(NOON + 9 * SECOND, event_log=FailAtStep(service.store.event_log, "append", after=die))
     audience.reconcile(NOON + SECOND)
     assert audience.events() == [("exited", "contact-a")]
 
@@ -272,14 +273,14 @@ def test_late_events_may_need_several_reads(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rounds_module, "_PAGE", 2)
+    monkeypatch.setattr(rounds_module, "_BATCH_SIZE", 2)
     service.insert(org, [{"id": key} for key in "abcde"])
     audience = track_audience(PAID)
     audience.reconcile()
     plans(audience, "abcde", "paid")
 
     with pytest.raises(RuntimeError):
-        audience.reconcile(NOON + SECOND, ledger=FailAtStep(service.store.event_log, "append", after=die))
+        audience.reconcile(NOON + SECOND, event_log=FailAtStep(service.store.event_log, "append", after=die))
     service.store.watches.advance_watermark(audience.watch(), audience.lease, 0, NOON + 10 * SECOND, "", NO_DEADLINE)
     audience.reconcile(NOON + 20 * SECOND)
     assert times(audience) == [10 * SECOND + MILLISECOND] * 5
@@ -305,7 +306,7 @@ def test_no_event_precedes_the_last_event_of_an_unfinished_run(
     plans(audience, "a", "paid")
 
     with pytest.raises(RuntimeError):
-        audience.reconcile(NOON + 9 * SECOND, watches=FailAtStep(service.store.watches, "advance", after=die))
+        audience.reconcile(NOON + 9 * SECOND, watches=FailAtStep(service.store.watches, "advance_seq", after=die))
     plans(audience, "a", "free")
     audience.reconcile(NOON + SECOND)  # by a clock that is behind
     assert times(audience) == [9 * SECOND, 9 * SECOND]

@@ -145,7 +145,7 @@ def test_a_process_with_an_old_watermark_keeps_the_order_of_late_events(
         service.store.database["audience_event"].update_one(first, {"$set": {"at": postponed}})
 
     audience.reconcile(
-        NOON + timedelta(seconds=20), ledger=FailAtStep(service.store.event_log, "read", before=run_other_process)
+        NOON + timedelta(seconds=20), event_log=FailAtStep(service.store.event_log, "read", before=run_other_process)
     )
     assert [event.at for event in audience.event_log()] == [postponed, postponed]
 

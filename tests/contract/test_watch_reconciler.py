@@ -124,8 +124,8 @@ def test_an_incremental_scan_evaluates_only_changed_records(
     for key, plan in (("a", "paid"), ("b", "paid"), ("c", "free")):
         audience.update(key, **{"data.plan": plan})
     changed = ChangedKeys(frozenset(f"{org}/contact/{key}" for key in "ac"), complete=True, complete_at=NOON)
-    event_log = FailAtStep(service.store.event_log, "differences", before=lambda: pytest.fail("everything is compared"))
-    audience.reconcile(NOON + timedelta(seconds=5), ScanScope(changed, result), ledger=event_log)
+    event_log = FailAtStep(service.store.event_log, "diff", before=lambda: pytest.fail("everything is compared"))
+    audience.reconcile(NOON + timedelta(seconds=5), ScanScope(changed, result), event_log=event_log)
     assert audience.events() == [("entered", "contact-a"), ("exited", "contact-c")]
     assert audience.watch().watermark == NOON
 
@@ -136,8 +136,8 @@ def test_a_run_appends_more_events_than_one_command_holds(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_JUDGED", 2)
-    monkeypatch.setattr(rounds_module, "_PAGE", 2)
+    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(rounds_module, "_BATCH_SIZE", 2)
     service.insert(org, [{"id": key} for key in "abcde"])
     audience = track_audience({"plan": "paid"})
     result = audience.reconcile()
@@ -203,7 +203,7 @@ def test_the_retention_start_is_set_before_events_are_trimmed(
         raise RuntimeError("dies")
 
     with pytest.raises(RuntimeError):
-        audience.reconcile(NOON + timedelta(days=8), ledger=FailAtStep(service.store.event_log, "forget", before=die))
+        audience.reconcile(NOON + timedelta(days=8), event_log=FailAtStep(service.store.event_log, "trim", before=die))
     assert audience.watch().retained_from == NOON + timedelta(days=1)
 
 
@@ -223,7 +223,7 @@ def test_only_the_last_message_carries_the_watermark(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watching_module, "_BATCH", 2)
+    monkeypatch.setattr(watching_module, "_BATCH_SIZE", 2)
     service.insert(org, [{"id": key} for key in "abc"])
     audience = track_audience({"plan": "paid"})
     audience.reconcile()
@@ -233,7 +233,7 @@ def test_only_the_last_message_carries_the_watermark(
     stream = audience.stream(0)
     messages = [next(stream) for _ in range(2)]
     stream.close()
-    assert [(len(message.events), message.as_of) for message in messages] == [
+    assert [(len(message.events), message.watermark) for message in messages] == [
         (2, None),
         (1, audience.watch().watermark),
     ]

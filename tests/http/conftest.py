@@ -23,7 +23,7 @@ VIP = {
     },
     "type": "dynamic",
 }
-_SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "http_door.py"
+_SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "http_gateway.py"
 
 
 @dataclass(frozen=True)

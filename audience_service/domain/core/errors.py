@@ -43,8 +43,8 @@
     ├── OutOfTime
     └── UnsupportedByStore
 
-Those of custom audiences are in domain/custom_audiences/errors.py. Each leaf has a `reason`, a value of audience.v1.ErrorReason.
-rpc/errors.py holds the one table that maps the classes to status codes; nothing else knows of them.
+Errors of custom audiences are in domain/custom_audiences/errors.py. Each leaf has a `reason`, a value of
+audience.v1.ErrorReason. rpc/errors.py holds the one table that maps the classes to status codes.
 """
 
 from collections.abc import Mapping

@@ -59,7 +59,8 @@ _UPLOAD_LIMITS = {
 _UPLOAD_RULES = (
     "A file is CSV in UTF-8, with or without a byte order mark.",
     "A row is matched by the first of its fields that any contact in use has, in the order of the fields here.",
-    f"All contacts that have it go on the list, or off it; what more than {MAX_CONTACTS_PER_IDENTIFIER:,} have stands for nobody.",
+    "All contacts that have it are added to the list, or removed from it.",
+    f"A value that more than {MAX_CONTACTS_PER_IDENTIFIER:,} contacts have matches none of them.",
     "Rows that match nobody are kept, and matched again by RefreshCustomAudience.",
     "The list is published whole at the end of the upload: readers see the one before or the one after.",
 )

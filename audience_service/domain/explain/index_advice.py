@@ -121,7 +121,8 @@ class _Adviser:
                 "; the database does not use it, as it may not where reading all takes no longer" if scans else ""
             )
             return IndexAdvice(self._datatype, index.fields, useful=False, reason=reason)
-        reason = f"{self._format_share(share)} of the org's records match {_format_fields(columns)}; the index leads to these alone"
+        share_text = self._format_share(share)
+        reason = f"{share_text} of the org's records match {_format_fields(columns)}; the index leads to these alone"
         return IndexAdvice(self._datatype, columns.fields, useful=True, reason=reason + self._current_cost())
 
     def _advise_alternatives(self, node: Or) -> IndexAdvice:
@@ -143,8 +144,8 @@ class _Adviser:
             return self._no_advice("each alternative of $or has an index already")
         others = len(missing) - 1
         reason = (
-            f"{self._format_share(share)} of the org's records match the alternatives of $or, each of which needs an index;"
-            f" {others or 'no'} more {'is' if others == 1 else 'are'} missing beside this one"
+            f"{self._format_share(share)} of the org's records match the alternatives of $or, each of which needs an"
+            f" index; {others or 'no'} more {'is' if others == 1 else 'are'} missing beside this one"
         )
         return IndexAdvice(self._datatype, next(iter(missing)), useful=True, reason=reason + self._current_cost())
 

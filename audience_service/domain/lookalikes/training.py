@@ -93,8 +93,7 @@ def check_seed(count: int) -> None:
     """Raise SeedTooSmall where a seed has too few members."""
     if count < MIN_SEED_SIZE:
         raise SeedTooSmall(
-            f"the source has {count:,} members in use, of the countries asked for; it takes {MIN_SEED_SIZE} to tell whom"
-            " they are like",
+            f"the source has {count:,} members in the requested countries; a lookalike needs at least {MIN_SEED_SIZE}",
             metadata={"count": str(count), "minimum": str(MIN_SEED_SIZE)},
         )
 

@@ -17,7 +17,7 @@ REASONS: Mapping[str, str] = {
     "invalid_email": "is no email address",
     "invalid_phone": "is no phone number; write it with + and its country code, or send a default_region",
     "invalid_hash": f"is no SHA-256 in {DIGEST_DIGITS} hexadecimal digits",
-    "too_common": f"has what more than {MAX_CONTACTS_PER_IDENTIFIER:,} contacts have, as placeholders are, and nothing else of anybody",
+    "too_common": f"more than {MAX_CONTACTS_PER_IDENTIFIER:,} contacts have this value, so it is likely a placeholder",
     "no_identifier": "has nothing in the columns that rows are matched by",
 }
 """Why rows are rejected, and what is wrong with them then."""

@@ -11,20 +11,21 @@ SEGMENTS = "segment"
 """Segments, in the platform's record envelope: like every collection of the platform, named for the datatype."""
 
 LISTS = "audience_member"
-"""Static lists: {_id: "<audience>/<sk>", audience, pk, sk} for each record on one; pk and sk are the record's own, so
-that the tenant scope, the order and the join with the record rest on sk here too. Snapshots likewise, with expire_at:
-their `audience` is "<snapshot>.<attempt>", with "!<reason>" behind it for those that were left out."""
+"""Member lists: {_id: "<audience>/<sk>", audience, pk, sk}, one document for each record on a list. pk and sk are the
+record's own, so the tenant scope, the order and the join with the record use sk here too. Snapshots add expire_at;
+their `audience` is "<snapshot>.<attempt>", followed by "!<reason>" for records that were left out."""
 
 SNAPSHOTS = "audience_snapshot"
 """Manifests of snapshots in the platform's envelope, {_id: sk, ...}; mongo/snapshots/documents.py shows the rest."""
 
 CUSTOM_AUDIENCES = "custom"
-"""Custom audiences, in the platform's envelope, {_id: sk, ...}; mongo/custom_audiences/documents.py shows the rest. Their lists
-lie among the static ones, with "<audience>.<8 characters>" for `audience`, and `since` when an upload put them on."""
+"""Custom audiences, in the platform's envelope, {_id: sk, ...}; mongo/custom_audiences/documents.py has the rest.
+LISTS has the rows of their lists, with "<audience>.<8 characters>" as `audience`, and `since` if an upload added them.
+"""
 
 UPLOADS = "audience_upload"
-"""How far uploads have come; mongo/uploads/documents.py shows them. The contacts that one has found lie among the lists,
-with the `line` of the file that put them there."""
+"""The progress of uploads; mongo/uploads/documents.py shows the fields. LISTS has the contacts that an upload matched,
+with the `line` of the file that added them."""
 
 UPLOAD_ROWS = "audience_upload_row"
 """Rows of uploads that have matched nobody; mongo/uploads/unmatched_rows.py shows them."""
@@ -46,16 +47,17 @@ PARTITIONS = "audience_partition"
 expire_at}; a part ends with a key, up to the last, which has no end."""
 
 WATCHES = "audience_watch"
-"""Watched audiences, one record each: {_id: sk, sk: "<org>/audience_watch/<audience>", audience, wanted_until, lease,
-lease_until, generation, seq, as_of, definition, failure, garbage}; domain/watch/model.py says what they mean."""
+"""Watched audiences, one record each: {_id: sk, sk: "<org>/audience_watch/<audience>", audience, expires_at, lease,
+lease_until, watch_epoch, seq, last_event_at, watermark, retained_from, definition, failure, stale_epochs};
+domain/watch/model.py explains each."""
 
 EVENTS = "audience_event"
-"""Who entered and exited: {_id: "<generation>/<seq in 12 digits>", seq, pk, sk, change, cause, at}; pk and sk are the
-record's own."""
+"""The event log: {_id: "<watch epoch>/<seq in 12 digits>", seq, pk, sk, change, cause, at}; pk and sk are the record's
+own."""
 
 MEMBER_STATES = "audience_member_state"
-"""Who is in by the ledger: {_id: "<generation>/<sk>", pk, sk, member, seq}; who has exited stays, with `member` false.
-`seq` is the event that says so, 0 of those who were in when the generation began."""
+"""Member states: {_id: "<watch epoch>/<sk>", pk, sk, member, seq}. A record that exited stays, with `member` false.
+`seq` is its last event, 0 for a record that was a member when the watch epoch began."""
 
 PLATFORM_IDS = "audience_platform_ids"
 """The ids that ad platforms know nodes of the taxonomies by: {_id: platform, version, imported_at, files, ids: {node:

@@ -44,7 +44,7 @@ _NOT_DELETED: Document = {"state": {"$ne": DELETED}}
 
 
 class MongoCustomAudiences:
-    """The CustomAudienceRepository on MongoDB; domain/custom_audiences/repository.py states what each method promises."""
+    """The CustomAudienceRepository on MongoDB; the protocol states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

@@ -152,7 +152,10 @@ class MongoIdentifiers:
         stages: list[Document] = [
             {"$match": tenant_match(org, _has_identifier(rule), NOT_ARCHIVED_MATCH)},
             {"$project": record_rows},
-            {"$unionWith": {"coll": IDENTIFIERS, "pipeline": [{"$match": tenant_match(org, unexpired)}, {"$project": key_rows}]}},
+            {"$unionWith": {
+                "coll": IDENTIFIERS,
+                "pipeline": [{"$match": tenant_match(org, unexpired)}, {"$project": key_rows}],
+            }},
             {"$group": {
                 "_id": "$sk",
                 "record": {"$sum": "$record"},

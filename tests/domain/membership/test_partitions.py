@@ -33,9 +33,9 @@ def partition_sizes(
     agreed: dict[str, Sequence[str]] = {}
     kept = fake(
         find=lambda _org, name, _deadline: agreed.get(name),
-        agree=lambda _org, name, keys, _deadline: agreed.setdefault(name, keys),
+        get_or_create=lambda _org, name, keys, _deadline: agreed.setdefault(name, keys),
     )
-    drawn = fake(landmarks=lambda *_: fake(keys=()), among=lambda *_: list(reversed(sampled)))
+    drawn = fake(key_sample=lambda *_: fake(keys=()), filter_keys=lambda *_: list(reversed(sampled)))
     cuts = Partitioner(kept, drawn, fake(stream=batches), **limits)
     bounds = [cuts.key_range(CTX, CHOICE, Partition(index, count)) for index in range(count)]
     assert all(left.until == right.after for left, right in pairwise(bounds))

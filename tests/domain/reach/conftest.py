@@ -9,6 +9,6 @@ from tests.support.fake_slices import Clock
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time that deadlines and queries read. It passes only when a query takes time."""
     clock = Clock()
-    for module in ("caller", "reach.narrowing"):
+    for module in ("core.context", "reach.progressive_count"):
         monkeypatch.setattr(f"audience_service.domain.{module}.time", clock)
     return clock

@@ -46,19 +46,19 @@ class Members:
         return TOTAL // 2, None
 
 
-class FakePopulations:
+class FakeSelectionResolver:
     """Every selector selects all contacts; audiences are in `version`."""
 
     version = 0
 
-    def choose(self, ctx: RequestContext, selection: AudienceSelector) -> ResolvedSelection:
+    def resolve(self, ctx: RequestContext, selection: AudienceSelector) -> ResolvedSelection:
         everyone = CompiledFilter("contact", {})
         named = [audience_id for audience_id in (selection.audience_id, *selection.audience_ids) if audience_id]
         return ResolvedSelection(
             everyone, everyone, [], {}, self._audiences(named), self._audiences(selection.exclude_audience_ids)
         )
 
-    def check_whole(self, ctx: RequestContext, resolved_selection: ResolvedSelection, count: int | None) -> None:
+    def verify_complete(self, ctx: RequestContext, resolved_selection: ResolvedSelection, count: int | None) -> None:
         """Never raises: no choice is of a snapshot."""
 
     def _audiences(self, audience_ids: Sequence[str]) -> tuple[ResolvedAudience, ...]:
@@ -82,7 +82,7 @@ def watched(deadline: Deadline) -> tuple[Deadline, threading.Semaphore]:
 
 def reach(members: Members) -> Reach:
     slices = FakeSlices(TOTAL, lambda n: n % 2 == 0)
-    return Reach(members, slices, FakePopulations(), new_random=seeded)  # type: ignore[arg-type]
+    return Reach(members, slices, FakeSelectionResolver(), new_random=seeded)  # type: ignore[arg-type]
 
 
 def make_context(seconds: float | None = None, org: str = "acme") -> RequestContext:
@@ -197,7 +197,7 @@ def test_every_field_of_a_selector_is_part_of_the_key(field: str) -> None:
     plain = AudienceSelector("segment-1", Filter("contact", {}))
     changed: dict[str, Any] = {field: Filter("lead", {}) if field == "filter" else ("segment-2",)}
     other = replace(plain, **changed)
-    choice = FakePopulations().choose(make_context(), AudienceSelector("segment-1"))
+    choice = FakeSelectionResolver().resolve(make_context(), AudienceSelector("segment-1"))
     assert flight_key(plain, choice) == flight_key(replace(plain), choice)
     assert flight_key(plain, choice) != flight_key(other, choice)
 
@@ -212,10 +212,10 @@ def test_every_field_of_a_selector_is_part_of_the_key(field: str) -> None:
 )
 def test_audiences_in_another_version_are_counted_separately(selection: AudienceSelector) -> None:
     """A call that begins after an edit of an audience never shares the count of one that began before it."""
-    populations = FakePopulations()
-    before = populations.choose(make_context(), selection)
+    populations = FakeSelectionResolver()
+    before = populations.resolve(make_context(), selection)
     populations.version = 1
-    after = populations.choose(make_context(), selection)
+    after = populations.resolve(make_context(), selection)
     assert flight_key(selection, before) != flight_key(selection, after)
 
 

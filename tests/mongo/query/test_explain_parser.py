@@ -9,7 +9,7 @@ from bson import json_util
 
 from audience_service.mongo.query.explain_parser import execution_failure, parse_explain
 
-PAIRS = json_util.loads((Path(__file__).parent.parent / "data/explains.json").read_text())
+PAIRS = json_util.loads((Path(__file__).parents[2] / "data/explains.json").read_text())
 
 
 @pytest.mark.parametrize(("names", "document", "expected"), [pair[1:] for pair in PAIRS], ids=[p[0] for p in PAIRS])

@@ -56,7 +56,7 @@ class Orgs:
         """The members' sks, their related records looked up if they are few."""
         database, deadline = self.service.store.database, Deadline.after(60)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(related.JoinPrefetcher, "_patience", lambda *_: related._NO_TIMEOUT)
+            patch.setattr(related.JoinPrefetcher, "_timeout", lambda *_: related._NO_TIMEOUT)
             pipeline = build_pipeline(database, org, population, deadline, force_lookup=force_lookup)
         self.reads += pipeline.joins.has_prefetched
         assert not (force_lookup and pipeline.joins.has_prefetched)
@@ -150,8 +150,8 @@ def shop(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sho
     first, second, _ = real_service.insert(org, [{"id": f"{n}", "data": {"n": n}} for n in range(3)])
     buyers = (first, [first, first], [second, second], "contact-nobody")
     real_service.insert(org, [{"data": {"buyer": buyer, "total": n}} for n, buyer in enumerate(buyers)], "order")
-    monkeypatch.setattr(related, "_FEW", 2)
-    monkeypatch.setattr(related, "_LOOK_SECONDS", 30.0)  # no read is given up, however busy the machine
+    monkeypatch.setattr(related, "_MIN_PREFETCH_CANDIDATES", 2)
+    monkeypatch.setattr(related, "_LOOKUP_SECONDS", 30.0)  # no read is given up, however busy the machine
     orders = real_service.store.database["order"]
     index = orders.create_index([("data.buyer", 1), ("sk", 1)])
     yield Shop(real_service, org)
@@ -160,7 +160,7 @@ def shop(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sho
 
 def test_few_candidates_use_lookups_and_many_use_prefetching(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shop.members({}, is_prefetched=True) == [0, 1]
-    monkeypatch.setattr(related, "_FEW", 3)
+    monkeypatch.setattr(related, "_MIN_PREFETCH_CANDIDATES", 3)
     assert shop.members({}, is_prefetched=False) == [0, 1]
     shop.service.store.database["order"].drop_index("data.buyer_1_sk_1")
     assert shop.members({}, is_prefetched=True) == [0, 1], "a look without an index would read them all as well"
@@ -173,12 +173,12 @@ def test_a_related_record_that_names_a_value_twice_counts_once(shop: Shop) -> No
 
 
 def test_values_that_do_not_fit_the_filter_are_looked_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joins, "INLINE_BYTES", 60)
+    monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 60)
     assert shop.members({}, is_prefetched=False) == [0, 1]
 
 
 def test_prefetching_stops_once_lookups_would_be_faster(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(related, "_LOOK_SECONDS", 1e-9)
+    monkeypatch.setattr(related, "_LOOKUP_SECONDS", 1e-9)
     assert shop.members({}, is_prefetched=False) == [0, 1]
 
 

@@ -35,7 +35,7 @@ class Clock:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything a thousandth of its size."""
-    for name, value in {"_PAGE": 16, "_SHORTEST_RUN": 2, "_MOST": 16, "_FEW_PAGES": 2}.items():
+    for name, value in {"_PAGE_SIZE": 16, "_MIN_RUN": 2, "_MAX_KEYS": 16, "_MAX_FOREGROUND_PAGES": 2}.items():
         monkeypatch.setattr(module, name, value)
 
 
@@ -245,7 +245,7 @@ def test_the_least_recently_used_samples_are_evicted(
     sampler, _, database = reader
     other = f"{org}-other"
     service.insert(other, [{"id": f"{n:03d}"} for n in range(100)])
-    monkeypatch.setattr(module, "_MOST_KEPT", 20)
+    monkeypatch.setattr(module, "_MAX_CACHED_KEYS", 20)
     sampler.get(org, EVERYONE, NO_DEADLINE)
     finds = database.finds["contact"]
     sampler.get(other, EVERYONE, NO_DEADLINE)

@@ -9,7 +9,7 @@ from audience_service.mongo.schema.repository import random_keys
 
 
 @pytest.fixture
-def chance() -> random.Random:
+def rng() -> random.Random:
     """What draws the keys: the same in each test, whichever ran before."""
     return random.Random(1)
 

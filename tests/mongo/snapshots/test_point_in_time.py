@@ -92,13 +92,13 @@ def test_a_replica_set_reads_at_one_point_in_time() -> None:
     assert command["readConcern"] == {"level": "snapshot"}
     assert command["writeConcern"] == {"w": "majority"}
     assert command["pipeline"][-1]["$merge"]["whenMatched"] == "fail"
-    assert (result.one_instant, result.read_at) == (True, CLUSTER_TIME)
+    assert (result.point_in_time, result.read_at) == (True, CLUSTER_TIME)
     assert (result.count, result.digest) == (2, "00000001ffffffff")
 
 
 def test_suppression_lookups_use_the_same_point_in_time() -> None:
     database = Database("RSPrimary", {"cursor": {"atClusterTime": Timestamp(1, 1)}})
-    assert write_snapshot(database, EVERYONE, "email").one_instant
+    assert write_snapshot(database, EVERYONE, "email").point_in_time
     assert "'from': 'subscriber'" in str(database.commands[0]["pipeline"])
 
 
@@ -107,7 +107,7 @@ def test_a_standalone_does_not_read_at_one_point_in_time() -> None:
     result = write_snapshot(database, EVERYONE)
     assert database.commands[0]["readConcern"] == {"level": "majority"}
     assert database.commands[0]["pipeline"][-1]["$merge"]["whenMatched"] == "keepExisting"
-    assert not result.one_instant
+    assert not result.point_in_time
 
 
 def test_the_tenant_scope_is_in_the_command_that_writes() -> None:
