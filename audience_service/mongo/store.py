@@ -10,24 +10,23 @@ from typing import Any
 from pymongo import ReadPreference
 from pymongo.database import Database
 
-from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import AudienceError
-from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
-from audience_service.domain.lookalikes.repository import LookalikeRepository
-from audience_service.domain.membership.results import CheckRepository
-from audience_service.domain.ports import (
-    InsightRepository,
+from audience_service.domain.audiences.repository import (
     ListRepository,
     MemberRepository,
-    PartitionRepository,
-    PlanRepository,
-    Record,
-    SampleRepository,
-    SegmentRepository,
     SliceRepository,
     UseRepository,
-    VersionRepository,
 )
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import AudienceError
+from audience_service.domain.core.record import Record
+from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
+from audience_service.domain.explain.repository import PlanRepository
+from audience_service.domain.insights.repository import InsightRepository
+from audience_service.domain.lookalikes.repository import LookalikeRepository
+from audience_service.domain.membership.repository import PartitionRepository
+from audience_service.domain.membership.results import CheckRepository
+from audience_service.domain.schema.repository import SampleRepository
+from audience_service.domain.segments.repository import SegmentRepository, VersionRepository
 from audience_service.domain.snapshots.repository import DifferenceRepository, SnapshotRepository, SnapshotRowRepository
 from audience_service.domain.targeting.platform_ids import PlatformIdRepository
 from audience_service.domain.uploads.processor import UploadStorage

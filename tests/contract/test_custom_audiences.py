@@ -9,8 +9,8 @@ import pytest
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.errors import NameTaken, RequestIdReused
+from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomType, LookalikeSpec
-from audience_service.domain.ports import IdempotencyKey
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.lists import NO_DEADLINE, publish

@@ -26,6 +26,7 @@ from audience_service.domain.core.errors import (
 )
 from audience_service.domain.core.idempotency import CreationState, new_list_version_id
 from audience_service.domain.core.jobs import STOPPED, JobLimits, JobRunner, Report
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.custom_audiences.deletion import CustomAudienceDeleter
 from audience_service.domain.custom_audiences.errors import SeedTooSmall, TooManyLookalikes
@@ -40,7 +41,6 @@ from audience_service.domain.custom_audiences.model import (
 from audience_service.domain.custom_audiences.repository import Refresher
 from audience_service.domain.custom_audiences.service import CustomAudiences
 from audience_service.domain.filters import FilterCompiler
-from audience_service.domain.snapshots.repository import Lease
 from audience_service.mongo.custom_audiences.documents import INTERRUPTED
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from audience_service.pb.audience.v1.resources_pb2 import (

@@ -13,10 +13,10 @@ import pytest
 import structlog
 from hypothesis import given
 
+from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import UnsupportedByStore
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
-from audience_service.domain.ports import MemberRepository
 from audience_service.mongo.store import embedded_store
 from audience_service.rpc import interceptor
 from tests.conftest import STORES, Service, mongo_database, run_service

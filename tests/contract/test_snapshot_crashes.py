@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.snapshots.model import SnapshotState
-from audience_service.domain.snapshots.repository import Lease
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.snapshots import state_of

@@ -7,9 +7,10 @@ import pytest
 from audience_service.domain.audiences.references import AudienceUse, Usage
 from audience_service.domain.core.errors import AudienceNotFound, ContactNotFound, UnsupportedByStore, VersionNotFound
 from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.set_operations import list_filter
 from audience_service.domain.insights.dimensions import parse_dimensions
-from audience_service.domain.ports import MemberList, Population
 from audience_service.domain.segments.model import Segment, SegmentQuery, SegmentType
 from audience_service.mongo.embedded.overrides import EmbeddedInsights
 from audience_service.mongo.store import Store

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from audience_service.domain.core.errors import AudienceNotFound
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomQuery, CustomType
 from audience_service.domain.filters.set_operations import list_filter
 from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery, SnapshotState
-from audience_service.domain.snapshots.repository import Lease
 from audience_service.domain.watch.model import Cause, Event
 from audience_service.mongo.store import Store
 from tests.support.lists import write_rows

@@ -3,10 +3,11 @@
 import random
 from collections.abc import Callable, Sequence
 
+from audience_service.domain.audiences.key_sample import KeySample
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime
-from audience_service.domain.ports import Population, Record
-from audience_service.domain.reach.key_sample import KeySample
+from audience_service.domain.core.record import Record
+from audience_service.domain.filters.population import Population
 
 
 class Clock:

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.ports import IdempotencyKey, MemberList
+from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.segments.model import Segment, SegmentType
 
 NO_DEADLINE = Deadline(None)

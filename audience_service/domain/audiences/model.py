@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.filters import Filter, fits_struct
-from audience_service.domain.ports import MemberList, Population
+from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.population import Population
 from audience_service.domain.segments.model import Segment, SegmentType
 
 

@@ -37,9 +37,11 @@ from audience_service.domain.filters import (
     identity,
 )
 from audience_service.domain.filters.ast import Node
+from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.references import audience_references
-from audience_service.domain.ports import MemberList, Population, SegmentRepository
 from audience_service.domain.segments.model import ID_PREFIX, Segment, SegmentType
+from audience_service.domain.segments.repository import SegmentRepository
 
 
 class AudienceResolver:

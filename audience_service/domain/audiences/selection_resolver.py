@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from audience_service.domain.audiences.model import ResolvedAudience
+from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.suppression import suppression_conditions
@@ -12,8 +13,8 @@ from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.filters import CompiledFilter, identity
+from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.set_operations import difference, to_filter, union
-from audience_service.domain.ports import MemberRepository, Population
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.reader import SnapshotReader
 

@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from audience_service.domain.audiences.references import AudienceUse, Usage, check_use
+from audience_service.domain.audiences.repository import UseRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.core.errors import AudienceNotFound, NotFound
-from audience_service.domain.ports import SegmentRepository, UseRepository
+from audience_service.domain.segments.repository import SegmentRepository
 
 MAX_LISTED = 1_000
 """How many uses, segments and lookalikes a response names of each."""

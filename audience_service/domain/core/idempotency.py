@@ -2,13 +2,13 @@
 
 import secrets
 import string
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import digest
-from audience_service.domain.ports import IdempotencyKey
 
 _MAX_REQUEST_ID_LENGTH = 64
 _ID_ALPHABET = string.ascii_letters + string.digits
@@ -20,6 +20,15 @@ class CreationState(StrEnum):
     CREATING = "CREATING"
     READY = "READY"
     FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """What makes a creation safe to repeat: the subject's own id for it and a digest of what it asks."""
+
+    subject: str
+    request_id: str
+    digest: str
 
 
 def new_id(prefix: str) -> str:

@@ -27,7 +27,7 @@ import structlog
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceError, OutOfTime, StoreUnavailable
-from audience_service.domain.snapshots.repository import Lease
+from audience_service.domain.core.lease import Lease
 
 _WRITE_SECONDS = 30.0
 _RENEW_SECONDS = 3.0

@@ -3,12 +3,12 @@
 import dataclasses
 
 from audience_service.domain.audiences.references import Usage
+from audience_service.domain.audiences.repository import UseRepository
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import StaleVersion
 from audience_service.domain.custom_audiences.model import CustomAudience, check_version
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
 from audience_service.domain.custom_audiences.service import CustomAudiences
-from audience_service.domain.ports import UseRepository
 from audience_service.domain.segments.deletion import MAX_NAMED_USERS
 
 _CLEANUP_TIMEOUT_SECONDS = 10.0

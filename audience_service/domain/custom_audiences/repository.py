@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from audience_service.domain.core.context import Deadline, RequestContext
+from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.core.jobs import JobRunner, Report
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomPage, CustomQuery, CustomType
-from audience_service.domain.ports import IdempotencyKey
-from audience_service.domain.snapshots.repository import Lease
 
 
 class CustomAudienceRepository(Protocol):

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Iterable
 
+from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import (
@@ -15,7 +16,7 @@ from audience_service.domain.core.errors import (
     RequestIdReused,
     StaleVersion,
 )
-from audience_service.domain.core.idempotency import idempotency_key, new_id
+from audience_service.domain.core.idempotency import IdempotencyKey, idempotency_key, new_id
 from audience_service.domain.core.jobs import Job, Report
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.custom_audiences.errors import NotRefreshable
@@ -38,7 +39,6 @@ from audience_service.domain.custom_audiences.repository import (
     Refreshers,
     SpecValidators,
 )
-from audience_service.domain.ports import IdempotencyKey, ListRepository
 
 _RETRY_MILLIS = 20
 

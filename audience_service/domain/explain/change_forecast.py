@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters.ast import Condition, ElementIs, ElementMatch, Node, walk
 from audience_service.domain.filters.date_timeline import RelativeDateTimeline
 from audience_service.domain.filters.dates import neighbours
 from audience_service.domain.filters.rebase_dates import has_other_time_dependence, relative_dates
-from audience_service.domain.ports import Record
 from audience_service.domain.schema.projection import get_path
 
 FORECAST_RANGE = timedelta(days=3_653)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from audience_service.domain.audiences.model import to_response_form
+from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.core.clock import now
@@ -11,6 +12,7 @@ from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.explain.index_advice import IndexAdvice, IndexEvidence, advise
 from audience_service.domain.explain.query_plan import QueryPlan
+from audience_service.domain.explain.repository import PlanRepository
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler, FilterWarning
 from audience_service.domain.filters.ast import InAudience, Node, Related, joins, walk
 from audience_service.domain.filters.compiler import to_match
@@ -18,7 +20,8 @@ from audience_service.domain.filters.describe.sentence import describe
 from audience_service.domain.filters.field_usage import used_fields
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.lint.lint import lint_filter
-from audience_service.domain.ports import MemberRepository, PlanRepository, Population, SampleRepository
+from audience_service.domain.filters.population import Population
+from audience_service.domain.schema.repository import SampleRepository
 from audience_service.domain.schema.service import FieldCatalog, SampledFields
 
 

@@ -11,6 +11,7 @@ from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidFilter
+from audience_service.domain.core.record import Record
 from audience_service.domain.explain.change_forecast import ChangeForecaster
 from audience_service.domain.explain.condition_tree import ConditionTree, ConditionTreeBuilder
 from audience_service.domain.filters import CompiledFilter
@@ -20,7 +21,6 @@ from audience_service.domain.filters.rebase_dates import evaluate_as_of
 from audience_service.domain.filters.set_operations import to_filter
 from audience_service.domain.membership.checks import contact_not_found
 from audience_service.domain.membership.results import CheckRepository
-from audience_service.domain.ports import Record
 from audience_service.domain.schema.projection import MISSING, get_path
 
 _INITIAL_TIMES = 8

@@ -5,15 +5,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
+from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.record import Record
 from audience_service.domain.exports.batches import ADD, REMOVE
 from audience_service.domain.exports.readiness import ReadinessCounter, Removals, Row
 from audience_service.domain.exports.removals import RetainedIdentifiers
 from audience_service.domain.filters.ast import OnList
 from audience_service.domain.filters.compiler import compile_node
+from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.set_operations import difference, to_filter
 from audience_service.domain.identifiers import Identifier
-from audience_service.domain.ports import MemberRepository, Population, Record
 from audience_service.domain.snapshots.model import Snapshot
 
 Rows = Generator[tuple[str, Row], None, None]

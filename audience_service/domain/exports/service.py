@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.selection_resolver import ResolvedSelection, SelectionResolver
 from audience_service.domain.core.context import RequestContext
@@ -17,7 +18,6 @@ from audience_service.domain.exports.rows import DeltaExport, ExportRows, FullEx
 from audience_service.domain.identifiers import Identifier, choose_rules
 from audience_service.domain.identifiers.phones import REGIONS
 from audience_service.domain.identifiers.rules import PlatformRules
-from audience_service.domain.ports import MemberRepository
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.reader import SnapshotReader
 

@@ -9,7 +9,7 @@ from audience_service.domain.audiences.model import filter_of
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.clock import truncate_to_milliseconds
 from audience_service.domain.core.context import RequestContext
-from audience_service.domain.ports import Record
+from audience_service.domain.core.record import Record
 from audience_service.domain.watch.errors import AudienceNotWatched, TimeOutOfRange
 from audience_service.domain.watch.repository import HistoryRepository, LeaseLost, WatchRepository
 

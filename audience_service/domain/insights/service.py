@@ -9,12 +9,13 @@ from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
+from audience_service.domain.filters.population import Population
 from audience_service.domain.history.size_history import SizeHistory, SizeHistoryReader, TimeRange
 from audience_service.domain.insights.baselines import BaselineCache
 from audience_service.domain.insights.comparison import DimensionInsights, compare
 from audience_service.domain.insights.dimensions import parse_dimensions
 from audience_service.domain.insights.model import Breakdown
-from audience_service.domain.ports import InsightRepository, Population
+from audience_service.domain.insights.repository import InsightRepository
 
 MAX_VALUES = 2_000
 """Values of a dimension that are read one by one, the most frequent ones; an answer may show fewer."""

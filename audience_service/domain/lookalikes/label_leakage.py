@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.field_usage import used_fields
+from audience_service.domain.filters.population import Population
 from audience_service.domain.lookalikes.features import Feature
-from audience_service.domain.ports import Population
 
 
 def leaking_fields(fields: Iterable[Feature], source: Population) -> tuple[Feature, ...]:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.population import Population
 from audience_service.domain.lookalikes.counts import (
     FeatureStats,
     MomentSums,
@@ -19,7 +20,6 @@ from audience_service.domain.lookalikes.counts import (
     SeedScores,
 )
 from audience_service.domain.lookalikes.features import Feature
-from audience_service.domain.ports import Population
 
 
 class LookalikeRepository(Protocol):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from audience_service.domain.audiences.model import ResolvedAudience
+from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline, RequestContext
@@ -28,8 +29,8 @@ from audience_service.domain.lookalikes.model_document import read_model, write_
 from audience_service.domain.lookalikes.repository import LookalikeRepository
 from audience_service.domain.lookalikes.spec import base_filter, check_spec, select_features, source_fields, target_size
 from audience_service.domain.lookalikes.training import TrainedModel, check_seed, train
-from audience_service.domain.ports import MemberRepository, SampleRepository
 from audience_service.domain.schema.field_stats import collect
+from audience_service.domain.schema.repository import SampleRepository
 
 _MODEL = "model"
 _STARTED, _TRAINED, _SCORED, _SEED_SCORED, _WRITTEN = 5, 55, 75, 80, 95

@@ -8,13 +8,13 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.jobs import Report, ignore_progress
 from audience_service.domain.custom_audiences.errors import SeedTooSmall
 from audience_service.domain.filters import CompiledFilter
+from audience_service.domain.filters.population import Population
 from audience_service.domain.lookalikes.counts import FeatureStats, ScoredFeature, SeedCounts, ValueCount
 from audience_service.domain.lookalikes.decorrelation import decorrelation_weights
 from audience_service.domain.lookalikes.features import Feature
 from audience_service.domain.lookalikes.model import UNIT, Factor, FieldModel
 from audience_service.domain.lookalikes.repository import LookalikeRepository
 from audience_service.domain.lookalikes.weights import FeatureRatios, Ratio, ratios
-from audience_service.domain.ports import Population
 
 MIN_SEED_SIZE = 100
 _MAX_VALUES = 200

@@ -8,8 +8,8 @@ from audience_service.domain.core.context import RequestContext
 from audience_service.domain.custom_audiences.loader import to_audience
 from audience_service.domain.custom_audiences.model import CustomQuery
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
-from audience_service.domain.ports import SegmentRepository
 from audience_service.domain.segments.model import Order, SegmentQuery
+from audience_service.domain.segments.repository import SegmentRepository
 
 _BY_NAME = SegmentQuery(order=Order.NAME, descending=False)
 _SEGMENT_KEY, _CUSTOM = 2, "custom"

@@ -7,11 +7,13 @@ database, since workers of other processes must cut at the same ones.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from audience_service.domain.audiences.repository import MemberRepository, SliceRepository
 from audience_service.domain.audiences.selection_resolver import ResolvedSelection
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import digest
-from audience_service.domain.ports import MemberRepository, PartitionRepository, Population, SliceRepository
+from audience_service.domain.filters.population import Population
+from audience_service.domain.membership.repository import PartitionRepository
 
 MAX_PARTITIONS = 64
 

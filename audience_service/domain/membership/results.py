@@ -6,8 +6,8 @@ from typing import Protocol
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.ports import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.selection_resolver import Exclusion, SelectionResolver
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.record import Record
 from audience_service.domain.history.history import MembershipHistory
 from audience_service.domain.membership.partitions import KeyRange, Partition, Partitioner
-from audience_service.domain.ports import MemberRepository, Record
 from audience_service.domain.schema.projection import Projection
 
 

@@ -9,8 +9,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from audience_service.domain.audiences.key_sample import KeySample
 from audience_service.domain.reach.confidence import clopper_pearson
-from audience_service.domain.reach.key_sample import KeySample
 
 
 @dataclass(frozen=True, slots=True)

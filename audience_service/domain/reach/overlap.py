@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import ExpressionFailed, InvalidArgument, InvalidFilter, UnusableAudience
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.ports import MemberRepository, Population
+from audience_service.domain.filters.population import Population
 from audience_service.domain.reach.venn_regions import VennRegions
 
 MIN_AUDIENCES, MAX_AUDIENCES = 2, 8

@@ -10,9 +10,11 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+from audience_service.domain.audiences.repository import SliceRepository
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime
-from audience_service.domain.ports import Population, Record, SliceRepository
+from audience_service.domain.core.record import Record
+from audience_service.domain.filters.population import Population
 from audience_service.domain.reach.key_draw import Estimate, KeyDraw, draw_keys
 
 MAX_SAMPLE_SIZE = 4_000

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from audience_service.domain.audiences.repository import MemberRepository, SliceRepository
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.selection_resolver import ResolvedSelection, SelectionResolver
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import OutOfTime
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters import identity
-from audience_service.domain.ports import MemberRepository, Population, Record, SliceRepository
+from audience_service.domain.filters.population import Population
 from audience_service.domain.reach.key_draw import Estimate
 from audience_service.domain.reach.progressive_count import MAX_SAMPLE_SIZE, ProgressiveCounter
 from audience_service.domain.reach.single_flight import SingleFlight

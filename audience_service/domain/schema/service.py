@@ -8,9 +8,9 @@ from audience_service.domain.core.context import RequestContext
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.operators import OPERATORS
-from audience_service.domain.ports import SampleRepository
 from audience_service.domain.schema.field_stats import collect
 from audience_service.domain.schema.json_schema import schema_profiles
+from audience_service.domain.schema.repository import SampleRepository
 from audience_service.domain.schema.sample import Sample
 
 MAX_FIELDS = 500

@@ -2,11 +2,12 @@
 
 import dataclasses
 
+from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument, NotStatic
 from audience_service.domain.core.page_tokens import TokenCodec
-from audience_service.domain.ports import ListRepository, MemberList
+from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.segments.model import Segment, SegmentType, check_contact_ids
 from audience_service.domain.segments.writer import SegmentWriter
 

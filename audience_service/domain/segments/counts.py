@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.core.context import RequestContext
-from audience_service.domain.ports import ListRepository
 from audience_service.domain.segments.model import Segment, SegmentType
 
 

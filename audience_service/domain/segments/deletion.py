@@ -3,9 +3,9 @@
 import dataclasses
 
 from audience_service.domain.audiences.references import Usage
+from audience_service.domain.audiences.repository import UseRepository
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.errors import NameTaken, StaleVersion
-from audience_service.domain.ports import UseRepository
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.writer import SegmentWriter
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
@@ -14,10 +15,10 @@ from audience_service.domain.core.errors import (
     InvalidArgument,
     RequestIdReused,
 )
-from audience_service.domain.core.idempotency import idempotency_key, new_id
+from audience_service.domain.core.idempotency import IdempotencyKey, idempotency_key, new_id
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import FilterWarning, identity
-from audience_service.domain.ports import IdempotencyKey, ListRepository, MemberList, SegmentRepository
+from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.segments.counts import with_counts
 from audience_service.domain.segments.model import (
     ID_PREFIX,
@@ -28,6 +29,7 @@ from audience_service.domain.segments.model import (
     SegmentType,
 )
 from audience_service.domain.segments.reference_checker import ReferenceChecker
+from audience_service.domain.segments.repository import SegmentRepository
 from audience_service.domain.segments.validation import SegmentValidator, ValidatedSegment
 from audience_service.domain.segments.writer import SegmentWriter
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import NotDeleted
 from audience_service.domain.core.page_tokens import TokenCodec
-from audience_service.domain.ports import VersionRepository
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.reference_checker import ReferenceChecker
+from audience_service.domain.segments.repository import VersionRepository
 from audience_service.domain.segments.validation import SegmentValidator
 from audience_service.domain.segments.version import SegmentVersion, changed_fields
 from audience_service.domain.segments.writer import SegmentWriter

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import NameTaken, StaleVersion
-from audience_service.domain.ports import ListRepository, SegmentRepository
 from audience_service.domain.segments.counts import with_counts
 from audience_service.domain.segments.model import Segment
+from audience_service.domain.segments.repository import SegmentRepository
 
 _MAX_RETRY_DELAY_MILLIS = 20
 

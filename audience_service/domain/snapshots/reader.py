@@ -1,9 +1,9 @@
 """Snapshots to read members of, and snapshots as audiences."""
 
 from audience_service.domain.audiences.model import ListAudience
+from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import AudienceNotFound, SnapshotNotFound, SnapshotNotReady, UnusableAudience
-from audience_service.domain.ports import MemberRepository
 from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX, Snapshot, SnapshotState
 from audience_service.domain.snapshots.repository import SnapshotRepository
 

@@ -6,17 +6,11 @@ from datetime import datetime
 from typing import Protocol
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.idempotency import IdempotencyKey
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.ports import IdempotencyKey, Population
+from audience_service.domain.filters.population import Population
 from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, SnapshotQuery
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """Who makes a snapshot, and until when it is taken to be alive, if it does not say so again."""
-
-    owner: str
-    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ from audience_service.domain.audiences.selection_resolver import SelectionResolv
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import RequestIdReused
-from audience_service.domain.core.idempotency import idempotency_key, new_id
+from audience_service.domain.core.idempotency import IdempotencyKey, idempotency_key, new_id
 from audience_service.domain.core.page_tokens import TokenCodec
-from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.snapshots.model import (
     SNAPSHOT_PREFIX,
     Snapshot,

@@ -21,6 +21,7 @@ from audience_service.domain.audiences.selection_resolver import ResolvedSelecti
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceError, OutOfTime, StoreUnavailable, TooManySnapshots
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.snapshots.model import (
     COPYING_PROGRESS,
     COUNTING_PROGRESS,
@@ -28,7 +29,7 @@ from audience_service.domain.snapshots.model import (
     Snapshot,
     SnapshotState,
 )
-from audience_service.domain.snapshots.repository import Lease, SnapshotRepository, SnapshotRowRepository
+from audience_service.domain.snapshots.repository import SnapshotRepository, SnapshotRowRepository
 
 _WRITE_TIMEOUT_SECONDS = 30.0
 _RENEW_TIMEOUT_SECONDS = 3.0

@@ -8,7 +8,7 @@ from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.page_tokens import digest
 from audience_service.domain.filters import identity
-from audience_service.domain.ports import Population
+from audience_service.domain.filters.population import Population
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Protocol
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import Population, Record
+from audience_service.domain.filters.population import Population
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.watch.model import ChangedKeys, Event, EventCounts, Failure, MembershipChange, Watch
 

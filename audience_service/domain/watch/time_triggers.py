@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.record import Record
 from audience_service.domain.explain.change_forecast import ChangeForecaster
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import Condition, ElementIs, ElementMatch, Node, walk
@@ -13,8 +14,8 @@ from audience_service.domain.filters.compiler import compile_node
 from audience_service.domain.filters.date_timeline import RelativeDateTimeline
 from audience_service.domain.filters.dates import compare_conditions, iso_text
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.rebase_dates import evaluate_as_of, has_other_time_dependence, relative_dates
-from audience_service.domain.ports import Population, Record
 
 LOOKAHEADS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))
 """How far is looked for the next passage; less far where there are too many to look at."""

@@ -10,7 +10,8 @@ from pymongo.database import Database
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import ContactNotFound, Violation
 from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
-from audience_service.domain.ports import MemberList, Population
+from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
@@ -27,7 +28,7 @@ Item = TypeVar("Item")
 
 
 class MongoLists:
-    """The ListRepository on MongoDB; domain/ports.py states what each method promises."""
+    """The ListRepository on MongoDB; the protocol states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

@@ -34,7 +34,7 @@ _UNINDEXED: Document = {
 
 
 class MongoUses:
-    """The UseRepository on MongoDB; domain/ports.py states what each method promises."""
+    """The UseRepository on MongoDB; the protocol states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

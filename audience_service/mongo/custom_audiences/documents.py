@@ -21,7 +21,8 @@ from datetime import datetime
 from typing import Any
 
 from audience_service.domain.core.clock import now
-from audience_service.domain.core.idempotency import CreationState
+from audience_service.domain.core.idempotency import CreationState, IdempotencyKey
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.custom_audiences.model import (
     CUSTOM_PREFIX,
     CustomAudience,
@@ -33,8 +34,6 @@ from audience_service.domain.custom_audiences.model import (
     Work,
     WorkKind,
 )
-from audience_service.domain.ports import IdempotencyKey
-from audience_service.domain.snapshots.repository import Lease
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
 from audience_service.mongo.segments.documents import Record, name_key, request_key
 

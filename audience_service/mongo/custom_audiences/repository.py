@@ -13,11 +13,10 @@ from pymongo.errors import DuplicateKeyError
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceNotFound, NameTaken, RequestIdReused, StaleVersion
-from audience_service.domain.core.idempotency import CreationState
+from audience_service.domain.core.idempotency import CreationState, IdempotencyKey
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomPage, CustomQuery, Work, WorkKind
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import IdempotencyKey
-from audience_service.domain.snapshots.repository import Lease
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.pages import newest_page

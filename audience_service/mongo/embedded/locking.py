@@ -13,13 +13,13 @@ from pymongo.database import Database
 
 from audience_service.domain.audiences.references import AudienceUse, Usage
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.idempotency import IdempotencyKey
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomPage, CustomQuery
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.segments.model import Segment, SegmentPage, SegmentQuery
 from audience_service.domain.segments.version import VersionPage
 from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, SnapshotQuery
-from audience_service.domain.snapshots.repository import Lease
 from audience_service.mongo.audiences.repository import MongoUses
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
 from audience_service.mongo.segments.repository import MongoSegments

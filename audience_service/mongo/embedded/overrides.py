@@ -15,12 +15,14 @@ from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import UnsupportedByStore
+from audience_service.domain.core.record import Record
 from audience_service.domain.explain.query_plan import QueryPlan
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.compiler import compile_node
+from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.population import Population
 from audience_service.domain.insights.model import Breakdown
 from audience_service.domain.membership.results import MembershipResults
-from audience_service.domain.ports import MemberList, Population, Record
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.repository import SnapshotResult
 from audience_service.domain.watch.model import MembershipChange

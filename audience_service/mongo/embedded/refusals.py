@@ -11,7 +11,7 @@ from audience_service.domain.core.errors import AudienceError, UnsupportedByStor
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import And, Node, Nor, Not, Or, Related, Suppressed, joins
 from audience_service.domain.filters.compiler import to_match
-from audience_service.domain.ports import Population
+from audience_service.domain.filters.population import Population
 
 _LOGICAL = frozenset(("$and", "$or", "$nor"))
 _EQUALITIES = frozenset(("$eq", "$ne", "$in", "$nin", "$all"))

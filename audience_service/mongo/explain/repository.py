@@ -10,7 +10,8 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.explain.query_plan import ExistingIndex, QueryPlan
 from audience_service.domain.filters.ast import OnList, joins
 from audience_service.domain.filters.field_usage import used_fields
-from audience_service.domain.ports import MemberList, Population
+from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.query.explain_parser import execution_failure, parse_explain
 from audience_service.mongo.query.pipeline import build_pipeline, run
@@ -20,7 +21,7 @@ _UNUSABLE_INDEX_OPTIONS = ("partialFilterExpression", "hidden", "collation")
 
 
 class MongoPlans:
-    """The PlanRepository on MongoDB; domain/ports.py states what each method promises."""
+    """The PlanRepository on MongoDB; the protocol states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

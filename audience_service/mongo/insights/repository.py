@@ -8,6 +8,7 @@ from bson import Decimal128
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.filters.population import Population
 from audience_service.domain.insights.dimensions import Dimension, DimensionKind
 from audience_service.domain.insights.model import (
     PERCENTS,
@@ -17,7 +18,6 @@ from audience_service.domain.insights.model import (
     DimensionCounts,
     Quantile,
 )
-from audience_service.domain.ports import Population
 from audience_service.mongo.insights.value_expressions import (
     INVALID,
     MISSING,
@@ -43,7 +43,7 @@ _NUMERIC_KINDS = (DimensionKind.NUMBER, DimensionKind.ANY)
 
 
 class MongoInsights:
-    """The InsightRepository on MongoDB; domain/ports.py states what each method promises."""
+    """The InsightRepository on MongoDB; the protocol states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

@@ -14,6 +14,7 @@ from pymongo.database import Database
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.population import Population
 from audience_service.domain.lookalikes.counts import (
     FeatureStats,
     FeatureValues,
@@ -26,7 +27,6 @@ from audience_service.domain.lookalikes.counts import (
 )
 from audience_service.domain.lookalikes.features import Feature
 from audience_service.domain.lookalikes.model import UNIT
-from audience_service.domain.ports import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.insights.value_expressions import is_number
 from audience_service.mongo.lookalikes.feature_expressions import (

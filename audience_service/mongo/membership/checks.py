@@ -12,11 +12,11 @@ from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidFilter
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import OnList, joins
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.membership.results import MembershipResults
-from audience_service.domain.ports import Record
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.joins import Joins, Stages, lists_lookup

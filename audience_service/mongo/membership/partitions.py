@@ -1,4 +1,4 @@
-"""Agreed cuts of populations: the PartitionRepository on MongoDB; domain/ports.py states what each method promises."""
+"""Agreed cuts of populations: the PartitionRepository on MongoDB; the protocol states what each method promises."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta

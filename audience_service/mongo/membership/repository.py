@@ -9,9 +9,10 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import And, Nor
-from audience_service.domain.ports import Population, Record
+from audience_service.domain.filters.population import Population
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, key_range_condition, run
 from audience_service.mongo.reach.regions import count_regions
 
@@ -20,7 +21,7 @@ CURSOR_BATCH_SIZE = 10_000
 
 
 class MongoMembers:
-    """The MemberRepository on MongoDB; domain/ports.py states what each method promises."""
+    """The MemberRepository on MongoDB; the protocol states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

@@ -19,11 +19,12 @@ from typing import Any
 
 from pymongo.database import Database
 
+from audience_service.domain.audiences.key_sample import KeySample
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import MemberList, Population
-from audience_service.domain.reach.key_sample import KeySample
+from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match

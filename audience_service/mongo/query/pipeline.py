@@ -15,7 +15,8 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import Node, Suppressed, joins
 from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import MemberList, Population
+from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match

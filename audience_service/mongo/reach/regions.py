@@ -15,7 +15,7 @@ from pymongo.database import Database
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import Population
+from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run

@@ -1,14 +1,15 @@
-"""Populations in parts: the SliceRepository on MongoDB; domain/ports.py states what each method promises."""
+"""Populations in parts: the SliceRepository on MongoDB; the protocol states what each method promises."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from pymongo.database import Database
 
+from audience_service.domain.audiences.key_sample import KeySample
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import Population, Record
-from audience_service.domain.reach.key_sample import KeySample
+from audience_service.domain.filters.population import Population
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.key_sampler import KeySampler
 from audience_service.mongo.query.pipeline import (

@@ -13,9 +13,9 @@ from typing import Any
 from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import Record
 from audience_service.domain.schema.sample import SAMPLE_SIZE, Sample
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
@@ -29,7 +29,7 @@ _EDGE_KEY_COUNT = 50
 
 
 class MongoSamples:
-    """The SampleRepository on MongoDB; domain/ports.py states what each method promises."""
+    """The SampleRepository on MongoDB; the protocol states what each method promises."""
 
     def __init__(
         self, database: Database[dict[str, Any]], new_random: Callable[[], random.Random] = random.Random

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.filters import Filter
 from audience_service.domain.filters.references import audience_references
-from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.segments.model import ID_PREFIX, Segment, SegmentType
 
 Record = dict[str, Any]

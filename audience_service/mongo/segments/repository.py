@@ -18,8 +18,8 @@ from audience_service.domain.core.errors import (
     RequestIdReused,
     StaleVersion,
 )
+from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.segments.model import ID_PREFIX, Order, Segment, SegmentPage, SegmentQuery, SegmentType
 from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
 from audience_service.mongo.core.errors import with_deadline
@@ -56,7 +56,7 @@ _ORDER_VALUES: dict[Order, Document] = {
 
 
 class MongoSegments:
-    """The SegmentRepository on MongoDB; domain/ports.py states what each method promises."""
+    """The SegmentRepository on MongoDB; the protocol states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

@@ -76,7 +76,7 @@ def _without_filter(record: Record) -> Record:
 
 
 class MongoVersions:
-    """The VersionRepository on MongoDB; domain/ports.py states what each method promises."""
+    """The VersionRepository on MongoDB; the protocol states what each method promises."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database

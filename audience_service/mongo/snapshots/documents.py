@@ -12,8 +12,8 @@ them. A manifest that was deleted stays in the state DELETED until its rows are 
 from collections.abc import Mapping
 from typing import Any
 
+from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.filters import Filter
-from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX, Snapshot, SnapshotSource, SnapshotState
 from audience_service.mongo.core.collections import SNAPSHOTS
 from audience_service.mongo.segments.documents import Record, request_key

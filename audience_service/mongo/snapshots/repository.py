@@ -11,10 +11,10 @@ from pymongo.errors import DuplicateKeyError
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidArgument, RequestIdReused, SnapshotNotFound
+from audience_service.domain.core.idempotency import IdempotencyKey
+from audience_service.domain.core.lease import Lease
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import IdempotencyKey
 from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, SnapshotQuery, SnapshotState
-from audience_service.domain.snapshots.repository import Lease
 from audience_service.mongo.core.collections import SNAPSHOTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.pages import newest_page

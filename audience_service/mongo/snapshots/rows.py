@@ -16,8 +16,8 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import StoreUnavailable
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.set_operations import intersection, to_filter
-from audience_service.domain.ports import Population
 from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.snapshots.repository import SnapshotResult
 from audience_service.mongo.core.cluster_time import cluster_time_of, supports_snapshot_reads

@@ -14,8 +14,8 @@ from pymongo.database import Database
 
 from audience_service.domain.core.clock import MILLISECOND
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.record import Record
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.ports import Record
 from audience_service.domain.watch.model import Cause, ChangeKind, EventCounts
 from audience_service.domain.watch.repository import LeaseLost
 from audience_service.mongo.core.collections import EVENTS, MEMBER_STATES

@@ -14,13 +14,13 @@ from audience_service.domain.audiences.selection_resolver import SelectionResolv
 from audience_service.domain.core.context import Caller, Deadline, RequestContext, Scope
 from audience_service.domain.core.errors import OutOfTime
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.record import Record
 from audience_service.domain.exports import batches as export_batches
 from audience_service.domain.exports import service as exports_module
 from audience_service.domain.exports.batches import ExportPart
 from audience_service.domain.exports.service import ExportRequest, Exports
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.identifiers import choose_rules
-from audience_service.domain.ports import Record
 from audience_service.domain.snapshots.reader import SnapshotReader
 from tests.support.examples import examples
 

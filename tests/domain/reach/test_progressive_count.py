@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from audience_service.domain.audiences.key_sample import KeySample
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.reach.key_draw import Estimate, KeyDraw
-from audience_service.domain.reach.key_sample import KeySample
 from audience_service.domain.reach.progressive_count import Progress, ProgressiveCounter
 from tests.support.fake_slices import Clock, FakeSlices
 

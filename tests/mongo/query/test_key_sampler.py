@@ -13,7 +13,7 @@ import pytest
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.ports import MemberList
+from audience_service.domain.filters.member_list import MemberList
 from audience_service.mongo.query import key_sampler as module
 from audience_service.mongo.query.key_sampler import KeySampler, KeyScan
 from tests.conftest import Service, seeded

@@ -16,8 +16,10 @@ from audience_service.domain.audiences.selection_resolver import SelectionResolv
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceError, StoreUnavailable, TooManyStreams
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.core.record import Record
 from audience_service.domain.explain.membership_explanation import MembershipExplainer
 from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.filters.population import Population
 from audience_service.domain.history.history import MembershipHistory
 from audience_service.domain.history.size_history import SizeHistoryReader
 from audience_service.domain.insights.baselines import BaselineCache
@@ -25,7 +27,6 @@ from audience_service.domain.insights.service import Insights
 from audience_service.domain.membership.checks import MembershipChecker
 from audience_service.domain.membership.partitions import Partitioner
 from audience_service.domain.membership.service import Membership
-from audience_service.domain.ports import Population, Record
 from audience_service.domain.reach.overlap import Overlaps
 from audience_service.domain.reach.service import Reach
 from audience_service.domain.snapshots.reader import SnapshotReader

@@ -1,0 +1,21 @@
+"""What explanations ask of storage."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from audience_service.domain.core.context import Deadline
+from audience_service.domain.explain.query_plan import ExistingIndex, QueryPlan
+from audience_service.domain.filters.population import Population
+
+
+class PlanRepository(Protocol):
+    """How the database answers populations."""
+
+    def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:
+        """The plan of the population's count; with its figures where it is run.
+
+        Raises UnsupportedByStore on the embedded store.
+        """
+
+    def indexes(self, org: str, datatype: str, deadline: Deadline) -> Sequence[ExistingIndex]:
+        """The indexes on the records of a datatype, which all orgs share."""
