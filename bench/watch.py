@@ -29,7 +29,8 @@ from audience_service.cli.token import mint
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import Filter, FilterCompiler
-from audience_service.domain.segments.model import Segment, SegmentType
+from audience_service.domain.segments.loader import SegmentLoader
+from audience_service.domain.segments.model import ID_PREFIX, Segment, SegmentType
 from audience_service.domain.watch.model import FULL_SCAN, ChangedKeys, ReconcileResult, ScanScope
 from audience_service.domain.watch.notifier import Notifier
 from audience_service.domain.watch.reconciler import Reconciler
@@ -142,7 +143,7 @@ def _random_open_time(now: datetime, *, is_in: bool) -> datetime:
 def _measure_scans(store: Store, size: int) -> tuple[str, str]:
     """The seconds that a look at everything takes, and looks at more and more changes, none of which moves anybody."""
     lease = "bench"
-    audiences = AudienceResolver(store.segments, FilterCompiler(["contact"]))
+    audiences = AudienceResolver(FilterCompiler(["contact"]), {ID_PREFIX: SegmentLoader(store.segments)})
     reconciler = Reconciler(store.watches, store.event_log, audiences, Notifier(), timedelta(days=7))
     store.watches.create_provisional(ORG, AUDIENCE, lease, datetime.now(UTC) + timedelta(days=1), _NO_DEADLINE)
 

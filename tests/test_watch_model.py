@@ -15,16 +15,15 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.history.history import MembershipHistory
+from audience_service.domain.history.model import ChangeKind, Event, Watch
 from audience_service.domain.history.size_history import SizeHistoryReader, TimeRange
 from audience_service.domain.snapshots.reader import SnapshotReader
 from audience_service.domain.watch import reconciler as rounds_module
 from audience_service.domain.watch import stream as watching_module
-from audience_service.domain.watch.model import ChangeKind, Event, Watch
 from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.snapshot_start import SnapshotBootstrap
 from audience_service.domain.watch.stream import WatchStreams
@@ -36,6 +35,7 @@ from audience_service.mongo.watch.history import MongoHistory
 from audience_service.mongo.watch.registry import MongoWatches
 from audience_service.mongo.watch.snapshot_start import MongoSnapshotBootstrap
 from tests.conftest import Service
+from tests.support.audiences import segment_resolver
 from tests.support.watch_servers import Server
 from tests.support.watch_world import AUDIENCE, DEFINITIONS, KEYS, ORG, Contact, World
 
@@ -51,7 +51,7 @@ class Listener:
         self._world = world
         self._idle = threading.Event()
         watches, event_log = MongoWatches(world.database), MongoEventLog(world.database)
-        audiences = AudienceResolver(MongoSegments(world.database), FilterCompiler(["contact"]))
+        audiences = segment_resolver(MongoSegments(world.database), FilterCompiler(["contact"]))
         registry = WatchRegistry(watches, timedelta(days=100_000), 1, lambda: None, lambda: self._world.clock)
         notifier: Any = self
         tokens = TokenCodec(b"model")
@@ -97,7 +97,7 @@ class Model:
         self.servers = [Server(self.world) for _ in range(2)]
         self.turn, self.quiet_steps = 0, 0
         self.watches, self.repository = MongoWatches(database), MongoHistory(database)
-        audiences = AudienceResolver(MongoSegments(database), FilterCompiler(["contact"]))
+        audiences = segment_resolver(MongoSegments(database), FilterCompiler(["contact"]))
         self.history = MembershipHistory(self.watches, self.repository, audiences)
         self.answers: list[tuple[datetime, list[str]]] = []
         self.late_count = 0

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict, Parse
 from rich.console import Console
 
-from audience_service.app import App, open_sample_store
+from audience_service.app import App
 from audience_service.cli.log import configure_logs
 from audience_service.cli.token import mint
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as customs
@@ -21,6 +21,7 @@ from audience_service.pb.audience.v1.membership_service_pb2_grpc import Membersh
 from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceStub
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
 from audience_service.settings import Settings
+from audience_service.wiring.store import open_sample_store
 
 _ORG = "demo"
 

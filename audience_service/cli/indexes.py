@@ -3,8 +3,8 @@
 import click
 from rich.console import Console
 
-from audience_service.app import open_store
 from audience_service.settings import Settings, SettingsError
+from audience_service.wiring.store import open_store
 
 
 @click.command()

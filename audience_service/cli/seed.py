@@ -5,8 +5,8 @@ import itertools
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audience_service.app import open_store
 from audience_service.settings import Settings, SettingsError
+from audience_service.wiring.store import open_store
 
 _BATCH_SIZE = 5_000
 

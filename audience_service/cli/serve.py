@@ -11,11 +11,12 @@ from multiprocessing.process import BaseProcess
 import click
 import structlog
 
-from audience_service.app import SAMPLE_ORGS, App, open_store
+from audience_service.app import App
 from audience_service.cli.log import configure_logs
 from audience_service.cli.malloc import limit_arenas, tune_gc
 from audience_service.cli.token import mint
 from audience_service.settings import Settings
+from audience_service.wiring.store import SAMPLE_ORGS, open_store
 
 _GRACE_SECONDS = 10.0
 _RESTART_INTERVAL_SECONDS = 1.0

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from audience_service.app import open_store, taxonomy_importer
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.targeting.matching import MatchResult
 from audience_service.domain.targeting.platforms import PLATFORMS, SYNONYMS, resolve_platform
 from audience_service.mongo.store import Store
 from audience_service.settings import Settings, SettingsError
+from audience_service.wiring.store import open_store
+from audience_service.wiring.targeting import taxonomy_importer
 
 _TIMEOUT_SECONDS = 60.0
 _MAX_SHOWN = 10

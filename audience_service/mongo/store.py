@@ -21,6 +21,7 @@ from audience_service.domain.core.errors import AudienceError
 from audience_service.domain.core.record import Record
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
 from audience_service.domain.explain.repository import PlanRepository
+from audience_service.domain.history.repository import HistoryRepository
 from audience_service.domain.insights.repository import InsightRepository
 from audience_service.domain.lookalikes.repository import LookalikeRepository
 from audience_service.domain.membership.repository import PartitionRepository
@@ -34,7 +35,6 @@ from audience_service.domain.uploads.repository import IdentifierRepository
 from audience_service.domain.watch.repository import (
     ChangeStream,
     EventLogRepository,
-    HistoryRepository,
     SnapshotBootstrapRepository,
     WatchRepository,
 )

@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 
 from audience_service.domain.core import errors
 from audience_service.domain.custom_audiences import errors as custom
+from audience_service.domain.history import errors as history_errors
 from audience_service.domain.watch import errors as watch_errors
 
 DOMAIN = "audience.crm.appengine.internal"
@@ -29,8 +30,8 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.UnusableAudience: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SnapshotNotReady: grpc.StatusCode.FAILED_PRECONDITION,
     watch_errors.WatchTokenExpired: grpc.StatusCode.OUT_OF_RANGE,
-    watch_errors.AudienceNotWatched: grpc.StatusCode.FAILED_PRECONDITION,
-    watch_errors.TimeOutOfRange: grpc.StatusCode.OUT_OF_RANGE,
+    history_errors.AudienceNotWatched: grpc.StatusCode.FAILED_PRECONDITION,
+    history_errors.TimeOutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     watch_errors.TooManyWatches: grpc.StatusCode.RESOURCE_EXHAUSTED,
     watch_errors.ServerStopping: grpc.StatusCode.UNAVAILABLE,
     errors.TooManyStreams: grpc.StatusCode.RESOURCE_EXHAUSTED,

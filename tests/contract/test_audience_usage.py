@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 
 from audience_service.domain.audiences.references import AudienceUse
-from audience_service.domain.audiences.resolver import AudienceResolver
-from audience_service.domain.audiences.service import AudienceUses, RecordLoader
+from audience_service.domain.audiences.service import AudienceUses, RecordFinder
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceNotFound
-from audience_service.domain.filters import FilterCompiler
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.fault_injection import FailAtStep
@@ -116,9 +114,13 @@ def test_a_use_registered_while_its_audience_is_removed_is_taken_back(
 ) -> None:
     made, remove = removable
     store = service.store
-    audiences = AudienceResolver(store.segments, FilterCompiler(["contact"]))
-    loaders: dict[str, RecordLoader] = {"custom-": store.custom_audiences.get, "snapshot-": store.snapshots.get}
-    uses = AudienceUses(store.segments, FailAtStep(store.uses, "add", before=remove), audiences, loaders)
+    custom_audiences, snapshots = store.custom_audiences, store.snapshots
+    finders = {
+        "custom-": RecordFinder(custom_audiences.get, custom_audiences.get),
+        "snapshot-": RecordFinder(snapshots.get, snapshots.get),
+    }
+    uses: Any = FailAtStep(store.uses, "add", before=remove)
+    uses = AudienceUses(uses, finders)
     ctx = RequestContext(Caller("racer", org, frozenset()), Deadline(None))
     with pytest.raises(AudienceNotFound):
         uses.register(ctx, AudienceUse(made, "campaign", "racing"))

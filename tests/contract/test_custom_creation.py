@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from audience_service.domain.audiences.references import AudienceUse
-from audience_service.domain.audiences.resolver import AudienceResolver
-from audience_service.domain.audiences.service import AudienceUses
+from audience_service.domain.audiences.service import AudienceUses, RecordFinder
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.errors import (
@@ -40,7 +39,6 @@ from audience_service.domain.custom_audiences.model import (
 )
 from audience_service.domain.custom_audiences.repository import Refresher
 from audience_service.domain.custom_audiences.service import CustomAudiences
-from audience_service.domain.filters import FilterCompiler
 from audience_service.mongo.custom_audiences.documents import INTERRUPTED
 from audience_service.pb.audience.v1.custom_audience_service_pb2_grpc import CustomAudienceServiceStub
 from audience_service.pb.audience.v1.resources_pb2 import (
@@ -79,8 +77,8 @@ class Cases:
         refreshers = {like: Refresher(lambda *_: None, self._refresh, self.runner, creates=True)}
         self.customs = CustomAudiences(customs, self.store.lists, plans, refreshers, TokenCodec(b"key"))
         self.deletion = CustomAudienceDeleter(customs, self.customs, uses)
-        audiences = AudienceResolver(self.store.segments, FilterCompiler(["contact"]))
-        self.uses = AudienceUses(self.store.segments, uses, audiences, {"custom-": customs.get})
+        segments = RecordFinder(self.store.segments.get, self.store.segments.find)
+        self.uses = AudienceUses(uses, {"segment-": segments, "custom-": RecordFinder(customs.get, customs.get)})
 
     def create(self, request_id: str = "", draft: CustomAudienceDraft = DRAFT) -> CustomAudience:
         """A lookalike as the call returns it."""

@@ -7,9 +7,9 @@ import pytest
 from pymongo.errors import BulkWriteError
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.filters import CompiledFilter
-from audience_service.domain.watch.model import Cause, ChangeKind, Event, MembershipChange
-from audience_service.domain.watch.repository import LeaseLost
+from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange
 from audience_service.mongo.watch.event_log import MongoEventLog
 from tests.conftest import Service
 

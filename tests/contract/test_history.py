@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.history.errors import AudienceNotWatched, TimeOutOfRange
 from audience_service.domain.history.history import MembershipHistory
-from audience_service.domain.watch.errors import AudienceNotWatched, TimeOutOfRange
-from audience_service.domain.watch.model import Cause, ChangeKind, Event, MembershipChange
+from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange
 from tests.conftest import Service
+from tests.support.audiences import segment_resolver
 from tests.support.client import Client, Refusal
 from tests.support.examples import examples
 from tests.support.history import DAY, PAID, SECOND, MakeHarness, context_of, history, set_plans, to_json_time
@@ -197,7 +197,7 @@ def test_a_stream_fails_if_its_epoch_is_trimmed_or_closed(
     audience.reconcile()
     store, ctx = service.store, context_of(audience)
     past = MembershipHistory(
-        store.watches, store.history, AudienceResolver(store.segments, FilterCompiler(["contact"]))
+        store.watches, store.history, segment_resolver(store.segments, FilterCompiler(["contact"]))
     )
     timestamp = past.find(ctx, audience.audience_id, NOON)
     stream = past.members(ctx, timestamp, [], 1, "")

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.errors import InvalidFilter, UnsupportedByStore
@@ -23,8 +22,10 @@ from audience_service.domain.filters.ast import And, Nor, Not, Or
 from audience_service.domain.filters.relative_dates import UNITS
 from audience_service.domain.membership.audience_pages import AudiencePages
 from audience_service.domain.membership.checks import MembershipChecker
+from audience_service.domain.segments.loader import to_list_audience
 from audience_service.domain.segments.model import Segment, SegmentType
 from tests.conftest import Service
+from tests.support.audiences import segment_resolver
 from tests.support.examples import examples
 from tests.support.strategies import filters, record
 
@@ -42,7 +43,7 @@ class Org:
 
     def __post_init__(self) -> None:
         store = self.service.store
-        self.audiences = AudienceResolver(store.segments, FilterCompiler(["contact"]))
+        self.audiences = segment_resolver(store.segments, FilterCompiler(["contact"]))
         self.checks = MembershipChecker(
             store.checks,
             AudiencePages(store.segments, store.custom_audiences),
@@ -61,7 +62,9 @@ class Org:
         kind = SegmentType.DYNAMIC if contact_ids is None else SegmentType.STATIC
         made = Segment(f"segment-{uuid.uuid4().hex}", uuid.uuid4().hex, "", kind, Filter("contact", where))
         self.service.store.segments.insert(self.name, made, None, Deadline.after(20))
-        self.service.store.lists.add(self.name, self.audiences.member_list(made), contact_ids or [], Deadline.after(20))
+        self.service.store.lists.add(
+            self.name, to_list_audience(made).member_list, contact_ids or [], Deadline.after(20)
+        )
         return made.id
 
     def members(self, audience_id: str) -> set[str]:

@@ -50,8 +50,8 @@ class Site:
         """How many members a pixel has at a moment."""
         store = self.service.store
         compiler = FilterCompiler(["contact"], ["event"])
-        others = {CUSTOM_PREFIX: CustomAudienceLoader(store.custom_audiences).load}
-        audiences = AudienceResolver(store.segments, compiler, others).at(moment)
+        loaders = {CUSTOM_PREFIX: CustomAudienceLoader(store.custom_audiences)}
+        audiences = AudienceResolver(compiler, loaders).at(moment)
         ctx = RequestContext(Caller("tester", self.org, frozenset()), NO_DEADLINE)
         population = audiences.population_of(ctx, audiences.find(ctx, pixel.id))
         return store.members.count(self.org, population, NO_DEADLINE)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 
-from audience_service.app import taxonomy_importer
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.targeting.platform_ids import ImportedIds
+from audience_service.wiring.targeting import taxonomy_importer
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.waiting import eventually

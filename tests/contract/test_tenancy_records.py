@@ -9,8 +9,8 @@ from audience_service.domain.core.errors import AudienceNotFound
 from audience_service.domain.core.lease import Lease
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomQuery, CustomType
 from audience_service.domain.filters.set_operations import list_filter
+from audience_service.domain.history.model import Cause, Event
 from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery, SnapshotState
-from audience_service.domain.watch.model import Cause, Event
 from audience_service.mongo.store import Store
 from tests.support.lists import write_rows
 from tests.support.tenants import EVERYONE, LATER, LIST, NEW_YEAR, NO_DEADLINE, REQUEST

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.audiences.selection_resolver import SelectionResolver
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
@@ -19,6 +18,7 @@ from audience_service.domain.filters.ast import Or
 from audience_service.domain.snapshots.reader import SnapshotReader
 from audience_service.mongo.query import joins
 from tests.conftest import Service
+from tests.support.audiences import segment_resolver
 from tests.support.client import Client, Refusal
 from tests.support.examples import examples
 
@@ -174,7 +174,7 @@ def test_all_audiences_of_a_request_are_evaluated_at_one_instant(
     compiler = FilterCompiler(["contact"], clock=lambda: datetime(2026, 1, next(days), tzinfo=UTC))
     store = service.store
     populations = SelectionResolver(
-        AudienceResolver(store.segments, compiler), store.members, SnapshotReader(store.snapshots, store.members)
+        segment_resolver(store.segments, compiler), store.members, SnapshotReader(store.snapshots, store.members)
     )
     ctx = RequestContext(Caller("tester", org, frozenset()), Deadline.after(20))
     choice = populations.resolve(ctx, AudienceSelector(name, exclude_audience_ids=[name]))

@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 
 from audience_service.domain.audiences.references import AudienceUse
-from audience_service.domain.audiences.resolver import AudienceResolver
-from audience_service.domain.audiences.service import AudienceUses
+from audience_service.domain.audiences.service import AudienceUses, RecordFinder
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceInUse, AudienceNotFound
-from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.segments.deletion import SegmentDeleter
 from audience_service.domain.segments.writer import SegmentWriter
 from tests.conftest import Service
@@ -28,9 +26,8 @@ class Racers:
     def __init__(self, service: Service, org: str, *, segments: Any = None, uses: Any = None) -> None:
         self.ctx = RequestContext(Caller("racer", org, frozenset()), Deadline(None))
         segments, uses = segments or service.store.segments, uses or service.store.uses
-        audiences = AudienceResolver(segments, FilterCompiler(["contact"]))
-        self.uses = AudienceUses(segments, uses, audiences, {})
-        self.deletion = SegmentDeleter(uses, SegmentWriter(segments, service.store.lists, audiences))
+        self.uses = AudienceUses(uses, {"segment-": RecordFinder(segments.get, segments.find)})
+        self.deletion = SegmentDeleter(uses, SegmentWriter(segments, service.store.lists))
 
     def delete(self, segment_id: str) -> None:
         self.deletion.delete(self.ctx, segment_id, None, force=False)

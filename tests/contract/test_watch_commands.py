@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.segments.model import Segment, SegmentType
 from audience_service.domain.watch.model import ChangedKeys
@@ -17,6 +16,7 @@ from audience_service.domain.watch.scheduler import WatchScheduler
 from audience_service.mongo.store import Store
 from tests.conftest import envelope
 from tests.contract.test_watch_leases import NEVER, NOON, add_watch
+from tests.support.audiences import segment_resolver
 
 
 class CallRecorder:
@@ -49,7 +49,7 @@ class Process:
         self._is_streaming = is_streaming
         watches, event_log = (CallRecorder(each, self.calls) for each in (store.watches, store.event_log))
         segments: Any = CallRecorder(store.segments, self.calls)
-        audiences = AudienceResolver(segments, FilterCompiler(["contact"]))
+        audiences = segment_resolver(segments, FilterCompiler(["contact"]))
         clock = lambda: NOON + timedelta(seconds=self.seconds)  # noqa: E731
         reconciler = Reconciler(watches, event_log, audiences, Notifier(), timedelta(days=7), clock)
         change_stream: Any = self

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.watch.model import ChangedKeys, ScanScope
-from audience_service.domain.watch.repository import LeaseLost
 from audience_service.mongo.watch import event_log as ledger_module
 from tests.conftest import Service
 from tests.support.fault_injection import FailAtStep

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import Caller, RequestContext
+from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.history.history import MembershipHistory
 from audience_service.domain.history.size_history import SizeHistoryReader, TimeRange
 from audience_service.domain.watch import reconciler as rounds_module
 from audience_service.domain.watch.model import ChangedKeys, ScanScope
-from audience_service.domain.watch.repository import LeaseLost
 from audience_service.mongo.watch import event_log as ledger_module
 from tests.conftest import Service
+from tests.support.audiences import segment_resolver
 from tests.support.fault_injection import FailAtStep
 from tests.support.watch_harness import NO_DEADLINE, NOON, OPENED_RECENTLY, TrackAudience, WatchHarness
 
@@ -29,7 +29,7 @@ def members(audience: WatchHarness, at: datetime) -> list[str]:
     """Who is told to have been in at a moment."""
     store, ctx = audience.store, RequestContext(Caller("test", audience.org, frozenset()), NO_DEADLINE)
     history = MembershipHistory(
-        store.watches, store.history, AudienceResolver(store.segments, FilterCompiler(["contact"]))
+        store.watches, store.history, segment_resolver(store.segments, FilterCompiler(["contact"]))
     )
     batches = history.members(ctx, history.find(ctx, audience.audience_id, at), [], 10, "")
     [point] = (

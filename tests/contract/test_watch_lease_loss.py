@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.watch.model import Cause, ChangeKind, Event, Failure, MembershipChange
-from audience_service.domain.watch.repository import LeaseLost
+from audience_service.domain.core.lease import LeaseLost
+from audience_service.domain.history.model import Cause, ChangeKind, Event, Failure, MembershipChange
 from tests.conftest import Service
 from tests.support.fault_injection import FailAtStep
 from tests.support.watch_harness import NO_DEADLINE, NOON, TrackAudience

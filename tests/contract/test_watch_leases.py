@@ -8,18 +8,9 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.watch.model import (
-    FULL_SCAN,
-    Cause,
-    ChangedKeys,
-    ChangeKind,
-    Event,
-    MembershipChange,
-    ReconcileResult,
-    ScanScope,
-    Watch,
-)
-from audience_service.domain.watch.repository import LeaseLost
+from audience_service.domain.core.lease import LeaseLost
+from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange, Watch
+from audience_service.domain.watch.model import FULL_SCAN, ChangedKeys, ReconcileResult, ScanScope
 from audience_service.domain.watch.schedule import PollingConfig
 from audience_service.domain.watch.scheduler import WatchScheduler
 from audience_service.mongo.store import Store

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.watch import reconciler as rounds_module
 from audience_service.domain.watch import stream as watching_module
 from audience_service.domain.watch.errors import WatchTokenExpired
 from audience_service.domain.watch.model import FULL_SCAN, ChangedKeys, ScanScope
-from audience_service.domain.watch.repository import LeaseLost
 from audience_service.mongo.watch import event_log as ledger_module
 from tests.conftest import Service
 from tests.support.fault_injection import FailAtStep

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.errors import SnapshotNotFound
+from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.snapshots.model import Snapshot, SnapshotState
 from audience_service.domain.watch.errors import WatchTokenExpired
-from audience_service.domain.watch.repository import LeaseLost
 from audience_service.mongo.watch import snapshot_start as starts_module
 from tests.conftest import Service
 from tests.support.client import Client

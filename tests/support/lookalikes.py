@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.jobs import ignore_progress
 from audience_service.domain.custom_audiences.model import CustomAudience
@@ -10,6 +9,7 @@ from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.lookalikes.service import Lookalikes
 from audience_service.pb.audience.v1.resources_pb2 import CREATION_STATE_READY
 from tests.conftest import Service
+from tests.support.audiences import segment_resolver
 from tests.support.client import Client
 from tests.support.fault_injection import FailAtStep
 from tests.support.lists import NO_DEADLINE
@@ -66,7 +66,7 @@ class Refresher:
     def refresh(self, step: str = "survey", *, before: Any = None) -> CustomAudience:
         """The audience as it is written; `before` is called before the model's step."""
         store = self._store
-        audiences = AudienceResolver(store.segments, FilterCompiler(["contact"]))
+        audiences = segment_resolver(store.segments, FilterCompiler(["contact"]))
         models: Any = FailAtStep(store.lookalikes, step, before=before)
         lookalikes = Lookalikes(store.custom_audiences, audiences, models, store.members, store.samples, 5)
         audience = store.custom_audiences.get(self._org, self._audience_id, NO_DEADLINE)

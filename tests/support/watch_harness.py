@@ -4,19 +4,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import Filter, FilterCompiler
+from audience_service.domain.history.model import Event, Watch
 from audience_service.domain.segments.model import Segment, SegmentType
 from audience_service.domain.snapshots.reader import SnapshotReader
-from audience_service.domain.watch.model import FULL_SCAN, Event, ReconcileResult, ScanScope, Watch
+from audience_service.domain.watch.model import FULL_SCAN, ReconcileResult, ScanScope
 from audience_service.domain.watch.notifier import Notifier
 from audience_service.domain.watch.reconciler import Reconciler
 from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.snapshot_start import SnapshotBootstrap, StreamPosition
 from audience_service.domain.watch.stream import WatchStreams
 from tests.conftest import Service
+from tests.support.audiences import segment_resolver
 
 NO_DEADLINE = Deadline(None)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -54,7 +55,7 @@ class WatchHarness:
     ) -> ReconcileResult:
         """Run a round at a moment, with some repositories replaced."""
         parts = {"watches": self.store.watches, "event_log": self.store.event_log, **repositories}
-        audiences = AudienceResolver(self.store.segments, FilterCompiler(["contact"], ["order"]))
+        audiences = segment_resolver(self.store.segments, FilterCompiler(["contact"], ["order"]))
         reconciler = Reconciler(
             parts["watches"], parts["event_log"], audiences, Notifier(), timedelta(days=7), lambda: timestamp
         )
@@ -75,7 +76,7 @@ class WatchHarness:
     def stream(self, seq: int, heartbeat_seconds: float = 10, snapshot_id: str = "", snapshot_diff: Any = None) -> Any:
         """Watch from behind an event on, or first what has happened since a snapshot up to it."""
         tokens = TokenCodec(b"key")
-        audiences = AudienceResolver(self.store.segments, FilterCompiler(["contact"]))
+        audiences = segment_resolver(self.store.segments, FilterCompiler(["contact"]))
         registry = WatchRegistry(self.store.watches, timedelta(days=7), 1_000, lambda: None)
         bootstrap = SnapshotBootstrap(
             snapshot_diff or self.store.snapshot_bootstrap, SnapshotReader(self.store.snapshots, self.store.members)

@@ -12,7 +12,6 @@ from typing import Any
 
 from pymongo.errors import AutoReconnect, BulkWriteError
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.errors import StoreUnavailable
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.watch.notifier import Notifier
@@ -22,6 +21,7 @@ from audience_service.domain.watch.scheduler import WatchScheduler
 from audience_service.mongo.segments.repository import MongoSegments
 from audience_service.mongo.watch.event_log import MongoEventLog
 from audience_service.mongo.watch.registry import MongoWatches
+from tests.support.audiences import segment_resolver
 from tests.support.watch_world import World
 
 
@@ -161,7 +161,7 @@ class Server:
 
     def _scheduler(self) -> WatchScheduler:
         watches, event_log = MongoWatches(self._database), MongoEventLog(self._database)
-        audiences = AudienceResolver(MongoSegments(self._database), FilterCompiler(["contact"]))
+        audiences = segment_resolver(MongoSegments(self._database), FilterCompiler(["contact"]))
         reconciler = Reconciler(
             watches, event_log, audiences, Notifier(), timedelta(days=100_000), lambda: self._world.clock
         )

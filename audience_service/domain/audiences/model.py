@@ -1,27 +1,31 @@
-"""The kinds of audience: whatever an id stands for that has members.
+"""The kinds of audience: whatever an id names that has members.
 
 Audience
-├── Segment            saved by callers: a filter, or a list frozen from one
-├── ListedAudience     a list under an id: a snapshot, an uploaded list, a lookalike
-└── RuledAudience      a filter under an id: a retargeting pixel
+├── ListAudience       a list: a static segment, a snapshot, an uploaded list, a lookalike
+└── FilterAudience     a filter: a dynamic segment, a retargeting pixel
+
+The features that store audiences load them as one of the two, each by the prefix of its ids: see AudienceLoader.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.filters import Filter, fits_struct
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
-from audience_service.domain.segments.model import Segment, SegmentType
+
+MAX_NAME_LENGTH = 200
+MAX_DESCRIPTION_LENGTH = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedAudience:
-    """What an id stands for: the audience as it is now, and its members.
+    """An audience as it is now, and its members.
 
-    `filter` holds the datatype alone, where the audience is a list. Kinds without versions are at 0.
+    `filter` holds the datatype alone if the audience is a list. Kinds without versions have version 0.
     """
 
     id: str
@@ -33,7 +37,7 @@ class ResolvedAudience:
 
 @dataclass(frozen=True, slots=True)
 class ListAudience:
-    """An audience that is a list and no segment. It has members only if it is READY."""
+    """An audience that is a list. It has members only if it is READY."""
 
     id: str
     name: str
@@ -49,7 +53,7 @@ class ListAudience:
 
 @dataclass(frozen=True, slots=True)
 class FilterAudience:
-    """An audience that is a filter and no segment."""
+    """An audience that is a filter."""
 
     id: str
     name: str
@@ -57,18 +61,46 @@ class FilterAudience:
     version: int = 0
 
 
-Audience = Segment | ListAudience | FilterAudience
+Audience = ListAudience | FilterAudience
 
-AudienceLoader = Callable[[RequestContext, str], ListAudience | FilterAudience]
-"""The audience of an id that is no segment's. Raises AudienceNotFound, UnusableAudience."""
+
+class AudienceLoader(Protocol):
+    """Loads audiences of one kind within the caller's org."""
+
+    def load(self, ctx: RequestContext, audience_ids: Sequence[str]) -> Mapping[str, Audience]:
+        """The audiences that exist, by id. Raises UnusableAudience if one of them cannot be used."""
+
+
+class SelectedSnapshot(Protocol):
+    """A snapshot whose members a request selects."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def count(self) -> int:
+        """How many members it has."""
+
+    @property
+    def rows(self) -> MemberList:
+        """All its members, whatever has become of their records since."""
+
+    @property
+    def active_rows(self) -> MemberList:
+        """Its members whose records still exist and are not archived."""
+
+
+class SnapshotSource(Protocol):
+    """Finds the snapshots that requests select."""
+
+    def get_ready(self, ctx: RequestContext, snapshot_id: str) -> SelectedSnapshot:
+        """The snapshot. Raises SnapshotNotFound, SnapshotNotReady."""
+
+    def verify_complete(self, ctx: RequestContext, snapshot: SelectedSnapshot, count: int | None = None) -> None:
+        """Raise SnapshotNotFound if rows were deleted during the read; `count` is how many were read, if all."""
 
 
 def to_response_form(stored: Filter) -> Filter:
-    """A stored filter with places in the form in which callers are shown it."""
+    """A stored filter whose field paths have the form that callers see."""
     return replace(stored, exact=not fits_struct(stored.where or {}))
-
-
-def filter_of(audience: Audience) -> Filter:
-    """What decides who is in an audience: of a list the datatype alone, since a static segment's filter is history."""
-    is_static = isinstance(audience, Segment) and audience.type is SegmentType.STATIC
-    return Filter(audience.filter.datatype, None) if is_static else audience.filter

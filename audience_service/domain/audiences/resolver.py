@@ -13,14 +13,12 @@ from audience_service.domain.audiences.model import (
     FilterAudience,
     ListAudience,
     ResolvedAudience,
-    filter_of,
     to_response_form,
 )
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.core.errors import (
-    AudienceError,
     AudienceNotFound,
     InvalidArgument,
     InvalidFilter,
@@ -40,51 +38,47 @@ from audience_service.domain.filters.ast import Node
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.references import audience_references
-from audience_service.domain.segments.model import ID_PREFIX, Segment, SegmentType
-from audience_service.domain.segments.repository import SegmentRepository
 
 
 class AudienceResolver:
-    """Finds what an id or a filter stands for, within the call's org.
+    """Finds the audience of an id and the members of an audience or a filter, within the caller's org.
 
-    Ids begin with their kind. Segments are known here; other kinds are each found by its prefix, by `others`.
+    Each kind of audience has a prefix for its ids; `loaders` has the loader of each prefix.
     """
 
     def __init__(
         self,
-        segments: SegmentRepository,
         compiler: FilterCompiler,
-        loaders: Mapping[str, AudienceLoader] | None = None,
+        loaders: Mapping[str, AudienceLoader],
         preloaded: Mapping[str, Audience] | None = None,
     ) -> None:
-        self._segments = segments
         self._compiler = compiler
-        self._loaders = dict(loaders or {})
+        self._loaders = loaders
         self._preloaded = preloaded or {}
 
     def at(self, instant: datetime) -> "AudienceResolver":
-        """The same, their filters compiled as of a moment."""
-        return AudienceResolver(self._segments, self._compiler.at(instant), self._loaders, self._preloaded)
+        """The same resolver, with relative dates evaluated as of an instant."""
+        return AudienceResolver(self._compiler.at(instant), self._loaders, self._preloaded)
 
     def with_preloaded(
         self, ctx: RequestContext, audiences: Iterable[Audience], filters: Iterable[Filter] = ()
     ) -> "AudienceResolver":
-        """The same, which need not ask again for these audiences, nor for those in their filters and in others.
+        """The same resolver with these audiences, and those that their filters and `filters` refer to, in memory.
 
-        They are read level by level, as audiences stand inside one another, each level by one query, and one for each
-        that is no segment.
+        It reads level by level, as audiences refer to one another: one query a level for all segments of it, and one
+        for each audience of another kind.
         """
         preloaded = {audience.id: audience for audience in audiences}
-        level = [*(filter_of(audience) for audience in preloaded.values()), *filters]
+        level = [*(audience.filter for audience in preloaded.values()), *filters]
         for _ in range(Limits().audience_depth):
             referenced = frozenset().union(*(audience_references(written.where) for written in level))
             if not (to_load := sorted(referenced - preloaded.keys())):
                 break
-            # One that cannot be used is told of where it stands, by whoever looks for it there.
-            found = self._load(ctx, to_load, AudienceNotFound, UnusableAudience)
+            # The error of an unusable one is raised later, with the field path of its reference.
+            found = self._load(ctx, to_load, ignore_unusable=True)
             preloaded.update(found)
-            level = [filter_of(audience) for audience in found.values()]
-        return AudienceResolver(self._segments, self._compiler, self._loaders, preloaded)
+            level = [audience.filter for audience in found.values()]
+        return AudienceResolver(self._compiler, self._loaders, preloaded)
 
     @property
     def preloaded(self) -> Mapping[str, Audience]:
@@ -120,14 +114,17 @@ class AudienceResolver:
     def resolve_id(self, ctx: RequestContext, audience_id: str) -> ResolvedAudience:
         """The audience of an id. Raises AudienceNotFound, UnusableAudience."""
         found = self.find(ctx, audience_id)
-        return ResolvedAudience(found.id, found.name, found.version, filter_of(found), self.population_of(ctx, found))
+        return ResolvedAudience(found.id, found.name, found.version, found.filter, self.population_of(ctx, found))
 
     def find(self, ctx: RequestContext, audience_id: str) -> Audience:
         """The audience of an id, as it is stored. Raises AudienceNotFound, UnusableAudience."""
         if found := self._preloaded.get(audience_id):
             return found
-        load = self._loader_for(audience_id)
-        return load(ctx, audience_id) if load else self.get_segment(ctx, audience_id)
+        loader = self._loader_for(audience_id)
+        found = loader.load(ctx, [audience_id]).get(audience_id) if loader else None
+        if found is None:
+            raise AudienceNotFound.of(audience_id)
+        return found
 
     def compile(self, ctx: RequestContext, written: Filter, parent_id: str = "") -> CompiledFilter:
         """What finds a filter's records, the audiences in it looked up; `within` is the audience whose filter it is.
@@ -140,13 +137,12 @@ class AudienceResolver:
         """The nodes of a filter as it is written. Raises as `compile` does for what the filter alone shows."""
         return self._compiler.parse(written)
 
-    def warnings(self, segment: Segment) -> list[FilterWarning]:
-        """What its filter is warned about, with places in the segment as it is shown; none where it cannot be run."""
-        where = segment.filter.where
-        if segment.type is SegmentType.STATIC or where is None:
+    def warnings(self, audience: Audience) -> list[FilterWarning]:
+        """Warnings about the audience's filter, from `filter` on. Empty for a list, and for an unusable filter."""
+        if isinstance(audience, ListAudience) or audience.filter.where is None:
             return []
         try:
-            found = self._compiler.warnings(to_response_form(segment.filter))
+            found = self._compiler.warnings(to_response_form(audience.filter))
         except InvalidFilter:
             return []
         return [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]
@@ -159,14 +155,6 @@ class AudienceResolver:
         """Raise FilterTooLarge, at its place, where a filter made of several is too large for the database."""
         self._compiler.check(compiled)
 
-    def get_segment(self, ctx: RequestContext, audience_id: str) -> Segment:
-        """The living segment of the call's org. Raises AudienceNotFound, also for audiences of other kinds."""
-        if isinstance(found := self._preloaded.get(audience_id), Segment):
-            return found
-        if not audience_id.startswith(ID_PREFIX):
-            raise AudienceNotFound.of(audience_id)
-        return self._segments.get(ctx.org, audience_id, ctx.deadline)
-
     def get_many(self, ctx: RequestContext, ids_by_path: Mapping[str, str]) -> Sequence[Audience]:
         """The living audiences by the places in the request that name them, in order; all segments by one query.
 
@@ -176,52 +164,35 @@ class AudienceResolver:
         for field_path, audience_id in ids_by_path.items():
             if not audience_id:
                 raise InvalidArgument.at(field_path, "is missing; name an audience")
-        found = self._load(ctx, list(dict.fromkeys(ids_by_path.values())), AudienceNotFound)
+        found = self._load(ctx, list(dict.fromkeys(ids_by_path.values())))
         for field_path, audience_id in ids_by_path.items():
             if audience_id not in found:
                 error = AudienceNotFound.of(audience_id)
-                error.violations = (Violation(field_path, "names no living audience of the org"),)
+                error.violations = (Violation(field_path, "names no audience of the org"),)
                 raise error
         return [found[audience_id] for audience_id in ids_by_path.values()]
 
     def population_of(self, ctx: RequestContext, audience: Audience) -> Population:
-        """The members of an audience. Raises UnusableAudience where its filter cannot be run."""
-        match audience:
-            case ListAudience():
-                return self.member_list(audience)
-            case FilterAudience():
-                return self._compile_saved(ctx, audience)
-        return self.segment_population(ctx, audience)
+        """The members of an audience. Raises UnusableAudience if its filter cannot be evaluated, or it is not READY."""
+        return self.member_list(audience) if isinstance(audience, ListAudience) else self._compile_saved(ctx, audience)
 
-    def segment_population(self, ctx: RequestContext, segment: Segment) -> Population:
-        """The members of a stored segment. Raises UnusableAudience where its filter cannot be run."""
-        return self.member_list(segment) if segment.type is SegmentType.STATIC else self._compile_saved(ctx, segment)
-
-    def member_list(self, audience: Segment | ListAudience) -> MemberList:
-        """The list of a static segment, or of what is one.
-
-        Raises UnusableAudience if its datatype is not served, or if it is not READY.
-        """
+    def member_list(self, audience: ListAudience) -> MemberList:
+        """The list of an audience. Raises UnusableAudience if its datatype is not served, or if it is not READY."""
         with _raise_unusable(audience):
-            datatype = self._compiler.check_datatype(audience.filter.datatype)
-        if isinstance(audience, ListAudience):
-            if (state := audience.creation_state) is not CreationState.READY:
-                raise UnusableAudience(
-                    f"the audience is {state} and has no members yet; GetCustomAudience shows its creation_state",
-                    metadata={"id": audience.id, "creation_state": state.value},
-                )
-            return audience.member_list
-        return MemberList(audience.id, datatype, audience.version)
+            self._compiler.check_datatype(audience.filter.datatype)
+        if (state := audience.creation_state) is not CreationState.READY:
+            raise UnusableAudience(
+                f"the audience is {state} and has no members yet; GetCustomAudience shows its creation_state",
+                metadata={"id": audience.id, "creation_state": state.value},
+            )
+        return audience.member_list
 
     def definition_of(self, ctx: RequestContext, audience_id: str) -> Filter | MemberList:
-        """What an audience inside a filter stands for. Raises AudienceNotFound, UnusableAudience."""
-        match self.find(ctx, audience_id):
-            case ListAudience() | Segment(type=SegmentType.STATIC) as listed:
-                return self.member_list(listed)
-            case found:
-                return found.filter
+        """What an audience inside a filter consists of. Raises AudienceNotFound, UnusableAudience."""
+        found = self.find(ctx, audience_id)
+        return self.member_list(found) if isinstance(found, ListAudience) else found.filter
 
-    def _compile_saved(self, ctx: RequestContext, audience: Segment | FilterAudience) -> CompiledFilter:
+    def _compile_saved(self, ctx: RequestContext, audience: FilterAudience) -> CompiledFilter:
         with _raise_unusable(audience):
             return self.compile(ctx, to_response_form(audience.filter), audience.id)
 
@@ -229,17 +200,23 @@ class AudienceResolver:
         return next((loader for prefix, loader in self._loaders.items() if audience_id.startswith(prefix)), None)
 
     def _load(
-        self, ctx: RequestContext, audience_ids: Sequence[str], *ignored_errors: type[AudienceError]
+        self, ctx: RequestContext, audience_ids: Sequence[str], *, ignore_unusable: bool = False
     ) -> dict[str, Audience]:
-        """The audiences, without those for which such an error would be raised."""
-        loaders = {audience_id: self._loader_for(audience_id) for audience_id in audience_ids}
+        """The audiences that exist. Raises UnusableAudience, or leaves such audiences out."""
+        ids_by_loader: dict[AudienceLoader, list[str]] = {}
+        for audience_id in audience_ids:
+            if loader := self._loader_for(audience_id):
+                ids_by_loader.setdefault(loader, []).append(audience_id)
         found: dict[str, Audience] = {}
-        if segments := [audience_id for audience_id, find in loaders.items() if find is None]:
-            found.update(self._segments.get_many(ctx.org, segments, ctx.deadline))
-        for audience_id, loader in loaders.items():
-            if loader:
-                with suppress(*ignored_errors):
-                    found[audience_id] = loader(ctx, audience_id)
+        for loader, ids in ids_by_loader.items():
+            try:
+                found.update(loader.load(ctx, ids))
+            except UnusableAudience:
+                if not ignore_unusable:
+                    raise
+                for audience_id in ids:
+                    with suppress(UnusableAudience):
+                        found.update(loader.load(ctx, [audience_id]))
         return found
 
 

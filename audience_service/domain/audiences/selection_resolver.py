@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audience_service.domain.audiences.model import ResolvedAudience
+from audience_service.domain.audiences.model import ResolvedAudience, SelectedSnapshot, SnapshotSource
 from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
@@ -15,8 +15,6 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.filters import CompiledFilter, identity
 from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.set_operations import difference, to_filter, union
-from audience_service.domain.snapshots.model import Snapshot
-from audience_service.domain.snapshots.reader import SnapshotReader
 
 MAX_AUDIENCES = 20
 """Audiences of a union, and audiences to leave out."""
@@ -43,7 +41,7 @@ class ResolvedSelection:
     """Who is left out, by reason, in the order in which reasons count."""
     sources: tuple[ResolvedAudience, ...] = ()
     excluded_sources: tuple[ResolvedAudience, ...] = ()
-    snapshot: Snapshot | None = None
+    snapshot: SelectedSnapshot | None = None
     """Whose rows the candidates are, where they are a snapshot's."""
 
 
@@ -58,17 +56,17 @@ class Exclusion:
 class SelectionResolver:
     """Finds what selections come to, within the call's org."""
 
-    def __init__(self, audiences: AudienceResolver, members: MemberRepository, snapshot_reader: SnapshotReader) -> None:
+    def __init__(self, audiences: AudienceResolver, members: MemberRepository, snapshots: SnapshotSource) -> None:
         self._audiences = audiences
         self._members = members
-        self._snapshot_reader = snapshot_reader
+        self._snapshots = snapshots
 
     def resolve(self, ctx: RequestContext, selection: AudienceSelector) -> ResolvedSelection:
         """The population of a selection.
 
         Raises InvalidArgument, FilterTooLarge, AudienceNotFound, UnusableAudience, SnapshotNotFound, SnapshotNotReady.
         """
-        snapshot = self._snapshot_reader.get_ready(ctx, selection.snapshot_id) if selection.snapshot_id else None
+        snapshot = self._snapshots.get_ready(ctx, selection.snapshot_id) if selection.snapshot_id else None
         # As of one moment, so that whatever an audience's dates are relative to, it has no members less itself.
         audiences = self._audiences.at(now())
         candidates, sources = _resolve_candidates(ctx, audiences, selection, snapshot)
@@ -93,7 +91,7 @@ class SelectionResolver:
         Raises SnapshotNotFound.
         """
         if resolved_selection.snapshot:
-            self._snapshot_reader.verify_complete(
+            self._snapshots.verify_complete(
                 ctx, resolved_selection.snapshot, None if resolved_selection.reasons else count
             )
 
@@ -130,7 +128,7 @@ class SelectionResolver:
 
 
 def _resolve_candidates(
-    ctx: RequestContext, audiences: AudienceResolver, selection: AudienceSelector, snapshot: Snapshot | None
+    ctx: RequestContext, audiences: AudienceResolver, selection: AudienceSelector, snapshot: SelectedSnapshot | None
 ) -> tuple[Population, tuple[ResolvedAudience, ...]]:
     if not selection.audience_ids:
         if snapshot:

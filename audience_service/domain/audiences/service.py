@@ -5,37 +5,35 @@ from collections.abc import Callable, Mapping
 
 from audience_service.domain.audiences.references import AudienceUse, Usage, check_use
 from audience_service.domain.audiences.repository import UseRepository
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline, RequestContext
 from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.core.errors import AudienceNotFound, NotFound
-from audience_service.domain.segments.repository import SegmentRepository
 
 MAX_LISTED = 1_000
 """How many uses, segments and lookalikes a response names of each."""
 
-RecordLoader = Callable[[str, str, Deadline], object]
-"""Loads the record of an audience by org and id. Raises NotFound if it is deleted or expired."""
+FindRecord = Callable[[str, str, Deadline], object]
+"""Finds the record of an audience by org and id. Raises NotFound if there is none."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecordFinder:
+    """How to find the records of one kind of audience: `get` those that are not deleted, `find` all that are kept."""
+
+    get: FindRecord
+    find: FindRecord
 
 
 class AudienceUses:
     """Records which consumers use an audience, and lists everything that uses one.
 
-    A use can be registered on a segment, and on each kind of audience that `loaders` has, by the prefix of its ids.
+    A use can be registered on each kind of audience that `finders` has, by the prefix of its ids.
     """
 
-    def __init__(
-        self,
-        segments: SegmentRepository,
-        uses: UseRepository,
-        audiences: AudienceResolver,
-        loaders: Mapping[str, RecordLoader],
-    ) -> None:
-        self._segments = segments
+    def __init__(self, uses: UseRepository, finders: Mapping[str, RecordFinder]) -> None:
         self._uses = uses
-        self._audiences = audiences
-        self._loaders = loaders
+        self._finders = finders
 
     def register(self, ctx: RequestContext, use: AudienceUse) -> AudienceUse:
         """The use, as it was first registered. Raises InvalidArgument, AudienceNotFound."""
@@ -69,13 +67,10 @@ class AudienceUses:
 
     def _check_exists(self, ctx: RequestContext, audience_id: str, *, deleted: bool = False) -> None:
         """Raise AudienceNotFound if the org has no such audience; with `deleted` a deleted segment is one."""
-        load = next((load for prefix, load in self._loaders.items() if audience_id.startswith(prefix)), None)
-        if load:
-            try:
-                load(ctx.org, audience_id, ctx.deadline)
-            except NotFound:
-                raise AudienceNotFound.of(audience_id) from None
-        elif deleted:
-            self._segments.find(ctx.org, audience_id, ctx.deadline)
-        else:
-            self._audiences.get_segment(ctx, audience_id)
+        finder = next((finder for prefix, finder in self._finders.items() if audience_id.startswith(prefix)), None)
+        if finder is None:
+            raise AudienceNotFound.of(audience_id)
+        try:
+            (finder.find if deleted else finder.get)(ctx.org, audience_id, ctx.deadline)
+        except NotFound:
+            raise AudienceNotFound.of(audience_id) from None

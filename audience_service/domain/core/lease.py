@@ -10,3 +10,7 @@ class Lease:
 
     owner: str
     expires_at: datetime
+
+
+class LeaseLost(Exception):
+    """Somebody else tracks the audience, or has written to the ledger since; what was found has to be found anew."""

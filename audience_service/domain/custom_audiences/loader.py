@@ -1,28 +1,33 @@
 """Custom audiences as audiences: what has members."""
 
-from audience_service.domain.audiences.model import FilterAudience, ListAudience
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from audience_service.domain.audiences.model import Audience, FilterAudience, ListAudience
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.errors import AudienceNotFound
 from audience_service.domain.custom_audiences.model import CustomAudience, PixelSpec
 from audience_service.domain.custom_audiences.pixel import pixel_filter
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
 
 
-def to_audience(custom: CustomAudience) -> ListAudience | FilterAudience:
-    """The audience: those on its list that are in use, or whom a pixel's rule finds.
-
-    One that has no list yet is unusable as long as it is not READY.
-    """
+def to_audience(custom: CustomAudience) -> Audience:
+    """The audience: its list, or the filter of a pixel. A list has no members as long as it is not READY."""
     if isinstance(custom.spec, PixelSpec):
         return FilterAudience(custom.id, custom.name, pixel_filter(custom.datatype, custom.spec), custom.version)
     return ListAudience(custom.id, custom.name, custom.contacts, custom.version, custom.creation_state)
 
 
 class CustomAudienceLoader:
-    """Finds custom audiences by id, within the call's org, as audiences."""
+    """Loads custom audiences within the caller's org."""
 
     def __init__(self, customs: CustomAudienceRepository) -> None:
         self._customs = customs
 
-    def load(self, ctx: RequestContext, audience_id: str) -> ListAudience | FilterAudience:
-        """The audience. Raises AudienceNotFound."""
-        return to_audience(self._customs.get(ctx.org, audience_id, ctx.deadline))
+    def load(self, ctx: RequestContext, audience_ids: Sequence[str]) -> Mapping[str, Audience]:
+        """The custom audiences that exist, one query each."""
+        found: dict[str, Audience] = {}
+        for audience_id in audience_ids:
+            with suppress(AudienceNotFound):
+                found[audience_id] = to_audience(self._customs.get(ctx.org, audience_id, ctx.deadline))
+        return found

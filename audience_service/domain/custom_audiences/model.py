@@ -6,10 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from audience_service.domain.audiences.model import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
 from audience_service.domain.core.errors import InvalidArgument, StaleVersion
 from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.filters.member_list import MemberList
-from audience_service.domain.segments.model import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
 
 CUSTOM_PREFIX = "custom-"
 FIELD_PATH = "custom_audience"

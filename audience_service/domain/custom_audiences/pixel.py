@@ -1,6 +1,7 @@
 """A retargeting pixel as a filter: who has so many events of a kind that are not older than so many days."""
 
-from audience_service.domain.custom_audiences.model import PixelSpec
+from audience_service.domain.custom_audiences.audience_types import TypeDescription, TypeField
+from audience_service.domain.custom_audiences.model import CustomType, PixelSpec
 from audience_service.domain.filters import Filter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.relative_dates import NOW
@@ -34,3 +35,24 @@ def pixel_filter(datatype: str, spec: PixelSpec) -> Filter:
 
 def _days_ago(days: int) -> Document:
     return {"$dateSubtract": {"startDate": NOW, "unit": "day", "amount": days}}
+
+
+RETARGETING_PIXEL = TypeDescription(
+    CustomType.RETARGETING_PIXEL,
+    "Retargeting pixel",
+    "Those of whom there are event records that match a rule and are not older than so many days.",
+    (
+        TypeField("where", "what an event has to match, in the filter language", required=True),
+        TypeField("within_days", "how many days an event makes its contact a member for", required=True),
+        TypeField("event_datatype", "the collection of the events; default event"),
+        TypeField("date_field", "the event's field that says when it was; default createdate"),
+        TypeField("contact_field", "the event's field that holds the contact's id; default contactId"),
+        TypeField("min_events", "how many such events it takes; default 1"),
+    ),
+    (
+        "A rule, evaluated at each use by the events that there are then: it has no list.",
+        "An event counts from its date on until it is older than within_days times 24 hours.",
+        "Events that are archived or deleted, or of another org, count for nobody.",
+    ),
+    {"within_days": str(MAX_DAYS), "min_events": str(MAX_EVENTS)},
+)

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from audience_service.domain.core.error_path import at_index
 from audience_service.domain.core.errors import InvalidFilter
-from audience_service.domain.filters.filter import at_index
 from audience_service.domain.filters.relative_dates import UNITS, WEEKDAYS, one_of, read_timezone, weekday
 
 _CONVERT_TYPES = ("double", "string", "objectId", "bool", "date", "int", "long", "decimal")

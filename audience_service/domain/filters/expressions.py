@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.argument_checks import check_list_arguments, check_named_argument
 from audience_service.domain.filters.ast import Expression
 from audience_service.domain.filters.fields import record_path
-from audience_service.domain.filters.filter import at_index, at_key
 from audience_service.domain.filters.operators import read_pattern
 from audience_service.domain.filters.relative_dates import NOW, Now
 from audience_service.domain.filters.values import ValueReader

@@ -1,7 +1,5 @@
 """A filter as a caller writes it, the limits it is held to, and how places in it are named."""
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,19 +43,3 @@ class Limits:
     related: int = 3
     """Joins with related records, each of which may look them up for every record that the plain conditions leave."""
     related_count: int = 1_000
-
-
-_MAX_KEY_LENGTH = 100
-
-_BARE = re.compile(r"[$A-Za-z_][\w$]*")
-
-
-def at_key(field_path: str, key: str) -> str:
-    """The place of `key` in the object at `place`: `where.$and`, or `where["data.email"]` where it is no plain name."""
-    shown = key if len(key) <= _MAX_KEY_LENGTH else f"{key[:_MAX_KEY_LENGTH]}..."
-    return f"{field_path}.{shown}" if _BARE.fullmatch(key) else f"{field_path}[{json.dumps(shown, ensure_ascii=False)}]"
-
-
-def at_index(field_path: str, index: int) -> str:
-    """The place of an element of the list at `place`: `where.$and[0]`."""
-    return f"{field_path}[{index}]"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from audience_service.domain.core.error_path import at_index
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.dates import compare_conditions, spellings
 from audience_service.domain.filters.describe.phrases import (
@@ -23,7 +24,7 @@ from audience_service.domain.filters.describe.phrases import (
     value_phrase,
 )
 from audience_service.domain.filters.describe.values import format_count, truncate
-from audience_service.domain.filters.filter import Document, at_index
+from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.regex_safety import DangerousPattern, check_backtracking
 from audience_service.domain.filters.values import ValueReader
 

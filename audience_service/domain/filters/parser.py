@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import FilterTooLarge, InvalidFilter
 from audience_service.domain.filters.ast import (
     And,
@@ -23,7 +24,7 @@ from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.elem_match import element_documents
 from audience_service.domain.filters.expressions import ExpressionParser
 from audience_service.domain.filters.fields import element_path, record_path
-from audience_service.domain.filters.filter import Limits, at_index, at_key
+from audience_service.domain.filters.filter import Limits
 from audience_service.domain.filters.operators import LOGICAL, OPERATORS, RECORD_OPERATORS, read_pattern
 from audience_service.domain.filters.related import read_count, read_relation
 from audience_service.domain.filters.values import ValueReader

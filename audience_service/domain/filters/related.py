@@ -7,9 +7,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from audience_service.domain.core.error_path import at_key
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.fields import record_path
-from audience_service.domain.filters.filter import at_key
 
 _ARGUMENTS = ("datatype", "on", "where", "count")
 _COUNTS = ("$eq", "$gt", "$gte", "$lt", "$lte")

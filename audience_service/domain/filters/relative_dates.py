@@ -18,9 +18,9 @@ from functools import lru_cache
 from typing import Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
+from audience_service.domain.core.error_path import at_key
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.dates import iso_text
-from audience_service.domain.filters.filter import at_key
 
 NOW = "$$NOW"
 EXPRESSIONS = ("$dateAdd", "$dateSubtract", "$dateTrunc")

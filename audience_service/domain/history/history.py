@@ -5,13 +5,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
-from audience_service.domain.audiences.model import filter_of
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.clock import truncate_to_milliseconds
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.core.record import Record
-from audience_service.domain.watch.errors import AudienceNotWatched, TimeOutOfRange
-from audience_service.domain.watch.repository import HistoryRepository, LeaseLost, WatchRepository
+from audience_service.domain.history.errors import AudienceNotWatched, TimeOutOfRange
+from audience_service.domain.history.repository import HistoryRepository, WatchReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class HistoryPoint:
 class MembershipHistory:
     """Finds moments, and who was in then."""
 
-    def __init__(self, watches: WatchRepository, repository: HistoryRepository, audiences: AudienceResolver) -> None:
+    def __init__(self, watches: WatchReader, repository: HistoryRepository, audiences: AudienceResolver) -> None:
         self._watches = watches
         self._repository = repository
         self._audiences = audiences
@@ -70,7 +70,7 @@ class MembershipHistory:
 
     def _datatype(self, ctx: RequestContext, audience_id: str) -> str:
         """What an audience's members are, whether its filter can be run now or not. Raises AudienceNotFound."""
-        return filter_of(self._audiences.find(ctx, audience_id)).datatype
+        return self._audiences.find(ctx, audience_id).filter.datatype
 
     def _require_available(self, ctx: RequestContext, point: HistoryPoint) -> HistoryPoint:
         """The moment, if it is known still: then nothing that tells of it was missing when it was read before.

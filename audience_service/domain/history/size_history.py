@@ -7,8 +7,9 @@ from datetime import datetime
 from audience_service.domain.core.clock import MILLISECOND, truncate_to_milliseconds
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.watch.model import EventCounts, Watch
-from audience_service.domain.watch.repository import HistoryRepository, LeaseLost, WatchRepository
+from audience_service.domain.core.lease import LeaseLost
+from audience_service.domain.history.model import EventCounts, Watch
+from audience_service.domain.history.repository import HistoryRepository, WatchReader
 
 MAX_POINTS, DEFAULT_POINTS = 100, 30
 
@@ -65,7 +66,7 @@ class SizeHistory:
 class SizeHistoryReader:
     """Tells sizes over time."""
 
-    def __init__(self, watches: WatchRepository, repository: HistoryRepository) -> None:
+    def __init__(self, watches: WatchReader, repository: HistoryRepository) -> None:
         self._watches = watches
         self._repository = repository
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
 
+from audience_service.domain.core.error_path import at_index, at_key
 from audience_service.domain.core.errors import InvalidArgument
-from audience_service.domain.filters.filter import at_index, at_key
 from audience_service.domain.identifiers import emails, phones, places
 from audience_service.domain.identifiers import person_fields as people
 from audience_service.domain.identifiers.rules import FieldRule, Option, PlatformRules

@@ -8,6 +8,7 @@ from audience_service.domain.core.context import RequestContext
 from audience_service.domain.custom_audiences.loader import to_audience
 from audience_service.domain.custom_audiences.model import CustomQuery
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
+from audience_service.domain.segments.loader import to_audience as segment_to_audience
 from audience_service.domain.segments.model import Order, SegmentQuery
 from audience_service.domain.segments.repository import SegmentRepository
 
@@ -41,7 +42,7 @@ class AudiencePages:
         if after is None or len(after) == _SEGMENT_KEY:
             key = (after[0], after[1]) if after else None
             segments = self._segments.page(ctx.org, _BY_NAME, size, key, ctx.deadline)
-            found += [TypedAudience(segment, segment.type) for segment in segments.segments]
+            found += [TypedAudience(segment_to_audience(segment), segment.type) for segment in segments.segments]
             if segments.last:
                 return found, segments.last
             after = [_CUSTOM]

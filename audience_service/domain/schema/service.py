@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.filters.field_profile import FieldProfile
 from audience_service.domain.filters.fields import display_path
 from audience_service.domain.filters.operators import OPERATORS
@@ -64,13 +64,13 @@ class SampledFields:
 class FieldCatalog:
     """Tells the fields of a datatype from a sample of the org's records and the collection's schema."""
 
-    def __init__(self, samples: SampleRepository, audiences: AudienceResolver) -> None:
+    def __init__(self, samples: SampleRepository, compiler: FilterCompiler) -> None:
         self._samples = samples
-        self._audiences = audiences
+        self._compiler = compiler
 
     def list(self, ctx: RequestContext, datatype: str, prefix: str) -> FieldList:
         """The fields whose paths, as callers write them, begin with the prefix. Raises DatatypeNotAllowed."""
-        self._audiences.check_datatype(datatype)
+        self._compiler.check_datatype(datatype)
         sampled = self.sample_fields(ctx, datatype)
         found = [field for field in map(_field, sampled.profiles.values()) if field.path.startswith(prefix)]
         kept = sorted(found, key=lambda field: (-field.profile.fill_rate, field.path))[:MAX_FIELDS]

@@ -8,6 +8,7 @@ from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument, NotStatic
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters.member_list import MemberList
+from audience_service.domain.segments.loader import to_list_audience
 from audience_service.domain.segments.model import Segment, SegmentType, check_contact_ids
 from audience_service.domain.segments.writer import SegmentWriter
 
@@ -66,10 +67,10 @@ class SegmentContacts:
         return self._writer.touch(ctx, segment_id) if count else self._writer.reload(ctx, segment_id)
 
     def _member_list(self, ctx: RequestContext, segment_id: str) -> MemberList:
-        segment = self._audiences.get_segment(ctx, segment_id)
+        segment = self._writer.current(ctx, segment_id, None)
         if segment.type is not SegmentType.STATIC:
             raise NotStatic("a dynamic segment has no list; its filter decides", metadata={"id": segment.id})
-        return self._audiences.member_list(segment)
+        return self._audiences.member_list(to_list_audience(segment))
 
     @staticmethod
     def _check_ids(ids: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from audience_service.domain.audiences.model import MAX_DESCRIPTION_LENGTH, MAX_NAME_LENGTH
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.filters import Filter
 
-MAX_NAME_LENGTH = 200
-MAX_DESCRIPTION_LENGTH = 2_000
 MAX_CONTACT_IDS = 50_000
 """How many ids one request may carry; 200,000 would not fit gRPC's 4 MiB."""
 

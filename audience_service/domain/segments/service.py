@@ -20,6 +20,7 @@ from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import FilterWarning, identity
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.segments.counts import with_counts
+from audience_service.domain.segments.loader import get_segment, to_audience
 from audience_service.domain.segments.model import (
     ID_PREFIX,
     ListSource,
@@ -95,11 +96,11 @@ class Segments:
 
     def get(self, ctx: RequestContext, segment_id: str) -> Segment:
         """The living segment. Raises AudienceNotFound."""
-        return self._with_counts(ctx, (self._audiences.get_segment(ctx, segment_id),))[0]
+        return self._with_counts(ctx, (get_segment(self._segments, ctx, segment_id),))[0]
 
     def warnings(self, segment: Segment) -> Sequence[FilterWarning]:
         """What an answer with one segment says besides: what its filter probably does not mean."""
-        return self._audiences.warnings(segment)
+        return self._audiences.warnings(to_audience(segment))
 
     def list(self, ctx: RequestContext, query: SegmentQuery, page_size: int, page_token: str) -> ListedSegments:
         """A page of the org's segments. Raises InvalidPageToken."""
@@ -156,7 +157,8 @@ class Segments:
         if validated.list_source and validated.list_source.audience_id:
             source = self._audiences.find(ctx, validated.list_source.audience_id)
             self._audiences.population_of(ctx, source)
-            segment_filter = source.filter
+            is_segment = source.id.startswith(ID_PREFIX)  # a static one keeps the filter that its list was frozen from
+            segment_filter = get_segment(self._segments, ctx, source.id).filter if is_segment else source.filter
             if validated.filter.datatype not in ("", segment_filter.datatype):
                 raise InvalidArgument.at(
                     "segment.filter.datatype", f"is not the source's, which is {segment_filter.datatype}"

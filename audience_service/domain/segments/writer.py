@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from audience_service.domain.audiences.repository import ListRepository
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import NameTaken, StaleVersion
 from audience_service.domain.segments.counts import with_counts
+from audience_service.domain.segments.loader import get_segment
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.repository import SegmentRepository
 
@@ -26,10 +26,9 @@ T = TypeVar("T")
 class SegmentWriter:
     """Writes segments in the caller's name."""
 
-    def __init__(self, segments: SegmentRepository, lists: ListRepository, audiences: AudienceResolver) -> None:
+    def __init__(self, segments: SegmentRepository, lists: ListRepository) -> None:
         self._segments = segments
         self._lists = lists
-        self._audiences = audiences
 
     def write(
         self,
@@ -80,7 +79,7 @@ class SegmentWriter:
         if deleted:
             segment = self._segments.find(ctx.org, segment_id, ctx.deadline)
         else:
-            segment = self._audiences.get_segment(ctx, segment_id)
+            segment = get_segment(self._segments, ctx, segment_id)
         if version is not None and version != segment.version:
             raise StaleVersion(
                 f"the segment is at version {segment.version}, not {version}",

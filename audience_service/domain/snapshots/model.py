@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from audience_service.domain.audiences.model import MAX_NAME_LENGTH
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.filters import Filter
 from audience_service.domain.filters.member_list import MemberList
-from audience_service.domain.segments.model import MAX_NAME_LENGTH
 
 SNAPSHOT_PREFIX = "snapshot-"
 DEFAULT_TIME_TO_LIVE = timedelta(days=30)

@@ -1,9 +1,11 @@
 """Snapshots to read members of, and snapshots as audiences."""
 
-from audience_service.domain.audiences.model import ListAudience
+from collections.abc import Mapping, Sequence
+
+from audience_service.domain.audiences.model import Audience, ListAudience, SelectedSnapshot
 from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.core.context import RequestContext
-from audience_service.domain.core.errors import AudienceNotFound, SnapshotNotFound, SnapshotNotReady, UnusableAudience
+from audience_service.domain.core.errors import SnapshotNotFound, SnapshotNotReady, UnusableAudience
 from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX, Snapshot, SnapshotState
 from audience_service.domain.snapshots.repository import SnapshotRepository
 
@@ -31,7 +33,7 @@ class SnapshotReader:
             )
         return snapshot
 
-    def verify_complete(self, ctx: RequestContext, snapshot: Snapshot, count: int | None = None) -> None:
+    def verify_complete(self, ctx: RequestContext, snapshot: SelectedSnapshot, count: int | None = None) -> None:
         """Raise where rows of a snapshot were missing when it was read; `count` is how many were read, where all.
 
         One that has expired or been deleted meanwhile has its rows for a while, and what has been read of it stands.
@@ -48,15 +50,18 @@ class SnapshotReader:
         if count is not None:
             raise RuntimeError(f"{count:,} of the {snapshot.count:,} members of {snapshot.id} were read")
 
-    def load_audience(self, ctx: RequestContext, snapshot_id: str) -> ListAudience:
-        """The snapshot as an audience: those frozen that are still in use.
+    def load(self, ctx: RequestContext, audience_ids: Sequence[str]) -> Mapping[str, Audience]:
+        """The snapshots that exist as audiences: their members that are not archived or deleted since.
 
-        Raises AudienceNotFound, UnusableAudience.
+        Raises UnusableAudience if one is not READY.
         """
-        try:
-            snapshot = self.get_ready(ctx, snapshot_id)
-        except SnapshotNotFound:
-            raise AudienceNotFound.of(snapshot_id) from None
-        except SnapshotNotReady as error:
-            raise UnusableAudience(error.message, metadata=error.metadata) from None
-        return ListAudience(snapshot.id, snapshot.name, snapshot.active_rows)
+        found: dict[str, Audience] = {}
+        for snapshot_id in audience_ids:
+            try:
+                snapshot = self.get_ready(ctx, snapshot_id)
+            except SnapshotNotFound:
+                continue
+            except SnapshotNotReady as error:
+                raise UnusableAudience(error.message, metadata=error.metadata) from None
+            found[snapshot_id] = ListAudience(snapshot.id, snapshot.name, snapshot.active_rows)
+        return found

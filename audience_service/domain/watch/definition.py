@@ -3,7 +3,6 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from audience_service.domain.audiences.model import filter_of
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.page_tokens import digest
@@ -29,6 +28,6 @@ def resolve_definition(ctx: RequestContext, audiences: AudienceResolver, audienc
     audience = audiences.find(ctx, audience_id)
     preloaded = audiences.with_preloaded(ctx, [audience])
     read = sorted(preloaded.preloaded.items())
-    filters = {name: identity(filter_of(each)) for name, each in read}
+    filters = {name: identity(each.filter) for name, each in read}
     versions = tuple((name, each.version) for name, each in read)
     return ResolvedDefinition(preloaded.population_of(ctx, audience), digest(filters), versions)

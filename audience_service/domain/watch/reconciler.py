@@ -57,13 +57,15 @@ from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.errors import AudienceError, OutOfTime, StoreUnavailable
+from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
+from audience_service.domain.history.model import Cause, Event, Failure, Watch
 from audience_service.domain.watch.definition import ResolvedDefinition, resolve_definition
-from audience_service.domain.watch.model import FULL_SCAN, Cause, Event, Failure, ReconcileResult, ScanScope, Watch
+from audience_service.domain.watch.model import FULL_SCAN, ReconcileResult, ScanScope
 from audience_service.domain.watch.notifier import Notifier
-from audience_service.domain.watch.repository import EventLogRepository, LeaseLost, WatchRepository
+from audience_service.domain.watch.repository import EventLogRepository, WatchRepository
 from audience_service.domain.watch.time_triggers import (
     SAMPLE_LIMIT,
     at_time,

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
+from audience_service.domain.history.model import Watch
 from audience_service.domain.watch.errors import TooManyWatches
-from audience_service.domain.watch.model import Watch
 from audience_service.domain.watch.repository import WatchRepository
 
 _PROVISIONAL_TTL = timedelta(seconds=15)

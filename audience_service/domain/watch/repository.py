@@ -12,8 +12,9 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
+from audience_service.domain.history.model import Event, Failure, MembershipChange, Watch
 from audience_service.domain.snapshots.model import Snapshot
-from audience_service.domain.watch.model import ChangedKeys, Event, EventCounts, Failure, MembershipChange, Watch
+from audience_service.domain.watch.model import ChangedKeys
 
 
 class WatchRepository(Protocol):
@@ -167,41 +168,6 @@ class SnapshotBootstrapRepository(Protocol):
         """
 
 
-class HistoryRepository(Protocol):
-    """What ledgers know of the past: who was in by an event of a generation, and what has happened since when.
-
-    Events that have been appended and applied meanwhile change no answer. Raises Overtaken where events behind the one
-    in question are seen to have gone; that nothing has gone unseen, the watch's `known_since` says afterwards.
-    """
-
-    def last_event(self, org: str, watch_epoch: str, until: int, timestamp: datetime, deadline: Deadline) -> int:
-        """The number of the last event up to `until` that happened by a moment, wherever that is in the ledger."""
-
-    def members(
-        self,
-        org: str,
-        watch_epoch: str,
-        seq: int,
-        datatype: str,
-        paths: Sequence[str],
-        batch_size: int,
-        after: str,
-        deadline: Deadline,
-    ) -> Generator[list[Record], None, None]:
-        """Who was in by the event `seq`, behind the sk `after`, in sk order, in batches of up to `batch_size`.
-
-        Each with pk, sk and what its record has at the paths now, if it is there; none of the batches is empty.
-        """
-
-    def size(self, org: str, watch_epoch: str, seq: int, deadline: Deadline) -> int:
-        """How many were in by the event `seq`."""
-
-    def event_counts(
-        self, org: str, watch_epoch: str, until: int, timestamps: Sequence[datetime], deadline: Deadline
-    ) -> Sequence[EventCounts]:
-        """What happened behind each moment, up to and including the next one, or the event `until` behind the last."""
-
-
 class Subscription(Protocol):
     """What changes among an org's records of a datatype."""
 
@@ -236,7 +202,3 @@ class ChangeStream(Protocol):
 
     def close(self) -> None:
         """End all of it."""
-
-
-class LeaseLost(Exception):
-    """Somebody else tracks the audience, or has written to the ledger since; what was found has to be found anew."""

@@ -11,9 +11,10 @@ import structlog
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import AudienceError
+from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.watch.model import ScanScope
 from audience_service.domain.watch.reconciler import Reconciler
-from audience_service.domain.watch.repository import ChangeStream, LeaseLost, WatchRepository
+from audience_service.domain.watch.repository import ChangeStream, WatchRepository
 from audience_service.domain.watch.schedule import PollingConfig, ScheduledWatch
 
 _RENEWALS_PER_LEASE = 3

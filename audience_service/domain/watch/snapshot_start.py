@@ -8,10 +8,11 @@ from typing import Any
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.lease import LeaseLost
+from audience_service.domain.history.model import Cause, Event, Watch
 from audience_service.domain.snapshots.reader import SnapshotReader
 from audience_service.domain.watch.errors import WatchTokenExpired
-from audience_service.domain.watch.model import Cause, Event, Watch
-from audience_service.domain.watch.repository import LeaseLost, SnapshotBootstrapRepository
+from audience_service.domain.watch.repository import SnapshotBootstrapRepository
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import AudienceNotFound, UnsupportedByStore, UnusableAudience
 from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.history.model import Event, Failure, Watch
 from audience_service.domain.watch.errors import ServerStopping
-from audience_service.domain.watch.model import Event, Failure, Watch
 from audience_service.domain.watch.notifier import Notifier, Waiter
 from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.repository import EventLogRepository

@@ -7,11 +7,12 @@ from urllib.parse import quote
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
+from audience_service.domain.audiences.model import MAX_NAME_LENGTH
 from audience_service.domain.audiences.references import AudienceReference, AudienceUse, Usage
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.references import audience_references
-from audience_service.domain.segments.model import MAX_NAME_LENGTH, SegmentType
+from audience_service.domain.segments.model import SegmentType
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES, SEGMENTS, USES
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match

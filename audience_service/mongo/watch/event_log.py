@@ -14,12 +14,12 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
-from audience_service.domain.watch.model import Cause, ChangeKind, Event, MembershipChange
-from audience_service.domain.watch.repository import LeaseLost
+from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange
 from audience_service.mongo.core.collections import EVENTS, MEMBER_STATES
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match

@@ -12,9 +12,9 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.watch.model import Event, Failure, Watch
-from audience_service.domain.watch.repository import LeaseLost
+from audience_service.domain.history.model import Event, Failure, Watch
 from audience_service.mongo.core.collections import WATCHES
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_of, tenant_match

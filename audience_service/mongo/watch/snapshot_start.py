@@ -12,8 +12,8 @@ from pymongo.database import Database
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters.filter import Document
+from audience_service.domain.history.model import ChangeKind, MembershipChange
 from audience_service.domain.snapshots.model import Snapshot
-from audience_service.domain.watch.model import ChangeKind, MembershipChange
 from audience_service.mongo.core.collections import LISTS, MEMBER_STATES
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match

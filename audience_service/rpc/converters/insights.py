@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
+from audience_service.domain.history.model import Cause
 from audience_service.domain.history.size_history import SizeHistory, TimeRange
 from audience_service.domain.insights.comparison import Bucket, DimensionInsights
 from audience_service.domain.insights.model import BucketKind
 from audience_service.domain.insights.service import AudienceInsights
-from audience_service.domain.watch.model import Cause
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
 from audience_service.pb.audience.v1 import resources_pb2 as resources
 from audience_service.rpc.converters.structs import decode_timestamp, encode_timestamp

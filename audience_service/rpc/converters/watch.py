@@ -1,6 +1,6 @@
 """Between the messages of WatchMembership and the domain's dataclasses."""
 
-from audience_service.domain.watch.model import Cause, ChangeKind, Event
+from audience_service.domain.history.model import Cause, ChangeKind, Event
 from audience_service.domain.watch.stream import WatchBatch
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1 import resources_pb2

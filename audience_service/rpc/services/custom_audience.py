@@ -1,11 +1,11 @@
 """CustomAudienceService on the wire."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import grpc
 
-from audience_service.domain.custom_audiences.audience_types import CUSTOM_TYPES
+from audience_service.domain.custom_audiences.audience_types import TypeDescription
 from audience_service.domain.custom_audiences.deletion import CustomAudienceDeleter
 from audience_service.domain.custom_audiences.service import CustomAudiences
 from audience_service.domain.lookalikes.service import Lookalikes
@@ -29,12 +29,18 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     """Decodes, delegates to the use cases, encodes."""
 
     def __init__(
-        self, audiences: CustomAudiences, deletion: CustomAudienceDeleter, uploads: Uploads, lookalikes: Lookalikes
+        self,
+        audiences: CustomAudiences,
+        deletion: CustomAudienceDeleter,
+        uploads: Uploads,
+        lookalikes: Lookalikes,
+        types: Sequence[TypeDescription],
     ) -> None:
         self._audiences = audiences
         self._deletion = deletion
         self._uploads = uploads
         self._lookalikes = lookalikes
+        self._types = types
 
     def CreateCustomAudience(
         self, request: pb.CreateCustomAudienceRequest, context: grpc.ServicerContext
@@ -97,7 +103,7 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
         self, request: pb.ListCustomAudienceTypesRequest, context: grpc.ServicerContext
     ) -> pb.ListCustomAudienceTypesResponse:
         """Tell the types of custom audience."""
-        return encode_custom_audience_types(CUSTOM_TYPES)
+        return encode_custom_audience_types(self._types)
 
     def UploadMembers(
         self, request_iterator: Iterator[pb.UploadMembersRequest], context: grpc.ServicerContext

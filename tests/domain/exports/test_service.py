@@ -59,7 +59,7 @@ def make_context(until: float | None = None) -> RequestContext:
 
 
 def exports(members: Any) -> Exports:
-    audiences = AudienceResolver(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
+    audiences = AudienceResolver(FilterCompiler(["contact"]), {})
     ready = SnapshotReader(None, members)  # type: ignore[arg-type]
     return Exports(members, SelectionResolver(audiences, members, ready), ready, TokenCodec(b"key"))
 

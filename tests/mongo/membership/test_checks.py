@@ -8,7 +8,6 @@ import pytest
 from pymongo import MongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.domain.core.context import Caller, Deadline, RequestContext
 from audience_service.domain.core.page_tokens import TokenCodec
@@ -23,6 +22,7 @@ from audience_service.mongo.membership.checks import MongoChecks
 from audience_service.mongo.membership.repository import MongoMembers
 from audience_service.mongo.segments.repository import MongoSegments
 from tests.conftest import URI, Service
+from tests.support.audiences import segment_resolver
 
 DATATYPES = ("contact", "lead", "customer")
 
@@ -56,7 +56,7 @@ class UseCases:
     def __init__(self, database: Any, org: str) -> None:
         segments, judges, tokens = MongoSegments(database), MongoChecks(database), TokenCodec(b"key")
         self.judge = judges.evaluate
-        audiences = AudienceResolver(segments, FilterCompiler(DATATYPES))
+        audiences = segment_resolver(segments, FilterCompiler(DATATYPES))
         self.checks = MembershipChecker(
             judges, AudiencePages(segments, MongoCustomAudiences(database)), audiences, tokens, DATATYPES
         )

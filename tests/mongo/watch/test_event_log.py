@@ -8,8 +8,8 @@ from pymongo.errors import BulkWriteError
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import StoreUnavailable
-from audience_service.domain.watch.model import Cause, ChangeKind, Event, MembershipChange
-from audience_service.domain.watch.repository import LeaseLost
+from audience_service.domain.core.lease import LeaseLost
+from audience_service.domain.history.model import Cause, ChangeKind, Event, MembershipChange
 from audience_service.mongo.watch.event_log import MongoEventLog
 
 DUPLICATE_KEY, SHUTDOWN, WRITE_CONCERN_FAILED = 11000, 91, 64

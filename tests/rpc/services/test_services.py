@@ -9,7 +9,6 @@ import grpc_testing
 import pytest
 from pydantic import SecretStr
 
-from audience_service.app import token_rules
 from audience_service.cli.token import mint
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection_resolver import SelectionResolver
@@ -41,6 +40,7 @@ from audience_service.rpc.services.membership import MembershipServicer
 from audience_service.rpc.services.reach import ReachServicer
 from audience_service.rpc.stream_limits import StreamLimiter
 from audience_service.settings import Settings
+from audience_service.wiring.server import token_rules
 
 SETTINGS = Settings(jwt_key=SecretStr("k" * 32))
 METADATA = (("authorization", f"Bearer {mint(SETTINGS, org='acme', subject='ann')}"), ("orgid", "acme"))
@@ -83,7 +83,7 @@ class Harness:
         interceptor = CallInterceptor(
             Authenticator(token_rules(SETTINGS)), SERVICES, self.stream_limiter, StreamLimiter(1, 60), Timeouts(30, 60)
         )
-        audiences = AudienceResolver(None, FilterCompiler(["contact"]))  # type: ignore[arg-type]
+        audiences = AudienceResolver(FilterCompiler(["contact"]), {})
         populations = SelectionResolver(audiences, members, SnapshotReader(None, members))  # type: ignore[arg-type]
         reach = ReachServicer(
             Reach(members, members, populations),

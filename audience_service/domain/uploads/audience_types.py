@@ -1,0 +1,62 @@
+"""The types of custom audience that are filled by uploads."""
+
+from audience_service.domain.custom_audiences.audience_types import TypeDescription, TypeField
+from audience_service.domain.custom_audiences.model import CustomType
+from audience_service.domain.identifiers.platforms import PLATFORM_RULES
+from audience_service.domain.uploads.csv_reader import MAX_CELL_BYTES, MAX_ROW_BYTES
+from audience_service.domain.uploads.model import (
+    MAX_COLUMNS,
+    MAX_CONTACTS_PER_IDENTIFIER,
+    MAX_OPEN_TIME,
+    MAX_REJECTIONS,
+)
+from audience_service.domain.uploads.stream_messages import MAX_CHUNK_BYTES
+
+_COLUMNS = (
+    TypeField("id", "a contact's id"),
+    TypeField("email", "an email address"),
+    TypeField("phone", "a phone number, with its country code, or in a country that the upload names"),
+)
+_UPLOAD_LIMITS = {
+    "chunk_bytes": str(MAX_CHUNK_BYTES),
+    "row_bytes": str(MAX_ROW_BYTES),
+    "cell_bytes": str(MAX_CELL_BYTES),
+    "columns": str(MAX_COLUMNS),
+    "open_days": str(MAX_OPEN_TIME.days),
+    "rejections_told": str(MAX_REJECTIONS),
+    "contacts_of_an_address": str(MAX_CONTACTS_PER_IDENTIFIER),
+}
+_UPLOAD_RULES = (
+    "A file is CSV in UTF-8, with or without a byte order mark.",
+    "A row is matched by the first of its fields that any contact in use has, in the order of the fields here.",
+    "All contacts that have it are added to the list, or removed from it.",
+    f"A value that more than {MAX_CONTACTS_PER_IDENTIFIER:,} contacts have matches none of them.",
+    "Rows that match nobody are kept, and matched again by RefreshCustomAudience.",
+    "The list is published whole at the end of the upload: readers see the one before or the one after.",
+)
+
+FILE_UPLOAD = TypeDescription(
+    CustomType.FILE_UPLOAD,
+    "File upload",
+    "A list of contacts, from a file with their ids, email addresses or phone numbers.",
+    _COLUMNS,
+    _UPLOAD_RULES,
+    _UPLOAD_LIMITS,
+)
+
+CUSTOMER_MATCH = TypeDescription(
+    CustomType.CUSTOMER_MATCH,
+    "Customer match",
+    "A list of contacts, from a file with addresses that were hashed as an ad platform takes them.",
+    (
+        *_COLUMNS,
+        TypeField("email_sha256", "the SHA-256 of an email address by the rules, in hexadecimal digits"),
+        TypeField("phone_sha256", "the SHA-256 of a phone number by the rules, in hexadecimal digits"),
+    ),
+    (
+        *_UPLOAD_RULES,
+        "A hash matches the contacts whose address comes to the same by the audience's version of the rules.",
+    ),
+    _UPLOAD_LIMITS,
+    tuple(rules.version for rules in PLATFORM_RULES),
+)

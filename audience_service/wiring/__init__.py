@@ -1,0 +1,1 @@
+"""Builds each feature from the settings and the store; app.py calls these builders."""

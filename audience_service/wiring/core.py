@@ -1,0 +1,45 @@
+"""What every feature is built from: audiences by id, selections, page tokens."""
+
+import hashlib
+from dataclasses import dataclass
+
+from audience_service.domain.audiences.model import AudienceLoader
+from audience_service.domain.audiences.resolver import AudienceResolver
+from audience_service.domain.audiences.selection_resolver import SelectionResolver
+from audience_service.domain.core.page_tokens import TokenCodec
+from audience_service.domain.custom_audiences.loader import CustomAudienceLoader
+from audience_service.domain.custom_audiences.model import CUSTOM_PREFIX
+from audience_service.domain.filters import FilterCompiler
+from audience_service.domain.segments.loader import SegmentLoader
+from audience_service.domain.segments.model import ID_PREFIX
+from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX
+from audience_service.domain.snapshots.reader import SnapshotReader
+from audience_service.mongo.store import Store
+from audience_service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The parts that several features share."""
+
+    compiler: FilterCompiler
+    tokens: TokenCodec
+    audiences: AudienceResolver
+    snapshot_reader: SnapshotReader
+    selection_resolver: SelectionResolver
+
+
+def build_core(settings: Settings, store: Store) -> Core:
+    """The shared parts. Raises SettingsError if there is no key."""
+    compiler = FilterCompiler(settings.datatypes, settings.related_datatypes)
+    snapshot_reader = SnapshotReader(store.snapshots, store.members)
+    loaders: dict[str, AudienceLoader] = {
+        ID_PREFIX: SegmentLoader(store.segments),
+        SNAPSHOT_PREFIX: snapshot_reader,
+        CUSTOM_PREFIX: CustomAudienceLoader(store.custom_audiences),
+    }
+    audiences = AudienceResolver(compiler, loaders)
+    tokens = TokenCodec(hashlib.sha256(b"audience position" + settings.key()).digest())
+    return Core(
+        compiler, tokens, audiences, snapshot_reader, SelectionResolver(audiences, store.members, snapshot_reader)
+    )

@@ -1,0 +1,31 @@
+"""Builds ReachService."""
+
+import random
+from collections.abc import Callable
+
+from audience_service.domain.history.size_history import SizeHistoryReader
+from audience_service.domain.insights.baselines import BaselineCache
+from audience_service.domain.insights.service import Insights
+from audience_service.domain.reach.overlap import Overlaps
+from audience_service.domain.reach.service import Reach
+from audience_service.mongo.store import Store
+from audience_service.rpc.services.reach import ReachServicer
+from audience_service.settings import Settings
+from audience_service.wiring.core import Core
+
+
+def build_reach_servicer(
+    settings: Settings, core: Core, store: Store, new_random: Callable[[], random.Random]
+) -> ReachServicer:
+    """The servicer of ReachService; `new_random` returns the generator that draws one call's sample."""
+    return ReachServicer(
+        Reach(store.members, store.slices, core.selection_resolver, new_random=new_random),
+        Overlaps(store.members, core.audiences),
+        Insights(
+            store.insights,
+            core.audiences,
+            BaselineCache(settings.insights_baseline_cache_seconds),
+            SizeHistoryReader(store.watches, store.history),
+            settings.insights_min_bucket_size,
+        ),
+    )
