@@ -37,6 +37,8 @@ lint: install ## Check style, layers, protos and the container's files
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi  # only where there is a wheel of it
 
 format: install ## Put code and protos into their one form
