@@ -37,7 +37,7 @@ lint: install ## Check style, layers, protos and container files
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
-	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi  # only on platforms with a wheel
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi  # only where there is a wheel of it
 
 format: install ## Format code and protos
 	$(BIN)/ruff check --fix .

