@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two images: `service` (the default, since it is the last) and `door`, the Envoy before it.
+# Two images: `service` (the last one, so the default) and `gateway`, the Envoy in front of it.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
@@ -21,7 +21,7 @@ RUN python -m venv /venv \
 COPY --from=build /out/*.whl ./
 RUN /venv/bin/pip install --no-cache-dir --no-deps --no-index ./*.whl
 
-FROM envoyproxy/envoy:distroless-v1.40.0 AS door
+FROM envoyproxy/envoy:distroless-v1.40.0 AS gateway
 COPY --from=build /out/audience.binpb /etc/envoy/audience.binpb
 COPY deploy/envoy.yaml /etc/envoy/envoy.yaml
 USER 65532:65532
@@ -29,7 +29,7 @@ EXPOSE 8080
 CMD ["-c", "/etc/envoy/envoy.yaml"]
 
 FROM python:3.13-slim AS service
-# Nothing is written at run time: the root file system may be read-only.
+# The service writes no files at run time, so the root file system can be read-only.
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     AUDIENCE_LISTEN=0.0.0.0:50051 AUDIENCE_LOG_FORMAT=json
 COPY --from=installed /venv /venv

@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## Make .venv with everything, exactly as locked
+install: $(INSTALLED) ## Create .venv with the locked versions
 
 $(INSTALLED): requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
@@ -17,20 +17,20 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: install ## Serve sample contacts in memory and use them as a client would
+demo: install ## Serve sample contacts in memory and run a client against them
 	@$(BIN)/audience-service demo
 
-run: install ## Serve; in memory with sample contacts unless AUDIENCE_MONGODB_URI is set
+run: install ## Serve, in memory with sample contacts unless AUDIENCE_MONGODB_URI is set
 	$(BIN)/audience-service serve --dev
 
-http: install ## Serve as `make run` does, with JSON over HTTP on 127.0.0.1:8080 (Linux on x86-64)
+http: install ## Serve as `make run` does, with the HTTP gateway on 127.0.0.1:8080 (Linux on x86-64)
 	@$(BIN)/audience-service serve --dev & service=$$!; trap 'kill $$service 2>/dev/null' EXIT; \
 	$(BIN)/python scripts/http_gateway.py --service "$${AUDIENCE_LISTEN:-127.0.0.1:50051}"
 
-test: install ## Run all tests; those of the stores also on AUDIENCE_TEST_MONGODB_URI, if set
+test: install ## Run all tests, and the store tests also on AUDIENCE_TEST_MONGODB_URI if it is set
 	$(BIN)/pytest -n auto --maxprocesses 4
 
-lint: install ## Check style, layers, protos and the container's files
+lint: install ## Check style, layers, protos and container files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -41,7 +41,7 @@ lint: install ## Check style, layers, protos and the container's files
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi  # only where there is a wheel of it
 
-format: install ## Put code and protos into their one form
+format: install ## Format code and protos
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/buf format --write protos
@@ -49,70 +49,70 @@ format: install ## Put code and protos into their one form
 type: install ## Check types
 	$(BIN)/mypy
 
-descriptors: install ## Write build/audience.binpb, the descriptor set that deploy/envoy.yaml reads
+descriptors: install ## Write build/audience.binpb, the descriptor set of the HTTP gateway
 	$(BIN)/python scripts/protos.py --descriptors build/audience.binpb
 
 protos: install ## Generate audience_service/pb from protos/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/protos.py
 
-protos-check: install ## Check that audience_service/pb is what protos/ makes
+protos-check: install ## Check that audience_service/pb matches protos/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/protos.py --check
 
 CONTACTS ?= 10000,100000
 
-bench: install ## Measure beside hand-written pymongo: make bench URI=mongodb://... [CONTACTS=10000,1000000]
+bench: install ## Compare speed with hand-written pymongo: make bench URI=mongodb://... [CONTACTS=10000,1000000]
 	$(BIN)/python -m bench --uri "$(URI)" --contacts "$(CONTACTS)" --json build/bench.json
 
-bench-indexes: install ## Ten segments before and after the indexes they are advised: make bench-indexes URI=mongodb://...
+bench-indexes: install ## Measure ten segments before and after their recommended indexes: make bench-indexes URI=mongodb://...
 	$(BIN)/python -m bench.indexes --uri "$(URI)"
 
-bench-sampling: install ## Measure how often sampled intervals hold: make bench-sampling URI=mongodb://...
+bench-sampling: install ## Measure how often sampled intervals contain the exact count: make bench-sampling URI=mongodb://...
 	$(BIN)/python -m bench.sampling --uri "$(URI)"
 
 bench-traffic: install ## Count the bytes between service and database: make bench-traffic URI=mongodb://... [CONTACTS=...]
 	$(BIN)/python -m bench.traffic --uri "$(URI)" --contacts "$(CONTACTS)"
 
-bench-watch: install ## Measure the time from a write to its event, and what looks cost: make bench-watch URI=mongodb://...
+bench-watch: install ## Measure the time from a write to its event, and the cost of scans: make bench-watch URI=mongodb://...
 	$(BIN)/python -m bench.watch --uri "$(URI)"
 
-bench-parts: install ## Measure the balance of parts that four workers read: make bench-parts URI=mongodb://...
+bench-parts: install ## Measure the balance of four partitions: make bench-parts URI=mongodb://...
 	$(BIN)/python -m bench.partitions --uri "$(URI)"
 
-bench-lookalike: install ## How well lookalikes tell, and how long they take (needs statsmodels, scikit-learn): URI=mongodb://...
+bench-lookalike: install ## Measure accuracy and time of lookalikes (needs statsmodels, scikit-learn): URI=mongodb://...
 	$(BIN)/python -m bench.lookalike --uri "$(URI)" --contacts "$(CONTACTS)"
 
 SIZES ?= 100000x300000
 
-bench-related: install ## Measure filters on related records beside pymongo: make bench-related URI=mongodb://... [SIZES=...]
+bench-related: install ## Compare filters on related records with pymongo: make bench-related URI=mongodb://... [SIZES=...]
 	$(BIN)/python -m bench.related --uri "$(URI)" --sizes "$(SIZES)"
 
-bench-cancel: install ## Measure what a cancelled StreamReach still costs the database: make bench-cancel URI=mongodb://...
+bench-cancel: install ## Measure the database work after a StreamReach is cancelled: make bench-cancel URI=mongodb://...
 	$(BIN)/python -m bench.cancel --uri "$(URI)"
 
-bench-targeting: install ## Measure searches of the taxonomies beside a bare call: make bench-targeting URI=mongodb://...
+bench-targeting: install ## Compare searches of the taxonomies with a bare call: make bench-targeting URI=mongodb://...
 	$(BIN)/python -m bench.targeting --uri "$(URI)"
 
-taxonomies: install ## Build the taxonomies' data from the packages that scripts/taxonomies names (needs npm)
+taxonomies: install ## Build the taxonomies' data from the packages listed in scripts/taxonomies (needs npm)
 	$(BIN)/python -m scripts.taxonomies
 
 ROWS ?= 1000000
 
-bench-upload: install ## Measure an upload beside insert_many of its rows: make bench-upload URI=mongodb://... [ROWS=100000]
+bench-upload: install ## Compare an upload with insert_many of its rows: make bench-upload URI=mongodb://... [ROWS=100000]
 	$(BIN)/python -m bench.upload --uri "$(URI)" --rows "$(ROWS)"
 
-clients: install ## Generate clients in TypeScript and Go below build/clients (needs the plugins that buf.gen.yaml names)
+clients: install ## Generate clients in TypeScript and Go in build/clients (needs the plugins listed in buf.gen.yaml)
 	$(BIN)/buf generate
 
-breaking: install ## Check that protos/ breaks no client of the last tag; before the first tag nothing is released
+breaking: install ## Check that protos/ is compatible with the last tag, if there is one
 	@base=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo "no released contract"; exit 0; }; \
 	echo "protos/ against $$base"; $(BIN)/buf breaking --against ".git#ref=$$(git rev-parse "$$base^{commit}")"
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
 
-lock: install ## Lock newer versions of what pyproject.toml allows
+lock: install ## Update the locked versions within the limits of pyproject.toml
 	$(LOCK) --upgrade --output-file requirements.lock
 	$(LOCK) --upgrade --extra embedded --group dev --output-file requirements-dev.lock
 
-clean: ## Remove what make made
+clean: ## Remove .venv, builds and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

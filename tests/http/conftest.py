@@ -1,4 +1,4 @@
-"""The HTTP door before a test server: Envoy, as `make http` runs it."""
+"""The HTTP gateway in front of a test server: Envoy, as `make http` runs it."""
 
 import http.client
 import json
@@ -60,7 +60,7 @@ class Gateway:
 
 
 def run_gateway(service_port: int) -> Generator[str, None, None]:
-    """A door before a port of this machine; its address."""
+    """Run a gateway in front of a port of this machine; yields its address."""
     command = [sys.executable, str(_SCRIPT), "--port", "0", "--service", f"127.0.0.1:{service_port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdout
@@ -72,13 +72,13 @@ def run_gateway(service_port: int) -> Generator[str, None, None]:
 
 @pytest.fixture(scope="session")
 def gateway_address(service: Service) -> Iterator[str]:
-    """One door for each store's server."""
+    """One gateway for each store's server."""
     yield from run_gateway(service.app.port)
 
 
 @pytest.fixture
 def gateway(service: Service, org: str, gateway_address: str) -> Gateway:
-    """The door, for a caller of the test's org."""
+    """The gateway, for a caller of the test's org."""
     token = mint(service.settings, org=org, subject="ann")
     return Gateway(gateway_address, {"authorization": f"Bearer {token}", "orgid": org})
 

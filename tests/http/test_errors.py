@@ -97,7 +97,7 @@ def test_streams_and_grpc_have_no_http_path(gateway: Gateway) -> None:
 def test_a_stopped_service_is_unavailable() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # held and never listened on: connections to it are refused
-        doors = run_gateway(closed.getsockname()[1])
-        answer = Gateway(next(doors), {}).fetch("GET", "/segments")
-        doors.close()
+        gateways = run_gateway(closed.getsockname()[1])
+        answer = Gateway(next(gateways), {}).fetch("GET", "/segments")
+        gateways.close()
     assert (answer.status, answer.body["code"]) == (503, 14)
