@@ -242,10 +242,10 @@ def test_only_the_last_message_carries_the_watermark(
 def test_an_open_stream_extends_the_watch(service: Service, org: str, track_audience: TrackAudience) -> None:
     audience = track_audience({"plan": "paid"})
     audience.reconcile()
-    long_ago = {"$set": {"wanted_until": datetime(2020, 1, 1, tzinfo=UTC)}}
+    expired = {"$set": {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}}
     stream = audience.stream(0, heartbeat_seconds=0)
     for _ in range(2):
-        service.store.database["audience_watch"].update_one({"audience": audience.audience_id}, long_ago)
+        service.store.database["audience_watch"].update_one({"audience": audience.audience_id}, expired)
         next(stream)
         assert audience.watch().expires_at > datetime.now(UTC)
     stream.close()
