@@ -54,7 +54,7 @@ def test_a_list_is_there_once_it_is_published_and_no_sooner(
     assert (shown.contact_count, shown.version, shown.HasField("refresh_time")) == (3, 1, True)
     assert customs.get(org, audience, NO_DEADLINE) == written
     assert written.publication == {"upload": "a"}
-    assert record(service, audience)["leftovers"] == []
+    assert record(service, audience)["orphaned_lists"] == []
 
 
 def test_the_previous_list_is_deleted_after_its_streams_end(
@@ -69,7 +69,7 @@ def test_the_previous_list_is_deleted_after_its_streams_end(
     assert rows_of(service.store, audience) == {first.list_version_id, second.list_version_id}
     sweeper.sweep(now() + LATER)
     assert rows_of(service.store, audience) == {second.list_version_id}
-    assert record(service, audience)["leftovers"] == []
+    assert record(service, audience)["orphaned_lists"] == []
     assert client.members(audienceId=audience) == ids[1:]
 
 
@@ -121,13 +121,13 @@ def test_rows_that_are_being_swept_become_no_list_and_get_no_more_time(
 ) -> None:
     customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
     customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
-    service.store.database["custom"].update_one({"pk": audience}, {"$set": {"leftovers.0.swept": True}})
+    service.store.database["custom"].update_one({"pk": audience}, {"$set": {"orphaned_lists.0.is_deleting": True}})
     with pytest.raises(StaleVersion):
         customs.reserve(org, audience, list_version_id, now() + LATER, NO_DEADLINE)
     with pytest.raises(StaleVersion):
         customs.publish(org, customs.get(org, audience, NO_DEADLINE), list_version_id, {}, NO_DEADLINE)
     service.store.custom_audience_sweeper.sweep(now() + LATER)
-    assert record(service, audience)["leftovers"] == []
+    assert record(service, audience)["orphaned_lists"] == []
 
 
 def test_several_lists_are_reserved_concurrently(
@@ -139,10 +139,13 @@ def test_several_lists_are_reserved_concurrently(
         customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
     write_rows(service.store, org, rows_ids[1], ids)
     written = customs.publish(org, customs.get(org, audience, NO_DEADLINE), rows_ids[1], {}, NO_DEADLINE)
-    assert [left["rows"] for left in record(service, audience)["leftovers"]] == [rows_ids[0], rows_ids[2]]
+    assert [left["list_version_id"] for left in record(service, audience)["orphaned_lists"]] == [
+        rows_ids[0],
+        rows_ids[2],
+    ]
     customs.publish(org, written, rows_ids[2], {}, NO_DEADLINE)
-    left = record(service, audience)["leftovers"]
-    assert sorted(each["rows"] for each in left) == sorted(rows_ids[:2])
+    left = record(service, audience)["orphaned_lists"]
+    assert sorted(each["list_version_id"] for each in left) == sorted(rows_ids[:2])
     assert client.members(audienceId=audience) == []
 
 

@@ -42,8 +42,8 @@ def stored(service: Service, audience_id: str, upload_id: str = "first") -> Any:
 def die_before_status_is_stored(service: Service, audience_id: str, upload_id: str = "first") -> None:
     """Leave an upload as the process does that dies when the list is published, and the upload not told so."""
     upload = stored(service, audience_id, upload_id)
-    left = {"state": "open", "publish_time": None, "contact_count": 0}
-    left["open_until"] = upload["createdate"] + timedelta(days=7)
+    left = {"state": "open", "published_at": None, "list_size": 0}
+    left["expires_at"] = upload["createdate"] + timedelta(days=7)
     service.store.database["audience_upload"].update_one({"_id": upload["_id"]}, {"$set": left})
 
 
@@ -53,10 +53,10 @@ def sweep(service: Service, moment: Any) -> None:
     service.store.custom_audience_sweeper.sweep(moment)
 
 
-def leftovers(service: Service, audience_id: str) -> Any:
+def orphaned_lists(service: Service, audience_id: str) -> Any:
     record = service.store.database["custom"].find_one({"pk": audience_id})
     assert record
-    return record["leftovers"]
+    return record["orphaned_lists"]
 
 
 @pytest.mark.usefixtures("people")
@@ -70,7 +70,7 @@ def test_an_end_that_was_published_and_not_answered_is_published_once_and_its_li
     again = uploader.send(messages(header(made.id), data, len(data)))
     assert again == first
     assert stored(service, made.id)["state"] == "published"
-    assert "open_until" not in stored(service, made.id), "no sweep looks at it again"
+    assert "expires_at" not in stored(service, made.id), "no sweep looks at it again"
     assert client.call("GetCustomAudience", {"id": made.id}).version == 1
     sweep(service, now() + LONG)
     assert client.members(audienceId=made.id) == ["contact-a", "contact-b"]
@@ -216,9 +216,9 @@ def test_unused_rows_are_released_soon(
     for mode in ("append", "remove", "append"):
         uploader.upload(made.id, emails("a"), uploadId=uuid.uuid4().hex, mode=mode)
     latest = now() + timedelta(hours=1)
-    assert {each["after"] <= latest for each in leftovers(service, made.id)} == {True}
+    assert {each["delete_after"] <= latest for each in orphaned_lists(service, made.id)} == {True}
     sweep(service, latest)
-    assert leftovers(service, made.id) == []
+    assert orphaned_lists(service, made.id) == []
     assert len(rows_of(service.store, made.id)) == 1
     assert client.members(audienceId=made.id) == ["contact-a"]
 

@@ -287,9 +287,9 @@ def test_an_upload_that_is_left_open_for_a_week_has_failed_and_is_cleared_away(
     kept = {"sk": {"$regex": f"/audience_upload_row/{made.id}"}}
     assert rows.count_documents(kept) == 3
     [stored] = uploads.find({"audience": made.id})
-    service.store.upload_sweeper.sweep(stored["open_until"])
+    service.store.upload_sweeper.sweep(stored["expires_at"])
     assert rows.count_documents(kept) == 3
-    service.store.upload_sweeper.sweep(stored["open_until"] + timedelta(seconds=1))
+    service.store.upload_sweeper.sweep(stored["expires_at"] + timedelta(seconds=1))
     assert rows.count_documents(kept) == 0
     refusal = refused(lambda: uploader.upload(made.id, data))
     assert refusal.info.metadata["problem"] == "abandoned"

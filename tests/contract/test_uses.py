@@ -165,7 +165,7 @@ def test_consumer_lists_are_truncated_and_fully_counted(client: Client, service:
     word = register(client, made.id, description="ü" * 200)
     [record] = service.store.database["audience_use"].find({"audience": made.id})
     keys = [f"{record['sk']}{number}" for number in range(1_200)]
-    many = [{**record, "_id": key, "sk": key, "user": "ü" * 200} for key in keys]
+    many = [{**record, "_id": key, "sk": key, "consumer_id": "ü" * 200} for key in keys]
     service.store.database["audience_use"].insert_many(many)
     for number in range(1_005):
         refer(service, org, str(number), made.id, data={"name": "ü" * 300})
@@ -188,7 +188,7 @@ def test_ids_that_differ_by_a_slash_position_are_two_uses(client: Client, servic
 
 def test_a_partly_withdrawn_use_is_unregistered(client: Client, service: Service, raced: str) -> None:
     register(client, raced)
-    service.store.database["audience_use"].update_one({"audience": raced}, {"$set": {"calls": 0}})
+    service.store.database["audience_use"].update_one({"audience": raced}, {"$set": {"registration_count": 0}})
     usage = client.call("GetAudienceUsage", {"audienceId": raced})
     assert (usage.use_count, list(usage.uses)) == (0, [])
     assert client.call("DeleteSegment", {"id": raced}).state == "deleted"
