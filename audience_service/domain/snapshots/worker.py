@@ -181,4 +181,4 @@ class SnapshotWorker:
                 except AudienceError:
                     pass  # the next beat will do
                 except Exception as error:  # one lease must not end the others'
-                    _log.error("a lease was not renewed", snapshot=job.snapshot.id, exc_info=error)
+                    _log.error("lease renewal failed", snapshot=job.snapshot.id, exc_info=error)

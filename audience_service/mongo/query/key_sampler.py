@@ -145,7 +145,7 @@ class KeySampler:
         self._cache: OrderedDict[CacheKey, _CachedSample] = OrderedDict()
         self._running: dict[CacheKey, _BackgroundScan] = {}
         self._paused_scans: OrderedDict[CacheKey, tuple[float, KeyScan]] = OrderedDict()
-        self._scanners = ThreadPoolExecutor(_MAX_CONCURRENT_SCANS, thread_name_prefix="landmarks")
+        self._scanners = ThreadPoolExecutor(_MAX_CONCURRENT_SCANS, thread_name_prefix="key-sampler")
         self._closed = threading.Event()
 
     def get(self, org: str, population: Population, deadline: Deadline) -> KeySample:
