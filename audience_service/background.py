@@ -83,7 +83,9 @@ class BackgroundTasks:
         """Say what the database lacks. An unsafe one is not served at all: the process ends."""
         with contextlib.suppress(AudienceError):  # it went away again; the next time it comes will do
             if unsafe := self._store.collated_collections(self._collections):
-                _log.critical("unsafe collections: a default collation breaks the isolation of orgs", collections=unsafe)
+                _log.critical(
+                    "unsafe collections: a default collation breaks the isolation of orgs", collections=unsafe
+                )
                 os.kill(os.getpid(), signal.SIGTERM)
             if missing := self._store.missing_indexes(*self._datatypes):
                 names = [str(index) for index in missing]

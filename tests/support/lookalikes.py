@@ -63,7 +63,7 @@ class Refresher:
     def __init__(self, service: Service, client: Client, audience_id: str) -> None:
         self._store, self._org, self._audience_id = service.store, dict(client.metadata)["orgid"], audience_id
 
-    def refresh(self, step: str = "survey", *, before: Any = None) -> CustomAudience:
+    def refresh(self, step: str = "feature_stats", *, before: Any = None) -> CustomAudience:
         """The audience as it is written; `before` is called before the model's step."""
         store = self._store
         audiences = AudienceResolver(store.segments, FilterCompiler(["contact"]))

@@ -48,13 +48,13 @@ _COLUMNS = (
     TypeField("phone", "a phone number, with its country code, or in a country that the upload names"),
 )
 _UPLOAD_LIMITS = {
-    "chunk_bytes": str(MAX_CHUNK_BYTES),
-    "row_bytes": str(MAX_ROW_BYTES),
-    "cell_bytes": str(MAX_CELL_BYTES),
-    "columns": str(MAX_COLUMNS),
-    "open_days": str(MAX_OPEN_TIME.days),
-    "rejections_told": str(MAX_REJECTIONS),
-    "contacts_of_an_address": str(MAX_CONTACTS_PER_IDENTIFIER),
+    "max_chunk_bytes": str(MAX_CHUNK_BYTES),
+    "max_row_bytes": str(MAX_ROW_BYTES),
+    "max_cell_bytes": str(MAX_CELL_BYTES),
+    "max_columns": str(MAX_COLUMNS),
+    "max_open_days": str(MAX_OPEN_TIME.days),
+    "max_returned_rejections": str(MAX_REJECTIONS),
+    "max_contacts_per_identifier": str(MAX_CONTACTS_PER_IDENTIFIER),
 }
 _UPLOAD_RULES = (
     "A file is CSV in UTF-8, with or without a byte order mark.",
@@ -110,10 +110,10 @@ CUSTOM_TYPES = (
             "Modelled when it is made and whenever it is refreshed; between, the list stays as it is.",
         ),
         {
-            "seed_members": str(MIN_SEED_SIZE),
-            "most_share": str(MAX_SHARE),
-            "fields": str(MAX_FIELDS),
-            "factors_of_a_field": str(MAX_FACTORS),
+            "min_seed_size": str(MIN_SEED_SIZE),
+            "max_share": str(MAX_SHARE),
+            "max_fields": str(MAX_FIELDS),
+            "max_factors_per_field": str(MAX_FACTORS),
         },
     ),
     TypeDescription(
@@ -133,7 +133,7 @@ CUSTOM_TYPES = (
             "An event counts from its date on until it is older than within_days times 24 hours.",
             "Events that are archived or deleted, or of another org, count for nobody.",
         ),
-        {"within_days": str(MAX_DAYS), "min_events": str(MAX_EVENTS)},
+        {"max_within_days": str(MAX_DAYS), "max_min_events": str(MAX_EVENTS)},
     ),
 )
 """All types."""

@@ -94,7 +94,7 @@ class Uploads:
         Raises AudienceNotFound, NotUploadable, InvalidPageToken at the first batch.
         """
         audience = self._uploadable(ctx, audience_id)
-        binding = ("unmatched", ctx.org, audience.id, unescaped)
+        binding = ("unmatched rows", ctx.org, audience.id, unescaped)
         position, after, sent = self._tokens.decode(cursor, binding, "cursor") if cursor else ("", 0, 0)
         candidates = self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline)
         uploads = [upload for upload in candidates if not is_replaced(audience, upload)]
