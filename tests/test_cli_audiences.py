@@ -41,7 +41,7 @@ def test_lookalike_creates_refreshes_and_draws_the_curve(real_service: Service) 
     client = real_service.client(org)
     seed = segment(client, {"score": 90})
     settings = {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}"}
-    wanted = [
+    options = [
         "--create",
         "like them",
         "--count",
@@ -53,7 +53,7 @@ def test_lookalike_creates_refreshes_and_draws_the_curve(real_service: Service) 
         "--field",
         "sex",
     ]
-    made = run("lookalike", "--org", org, seed, *wanted, "--field", "country", **settings)
+    made = run("lookalike", "--org", org, seed, *options, "--field", "country", **settings)
     assert made.returncode == 0, made.stderr
     assert "like them: 40 members by model 1" in made.stdout
     assert "data.city: information value" in made.stdout
@@ -75,7 +75,7 @@ def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_lo
     org = f"cli{next(real_service.names)}x"
     real_service.insert(org, people(1_500))
     client = real_service.client(org)
-    seed, go_on = segment(client, {"score": 90}), threading.Event()
+    seed, resume = segment(client, {"score": 90}), threading.Event()
     settings = {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}"}
     repository: Any = type(real_service.store.lookalikes)
     feature_stats = repository.feature_stats
@@ -84,7 +84,7 @@ def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_lo
         raise SeedTooSmall("too few")
 
     def wait(*arguments: Any) -> Any:
-        assert go_on.wait(20)
+        assert resume.wait(20)
         return feature_stats(*arguments)
 
     monkeypatch.setattr(repository, "feature_stats", fail)
@@ -93,7 +93,7 @@ def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_lo
     monkeypatch.setattr(repository, "feature_stats", wait)
     late = run("lookalike", "--org", org, seed, "--create", "slow", "--count", "40", "--timeout", "1", **settings)
     assert (late.returncode, "is not ready yet; the server goes on with it" in late.stderr) == (1, True)
-    go_on.set()
+    resume.set()
     [found] = [each for each in client.call("ListCustomAudiences").custom_audiences if each.name == "slow"]
     assert client.settled(found.id).contact_count == 40
 

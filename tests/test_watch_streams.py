@@ -59,9 +59,9 @@ def test_streamed_changes_arrive_without_a_full_scan(
         before = compared.count
         for key in "ab":
             change(streaming_service, stream, key, **{"data.tags": "vip"})
-            asked = datetime.now(UTC)
+            started_at = datetime.now(UTC)
             assert watcher.events(1) == [("entered", f"contact-{key}", "data")]
-            assert datetime.now(UTC) - asked < POLL * 2 / 3
+            assert datetime.now(UTC) - started_at < POLL * 2 / 3
         assert watcher.has_no_events()
         assert compared.count == before
 

@@ -46,7 +46,7 @@ def runners(real_service: Service) -> tuple[Client, str]:
 
 
 @pytest.fixture(scope="module")
-def telling(real_service: Service) -> Iterator[Service]:
+def disclosing_service(real_service: Service) -> Iterator[Service]:
     """A server that suppresses nothing and keeps no baseline."""
     with mongo_database() as store:
         yield from run_service("mongodb", store, insights_min_bucket_size=0, insights_baseline_cache_seconds=0)

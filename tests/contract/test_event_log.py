@@ -15,7 +15,7 @@ from tests.conftest import Service
 
 NEVER = Deadline(None)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-NOBODY = CompiledFilter("contact", {"sk": {"$eq": "nobody"}})
+MATCH_NONE = CompiledFilter("contact", {"sk": {"$eq": "nobody"}})
 
 
 def event(seq: int, sk: str, change: ChangeKind) -> Event:
@@ -29,7 +29,7 @@ def test_the_last_event_decides_membership_in_any_order_of_application(service: 
     events = [event(seq, sk, change) for seq, change in enumerate(changes, 1)]
     for applied in (events, events[:2], events[1:2], events[:1]):
         event_log.apply(org, watch_epoch, applied, NEVER)
-        [difference] = event_log.evaluate(org, watch_epoch, NOBODY, [sk], NEVER)
+        [difference] = event_log.evaluate(org, watch_epoch, MATCH_NONE, [sk], NEVER)
         assert difference.kind is ChangeKind.EXITED
 
 

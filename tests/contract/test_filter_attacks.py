@@ -49,10 +49,10 @@ def test_an_attack_is_refused_at_its_field_path_or_matches_only_what_it_states(
 
 
 def _attack(service: Service, records: Client, written: Any, outcome: dict[str, Any]) -> None:
-    whole = {"datatype": "contact", "whereJson": _expanded(written)}
+    filter_message = {"datatype": "contact", "whereJson": _expanded(written)}
     try:
-        found = _members(records, whole)
-        assert records.count(filter=whole) == len(found)
+        found = _members(records, filter_message)
+        assert records.count(filter=filter_message) == len(found)
     except grpc.RpcError as error:
         _check_refusal(service, Refusal(error), outcome)
     else:
@@ -69,13 +69,13 @@ def _check_refusal(service: Service, refusal: Refusal, outcome: dict[str, Any]) 
         assert "matches" in outcome
         return
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, refusal.message
-    told = {"place": refusal.fields[0].removeprefix("filter."), "reason": refusal.info.reason}
-    assert told == outcome
+    actual = {"place": refusal.fields[0].removeprefix("filter."), "reason": refusal.info.reason}
+    assert actual == outcome
 
 
-def _members(records: Client, whole: dict[str, Any]) -> list[str]:
+def _members(records: Client, filter_message: dict[str, Any]) -> list[str]:
     """The sks of the members: the ids alone are the same in both orgs."""
-    request = {"filter": whole, "fields": ["sk"]}
+    request = {"filter": filter_message, "fields": ["sk"]}
     messages = records.call("StreamMembers", request)
     return [member.fields["sk"] for message in messages for member in message.members]
 

@@ -71,8 +71,8 @@ def test_history_is_a_fold_of_the_events(
     seq = past.last_event(org, watch_epoch, known, timestamp, NO_DEADLINE)
     assert seq == len([event for event in events[:known] if event.at <= timestamp])
     after = data.draw(st.sampled_from(["", "b", "d"]))
-    behind = f"{org}/contact/{after}" if after else ""
-    batches = list(past.members(org, watch_epoch, seq, "contact", [], 2, behind, NO_DEADLINE))
+    after_sk = f"{org}/contact/{after}" if after else ""
+    batches = list(past.members(org, watch_epoch, seq, "contact", [], 2, after_sk, NO_DEADLINE))
     assert [record["sk"][-1] for batch in batches for record in batch] == sorted(k for k in states[seq] if k > after)
     assert all(0 < len(batch) <= 2 for batch in batches)
     assert past.size(org, watch_epoch, seq, NO_DEADLINE) == len(states[seq])

@@ -16,8 +16,8 @@ PEOPLE = {"ann": {"email": "ann@example.com", "phone": "+18005550100"}, "bob": {
 
 def file_of(case: dict[str, Any]) -> bytes:
     text, count = case.get("times", ["", 0])
-    whole = case["file"] + text * count + case.get("after", "")
-    return bytes(whole.encode(case.get("encoding", "utf-8")) + bytes.fromhex(case.get("hex", "")))
+    content = case["file"] + text * count + case.get("after", "")
+    return bytes(content.encode(case.get("encoding", "utf-8")) + bytes.fromhex(case.get("hex", "")))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["rule"] for case in CASES])

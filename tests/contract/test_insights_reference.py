@@ -33,12 +33,12 @@ def quantiles_by_name(quantiles: Any) -> dict[str, float]:
     return {descriptor.name: value for descriptor, value in quantiles.ListFields()}
 
 
-def expected_quantiles(name: str, records: list[Any], moment: datetime) -> dict[str, float]:
+def expected_quantiles(name: str, records: list[Any], timestamp: datetime) -> dict[str, float]:
     """By nearest rank, of dimensions that have numbers, where half of the values at least are some."""
     if name != "score" and name in by_hand.PATHS:
         return {}
     ordered = by_hand.numbers(name, records)
-    there = len(records) - by_hand.counts(name, records, moment)["\0missing"]
+    there = len(records) - by_hand.counts(name, records, timestamp)["\0missing"]
     if not ordered or len(ordered) * 2 < there:
         return {}
     names = {"min": 0, "p10": 10, "p25": 25, "p50": 50, "p75": 75, "p90": 90, "max": 100}
@@ -46,18 +46,20 @@ def expected_quantiles(name: str, records: list[Any], moment: datetime) -> dict[
 
 
 @a_few
-@given(seed=SEEDS, shape=SHAPES, moment=INSTANTS)
-def test_every_count_equals_the_reference_count(telling: Service, seed: int, shape: Shape, moment: datetime) -> None:
-    org = f"hand{next(telling.names)}x"
-    contacts = edge_case_contacts(5_000, moment, seed, shape)
-    telling.insert(org, contacts)
-    living = [contact for contact in contacts if contact["state"] != "deleted"]
+@given(seed=SEEDS, shape=SHAPES, timestamp=INSTANTS)
+def test_every_count_equals_the_reference_count(
+    disclosing_service: Service, seed: int, shape: Shape, timestamp: datetime
+) -> None:
+    org = f"hand{next(disclosing_service.names)}x"
+    contacts = edge_case_contacts(5_000, timestamp, seed, shape)
+    disclosing_service.insert(org, contacts)
+    active_ids = [contact for contact in contacts if contact["state"] != "deleted"]
     dimensions = parse_dimensions([]) + parse_dimensions(PATHS)
-    everyone = FilterCompiler(["contact"]).compile(Filter("contact", {}))
-    found = telling.store.insights.breakdown(org, everyone, dimensions, moment, 10_000, NEVER)
-    assert found.size == len(living)
+    all_contacts = FilterCompiler(["contact"]).compile(Filter("contact", {}))
+    found = disclosing_service.store.insights.breakdown(org, all_contacts, dimensions, timestamp, 10_000, NEVER)
+    assert found.size == len(active_ids)
     for dimension, cells in zip(dimensions, found.dimensions, strict=True):
-        expected = by_hand.counts(dimension.name, living, moment)
+        expected = by_hand.counts(dimension.name, active_ids, timestamp)
         counted = {
             cell.label if cell.kind is BucketKind.VALUE else f"\0{cell.kind}": cell.count
             for cell in cells.buckets
@@ -65,10 +67,10 @@ def test_every_count_equals_the_reference_count(telling: Service, seed: int, sha
         }
         assert counted == expected, dimension.name
         assert len([cell for cell in cells.buckets if cell.count]) == len(expected), dimension.name
-        assert (cells.max_values_per_record > 1) == (sum(expected.values()) > len(living)), dimension.name
+        assert (cells.max_values_per_record > 1) == (sum(expected.values()) > len(active_ids)), dimension.name
         if dimension.name not in ("score", *PATHS):
             continue
-        ordered = by_hand.numbers(dimension.name, living)
+        ordered = by_hand.numbers(dimension.name, active_ids)
         assert cells.number_count == len(ordered), dimension.name
         for percent in PERCENTS if ordered else ():
             quantile = cells.quantiles[percent]
@@ -80,18 +82,22 @@ def test_every_count_equals_the_reference_count(telling: Service, seed: int, sha
 
 @a_few
 @given(seed=SEEDS, shape=SHAPES, limit=st.integers(1, 100))
-def test_every_number_equals_the_reference_value(telling: Service, seed: int, shape: Shape, limit: int) -> None:
-    org, now = f"answer{next(telling.names)}x", datetime.now(UTC)
-    telling.insert(org, edge_case_contacts(5_000, now, seed, shape))
-    telling.insert(f"{org}2", edge_case_contacts(50, now, seed + 1, shape))
-    client = telling.client(org)
-    records = list(telling.store.database["contact"].find({"sk": {"$regex": f"^{org}/"}, "state": {"$ne": "deleted"}}))
+def test_every_number_equals_the_reference_value(
+    disclosing_service: Service, seed: int, shape: Shape, limit: int
+) -> None:
+    org, now = f"answer{next(disclosing_service.names)}x", datetime.now(UTC)
+    disclosing_service.insert(org, edge_case_contacts(5_000, now, seed, shape))
+    disclosing_service.insert(f"{org}2", edge_case_contacts(50, now, seed + 1, shape))
+    client = disclosing_service.client(org)
+    records = list(
+        disclosing_service.store.database["contact"].find({"sk": {"$regex": f"^{org}/"}, "state": {"$ne": "deleted"}})
+    )
     vip = segment(client, VIPS)
     ids = set(client.members(audienceId=vip))
     members = [record for record in records if record["pk"] in ids]
-    for asked in ([], PATHS):
-        answer = insights(client, vip, *asked, bucketLimit=limit)
-        assert [dimension.name for dimension in answer.dimensions] == (asked or list(by_hand.PATHS))
+    for request in ([], PATHS):
+        answer = insights(client, vip, *request, bucketLimit=limit)
+        assert [dimension.name for dimension in answer.dimensions] == (request or list(by_hand.PATHS))
         check(answer, members, records, limit)
 
 
@@ -150,7 +156,7 @@ def test_small_buckets_are_suppressed_and_cannot_be_inferred(real_service: Servi
         audience = segment(client, where)
         ids = set(client.members(audienceId=audience))
         members = [record for record in records if record["pk"] in ids]
-        answer, more = (insights(client, audience, *asked, bucketLimit=100) for asked in ([], PATHS))
+        answer, more = (insights(client, audience, *request, bucketLimit=100) for request in ([], PATHS))
         assert (answer.count, answer.min_bucket_size) == (more.count, 5) == (len(members), 5)
         for dimension in (*answer.dimensions, *more.dimensions):
             ours = by_hand.counts(dimension.name, members, answer.read_time.ToDatetime(UTC))

@@ -69,7 +69,7 @@ def timeline(real_service: Service) -> Timeline:
     return Timeline(real_service, f"time{next(real_service.names)}")
 
 
-@pytest.mark.parametrize("spelt", [lambda moment: moment, text])
+@pytest.mark.parametrize("spelt", [lambda timestamp: timestamp, text])
 def test_a_window_ends_one_millisecond_after_its_last_instant(
     timeline: Timeline, spelt: Callable[[datetime], Any]
 ) -> None:
@@ -173,8 +173,8 @@ def test_each_condition_has_its_own_next_change_time(timeline: Timeline) -> None
     where = {"$or": [{"$inAudience": inner}, {"at": {"$gte": ago(60)}}], "n": {"$gte": 1}}
     received = {c.description: c for c in walk(explain(client, ann, where).condition)}
     next_changes = {
-        words: c.next_change_time.ToDatetime(UTC) - opened
-        for words, c in received.items()
+        description: c.next_change_time.ToDatetime(UTC) - opened
+        for description, c in received.items()
         if c.HasField("next_change_time")
     }
     short, long = timedelta(days=30) + MILLISECOND, timedelta(days=60) + MILLISECOND

@@ -32,7 +32,7 @@ class Site:
     def visit(self, *when: Any, contact: int = 0, org: str = "", **event: Any) -> None:
         """Store visits of a contact, by number, at these moments."""
         data = {"type": "visit", "url": "/pricing", "contactId": self.contacts[contact], **event.pop("data", {})}
-        events = [{"createdate": moment, **event, "data": data} for moment in when]
+        events = [{"createdate": timestamp, **event, "data": data} for timestamp in when]
         self.service.insert(org or self.org, events, "event")
 
     def pixel(self, where: dict[str, Any] | None = None, **spec: Any) -> Any:
@@ -46,12 +46,12 @@ class Site:
         assert self.client.count(audienceId=pixel.id) == len(found)
         return [self.contacts.index(each) for each in found]
 
-    def count_at(self, pixel: Any, moment: datetime) -> int:
+    def count_at(self, pixel: Any, timestamp: datetime) -> int:
         """How many members a pixel has at a moment."""
         store = self.service.store
         compiler = FilterCompiler(["contact"], ["event"])
         others = {CUSTOM_PREFIX: CustomAudienceLoader(store.custom_audiences).load}
-        audiences = AudienceResolver(store.segments, compiler, others).at(moment)
+        audiences = AudienceResolver(store.segments, compiler, others).at(timestamp)
         ctx = RequestContext(Caller("tester", self.org, frozenset()), NO_DEADLINE)
         population = audiences.population_of(ctx, audiences.find(ctx, pixel.id))
         return store.members.count(self.org, population, NO_DEADLINE)
@@ -68,9 +68,9 @@ def days_ago(days: float) -> datetime:
     return datetime.now(UTC) - timedelta(days=days)
 
 
-def text(moment: datetime) -> str:
+def text(timestamp: datetime) -> str:
     """A moment as the platform writes it."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def test_a_recent_event_makes_a_member_and_an_old_one_does_not(site: Site) -> None:
@@ -81,15 +81,15 @@ def test_a_recent_event_makes_a_member_and_an_old_one_does_not(site: Site) -> No
     assert site.members(site.pixel(withinDays=29)) == []
 
 
-@pytest.mark.parametrize("stored", [lambda moment: moment, text], ids=["as a date", "as text"])
+@pytest.mark.parametrize("stored", [lambda timestamp: timestamp, text], ids=["as a date", "as text"])
 def test_an_event_counts_until_it_is_older_than_its_days_to_the_millisecond(
     site: Site, stored: Callable[[datetime], Any]
 ) -> None:
     visited = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
     site.visit(stored(visited))
     pixel, last = site.pixel(), visited + timedelta(days=30)
-    moments = [visited - MILLISECOND, visited, last - MILLISECOND, last, last + MILLISECOND]
-    assert [site.count_at(pixel, moment) for moment in moments] == [0, 1, 1, 1, 0]
+    timestamps = [visited - MILLISECOND, visited, last - MILLISECOND, last, last + MILLISECOND]
+    assert [site.count_at(pixel, timestamp) for timestamp in timestamps] == [0, 1, 1, 1, 0]
 
 
 def test_events_that_are_dated_ahead_do_not_count_before_their_time(site: Site) -> None:
@@ -132,8 +132,8 @@ def test_events_of_other_orgs_and_inactive_events_are_ignored(site: Site) -> Non
 
 
 def test_events_without_a_contact_are_ignored(site: Site) -> None:
-    for nobody in (None, "", "contact-nobody", 7):
-        site.visit(days_ago(1), data={"contactId": nobody})
+    for contact_id in (None, "", "contact-nobody", 7):
+        site.visit(days_ago(1), data={"contactId": contact_id})
     site.service.insert(site.org, [{"createdate": days_ago(1), "data": {"type": "visit"}}], "event")
     assert site.members(site.pixel()) == []
 
@@ -170,8 +170,8 @@ def test_a_pixel_is_an_audience_like_any_other(site: Site) -> None:
     snapshot = client.snapshot(audienceId=pixel.id, name="launch")
     assert snapshot.count == 2
     source = {"audienceId": pixel.id}
-    frozen = client.call("CreateSegment", {"segment": {"name": "frozen", "type": "static"}, "source": source})
-    assert frozen.contact_count == 2
+    static_copy = client.call("CreateSegment", {"segment": {"name": "frozen", "type": "static"}, "source": source})
+    assert static_copy.contact_count == 2
     insights = client.call("GetInsights", {"audienceId": pixel.id, "dimensions": ["country"]})
     assert insights.count == 2
     assert "event" in client.call("ExplainFilter", {"audienceId": pixel.id}).description

@@ -32,16 +32,16 @@ _PURPOSES: dict[str, tuple[set[str], dict[str, set[str]]]] = {
 _LETTERS = "abcd"
 
 
-def _email(dice: random.Random) -> Any:
+def _email(rng: random.Random) -> Any:
     """An address in some way of writing it, or none."""
-    letter = dice.choice(_LETTERS)
+    letter = rng.choice(_LETTERS)
     plain = f"{letter}@example.com"
-    return dice.choice([plain, plain, f" {letter.upper()}@Example.com ", [plain, "z@example.com"], None, 7])
+    return rng.choice([plain, plain, f" {letter.upper()}@Example.com ", [plain, "z@example.com"], None, 7])
 
 
-def _phone(dice: random.Random) -> Any:
-    digit = dice.choice("0123")
-    return dice.choice([f"+1415555010{digit}", f"+1 (415) 555-010{digit}", None])
+def _phone(rng: random.Random) -> Any:
+    digit = rng.choice("0123")
+    return rng.choice([f"+1415555010{digit}", f"+1 (415) 555-010{digit}", None])
 
 
 def _plain(value: Any) -> set[str]:
@@ -73,17 +73,17 @@ def test_members_and_exclusions_equal_the_reference_model(
 ) -> None:
     if how == "looked up":
         monkeypatch.setattr(subscribers, "_MAX_ADDRESSES", 0)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     org = f"suppressed{seed}-{next(real_service.names)}"
     contacts: list[dict[str, Any]] = [
-        {"n": n, "status": dice.choice(_STATUSES), "email": _email(dice), "phone": _phone(dice)} for n in range(40)
+        {"n": n, "status": rng.choice(_STATUSES), "email": _email(rng), "phone": _phone(rng)} for n in range(40)
     ]
     records: list[dict[str, Any]] = [
         {
-            "channel": dice.choice(("email", "sms")),
-            "status": dice.choice(_STATUSES),
-            "email": f"{dice.choice(_LETTERS)}@example.com",
-            "phone": f"+1415555010{dice.choice('0123')}",
+            "channel": rng.choice(("email", "sms")),
+            "status": rng.choice(_STATUSES),
+            "email": f"{rng.choice(_LETTERS)}@example.com",
+            "phone": f"+1415555010{rng.choice('0123')}",
         }
         for _ in range(subscribed)
     ]

@@ -47,10 +47,10 @@ def die_before_status_is_stored(service: Service, audience_id: str, upload_id: s
     service.store.database["audience_upload"].update_one({"_id": upload["_id"]}, {"$set": left})
 
 
-def sweep(service: Service, moment: Any) -> None:
-    service.store.upload_sweeper.sweep(moment)
-    service.store.custom_audience_sweeper.sweep(moment)
-    service.store.custom_audience_sweeper.sweep(moment)
+def sweep(service: Service, timestamp: Any) -> None:
+    service.store.upload_sweeper.sweep(timestamp)
+    service.store.custom_audience_sweeper.sweep(timestamp)
+    service.store.custom_audience_sweeper.sweep(timestamp)
 
 
 def orphaned_lists(service: Service, audience_id: str) -> Any:

@@ -198,13 +198,13 @@ def test_only_names_of_scanned_segments_are_kept_in_memory(
     client: Client, service: Service, org: str, raced: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refer(service, org, "theirs", raced)
-    held: list[Any] = []
+    seen_records: list[Any] = []
     original = uses._audience_name
 
     def name(record: Any) -> Any:
-        held.append(record)
+        seen_records.append(record)
         return original(record)
 
     monkeypatch.setattr(uses, "_audience_name", name)
     assert client.call("GetAudienceUsage", {"audienceId": raced}).segment_count == 1
-    assert [record["data"] for record in held] == [{"name": "refers theirs"}]
+    assert [record["data"] for record in seen_records] == [{"name": "refers theirs"}]

@@ -28,11 +28,11 @@ class CallRecorder:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._repository, name)
 
-        def ask(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             self._calls.append(name)
             return method(*args, **kwargs)
 
-        return ask
+        return call
 
 
 class Process:

@@ -97,9 +97,9 @@ def test_a_reverted_edit_causes_a_full_scan(
     audience.reconcile()
     for key in "abc":
         audience.update(key, **{"data.plan": "paid"})
-    taken_back = FailAtStep(service.store.event_log, "append", after=lambda: audience.define({"plan": "paid"}))
+    reverted = FailAtStep(service.store.event_log, "append", after=lambda: audience.define({"plan": "paid"}))
     edit = FailAtStep(
-        taken_back if back == "within the look" else service.store.event_log,
+        reverted if back == "within the look" else service.store.event_log,
         "evaluate",
         before=lambda: audience.define({"plan": "paid", "score": {"$gte": 2}}),
     )
@@ -158,19 +158,19 @@ def test_constant_edits_abort_and_repeat_the_scan(service: Service, org: str, tr
     audience = track_audience({"plan": "paid"})
     audience.reconcile()
     audience.update("a", **{"data.plan": "paid"})
-    judged: list[int] = []
+    evaluations: list[int] = []
 
     class Edited:
         """A ledger whose audience is edited at each judgement."""
 
         def __getattr__(self, name: str) -> Any:
             if name == "evaluate":
-                judged.append(1)
-                audience.define({"plan": "paid", "score": {"$gte": -len(judged)}})
+                evaluations.append(1)
+                audience.define({"plan": "paid", "score": {"$gte": -len(evaluations)}})
             return getattr(service.store.event_log, name)
 
     with pytest.raises(LeaseLost):
         audience.reconcile(event_log=Edited())
-    assert (len(judged), audience.events()) == (10, [])
+    assert (len(evaluations), audience.events()) == (10, [])
     audience.reconcile()
     assert audience.events() == [("entered", "contact-a")]

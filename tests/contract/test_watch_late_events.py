@@ -123,8 +123,8 @@ def test_an_outdated_late_event_is_undone_without_a_change(
     with pytest.raises((RuntimeError, LeaseLost)):
         audience.reconcile(NOON + SECOND, event_log=stalled, lease="a lease that was lost")
     assert audience.events() == [("entered", "contact-a")]
-    heard = ChangedKeys(complete=True, complete_at=NOON + 20 * SECOND)
-    audience.reconcile(NOON + 20 * SECOND, ScanScope(heard, results[0]))
+    changed_keys = ChangedKeys(complete=True, complete_at=NOON + 20 * SECOND)
+    audience.reconcile(NOON + 20 * SECOND, ScanScope(changed_keys, results[0]))
     assert audience.events() == [("entered", "contact-a"), ("exited", "contact-a")]
 
 

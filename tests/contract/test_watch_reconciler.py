@@ -40,10 +40,10 @@ def test_members_recorded_by_a_crashed_process_are_removed(
 
     with pytest.raises(RuntimeError):
         audience.reconcile(event_log=FailAtStep(service.store.event_log, "record_members", after=die))
-    [left_behind] = audience.watch().stale_epochs
-    assert (audience.watch().watch_epoch, rows(service, left_behind)) == ("", 1)
+    [stale_epoch] = audience.watch().stale_epochs
+    assert (audience.watch().watch_epoch, rows(service, stale_epoch)) == ("", 1)
     audience.reconcile()
-    assert (rows(service, left_behind), rows(service, audience.watch().watch_epoch)) == (0, 1)
+    assert (rows(service, stale_epoch), rows(service, audience.watch().watch_epoch)) == (0, 1)
     assert audience.watch().stale_epochs == ()
 
 

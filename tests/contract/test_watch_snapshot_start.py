@@ -31,8 +31,10 @@ def test_members_at_an_event_are_right_after_later_events(
     contacts = service.store.database["contact"]
     states = [{row["pk"] for row in contacts.find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}, "data.plan": "paid"})}]
     snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
-    frozen = {f"contact-{key}" for key in rng.sample(keys, 4)}
-    rows = [{"audience": snapshot.list_version_id, "pk": pk, "sk": f"{org}/contact/{pk[-1]}"} for pk in frozen]
+    snapshot_members = {f"contact-{key}" for key in rng.sample(keys, 4)}
+    rows = [
+        {"audience": snapshot.list_version_id, "pk": pk, "sk": f"{org}/contact/{pk[-1]}"} for pk in snapshot_members
+    ]
     service.store.database["audience_member"].insert_many(rows)
     for _ in range(12):
         for key in rng.sample(keys, 3):
@@ -43,14 +45,16 @@ def test_members_at_an_event_are_right_after_later_events(
         states[seq] = states[seq - 1] ^ {event.change.pk}
     assert len(states) > 10
     for seq, members in enumerate(states):
-        expected = {("entered", pk) for pk in members - frozen} | {("exited", pk) for pk in frozen - members}
+        expected = {("entered", pk) for pk in members - snapshot_members} | {
+            ("exited", pk) for pk in snapshot_members - members
+        }
         for after in ("", f"{org}/contact/d"):
             batches = service.store.snapshot_bootstrap.diff_snapshot(
                 org, audience.watch().watch_epoch, seq, snapshot, after, NO_DEADLINE
             )
             received = [(difference.kind.value, difference.pk) for changes, _ in batches for difference in changes]
-            behind = {(change, pk) for change, pk in expected if f"{org}/contact/{pk[-1]}" > after}
-            assert (set(received), len(received)) == (behind, len(behind))
+            remaining = {(change, pk) for change, pk in expected if f"{org}/contact/{pk[-1]}" > after}
+            assert (set(received), len(received)) == (remaining, len(remaining))
 
 
 def test_members_at_an_event_need_all_later_events(service: Service, org: str, track_audience: TrackAudience) -> None:

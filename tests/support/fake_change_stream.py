@@ -15,7 +15,7 @@ class ScriptedStream:
 
     def __init__(self) -> None:
         self.alive = True
-        self.is_patient = False
+        self.is_blocking = False
         """Whether it waits for the next change however long that takes, and never returns None."""
         self._changes: queue.Queue[Any] = queue.Queue()
         self._drained = threading.Condition()
@@ -37,7 +37,7 @@ class ScriptedStream:
                 change_or_error = self._changes.get(timeout=0.02)
                 break
             except queue.Empty:
-                if not self.is_patient:
+                if not self.is_blocking:
                     return None
         if isinstance(change_or_error, Exception):
             raise change_or_error

@@ -78,7 +78,7 @@ class FakeSlices:
         """As the database would."""
         self.queries.append(records)
         left = deadline.remaining()
-        takes = records * self.seconds
-        self.clock.now += takes if left is None else min(takes, left)
-        if left is not None and takes > left:
+        duration = records * self.seconds
+        self.clock.now += duration if left is None else min(duration, left)
+        if left is not None and duration > left:
             raise OutOfTime("the query was stopped")

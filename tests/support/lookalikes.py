@@ -48,8 +48,8 @@ def lookalike(client: Client, source: str, **spec: Any) -> Any:
 def begin(client: Client, source: str, **spec: Any) -> Any:
     """A lookalike as CreateCustomAudience returns it."""
     size = {} if {"share", "count"} & spec.keys() else {"count": 50}
-    wanted = {"sourceAudienceId": source, "fields": ["city", "tags"], **size, **spec}
-    return client.custom(name=f"like {source} {spec}"[:200], type="lookalike", lookalike=wanted)
+    lookalike_spec = {"sourceAudienceId": source, "fields": ["city", "tags"], **size, **spec}
+    return client.custom(name=f"like {source} {spec}"[:200], type="lookalike", lookalike=lookalike_spec)
 
 
 def model(client: Client, audience_id: str) -> Any:

@@ -105,8 +105,8 @@ class World:
             self.events.append(row)
             self.causes.add(row["cause"])
 
-    def _is_member(self, truth: tuple[Contact | None, int], clock: datetime) -> bool:
-        contact, definition = truth
+    def _is_member(self, evaluated: tuple[Contact | None, int], clock: datetime) -> bool:
+        contact, definition = evaluated
         return contact is not None and contact.state == "active" and DEFINITIONS[definition][1](contact, clock)
 
 

@@ -115,16 +115,16 @@ COUNTS = st.lists(st.integers(0, 12) | st.integers(0, 60), min_size=1, max_size=
 def test_small_counts_cannot_be_inferred_across_limits(data: st.DataObject, orgs: list[int], least: int) -> None:
     """Each count that is told is the sum of some cells; none that is hidden follows from these sums."""
     ours = [data.draw(st.integers(0, count)) for count in orgs]
-    kinds = [*([(VALUE, str(place)) for place in range(len(orgs) - 1)]), (MISSING, "")]
+    kinds = [*([(VALUE, str(position)) for position in range(len(orgs) - 1)]), (MISSING, "")]
     audience, org = (
         cells(
             *sorted((BucketCount(*kind, count) for kind, count in zip(kinds, found, strict=True) if count), key=_order)
         )
         for found in (ours, orgs)
     )
-    whole = compared(audience, org, limit=len(orgs), min_bucket_size=least).buckets
-    hidden = {cell.key for cell in audience.buckets} - {bucket.bucket_count.key for bucket in whole}
-    members, everyone = [[1] * len(orgs)], [[1] * len(orgs)]
+    unlimited = compared(audience, org, limit=len(orgs), min_bucket_size=least).buckets
+    hidden = {cell.key for cell in audience.buckets} - {bucket.bucket_count.key for bucket in unlimited}
+    members, coefficients = [[1] * len(orgs)], [[1] * len(orgs)]
     for limit in range(1, len(orgs) + 1):
         buckets = compared(audience, org, limit=limit, min_bucket_size=least).buckets
         named = {bucket.bucket_count.key for bucket in buckets}
@@ -139,23 +139,23 @@ def test_small_counts_cannot_be_inferred_across_limits(data: st.DataObject, orgs
             row = [int(kind in covered) for kind in kinds]
             members.append(row)
             if bucket.baseline_count is not None:
-                everyone.append(row)
-    for counts, rows in ((ours, members), (orgs, everyone)):
+                coefficients.append(row)
+    for counts, rows in ((ours, members), (orgs, coefficients)):
         if sum(count > 0 for count in counts) > 1:
-            small = [place for place, count in enumerate(counts) if 0 < count < least]
-            assert not [place for place in small if _follows(place, counts, rows)]
+            small = [position for position, count in enumerate(counts) if 0 < count < least]
+            assert not [position for position in small if _follows(position, counts, rows)]
 
 
 def _order(cell: BucketCount) -> tuple[bool, int]:
     return cell.kind is MISSING, -cell.count
 
 
-def _follows(place: int, counts: list[int], rows: list[list[int]]) -> bool:
+def _follows(position: int, counts: list[int], rows: list[list[int]]) -> bool:
     """Whether the count at the place is a combination of sums, of those whom it is known that there are any."""
     there = [at for at, count in enumerate(counts) if count]
-    wanted = [int(at == place) for at in there]
+    unit_row = [int(at == position) for at in there]
     some = [[row[at] for at in there] for row in rows]
-    return _rank(some) == _rank([*some, wanted])
+    return _rank(some) == _rank([*some, unit_row])
 
 
 def _rank(rows: list[list[int]]) -> int:
@@ -174,8 +174,8 @@ def _rank(rows: list[list[int]]) -> int:
 
 
 def test_an_empty_audience_has_shares_of_0() -> None:
-    nobody = compared(cells(), cells(BucketCount(VALUE, "a", 9)))
-    assert [(bucket.share, bucket.index) for bucket in nobody.buckets] == [(0.0, 0.0)]
+    empty = compared(cells(), cells(BucketCount(VALUE, "a", 9)))
+    assert [(bucket.share, bucket.index) for bucket in empty.buckets] == [(0.0, 0.0)]
     without = cells(BucketCount(MISSING, "", 9))
     assert compared(without, without, min_bucket_size=5).with_value == 0
 

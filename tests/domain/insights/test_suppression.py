@@ -16,8 +16,8 @@ def test_small_counts_are_suppressed_and_cannot_be_inferred(counts: list[int], l
     hidden = cells_to_suppress(counts, least)
     assert {position for position, count in enumerate(counts) if 0 < count < least} <= hidden
     assert all(counts[position] for position in hidden), "nobody is nobody's secret"
-    everyone = {position for position, count in enumerate(counts) if count}
-    if hidden and hidden != everyone:
+    positions = {position for position, count in enumerate(counts) if count}
+    if hidden and hidden != positions:
         assert len(hidden) > 1
         assert sum(counts[position] for position in hidden) >= least
 

@@ -133,7 +133,7 @@ def _unary(behavior: Any) -> Any:
     return grpc.unary_unary_rpc_method_handler(behavior)
 
 
-def everyone(kind: Any) -> Any:
+def all_contacts(kind: Any) -> Any:
     """A request for all contacts."""
     return kind(filter={"datatype": "contact", "where": {}})
 
@@ -142,7 +142,7 @@ def test_the_callers_org_and_deadline_reach_the_repository() -> None:
     members = FakeMembers()
     harness = Harness(members)
     for timeout, least, most in ((7.0, 5, 7), (None, 28, 30)):
-        _, _, code, _ = harness.unary(everyone(reach_service_pb2.EstimateReachRequest), timeout)
+        _, _, code, _ = harness.unary(all_contacts(reach_service_pb2.EstimateReachRequest), timeout)
         assert code is grpc.StatusCode.OK
         assert members.deadlines[-1] is not None
         assert least < members.deadlines[-1] <= most
@@ -159,7 +159,7 @@ def test_the_callers_org_and_deadline_reach_the_repository() -> None:
 def test_an_error_midway_is_reported_like_any_other(error: Exception, code: grpc.StatusCode) -> None:
     members = FakeMembers([["a", "b"], ["c"]], error)
     harness = Harness(members)
-    rpc = harness.stream(everyone(membership_service_pb2.StreamMembersRequest))
+    rpc = harness.stream(all_contacts(membership_service_pb2.StreamMembersRequest))
     assert [m.id for m in rpc.take_response().members] == ["contact-a", "contact-b"]
     assert [m.id for m in rpc.take_response().members] == ["contact-c"]
     _, status, details = rpc.termination()  # the test server drops an abort's details; test_outage looks at them
@@ -167,7 +167,7 @@ def test_an_error_midway_is_reported_like_any_other(error: Exception, code: grpc
     assert "secret" not in details
     assert members.closed
     assert harness.stream_limiter.open_count == 0
-    unary = Harness(FakeMembers(error=error)).unary(everyone(reach_service_pb2.EstimateReachRequest))
+    unary = Harness(FakeMembers(error=error)).unary(all_contacts(reach_service_pb2.EstimateReachRequest))
     assert unary[-2] is code
     assert "secret" not in unary[-1]
 
@@ -185,7 +185,7 @@ def test_a_stream_beyond_the_limit_is_refused_until_a_slot_is_free() -> None:
     slots, context = StreamLimiter(1, 60), cast("grpc.ServicerContext", FakeContext())
     with slots.acquire(context):
         harness = Harness(FakeMembers([["a"]]), slots)
-        _, code, _ = harness.stream(everyone(membership_service_pb2.StreamMembersRequest)).termination()
+        _, code, _ = harness.stream(all_contacts(membership_service_pb2.StreamMembersRequest)).termination()
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         with pytest.raises(TooManyStreams), slots.acquire(context):
             pass
@@ -263,7 +263,7 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
 
 def test_a_defect_is_logged_under_the_incident_in_the_response(capfd: pytest.CaptureFixture[str]) -> None:
     harness = Harness(FakeMembers(error=ZeroDivisionError("in the store")))
-    details = harness.unary(everyone(reach_service_pb2.EstimateReachRequest))[-1]
+    details = harness.unary(all_contacts(reach_service_pb2.EstimateReachRequest))[-1]
     incident = details.rpartition(" ")[2]
     logged = "".join(capfd.readouterr())
     assert incident in logged
@@ -271,6 +271,6 @@ def test_a_defect_is_logged_under_the_incident_in_the_response(capfd: pytest.Cap
 
 
 def test_domain_errors_are_not_logged_as_defects(capfd: pytest.CaptureFixture[str]) -> None:
-    Harness(FakeMembers(error=StoreUnavailable("gone"))).unary(everyone(reach_service_pb2.EstimateReachRequest))
+    Harness(FakeMembers(error=StoreUnavailable("gone"))).unary(all_contacts(reach_service_pb2.EstimateReachRequest))
     assert "internal error" not in "".join(capfd.readouterr())
     assert issubclass(StoreUnavailable, AudienceError)
