@@ -83,7 +83,7 @@ class Service:
     names: Iterator[int] = field(default_factory=Numbers)
 
     def client(self, org: str, **token: Any) -> Client:
-        """A client of an org, with both scopes unless said otherwise."""
+        """A client of an org, with both scopes by default."""
         bearer = mint(self.settings, org=org, subject=token.pop("subject", "tester"), **token)
         return Client(self.channel, (("authorization", f"Bearer {bearer}"), ("orgid", org)))
 
@@ -199,7 +199,7 @@ def insert(service: Service, org: str) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def refused() -> Callable[..., Refusal]:
-    """Call something that must be refused, and tell how it was."""
+    """Call something that must be refused, and return the refusal."""
 
     def call(rpc: Callable[[], Any]) -> Refusal:
         with pytest.raises(grpc.RpcError) as caught:
@@ -218,7 +218,7 @@ def _empty(store: Store, match: dict[str, Any]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Empty the embedded store behind each module."""
+    """Empty the embedded store after each module."""
     if nextitem is None or nextitem.path != item.path:
         for store in _EMBEDDED:
             _empty(store, {})

@@ -1,4 +1,4 @@
-"""Every RPC, called by what the server says of itself."""
+"""Every RPC, called through the server's own reflection."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a b
 
 
 def lookalike_id(service: Service, client: Client) -> str:
-    """The id of a lookalike; of none on the embedded store, which models nothing."""
+    """The id of a lookalike; an unknown id on the embedded store, which builds no models."""
     if service.kind == "embedded":
         return ""
     org = dict(client.metadata)["orgid"]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a b
 
 @pytest.fixture
 def settings(service: Service) -> dict[str, str]:
-    """What makes the commands ask the test server."""
+    """Settings that point the commands to the test server."""
     return {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{service.app.port}"}
 
 

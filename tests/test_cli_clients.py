@@ -1,4 +1,4 @@
-"""The commands that ask a running server, as a user runs them."""
+"""The commands that call a running server, as a user runs them."""
 
 import json
 import re

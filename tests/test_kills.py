@@ -1,7 +1,7 @@
-"""kill -9 of the server, and of the database, in the midst: the client goes on and ends with exactly the right members.
+"""kill -9 of the server and of the database during a call: the client resumes and gets exactly the right members.
 
-Each test starts its own victim; a second server takes over. "The midst" is a message that has come, or a command that
-the database has been sent, never a time.
+Each test starts its own victim; a second server takes over. A test kills its victim after a message has arrived or a
+command was sent to the database, never after a time.
 """
 
 import queue
@@ -44,7 +44,7 @@ LEASE: dict[str, float] = {"snapshot_lease_seconds": 2, "snapshot_timeout_second
 
 
 class CommandProxy(Proxy):
-    """A way to the database that says when a command has been sent, and lets no answer to it through."""
+    """A proxy to the database that signals when a command was sent, and drops its reply."""
 
     def __init__(self, host: str, port: int, command: bytes) -> None:
         self.sent = threading.Event()

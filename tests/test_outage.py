@@ -1,4 +1,4 @@
-"""The database away, and gone midway: what the caller sees and what is freed."""
+"""A database that is unreachable from the start or during a call: what the caller gets and what is released."""
 
 import threading
 from collections.abc import Iterator

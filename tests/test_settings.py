@@ -1,4 +1,4 @@
-"""Settings: what is wrong with them is said by name, and nothing serves without a key."""
+"""Settings: errors name the invalid setting, and the server needs a key."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""kill -9 of servers that track an audience, in the midst of a round: watchers are told everything, and once."""
+"""kill -9 of servers during a reconciliation: watchers receive every event exactly once."""
 
 import threading
 from typing import Any

@@ -1,4 +1,4 @@
-"""A server that stops: its watchers are told to resume elsewhere, and it does not wait for them."""
+"""A server that stops: it asks its watchers to resume on another server, and does not wait for them."""
 
 import signal
 import threading

@@ -17,7 +17,7 @@ from tests.support.watch_harness import TrackAudience, WatchHarness
 
 @pytest.fixture
 def unwatched(request: pytest.FixtureRequest) -> Iterator[None]:
-    """End whatever the test has watched, or the server would go on tracking it beside the tests that come after."""
+    """End the watches of the test, so that the server stops tracking them before the next test."""
     yield
     for name in ("service", "real_service"):
         if name in request.fixturenames:
@@ -25,7 +25,7 @@ def unwatched(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def end_watches(service: Service) -> None:
-    """End all that a server tracks, once nobody listens who would ask for it anew."""
+    """End every watch of a server once no stream is open."""
     eventually(lambda: service.app.server.stream_limiter.open_count == 0)
     service.store.database["audience_watch"].delete_many({})
 
@@ -47,7 +47,7 @@ def runners(real_service: Service) -> tuple[Client, str]:
 
 @pytest.fixture(scope="module")
 def disclosing_service(real_service: Service) -> Iterator[Service]:
-    """A server that suppresses nothing and keeps no baseline."""
+    """A server without suppression and without a baseline cache."""
     with mongo_database() as store:
         yield from run_service("mongodb", store, insights_min_bucket_size=0, insights_baseline_cache_seconds=0)
 
@@ -60,7 +60,7 @@ def read_by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def track_paid_audience(service: Service, org: str) -> MakeHarness:
-    """An audience of those who have paid."""
+    """An audience of paid contacts."""
     return lambda: WatchHarness(service, org, PAID)
 
 

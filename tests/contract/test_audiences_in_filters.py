@@ -1,4 +1,4 @@
-"""Audiences inside filters: whoever is in the audience meets $inAudience, wherever it stands, on every store."""
+"""Audiences inside filters: the members of the audience match $inAudience at any depth, on every store."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Custom audiences wherever an audience may stand: those on the list that are in use."""
+"""Custom audiences as audiences: their members are the active contacts on the list."""
 
 from collections.abc import Callable
 from typing import Any

@@ -100,7 +100,7 @@ class Cases:
         return self.custom_audiences.get(self.ctx, audience_id)
 
     def settled(self, audience_id: str) -> CustomAudience:
-        """An audience once nothing is running."""
+        """An audience after its work has ended."""
         eventually(lambda: not self.get(audience_id).is_working)
         return self.get(audience_id)
 
@@ -214,7 +214,7 @@ def store_lookalike(
 def test_a_lookalike_is_returned_while_it_is_creating_and_becomes_ready(
     cases: Cases, gate: Gate, client: Client, insert: Insert
 ) -> None:
-    """The call returns at once, version 0 stays, and the list appears when the audience becomes READY."""
+    """The call returns without waiting, version 0 stays, and the list appears when the audience becomes READY."""
     cases.ids = insert([{}, {}])
     made = cases.create()
     assert (made.state, made.version, made.creation_state, made.contact_count) == ("active", 0, CREATING, 0)
@@ -297,7 +297,7 @@ def test_a_failed_lookalike_can_be_deleted_which_releases_its_name(cases: Cases)
 
 
 def test_a_repeated_request_returns_the_audience_in_its_current_state(cases: Cases, gate: Gate) -> None:
-    """While it is CREATING, and after, the same request returns the same audience at once."""
+    """While it is CREATING, and after, the same request returns the same audience without waiting."""
     made = cases.create("r")
     assert gate.reached.wait(10)
     again = cases.create("r")
@@ -422,7 +422,7 @@ def test_a_process_that_lost_its_lease_writes_nothing_more(service: Service, cas
 
 
 def test_a_sweep_leaves_work_alone_whose_lease_holds(service: Service, cases: Cases, org: str) -> None:
-    """The work of a living process stays CREATING."""
+    """The work of a running process stays CREATING."""
     made = store_lookalike(service, org, CREATING)
     service.store.custom_audience_sweeper.sweep(now())
     assert cases.get(made.id).creation_state is CREATING
@@ -439,7 +439,7 @@ def test_a_server_that_stops_marks_its_work_failed_at_once(cases: Cases, gate: G
 
 
 def test_deleting_a_lookalike_that_is_creating_cancels_the_work(cases: Cases, gate: Gate) -> None:
-    """The job stops at once, and the name is free."""
+    """The deletion stops the job and releases the name."""
     made = cases.create()
     assert gate.reached.wait(10)
     cases.delete(made.id)

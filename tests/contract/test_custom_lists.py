@@ -1,4 +1,4 @@
-"""Lists of custom audiences: reserved, published whole, and swept once nobody reads them."""
+"""Lists of custom audiences: reserved, published as a unit, and deleted after the last reader may have ended."""
 
 from collections.abc import Callable
 from datetime import timedelta

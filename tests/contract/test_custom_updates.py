@@ -94,7 +94,7 @@ def test_a_name_of_another_audience_is_refused_and_its_own_is_not(client: Client
 
 
 def test_an_update_at_another_version_is_refused(client: Client, refused: Refused) -> None:
-    """STALE_VERSION returns the current version, and nothing is written."""
+    """STALE_VERSION returns the current version, and the record stays as it was."""
     made = client.custom(name="fair")
     update(client, "name", id=made.id, name="first", version=0)
     refusal = refused(lambda: update(client, "name", id=made.id, name="second", version=0))

@@ -1,4 +1,4 @@
-"""What the ledger's repository promises beside the rounds that use it, on every store."""
+"""The event log's repository apart from the reconciler, on every store."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -54,7 +54,7 @@ def test_only_duplicate_key_errors_mean_a_lost_lease(
     service: Service, org: str, details: dict[str, Any], expected: Any
 ) -> None:
     class Failing:
-        """A collection that writes nothing."""
+        """A collection whose writes fail."""
 
         def insert_many(self, *_: Any, **__: Any) -> None:
             """Fail."""

@@ -1,8 +1,8 @@
-"""What filters may be sent to do harm: each is refused at its place, or is plain data and finds what is said.
+"""Hostile filters: each is refused with its field path, or is plain data and finds the expected records.
 
 A row of attacks.json is [name, text of where_json, outcome]. A text too long to write out is a list of [piece, times].
-The outcome is {"place": ..., "reason": ...} of the refusal, or {"matches": [names]} of the awkward records that are
-found; "all" stands for those that are in use.
+The outcome is {"place": ..., "reason": ...} of the refusal, or {"matches": [names]} of the edge-case records that
+are found; "all" means those that are not archived.
 """
 
 import json
@@ -27,7 +27,7 @@ ATTEMPTS = 3
 
 @pytest.fixture(scope="module")
 def records(service: Service) -> Iterator[Client]:
-    """A client of an org that holds the awkward records, beside one of a longer name that holds copies of them."""
+    """A client of an org with the edge cases, next to an org with a longer name and copies of them."""
     stored = [{"id": name, **record} for name, record in RECORDS.items() if name in supported_records(service)]
     service.insert(ORG, stored)
     service.insert(OTHER, stored)

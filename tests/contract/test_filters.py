@@ -1,4 +1,4 @@
-"""What filters mean, on every store: pairs of a filter and the records that match it, as MongoDB's manual says."""
+"""The meaning of filters on every store: pairs of a filter and its matching records, by MongoDB's manual."""
 
 import json
 import re

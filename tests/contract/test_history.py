@@ -41,7 +41,7 @@ membership_changes = st.lists(
 def test_history_is_a_fold_of_the_events(
     service: Service, began: set[str], happened: Any, known: int, applied: int, kept_from: int, data: Any
 ) -> None:
-    """`known` events are told of; others were appended, and perhaps applied, meanwhile."""
+    """The history ends at the `known` events; later ones were appended, and perhaps applied, in the meantime."""
     org = f"fold{next(service.names)}x"
     event_log, past, watch_epoch = service.store.event_log, service.store.history, f"watch-{org}"
     rows = [

@@ -1,4 +1,4 @@
-"""Files as they should not be (tests/data/uploads.json): each ends in counts and rejections, or fails whole."""
+"""Malformed files (tests/data/uploads.json): each ends in counts and rejections, or fails as a unit."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Every number of GetInsights against what is counted by hand, and small cells that are not told, on a real engine."""
+"""Every number of GetInsights compared with a reference implementation, small counts included, on a real engine."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -102,7 +102,7 @@ def test_every_number_equals_the_reference_value(
 
 
 def check(answer: Any, members: list[Any], records: list[Any], limit: int) -> None:
-    """Every number of the answer is that of the members, beside all records of the org."""
+    """Compare every number of the answer with the members and with all records of the org."""
     read_at = answer.read_time.ToDatetime(UTC)
     assert (answer.count, answer.baseline_count, answer.min_bucket_size) == (len(members), len(records), 0)
     for dimension in answer.dimensions:

@@ -1,4 +1,4 @@
-"""Models of lookalikes: what they are made of and what they tell, on a real engine."""
+"""Models of lookalikes: their inputs and their content, on a real engine."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -136,7 +136,7 @@ def test_a_missing_audience_is_named_by_its_field_path(
 
 
 def listed(client: Client, contact_id: str, size: int = 0) -> tuple[list[str], list[str]]:
-    """The names of the segments that a contact is in, and the ids of those that cannot be told of, page by page."""
+    """The names of a contact's segments, and the ids of unusable ones, page by page."""
     names: list[str] = []
     unusable: list[str] = []
     token = ""

@@ -1,4 +1,4 @@
-"""However one asks who is in what, the answer is the same: for any audiences and any records, on every store."""
+"""Checks, explanations and streams agree for any audiences and any records, on every store."""
 
 import random
 import uuid
@@ -71,7 +71,7 @@ class Org:
         return {found["pk"] for batch in stream for found in batch}
 
     def membership_at(self, where: Filter, timestamps: list[datetime], contact_id: str) -> list[bool]:
-        """Whether a contact is a member of a filter as of some moments."""
+        """Whether a contact matches a filter at each of some timestamps."""
         populations = [FilterCompiler(["contact"]).at(timestamp).compile(where) for timestamp in timestamps]
         checks = self.service.store.checks
         results = checks.evaluate(self.name, "contact", populations, [contact_id], (), Deadline.after(20))
@@ -84,7 +84,7 @@ class Org:
 
 @pytest.fixture(scope="module")
 def org(service: Service) -> Iterator[Org]:
-    """An org beside one whose name is longer and whose records have the same ids."""
+    """An org next to one with a longer name whose records have the same ids."""
     rng, name = random.Random(5), f"agree{next(service.names)}"
     made = Org(service, name)
     for each in (f"{name}2", name):

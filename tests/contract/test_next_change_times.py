@@ -1,4 +1,4 @@
-"""When time flips what ExplainMembership tells, as the real engine decides."""
+"""The next change times of ExplainMembership, as the real engine evaluates them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ def text(timestamp: datetime) -> str:
 
 @dataclass
 class Timeline:
-    """One record, and what the database judges of filters on it as of any moment."""
+    """One record, and how the database evaluates filters on it at any timestamp."""
 
     service: Service
     org: str
 
     def membership_at(self, where: dict[str, Any], timestamps: Sequence[datetime], contact_id: str) -> list[bool]:
-        """Whether the record is a member as of the moments."""
+        """Whether the record matches at each timestamp."""
         compiler = FilterCompiler(["contact"])
         populations = [compiler.at(timestamp).compile(Filter("contact", where)) for timestamp in timestamps]
         deadline = Deadline.after(20)
@@ -51,7 +51,7 @@ class Timeline:
         return [contact_id in found for found in members]
 
     def next_change(self, where: dict[str, Any], data: dict[str, Any]) -> datetime | None:
-        """When the whole flips; the database agrees about the moments before it and at it."""
+        """When the filter's result changes; the database agrees right before that time and at it."""
         [contact_id] = self.service.insert(self.org, [{"data": data}])
         answer = explain(self.service.client(self.org), contact_id, where)
         read_at = answer.read_time.ToDatetime(UTC)

@@ -23,7 +23,7 @@ Insert = Callable[..., list[str]]
 
 
 def check(client: Client, audience_ids: list[str]) -> Any:
-    """The regions, every number of them held to the sets of members that StreamMembers sends."""
+    """The regions; every number is compared with the members that StreamMembers sends."""
     members = {audience_id: set(client.members(audienceId=audience_id)) for audience_id in audience_ids}
     answer = client.call("GetOverlapRegions", {"audienceIds": audience_ids})
     all_members = set().union(*members.values())
@@ -229,7 +229,7 @@ def test_filters_the_embedded_store_gets_wrong_are_refused(
 
 @pytest.mark.parametrize("kind", STORES)
 def test_a_record_that_is_read_twice_is_in_its_own_region_alone(kind: str) -> None:
-    """A scan may meet a record again that a write has moved; two records of one key stand for that."""
+    """A scan may read a moved record twice; two records of one key reproduce that."""
     with ExitStack() as stack:
         if kind == "embedded":
             database = embedded_store([], ("contact",)).database

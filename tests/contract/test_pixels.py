@@ -30,13 +30,13 @@ class Site:
         self.contacts = sorted(service.insert(self.org, [{"id": f"{n}"} for n in range(4)]))
 
     def visit(self, *when: Any, contact: int = 0, org: str = "", **event: Any) -> None:
-        """Store visits of a contact, by number, at these moments."""
+        """Store visits of a contact, by number, at these times."""
         data = {"type": "visit", "url": "/pricing", "contactId": self.contacts[contact], **event.pop("data", {})}
         events = [{"createdate": timestamp, **event, "data": data} for timestamp in when]
         self.service.insert(org or self.org, events, "event")
 
     def pixel(self, where: dict[str, Any] | None = None, **spec: Any) -> Any:
-        """A pixel of visits within 30 days, unless said otherwise."""
+        """A pixel of visits within 30 days by default."""
         rule = {"where": {"type": "visit"} if where is None else where, "withinDays": 30, **spec}
         return self.client.custom(name=f"p{next(self.service.names)}", type="retargeting_pixel", retargetingPixel=rule)
 
@@ -47,7 +47,7 @@ class Site:
         return [self.contacts.index(each) for each in found]
 
     def count_at(self, pixel: Any, timestamp: datetime) -> int:
-        """How many members a pixel has at a moment."""
+        """How many members a pixel has at a timestamp."""
         store = self.service.store
         compiler = FilterCompiler(["contact"], ["event"])
         others = {CUSTOM_PREFIX: CustomAudienceLoader(store.custom_audiences).load}
@@ -64,12 +64,12 @@ def site(real_service: Service) -> Site:
 
 
 def days_ago(days: float) -> datetime:
-    """A moment that many days before now."""
+    """The time that many days before now."""
     return datetime.now(UTC) - timedelta(days=days)
 
 
 def text(timestamp: datetime) -> str:
-    """A moment as the platform writes it."""
+    """A timestamp as the platform writes it."""
     return timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

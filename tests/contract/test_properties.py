@@ -53,7 +53,7 @@ class Members:
 
 @pytest.fixture(scope="module")
 def members(service: Service) -> Iterator[Members]:
-    """Members of the org, beside one whose name is longer and which holds records of the same ids, and other ones."""
+    """Members of the org, next to an org with a longer name and records of the same ids, and others."""
     rng = random.Random(7)
     for org, more in ((ORG, 0), (OTHER, 20)):
         service.insert(org, [{"id": f"{number:03}", **record(rng)} for number in range(RECORDS + more)])
@@ -84,7 +84,7 @@ TEXTS = [json.dumps(where) for _, where, _ in PAIRS] + [row[1] for row in REFUSA
 
 @pytest.fixture(params=STORES)
 def bare_service(request: pytest.FixtureRequest) -> Iterator[Service]:
-    """A server on a store of its own: the embedded one looks at every record that other tests have left."""
+    """A server on its own store: the embedded store scans every record that other tests left."""
     if request.param == "embedded":
         yield from run_service("embedded", embedded_store([], ("contact", "lead", "customer")))
         return

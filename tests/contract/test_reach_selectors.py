@@ -103,7 +103,7 @@ def test_each_field_of_the_selector_counts(join_mode: str, client: Client, named
 def test_a_purpose_leaves_members_out_of_the_reach(
     join_mode: str, service: Service, client: Client, named: dict[str, str], refused: Refused
 ) -> None:
-    """Those who must not be contacted do not count, whether their addresses are read or looked up."""
+    """Suppressed contacts do not count, whether their addresses are prefetched or looked up."""
     all_contacts = {"filter": contacts(), "purpose": "email"}
     if service.kind == "embedded":
         for rpc in ("EstimateReach", "StreamReach"):

@@ -1,4 +1,4 @@
-"""What a saved filter refers to is there, whoever else writes at that moment, on every store."""
+"""A saved filter refers to existing audiences only, with concurrent writers too, on every store."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

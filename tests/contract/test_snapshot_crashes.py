@@ -1,4 +1,4 @@
-"""Snapshots whose making is cut short: never read as whole, finished by their request, cleared away."""
+"""Interrupted snapshots: never read as complete, finished by a repeated request, and cleaned up."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ class Handoff:
 
 @pytest.fixture
 def handoff(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handoff]:
-    """The next snapshot is held; its lease is not renewed."""
+    """Pause the creation of the next snapshot, and do not renew its lease."""
     found, first = Handoff(), threading.Lock()
     original = type(service.store.snapshot_rows).write
 

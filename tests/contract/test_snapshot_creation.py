@@ -106,7 +106,7 @@ def test_a_short_database_outage_loses_no_snapshot(
 def test_create_holds_no_thread_while_snapshots_are_created(
     service: Service, org: str, insert: Insert, resume: threading.Event
 ) -> None:
-    """More calls than the server has threads return at once; their snapshots wait in the queue at progress 0."""
+    """More calls than the server has threads return immediately; their snapshots wait in the queue at progress 0."""
     insert([{}])
     with second_service(service, threads=4, max_streams=2, max_concurrent_snapshots=1) as other:
         client = other.client(org)

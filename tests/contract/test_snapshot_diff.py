@@ -33,7 +33,7 @@ def two(client: Client, insert: Insert) -> tuple[str, str, list[str], list[str]]
 
 
 def diff(client: Client, **request: Any) -> tuple[list[str], list[str], tuple[int, int, int]]:
-    """Who came in, who went out, and the totals, after which nothing follows."""
+    """The ids that entered, those that exited, and the totals of the last message."""
     *batches, last = client.call("DiffSnapshots", request)
     assert not any(batch.HasField("totals") for batch in batches)
     assert last.HasField("totals")

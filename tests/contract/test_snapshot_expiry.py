@@ -1,4 +1,4 @@
-"""How snapshots end: expired or deleted they are not there, and their rows go behind them."""
+"""Expired and deleted snapshots: not found, and their rows are deleted after them."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Who is read of a snapshot: those who were in, whatever becomes of them, of it, or of a stream midway."""
+"""The members of a snapshot: the ones at its creation, whatever happens to them, to it, or to a stream."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What snapshots are and say of themselves, and how they are asked for and found, on every store."""
+"""Snapshots: how they are created, described and listed, on every store."""
 
 import threading
 from collections.abc import Callable

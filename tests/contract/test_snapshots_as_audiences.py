@@ -1,4 +1,4 @@
-"""Snapshots wherever an audience may stand: those frozen that are still in use."""
+"""Snapshots as audiences: their members are those of the snapshot that are still active."""
 
 from collections.abc import Callable
 from typing import Any

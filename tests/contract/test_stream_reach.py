@@ -34,7 +34,7 @@ def contacts(where: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def crowd(service: Service) -> Client:
-    """A client of an org with many contacts, of few fields: the embedded store copies each that it looks at."""
+    """A client of an org with many contacts of few fields: the embedded store copies each record that it scans."""
     records = list(sample_contacts("crowd", CROWD))
     for record in records:
         record["data"] = {name: record["data"][name] for name in FIELDS if name in record["data"]}

@@ -45,7 +45,7 @@ def _phone(rng: random.Random) -> Any:
 
 
 def _plain(value: Any) -> set[str]:
-    """The addresses that a value stands for."""
+    """The addresses in a value."""
     texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
     return {text.strip().lower().translate(str.maketrans("", "", " -()")) for text in texts}
 

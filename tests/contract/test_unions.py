@@ -1,4 +1,4 @@
-"""StreamMembers of several audiences, less those who are left out, on every store."""
+"""StreamMembers of several audiences, minus the excluded ones, on every store."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""The client of docs/custom-audiences.md, run as it stands there."""
+"""The client in docs/custom-audiences.md, run unchanged."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "custom-audiences.md"
 
 
 class Breaking:
-    """A stub whose streams break off behind so many messages, the first few times."""
+    """A stub whose first few streams break after the given numbers of messages."""
 
     def __init__(self, stub: Any, *breaks: int) -> None:
         self.GetUpload = stub.GetUpload

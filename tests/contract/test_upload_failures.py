@@ -1,4 +1,4 @@
-"""Uploads whose database goes away at any step, and whose clients fall silent: gone on with, they are exact."""
+"""Uploads whose database fails at any step, or whose client falls silent: resumed, they are exact."""
 
 import itertools
 import uuid

@@ -1,4 +1,4 @@
-"""When the index of identifiers is looked through, and who is on a list by which line."""
+"""When an upload reads the identifier index, and which line adds a contact to the list."""
 
 from collections.abc import Callable
 from datetime import timedelta

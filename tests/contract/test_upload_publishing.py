@@ -1,4 +1,4 @@
-"""What an upload publishes, when processes die in the midst of it, streams overlap and audiences go."""
+"""What an upload publishes if processes crash, streams overlap and audiences are deleted."""
 
 import uuid
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def stored(service: Service, audience_id: str, upload_id: str = "first") -> Any:
 
 
 def die_before_status_is_stored(service: Service, audience_id: str, upload_id: str = "first") -> None:
-    """Leave an upload as the process does that dies when the list is published, and the upload not told so."""
+    """Leave an upload as a process does that crashes after publishing the list and before storing the status."""
     upload = stored(service, audience_id, upload_id)
     left = {"state": "open", "published_at": None, "list_size": 0}
     left["expires_at"] = upload["createdate"] + timedelta(days=7)

@@ -1,4 +1,4 @@
-"""Refreshing uploaded lists: rows that matched nobody are matched again."""
+"""Refreshing uploaded lists: unmatched rows are matched again."""
 
 import dataclasses
 import threading
@@ -167,7 +167,7 @@ def test_an_upload_that_is_published_during_a_refresh_keeps_the_contacts_of_both
 
 
 def test_a_server_that_stops_marks_the_refreshes_of_its_lists_failed() -> None:
-    """The old list stays, and the error says that the server was stopped."""
+    """The old list stays, and the error names the stopped server."""
     reached, opened = threading.Event(), threading.Event()
 
     class Blocking:

@@ -1,4 +1,4 @@
-"""Streams of uploads: broken anywhere, gone on with, overtaken; nothing is lost, doubled or half published."""
+"""Upload streams that break, resume and take over: every row counts exactly once."""
 
 import uuid
 from collections.abc import Callable
@@ -200,7 +200,7 @@ def test_out_of_order_messages_are_refused(
     assert (refusal.code.name, refusal.fields) == ("INVALID_ARGUMENT", [field_path])
 
 
-def test_bytes_that_are_no_message_are_an_invalid_argument_in_the_midst_too(
+def test_bytes_that_are_no_message_are_an_invalid_argument_after_the_first_too(
     service: Service, client: Client, refused: Callable[..., Refusal]
 ) -> None:
     made = client.custom(name="list")

@@ -1,4 +1,4 @@
-"""What UploadMembers promises of whole files, on every store."""
+"""UploadMembers on complete files, on every store."""
 
 import hashlib
 import itertools

@@ -52,7 +52,7 @@ def test_a_use_registered_during_a_deletion_stops_it(client: Client, service: Se
 def test_a_use_registered_as_its_audience_is_deleted_is_withdrawn(
     client: Client, service: Service, org: str, raced: str
 ) -> None:
-    delete = lambda: client.call("DeleteSegment", {"id": raced})  # noqa: E731 - reads as what happens in the midst
+    delete = lambda: client.call("DeleteSegment", {"id": raced})  # noqa: E731 - reads as the racing action
     racers = Racers(service, org, uses=FailAtStep(service.store.uses, "add", before=delete))
     with pytest.raises(AudienceNotFound):
         racers.register(raced)

@@ -1,4 +1,4 @@
-"""How a segment's versions are numbered, listed and told, on every store."""
+"""How a segment's versions are numbered, listed and returned, on every store."""
 
 from collections.abc import Callable
 from typing import Any

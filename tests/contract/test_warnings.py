@@ -25,7 +25,7 @@ _DENIES_OR_CHOOSES = re.compile(r"\$(or|nor|not|related)\b")
 
 
 def _tautologies() -> Iterator[tuple[dict[str, Any], str]]:
-    """The filters that as a whole always hold, or never."""
+    """The filters that always match, or never."""
     for where, expected in json.loads((DATA / "warnings.json").read_text()):
         for field_path, reason in expected:
             parts = _DENIES_OR_CHOOSES.findall(field_path)

@@ -1,4 +1,4 @@
-"""Audiences that are edited while a round looks at them, on every store."""
+"""Audiences that are edited during a reconciliation, on every store."""
 
 from datetime import timedelta
 from typing import Any
@@ -44,7 +44,7 @@ def test_an_edit_causes_a_full_scan(service: Service, org: str, track_audience: 
 def test_an_audience_edited_during_every_scan_is_still_tracked(
     service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    """Each look searches by one filter and ends under the next one, of which the look after it tells."""
+    """Each scan starts with one filter and ends under the next one; the scan after it reports that one's events."""
     service.insert(org, [{"id": f"{number}", "data": {"score": number}} for number in range(6)])
     audience = track_audience({"score": {"$gte": 6}})
     audience.reconcile()
@@ -90,7 +90,7 @@ def test_a_reverted_edit_causes_a_full_scan(
     monkeypatch: pytest.MonkeyPatch,
     back: str,
 ) -> None:
-    """Some of a look were judged by what the audience is no more, and the filter is the one of before again."""
+    """A part of the scan used a filter that is no longer current, and the filter is the earlier one again."""
     monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 1)
     service.insert(org, [{"id": key, "data": {"score": 1}} for key in "abc"])
     audience = track_audience({"plan": "paid"})
@@ -114,7 +114,7 @@ def test_a_reverted_edit_causes_a_full_scan(
 def test_a_scan_without_a_watermark_records_the_definition_change(
     service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    """As on a sharded cluster that has told of no change yet."""
+    """As on a sharded cluster whose change stream has not sent a change yet."""
     service.insert(org, [{"id": "a", "data": {"score": 1}}])
     audience = track_audience({"plan": "paid"})
     result = audience.reconcile()

@@ -26,7 +26,7 @@ SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
 
 
 def members(audience: WatchHarness, at: datetime) -> list[str]:
-    """Who is told to have been in at a moment."""
+    """The members that the history returns at a timestamp."""
     store, ctx = audience.store, RequestContext(Caller("test", audience.org, frozenset()), NO_DEADLINE)
     history = MembershipHistory(
         store.watches, store.history, AudienceResolver(store.segments, FilterCompiler(["contact"]))
@@ -52,12 +52,12 @@ def plans(audience: WatchHarness, keys: str, plan: str) -> None:
 
 
 def die() -> None:
-    """The process is gone."""
+    """End the process here."""
     raise RuntimeError("dies")
 
 
 class SlowEventLog:
-    """A ledger behind each of whose first appends something happens."""
+    """An event log that runs an action after each of its first appends."""
 
     def __init__(self, event_log: Any, happens: list[Callable[[], None]]) -> None:
         self._event_log, self._happens = event_log, happens
@@ -210,7 +210,7 @@ def test_a_later_adjustment_by_another_process_is_kept(
 def test_a_process_with_an_old_watermark_advances_nothing(
     service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    """Between its reading the watch and the ledger others look, and die when they have postponed one event of three."""
+    """After it has read the watch, other processes scan, and crash with one event of three postponed."""
     service.insert(org, [{"id": key} for key in "abc"])
     audience = track_audience(PAID)
     audience.reconcile()

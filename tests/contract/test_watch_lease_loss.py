@@ -1,4 +1,4 @@
-"""Rounds of tracking that somebody else takes over, step by step, on every store: nothing is doubled or set back."""
+"""Reconciliations that another process takes over, step by step, on every store: every event counts once."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Rounds of tracking run step by step, on every store: what happens in the midst of one, and at its end."""
+"""Reconciliations step by step, on every store: concurrent changes, and the final state."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

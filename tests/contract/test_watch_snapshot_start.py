@@ -73,13 +73,13 @@ def test_members_at_an_event_need_all_later_events(service: Service, org: str, t
 
 
 class InterruptedDiff:
-    """A repository that lets something happen behind so many batches, though the next one has been read by then."""
+    """A repository that runs an action after a number of batches, when the next batch is already read."""
 
     def __init__(self, repository: Any, sent: int, happens: Callable[[], None]) -> None:
         self._repository, self._sent, self._happens = repository, sent, happens
 
     def diff_snapshot(self, *args: Any) -> Iterator[Any]:
-        """The batches, and behind them nothing."""
+        """The batches, with the action after the given number of them."""
         for number, batch in enumerate([*self._repository.diff_snapshot(*args), None]):
             if number == self._sent:
                 self._happens()

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("unwatched")
 
 
 def opened(timestamp: datetime) -> dict[str, Any]:
-    """A contact's payload that opened a mail at a moment, as the platform writes it."""
+    """The payload of a contact that opened a mail at a timestamp, as the platform writes it."""
     return {"data": {"lastOpened": timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")}}
 
 

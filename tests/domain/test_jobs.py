@@ -205,7 +205,7 @@ def test_a_result_is_written_once_the_database_is_back(runner: Runner) -> None:
 
 
 def test_close_cancels_all_jobs_and_marks_them_failed(runner: Runner) -> None:
-    """Running and waiting jobs are FAILED at once, so that another process can start them."""
+    """Running and waiting jobs are FAILED immediately, so that another process can start them."""
     closing = runner(max_running=1, max_waiting=1)
     jobs = [start(closing, Stored(wait_for_cancel, key)) for key in ("one", "two")]
     closing.close()

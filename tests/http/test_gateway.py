@@ -152,7 +152,7 @@ def test_estimate_reach_shows_a_count_of_0(gateway: Gateway) -> None:
 
 
 def test_estimate_reach_takes_the_complete_selector(gateway: Gateway, insert: Callable[..., list[str]]) -> None:
-    """Exclusions stand next to the filter in the body."""
+    """Exclusions are next to the filter in the body."""
     ids = insert([{"data": {"country": "US", "tags": ["mql"]}}, {"data": {"country": "US", "tags": ["lead"]}}])
     listed = gateway.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids[:1]}).body
     answer = gateway.fetch("POST", "/estimate-reach", {**REACH, "excludeAudienceIds": [listed["id"]]})

@@ -1,4 +1,4 @@
-"""A SliceRepository over keys in memory, which counts what it is asked and can be slow."""
+"""A SliceRepository over keys in memory, which counts its queries and can be slow."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from audience_service.domain.reach.key_sample import KeySample
 
 
 class Clock:
-    """Stands for the module `time`: it is as late as the queries have made it."""
+    """Replaces the module `time`: its time advances with the queries."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -20,7 +20,7 @@ class Clock:
 
 
 class FakeSlices:
-    """Keys "000000" on; a record is a member if its number says so.
+    """Keys from "000000" on; a record is a member depending on its number.
 
     With a clock, a query takes `seconds` for each record, or what its deadline leaves it.
     """

@@ -59,7 +59,7 @@ def trim(text: str) -> str:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether it is text with nothing in it."""
+    """Whether it is text without a visible character."""
     return isinstance(value, str) and not trim(value)
 
 
@@ -96,7 +96,7 @@ def is_date_string(value: Any) -> bool:
 
 
 def recency(value: datetime, now: datetime) -> str:
-    """The band of a moment."""
+    """The band of a timestamp."""
     if value > now:
         return "in the future"
     for days, label in (
@@ -112,7 +112,7 @@ def recency(value: datetime, now: datetime) -> str:
 
 
 def age_band(birthday: datetime, now: datetime) -> str | None:
-    """The band of an age, None for one who is yet to be born."""
+    """The band of an age, None for a birthday in the future."""
     if birthday.date() > now.date():
         return None
     age = now.year - birthday.year - ((now.month, now.day) < (birthday.month, birthday.day))

@@ -58,7 +58,7 @@ def model(client: Client, audience_id: str) -> Any:
 
 
 class Refresher:
-    """Refreshes a lookalike of an org by the use case, in the midst of which something happens."""
+    """Refreshes a lookalike of an org by the use case, and runs an action during one of its steps."""
 
     def __init__(self, service: Service, client: Client, audience_id: str) -> None:
         self._store, self._org, self._audience_id = service.store, dict(client.metadata)["orgid"], audience_id

@@ -60,7 +60,7 @@ class Field:
 
 
 def values(record: Record, path: str, now: datetime) -> set[Hashable]:
-    """The different values of a record: None for nothing, dates by their band, what is no value as itself, in words."""
+    """The different values of a record: None if there is none, dates by their band, invalid values as text."""
     paths = FIELD_PATHS.get(path, [path])
     found: Any = ABSENT
     for path_of_value in paths:

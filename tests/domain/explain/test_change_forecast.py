@@ -1,4 +1,4 @@
-"""When time may change what a node says of a record."""
+"""When the result of a node may change without a write."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

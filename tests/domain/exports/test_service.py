@@ -1,4 +1,4 @@
-"""Batches of the platform's size, and counts that a cut changes nothing of."""
+"""Batches of the platform's size, and counts that do not depend on interruptions."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ ALL_CONTACTS = AudienceSelector(filter=Filter("contact", {}))
 
 
 class FakeMembers:
-    """Streams the records that it is given, and says whether its stream was closed."""
+    """Streams the given records, and records whether its stream was closed."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = records

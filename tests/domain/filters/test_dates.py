@@ -1,4 +1,4 @@
-"""Comparisons with ISO dates: a text meets one exactly where its moment does, however it is spelt."""
+"""Comparisons with ISO dates: a text matches exactly if its timestamp does, in any spelling."""
 
 import operator
 import re
@@ -21,7 +21,7 @@ TIMESTAMPS = st.one_of(
 
 
 def spellings_of(timestamp: datetime) -> list[str]:
-    """Every way in which storage may spell a moment."""
+    """Every spelling of a timestamp that storage may hold."""
     second, millis = timestamp.strftime("%Y-%m-%dT%H:%M:%S"), timestamp.microsecond // 1000
     zones = ["Z", "", "+00:00", "+0000"]
     texts = [f"{second}.{millis:03d}{zone}" for zone in zones]

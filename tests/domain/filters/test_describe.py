@@ -1,4 +1,4 @@
-"""Filters in plain English: every operator says what it means, and a sentence reads one way only."""
+"""Filters in plain English: every operator has a description, and every sentence is unambiguous."""
 
 import itertools
 import json

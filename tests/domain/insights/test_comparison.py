@@ -1,4 +1,4 @@
-"""One dimension beside the org's."""
+"""One dimension of an audience compared with the org."""
 
 from fractions import Fraction
 
@@ -20,7 +20,7 @@ def cells(*found: BucketCount, several: int = 1) -> DimensionCounts:
 def compared(
     audience: DimensionCounts, baseline: DimensionCounts, limit: int = 10, min_bucket_size: int = 0
 ) -> DimensionInsights:
-    """A source's cells beside the org's."""
+    """The buckets of an audience compared with those of the org."""
     size, org_size = (sum(cell.count for cell in found.buckets) for found in (audience, baseline))
     return compare(DIMENSIONS["source"], audience, baseline, size, org_size, limit, min_bucket_size)
 
@@ -113,7 +113,7 @@ COUNTS = st.lists(st.integers(0, 12) | st.integers(0, 60), min_size=1, max_size=
 
 @given(st.data(), COUNTS, st.integers(2, 8))
 def test_small_counts_cannot_be_inferred_across_limits(data: st.DataObject, orgs: list[int], least: int) -> None:
-    """Each count that is told is the sum of some cells; none that is hidden follows from these sums."""
+    """Each disclosed count is a sum of buckets; no suppressed count follows from these sums."""
     ours = [data.draw(st.integers(0, count)) for count in orgs]
     kinds = [*([(VALUE, str(position)) for position in range(len(orgs) - 1)]), (MISSING, "")]
     audience, org = (

@@ -1,4 +1,4 @@
-"""The interval around a sampled share, held to the binomial distribution in whole numbers."""
+"""The interval around a sampled share, compared with the binomial distribution in integers."""
 
 import math
 import random

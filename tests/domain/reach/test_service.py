@@ -70,7 +70,7 @@ class FakeSelectionResolver:
 
 
 def watched(deadline: Deadline) -> tuple[Deadline, threading.Semaphore]:
-    """The same deadline, and a semaphore that it releases whenever it is asked for the time left."""
+    """The same deadline, and a semaphore that it releases whenever the remaining time is read."""
     waiting = threading.Semaphore(0)
 
     class Watched(Deadline):

@@ -1,4 +1,4 @@
-"""The data is what the packages carry: all of it, and nothing invented."""
+"""The packaged taxonomies have all rows of the packages and no others."""
 
 import gzip
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""When a process looks at a watch that it tracks again, and at what."""
+"""When a process scans a watch again, and with which scope."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ class FakeSubscription:
 
 
 def run_scan(watch: ScheduledWatch, at: float, result: ReconcileResult | None, duration: float = 0.5) -> ScanScope:
-    """Look at what is due at a time, and come to an outlook."""
+    """Run the scan that is due at a time, and record its result."""
     scope = watch.next_scope(at)
     watch.last_result = result
     watch.record_finish(scope, at, at + duration, CONFIG)

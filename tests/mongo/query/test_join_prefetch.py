@@ -1,4 +1,4 @@
-"""Related records that are read before a filter tell of the same records as those that are looked up for each."""
+"""Prefetched related records give the same members as a lookup for each record."""
 
 import random
 from collections.abc import Iterator
@@ -81,7 +81,7 @@ def _record(rng: random.Random, values: list[Any], *, lists: bool) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def orgs(real_service: Service) -> Iterator[Orgs]:
-    """Some of values that an $in tells as $lookup does, and one of others."""
+    """Orgs of values that an $in matches as $lookup does, and one of other values."""
     made = Orgs(real_service)
     for seed in range(6):
         made.add(seed, VALUES, VALUES, lists=seed % 2 == 0)

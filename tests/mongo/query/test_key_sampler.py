@@ -52,7 +52,7 @@ def keys(service: Service, org: str) -> Iterator[list[str]]:
 
 @pytest.fixture
 def reader(service: Service, small: None) -> Iterator[tuple[KeySampler, Clock, "Database"]]:
-    """A reader of its own with its clock, on a database that counts and can be held up."""
+    """A key sampler with its own clock, on a database that counts commands and can be paused."""
     clock, database = Clock(), Database(service.store.database)
     reader = KeySampler(database, clock=clock, new_random=seeded)  # type: ignore[arg-type]
     yield reader, clock, database

@@ -1,4 +1,4 @@
-"""What a snapshot asks of the driver, by the deployment that it is connected to."""
+"""The read options of a snapshot, by the deployment that it is connected to."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

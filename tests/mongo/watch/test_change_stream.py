@@ -1,4 +1,4 @@
-"""The change feed on scripted streams: what is told to whom, and when it is not all."""
+"""The change stream on scripted streams: which changes reach which subscribers, and when they are incomplete."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Servicers behind the interceptor, by grpc's own test server: decoding, errors midway, slots, deadlines."""
+"""Servicers inside the interceptor, by grpc's own test server: decoding, errors midway, slots, deadlines."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -48,7 +48,7 @@ MEMBERSHIP = membership_service_pb2.DESCRIPTOR.services_by_name["MembershipServi
 
 
 class FakeMembers:
-    """Answers as told and remembers what it was asked and whether its stream was closed."""
+    """Returns scripted answers, and records its arguments and whether its stream was closed."""
 
     def __init__(self, batches: list[list[str]] | None = None, error: Exception | None = None) -> None:
         self.batches = batches or []
@@ -75,7 +75,7 @@ class FakeMembers:
 
 
 class Harness:
-    """A test server for one service, its servicer behind the interceptor as in production."""
+    """A test server for one service, with the interceptor as in production."""
 
     def __init__(self, members: Any, stream_limiter: StreamLimiter | None = None) -> None:
         self.stream_limiter = stream_limiter or StreamLimiter(2, 60)
