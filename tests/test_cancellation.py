@@ -73,7 +73,7 @@ def test_a_progressive_count_stops_when_its_client_disconnects(
         "audience_service.mongo.core.collections.MongoClient",
         lambda *a, **k: original(*a, event_listeners=[monitor], **k),
     )
-    for name in ("_INITIAL_SLICE", "_MAX_SLICE_GROWTH"):
+    for name in ("INITIAL_SLICE", "MAX_SLICE_GROWTH"):
         monkeypatch.setattr(f"audience_service.domain.reach.progressive_count.{name}", 1)
     with run_mongo_service(URI, real_service.store.database.name) as service:
         stream_limiter = service.app.server.stream_limiter

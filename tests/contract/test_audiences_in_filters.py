@@ -212,13 +212,13 @@ def test_lists_are_not_inlined_beyond_the_size_limit(
 ) -> None:
     longer = client.create(name="longer", type="static", contactIds=ids[:8])
     read: list[str] = []
-    read_list = joins._read_list
+    read_list = joins.read_list
 
     def reading(database: Any, org: str, audience_id: str, *arguments: Any) -> list[str] | None:
         read.append(audience_id)
         return read_list(database, org, audience_id, *arguments)
 
-    monkeypatch.setattr(joins, "_read_list", reading)
+    monkeypatch.setattr(joins, "read_list", reading)
     monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 6 * 70)
     where = {"$or": [{"$inAudience": longer.id, "n": {"$gte": 4}}, {"$inAudience": static, "n": {"$lt": 1}}]}
     assert found(where) == [0, 4, 5, 6, 7]

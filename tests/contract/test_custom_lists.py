@@ -76,7 +76,7 @@ def test_the_previous_list_is_deleted_after_its_streams_end(
 def test_a_sweep_sees_all_that_is_left_over_however_much_it_is(
     service: Service, client: Client, org: str, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.custom_audiences.cleanup._BATCH_SIZE", 1)
+    monkeypatch.setattr("audience_service.mongo.custom_audiences.cleanup.BATCH_SIZE", 1)
     ids = insert([{}])
     made = [client.custom(name=str(number)).id for number in range(3)]
     for audience_id in made * 2:
@@ -183,7 +183,7 @@ def test_children_of_an_audience_are_deleted_with_it(
 ) -> None:
     dropped: list[tuple[str, str]] = []
     database = service.store.database
-    rows = service.store.custom_audience_sweeper._snapshot_rows
+    rows: Any = service.store.snapshot_rows
     sweeper = CustomAudienceSweeper(database, rows, [lambda org, name, _: dropped.append((org, name))])
     publish(service.store, org, audience, insert([{}]))
     sweeper.sweep(now())

@@ -10,7 +10,7 @@ from bson import Decimal128, ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from tests.conftest import Service
-from tests.support import insights_reference as by_hand
+from tests.support import insights_reference as reference
 from tests.support.client import Client, Refusal
 from tests.support.insights import counts_by_value, insights, segment
 
@@ -109,7 +109,7 @@ def test_an_expression_that_fails_is_refused_at_the_audience(
 def test_an_empty_audience_has_no_shares(disclosing_service: Service) -> None:
     client = disclosing_service.client("nobody")
     answer = insights(client, segment(client, {}))
-    assert (answer.count, answer.baseline_count, len(answer.dimensions)) == (0, 0, len(by_hand.PATHS))
+    assert (answer.count, answer.baseline_count, len(answer.dimensions)) == (0, 0, len(reference.PATHS))
     assert all(not dimension.buckets for dimension in answer.dimensions)
 
 

@@ -146,7 +146,7 @@ def test_a_list_can_contain_leads(client: Client, insert: Insert) -> None:
 def test_a_list_larger_than_a_chunk_is_complete(
     client: Client, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.audiences.member_lists._CHUNK_SIZE", 50)
+    monkeypatch.setattr("audience_service.mongo.audiences.member_lists.CHUNK_SIZE", 50)
     ids = insert([{"id": f"{n:05d}"} for n in range(120)])
     made = client.create(name="large", type="static", contactIds=ids)
     assert made.contact_count == 120

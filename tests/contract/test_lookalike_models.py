@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from audience_service.domain.filters import Filter, FilterCompiler
 from tests.conftest import Service, envelope
-from tests.support import lookalikes_reference as by_hand
+from tests.support import lookalikes_reference as reference
 from tests.support.client import Client
 from tests.support.edge_cases import Shape, edge_case_contacts
 from tests.support.insights import a_few
@@ -53,7 +53,7 @@ def test_model_members_and_curve_equal_the_reference(
     found = model(client, made.id)
     today = found.create_time.ToDatetime(UTC).replace(hour=23, minute=59, second=59, microsecond=0)
     paths = [name if name == "state" else f"data.{name}" for name in FIELDS]
-    fields = by_hand.model_of(paths, active, members, learnt, today)
+    fields = reference.model_of(paths, active, members, learnt, today)
 
     assert (found.seed_count, found.holdout_count) == (len(members), len(members) - len(learnt))
     assert found.baseline_count == len(active) - len(members)
@@ -61,7 +61,7 @@ def test_model_members_and_curve_equal_the_reference(
     for expected in fields:
         actual = fields_by_path[expected.path]
         rows = sorted((each.value, each.seed_count, each.baseline_count) for each in actual.factors)
-        others = [(by_hand.OTHER, *(0 if 0 < count < 5 else count for count in expected.others))]
+        others = [(reference.OTHER, *(0 if 0 < count < 5 else count for count in expected.others))]
         counts = [(expected.labels[value], *expected.counts[value]) for value in expected.counts]
         assert rows == sorted([*counts, *(others if expected.others != (0, 0) else [])]), actual.path
         assert actual.multi_valued == expected.multi_valued, actual.path

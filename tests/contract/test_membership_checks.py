@@ -99,7 +99,7 @@ def test_oversized_commands_and_results_are_split(
     client: Client, ids: list[str], audiences: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unsplit = check(client, list(audiences.values()), ids)
-    for limit in ("_MAX_COMMAND_BYTES", "_MAX_REPLY_BYTES"):
+    for limit in ("MAX_COMMAND_BYTES", "MAX_REPLY_BYTES"):
         with monkeypatch.context() as patched:
             patched.setattr(checks, limit, 10)
             assert check(client, list(audiences.values()), ids) == unsplit

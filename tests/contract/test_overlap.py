@@ -27,11 +27,11 @@ def check(client: Client, audience_ids: list[str]) -> Any:
     members = {audience_id: set(client.members(audienceId=audience_id)) for audience_id in audience_ids}
     answer = client.call("GetOverlapRegions", {"audienceIds": audience_ids})
     all_members = set().union(*members.values())
-    by_hand: dict[tuple[str, ...], int] = {}
+    reference: dict[tuple[str, ...], int] = {}
     for one in all_members:
         region = tuple(name for name, some in members.items() if one in some)
-        by_hand[region] = by_hand.get(region, 0) + 1
-    assert {tuple(region.audience_ids): region.count for region in answer.regions} == by_hand
+        reference[region] = reference.get(region, 0) + 1
+    assert {tuple(region.audience_ids): region.count for region in answer.regions} == reference
     assert answer.union_count == len(all_members)
     assert [(size.audience_id, size.size) for size in answer.sizes] == [
         (name, len(some)) for name, some in members.items()

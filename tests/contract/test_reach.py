@@ -18,7 +18,7 @@ from tests.support.examples import examples
 MISSION_REACH = '{"filter":{"datatype":"contact","where":{"country":"US","tags":{"$in":["lead","mql"]}}}}'
 
 
-def by_hand(service: Service, org: str, query: dict[str, Any]) -> int:
+def reference(service: Service, org: str, query: dict[str, Any]) -> int:
     """A count as somebody at the database's shell would type it."""
     mine = {"sk": {"$regex": f"^{org}/"}, "state": {"$nin": ["archived", "deleted"]}}
     return service.store.database["contact"].count_documents({**mine, **query})
@@ -31,11 +31,11 @@ def test_documented_examples_equal_the_reference_count(
     service.store.insert(list(sample_contacts(org, 1_000, iso_text=iso_text)))
     service.store.insert(list(sample_contacts(f"{org}2", 100)))
     reach = client.call("EstimateReach", MessageToDict(Parse(MISSION_REACH, EstimateReachRequest())))
-    assert reach.count == by_hand(service, org, {"data.country": "US", "data.tags": {"$in": ["lead", "mql"]}}) > 0
+    assert reach.count == reference(service, org, {"data.country": "US", "data.tags": {"$in": ["lead", "mql"]}}) > 0
     opened = "2026-03-25T00:00:00.000Z" if iso_text else datetime(2026, 3, 25, tzinfo=UTC)
     where = {"$and": [{"tags": "vip"}, {"lastEmailOpenedAt": {"$gte": "2026-03-25T00:00:00Z"}}]}
     vip = client.create(name="VIP recent openers", type="dynamic", filter={"datatype": "contact", "where": where})
-    expected = by_hand(service, org, {"data.tags": "vip", "data.lastEmailOpenedAt": {"$gte": opened}})
+    expected = reference(service, org, {"data.tags": "vip", "data.lastEmailOpenedAt": {"$gte": opened}})
     assert client.count(audienceId=vip.id) == len(client.members(audienceId=vip.id)) == expected > 0
 
 

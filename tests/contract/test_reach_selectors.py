@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audience_service.mongo.query import joins
-from audience_service.mongo.query import suppression as subscribers
+from audience_service.mongo.query import suppression as suppression
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 
@@ -82,7 +82,7 @@ def join_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Lists and addresses go into the filter, or are too long for it."""
     if request.param == "looked up":
         monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
-        monkeypatch.setattr(subscribers, "_MAX_ADDRESSES", 0)
+        monkeypatch.setattr(suppression, "MAX_ADDRESSES", 0)
     return str(request.param)
 
 
@@ -190,7 +190,7 @@ def test_suppressed_addresses_are_read_once_for_a_stream(
 
     def read(database: Any, of: str, channel: str, *rest: Any) -> Any:
         reads.append(channel)
-        return subscribers.read_addresses(database, of, channel, *rest)
+        return suppression.read_addresses(database, of, channel, *rest)
 
     monkeypatch.setattr(joins, "read_addresses", read)
     messages = list(client.call("StreamReach", {"filter": contacts(), "purpose": "email"}))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.mongo.query import join_prefetch as related_records
+from audience_service.mongo.query import join_prefetch as join_prefetch
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 
@@ -18,8 +18,8 @@ def related(count: Any = None, **changes: Any) -> dict[str, Any]:
 @pytest.fixture(params=["looked up", "read"], autouse=True)
 def join_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Related records are read before the filter, which does not depend on how many there are here, or looked up."""
-    timeout = related_records._NO_TIMEOUT if request.param == "read" else 0.0
-    monkeypatch.setattr(related_records.JoinPrefetcher, "_timeout", lambda *_: timeout)
+    timeout = join_prefetch.NO_TIMEOUT if request.param == "read" else 0.0
+    monkeypatch.setattr(join_prefetch.JoinPrefetcher, "prefetch_timeout", lambda *_: timeout)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.errors import StoreUnavailable
-from audience_service.domain.snapshots import worker as snapshot_maker
+from audience_service.domain.snapshots import worker as worker_module
 from audience_service.pb.audience.v1.resources_pb2 import CreationState
 from tests.conftest import Service, run_service
 from tests.support.client import Client, Refusal
@@ -127,7 +127,7 @@ def test_snapshots_beyond_the_queue_limit_are_refused_and_leave_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     insert([{}])
-    monkeypatch.setattr(snapshot_maker, "_QUEUE_FACTOR", 2)
+    monkeypatch.setattr(worker_module, "QUEUE_FACTOR", 2)
     with second_service(service, max_concurrent_snapshots=1) as other:
         client = other.client(org)
         for _ in range(2):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from audience_service.mongo.query import suppression as subscribers
+from audience_service.mongo.query import suppression as suppression
 from tests.conftest import Service
 from tests.contract.test_unions import contact_filter, exclusions
 from tests.support.client import Client, Refusal
@@ -72,7 +72,7 @@ def test_members_and_exclusions_equal_the_reference_model(
     real_service: Service, monkeypatch: pytest.MonkeyPatch, how: str, seed: int, purpose: str, subscribed: int
 ) -> None:
     if how == "looked up":
-        monkeypatch.setattr(subscribers, "_MAX_ADDRESSES", 0)
+        monkeypatch.setattr(suppression, "MAX_ADDRESSES", 0)
     rng = random.Random(seed)
     org = f"suppressed{seed}-{next(real_service.names)}"
     contacts: list[dict[str, Any]] = [
@@ -122,7 +122,7 @@ def test_exclusions_of_a_purpose_are_counted_once_by_the_most_severe_reason(
     how: str,
 ) -> None:
     if how == "looked up":
-        monkeypatch.setattr(subscribers, "_MAX_ADDRESSES", 0)
+        monkeypatch.setattr(suppression, "MAX_ADDRESSES", 0)
     insert(
         [
             {"id": "fine", "data": {"email": "fine@example.com", "phone": "+14155550100", "status": "active"}},
@@ -184,7 +184,7 @@ def test_prefetched_addresses_and_lookups_exclude_the_same_members(
         real_service.insert(org, [record], "subscriber")
     request = {"filter": contact_filter(), "purpose": "ads"}
     read = client.members(**request), exclusions(client, **request)
-    monkeypatch.setattr(subscribers, "_MAX_ADDRESSES", 0)
+    monkeypatch.setattr(suppression, "MAX_ADDRESSES", 0)
     assert read == (client.members(**request), exclusions(client, **request))
     assert 0 < len(read[0]) < len(ids)
 
@@ -194,5 +194,5 @@ def test_slow_address_prefetch_falls_back_to_lookup(real_service: Service, monke
     real_service.insert("hurried", [{"data": {"email": "a@b.c"}}, {"data": {"email": "x@y.z"}}])
     data = {"email": "a@b.c", "channel": "email", "status": "unsubscribed"}
     real_service.insert("hurried", [{"data": data}], "subscriber")
-    monkeypatch.setattr(subscribers, "_READ_TIMEOUT_SECONDS", 0)
+    monkeypatch.setattr(suppression, "READ_TIMEOUT_SECONDS", 0)
     assert len(client.members(filter=contact_filter(), purpose="ads")) == 1

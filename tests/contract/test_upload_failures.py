@@ -93,7 +93,7 @@ def test_an_upload_resumes_exactly_after_a_database_failure_at_any_step(
     mode: str,
     left: list[str],
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 3)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 3)
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in "abcz"])
     ctx = RequestContext(Caller("tester", org, frozenset()), NO_DEADLINE)
     well = use_cases(service.store)
@@ -141,7 +141,7 @@ def counts_of(upload: Upload) -> tuple[Any, ...]:
 def test_a_database_outage_is_unavailable_and_the_upload_resumes(
     real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 100)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 100)
     org, count = "uploadoutage", 1_000
     names = [f"p{number:03}" for number in range(count)]
     real_service.insert(org, [{"id": name, "data": {"email": f"{name}@example.com"}} for name in names])
@@ -177,7 +177,7 @@ def test_a_database_outage_is_unavailable_and_the_upload_resumes(
 
 
 def test_an_idle_client_is_disconnected_and_can_resume(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 2)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 2)
     for service in run_service("embedded", embedded_store([], ("contact",)), stream_send_timeout_seconds=1):
         client, server = service.client("idle"), service.app.server
         made, data, slow = client.custom(name="list").id, emails(*"abcde"), StepwiseStream()

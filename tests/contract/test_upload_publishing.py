@@ -9,7 +9,6 @@ import pytest
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.uploads.model import mark_abandoned
-from audience_service.domain.uploads.publisher import Publisher
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.lists import NO_DEADLINE, rows_of
@@ -138,7 +137,7 @@ def test_a_superseded_stream_cannot_write_into_the_published_list(
 def test_a_superseded_stream_cannot_write(
     client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 1)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 1)
     made, data, streams = client.custom(name="list"), emails(*"abz"), (StepwiseStream(), StepwiseStream())
     row = len(emails("a"))
     streams[0].put(header(made.id), chunk(0, data[:row]))
@@ -171,8 +170,8 @@ def test_unmatched_rows_from_before_a_replacement_are_dropped_despite_crashes(
 ) -> None:
     made = client.custom(name="list")
     uploader.upload(made.id, emails("old"), uploadId="0")
-    with monkeypatch.context() as dying:
-        dying.setattr(Publisher, "_supersede", lambda *_: None)
+    with monkeypatch.context() as crash:
+        crash.setattr(type(service.store.upload_storage.uploads), "with_unmatched", lambda *_: [])
         uploader.upload(made.id, emails("new"), uploadId="1", mode="replace")
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "new")])
     assert [row for _, row in unmatched(client, made.id)] == [["new@example.com"]]
@@ -226,7 +225,7 @@ def test_unused_rows_are_released_soon(
 def test_uploaded_rows_are_deleted_within_an_hour_of_their_audience(
     client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 1)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 1)
     made, data, slow = client.custom(name="list"), emails("nobody", "noone"), StepwiseStream()
     slow.put(header(made.id), chunk(0, data))
     call = uploader.start(iter(slow))

@@ -39,7 +39,7 @@ def uploader(client: Client) -> Uploader:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is stored of a file grows by a few rows at a time."""
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 3)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 3)
 
 
 def counts_of(upload: pb.Upload) -> tuple[Any, ...]:
@@ -265,7 +265,7 @@ def test_unmatched_rows_are_returned_unchanged_except_escaped_formulas(client: C
 def test_unmatched_rows_resume_after_any_cursor(
     client: Client, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.service._UNMATCHED_BATCH_SIZE", 2)
+    monkeypatch.setattr("audience_service.domain.uploads.service.UNMATCHED_BATCH_SIZE", 2)
     made = client.custom(name="list")
     for name in ("one", "two"):
         uploader.upload(made.id, emails(*"abcde"), uploadId=name)

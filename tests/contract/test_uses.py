@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.mongo.audiences import repository as uses
+from audience_service.mongo.audiences import repository as use_repository
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.uses import refer, register, release
@@ -199,12 +199,12 @@ def test_only_names_of_scanned_segments_are_kept_in_memory(
 ) -> None:
     refer(service, org, "theirs", raced)
     seen_records: list[Any] = []
-    original = uses._audience_name
+    original = use_repository._audience_name
 
     def name(record: Any) -> Any:
         seen_records.append(record)
         return original(record)
 
-    monkeypatch.setattr(uses, "_audience_name", name)
+    monkeypatch.setattr(use_repository, "_audience_name", name)
     assert client.call("GetAudienceUsage", {"audienceId": raced}).segment_count == 1
     assert [record["data"] for record in seen_records] == [{"name": "refers theirs"}]

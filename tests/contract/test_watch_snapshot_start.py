@@ -11,7 +11,7 @@ from audience_service.domain.core.errors import SnapshotNotFound
 from audience_service.domain.snapshots.model import Snapshot, SnapshotState
 from audience_service.domain.watch.errors import WatchTokenExpired
 from audience_service.domain.watch.repository import LeaseLost
-from audience_service.mongo.watch import snapshot_start as starts_module
+from audience_service.mongo.watch import snapshot_start as snapshot_start_module
 from tests.conftest import Service
 from tests.support.client import Client
 from tests.support.watch_harness import NO_DEADLINE, NOON, TrackAudience
@@ -98,7 +98,7 @@ def test_a_bootstrap_fails_if_its_snapshot_or_epoch_is_removed(
     removed: str,
     sent: int,
 ) -> None:
-    monkeypatch.setattr(starts_module, "_BATCH_SIZE", 1)
+    monkeypatch.setattr(snapshot_start_module, "BATCH_SIZE", 1)
     service.insert(org, [{"id": key} for key in "abc"])
     snapshot = client.snapshot(filter={"datatype": "contact", "where": {}})
     audience = track_audience({"plan": "paid"})

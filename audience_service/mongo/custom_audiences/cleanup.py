@@ -21,7 +21,7 @@ from audience_service.mongo.snapshots.rows import RETENTION_GRACE, MongoSnapshot
 
 _COMMAND_TIMEOUT_SECONDS = 30.0
 _DELETE_TIMEOUT_SECONDS = 600.0
-_BATCH_SIZE = 100
+BATCH_SIZE = 100
 
 DeleteChildren = Callable[[str, str, Deadline], None]
 """Deletes what else there is of an audience that was deleted, by org and id: uploads, models. May be called again."""
@@ -93,9 +93,9 @@ class CustomAudienceSweeper:
         after_key: Document = {}
         while True:
             with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-                records = list(self._collection.find({**condition, **after_key}, sort=[("_id", 1)], limit=_BATCH_SIZE))
+                records = list(self._collection.find({**condition, **after_key}, sort=[("_id", 1)], limit=BATCH_SIZE))
             yield from records
-            if len(records) < _BATCH_SIZE:
+            if len(records) < BATCH_SIZE:
                 return
             after_key = {"_id": {"$gt": records[-1]["_id"]}}
 

@@ -94,7 +94,7 @@ def test_an_interrupted_stream_resumes_identically(count: int, size: int, in_par
     email_alone = choose_rules("linkedin", "", {}, ["email"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exports_module, "choose_rules", lambda *_, **__: replace(email_alone, batch_size=size))
-        patch.setattr(export_batches, "_MAX_PART_BYTES", email_alone.row_bytes * in_part)
+        patch.setattr(export_batches, "MAX_PART_BYTES", email_alone.row_bytes * in_part)
         all_parts = parts(contacts(count))
         for number, part in enumerate(all_parts, 1):
             again = parts(contacts(count), cursor=part.cursor)

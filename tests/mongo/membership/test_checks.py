@@ -149,10 +149,10 @@ def test_each_further_command_evaluates_twice_as_many_times(recorded: Recorded, 
 @pytest.mark.parametrize(
     ("limit", "value", "commands"),
     [
-        ("_MAX_COMMAND_BYTES", 10, 3),
-        ("_MAX_COMMAND_BYTES", 45_000, 2),
-        ("_MAX_COMMAND_BYTES", 70_000, 1),
-        ("_MAX_FACETS", 2, 2),
+        ("MAX_COMMAND_BYTES", 10, 3),
+        ("MAX_COMMAND_BYTES", 45_000, 2),
+        ("MAX_COMMAND_BYTES", 70_000, 1),
+        ("MAX_FACETS", 2, 2),
     ],
 )
 def test_one_command_evaluates_as_many_audiences_as_fit(

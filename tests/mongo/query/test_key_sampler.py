@@ -14,7 +14,7 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.ports import MemberList
-from audience_service.mongo.query import key_sampler as module
+from audience_service.mongo.query import key_sampler as key_sampler
 from audience_service.mongo.query.key_sampler import KeySampler, KeyScan
 from tests.conftest import Service, seeded
 from tests.support.waiting import eventually
@@ -35,8 +35,8 @@ class Clock:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything a thousandth of its size."""
-    for name, value in {"_PAGE_SIZE": 16, "_MIN_RUN": 2, "_MAX_KEYS": 16, "_MAX_FOREGROUND_PAGES": 2}.items():
-        monkeypatch.setattr(module, name, value)
+    for name, value in {"PAGE_SIZE": 16, "MIN_RUN": 2, "MAX_KEYS": 16, "MAX_FOREGROUND_PAGES": 2}.items():
+        monkeypatch.setattr(key_sampler, name, value)
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_the_least_recently_used_samples_are_evicted(
     sampler, _, database = reader
     other = f"{org}-other"
     service.insert(other, [{"id": f"{n:03d}"} for n in range(100)])
-    monkeypatch.setattr(module, "_MAX_CACHED_KEYS", 20)
+    monkeypatch.setattr(key_sampler, "MAX_CACHED_KEYS", 20)
     sampler.get(org, ALL_CONTACTS, NO_DEADLINE)
     finds = database.finds["contact"]
     sampler.get(other, ALL_CONTACTS, NO_DEADLINE)
