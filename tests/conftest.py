@@ -179,9 +179,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 @pytest.fixture
 def org(service: Service) -> Iterator[str]:
     """An org of this test's own."""
-    name = f"org{next(service.names)}x"  # a test may put more behind it, and must not meet another test
+    name = f"org{next(service.names)}x"  # a test may append to it without meeting another test
     yield name
-    if service.kind == "embedded":  # which looks at the records of all orgs for each query
+    if service.kind == "embedded":  # which scans the records of all orgs in each query
         _empty(service.store, {"sk": {"$regex": f"^{name}"}})
 
 

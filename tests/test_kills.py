@@ -161,7 +161,7 @@ def test_another_server_fails_a_killed_servers_snapshot_and_a_retry_finishes_it(
     proxy.disconnect()
     [manifest] = manifests.find({"sk": {"$regex": f"^{ORG}/"}, "data.unique.request": {"$regex": "killed"}})
     half = manifest["pk"]
-    # Whatever the database makes of the command of a server that is dead, nobody takes it for a snapshot.
+    # Whatever the database does with the dead server's command, its rows are not served as a snapshot.
     eventually(lambda: state_of(client.call("GetSnapshot", {"id": half})) == "FAILED")
     with pytest.raises(grpc.RpcError) as caught:
         list(client.call("StreamMembers", {"snapshotId": half}))

@@ -74,7 +74,7 @@ def test_a_database_outage_midway_is_unavailable_and_the_cursor_resumes(
         cursor = first.cursor
         with pytest.raises(grpc.RpcError) as caught:
             for message in stream:
-                assert not message.HasField("totals"), "a stream that was cut looks whole"
+                assert not message.HasField("totals"), "an interrupted stream looks complete"
                 received += [m.id for m in message.members]
                 cursor = message.cursor
         refusal = Refusal(caught.value)

@@ -199,7 +199,7 @@ class Model:
 
     def settle_down(self) -> None:
         """Change and kill nothing until a reconciliation has processed everything and watchers have its events."""
-        for step in (timedelta(seconds=1), timedelta(minutes=5)):  # longer than a lease that nobody holds any more
+        for step in (timedelta(seconds=1), timedelta(minutes=5)):  # longer than an abandoned lease
             self.world.clock += step
             self.world.record_truth()
             self.world.change_stream.deliver(self.world.clock)

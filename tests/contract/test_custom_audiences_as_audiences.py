@@ -141,9 +141,7 @@ def test_its_members_are_exported(client: Client, service: Service, org: str, in
 
 
 @pytest.mark.usefixtures("unwatched")
-def test_a_watch_tells_who_a_new_list_brings_and_takes(
-    client: Client, service: Service, org: str, insert: Insert
-) -> None:
+def test_a_new_list_sends_events_for_its_changes(client: Client, service: Service, org: str, insert: Insert) -> None:
     ids = sorted(insert([{"id": f"{n}"} for n in range(3)]))
     made = client.custom(name="uploaded").id
     publish(service.store, org, made, ids[:2])

@@ -1,7 +1,7 @@
 """Hostile filters: each is refused with its field path, or is plain data and finds the expected records.
 
 A row of attacks.json is [name, text of where_json, outcome]. A text too long to write out is a list of [piece, times].
-The outcome is {"place": ..., "reason": ...} of the refusal, or {"matches": [names]} of the edge-case records that
+The outcome is {"field_path": ..., "reason": ...} of the refusal, or {"matches": [names]} of the edge-case records that
 are found; "all" means those that are not archived.
 """
 
@@ -69,7 +69,7 @@ def _check_refusal(service: Service, refusal: Refusal, outcome: dict[str, Any]) 
         assert "matches" in outcome
         return
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, refusal.message
-    actual = {"place": refusal.fields[0].removeprefix("filter."), "reason": refusal.info.reason}
+    actual = {"field_path": refusal.fields[0].removeprefix("filter."), "reason": refusal.info.reason}
     assert actual == outcome
 
 

@@ -169,7 +169,7 @@ def test_a_resumed_stream_has_the_same_members_after_new_events(
     request = {"audienceId": audience.audience_id, "asOf": to_json_time(NOON), "batchSize": 1}
     received: list[str] = []
     cursor = ""
-    for number, key in enumerate("habg"):  # the first event behind the moment has the moment's very time
+    for number, key in enumerate("habg"):  # the first event after the timestamp has the same time
         first = next(client.call("StreamMembers", {**request, "cursor": cursor}))
         received += [member.id for member in first.members]
         cursor = first.cursor

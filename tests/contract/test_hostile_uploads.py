@@ -48,7 +48,7 @@ def test_a_file_is_counted_row_by_row_or_refused_completely(
         assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "INVALID_FILE")
         assert dict(refusal.info.metadata) == {"line": str(case["line"]), "problem": case["problem"]}
         assert case.get("says", "") in refusal.message
-        assert "@" not in refusal.message, "nothing that stands in the file is told"
+        assert "@" not in refusal.message, "the message contains no data of the file"
     upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
     assert (upload.state, bool(upload.error)) == (FAILED, True)
     assert client.members(audienceId=made.id) == []

@@ -123,7 +123,7 @@ def test_a_baseline_is_kept_for_a_while(real_service: Service) -> None:
     second = insights(client, some, "source")
     assert (second.count, second.baseline_count) == (12, 6)
     assert second.baseline_read_time == first.baseline_read_time
-    assert insights(client, segment(client, {}), "source").baseline_count == 12, "the org itself is read anew"
+    assert insights(client, segment(client, {}), "source").baseline_count == 12, "the org itself is read again"
     assert insights(client, some, "source").baseline_count == 12, "and is the baseline from then on"
 
 

@@ -180,7 +180,7 @@ def test_a_pixel_is_an_audience_like_any_other(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("unwatched")
-def test_a_watch_tells_of_visits(site: Site) -> None:
+def test_a_watch_sends_events_for_visits(site: Site) -> None:
     pixel = site.pixel()
     stream = site.client.call("WatchMembership", {"audienceId": pixel.id}, timeout=60)
     try:

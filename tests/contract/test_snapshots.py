@@ -225,7 +225,7 @@ def test_a_union_less_exclusions_adds_up(real_service: Service) -> None:
     assert [source.audience_id for source in made.excluded_sources] == [out]
     assert made.purpose == "email"
     assert made.digest == client.snapshot(**request).digest
-    assert rows(real_service, org) == 14, "those left out are kept beside the members"
+    assert rows(real_service, org) == 14, "excluded contacts are stored next to the members"
     client.call("DeleteSnapshot", {"id": made.id})
     later = datetime.now(UTC) + timedelta(hours=2)
     real_service.store.snapshot_sweeper.sweep(later, later)

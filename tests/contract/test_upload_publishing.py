@@ -69,7 +69,7 @@ def test_an_end_that_was_published_and_not_answered_is_published_once_and_its_li
     again = uploader.send(messages(header(made.id), data, len(data)))
     assert again == first
     assert stored(service, made.id)["state"] == "published"
-    assert "expires_at" not in stored(service, made.id), "no sweep looks at it again"
+    assert "expires_at" not in stored(service, made.id), "the sweeper skips it"
     assert client.call("GetCustomAudience", {"id": made.id}).version == 1
     sweep(service, now() + LONG)
     assert client.members(audienceId=made.id) == ["contact-a", "contact-b"]

@@ -56,7 +56,7 @@ def test_a_time_trigger_scans_only_crossing_records(real_service: Service, where
     result = audience.reconcile()
     assert result.next_trigger == NOON + timedelta(minutes=1)
     later = NOON + timedelta(minutes=2)
-    # One that only a look at everything would find.
+    # A contact that only a full scan would find.
     real_service.insert(org, [{"id": "new", "data": {**aging, "lastOpened": NOON, "opens": [NOON]}}])
     event_log = FailAtStep(real_service.store.event_log, "diff", before=lambda: pytest.fail("everything is compared"))
     audience.reconcile(later, ScanScope(last_result=result), event_log=event_log)

@@ -114,7 +114,7 @@ def test_slow_queries_are_cancelled_and_retried_smaller(clock: Clock) -> None:
     assert steps[-1].estimate == Estimate.of(400)
     assert max(after - before for before, after in itertools.pairwise(late)) <= 0.2 + 1e-9
     repeated = [step for step, before in itertools.pairwise(steps) if step == before]
-    assert repeated, "a caller that left is noticed also while queries are given up"
+    assert repeated, "a cancelled call is noticed while queries time out"
 
 
 def test_slices_grow_to_the_target_duration(clock: Clock) -> None:

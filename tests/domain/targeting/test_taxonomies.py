@@ -86,7 +86,7 @@ def test_cities_lie_in_the_subdivision_that_they_are_in(city: str, subdivision: 
 @pytest.mark.parametrize(
     "city",
     [
-        "city-1581130",  # Hanoi: GeoNames has given Vietnam's codes anew
+        "city-1581130",  # Hanoi: GeoNames has renumbered Vietnam's codes
         "city-1566083",  # Ho Chi Minh City, likewise
         "city-1668341",  # Taipei: GeoNames' divisions of Taiwan are none of ISO's
         "city-385038",  # Riffa: two codes are taken for one governorate

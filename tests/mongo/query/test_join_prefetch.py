@@ -151,7 +151,7 @@ def shop(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sho
     buyers = (first, [first, first], [second, second], "contact-nobody")
     real_service.insert(org, [{"data": {"buyer": buyer, "total": n}} for n, buyer in enumerate(buyers)], "order")
     monkeypatch.setattr(join_prefetch, "MIN_PREFETCH_CANDIDATES", 2)
-    monkeypatch.setattr(join_prefetch, "LOOKUP_SECONDS", 30.0)  # no read is given up, however busy the machine
+    monkeypatch.setattr(join_prefetch, "LOOKUP_SECONDS", 30.0)  # no read times out, however busy the machine
     orders = real_service.store.database["order"]
     index = orders.create_index([("data.buyer", 1), ("sk", 1)])
     yield Shop(real_service, org)
@@ -163,7 +163,7 @@ def test_few_candidates_use_lookups_and_many_use_prefetching(shop: Shop, monkeyp
     monkeypatch.setattr(join_prefetch, "MIN_PREFETCH_CANDIDATES", 3)
     assert shop.members({}, is_prefetched=False) == [0, 1]
     shop.service.store.database["order"].drop_index("data.buyer_1_sk_1")
-    assert shop.members({}, is_prefetched=True) == [0, 1], "a look without an index would read them all as well"
+    assert shop.members({}, is_prefetched=True) == [0, 1], "a lookup without an index would read all of them too"
     shop.service.store.database["order"].create_index([("data.buyer", 1), ("sk", 1)])
 
 

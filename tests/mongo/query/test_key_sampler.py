@@ -188,7 +188,7 @@ def test_concurrent_calls_share_one_background_scan(org: str, keys: list[str], r
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: sampler.get(org, ALL_CONTACTS, NO_DEADLINE), range(8)))
     assert {each.total for each in found} == {100}
-    assert database.finds["contact"] <= 8 * 2 + 7, "two pages each at most, and what is behind them once"
+    assert database.finds["contact"] <= 8 * 2 + 7, "two pages each at most, and the rest once"
 
 
 def test_a_scan_pauses_once_all_its_calls_are_cancelled_and_the_next_call_resumes_it(
@@ -225,7 +225,7 @@ def test_a_scan_pauses_once_all_its_calls_are_cancelled_and_the_next_call_resume
     first_cancelled.set()
     database.open.set()
     eventually(lambda: not sampler._running)
-    clock.now += 61  # what was stopped longer ago is begun anew
+    clock.now += 61  # a scan that was stopped longer ago starts again
     sampler.get(org, ALL_CONTACTS, NO_DEADLINE)
     eventually(lambda: database.finds["contact"] == 8 + 7)
 

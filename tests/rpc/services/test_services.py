@@ -162,7 +162,7 @@ def test_an_error_midway_is_reported_like_any_other(error: Exception, code: grpc
     rpc = harness.stream(all_contacts(membership_service_pb2.StreamMembersRequest))
     assert [m.id for m in rpc.take_response().members] == ["contact-a", "contact-b"]
     assert [m.id for m in rpc.take_response().members] == ["contact-c"]
-    _, status, details = rpc.termination()  # the test server drops an abort's details; test_outage looks at them
+    _, status, details = rpc.termination()  # the test server drops an abort's details; test_outage checks them
     assert status is code
     assert "secret" not in details
     assert members.closed
