@@ -62,7 +62,7 @@ class BackgroundTasks:
             if reachable:
                 self._refresh_platform_ids()
             if reachable != healthy and not self._stop_event.is_set():
-                (_log.info if reachable else _log.warning)("database", reachable=reachable)
+                (_log.info if reachable else _log.warning)("database reachability changed", reachable=reachable)
                 if reachable:
                     self._check_database()
                 self._server.set_healthy(healthy=reachable)
@@ -83,7 +83,9 @@ class BackgroundTasks:
         """Say what the database lacks. An unsafe one is not served at all: the process ends."""
         with contextlib.suppress(AudienceError):  # it went away again; the next time it comes will do
             if unsafe := self._store.collated_collections(self._collections):
-                _log.critical("orgs could see one another: collections have a default collation", collections=unsafe)
+                _log.critical(
+                    "unsafe collections: a default collation breaks the isolation of orgs", collections=unsafe
+                )
                 os.kill(os.getpid(), signal.SIGTERM)
             if missing := self._store.missing_indexes(*self._datatypes):
                 names = [str(index) for index in missing]

@@ -221,8 +221,9 @@ def _check(store: Store, upload: pb.Upload, contacts: list[dict[str, Any]]) -> N
     rows = len(contacts)
     if counts != (pb.UPLOAD_STATE_PUBLISHED, rows, rows, 0, rows, rows):
         raise SystemExit(f"the upload counts {counts} of {rows} rows")
-    custom = store.database["custom"].find_one({"pk": upload.audience_id})
-    listed = {row["sk"] for row in store.database[LISTS].find({"audience": (custom or {})["data"]["rows"]}, {"sk": 1})}
+    custom = store.database["custom"].find_one({"pk": upload.audience_id}) or {}
+    match = {"audience": custom["data"]["list_version_id"]}
+    listed = {row["sk"] for row in store.database[LISTS].find(match, {"sk": 1})}
     if listed != {each["sk"] for each in contacts}:
         raise SystemExit("the list is not whom the file names")
     _reset_collections(store)

@@ -83,7 +83,7 @@ class Service:
     names: Iterator[int] = field(default_factory=Numbers)
 
     def client(self, org: str, **token: Any) -> Client:
-        """A client of an org, with both scopes unless said otherwise."""
+        """A client of an org, with both scopes by default."""
         bearer = mint(self.settings, org=org, subject=token.pop("subject", "tester"), **token)
         return Client(self.channel, (("authorization", f"Bearer {bearer}"), ("orgid", org)))
 
@@ -179,9 +179,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 @pytest.fixture
 def org(service: Service) -> Iterator[str]:
     """An org of this test's own."""
-    name = f"org{next(service.names)}x"  # a test may put more behind it, and must not meet another test
+    name = f"org{next(service.names)}x"  # a test may append to it without meeting another test
     yield name
-    if service.kind == "embedded":  # which looks at the records of all orgs for each query
+    if service.kind == "embedded":  # which scans the records of all orgs in each query
         _empty(service.store, {"sk": {"$regex": f"^{name}"}})
 
 
@@ -199,7 +199,7 @@ def insert(service: Service, org: str) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def refused() -> Callable[..., Refusal]:
-    """Call something that must be refused, and tell how it was."""
+    """Call something that must be refused, and return the refusal."""
 
     def call(rpc: Callable[[], Any]) -> Refusal:
         with pytest.raises(grpc.RpcError) as caught:
@@ -218,7 +218,7 @@ def _empty(store: Store, match: dict[str, Any]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Empty the embedded store behind each module."""
+    """Empty the embedded store after each module."""
     if nextitem is None or nextitem.path != item.path:
         for store in _EMBEDDED:
             _empty(store, {})

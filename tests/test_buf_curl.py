@@ -1,4 +1,4 @@
-"""Every RPC, called by what the server says of itself."""
+"""Every RPC, called through the server's own reflection."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a b
 
 
 def lookalike_id(service: Service, client: Client) -> str:
-    """The id of a lookalike; of none on the embedded store, which models nothing."""
+    """The id of a lookalike; an unknown id on the embedded store, which builds no models."""
     if service.kind == "embedded":
         return ""
     org = dict(client.metadata)["orgid"]
@@ -41,11 +41,11 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
     deleted = client.create(name="deleted", type="static")
     client.call("DeleteSegment", {"id": deleted.id})
     [contact] = service.insert("curl", [{}])
-    everyone = {"filter": {"datatype": "contact", "where": {}}}
-    snapshot = client.snapshot(**everyone)
+    all_contacts = {"filter": {"datatype": "contact", "where": {}}}
+    snapshot = client.snapshot(**all_contacts)
     custom = client.custom(name="custom")
     requests: dict[str, dict[str, Any]] = {
-        "CreateSegment": {"segment": {"name": "curled", **everyone}},
+        "CreateSegment": {"segment": {"name": "curled", **all_contacts}},
         "GetSegment": {"id": static.id},
         "ListSegments": {},
         "UpdateSegment": {"segment": {"id": static.id, "name": "renamed"}, "updateMask": "name"},
@@ -58,20 +58,20 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
         "ReleaseUse": {"audienceId": static.id, "kind": "campaign", "consumerId": "spring"},
         "UndeleteSegment": {"id": deleted.id},
         "RollbackSegment": {"id": static.id, "targetVersion": 0},
-        "ExplainFilter": everyone,
+        "ExplainFilter": all_contacts,
         "ListFields": {"datatype": "contact"},
-        "EstimateReach": everyone,
-        "StreamReach": everyone,
+        "EstimateReach": all_contacts,
+        "StreamReach": all_contacts,
         "GetInsights": {"audienceId": static.id},
-        "StreamMembers": everyone,
+        "StreamMembers": all_contacts,
         "CheckMembership": {"audienceIds": [static.id], "contactIds": ["contact-1"]},
         "ListAudiencesOfContact": {"contactId": contact},
-        "ExplainMembership": {"contactId": contact, **everyone},
-        "ExportIdentifiers": {**everyone, "platform": "meta"},
+        "ExplainMembership": {"contactId": contact, **all_contacts},
+        "ExportIdentifiers": {**all_contacts, "platform": "meta"},
         "GetOverlap": {"audienceId": static.id, "otherAudienceId": static.id},
-        "GetOverlapRegions": {"audienceIds": [static.id, client.create(name="other", **everyone).id]},
+        "GetOverlapRegions": {"audienceIds": [static.id, client.create(name="other", **all_contacts).id]},
         "DeleteSegment": {"id": static.id},
-        "CreateSnapshot": everyone,
+        "CreateSnapshot": all_contacts,
         "GetSnapshot": {"id": snapshot.id},
         "ListSnapshots": {},
         "DiffSnapshots": {"fromSnapshotId": snapshot.id, "toSnapshotId": snapshot.id},

@@ -12,7 +12,7 @@ from tests.conftest import URI, Service, run_service
 from tests.support.proxy import run_mongo_service
 from tests.support.waiting import eventually
 
-EVERYONE = {"datatype": "contact", "where": {}}
+ALL_CONTACTS = {"datatype": "contact", "where": {}}
 
 
 class CursorMonitor(pymongo.monitoring.CommandListener):
@@ -45,7 +45,7 @@ def test_a_client_that_vanishes_frees_its_cursor_and_its_slot(
     with run_mongo_service(URI, real_service.store.database.name) as service:
         stream_limiter = service.app.server.stream_limiter
         stream = service.client("vanish").call(
-            "StreamMembers", {"filter": EVERYONE, "batchSize": 10, "fields": ["pad"]}
+            "StreamMembers", {"filter": ALL_CONTACTS, "batchSize": 10, "fields": ["pad"]}
         )
         next(stream)
         assert stream_limiter.open_count == 1
@@ -73,16 +73,16 @@ def test_a_progressive_count_stops_when_its_client_disconnects(
         "audience_service.mongo.core.collections.MongoClient",
         lambda *a, **k: original(*a, event_listeners=[monitor], **k),
     )
-    for name in ("_INITIAL_SLICE", "_MAX_SLICE_GROWTH"):
+    for name in ("INITIAL_SLICE", "MAX_SLICE_GROWTH"):
         monkeypatch.setattr(f"audience_service.domain.reach.progressive_count.{name}", 1)
     with run_mongo_service(URI, real_service.store.database.name) as service:
         stream_limiter = service.app.server.stream_limiter
-        stream = service.client("slices").call("StreamReach", {"filter": EVERYONE})
+        stream = service.client("slices").call("StreamReach", {"filter": ALL_CONTACTS})
         assert not next(stream).exact
         stream.cancel()
         eventually(lambda: stream_limiter.open_count == 0)
         sent_count = monitor.count
-        assert service.client("slices").count(filter=EVERYONE) == 4_000
+        assert service.client("slices").count(filter=ALL_CONTACTS) == 4_000
         assert monitor.count == sent_count + 2, "the count and the member just asked for"
         assert sent_count < 900, "a slice for each landmark would be a thousand"
 
@@ -106,7 +106,7 @@ def test_a_call_without_a_deadline_gets_the_default(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(type(store.members), "reach", reach)
     for service in run_service("embedded", store, unary_timeout_seconds=7.0):
-        everyone = {"filter": {"datatype": "contact", "where": {}}}
-        service.client("patient").call("EstimateReach", everyone, timeout=None)
+        all_contacts = {"filter": {"datatype": "contact", "where": {}}}
+        service.client("patient").call("EstimateReach", all_contacts, timeout=None)
     assert left[0] is not None
     assert 0 < left[0] <= 7

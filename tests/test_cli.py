@@ -35,7 +35,7 @@ def test_serve_refuses_to_start_without_a_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         ({"AUDIENCE_MONGODB_URI": "postgres://x"}, "AUDIENCE_MONGODB_URI: Invalid URI scheme"),
         ({"AUDIENCE_MONGODB_URI": "mongodb://x/", "AUDIENCE_DATABASE": "a.b"}, "AUDIENCE_MONGODB_URI"),
@@ -43,9 +43,9 @@ def test_serve_refuses_to_start_without_a_key() -> None:
         ({"AUDIENCE_WORKERS": "many"}, "AUDIENCE_WORKERS"),
     ],
 )
-def test_serve_names_the_invalid_setting(settings: dict[str, str], said: str) -> None:
+def test_serve_names_the_invalid_setting(settings: dict[str, str], expected: str) -> None:
     done = run("serve", **{"AUDIENCE_JWT_KEY": KEY, **settings})
-    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+    assert (done.returncode, expected in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
 
 
 def test_serve_dev_prints_a_working_token_and_drains_on_sigterm() -> None:
@@ -71,8 +71,8 @@ def test_health_reports_whether_the_server_can_answer() -> None:
     with held_port() as closed:
         done = run("health", AUDIENCE_LISTEN=f"127.0.0.1:{closed}")
         assert (done.returncode, "UNAVAILABLE" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
-        away = f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200"
-        with run_server(AUDIENCE_MONGODB_URI=away, AUDIENCE_JWT_KEY=KEY) as (_, address, _):
+        unreachable_uri = f"mongodb://127.0.0.1:{closed}/?serverSelectionTimeoutMS=200"
+        with run_server(AUDIENCE_MONGODB_URI=unreachable_uri, AUDIENCE_JWT_KEY=KEY) as (_, address, _):
             done = run("health", AUDIENCE_LISTEN=address)
             assert (done.returncode, done.stdout.strip()) == (1, f"{address}: NOT_SERVING")
 
@@ -135,8 +135,8 @@ def test_seed_and_indexes_fill_a_database(real_service: Service) -> None:
     settings = {"AUDIENCE_MONGODB_URI": URI, "AUDIENCE_DATABASE": real_service.store.database.name}
     done = run("seed", "--org", "seeded", "--count", "120", **settings)
     assert done.returncode == 0, done.stderr
-    everyone = {"datatype": "contact", "where": {"state": {"$exists": True}}}
-    assert real_service.client("seeded").count(filter=everyone) == 120
+    all_contacts = {"datatype": "contact", "where": {"state": {"$exists": True}}}
+    assert real_service.client("seeded").count(filter=all_contacts) == 120
     made = run("indexes", COLUMNS="40", **settings).stdout.splitlines()
     assert made
     assert all(line.startswith("created  ") for line in made), "a line is an index, however narrow"
@@ -177,14 +177,16 @@ def test_insights_draws_a_bar_for_each_bucket(real_service: Service) -> None:
     client = real_service.client("drawn")
     sources = ["website"] * 30 + ["ads"] * 10
     real_service.insert("drawn", [{"data": {"source": source, "score": 50}} for source in sources])
-    everyone = client.create(name="everyone", filter={"datatype": "contact", "where": {}})
+    all_contacts = client.create(name="everyone", filter={"datatype": "contact", "where": {}})
     settings = {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}"}
-    done = run("insights", "--org", "drawn", everyone.id, "--dimension", "source", "--dimension", "score", **settings)
+    done = run(
+        "insights", "--org", "drawn", all_contacts.id, "--dimension", "source", "--dimension", "score", **settings
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"website +█+▌? +30 +75\.0% +100\b", done.stdout), done.stdout
     assert "40 members" in done.stdout
     assert "median 50" in done.stdout
-    as_json = json.loads(run("insights", "--org", "drawn", everyone.id, "--json", **settings).stdout)
+    as_json = json.loads(run("insights", "--org", "drawn", all_contacts.id, "--json", **settings).stdout)
     assert (as_json["count"], len(as_json["dimensions"])) == (40, len(DIMENSIONS))
     missing = run("insights", "--org", "drawn", "segment-none", **settings)
     assert (missing.returncode, "Traceback" in missing.stderr) == (1, False)

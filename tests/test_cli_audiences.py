@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a b
 
 @pytest.fixture
 def settings(service: Service) -> dict[str, str]:
-    """What makes the commands ask the test server."""
+    """Settings that point the commands to the test server."""
     return {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{service.app.port}"}
 
 
@@ -41,8 +41,19 @@ def test_lookalike_creates_refreshes_and_draws_the_curve(real_service: Service) 
     client = real_service.client(org)
     seed = segment(client, {"score": 90})
     settings = {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}"}
-    wanted = ["--make", "like them", "--count", "40", "--exclude-field", "country", "--field", "city", "--field", "sex"]
-    made = run("lookalike", "--org", org, seed, *wanted, "--field", "country", **settings)
+    options = [
+        "--create",
+        "like them",
+        "--count",
+        "40",
+        "--exclude-field",
+        "country",
+        "--field",
+        "city",
+        "--field",
+        "sex",
+    ]
+    made = run("lookalike", "--org", org, seed, *options, "--field", "country", **settings)
     assert made.returncode == 0, made.stderr
     assert "like them: 40 members by model 1" in made.stdout
     assert "data.city: information value" in made.stdout
@@ -52,7 +63,7 @@ def test_lookalike_creates_refreshes_and_draws_the_curve(real_service: Service) 
     [listed] = client.call("ListCustomAudiences").custom_audiences
     again = run("lookalike", "--org", org, listed.id, "--refresh", "--json", **settings)
     assert json.loads(again.stdout)["modelVersion"] == 2
-    by_default = run("lookalike", "--org", org, seed, "--make", "else", "--share", "0.02", **settings).stdout
+    by_default = run("lookalike", "--org", org, seed, "--create", "else", "--share", "0.02", **settings).stdout
     assert "else: 30 members" in by_default
     assert "the source's filter asks about: data.score" in by_default
 
@@ -64,25 +75,25 @@ def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_lo
     org = f"cli{next(real_service.names)}x"
     real_service.insert(org, people(1_500))
     client = real_service.client(org)
-    seed, go_on = segment(client, {"score": 90}), threading.Event()
+    seed, resume = segment(client, {"score": 90}), threading.Event()
     settings = {"AUDIENCE_JWT_KEY": KEY, "AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}"}
-    kind: Any = type(real_service.store.lookalikes)
-    survey = kind.survey
+    repository: Any = type(real_service.store.lookalikes)
+    feature_stats = repository.feature_stats
 
     def fail(*_: Any) -> None:
         raise SeedTooSmall("too few")
 
     def wait(*arguments: Any) -> Any:
-        assert go_on.wait(20)
-        return survey(*arguments)
+        assert resume.wait(20)
+        return feature_stats(*arguments)
 
-    monkeypatch.setattr(kind, "survey", fail)
-    failed = run("lookalike", "--org", org, seed, "--make", "failing", "--count", "40", **settings)
+    monkeypatch.setattr(repository, "feature_stats", fail)
+    failed = run("lookalike", "--org", org, seed, "--create", "failing", "--count", "40", **settings)
     assert (failed.returncode, "SEED_TOO_SMALL: too few" in failed.stderr) == (1, True)
-    monkeypatch.setattr(kind, "survey", wait)
-    late = run("lookalike", "--org", org, seed, "--make", "slow", "--count", "40", "--timeout", "1", **settings)
+    monkeypatch.setattr(repository, "feature_stats", wait)
+    late = run("lookalike", "--org", org, seed, "--create", "slow", "--count", "40", "--timeout", "1", **settings)
     assert (late.returncode, "is not ready yet; the server goes on with it" in late.stderr) == (1, True)
-    go_on.set()
+    resume.set()
     [found] = [each for each in client.call("ListCustomAudiences").custom_audiences if each.name == "slow"]
     assert client.settled(found.id).contact_count == 40
 
@@ -90,9 +101,9 @@ def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_lo
 @pytest.mark.parametrize(
     "options",
     [
-        "--make x --refresh --share 0.1",
-        "--make x",
-        "--make x --share 0.1 --count 5",
+        "--create x --refresh --share 0.1",
+        "--create x",
+        "--create x --share 0.1 --count 5",
         "--share 0.1",
         "--refresh --count 5",
     ],
@@ -104,4 +115,4 @@ def test_lookalike_needs_one_size_or_refresh(settings: dict[str, str], options: 
 
 def test_lookalike_rejects_the_id_of_another_type(settings: dict[str, str]) -> None:
     done = run("lookalike", "--org", "x", "segment-1", **settings)
-    assert (done.returncode, "--make makes one of it" in done.stderr) == (2, True)
+    assert (done.returncode, "--create makes one of it" in done.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""The commands that ask a running server, as a user runs them."""
+"""The commands that call a running server, as a user runs them."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from tests.support.watch_harness import NOON, WatchHarness
 
 pytestmark = pytest.mark.timeout(180)  # a process takes seconds to start on a busy machine
 
-EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}
 
 
 @pytest.fixture
@@ -53,19 +53,19 @@ def test_reach_counts_an_unsaved_filter_and_prints_json(environment: Any, ids: l
     done = environment("reach", "--where", '{"country": "FR"}', "--json")
     answer = json.loads(done.stdout)
     assert (answer["count"], answer["total"], answer["sampleProfile"]) == (1, 4, {"country": "FR"})
-    nobody = json.loads(environment("reach", "--datatype", "lead", "--where", "{}", "--json").stdout)
-    assert (nobody["count"], nobody["total"]) == (0, 0)
+    empty = json.loads(environment("reach", "--datatype", "lead", "--where", "{}", "--json").stdout)
+    assert (empty["count"], empty["total"]) == (0, 0)
     assert re.search(r"filter +0 +0\.0 %", environment("reach", "--datatype", "lead", "--where", "{}").stdout)
 
 
 def test_overlap_shows_sizes_regions_and_subsets(
     environment: Any, service: Service, client: Client, ids: list[str]
 ) -> None:
-    everyone = client.create(name="everyone", filter=EVERYONE).id
+    all_contacts = client.create(name="everyone", filter=ALL_CONTACTS).id
     of_us = client.create(name="of the US", filter={"datatype": "contact", "where": {"country": "US"}}).id
     listed = client.create(name="list", type="static", contactIds=ids[:3]).id
     service.store.database["segment"].update_one({"pk": of_us}, {"$set": {"name": "of the \x1b[31m[b]US"}})
-    done = environment("overlap", everyone, of_us, listed)
+    done = environment("overlap", all_contacts, of_us, listed)
     assert done.returncode == 0, done.stderr
     assert "B  of the \N{REPLACEMENT CHARACTER}[31m[b]US" in done.stdout
     assert re.search(r"A  everyone +4 +100\.0 % +█", done.stdout)
@@ -74,16 +74,16 @@ def test_overlap_shows_sizes_regions_and_subsets(
     assert re.search(r"^A +· +75\.0 % +75\.0 %\s+\(3\) +\(3\)", done.stdout, re.M)
     assert "· B C have the very same members" in done.stdout
     assert "B lies wholly inside A" in done.stdout
-    answer = json.loads(environment("overlap", everyone, of_us, listed, "--json").stdout)
+    answer = json.loads(environment("overlap", all_contacts, of_us, listed, "--json").stdout)
     assert answer["unionCount"] == 4
-    assert answer["regions"][0] == {"audienceIds": [everyone, of_us, listed], "count": 3}
+    assert answer["regions"][0] == {"audienceIds": [all_contacts, of_us, listed], "count": 3}
     assert answer["duplicates"] == [{"audienceIds": [of_us, listed]}]
 
 
 def test_reach_and_overlap_take_every_kind_of_audience(
     environment: Any, service: Service, client: Client, org: str, ids: list[str]
 ) -> None:
-    segment = client.create(name="all", filter=EVERYONE)
+    segment = client.create(name="all", filter=ALL_CONTACTS)
     custom, snapshot = client.custom(name="listed"), client.snapshot(audienceId=segment.id, name="frozen")
     publish(service.store, org, custom.id, ids[:1])
     for audience_id, name, count in ((segment.id, "all", 4), (custom.id, "listed", 1), (snapshot.id, "frozen", 4)):
@@ -110,7 +110,7 @@ def test_an_estimated_total_is_marked(
 
 
 @pytest.mark.parametrize(
-    ("ours", "orgs", "said"),
+    ("ours", "orgs", "expected"),
     [
         ({"p50": 1234567.5}, {"p50": 3}, "median 1,234,567.5, in the org 3"),
         ({"p50": 42}, {"max": 9}, "median 42"),
@@ -118,11 +118,11 @@ def test_an_estimated_total_is_marked(
         ({}, {"p50": 3}, None),
     ],
 )
-def test_a_suppressed_median_is_not_shown(ours: dict[str, float], orgs: dict[str, float], said: str | None) -> None:
+def test_a_suppressed_median_is_not_shown(ours: dict[str, float], orgs: dict[str, float], expected: str | None) -> None:
     dimension = pb.DimensionInsights(
         name="score", quantiles=pb.InsightQuantiles(**ours), baseline_quantiles=pb.InsightQuantiles(**orgs)
     )
-    assert dimension_chart(dimension).caption == said
+    assert dimension_chart(dimension).caption == expected
 
 
 def test_insights_draw_the_size_of_a_watched_audience_over_time(real_service: Service) -> None:
@@ -167,11 +167,11 @@ def test_an_error_names_the_field_path(environment: Any, client: Client) -> None
 
 
 def test_a_token_comes_from_the_environment_or_the_key(environment: Any, org: str) -> None:
-    minted = run("token", "--org", org, AUDIENCE_JWT_KEY=KEY).stdout.strip()
-    everyone = ("reach", "--where", "{}", "--json")
-    assert environment(*everyone, AUDIENCE_CLI_TOKEN=minted, AUDIENCE_JWT_KEY="").returncode == 0
-    assert environment(*everyone, "--token", minted, AUDIENCE_CLI_TOKEN="no", AUDIENCE_JWT_KEY="").returncode == 0
-    done = environment(*everyone, AUDIENCE_JWT_KEY="")
+    token = run("token", "--org", org, AUDIENCE_JWT_KEY=KEY).stdout.strip()
+    command = ("reach", "--where", "{}", "--json")
+    assert environment(*command, AUDIENCE_CLI_TOKEN=token, AUDIENCE_JWT_KEY="").returncode == 0
+    assert environment(*command, "--token", token, AUDIENCE_CLI_TOKEN="no", AUDIENCE_JWT_KEY="").returncode == 0
+    done = environment(*command, AUDIENCE_JWT_KEY="")
     assert (done.returncode, "AUDIENCE_CLI_TOKEN: is missing" in done.stderr) == (1, True)
 
 

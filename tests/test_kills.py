@@ -1,7 +1,7 @@
-"""kill -9 of the server, and of the database, in the midst: the client goes on and ends with exactly the right members.
+"""kill -9 of the server and of the database during a call: the client resumes and gets exactly the right members.
 
-Each test starts its own victim; a second server takes over. "The midst" is a message that has come, or a command that
-the database has been sent, never a time.
+Each test starts its own victim; a second server takes over. A test kills its victim after a message has arrived or a
+command was sent to the database, never after a time.
 """
 
 import queue
@@ -37,14 +37,14 @@ from tests.support.waiting import eventually
 
 ORG = "killed"
 COUNT = 20_000
-EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}
 ODD: dict[str, Any] = {"datatype": "contact", "where": {"odd": True}}
 EVEN: dict[str, Any] = {"datatype": "contact", "where": {"odd": False}}
 LEASE: dict[str, float] = {"snapshot_lease_seconds": 2, "snapshot_timeout_seconds": 20}
 
 
 class CommandProxy(Proxy):
-    """A way to the database that says when a command has been sent, and lets no answer to it through."""
+    """A proxy to the database that signals when a command was sent, and drops its reply."""
 
     def __init__(self, host: str, port: int, command: bytes) -> None:
         self.sent = threading.Event()
@@ -110,14 +110,14 @@ def filled_service() -> Iterator[tuple[Service, list[str]]]:
 
 
 @pytest.fixture
-def survivor(real_service: Service, filled_service: tuple[Service, list[str]]) -> tuple[Service, list[str]]:
+def second_server(real_service: Service, filled_service: tuple[Service, list[str]]) -> tuple[Service, list[str]]:
     """The same, for tests that are collected only with a real engine."""
     return filled_service
 
 
-def test_a_stream_resumes_on_another_server_after_a_kill(survivor: tuple[Service, list[str]]) -> None:
-    service, ids = survivor
-    request = {"filter": EVERYONE, "batchSize": 100, "fields": ["pad"]}
+def test_a_stream_resumes_on_another_server_after_a_kill(second_server: tuple[Service, list[str]]) -> None:
+    service, ids = second_server
+    request = {"filter": ALL_CONTACTS, "batchSize": 100, "fields": ["pad"]}
     with victim(URI, service.store.database.name) as (client, process):
         stream = client.call("StreamMembers", request)
         first = next(stream)
@@ -128,8 +128,8 @@ def test_a_stream_resumes_on_another_server_after_a_kill(survivor: tuple[Service
     assert rest[-1].totals.member_count == COUNT
 
 
-def test_a_diff_resumes_on_another_server_after_a_kill(survivor: tuple[Service, list[str]]) -> None:
-    service, ids = survivor
+def test_a_diff_resumes_on_another_server_after_a_kill(second_server: tuple[Service, list[str]]) -> None:
+    service, ids = second_server
     client = service.client(ORG)
     odd, even = (client.snapshot(filter=found).id for found in (ODD, EVEN))
     request = {"fromSnapshotId": odd, "toSnapshotId": even, "batchSize": 10}
@@ -146,14 +146,14 @@ def test_a_diff_resumes_on_another_server_after_a_kill(survivor: tuple[Service, 
 
 
 def test_another_server_fails_a_killed_servers_snapshot_and_a_retry_finishes_it(
-    survivor: tuple[Service, list[str]],
+    second_server: tuple[Service, list[str]],
 ) -> None:
-    service, ids = survivor
+    service, ids = second_server
     client = service.client(ORG)
     rows, manifests = (service.store.database[name] for name in ("audience_member", "audience_snapshot"))
     at = urlsplit(URI)
     proxy = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, b"whenNotMatched")
-    request = {"filter": EVERYONE, "requestId": "killed"}
+    request = {"filter": ALL_CONTACTS, "requestId": "killed"}
     with victim(f"mongodb://127.0.0.1:{proxy.port}/", service.store.database.name) as (other, process):
         other.call("CreateSnapshot", request)
         assert proxy.sent.wait(20)
@@ -161,7 +161,7 @@ def test_another_server_fails_a_killed_servers_snapshot_and_a_retry_finishes_it(
     proxy.disconnect()
     [manifest] = manifests.find({"sk": {"$regex": f"^{ORG}/"}, "data.unique.request": {"$regex": "killed"}})
     half = manifest["pk"]
-    # Whatever the database makes of the command of a server that is dead, nobody takes it for a snapshot.
+    # Whatever the database does with the dead server's command, its rows are not served as a snapshot.
     eventually(lambda: state_of(client.call("GetSnapshot", {"id": half})) == "FAILED")
     with pytest.raises(grpc.RpcError) as caught:
         list(client.call("StreamMembers", {"snapshotId": half}))
@@ -173,21 +173,21 @@ def test_another_server_fails_a_killed_servers_snapshot_and_a_retry_finishes_it(
 
 
 def test_a_lookalike_whose_server_is_killed_is_failed_and_created_by_a_refresh(
-    survivor: tuple[Service, list[str]],
+    second_server: tuple[Service, list[str]],
 ) -> None:
     """Another server shows FAILED once the lease has expired, refuses its members, and starts the creation again."""
-    service, _ = survivor
+    service, _ = second_server
     client = service.client(ORG)
     source = client.create(name="odd", filter=ODD).id
     at = urlsplit(URI)
-    way = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, b"toHashedIndexKey")
+    proxy = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, b"toHashedIndexKey")
     spec = {"sourceAudienceId": source, "count": 10, "fields": ["pad", "odd"], "includeSource": True}
-    with victim(f"mongodb://127.0.0.1:{way.port}/", service.store.database.name) as (other, process):
+    with victim(f"mongodb://127.0.0.1:{proxy.port}/", service.store.database.name) as (other, process):
         made = other.custom(name="killed", type="lookalike", lookalike=spec)
         assert made.creation_state == CREATION_STATE_CREATING
-        assert way.sent.wait(20)
+        assert proxy.sent.wait(20)
         kill(process)
-    way.disconnect()
+    proxy.disconnect()
     failed = client.settled(made.id)
     assert (failed.creation_state, failed.error) == (CREATION_STATE_FAILED, INTERRUPTED)
     with pytest.raises(grpc.RpcError) as caught:
@@ -201,9 +201,9 @@ def test_a_lookalike_whose_server_is_killed_is_failed_and_created_by_a_refresh(
 
 
 def test_an_upload_resumes_exactly_on_another_server_after_a_kill(
-    survivor: tuple[Service, list[str]],
+    second_server: tuple[Service, list[str]],
 ) -> None:
-    service, ids = survivor
+    service, ids = second_server
     client, uploads = service.client(ORG), service.store.database["audience_upload"]
     made = client.custom(name="killed").id
     data = "".join(["id,note\n", *(f"{pk},{'x' * 50}\n" for pk in ids), "contact-nobody,\n", f"{ids[0]},\n"]).encode()
@@ -248,7 +248,7 @@ def _database(command: str) -> str:
 def test_a_killed_database_loses_nothing(durable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for batch in (
         "membership.repository.CURSOR_BATCH_SIZE",
-        "snapshots.diff._CURSOR_BATCH_SIZE",
+        "snapshots.diff.CURSOR_BATCH_SIZE",
     ):  # back to the database every few records
         monkeypatch.setattr(f"audience_service.mongo.{batch}", 10)
     with ExitStack() as stack:
@@ -266,10 +266,10 @@ def test_a_killed_database_loses_nothing(durable: str, monkeypatch: pytest.Monke
         proxy = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, b"whenNotMatched")
         stack.callback(proxy.disconnect)
         other_store = mongo_store(f"mongodb://127.0.0.1:{proxy.port}/", "audience_killed")
-        beside = stack.enter_context(_running(other_store))
-        eventually(lambda: health(beside) == health_pb2.HealthCheckResponse.SERVING)
-        other = beside.client(ORG)
-        request = {"filter": EVERYONE, "requestId": "killed"}
+        second_server = stack.enter_context(_running(other_store))
+        eventually(lambda: health(second_server) == health_pb2.HealthCheckResponse.SERVING)
+        other = second_server.client(ORG)
+        request = {"filter": ALL_CONTACTS, "requestId": "killed"}
         other.call("CreateSnapshot", request)
         assert proxy.sent.wait(20)
         _database("kill")

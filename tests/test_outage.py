@@ -1,4 +1,4 @@
-"""The database away, and gone midway: what the caller sees and what is freed."""
+"""A database that is unreachable from the start or during a call: what the caller gets and what is released."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.command import held_port
 from tests.support.proxy import Proxy, health, run_mongo_service, run_store_service
 from tests.support.waiting import eventually
 
-EVERYONE = {"datatype": "contact", "where": {}}
+ALL_CONTACTS = {"datatype": "contact", "where": {}}
 
 
 def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> None:
@@ -28,17 +28,17 @@ def test_a_database_away_at_start_is_unavailable_and_unhealthy(refused: Any) -> 
     ):
         client = service.client("acme")
         for rpc, request in (
-            ("EstimateReach", {"filter": EVERYONE}),
-            ("StreamMembers", {"filter": EVERYONE}),
-            ("CreateSnapshot", {"filter": EVERYONE}),
+            ("EstimateReach", {"filter": ALL_CONTACTS}),
+            ("StreamMembers", {"filter": ALL_CONTACTS}),
+            ("CreateSnapshot", {"filter": ALL_CONTACTS}),
             ("GetSnapshot", {"id": "snapshot-1"}),
             ("DiffSnapshots", {"fromSnapshotId": "snapshot-1", "toSnapshotId": "snapshot-2"}),
             ("CheckMembership", {"audienceIds": ["segment-1"], "contactIds": ["contact-1"]}),
             ("ListAudiencesOfContact", {"contactId": "contact-1"}),
-            ("ExplainMembership", {"filter": EVERYONE, "contactId": "contact-1"}),
+            ("ExplainMembership", {"filter": ALL_CONTACTS, "contactId": "contact-1"}),
             ("GetSegment", {"id": "segment-1"}),
             ("WatchMembership", {"audienceId": "segment-1"}),
-            ("CreateSegment", {"segment": {"name": "x", "filter": EVERYONE}}),
+            ("CreateSegment", {"segment": {"name": "x", "filter": ALL_CONTACTS}}),
             ("CreateCustomAudience", {"customAudience": {"name": "x", "type": "file_upload"}}),
             ("GetCustomAudience", {"id": "custom-1"}),
             ("ListCustomAudiences", {}),
@@ -66,7 +66,7 @@ def test_a_database_outage_midway_is_unavailable_and_the_cursor_resumes(
     proxy = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
     uri = f"mongodb://127.0.0.1:{proxy.port}/?serverSelectionTimeoutMS=300"
     with run_mongo_service(uri, database.name) as service:
-        request = {"filter": EVERYONE, "batchSize": 10, "fields": ["pad"]}
+        request = {"filter": ALL_CONTACTS, "batchSize": 10, "fields": ["pad"]}
         stream = service.client("outage").call("StreamMembers", request)
         first = next(stream)
         proxy.disconnect()
@@ -74,7 +74,7 @@ def test_a_database_outage_midway_is_unavailable_and_the_cursor_resumes(
         cursor = first.cursor
         with pytest.raises(grpc.RpcError) as caught:
             for message in stream:
-                assert not message.HasField("totals"), "a stream that was cut looks whole"
+                assert not message.HasField("totals"), "an interrupted stream looks complete"
                 received += [m.id for m in message.members]
                 cursor = message.cursor
         refusal = Refusal(caught.value)
@@ -93,11 +93,11 @@ def test_silent_connections_free_their_threads_at_the_deadline(real_service: Ser
     store = mongo_store(uri, real_service.store.database.name)
     with run_store_service(store, threads=4, max_streams=3) as service:
         client = service.client("swallowed")
-        assert client.count(filter=EVERYONE) == 0
+        assert client.count(filter=ALL_CONTACTS) == 0
         proxy.drop_packets()
         with ThreadPoolExecutor(4) as pool:
             calls = [
-                pool.submit(lambda: refused(lambda: client.call("EstimateReach", {"filter": EVERYONE}, timeout=1)))
+                pool.submit(lambda: refused(lambda: client.call("EstimateReach", {"filter": ALL_CONTACTS}, timeout=1)))
                 for _ in range(4)
             ]
             codes = {call.result().code.name for call in calls}
@@ -106,7 +106,7 @@ def test_silent_connections_free_their_threads_at_the_deadline(real_service: Ser
 
         def answers() -> bool:
             try:
-                return bool(client.call("EstimateReach", {"filter": EVERYONE}, timeout=2).count == 0)
+                return bool(client.call("EstimateReach", {"filter": ALL_CONTACTS}, timeout=2).count == 0)
             except grpc.RpcError:
                 return False
 
@@ -131,7 +131,7 @@ def test_reflection_uses_few_threads(service: Service) -> None:
         except grpc.RpcError as error:
             codes.append(error.code().name)
     assert sorted(codes) == ["OK"] * 4 + ["RESOURCE_EXHAUSTED"] * 4
-    assert service.client("open").count(filter=EVERYONE) == 0
+    assert service.client("open").count(filter=ALL_CONTACTS) == 0
     for stream in streams:
         stream.cancel()
     never.set()

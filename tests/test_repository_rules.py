@@ -1,4 +1,4 @@
-"""Rules of the house that no tool checks."""
+"""Rules of this repository that no tool checks."""
 
 import re
 import tomllib

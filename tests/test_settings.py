@@ -1,4 +1,4 @@
-"""Settings: what is wrong with them is said by name, and nothing serves without a key."""
+"""Settings: errors name the invalid setting, and the server needs a key."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "expected"),
     [
         ("AUDIENCE_WORKERS", "0", "AUDIENCE_WORKERS"),
         ("AUDIENCE_WORKERS", "2", "needs AUDIENCE_MONGODB_URI"),
@@ -24,9 +24,9 @@ ROOT = Path(__file__).parent.parent
         ("AUDIENCE_MONGO_URI", "mongodb://db/", "did you mean AUDIENCE_MONGODB_URI"),
     ],
 )
-def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+def test_an_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=said.replace("(", r"\(")):
+    with pytest.raises(SettingsError, match=expected.replace("(", r"\(")):
         Settings.load()
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of servers that track an audience, in the midst of a round: watchers are told everything, and once."""
+"""kill -9 of servers during a reconciliation: watchers receive every event exactly once."""
 
 import threading
 from typing import Any
@@ -19,13 +19,13 @@ NOTED = b"$max\x00\x25\x00\x00\x00\x10seq"
 def test_another_server_sends_the_events_of_a_killed_server_once(real_service: Service, command: bytes) -> None:
     at = urlsplit(URI)
     with mongo_database() as store:
-        way = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, command)
+        proxy = CommandProxy(at.hostname or "127.0.0.1", at.port or 27017, command)
         store.database["contact"].insert_many([envelope(ORG, {"id": f"{n:02}"}) for n in range(10)])
-        with victim(f"mongodb://127.0.0.1:{way.port}/", store.database.name) as (client, process):
+        with victim(f"mongodb://127.0.0.1:{proxy.port}/", store.database.name) as (client, process):
             segment = client.create(name="vips", filter=VIPS)
             with watching(client, segment.id) as watcher:
                 store.database["contact"].update_many({}, {"$set": {"data.tags": "vip"}})
-                assert way.sent.wait(20)
+                assert proxy.sent.wait(20)
                 kill(process)
                 token = watcher.token
         for service in run_service("mongodb", store):

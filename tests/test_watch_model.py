@@ -1,10 +1,9 @@
-"""Tracking against a plain model: random writes, edits, clocks, kills and two servers at once, on the real engine.
+"""Tracking compared with a plain model: random writes, edits, clocks, kills and two servers, on the real engine.
 
-Two trackers, each with a store of its own, run in threads of which one at a time goes on, from one command to the
-database to the next, as the model decides. So a tracker may stand still before any command while the other one takes
-over, and go on when nobody counts on it any more; it may be killed before, after and in the midst of a command, or told
-that the connection broke. What is inserted into the ledger is checked at once, what watchers are told is checked at
-every rest.
+Two trackers, each with its own store, run in threads. The model lets one of them at a time run to its next database
+command. So a tracker may pause before any command while the other one takes over, and continue after it has lost its
+lease. It may be killed before, after and during a command, or get a connection error. Each insert into the event log is
+checked immediately, the events of watchers whenever the world is quiet.
 """
 
 import random
@@ -22,14 +21,14 @@ from audience_service.domain.history.history import MembershipHistory
 from audience_service.domain.history.model import ChangeKind, Event, Watch
 from audience_service.domain.history.size_history import SizeHistoryReader, TimeRange
 from audience_service.domain.snapshots.reader import SnapshotReader
-from audience_service.domain.watch import reconciler as rounds_module
-from audience_service.domain.watch import stream as watching_module
+from audience_service.domain.watch import reconciler as reconciler_module
+from audience_service.domain.watch import stream as stream_module
 from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.snapshot_start import SnapshotBootstrap
 from audience_service.domain.watch.stream import WatchStreams
 from audience_service.mongo.segments.repository import MongoSegments
-from audience_service.mongo.watch import event_log as ledger_module
-from audience_service.mongo.watch import history as past_module
+from audience_service.mongo.watch import event_log as event_log_module
+from audience_service.mongo.watch import history as history_module
 from audience_service.mongo.watch.event_log import MongoEventLog
 from audience_service.mongo.watch.history import MongoHistory
 from audience_service.mongo.watch.registry import MongoWatches
@@ -66,7 +65,7 @@ class Listener:
         return nullcontext(self)
 
     def wait(self, seconds: float) -> None:
-        """There is nothing more to tell now."""
+        """There are no more events now."""
         self._idle.set()
 
     def receive(self, limit: int) -> None:
@@ -114,7 +113,7 @@ class Model:
         return Contact(self.random.randrange(10), self.world.clock - timedelta(days=days), state)
 
     def start(self) -> None:
-        """The first watch; nothing else happens until it has begun."""
+        """The first watch; the world stays as it is until it has started."""
         self.listeners[0].receive(1)
         self.settle_down()
         self.world.members_by_events = self.world.members()
@@ -135,7 +134,7 @@ class Model:
                 self.stall()
             if self.random.random() < 0.04:
                 self.turn = 1 - self.turn
-            fates = ["kill before", "kill after", "kill midst", "break before", "break after"]
+            fates = ["kill before", "kill after", "kill during", "break before", "break after"]
             self.servers[self.turn].grant(self.random.choice(fates) if self.random.random() < 0.015 else "")
         elif chance < 0.88:
             key = self.random.choice(KEYS)
@@ -155,7 +154,7 @@ class Model:
         self.world.record_truth()
 
     def stall(self) -> None:
-        """A tracker stands still with events that it has found, until another may look, who finds nothing any more."""
+        """A tracker pauses with events that it has found until another one scans, which finds no more."""
         self.turn = 1 - self.turn
         self.world.clock += timedelta(seconds=self.random.choice([1, 20, 60]))
         self.world.record_truth()
@@ -165,7 +164,7 @@ class Model:
         self.quiet_steps = self.random.choice([0, 0, 40, 80])
 
     def idle_step(self) -> None:
-        """Trackers go on, and hear of what has changed, but nothing does: who stood still may append all the same."""
+        """Trackers continue and receive changes while the data stays as it is; a paused one may still append."""
         self.quiet_steps -= 1
         chance = self.random.random()
         if chance < 0.1:
@@ -178,7 +177,7 @@ class Model:
             self.servers[self.turn].grant()
 
     def ask_history(self) -> None:
-        """Ask who was in at a moment, and remember what was answered."""
+        """Request the members at a timestamp, and store the answer."""
         watch = self.watch()
         assert watch.retained_from is not None
         assert watch.watermark is not None
@@ -188,7 +187,7 @@ class Model:
         self.answers.append((at, self.answer(at)))
 
     def answer(self, at: datetime) -> list[str]:
-        """Who is told to have been in at a moment."""
+        """The members that the history returns at a timestamp."""
         batches = self.history.members(CTX, self.history.find(CTX, AUDIENCE, at), ["data.score"], 3, "")
         return [record["sk"].rpartition("/")[2] for records in batches for record in records]
 
@@ -199,8 +198,8 @@ class Model:
         return watch
 
     def settle_down(self) -> None:
-        """Nothing changes and nobody is killed until a round has seen it all; watchers come to know of it."""
-        for step in (timedelta(seconds=1), timedelta(minutes=5)):  # longer than a lease that nobody holds any more
+        """Change and kill nothing until a reconciliation has processed everything and watchers have its events."""
+        for step in (timedelta(seconds=1), timedelta(minutes=5)):  # longer than an abandoned lease
             self.world.clock += step
             self.world.record_truth()
             self.world.change_stream.deliver(self.world.clock)
@@ -219,7 +218,7 @@ class Model:
         return False
 
     def check(self) -> None:
-        """Compare what watchers were told with the model."""
+        """Compare the events that watchers received with the model."""
         self.settle_down()
         assert self.world.members_by_events == self.world.members(), "an event is lost"
         expected = [(row["change"], row["sk"]) for row in self.world.events]
@@ -228,7 +227,7 @@ class Model:
             assert listener.received == expected
 
     def check_history(self) -> None:
-        """Compare what is known of past moments, and what was answered before, with the ledger."""
+        """Compare the known history, and earlier answers, with the event log."""
         events = self.events()
         times = [event.at for event in events]
         assert times == sorted(times), "time goes back"
@@ -242,7 +241,7 @@ class Model:
                 assert point.size == len(self.members_at(events, point.at))
 
     def events(self) -> list[Event]:
-        """All events that are told of, which are those of the world, at the times that they have come to have."""
+        """All events, which equal those of the world, at their final timestamps."""
         watch = self.watch()
         event_log = MongoEventLog(self.world.database)
         events = event_log.read(ORG, watch.watch_epoch, 0, watch.seq, 10**6, CTX.deadline)
@@ -252,7 +251,7 @@ class Model:
         return events
 
     def members_at(self, events: list[Event], timestamp: datetime) -> list[str]:
-        """Who was in at a moment, by the events."""
+        """The members at a timestamp, by the events."""
         members = set(self.initial_members)
         for event in events:
             if event.at <= timestamp:
@@ -270,10 +269,10 @@ class Model:
 def test_no_event_is_lost_duplicated_or_false(
     real_service: Service, monkeypatch: pytest.MonkeyPatch, seed: int, *, is_streaming: bool
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 3)
-    monkeypatch.setattr(rounds_module, "_BATCH_SIZE", 2)
-    monkeypatch.setattr(watching_module, "_BATCH_SIZE", 2)
-    monkeypatch.setattr(past_module, "CURSOR_BATCH_SIZE", 4)
+    monkeypatch.setattr(event_log_module, "BATCH_SIZE", 3)
+    monkeypatch.setattr(reconciler_module, "BATCH_SIZE", 2)
+    monkeypatch.setattr(stream_module, "BATCH_SIZE", 2)
+    monkeypatch.setattr(history_module, "CURSOR_BATCH_SIZE", 4)
     database = real_service.store.database.client[f"{real_service.store.database.name}_model"]
     try:
         model = Model(database, seed, is_streaming=is_streaming)

@@ -1,4 +1,4 @@
-"""A server that stops: its watchers are told to resume elsewhere, and it does not wait for them."""
+"""A server that stops: it asks its watchers to resume on another server, and does not wait for them."""
 
 import signal
 import threading
@@ -59,8 +59,8 @@ def test_other_streams_may_use_the_complete_grace_period(real_service: Service) 
     with mongo_database() as store:
         store.database["contact"].insert_many([envelope(ORG, {"id": f"{number:06}"}) for number in range(MEMBER_COUNT)])
         for service in run_service("mongodb", store):
-            everyone = {"filter": {"datatype": "contact", "where": {}}, "batchSize": 100}
-            stream = service.client(ORG).call("StreamMembers", everyone, timeout=60)
+            all_contacts = {"filter": {"datatype": "contact", "where": {}}, "batchSize": 100}
+            stream = service.client(ORG).call("StreamMembers", all_contacts, timeout=60)
             next(stream)
             stopping = threading.Thread(target=service.app.stop, args=(60,))
             stopping.start()

@@ -1,4 +1,4 @@
-"""Servers that are told of changes: by scripted streams over the real engine, which has none of its own."""
+"""Servers with change streams: scripted ones over the real engine, which has none of its own."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +25,7 @@ def script() -> ScriptedDatabase:
 
 @pytest.fixture
 def streaming_service(real_service: Service, script: ScriptedDatabase) -> Iterator[Service]:
-    """A server on an empty database of its own, told of changes by the script, with nothing else to go by for long."""
+    """A server on its own empty database, with scripted changes and long polling intervals."""
     with mongo_database() as store:
         scripted: Any = script
         streaming_store = replace(store, open_change_stream=partial(MongoChangeStreams, scripted))
@@ -33,7 +33,7 @@ def streaming_service(real_service: Service, script: ScriptedDatabase) -> Iterat
 
 
 class FullScanCounter:
-    """Counts the looks at everything that a server takes."""
+    """Counts the full scans of a server."""
 
     def __init__(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
@@ -59,9 +59,9 @@ def test_streamed_changes_arrive_without_a_full_scan(
         before = compared.count
         for key in "ab":
             change(streaming_service, stream, key, **{"data.tags": "vip"})
-            asked = datetime.now(UTC)
+            started_at = datetime.now(UTC)
             assert watcher.events(1) == [("entered", f"contact-{key}", "data")]
-            assert datetime.now(UTC) - asked < POLL * 2 / 3
+            assert datetime.now(UTC) - started_at < POLL * 2 / 3
         assert watcher.has_no_events()
         assert compared.count == before
 
@@ -117,12 +117,12 @@ def test_a_recently_changed_contact_exits_by_time(streaming_service: Service, sc
 
 
 def change(service: Service, stream: ScriptedStream, key: str, **updated: Any) -> None:
-    """Write, and tell of it."""
+    """Write, and emit the change."""
     service.store.database["contact"].update_one({"sk": f"acme/contact/{key}"}, {"$set": updated})
     stream.emit("update", f"acme/contact/{key}", int(datetime.now(UTC).timestamp()))
 
 
 def wait_for_full_scan(watcher: Any) -> None:
-    """Wait for the look at everything that follows on being told of changes: two rounds from now."""
+    """Wait for the full scan that follows a new subscription: two reconciliations from now."""
     for _ in range(2):
         assert watcher.has_no_events()

@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.5
 
 @click.command()
 @click.argument("audience_id")
-@click.option("--make", "name", default="", metavar="NAME", help="Make a lookalike of this audience first.")
+@click.option("--create", "name", default="", metavar="NAME", help="Create a lookalike of this audience first.")
 @click.option("--share", type=float, help="How many members it is to have, as a part of the org's records: 0.01.")
 @click.option("--count", type=int, help="How many members it is to have.")
 @click.option("--country", "countries", multiple=True, metavar="CODE", help="Where they may be: US. Default anywhere.")
@@ -58,17 +58,17 @@ def lookalike(
 ) -> None:
     """Open a lookalike's model: its weights and its curve.
 
-    Asks the server at AUDIENCE_LISTEN. With --make the AUDIENCE_ID is the source that a new lookalike is made of, with
-    --share or --count. The server makes and refreshes lookalikes in the background, which takes minutes; the command
+    Asks the server at AUDIENCE_LISTEN. With --create the AUDIENCE_ID is the source of a new lookalike, with --share or
+    --count. The server makes and refreshes lookalikes in the background, which takes minutes; the command
     waits for it, for --timeout seconds at most if that is given.
     """
     writes = bool(name or refresh)
     if name and refresh:
-        raise click.UsageError("give --make or --refresh, one of them")
+        raise click.UsageError("give --create or --refresh, one of them")
     if (share is not None) + (count is not None) != bool(name):
-        raise click.UsageError("give --share or --count with --make, one of them, and neither without")
+        raise click.UsageError("give --share or --count with --create, one of them, and neither without")
     if not name and not audience_id.startswith(CUSTOM_PREFIX):
-        raise click.UsageError(f"{audience_id} is no lookalike's id ({CUSTOM_PREFIX}...); --make makes one of it")
+        raise click.UsageError(f"{audience_id} is no lookalike's id ({CUSTOM_PREFIX}...); --create makes one of it")
     is_default = click.get_current_context().get_parameter_source("timeout") is ParameterSource.DEFAULT
     until = math.inf if is_default else time.monotonic() + timeout
     scopes = (Scope.READ, Scope.WRITE) if writes else (Scope.READ,)

@@ -4,7 +4,7 @@ from contextvars import ContextVar
 
 from audience_service.domain.core.context import RequestContext
 
-_CONTEXT: ContextVar[RequestContext] = ContextVar("call")
+_CONTEXT: ContextVar[RequestContext] = ContextVar("request_context")
 
 
 def current_context() -> RequestContext:

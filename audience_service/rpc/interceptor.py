@@ -239,4 +239,5 @@ def _error_boundary(path: str, context: grpc.ServicerContext) -> Iterator[thread
         abort(context, error)
     finally:
         with suppress(Exception):  # a call that is done is done, whatever becomes of its log line
-            _log.info("call", method=path, code=code, millis=round((time.monotonic() - started_at) * 1000, 1))
+            duration_ms = round((time.monotonic() - started_at) * 1000, 1)
+            _log.info("rpc", method=path, code=code, duration_ms=duration_ms)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from audience_service.mongo.store import Store
-from audience_service.mongo.watch import history as past_module
+from audience_service.mongo.watch import history as history_module
 from tests.conftest import Service, mongo_database, run_service
 from tests.support import tenants
 from tests.support.client import Client
@@ -17,7 +17,7 @@ from tests.support.watch_harness import TrackAudience, WatchHarness
 
 @pytest.fixture
 def unwatched(request: pytest.FixtureRequest) -> Iterator[None]:
-    """End whatever the test has watched, or the server would go on tracking it beside the tests that come after."""
+    """End the watches of the test, so that the server stops tracking them before the next test."""
     yield
     for name in ("service", "real_service"):
         if name in request.fixturenames:
@@ -25,7 +25,7 @@ def unwatched(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def end_watches(service: Service) -> None:
-    """End all that a server tracks, once nobody listens who would ask for it anew."""
+    """End every watch of a server once no stream is open."""
     eventually(lambda: service.app.server.stream_limiter.open_count == 0)
     service.store.database["audience_watch"].delete_many({})
 
@@ -46,8 +46,8 @@ def runners(real_service: Service) -> tuple[Client, str]:
 
 
 @pytest.fixture(scope="module")
-def telling(real_service: Service) -> Iterator[Service]:
-    """A server that suppresses nothing and keeps no baseline."""
+def disclosing_service(real_service: Service) -> Iterator[Service]:
+    """A server without suppression and without a baseline cache."""
     with mongo_database() as store:
         yield from run_service("mongodb", store, insights_min_bucket_size=0, insights_baseline_cache_seconds=0)
 
@@ -55,12 +55,12 @@ def telling(real_service: Service) -> Iterator[Service]:
 @pytest.fixture
 def read_by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are read by twos, so that much can happen between."""
-    monkeypatch.setattr(past_module, "CURSOR_BATCH_SIZE", 2)
+    monkeypatch.setattr(history_module, "CURSOR_BATCH_SIZE", 2)
 
 
 @pytest.fixture
 def track_paid_audience(service: Service, org: str) -> MakeHarness:
-    """An audience of those who have paid."""
+    """An audience of paid contacts."""
     return lambda: WatchHarness(service, org, PAID)
 
 

@@ -14,7 +14,7 @@ from tests.support.client import Client, Refusal
 from tests.support.fault_injection import FailAtStep
 from tests.support.uses import refer, register, release
 
-EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}
 Make = Callable[[], str]
 Refused = Callable[..., Refusal]
 
@@ -31,12 +31,12 @@ def inside(audience_id: str) -> dict[str, Any]:
 @pytest.fixture(params=["segment", "custom", "snapshot"])
 def made(request: pytest.FixtureRequest, client: Client) -> str:
     """The id of a new audience of each kind."""
-    makers: dict[str, Make] = {
-        "segment": lambda: client.create(name="made", filter=EVERYONE).id,
+    creators: dict[str, Make] = {
+        "segment": lambda: client.create(name="made", filter=ALL_CONTACTS).id,
         "custom": lambda: client.custom(name="made").id,
-        "snapshot": lambda: client.snapshot(filter=EVERYONE, name="made").id,
+        "snapshot": lambda: client.snapshot(filter=ALL_CONTACTS, name="made").id,
     }
-    return makers[request.param]()
+    return creators[request.param]()
 
 
 @pytest.fixture(params=["custom", "snapshot"])
@@ -45,7 +45,7 @@ def removable(request: pytest.FixtureRequest, client: Client) -> tuple[str, Call
     if request.param == "custom":
         custom = client.custom(name="made").id
         return custom, lambda: client.call("DeleteCustomAudience", {"id": custom, "force": True})
-    snapshot = client.snapshot(filter=EVERYONE, name="made").id
+    snapshot = client.snapshot(filter=ALL_CONTACTS, name="made").id
     return snapshot, lambda: client.call("DeleteSnapshot", {"id": snapshot})
 
 
@@ -128,7 +128,7 @@ def test_a_use_registered_while_its_audience_is_removed_is_taken_back(
 
 
 def test_uses_of_an_expired_snapshot_are_found_and_released(client: Client, service: Service, refused: Refused) -> None:
-    made = client.snapshot(filter=EVERYONE).id
+    made = client.snapshot(filter=ALL_CONTACTS).id
     register(client, made)
     service.store.database["audience_snapshot"].delete_one({"pk": made})  # as the database does once it has expired
     assert usage(client, made).use_count == 1
@@ -137,7 +137,7 @@ def test_uses_of_an_expired_snapshot_are_found_and_released(client: Client, serv
 
 
 def test_a_snapshot_can_be_used_while_it_is_created(client: Client, service: Service) -> None:
-    made = client.snapshot(filter=EVERYONE).id
+    made = client.snapshot(filter=ALL_CONTACTS).id
     service.store.database["audience_snapshot"].update_one({"pk": made}, {"$set": {"state": "CREATING"}})
     assert register(client, made).audience_id == made
 

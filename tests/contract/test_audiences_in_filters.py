@@ -1,4 +1,4 @@
-"""Audiences inside filters: whoever is in the audience meets $inAudience, wherever it stands, on every store."""
+"""Audiences inside filters: the members of the audience match $inAudience at any depth, on every store."""
 
 from collections.abc import Callable
 from typing import Any
@@ -53,21 +53,23 @@ Find = Callable[[dict[str, Any]], list[int]]
 
 
 @pytest.fixture(params=["inline", "joined"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def join_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Lists go into the filter, or are too long for it."""
     if request.param == "joined":
         monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
     return str(request.param)
 
 
-def test_members_are_found_and_others_are_not(way: str, found: Find, static: str, dynamic: str) -> None:
+def test_members_are_found_and_others_are_not(join_mode: str, found: Find, static: str, dynamic: str) -> None:
     assert found({"$inAudience": static}) == [0, 1, 2, 3]
     assert found({"$inAudience": dynamic}) == [1, 3, 5, 7]
     assert found({"$nor": [{"$inAudience": static}]}) == [4, 5, 6, 7, 8]
     assert found({"$nor": [{"$inAudience": dynamic}]}) == [0, 2, 4, 6, 8]
 
 
-def test_audiences_are_allowed_in_place_of_any_condition(way: str, found: Find, static: str, dynamic: str) -> None:
+def test_audiences_are_allowed_in_place_of_any_condition(
+    join_mode: str, found: Find, static: str, dynamic: str
+) -> None:
     assert found({"$and": [{"$inAudience": static}, {"$inAudience": dynamic}]}) == [1, 3]
     assert found({"$or": [{"$inAudience": static}, {"n": {"$gte": 8}}]}) == [0, 1, 2, 3, 8]
     assert found({"$or": [{"$inAudience": static}, {"$inAudience": dynamic}], "n": {"$gt": 2}}) == [3, 5, 7]
@@ -77,7 +79,7 @@ def test_audiences_are_allowed_in_place_of_any_condition(way: str, found: Find, 
 
 
 def test_nested_segments_are_resolved(
-    way: str, client: Client, found: Find, ids: list[str], static: str, dynamic: str
+    join_mode: str, client: Client, found: Find, ids: list[str], static: str, dynamic: str
 ) -> None:
     where = {"$or": [{"$inAudience": static}, {"$nor": [{"$inAudience": dynamic}]}]}
     inner = client.create(name="inner", filter=contact_filter(where))
@@ -89,15 +91,15 @@ def test_nested_segments_are_resolved(
 
 
 def test_a_list_is_frozen_from_a_filter_with_audiences(
-    way: str, client: Client, ids: list[str], static: str, dynamic: str
+    join_mode: str, client: Client, ids: list[str], static: str, dynamic: str
 ) -> None:
     where = {"$inAudience": static, "$nor": [{"$inAudience": dynamic}]}
-    frozen = client.create(name="frozen", type="static", filter=contact_filter(where))
-    assert frozen.contact_count == 2
-    assert client.members(audienceId=frozen.id) == sorted((ids[0], ids[2]), key=lambda pk: pk)
+    static_copy = client.create(name="frozen", type="static", filter=contact_filter(where))
+    assert static_copy.contact_count == 2
+    assert client.members(audienceId=static_copy.id) == sorted((ids[0], ids[2]), key=lambda pk: pk)
 
 
-def test_a_stream_with_audiences_resumes_by_its_cursor(way: str, client: Client, static: str) -> None:
+def test_a_stream_with_audiences_resumes_by_its_cursor(join_mode: str, client: Client, static: str) -> None:
     request = {"filter": contact_filter({"$inAudience": static}), "batchSize": 3}
     first, *_ = client.call("StreamMembers", request)
     rest = [
@@ -108,17 +110,17 @@ def test_a_stream_with_audiences_resumes_by_its_cursor(way: str, client: Client,
 
 
 def test_archived_contacts_are_members_as_they_are_of_the_audience_itself(
-    way: str, client: Client, found: Find, ids: list[str]
+    join_mode: str, client: Client, found: Find, ids: list[str]
 ) -> None:
     source = {"filter": contact_filter({"state": "archived"})}
     listed = client.call("CreateSegment", {"segment": {"name": "listed", "type": "static"}, "source": source})
     archived = client.create(name="archived", filter=contact_filter({"state": "archived"}))
-    anyone = {"state": {"$exists": True}}
+    any_state = {"state": {"$exists": True}}
     assert (listed.contact_count, client.count(audienceId=listed.id), client.count(audienceId=archived.id)) == (1, 0, 1)
     assert found({"$inAudience": listed.id, "state": "archived"}) == []
     assert found({"$inAudience": archived.id, "state": "archived"}) == [9]
     assert found({"$inAudience": archived.id}) == [], "the outer filter has not named state, and asks for those in use"
-    assert found({"$nor": [{"$inAudience": archived.id}], **anyone}) == []
+    assert found({"$nor": [{"$inAudience": archived.id}], **any_state}) == []
 
 
 def test_the_current_definition_of_an_audience_is_used(client: Client, found: Find, ids: list[str]) -> None:
@@ -210,13 +212,13 @@ def test_lists_are_not_inlined_beyond_the_size_limit(
 ) -> None:
     longer = client.create(name="longer", type="static", contactIds=ids[:8])
     read: list[str] = []
-    read_list = joins._read_list
+    read_list = joins.read_list
 
     def reading(database: Any, org: str, audience_id: str, *arguments: Any) -> list[str] | None:
         read.append(audience_id)
         return read_list(database, org, audience_id, *arguments)
 
-    monkeypatch.setattr(joins, "_read_list", reading)
+    monkeypatch.setattr(joins, "read_list", reading)
     monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 6 * 70)
     where = {"$or": [{"$inAudience": longer.id, "n": {"$gte": 4}}, {"$inAudience": static, "n": {"$lt": 1}}]}
     assert found(where) == [0, 4, 5, 6, 7]

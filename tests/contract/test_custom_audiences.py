@@ -24,9 +24,9 @@ PIXEL = {"type": "retargeting_pixel", "retargetingPixel": {"where": {"type": "vi
 def lookalike(source: str, name: str = "like") -> CustomAudience:
     """A lookalike, as storage has it."""
     spec = LookalikeSpec(source, share=0.1)
-    moment = now()
+    timestamp = now()
     return CustomAudience(
-        f"custom-{name}", name, "", CustomType.LOOKALIKE, "contact", spec, "active", 0, moment, moment
+        f"custom-{name}", name, "", CustomType.LOOKALIKE, "contact", spec, "active", 0, timestamp, timestamp
     )
 
 
@@ -77,19 +77,19 @@ def test_defaults_of_a_pixel_are_shown_and_it_has_no_list(client: Client, servic
 
 
 def test_validate_only_checks_and_creates_nothing(client: Client, refused: Refused) -> None:
-    asked = {"customAudience": {"name": "x", **MATCH}, "validateOnly": True}
-    checked = client.call("CreateCustomAudience", asked)
+    request = {"customAudience": {"name": "x", **MATCH}, "validateOnly": True}
+    checked = client.call("CreateCustomAudience", request)
     assert (checked.id, checked.customer_match.rules_version) == ("", "meta/2026-11")
     assert client.call("ListCustomAudiences").total_size == 0
     client.custom(name="x")
-    assert refused(lambda: client.call("CreateCustomAudience", asked)).info.reason == "NAME_TAKEN"
+    assert refused(lambda: client.call("CreateCustomAudience", request)).info.reason == "NAME_TAKEN"
 
 
 def test_a_request_that_is_repeated_makes_one_audience(client: Client, refused: Refused) -> None:
-    asked = {"customAudience": {"name": "once", "type": "file_upload"}, "requestId": "r1"}
-    made = client.call("CreateCustomAudience", asked)
-    assert client.call("CreateCustomAudience", asked) == made
-    other = {**asked, "customAudience": {"name": "other", "type": "file_upload"}}
+    request = {"customAudience": {"name": "once", "type": "file_upload"}, "requestId": "r1"}
+    made = client.call("CreateCustomAudience", request)
+    assert client.call("CreateCustomAudience", request) == made
+    other = {**request, "customAudience": {"name": "other", "type": "file_upload"}}
     assert refused(lambda: client.call("CreateCustomAudience", other)).info.reason == "REQUEST_ID_REUSED"
     assert client.call("ListCustomAudiences").total_size == 1
 
@@ -106,15 +106,15 @@ def test_a_name_is_one_audience_of_an_org_and_free_once_it_is_deleted(
 
 
 def test_the_index_keeps_names_and_requests_unique_under_concurrent_creates(service: Service, org: str) -> None:
-    customs, request = service.store.custom_audiences, IdempotencyKey("ann", "r", "digest")
+    custom_audiences, request = service.store.custom_audiences, IdempotencyKey("ann", "r", "digest")
     first = lookalike("segment-x", "one")
-    customs.insert(org, first, request, NO_DEADLINE)
+    custom_audiences.insert(org, first, request, NO_DEADLINE)
     with pytest.raises(NameTaken):
-        customs.insert(org, dataclasses.replace(first, id="custom-two"), None, NO_DEADLINE)
+        custom_audiences.insert(org, dataclasses.replace(first, id="custom-two"), None, NO_DEADLINE)
     with pytest.raises(RequestIdReused):
-        customs.insert(org, dataclasses.replace(first, id="custom-two", name="two"), request, NO_DEADLINE)
-    assert customs.find_by_key(org, request, NO_DEADLINE) == (
-        first_stored := customs.get(org, first.id, NO_DEADLINE),
+        custom_audiences.insert(org, dataclasses.replace(first, id="custom-two", name="two"), request, NO_DEADLINE)
+    assert custom_audiences.find_by_key(org, request, NO_DEADLINE) == (
+        first_stored := custom_audiences.get(org, first.id, NO_DEADLINE),
         "digest",
     )
     assert first_stored.spec == first.spec

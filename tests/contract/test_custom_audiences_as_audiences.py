@@ -1,4 +1,4 @@
-"""Custom audiences wherever an audience may stand: those on the list that are in use."""
+"""Custom audiences as audiences: their members are the active contacts on the list."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from tests.support.client import Client, Refusal
 from tests.support.events import described
 from tests.support.lists import publish
 
-EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 
@@ -34,13 +34,13 @@ def test_an_audience_without_a_list_has_no_members(client: Client) -> None:
 
 
 def test_it_has_a_reach_an_overlap_and_members(client: Client, listed: tuple[str, list[str]]) -> None:
-    made, living = listed
-    everyone = client.create(name="everyone", filter=EVERYONE)
+    made, active_ids = listed
+    all_contacts = client.create(name="everyone", filter=ALL_CONTACTS)
     assert client.count(audienceId=made) == 3
-    assert client.members(audienceId=made) == living
+    assert client.members(audienceId=made) == active_ids
     *_, last = client.call("StreamReach", {"audienceId": made})
     assert (last.count, last.exact) == (3, True)
-    overlap = client.call("GetOverlap", {"audienceId": made, "otherAudienceId": everyone.id})
+    overlap = client.call("GetOverlap", {"audienceId": made, "otherAudienceId": all_contacts.id})
     assert (overlap.count, overlap.size, overlap.other_size) == (3, 3, 4)
     assert client.call("GetCustomAudience", {"id": made}).contact_count == 4
 
@@ -55,52 +55,54 @@ def test_venn_regions_include_it(client: Client, listed: tuple[str, list[str]]) 
 
 
 def test_a_filter_matches_its_members_and_the_others(client: Client, listed: tuple[str, list[str]]) -> None:
-    made, living = listed
+    made, active_ids = listed
     inside = {"datatype": "contact", "where": {"$inAudience": made}}
     outside = {"datatype": "contact", "where": {"$nor": [{"$inAudience": made}]}}
-    assert client.members(filter=inside) == living
+    assert client.members(filter=inside) == active_ids
     assert client.members(filter=outside) == ["contact-later"]
     segment = client.create(name="inside", filter=inside)
-    assert client.members(audienceId=segment.id) == living
+    assert client.members(audienceId=segment.id) == active_ids
 
 
 def test_unions_and_exclusions_take_it(client: Client, listed: tuple[str, list[str]]) -> None:
-    made, living = listed
+    made, active_ids = listed
     late = client.create(name="late", filter={"datatype": "contact", "where": {"n": 9}})
-    assert client.members(audienceIds=[late.id, made]) == sorted([*living, "contact-later"])
-    assert client.members(filter=EVERYONE, excludeAudienceIds=[made]) == ["contact-later"]
+    assert client.members(audienceIds=[late.id, made]) == sorted([*active_ids, "contact-later"])
+    assert client.members(filter=ALL_CONTACTS, excludeAudienceIds=[made]) == ["contact-later"]
 
 
 def test_contacts_are_checked_against_it(client: Client, listed: tuple[str, list[str]]) -> None:
-    made, living = listed
-    asked = {"audienceIds": [made], "contactIds": [living[0], "contact-0", "contact-later"]}
-    memberships = client.call("CheckMembership", asked).memberships
+    made, active_ids = listed
+    request = {"audienceIds": [made], "contactIds": [active_ids[0], "contact-0", "contact-later"]}
+    memberships = client.call("CheckMembership", request).memberships
     assert [list(each.audience_ids) for each in memberships] == [[made], [], []]
 
 
 def test_a_contacts_audiences_list_custom_ones_after_segments(
     client: Client, service: Service, org: str, listed: tuple[str, list[str]]
 ) -> None:
-    made, living = listed
-    segments = [client.create(name=f"s{n}", filter=EVERYONE).id for n in range(2)]
+    made, active_ids = listed
+    segments = [client.create(name=f"s{n}", filter=ALL_CONTACTS).id for n in range(2)]
     newer = client.custom(name="newer", type="customer_match", customerMatch={"platform": "meta"}).id
-    publish(service.store, org, newer, living)
+    publish(service.store, org, newer, active_ids)
     publish(service.store, org, client.custom(name="others").id, ["contact-later"])
     client.custom(name="leads", datatype="lead")
     expected = [*((each, "dynamic") for each in segments), (newer, "customer_match"), (made, "file_upload")]
     for size in (1, 2, 3, 4, 5, 6, 7):
-        told, token, pages = [], "", 0
+        listed_audiences, token, pages = [], "", 0
         while pages == 0 or token:
-            page = client.call("ListAudiencesOfContact", {"contactId": living[0], "pageSize": size, "pageToken": token})
-            told += [(each.id, each.type) for each in page.audiences]
+            page = client.call(
+                "ListAudiencesOfContact", {"contactId": active_ids[0], "pageSize": size, "pageToken": token}
+            )
+            listed_audiences += [(each.id, each.type) for each in page.audiences]
             token, pages = page.next_page_token, pages + 1
-        assert told == expected
+        assert listed_audiences == expected
         assert pages == -(-6 // size)
 
 
 def test_a_membership_of_it_is_explained(client: Client, listed: tuple[str, list[str]]) -> None:
-    made, living = listed
-    inside = client.call("ExplainMembership", {"audienceId": made, "contactId": living[0]})
+    made, active_ids = listed
+    inside = client.call("ExplainMembership", {"audienceId": made, "contactId": active_ids[0]})
     assert inside.member
     assert "uploaded" in inside.condition.description
     assert not client.call("ExplainMembership", {"audienceId": made, "contactId": "contact-later"}).member
@@ -119,15 +121,15 @@ def test_insights_and_plans_take_it(real_service: Service) -> None:
 def test_segments_and_snapshots_are_frozen_from_it_and_outlive_it(
     client: Client, listed: tuple[str, list[str]]
 ) -> None:
-    made, living = listed
+    made, active_ids = listed
     source = {"audienceId": made}
-    frozen = client.call("CreateSegment", {"segment": {"name": "frozen", "type": "static"}, "source": source})
+    static_copy = client.call("CreateSegment", {"segment": {"name": "frozen", "type": "static"}, "source": source})
     snapshot = client.snapshot(audienceId=made, name="launch")
-    assert (snapshot.count, frozen.contact_count) == (3, 3)
+    assert (snapshot.count, static_copy.contact_count) == (3, 3)
     assert [(each.audience_id, each.version) for each in snapshot.sources] == [(made, 1)]
     client.call("DeleteCustomAudience", {"id": made})
-    assert client.members(snapshotId=snapshot.id) == living
-    assert client.members(audienceId=frozen.id) == living
+    assert client.members(snapshotId=snapshot.id) == active_ids
+    assert client.members(audienceId=static_copy.id) == active_ids
 
 
 def test_its_members_are_exported(client: Client, service: Service, org: str, insert: Insert) -> None:
@@ -139,9 +141,7 @@ def test_its_members_are_exported(client: Client, service: Service, org: str, in
 
 
 @pytest.mark.usefixtures("unwatched")
-def test_a_watch_tells_who_a_new_list_brings_and_takes(
-    client: Client, service: Service, org: str, insert: Insert
-) -> None:
+def test_a_new_list_sends_events_for_its_changes(client: Client, service: Service, org: str, insert: Insert) -> None:
     ids = sorted(insert([{"id": f"{n}"} for n in range(3)]))
     made = client.custom(name="uploaded").id
     publish(service.store, org, made, ids[:2])
@@ -149,12 +149,12 @@ def test_a_watch_tells_who_a_new_list_brings_and_takes(
     try:
         next(stream)
         publish(service.store, org, made, ids[1:])
-        told: list[Any] = []
-        while len(told) < 2:
-            told += next(stream).events
+        events: list[Any] = []
+        while len(events) < 2:
+            events += next(stream).events
     finally:
         stream.cancel()
-    assert sorted(map(described, told)) == [
+    assert sorted(map(described, events)) == [
         ("entered", ids[2], "data"),
         ("exited", ids[0], "data"),
     ]
@@ -179,8 +179,8 @@ def test_a_deleted_one_is_no_audience_any_more(client: Client, listed: tuple[str
     segment = client.create(name="inside", filter={"datatype": "contact", "where": {"$inAudience": made}})
     client.call("DeleteCustomAudience", {"id": made, "force": True})
     assert refused(lambda: client.call("EstimateReach", {"audienceId": made})).info.reason == "AUDIENCE_NOT_FOUND"
-    gone = refused(lambda: client.call("EstimateReach", {"audienceId": segment.id}))
-    assert gone.info.reason == "UNUSABLE_AUDIENCE"
+    refusal = refused(lambda: client.call("EstimateReach", {"audienceId": segment.id}))
+    assert refusal.info.reason == "UNUSABLE_AUDIENCE"
 
 
 def test_another_org_has_no_use_of_it(
@@ -188,14 +188,14 @@ def test_another_org_has_no_use_of_it(
 ) -> None:
     made, _ = listed
     other = service.client(f"{org}2")
-    for rpc, asked in (
+    for rpc, request in (
         ("EstimateReach", {"audienceId": made}),
         ("EstimateReach", {"filter": {"datatype": "contact", "where": {"$inAudience": made}}}),
         ("StreamMembers", {"audienceId": made}),
         ("CheckMembership", {"audienceIds": [made], "contactIds": ["contact-1"]}),
         ("CreateSnapshot", {"audienceId": made, "name": "x"}),
     ):
-        refusal = refused(lambda rpc=rpc, asked=asked: other.call(rpc, asked))
+        refusal = refused(lambda rpc=rpc, request=request: other.call(rpc, request))
         assert refusal.info.reason == "AUDIENCE_NOT_FOUND"
         assert refusal.code is grpc.StatusCode.NOT_FOUND
 

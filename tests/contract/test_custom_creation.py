@@ -68,21 +68,29 @@ class Cases:
     def __init__(self, service: Service, org: str, *, limits: JobLimits | None = None, **replaced: Any) -> None:
         self.store, self.org = service.store, org
         self.ctx = RequestContext(Caller("racer", org, frozenset()), NO_DEADLINE)
-        customs, uses = replaced.get("customs", self.store.custom_audiences), replaced.get("uses", self.store.uses)
+        custom_audiences, uses = (
+            replaced.get("custom_audiences", self.store.custom_audiences),
+            replaced.get("uses", self.store.uses),
+        )
         self.step: Callable[[Deadline, Report], None] = lambda *_: None
         self.ids: list[str] = []
         self.runner = JobRunner("test", limits or JobLimits(), TooManyLookalikes.of)
         like = CustomType.LOOKALIKE
         plans = {like: lambda _, drafted: dataclasses.replace(drafted, datatype="contact")}
         refreshers = {like: Refresher(lambda *_: None, self._refresh, self.runner, creates=True)}
-        self.customs = CustomAudiences(customs, self.store.lists, plans, refreshers, TokenCodec(b"key"))
-        self.deletion = CustomAudienceDeleter(customs, self.customs, uses)
-        segments = RecordFinder(self.store.segments.get, self.store.segments.find)
-        self.uses = AudienceUses(uses, {"segment-": segments, "custom-": RecordFinder(customs.get, customs.get)})
+        self.custom_audiences = CustomAudiences(
+            custom_audiences, self.store.lists, plans, refreshers, TokenCodec(b"key")
+        )
+        self.deletion = CustomAudienceDeleter(custom_audiences, self.custom_audiences, uses)
+        finders = {
+            "segment-": RecordFinder(self.store.segments.get, self.store.segments.find),
+            "custom-": RecordFinder(custom_audiences.get, custom_audiences.get),
+        }
+        self.uses = AudienceUses(uses, finders)
 
     def create(self, request_id: str = "", draft: CustomAudienceDraft = DRAFT) -> CustomAudience:
         """A lookalike as the call returns it."""
-        return self.customs.create(self.ctx, draft, request_id, validate_only=False)
+        return self.custom_audiences.create(self.ctx, draft, request_id, validate_only=False)
 
     def created(self, request_id: str = "") -> CustomAudience:
         """A lookalike whose creation has ended."""
@@ -90,16 +98,16 @@ class Cases:
 
     def get(self, audience_id: str) -> CustomAudience:
         """An audience as it is now."""
-        return self.customs.get(self.ctx, audience_id)
+        return self.custom_audiences.get(self.ctx, audience_id)
 
     def settled(self, audience_id: str) -> CustomAudience:
-        """An audience once nothing is running."""
+        """An audience after its work has ended."""
         eventually(lambda: not self.get(audience_id).is_working)
         return self.get(audience_id)
 
     def refreshed(self, audience_id: str) -> CustomAudience:
         """An audience after a refresh has ended."""
-        self.customs.refresh(self.ctx, audience_id)
+        self.custom_audiences.refresh(self.ctx, audience_id)
         return self.settled(audience_id)
 
     def delete(self, audience_id: str, version: int | None = None) -> None:
@@ -180,16 +188,26 @@ def store_lookalike(
     service: Service, org: str, state: CreationState, lease_seconds: float = 60, error: str = ""
 ) -> CustomAudience:
     """A lookalike whose creation is in this state; a lease below 0 has expired."""
-    moment = now()
-    ended = None if state is CREATING else moment
-    work = Work(WorkKind.CREATION, 1, moment, state, 0, error, ended)
+    timestamp = now()
+    ended = None if state is CREATING else timestamp
+    work = Work(WorkKind.CREATION, 1, timestamp, state, 0, error, ended)
     spec = LookalikeSpec("segment-x", share=0.1)
     like = CustomType.LOOKALIKE
     made = CustomAudience(
-        f"custom-{state.lower()}", f"a {state} one", "", like, "contact", spec, "active", 0, moment, moment, work=work
+        f"custom-{state.lower()}",
+        f"a {state} one",
+        "",
+        like,
+        "contact",
+        spec,
+        "active",
+        0,
+        timestamp,
+        timestamp,
+        work=work,
     )
     service.store.custom_audiences.insert(
-        org, made, None, NO_DEADLINE, Lease("dead", moment + timedelta(seconds=lease_seconds))
+        org, made, None, NO_DEADLINE, Lease("dead", timestamp + timedelta(seconds=lease_seconds))
     )
     return made
 
@@ -197,7 +215,7 @@ def store_lookalike(
 def test_a_lookalike_is_returned_while_it_is_creating_and_becomes_ready(
     cases: Cases, gate: Gate, client: Client, insert: Insert
 ) -> None:
-    """The call returns at once, version 0 stays, and the list appears when the audience becomes READY."""
+    """The call returns without waiting, version 0 stays, and the list appears when the audience becomes READY."""
     cases.ids = insert([{}, {}])
     made = cases.create()
     assert (made.state, made.version, made.creation_state, made.contact_count) == ("active", 0, CREATING, 0)
@@ -221,7 +239,7 @@ def test_a_refresh_keeps_the_old_list_readable_until_the_new_one_is_published(
     made = cases.created()
     cases.ids, gate = insert([{}]), Gate()
     cases.step = gate
-    running = cases.customs.refresh(cases.ctx, made.id)
+    running = cases.custom_audiences.refresh(cases.ctx, made.id)
     assert (running.creation_state, running.contact_count, running.version) == (READY, 2, 0)
     assert gate.reached.wait(10)
     shown = client.call("GetCustomAudience", {"id": made.id})
@@ -280,7 +298,7 @@ def test_a_failed_lookalike_can_be_deleted_which_releases_its_name(cases: Cases)
 
 
 def test_a_repeated_request_returns_the_audience_in_its_current_state(cases: Cases, gate: Gate) -> None:
-    """While it is CREATING, and after, the same request returns the same audience at once."""
+    """While it is CREATING, and after, the same request returns the same audience without waiting."""
     made = cases.create("r")
     assert gate.reached.wait(10)
     again = cases.create("r")
@@ -313,13 +331,13 @@ def test_the_client_of_the_docs_waits_until_a_lookalike_is_ready_or_failed(cases
 
 def test_progress_is_shown_and_never_decreases(cases: Cases) -> None:
     """Get returns the highest progress reported so far."""
-    go_on = [threading.Event() for _ in range(2)]
+    resume = [threading.Event() for _ in range(2)]
 
     def step(_: Deadline, report: Report) -> None:
         report(40)
-        assert go_on[0].wait(10)
+        assert resume[0].wait(10)
         report(20)
-        assert go_on[1].wait(10)
+        assert resume[1].wait(10)
 
     cases.step = step
     made = cases.create()
@@ -329,9 +347,9 @@ def test_progress_is_shown_and_never_decreases(cases: Cases) -> None:
         return work.progress if work else -1
 
     eventually(lambda: progress() == 40)
-    go_on[0].set()
+    resume[0].set()
     assert progress() == 40
-    go_on[1].set()
+    resume[1].set()
     cases.settled(made.id)
     assert progress() == 100
 
@@ -341,8 +359,8 @@ def test_a_refresh_while_one_is_running_changes_nothing(cases: Cases, insert: In
     cases.ids = insert([{}])
     made = cases.created()
     cases.step = gate = Gate()
-    first = cases.customs.refresh(cases.ctx, made.id)
-    second = cases.customs.refresh(cases.ctx, made.id)
+    first = cases.custom_audiences.refresh(cases.ctx, made.id)
+    second = cases.custom_audiences.refresh(cases.ctx, made.id)
     assert first.work is not None
     assert second.work is not None
     assert second.work.attempt == first.work.attempt
@@ -380,21 +398,24 @@ def test_a_lookalike_whose_process_died_is_failed_when_its_lease_expires(
 
 def test_a_process_that_lost_its_lease_writes_nothing_more(service: Service, cases: Cases, org: str) -> None:
     """Renewal, end and publication of an expired or replaced attempt are refused."""
-    customs, late = service.store.custom_audiences, store_lookalike(service, org, CREATING, lease_seconds=-0.001)
+    custom_audiences, late = (
+        service.store.custom_audiences,
+        store_lookalike(service, org, CREATING, lease_seconds=-0.001),
+    )
     list_version_id = new_list_version_id(late.id)
-    customs.reserve(org, late.id, list_version_id, now() + timedelta(hours=1), NO_DEADLINE)
+    custom_audiences.reserve(org, late.id, list_version_id, now() + timedelta(hours=1), NO_DEADLINE)
 
     def nothing_is_written() -> None:
         lease = Lease("dead", now() + timedelta(minutes=1))
-        assert not customs.renew_work(org, late, lease, 50, NO_DEADLINE)
-        assert not customs.end_work(org, late, "", NO_DEADLINE)
+        assert not custom_audiences.renew_work(org, late, lease, 50, NO_DEADLINE)
+        assert not custom_audiences.end_work(org, late, "", NO_DEADLINE)
         with pytest.raises(StaleVersion):
-            customs.publish(org, late, list_version_id, {}, NO_DEADLINE, ends_work=True)
+            custom_audiences.publish(org, late, list_version_id, {}, NO_DEADLINE, ends_work=True)
 
     nothing_is_written()
     assert cases.get(late.id).creation_state is FAILED
     cases.step = gate = Gate()
-    cases.customs.refresh(cases.ctx, late.id)
+    cases.custom_audiences.refresh(cases.ctx, late.id)
     assert gate.reached.wait(10)
     nothing_is_written()
     gate.opened.set()
@@ -402,7 +423,7 @@ def test_a_process_that_lost_its_lease_writes_nothing_more(service: Service, cas
 
 
 def test_a_sweep_leaves_work_alone_whose_lease_holds(service: Service, cases: Cases, org: str) -> None:
-    """The work of a living process stays CREATING."""
+    """The work of a running process stays CREATING."""
     made = store_lookalike(service, org, CREATING)
     service.store.custom_audience_sweeper.sweep(now())
     assert cases.get(made.id).creation_state is CREATING
@@ -419,7 +440,7 @@ def test_a_server_that_stops_marks_its_work_failed_at_once(cases: Cases, gate: G
 
 
 def test_deleting_a_lookalike_that_is_creating_cancels_the_work(cases: Cases, gate: Gate) -> None:
-    """The job stops at once, and the name is free."""
+    """The deletion stops the job and releases the name."""
     made = cases.create()
     assert gate.reached.wait(10)
     cases.delete(made.id)
@@ -445,7 +466,7 @@ def test_an_audience_renamed_while_it_is_creating_keeps_the_name(cases: Cases, g
     made = cases.create()
     assert gate.reached.wait(10)
     draft = CustomAudienceDraft("renamed", "")
-    cases.customs.update(cases.ctx, made.id, draft, ["name"], 0, validate_only=False)
+    cases.custom_audiences.update(cases.ctx, made.id, draft, ["name"], 0, validate_only=False)
     gate.opened.set()
     ready = cases.settled(made.id)
     assert (ready.name, ready.version, ready.creation_state) == ("renamed", 1, READY)
@@ -503,9 +524,9 @@ def test_a_use_registered_during_a_deletion_stops_it(
 ) -> None:
     """The deletion is taken back."""
     made = client.custom(name="raced").id
-    midst = FailAtStep(service.store.custom_audiences, "remove", before=lambda: cases.register(made))
+    racing = FailAtStep(service.store.custom_audiences, "remove", before=lambda: cases.register(made))
     with pytest.raises(AudienceInUse):
-        make_cases(customs=midst).delete(made)
+        make_cases(custom_audiences=racing).delete(made)
     assert client.call("GetCustomAudience", {"id": made}).name == "raced"
 
 
@@ -515,9 +536,9 @@ def test_a_deletion_that_is_taken_back_does_not_end_the_work(
     """A creation goes on and becomes READY if its audience is not deleted in the end."""
     made = cases.create().id
     assert gate.reached.wait(10)
-    midst = FailAtStep(service.store.custom_audiences, "remove", before=lambda: cases.register(made))
+    racing = FailAtStep(service.store.custom_audiences, "remove", before=lambda: cases.register(made))
     with pytest.raises(AudienceInUse):
-        make_cases(customs=midst).delete(made)
+        make_cases(custom_audiences=racing).delete(made)
     gate.opened.set()
     assert cases.settled(made).creation_state is READY
 
@@ -545,7 +566,7 @@ def test_a_deletion_without_a_version_retries_after_a_concurrent_publish(
             times.append(None)
             cases.refreshed(made)
 
-    racing = make_cases(customs=FailAtStep(service.store.custom_audiences, "remove", before=meanwhile))
+    racing = make_cases(custom_audiences=FailAtStep(service.store.custom_audiences, "remove", before=meanwhile))
     with pytest.raises(StaleVersion):
         racing.delete(made, 0)
     times.clear()

@@ -1,4 +1,4 @@
-"""Lists of custom audiences: reserved, published whole, and swept once nobody reads them."""
+"""Lists of custom audiences: reserved, published as a unit, and deleted after the last reader may have ended."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -42,19 +42,19 @@ def test_a_list_is_there_once_it_is_published_and_no_sooner(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
     ids = insert([{} for _ in range(3)])
-    customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
-    customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
+    custom_audiences, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
+    custom_audiences.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
     write_rows(service.store, org, list_version_id, ids)
     assert client.members(audienceId=audience) == []
-    written = customs.publish(
-        org, customs.get(org, audience, NO_DEADLINE), list_version_id, {"upload": "a"}, NO_DEADLINE
+    written = custom_audiences.publish(
+        org, custom_audiences.get(org, audience, NO_DEADLINE), list_version_id, {"upload": "a"}, NO_DEADLINE
     )
     assert sorted(client.members(audienceId=audience)) == sorted(ids)
     shown = client.call("GetCustomAudience", {"id": audience})
     assert (shown.contact_count, shown.version, shown.HasField("refresh_time")) == (3, 1, True)
-    assert customs.get(org, audience, NO_DEADLINE) == written
+    assert custom_audiences.get(org, audience, NO_DEADLINE) == written
     assert written.publication == {"upload": "a"}
-    assert record(service, audience)["leftovers"] == []
+    assert record(service, audience)["orphaned_lists"] == []
 
 
 def test_the_previous_list_is_deleted_after_its_streams_end(
@@ -69,14 +69,14 @@ def test_the_previous_list_is_deleted_after_its_streams_end(
     assert rows_of(service.store, audience) == {first.list_version_id, second.list_version_id}
     sweeper.sweep(now() + LATER)
     assert rows_of(service.store, audience) == {second.list_version_id}
-    assert record(service, audience)["leftovers"] == []
+    assert record(service, audience)["orphaned_lists"] == []
     assert client.members(audienceId=audience) == ids[1:]
 
 
 def test_a_sweep_sees_all_that_is_left_over_however_much_it_is(
     service: Service, client: Client, org: str, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.custom_audiences.cleanup._BATCH_SIZE", 1)
+    monkeypatch.setattr("audience_service.mongo.custom_audiences.cleanup.BATCH_SIZE", 1)
     ids = insert([{}])
     made = [client.custom(name=str(number)).id for number in range(3)]
     for audience_id in made * 2:
@@ -89,13 +89,13 @@ def test_a_second_publish_of_one_version_is_stale(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
     ids = insert([{}, {}])
-    customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
-    before = customs.get(org, audience, NO_DEADLINE)
-    customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
+    custom_audiences, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
+    before = custom_audiences.get(org, audience, NO_DEADLINE)
+    custom_audiences.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
     write_rows(service.store, org, list_version_id, ids[:1])
     publish(service.store, org, audience, ids[1:])
     with pytest.raises(StaleVersion) as caught:
-        customs.publish(org, before, list_version_id, {}, NO_DEADLINE)
+        custom_audiences.publish(org, before, list_version_id, {}, NO_DEADLINE)
     assert caught.value.metadata == {"current_version": "1"}
     assert client.members(audienceId=audience) == ids[1:]
 
@@ -104,45 +104,54 @@ def test_rows_that_were_never_published_are_swept_when_their_time_has_passed(
     service: Service, org: str, insert: Insert, audience: str
 ) -> None:
     ids = insert([{}])
-    customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
-    customs.reserve(org, audience, list_version_id, now() - HOUR, NO_DEADLINE)
-    customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
+    custom_audiences, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
+    custom_audiences.reserve(org, audience, list_version_id, now() - HOUR, NO_DEADLINE)
+    custom_audiences.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
     write_rows(service.store, org, list_version_id, ids)
     service.store.custom_audience_sweeper.sweep(now())
     assert rows_of(service.store, audience) == {list_version_id}
     service.store.custom_audience_sweeper.sweep(now() + LATER)
     assert rows_of(service.store, audience) == set()
     with pytest.raises(StaleVersion):
-        customs.publish(org, customs.get(org, audience, NO_DEADLINE), list_version_id, {}, NO_DEADLINE)
+        custom_audiences.publish(
+            org, custom_audiences.get(org, audience, NO_DEADLINE), list_version_id, {}, NO_DEADLINE
+        )
 
 
 def test_rows_that_are_being_swept_become_no_list_and_get_no_more_time(
     service: Service, org: str, audience: str
 ) -> None:
-    customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
-    customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
-    service.store.database["custom"].update_one({"pk": audience}, {"$set": {"leftovers.0.swept": True}})
+    custom_audiences, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
+    custom_audiences.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
+    service.store.database["custom"].update_one({"pk": audience}, {"$set": {"orphaned_lists.0.is_deleting": True}})
     with pytest.raises(StaleVersion):
-        customs.reserve(org, audience, list_version_id, now() + LATER, NO_DEADLINE)
+        custom_audiences.reserve(org, audience, list_version_id, now() + LATER, NO_DEADLINE)
     with pytest.raises(StaleVersion):
-        customs.publish(org, customs.get(org, audience, NO_DEADLINE), list_version_id, {}, NO_DEADLINE)
+        custom_audiences.publish(
+            org, custom_audiences.get(org, audience, NO_DEADLINE), list_version_id, {}, NO_DEADLINE
+        )
     service.store.custom_audience_sweeper.sweep(now() + LATER)
-    assert record(service, audience)["leftovers"] == []
+    assert record(service, audience)["orphaned_lists"] == []
 
 
 def test_several_lists_are_reserved_concurrently(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
     ids = insert([{}, {}])
-    customs, rows_ids = service.store.custom_audiences, [new_list_version_id(audience) for _ in range(3)]
+    custom_audiences, rows_ids = service.store.custom_audiences, [new_list_version_id(audience) for _ in range(3)]
     for list_version_id in rows_ids:
-        customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
+        custom_audiences.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
     write_rows(service.store, org, rows_ids[1], ids)
-    written = customs.publish(org, customs.get(org, audience, NO_DEADLINE), rows_ids[1], {}, NO_DEADLINE)
-    assert [left["rows"] for left in record(service, audience)["leftovers"]] == [rows_ids[0], rows_ids[2]]
-    customs.publish(org, written, rows_ids[2], {}, NO_DEADLINE)
-    left = record(service, audience)["leftovers"]
-    assert sorted(each["rows"] for each in left) == sorted(rows_ids[:2])
+    written = custom_audiences.publish(
+        org, custom_audiences.get(org, audience, NO_DEADLINE), rows_ids[1], {}, NO_DEADLINE
+    )
+    assert [left["list_version_id"] for left in record(service, audience)["orphaned_lists"]] == [
+        rows_ids[0],
+        rows_ids[2],
+    ]
+    custom_audiences.publish(org, written, rows_ids[2], {}, NO_DEADLINE)
+    left = record(service, audience)["orphaned_lists"]
+    assert sorted(each["list_version_id"] for each in left) == sorted(rows_ids[:2])
     assert client.members(audienceId=audience) == []
 
 
@@ -159,14 +168,14 @@ def test_rows_of_a_deleted_audience_stay_for_an_hour(
 
 
 def test_a_late_list_write_does_not_undo_a_deletion(service: Service, client: Client, org: str, audience: str) -> None:
-    customs, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
-    before = customs.get(org, audience, NO_DEADLINE)
-    customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
+    custom_audiences, list_version_id = service.store.custom_audiences, new_list_version_id(audience)
+    before = custom_audiences.get(org, audience, NO_DEADLINE)
+    custom_audiences.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
     client.call("DeleteCustomAudience", {"id": audience})
     with pytest.raises(AudienceNotFound):
-        customs.publish(org, before, list_version_id, {}, NO_DEADLINE)
+        custom_audiences.publish(org, before, list_version_id, {}, NO_DEADLINE)
     with pytest.raises(AudienceNotFound):
-        customs.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
+        custom_audiences.reserve(org, audience, list_version_id, now() + HOUR, NO_DEADLINE)
 
 
 def test_children_of_an_audience_are_deleted_with_it(
@@ -174,7 +183,7 @@ def test_children_of_an_audience_are_deleted_with_it(
 ) -> None:
     dropped: list[tuple[str, str]] = []
     database = service.store.database
-    rows = service.store.custom_audience_sweeper._snapshot_rows
+    rows: Any = service.store.snapshot_rows
     sweeper = CustomAudienceSweeper(database, rows, [lambda org, name, _: dropped.append((org, name))])
     publish(service.store, org, audience, insert([{}]))
     sweeper.sweep(now())
@@ -188,11 +197,11 @@ def test_children_of_an_audience_are_deleted_with_it(
 def test_a_removal_that_is_taken_back_leaves_all_as_it_was(
     service: Service, client: Client, org: str, insert: Insert, audience: str
 ) -> None:
-    customs, ids = service.store.custom_audiences, insert([{}])
+    custom_audiences, ids = service.store.custom_audiences, insert([{}])
     written = publish(service.store, org, audience, ids)
     before = record(service, audience)
-    customs.remove(org, written, NO_DEADLINE)
-    assert customs.restore(org, written, NO_DEADLINE)
+    custom_audiences.remove(org, written, NO_DEADLINE)
+    assert custom_audiences.restore(org, written, NO_DEADLINE)
     after = record(service, audience)
     assert {**after, "modifydate": None} == {**before, "modifydate": None}
     assert client.members(audienceId=audience) == ids
@@ -203,24 +212,24 @@ def test_a_removal_that_is_taken_back_leaves_all_as_it_was(
 def test_a_removal_can_be_undone_for_a_while_even_without_a_list(
     service: Service, client: Client, org: str, audience: str
 ) -> None:
-    customs = service.store.custom_audiences
-    removed = customs.get(org, audience, NO_DEADLINE)
-    customs.remove(org, removed, NO_DEADLINE)
+    custom_audiences = service.store.custom_audiences
+    removed = custom_audiences.get(org, audience, NO_DEADLINE)
+    custom_audiences.remove(org, removed, NO_DEADLINE)
     service.store.custom_audience_sweeper.sweep(now())
-    assert customs.restore(org, removed, NO_DEADLINE)
+    assert custom_audiences.restore(org, removed, NO_DEADLINE)
     assert client.call("GetCustomAudience", {"id": audience}).name == "list"
 
 
 def test_a_removal_cannot_be_undone_after_the_name_is_taken(
     service: Service, client: Client, org: str, audience: str
 ) -> None:
-    customs = service.store.custom_audiences
-    removed = customs.get(org, audience, NO_DEADLINE)
-    customs.remove(org, removed, NO_DEADLINE)
+    custom_audiences = service.store.custom_audiences
+    removed = custom_audiences.get(org, audience, NO_DEADLINE)
+    custom_audiences.remove(org, removed, NO_DEADLINE)
     client.custom(name="list")
-    assert not customs.restore(org, removed, NO_DEADLINE)
+    assert not custom_audiences.restore(org, removed, NO_DEADLINE)
     with pytest.raises(AudienceNotFound):
-        customs.get(org, audience, NO_DEADLINE)
+        custom_audiences.get(org, audience, NO_DEADLINE)
 
 
 def test_audiences_the_platform_marks_deleted_are_hidden_and_swept(

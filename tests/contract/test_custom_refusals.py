@@ -12,7 +12,7 @@ Refused = Callable[..., Refusal]
 
 
 @pytest.mark.parametrize(
-    ("written", "place"),
+    ("written", "field_path"),
     [
         ({"name": ""}, "name"),
         ({"name": "x" * 201}, "name"),
@@ -66,11 +66,11 @@ Refused = Callable[..., Refusal]
     ],
 )
 def test_an_invalid_draft_is_refused_with_its_field_path(
-    client: Client, refused: Refused, written: dict[str, Any], place: str
+    client: Client, refused: Refused, written: dict[str, Any], field_path: str
 ) -> None:
     refusal = refused(lambda: client.custom(**{"name": "x", **written}))
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert refusal.fields == [f"custom_audience.{place}"]
+    assert refusal.fields == [f"custom_audience.{field_path}"]
     assert client.call("ListCustomAudiences").total_size == 0
 
 

@@ -94,7 +94,7 @@ def test_a_name_of_another_audience_is_refused_and_its_own_is_not(client: Client
 
 
 def test_an_update_at_another_version_is_refused(client: Client, refused: Refused) -> None:
-    """STALE_VERSION returns the current version, and nothing is written."""
+    """STALE_VERSION returns the current version, and the record stays as it was."""
     made = client.custom(name="fair")
     update(client, "name", id=made.id, name="first", version=0)
     refusal = refused(lambda: update(client, "name", id=made.id, name="second", version=0))
@@ -107,11 +107,11 @@ def test_validate_only_of_an_update_writes_nothing(client: Client, refused: Refu
     """The response shows the audience as it would be, and errors are the same as without it."""
     made = client.custom(name="fair")
     client.custom(name="taken")
-    asked = {"customAudience": {"id": made.id, "name": "new"}, "updateMask": "name", "validateOnly": True}
-    assert client.call("UpdateCustomAudience", asked).name == "new"
+    request = {"customAudience": {"id": made.id, "name": "new"}, "updateMask": "name", "validateOnly": True}
+    assert client.call("UpdateCustomAudience", request).name == "new"
     assert client.call("GetCustomAudience", {"id": made.id}) == made
-    asked["customAudience"] = {"id": made.id, "name": "taken"}
-    assert refused(lambda: client.call("UpdateCustomAudience", asked)).info.reason == "NAME_TAKEN"
+    request["customAudience"] = {"id": made.id, "name": "taken"}
+    assert refused(lambda: client.call("UpdateCustomAudience", request)).info.reason == "NAME_TAKEN"
 
 
 def test_an_audience_that_does_not_exist_is_not_updated(client: Client, service: Service, refused: Refused) -> None:
@@ -126,13 +126,13 @@ def test_an_audience_that_does_not_exist_is_not_updated(client: Client, service:
 
 def test_a_list_is_published_over_a_rename(service: Service, client: Client, org: str, insert: Insert) -> None:
     """A publisher that read the audience before a rename publishes its list and keeps the new name."""
-    ids, customs = insert([{}, {}]), service.store.custom_audiences
+    ids, custom_audiences = insert([{}, {}]), service.store.custom_audiences
     made = client.custom(name="before").id
-    read, list_version_id = customs.get(org, made, NO_DEADLINE), new_list_version_id(made)
-    customs.reserve(org, made, list_version_id, now() + timedelta(hours=1), NO_DEADLINE)
+    read, list_version_id = custom_audiences.get(org, made, NO_DEADLINE), new_list_version_id(made)
+    custom_audiences.reserve(org, made, list_version_id, now() + timedelta(hours=1), NO_DEADLINE)
     write_rows(service.store, org, list_version_id, ids)
     update(client, id=made, name="after", description="renamed")
-    written = customs.publish(org, read, list_version_id, {}, NO_DEADLINE)
+    written = custom_audiences.publish(org, read, list_version_id, {}, NO_DEADLINE)
     shown = client.call("GetCustomAudience", {"id": made})
     assert (shown.name, shown.description, shown.version, shown.contact_count) == ("after", "renamed", 2, 2)
     assert (written.name, written.version) == ("after", 2)
@@ -144,9 +144,9 @@ def test_a_rename_keeps_a_list_that_was_published_meanwhile(
     """An update without a version is repeated; an update with one is STALE_VERSION."""
     ids = insert([{}, {}])
     made = client.custom(name="before").id
-    midst = FailAtStep(service.store.custom_audiences, "save", before=lambda: publish(service.store, org, made, ids))
-    customs: Any = midst
-    cases = CustomAudiences(customs, service.store.lists, {}, {}, TokenCodec(b"key"))
+    racing = FailAtStep(service.store.custom_audiences, "save", before=lambda: publish(service.store, org, made, ids))
+    custom_audiences: Any = racing
+    cases = CustomAudiences(custom_audiences, service.store.lists, {}, {}, TokenCodec(b"key"))
     ctx = RequestContext(Caller("racer", org, frozenset()), NO_DEADLINE)
     written = cases.update(ctx, made, CustomAudienceDraft("after", ""), ["name"], None, validate_only=False)
     assert (written.name, written.version, written.contact_count) == ("after", 2, 2)
@@ -190,11 +190,11 @@ def test_uploads_and_renames_that_race_all_take_effect(client: Client, insert: I
 
 def test_the_index_keeps_names_unique_if_two_renames_come_at_once(service: Service, client: Client, org: str) -> None:
     """The second rename to a name is NAME_TAKEN, although both were checked before."""
-    customs = service.store.custom_audiences
-    one, two = (customs.get(org, client.custom(name=name).id, NO_DEADLINE) for name in ("one", "two"))
-    customs.save(org, _named(one, "new"), NO_DEADLINE)
+    custom_audiences = service.store.custom_audiences
+    one, two = (custom_audiences.get(org, client.custom(name=name).id, NO_DEADLINE) for name in ("one", "two"))
+    custom_audiences.save(org, _named(one, "new"), NO_DEADLINE)
     with pytest.raises(NameTaken):
-        customs.save(org, _named(two, "new"), NO_DEADLINE)
+        custom_audiences.save(org, _named(two, "new"), NO_DEADLINE)
 
 
 def _named(audience: Any, name: str) -> Any:

@@ -47,13 +47,13 @@ def people(service: Service, org: str, client: Client) -> str:
 
 
 def export(client: Client, snapshot_id: str, **request: Any) -> list[Any]:
-    asked = {
+    export_request = {
         "filter": IN,
         "platform": "meta",
         "fields": ["email"],
         "sinceSnapshotId": snapshot_id,
     }
-    return list(client.call("ExportIdentifiers", {**asked, **request}))
+    return list(client.call("ExportIdentifiers", {**export_request, **request}))
 
 
 def operation_of(message: Any) -> str:
@@ -136,9 +136,9 @@ def test_a_snapshot_export_counts_inactive_members(client: Client, people: str) 
     assert messages[-1].readiness.member_count == 3
 
 
-@pytest.mark.parametrize("asked", ["sinceSnapshotId", "snapshotId"])
+@pytest.mark.parametrize("selector", ["sinceSnapshotId", "snapshotId"])
 def test_a_snapshot_whose_rows_go_midway_ends_it_without_readiness(
-    service: Service, client: Client, people: str, refused: Refused, monkeypatch: pytest.MonkeyPatch, asked: str
+    service: Service, client: Client, people: str, refused: Refused, monkeypatch: pytest.MonkeyPatch, selector: str
 ) -> None:
     members = type(service.store.members)
     original = members.stream
@@ -151,8 +151,8 @@ def test_a_snapshot_whose_rows_go_midway_ends_it_without_readiness(
         return original(*arguments)
 
     monkeypatch.setattr(members, "stream", stream)
-    request: dict[str, Any] = {"platform": "meta", "fields": ["email"], asked: people}
-    request |= {} if asked == "snapshotId" else {"filter": IN}
+    request: dict[str, Any] = {"platform": "meta", "fields": ["email"], selector: people}
+    request |= {} if selector == "snapshotId" else {"filter": IN}
     refusal = refused(lambda: client.call("ExportIdentifiers", request))
     assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "SNAPSHOT_NOT_FOUND")
 

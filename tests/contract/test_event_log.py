@@ -1,4 +1,4 @@
-"""What the ledger's repository promises beside the rounds that use it, on every store."""
+"""The event log's repository apart from the reconciler, on every store."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from tests.conftest import Service
 
 NEVER = Deadline(None)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-NOBODY = CompiledFilter("contact", {"sk": {"$eq": "nobody"}})
+MATCH_NONE = CompiledFilter("contact", {"sk": {"$eq": "nobody"}})
 
 
 def event(seq: int, sk: str, change: ChangeKind) -> Event:
@@ -29,7 +29,7 @@ def test_the_last_event_decides_membership_in_any_order_of_application(service: 
     events = [event(seq, sk, change) for seq, change in enumerate(changes, 1)]
     for applied in (events, events[:2], events[1:2], events[:1]):
         event_log.apply(org, watch_epoch, applied, NEVER)
-        [difference] = event_log.evaluate(org, watch_epoch, NOBODY, [sk], NEVER)
+        [difference] = event_log.evaluate(org, watch_epoch, MATCH_NONE, [sk], NEVER)
         assert difference.kind is ChangeKind.EXITED
 
 
@@ -54,7 +54,7 @@ def test_only_duplicate_key_errors_mean_a_lost_lease(
     service: Service, org: str, details: dict[str, Any], expected: Any
 ) -> None:
     class Failing:
-        """A collection that writes nothing."""
+        """A collection whose writes fail."""
 
         def insert_many(self, *_: Any, **__: Any) -> None:
             """Fail."""

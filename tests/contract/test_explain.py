@@ -1,4 +1,4 @@
-"""What ExplainFilter promises on a real engine; the embedded store has no plans and says so."""
+"""ExplainFilter on a real engine; the embedded store has no plans and reports that."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ COUNT = 3_000
 
 @pytest.fixture(scope="module")
 def contacts(real_service: Service) -> Client:
-    """An org of sample contacts beside others."""
+    """An org of sample contacts next to another org."""
     org = f"explain{next(real_service.names)}"
     real_service.store.insert(list(sample_contacts(org, COUNT)))
     real_service.store.insert(list(sample_contacts(f"{org}2", 500)))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from audience_service.rpc.converters import membership_checks as check_codec
+from audience_service.rpc.converters import membership_checks as membership_checks
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 
@@ -23,8 +23,8 @@ def contacts(where: dict[str, Any]) -> dict[str, Any]:
 
 def tree(condition: Any) -> Any:
     """A condition as its place, words and truth, with those inside it, if any."""
-    told = (condition.field_path, condition.description, condition.matched)
-    return (*told, [tree(inner) for inner in condition.conditions]) if condition.conditions else told
+    summary = (condition.field_path, condition.description, condition.matched)
+    return (*summary, [tree(inner) for inner in condition.conditions]) if condition.conditions else summary
 
 
 def walk(condition: Any) -> Iterator[Any]:
@@ -96,21 +96,21 @@ def test_condition_values_are_encoded_as_stream_fields(client: Client, insert: I
     record = {"at": datetime(2026, 1, 2, tzinfo=UTC), "address": [{"city": "Lyon"}, {"city": "Nice"}], "none": None}
     [ann] = insert([{"name": "Ann", "data": record}])
     where = {name: {"$ne": "x"} for name in ("at", "address.city", "none", "data.name", "name", "missing")}
-    told = explain(client, ann, where).condition.conditions
-    assert {c.path: MessageToDict(c)["value"] for c in told if c.HasField("value")} == {
+    conditions = explain(client, ann, where).condition.conditions
+    assert {c.path: MessageToDict(c)["value"] for c in conditions if c.HasField("value")} == {
         "at": "2026-01-02T00:00:00.000Z",
         "address.city": ["Lyon", "Nice"],
         "none": None,
         "name": "Ann",
     }
-    assert [c.path for c in told if not c.HasField("value")] == ["data.name", "missing", "state"]
+    assert [c.path for c in conditions if not c.HasField("value")] == ["data.name", "missing", "state"]
 
 
 def test_a_path_with_a_list_index_returns_the_element(real_service: Service) -> None:
     [ann] = real_service.insert("places", [{"data": {"a": [{"b": 1}, {"b": 2}], "c": {"0": "x"}}}])
     where = {"a.1.b": 2, "c.0": "x", "a.5.b": {"$exists": False}}
-    told = explain(real_service.client("places"), ann, where).condition.conditions
-    assert [(c.path, MessageToDict(c).get("value"), c.matched) for c in told[:3]] == [
+    conditions = explain(real_service.client("places"), ann, where).condition.conditions
+    assert [(c.path, MessageToDict(c).get("value"), c.matched) for c in conditions[:3]] == [
         ("a.1.b", 2, True),
         ("c.0", "x", True),
         ("a.5.b", [], True),
@@ -121,11 +121,11 @@ def test_a_path_with_a_list_index_returns_the_element(real_service: Service) -> 
 def test_the_guard_on_records_in_use_is_a_condition_of_its_own(client: Client, insert: Insert, state: str) -> None:
     [ann] = insert([{"state": state, "data": {"n": 5}}])
     guard = (*IN_USE[:2], state == "active")
-    words = "n is 5 and state is none of archived, deleted"
+    description = "n is 5 and state is none of archived, deleted"
     answer = explain(client, ann, {"n": 5})
     assert tree(answer.condition) == (
         "filter.where_json",
-        words,
+        description,
         guard[2],
         [("filter.where_json.n", "n is 5", True), guard],
     )
@@ -155,17 +155,22 @@ def test_a_referenced_audience_is_explained_by_its_conditions(client: Client, in
     ]
     assert explain(client, bob, audience_id=outer).member
     stated = client.create(name="Stated", filter=contacts({"state": None})).id
-    [told, _] = explain(client, ann, {"$inAudience": stated}).condition.conditions
-    place = "filter.where_json.$inAudience"
-    inner_place = f"{place}.filter.where.state"
-    assert tree(told) == (place, "is in the audience 'Stated'", True, [(inner_place, "state is null or missing", True)])
+    [condition, _] = explain(client, ann, {"$inAudience": stated}).condition.conditions
+    field_path = "filter.where_json.$inAudience"
+    inner_path = f"{field_path}.filter.where.state"
+    assert tree(condition) == (
+        field_path,
+        "is in the audience 'Stated'",
+        True,
+        [(inner_path, "state is null or missing", True)],
+    )
     on_list = tree(explain(client, bob, audience_id=listed).condition)
-    words = "is on the list of the audience 'Listed'"
+    description = "is on the list of the audience 'Listed'"
     assert on_list == (
         "audience_id",
-        f"{words} and state is none of archived, deleted",
+        f"{description} and state is none of archived, deleted",
         True,
-        [("audience_id", words, True), IN_USE],
+        [("audience_id", description, True), IN_USE],
     )
 
 
@@ -177,8 +182,8 @@ def test_related_records_are_evaluated_by_the_database(real_service: Service) ->
     for contact_id, buyer in zip(ids, (True, False), strict=True):
         answer = explain(client, contact_id, {"$nor": [buys]})
         assert answer.member is not buyer
-        [told] = answer.condition.conditions[0].conditions
-        assert (told.field_path, told.description, told.matched) == (
+        [condition] = answer.condition.conditions[0].conditions
+        assert (condition.field_path, condition.description, condition.matched) == (
             "filter.where_json.$nor[0].$related",
             "has at least 1 order record",
             buyer,
@@ -213,7 +218,7 @@ def test_an_unexplainable_request_is_refused(
     ):
         refusal = refused(lambda request=request: client.call("ExplainMembership", request))
         assert (refusal.info.reason, "".join(refusal.fields)) == (reason, field)
-    monkeypatch.setattr(check_codec, "_MAX_MESSAGE_BYTES", 100)
+    monkeypatch.setattr(membership_checks, "MAX_MESSAGE_BYTES", 100)
     refusal = refused(lambda: explain(client, ann, {"n": 5}))
     assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", ["filter.where_json"])
 
@@ -227,6 +232,6 @@ def test_a_deep_condition_on_a_deep_value_can_be_read_by_clients(client: Client,
     for turn in range(28):
         where = {("$or", "$nor")[turn % 2]: [where, {"deep": "y"}]}
     answer = explain(client, ann, where)
-    told = [condition for condition in walk(answer.condition) if condition.description == "deep is not x"]
-    assert [condition.matched for condition in told] == [True]
-    assert "bottom" in str(told[0].value)
+    conditions = [condition for condition in walk(answer.condition) if condition.description == "deep is not x"]
+    assert [condition.matched for condition in conditions] == [True]
+    assert "bottom" in str(conditions[0].value)

@@ -14,8 +14,8 @@ from tests.support.client import Client, Refusal
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 
-EVERYONE: dict[str, Any] = {"filter": {"datatype": "contact", "where": {}}}
-META: dict[str, Any] = {**EVERYONE, "platform": "meta", "fields": ["email"]}
+ALL_CONTACTS: dict[str, Any] = {"filter": {"datatype": "contact", "where": {}}}
+META: dict[str, Any] = {**ALL_CONTACTS, "platform": "meta", "fields": ["email"]}
 
 
 def sha256(text: str) -> str:
@@ -48,7 +48,7 @@ def test_a_member_is_sent_as_the_platform_takes_it(client: Client, insert: Inser
             }
         ]
     )
-    [message, last] = list(client.call("ExportIdentifiers", {**EVERYONE, "platform": "meta"}))
+    [message, last] = list(client.call("ExportIdentifiers", {**ALL_CONTACTS, "platform": "meta"}))
     assert dict(zip(message.columns, message.rows[0].values, strict=True)) == {
         "EMAIL": "f109a2a632fbcea5fc82049f50beed3d8621bf9034399f437fb622222acccdac",
         "PHONE": "92cfdc5fbcd4a20fbe5d3857af6c1aba31762105bba7f21a17155e920653046c",
@@ -103,11 +103,25 @@ def test_exclusions_are_counted_by_the_first_reason(client: Client, insert: Inse
 
 
 def test_only_plain_consent_in_every_field_is_consent(service: Service, client: Client, insert: Insert) -> None:
-    said = [True, "granted", "GRANTED", "yes", "true", False, "denied", "", "no", 1, [True], {"ads": True}, None]
+    stored_values = [
+        True,
+        "granted",
+        "GRANTED",
+        "yes",
+        "true",
+        False,
+        "denied",
+        "",
+        "no",
+        1,
+        [True],
+        {"ads": True},
+        None,
+    ]
     insert(
         [
             {"id": f"{n:02}", "data": {"email": f"{n}@example.com", "ads": value, "past": [{"ads": value}]}}
-            for n, value in enumerate(said)
+            for n, value in enumerate(stored_values)
         ]
     )
     if service.kind == "embedded":
@@ -120,8 +134,8 @@ def test_only_plain_consent_in_every_field_is_consent(service: Service, client: 
         both = list(client.call("ExportIdentifiers", {**META, "consentFields": lacking}))
         assert rows(both) == []
         last = both[-1].readiness
-        assert (last.exclusions[-1].reason, last.exclusions[-1].count) == ("no_consent", len(said))
-        assert (last.member_count, last.consented_count) == (len(said), 0)
+        assert (last.exclusions[-1].reason, last.exclusions[-1].count) == ("no_consent", len(stored_values))
+        assert (last.member_count, last.consented_count) == (len(stored_values), 0)
 
 
 def test_unions_and_lists_export_like_filters(client: Client, insert: Insert) -> None:
@@ -137,7 +151,7 @@ def test_unions_and_lists_export_like_filters(client: Client, insert: Insert) ->
 
 def test_options_resolve_conflicts_and_are_returned(client: Client, insert: Insert) -> None:
     insert([{"data": {"phone": "+18005550100", "email": "a.b+c@example.com"}}])
-    request = {**EVERYONE, "platform": "tiktok", "fields": ["phone"]}
+    request = {**ALL_CONTACTS, "platform": "tiktok", "fields": ["phone"]}
     [by_default, _] = list(client.call("ExportIdentifiers", request))
     [without, last] = list(client.call("ExportIdentifiers", {**request, "options": {"phone_plus": "no"}}))
     assert rows([by_default]) == [["fb4f73a6ec5fdb7077d564cdd22c3554b43ce49168550c3b12c547b78c517b30"]]
@@ -165,14 +179,14 @@ def test_options_resolve_conflicts_and_are_returned(client: Client, insert: Inse
 def test_columns_have_the_platforms_names_in_the_order_asked(
     client: Client, request_: dict[str, Any], columns: list[str]
 ) -> None:
-    [last] = list(client.call("ExportIdentifiers", {**EVERYONE, **request_}))
+    [last] = list(client.call("ExportIdentifiers", {**ALL_CONTACTS, **request_}))
     assert list(last.columns) == columns
 
 
 def test_google_gets_a_complete_address_or_none(client: Client, insert: Insert) -> None:
     person = {"firstName": "Ann", "lastName": "Lee", "country": "GB", "zip": "SW1A 1AA"}
     insert([{"id": "0", "data": person}, {"id": "1", "data": {**person, "zip": "", "email": "a@example.com"}}])
-    [message, last] = list(client.call("ExportIdentifiers", {**EVERYONE, "platform": "google"}))
+    [message, last] = list(client.call("ExportIdentifiers", {**ALL_CONTACTS, "platform": "google"}))
     assert rows([message]) == [
         ["", "", sha256("ann"), sha256("lee"), "GB", "SW1A 1AA"],
         [sha256("a@example.com"), "", "", "", "", ""],
@@ -186,7 +200,7 @@ def test_numbers_without_a_country_code_are_of_the_region_or_the_contacts_countr
     insert(
         [{"id": "0", "data": {"phone": "8005550100", "country": "USA"}}, {"id": "1", "data": {"phone": "8005550100"}}]
     )
-    request = {**EVERYONE, "platform": "google", "fields": ["phone"]}
+    request = {**ALL_CONTACTS, "platform": "google", "fields": ["phone"]}
     free = "fb4f73a6ec5fdb7077d564cdd22c3554b43ce49168550c3b12c547b78c517b30"
     [message, last] = list(client.call("ExportIdentifiers", request))
     assert (rows([message]), last.readiness.invalid[0].count) == ([[free]], 1)
@@ -254,13 +268,13 @@ def test_a_bad_request_is_refused_with_a_correction(
 
 def test_no_org_exports_another(service: Service, org: str, client: Client, refused: Refused) -> None:
     service.insert(f"{org}2", emails("theirs@example.com"))
-    theirs = service.client(f"{org}2").create(name="theirs", filter=EVERYONE["filter"])
+    theirs = service.client(f"{org}2").create(name="theirs", filter=ALL_CONTACTS["filter"])
     service.insert(org, emails("ours@example.com"))
     assert rows(list(client.call("ExportIdentifiers", META))) == [[sha256("ours@example.com")]]
     for request in (
         {"audienceId": theirs.id},
         {"audienceIds": [theirs.id]},
-        {**EVERYONE, "excludeAudienceIds": [theirs.id]},
+        {**ALL_CONTACTS, "excludeAudienceIds": [theirs.id]},
     ):
         refusal = refused(lambda request=request: client.call("ExportIdentifiers", {**request, "platform": "meta"}))
         assert refusal.info.reason == "AUDIENCE_NOT_FOUND"

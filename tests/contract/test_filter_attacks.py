@@ -1,8 +1,8 @@
-"""What filters may be sent to do harm: each is refused at its place, or is plain data and finds what is said.
+"""Hostile filters: each is refused with its field path, or is plain data and finds the expected records.
 
 A row of attacks.json is [name, text of where_json, outcome]. A text too long to write out is a list of [piece, times].
-The outcome is {"place": ..., "reason": ...} of the refusal, or {"matches": [names]} of the awkward records that are
-found; "all" stands for those that are in use.
+The outcome is {"field_path": ..., "reason": ...} of the refusal, or {"matches": [names]} of the edge-case records that
+are found; "all" means those that are not archived.
 """
 
 import json
@@ -27,7 +27,7 @@ ATTEMPTS = 3
 
 @pytest.fixture(scope="module")
 def records(service: Service) -> Iterator[Client]:
-    """A client of an org that holds the awkward records, beside one of a longer name that holds copies of them."""
+    """A client of an org with the edge cases, next to an org with a longer name and copies of them."""
     stored = [{"id": name, **record} for name, record in RECORDS.items() if name in supported_records(service)]
     service.insert(ORG, stored)
     service.insert(OTHER, stored)
@@ -49,10 +49,10 @@ def test_an_attack_is_refused_at_its_field_path_or_matches_only_what_it_states(
 
 
 def _attack(service: Service, records: Client, written: Any, outcome: dict[str, Any]) -> None:
-    whole = {"datatype": "contact", "whereJson": _expanded(written)}
+    filter_message = {"datatype": "contact", "whereJson": _expanded(written)}
     try:
-        found = _members(records, whole)
-        assert records.count(filter=whole) == len(found)
+        found = _members(records, filter_message)
+        assert records.count(filter=filter_message) == len(found)
     except grpc.RpcError as error:
         _check_refusal(service, Refusal(error), outcome)
     else:
@@ -69,13 +69,13 @@ def _check_refusal(service: Service, refusal: Refusal, outcome: dict[str, Any]) 
         assert "matches" in outcome
         return
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, refusal.message
-    told = {"place": refusal.fields[0].removeprefix("filter."), "reason": refusal.info.reason}
-    assert told == outcome
+    actual = {"field_path": refusal.fields[0].removeprefix("filter."), "reason": refusal.info.reason}
+    assert actual == outcome
 
 
-def _members(records: Client, whole: dict[str, Any]) -> list[str]:
+def _members(records: Client, filter_message: dict[str, Any]) -> list[str]:
     """The sks of the members: the ids alone are the same in both orgs."""
-    request = {"filter": whole, "fields": ["sk"]}
+    request = {"filter": filter_message, "fields": ["sk"]}
     messages = records.call("StreamMembers", request)
     return [member.fields["sk"] for message in messages for member in message.members]
 

@@ -1,4 +1,4 @@
-"""What filters mean, on every store: pairs of a filter and the records that match it, as MongoDB's manual says."""
+"""The meaning of filters on every store: pairs of a filter and its matching records, by MongoDB's manual."""
 
 import json
 import re
@@ -57,9 +57,9 @@ def test_a_filter_finds_the_records_that_mongodb_says(
 
 
 def test_every_operator_is_tested_on_the_stores() -> None:
-    asked = set(re.findall(r'"(\$\w+)": ', json.dumps([where for _, where, _ in PAIRS])))
+    tested = set(re.findall(r'"(\$\w+)": ', json.dumps([where for _, where, _ in PAIRS])))
     named = {*OPERATORS, *LOGICAL, *EXPRESSIONS, "$expr", "$not", "$elemMatch", "$options"}
-    assert named - asked == set(), "these have no pair in matches.json or expressions.json"
+    assert named - tested == set(), "these have no pair in matches.json or expressions.json"
 
 
 @pytest.mark.parametrize(("topic", "text", "field_path", "reason"), REFUSALS, ids=[row[0] for row in REFUSALS])

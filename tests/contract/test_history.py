@@ -41,7 +41,7 @@ membership_changes = st.lists(
 def test_history_is_a_fold_of_the_events(
     service: Service, began: set[str], happened: Any, known: int, applied: int, kept_from: int, data: Any
 ) -> None:
-    """`known` events are told of; others were appended, and perhaps applied, meanwhile."""
+    """The history ends at the `known` events; later ones were appended, and perhaps applied, in the meantime."""
     org = f"fold{next(service.names)}x"
     event_log, past, watch_epoch = service.store.event_log, service.store.history, f"watch-{org}"
     rows = [
@@ -71,8 +71,8 @@ def test_history_is_a_fold_of_the_events(
     seq = past.last_event(org, watch_epoch, known, timestamp, NO_DEADLINE)
     assert seq == len([event for event in events[:known] if event.at <= timestamp])
     after = data.draw(st.sampled_from(["", "b", "d"]))
-    behind = f"{org}/contact/{after}" if after else ""
-    batches = list(past.members(org, watch_epoch, seq, "contact", [], 2, behind, NO_DEADLINE))
+    after_sk = f"{org}/contact/{after}" if after else ""
+    batches = list(past.members(org, watch_epoch, seq, "contact", [], 2, after_sk, NO_DEADLINE))
     assert [record["sk"][-1] for batch in batches for record in batch] == sorted(k for k in states[seq] if k > after)
     assert all(0 < len(batch) <= 2 for batch in batches)
     assert past.size(org, watch_epoch, seq, NO_DEADLINE) == len(states[seq])
@@ -169,7 +169,7 @@ def test_a_resumed_stream_has_the_same_members_after_new_events(
     request = {"audienceId": audience.audience_id, "asOf": to_json_time(NOON), "batchSize": 1}
     received: list[str] = []
     cursor = ""
-    for number, key in enumerate("habg"):  # the first event behind the moment has the moment's very time
+    for number, key in enumerate("habg"):  # the first event after the timestamp has the same time
         first = next(client.call("StreamMembers", {**request, "cursor": cursor}))
         received += [member.id for member in first.members]
         cursor = first.cursor

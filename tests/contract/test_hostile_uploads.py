@@ -1,4 +1,4 @@
-"""Files as they should not be (tests/data/uploads.json): each ends in counts and rejections, or fails whole."""
+"""Malformed files (tests/data/uploads.json): each ends in counts and rejections, or fails as a unit."""
 
 import json
 from collections.abc import Callable
@@ -16,8 +16,8 @@ PEOPLE = {"ann": {"email": "ann@example.com", "phone": "+18005550100"}, "bob": {
 
 def file_of(case: dict[str, Any]) -> bytes:
     text, count = case.get("times", ["", 0])
-    whole = case["file"] + text * count + case.get("after", "")
-    return bytes(whole.encode(case.get("encoding", "utf-8")) + bytes.fromhex(case.get("hex", "")))
+    content = case["file"] + text * count + case.get("after", "")
+    return bytes(content.encode(case.get("encoding", "utf-8")) + bytes.fromhex(case.get("hex", "")))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["rule"] for case in CASES])
@@ -48,7 +48,7 @@ def test_a_file_is_counted_row_by_row_or_refused_completely(
         assert (refusal.code.name, refusal.info.reason) == ("INVALID_ARGUMENT", "INVALID_FILE")
         assert dict(refusal.info.metadata) == {"line": str(case["line"]), "problem": case["problem"]}
         assert case.get("says", "") in refusal.message
-        assert "@" not in refusal.message, "nothing that stands in the file is told"
+        assert "@" not in refusal.message, "the message contains no data of the file"
     upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
     assert (upload.state, bool(upload.error)) == (FAILED, True)
     assert client.members(audienceId=made.id) == []

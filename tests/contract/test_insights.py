@@ -10,7 +10,7 @@ from bson import Decimal128, ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from tests.conftest import Service
-from tests.support import insights_reference as by_hand
+from tests.support import insights_reference as reference
 from tests.support.client import Client, Refusal
 from tests.support.insights import counts_by_value, insights, segment
 
@@ -29,9 +29,9 @@ def test_one_small_cell_takes_the_next_with_it(real_service: Service) -> None:
     assert not few.dimensions[0].HasField("with_value_count")
 
 
-def test_location_is_read_from_three_paths(telling: Service) -> None:
-    client = telling.client("places")
-    places: list[dict[str, Any]] = [
+def test_location_is_read_from_three_paths(disclosing_service: Service) -> None:
+    client = disclosing_service.client("places")
+    locations: list[dict[str, Any]] = [
         {"country": "FR"},
         {"address": {"country": "FR", "city": "Paris"}},
         {"address": [{"city": "Lyon"}, {"country": " FR "}]},
@@ -39,23 +39,27 @@ def test_location_is_read_from_three_paths(telling: Service) -> None:
         {"country": {"code": "FR"}},
         {},
     ]
-    telling.insert("places", [{"data": place} for place in places])
+    disclosing_service.insert("places", [{"data": location} for location in locations])
     answer = insights(client, segment(client, {}), "country", "city")
     assert counts_by_value(answer.dimensions[0]) == {"FR": 3, "DE": 1, "(invalid)": 1, "(missing)": 1}
     assert counts_by_value(answer.dimensions[1]) == {"Lyon": 1, "Paris": 1, "(missing)": 4}
     assert list(answer.dimensions[0].paths) == ["data.country", "data.address.country"]
 
 
-def test_a_value_that_equals_a_bucket_kind_stays_distinct(telling: Service) -> None:
-    client = telling.client("named")
-    telling.insert("named", [{"data": {"source": "(missing)"}}, {"data": {"source": "(missing)"}}, {"data": {}}])
+def test_a_value_that_equals_a_bucket_kind_stays_distinct(disclosing_service: Service) -> None:
+    client = disclosing_service.client("named")
+    disclosing_service.insert(
+        "named", [{"data": {"source": "(missing)"}}, {"data": {"source": "(missing)"}}, {"data": {}}]
+    )
     buckets = insights(client, segment(client, {}), "source").dimensions[0].buckets
     assert [(b.kind, b.value, b.count) for b in buckets] == [("value", "(missing)", 2), ("missing", "(missing)", 1)]
 
 
-def test_lists_of_static_segments_and_joined_filters_are_broken_down(telling: Service) -> None:
-    client = telling.client("lists")
-    ids = telling.insert("lists", [{"data": {"source": s}} for s in ("web", "web", "ads")] + [{"state": "archived"}])
+def test_lists_of_static_segments_and_joined_filters_are_broken_down(disclosing_service: Service) -> None:
+    client = disclosing_service.client("lists")
+    ids = disclosing_service.insert(
+        "lists", [{"data": {"source": s}} for s in ("web", "web", "ads")] + [{"state": "archived"}]
+    )
     static = client.create(name="static", type="static", contactIds=ids[:2])
     assert counts_by_value(insights(client, static.id, "source").dimensions[0]) == {"web": 2, "(other)": 0}
     outside = segment(client, {"$nor": [{"$inAudience": static.id}]})
@@ -83,10 +87,10 @@ def test_lists_of_static_segments_and_joined_filters_are_broken_down(telling: Se
         ([None, "", [], {}, " "], {"(missing)": 1}),
     ],
 )
-def test_whatever_is_stored_has_a_bucket(telling: Service, stored: Any, expected: dict[str, int]) -> None:
-    org = f"stored{next(telling.names)}x"
-    telling.insert(org, [{"data": {"v": stored}}])
-    [dimension] = insights(telling.client(org), segment(telling.client(org), {}), "v").dimensions
+def test_whatever_is_stored_has_a_bucket(disclosing_service: Service, stored: Any, expected: dict[str, int]) -> None:
+    org = f"stored{next(disclosing_service.names)}x"
+    disclosing_service.insert(org, [{"data": {"v": stored}}])
+    [dimension] = insights(disclosing_service.client(org), segment(disclosing_service.client(org), {}), "v").dimensions
     assert counts_by_value(dimension) == expected
     assert dimension.with_value_count == (0 if {"(invalid)", "(missing)"} & set(expected) else 1)
 
@@ -102,10 +106,10 @@ def test_an_expression_that_fails_is_refused_at_the_audience(
     assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", ["audience_id"])
 
 
-def test_an_empty_audience_has_no_shares(telling: Service) -> None:
-    client = telling.client("nobody")
+def test_an_empty_audience_has_no_shares(disclosing_service: Service) -> None:
+    client = disclosing_service.client("nobody")
     answer = insights(client, segment(client, {}))
-    assert (answer.count, answer.baseline_count, len(answer.dimensions)) == (0, 0, len(by_hand.PATHS))
+    assert (answer.count, answer.baseline_count, len(answer.dimensions)) == (0, 0, len(reference.PATHS))
     assert all(not dimension.buckets for dimension in answer.dimensions)
 
 
@@ -119,7 +123,7 @@ def test_a_baseline_is_kept_for_a_while(real_service: Service) -> None:
     second = insights(client, some, "source")
     assert (second.count, second.baseline_count) == (12, 6)
     assert second.baseline_read_time == first.baseline_read_time
-    assert insights(client, segment(client, {}), "source").baseline_count == 12, "the org itself is read anew"
+    assert insights(client, segment(client, {}), "source").baseline_count == 12, "the org itself is read again"
     assert insights(client, some, "source").baseline_count == 12, "and is the baseline from then on"
 
 
@@ -161,12 +165,12 @@ def test_the_embedded_store_refuses(service: Service, client: Client, refused: C
     assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_BY_STORE")
 
 
-def test_dates_are_relative_to_the_call_time(telling: Service) -> None:
-    client = telling.client("dates")
+def test_dates_are_relative_to_the_call_time(disclosing_service: Service) -> None:
+    client = disclosing_service.client("dates")
     now = datetime.now(UTC)
-    moments = [now - timedelta(days=6, hours=23), now - timedelta(days=7, hours=1), now + timedelta(hours=1)]
-    dates: list[Any] = [*moments, *(f"{moment:%Y-%m-%dT%H:%M:%S}.000Z" for moment in moments), "soon", None]
-    telling.insert("dates", [{"data": {"lastEmailOpenedAt": date}} for date in dates])
+    timestamps = [now - timedelta(days=6, hours=23), now - timedelta(days=7, hours=1), now + timedelta(hours=1)]
+    dates: list[Any] = [*timestamps, *(f"{timestamp:%Y-%m-%dT%H:%M:%S}.000Z" for timestamp in timestamps), "soon", None]
+    disclosing_service.insert("dates", [{"data": {"lastEmailOpenedAt": date}} for date in dates])
     answer = insights(client, segment(client, {}), "lastOpened")
     assert counts_by_value(answer.dimensions[0]) == {
         "in the future": 2,

@@ -90,9 +90,9 @@ def test_unknown_contacts_are_reported_and_the_list_is_unchanged(
 ) -> None:
     known = insert([{}])
     foreign = service.insert(f"{org}2", [{}])
-    gone = insert([{"state": "deleted"}, {"state": "archived"}])
+    inactive = insert([{"state": "deleted"}, {"state": "archived"}])
     made = client.create(name="list", type="static")
-    ids = [known[0], foreign[0], *gone, "contact-no"]
+    ids = [known[0], foreign[0], *inactive, "contact-no"]
     refusal = refused(lambda: client.call("AddSegmentContacts", {"id": made.id, "contactIds": ids}))
     assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "CONTACT_NOT_FOUND")
     assert refusal.fields == [f"contact_ids[{n}]" for n in (1, 2, 3, 4)]
@@ -146,7 +146,7 @@ def test_a_list_can_contain_leads(client: Client, insert: Insert) -> None:
 def test_a_list_larger_than_a_chunk_is_complete(
     client: Client, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.mongo.audiences.member_lists._CHUNK_SIZE", 50)
+    monkeypatch.setattr("audience_service.mongo.audiences.member_lists.CHUNK_SIZE", 50)
     ids = insert([{"id": f"{n:05d}"} for n in range(120)])
     made = client.create(name="large", type="static", contactIds=ids)
     assert made.contact_count == 120
@@ -184,8 +184,8 @@ def test_a_failed_segment_creation_leaves_no_list(
         raise NameTaken.of("taken meanwhile")
 
     monkeypatch.setattr(target, method, fails)
-    everyone = {"datatype": "contact", "where": {}}
-    refusal = refused(lambda: client.create(name="list", type="static", filter=everyone))
+    all_contacts = {"datatype": "contact", "where": {}}
+    refusal = refused(lambda: client.create(name="list", type="static", filter=all_contacts))
     assert refusal.info.reason == "NAME_TAKEN"
     assert service.store.database["audience_member"].count_documents({"sk": {"$regex": f"^{org}/"}}) == 0
     assert client.call("ListSegments").total_size == 0

@@ -1,4 +1,4 @@
-"""Models of lookalikes: what they are made of and what they tell, on a real engine."""
+"""Models of lookalikes: their inputs and their content, on a real engine."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from audience_service.domain.filters import Filter, FilterCompiler
 from tests.conftest import Service, envelope
-from tests.support import lookalikes_reference as by_hand
+from tests.support import lookalikes_reference as reference
 from tests.support.client import Client
 from tests.support.edge_cases import Shape, edge_case_contacts
 from tests.support.insights import a_few
@@ -39,55 +39,55 @@ def test_model_members_and_curve_equal_the_reference(
     for number, contact in enumerate(contacts):
         contact["data"]["seed"] = number % 5 == 0 or (contact["data"].get("source") == "US" and number % 3 == 0)
     database["contact"].insert_many(contacts)
-    living = [contact for contact in contacts if contact["state"] != "deleted"]
-    members = [contact for contact in living if contact["data"]["seed"]]
-    held = {
+    active = [contact for contact in contacts if contact["state"] != "deleted"]
+    members = [contact for contact in active if contact["data"]["seed"]]
+    holdout = {
         row["sk"]
         for row in database["contact"].aggregate([
             {"$match": {"sk": {"$regex": f"^{org}/"}}},
             {"$match": {"$expr": {"$eq": [{"$mod": [{"$toHashedIndexKey": "$sk"}, 5]}, 0]}}},
         ])
     }  # fmt: skip
-    learnt = [contact for contact in members if contact["sk"] not in held]
+    learnt = [contact for contact in members if contact["sk"] not in holdout]
     made = lookalike(client, segment(client, {"seed": True}), share=share, includeSource=include, fields=FIELDS)
     found = model(client, made.id)
     today = found.create_time.ToDatetime(UTC).replace(hour=23, minute=59, second=59, microsecond=0)
     paths = [name if name == "state" else f"data.{name}" for name in FIELDS]
-    fields = by_hand.model_of(paths, living, members, learnt, today)
+    fields = reference.model_of(paths, active, members, learnt, today)
 
     assert (found.seed_count, found.holdout_count) == (len(members), len(members) - len(learnt))
-    assert found.baseline_count == len(living) - len(members)
-    told_of = {field.path: field for field in found.fields}
+    assert found.baseline_count == len(active) - len(members)
+    fields_by_path = {field.path: field for field in found.fields}
     for expected in fields:
-        told = told_of[expected.path]
-        rows = sorted((each.value, each.seed_count, each.baseline_count) for each in told.factors)
-        others = [(by_hand.OTHER, *(0 if 0 < count < 5 else count for count in expected.others))]
+        actual = fields_by_path[expected.path]
+        rows = sorted((each.value, each.seed_count, each.baseline_count) for each in actual.factors)
+        others = [(reference.OTHER, *(0 if 0 < count < 5 else count for count in expected.others))]
         counts = [(expected.labels[value], *expected.counts[value]) for value in expected.counts]
-        assert rows == sorted([*counts, *(others if expected.others != (0, 0) else [])]), told.path
-        assert told.multi_valued == expected.multi_valued, told.path
-        assert told.information_value == pytest.approx(expected.information_value, abs=1e-9), told.path
-        assert told.decorrelation == pytest.approx(expected.decorrelation, abs=0.0011), told.path
+        assert rows == sorted([*counts, *(others if expected.others != (0, 0) else [])]), actual.path
+        assert actual.multi_valued == expected.multi_valued, actual.path
+        assert actual.information_value == pytest.approx(expected.information_value, abs=1e-9), actual.path
+        assert actual.decorrelation == pytest.approx(expected.decorrelation, abs=0.0011), actual.path
     assert [field.path for field in found.fields] == [field.path for field in fields]
 
     damped = {field.path: field.decorrelation for field in found.fields}
     scores = {
-        contact["sk"]: sum(field.score(contact, today, damped[field.path]) for field in fields) for contact in living
+        contact["sk"]: sum(field.score(contact, today, damped[field.path]) for field in fields) for contact in active
     }
     seeds = {contact["sk"] for contact in members}
     candidates = [sk for sk in scores if include or sk not in seeds]
     ranked = sorted(candidates, key=lambda sk: (-scores[sk], sk))
-    wanted = [sk for sk in ranked if scores[sk] > 0][: max(1, int(share * 1000 + 0.5) * len(living) // 1000)]
+    expected_members = [sk for sk in ranked if scores[sk] > 0][: max(1, int(share * 1000 + 0.5) * len(active) // 1000)]
     written = list(database["audience_member"].find({"audience": {"$regex": f"^{made.id}"}}))
-    assert {row["sk"]: round(row["score"] * 1000) for row in written} == {sk: scores[sk] for sk in wanted}
-    assert made.contact_count == client.count(audienceId=made.id) == len(wanted)
-    assert found.cutoff_score == (scores[wanted[-1]] / 1000 if wanted else 0)
+    assert {row["sk"]: round(row["score"] * 1000) for row in written} == {sk: scores[sk] for sk in expected_members}
+    assert made.contact_count == client.count(audienceId=made.id) == len(expected_members)
+    assert found.cutoff_score == (scores[expected_members[-1]] / 1000 if expected_members else 0)
 
-    tried = [scores[sk] for sk in seeds & held]
+    tried = [scores[sk] for sk in seeds & holdout]
     rest = [scores[sk] for sk in scores if sk not in seeds]
     better = sum((ours > theirs) + (ours == theirs) / 2 for ours in tried for theirs in rest)
     assert found.auc == pytest.approx(better / len(tried) / len(rest))
     for point in found.curve:
-        assert point.count == min(max(1, round(point.share * 100) * len(living) // 100), len(candidates))
+        assert point.count == min(max(1, round(point.share * 100) * len(active) // 100), len(candidates))
         assert point.min_score == scores[ranked[point.count - 1]] / 1000
         assert point.recall == pytest.approx(sum(s >= point.min_score * 1000 for s in tried) / len(tried))
         assert 0 <= point.similarity <= 1
@@ -102,8 +102,8 @@ def test_the_holdout_is_about_a_fifth_of_random_and_sequential_ids(real_service:
         org = f"{name}{next(real_service.names)}x"
         real_service.insert(org, ids)
         match = {"sk": {"$regex": f"^{org}/"}, "$expr": expression}
-        held = real_service.store.database["contact"].count_documents(match)
-        assert 850 < held < 1_150, name
+        holdout_count = real_service.store.database["contact"].count_documents(match)
+        assert 850 < holdout_count < 1_150, name
 
 
 def test_protected_fields_are_used_only_if_named(runners: tuple[Client, str]) -> None:
@@ -122,17 +122,17 @@ def test_protected_fields_are_used_only_if_named(runners: tuple[Client, str]) ->
 def test_leaking_fields_are_used_only_if_named(runners: tuple[Client, str]) -> None:
     client, source = runners
     inside = segment(client, {"$and": [{"$inAudience": source}, {"source": {"$exists": False}}]})
-    for audience_id, asked in ((source, ["data.score"]), (inside, ["data.source", "data.score"])):
+    for audience_id, fields in ((source, ["data.score"]), (inside, ["data.source", "data.score"])):
         made = lookalike(client, audience_id, fields=[])
         found = model(client, made.id)
-        assert list(found.source_fields) == asked
-        assert not set(asked) & {field.path for field in found.fields}
+        assert list(found.source_fields) == fields
+        assert not set(fields) & {field.path for field in found.fields}
         assert made.contact_count == 50
     named = model(client, lookalike(client, source, fields=["score", "city"]).id)
     assert list(named.source_fields) == ["data.score"]
     assert sorted(field.path for field in named.fields) == ["data.city", "data.score"]
-    frozen = client.snapshot(audienceId=source)
-    of_list = model(client, lookalike(client, frozen.id, fields=[]).id)
+    snapshot = client.snapshot(audienceId=source)
+    of_list = model(client, lookalike(client, snapshot.id, fields=[]).id)
     assert not of_list.source_fields
     assert "data.score" in [field.path for field in of_list.fields]
 
@@ -174,9 +174,10 @@ def test_up_to_twenty_numbers_are_unbinned_and_single_element_lists_are_scalars(
 
 def test_score_covariance_is_computed_on_a_sample(runners: tuple[Client, str], real_service: Service) -> None:
     org, store = dict(runners[0].metadata)["orgid"], real_service.store
-    everyone = FilterCompiler(["contact"]).compile(Filter("contact", {}))
+    all_contacts = FilterCompiler(["contact"]).compile(Filter("contact", {}))
     counts = [
-        store.lookalikes.moment_sums(org, everyone, size, [], NO_DEADLINE).count for size in (10_000, 20_000, 100_000)
+        store.lookalikes.moment_sums(org, all_contacts, size, [], NO_DEADLINE).count
+        for size in (10_000, 20_000, 100_000)
     ]
     assert counts[0] == 3_000
     assert 1_300 < counts[1] < 1_700

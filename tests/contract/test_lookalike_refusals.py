@@ -1,4 +1,4 @@
-"""What is no lookalike, and what cannot be made one: refused, and nothing is kept."""
+"""Lookalikes that are refused: the error is returned and the store stays as it was."""
 
 from collections.abc import Callable
 from typing import Any

@@ -125,7 +125,7 @@ def test_rows_are_kept_for_as_long_as_a_command_may_write_them(
     assert len(client.members(audienceId=made.id)) == 20
 
 
-@pytest.mark.parametrize("step", ["survey", "scores", "seed_scores", "write"])
+@pytest.mark.parametrize("step", ["feature_stats", "scores", "seed_scores", "write"])
 def test_a_refresh_that_fails_midway_leaves_list_and_model_as_they_were(
     runners: tuple[Client, str], real_service: Service, step: str
 ) -> None:

@@ -71,8 +71,8 @@ def test_audiences_of_every_kind_are_checked_in_one_call(
 def test_each_contact_is_returned_once_in_request_order(
     client: Client, ids: list[str], audiences: dict[str, str]
 ) -> None:
-    asked = [audiences[name] for name in ("either", "some", "either")]
-    assert check(client, asked, [ids[4], ids[0], ids[4]]) == {ids[4]: asked[:2], ids[0]: asked[:1]}
+    audience_ids = [audiences[name] for name in ("either", "some", "either")]
+    assert check(client, audience_ids, [ids[4], ids[0], ids[4]]) == {ids[4]: audience_ids[:2], ids[0]: audience_ids[:1]}
 
 
 def test_ids_that_are_no_record_of_the_org_are_not_found(
@@ -98,11 +98,11 @@ def test_a_member_of_a_list_that_is_archived_or_removed_is_no_member(
 def test_oversized_commands_and_results_are_split(
     client: Client, ids: list[str], audiences: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = check(client, list(audiences.values()), ids)
-    for limit in ("_MAX_COMMAND_BYTES", "_MAX_REPLY_BYTES"):
+    unsplit = check(client, list(audiences.values()), ids)
+    for limit in ("MAX_COMMAND_BYTES", "MAX_REPLY_BYTES"):
         with monkeypatch.context() as patched:
             patched.setattr(checks, limit, 10)
-            assert check(client, list(audiences.values()), ids) == whole
+            assert check(client, list(audiences.values()), ids) == unsplit
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_missing_audience_is_named_by_its_field_path(
 
 
 def listed(client: Client, contact_id: str, size: int = 0) -> tuple[list[str], list[str]]:
-    """The names of the segments that a contact is in, and the ids of those that cannot be told of, page by page."""
+    """The names of a contact's segments, and the ids of unusable ones, page by page."""
     names: list[str] = []
     unusable: list[str] = []
     token = ""

@@ -1,4 +1,4 @@
-"""However one asks who is in what, the answer is the same: for any audiences and any records, on every store."""
+"""Checks, explanations and streams agree for any audiences and any records, on every store."""
 
 import random
 import uuid
@@ -73,12 +73,12 @@ class Org:
         stream = self.service.store.members.stream(self.name, population, (), 1_000, "", Deadline.after(20))
         return {found["pk"] for batch in stream for found in batch}
 
-    def membership_at(self, where: Filter, moments: list[datetime], contact_id: str) -> list[bool]:
-        """Whether a contact is a member of a filter as of some moments."""
-        populations = [FilterCompiler(["contact"]).at(moment).compile(where) for moment in moments]
+    def membership_at(self, where: Filter, timestamps: list[datetime], contact_id: str) -> list[bool]:
+        """Whether a contact matches a filter at each of some timestamps."""
+        populations = [FilterCompiler(["contact"]).at(timestamp).compile(where) for timestamp in timestamps]
         checks = self.service.store.checks
-        judged = checks.evaluate(self.name, "contact", populations, [contact_id], (), Deadline.after(20))
-        return [not isinstance(found, InvalidFilter) and contact_id in found for found in judged.members]
+        results = checks.evaluate(self.name, "contact", populations, [contact_id], (), Deadline.after(20))
+        return [not isinstance(found, InvalidFilter) and contact_id in found for found in results.members]
 
     def clear(self, *collections: str) -> None:
         for collection in collections:
@@ -87,11 +87,11 @@ class Org:
 
 @pytest.fixture(scope="module")
 def org(service: Service) -> Iterator[Org]:
-    """An org beside one whose name is longer and whose records have the same ids."""
-    dice, name = random.Random(5), f"agree{next(service.names)}"
+    """An org next to one with a longer name whose records have the same ids."""
+    rng, name = random.Random(5), f"agree{next(service.names)}"
     made = Org(service, name)
     for each in (f"{name}2", name):
-        made.ids = service.insert(each, [{"id": f"{number:03}", **record(dice)} for number in range(RECORDS)])
+        made.ids = service.insert(each, [{"id": f"{number:03}", **record(rng)} for number in range(RECORDS)])
     yield made
     for owner in (made, Org(service, f"{name}2")):
         owner.clear("contact", "segment", "audience_member")
@@ -108,37 +108,39 @@ nested = st.sampled_from(
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Audiences inside one another, and who is streamed of each."""
+class NestedAudiences:
+    """Nested audiences, and the streamed members of each."""
 
     names: list[str]
     streamed: dict[str, set[str]]
 
 
-def ask(org: Org, where: dict[str, Any], combine: Any, dice: random.Random) -> Asked:
+def save_nested(org: Org, where: dict[str, Any], combine: Any, rng: random.Random) -> NestedAudiences:
     """A filter and a list, a filter over both, and a filter over that."""
-    living = [name for name in org.ids if name in _active_ids(org)]
-    dynamic, static = org.save(where), org.save(None, dice.sample(living, 8))
+    active_ids = [name for name in org.ids if name in _active_ids(org)]
+    dynamic, static = org.save(where), org.save(None, rng.sample(active_ids, 8))
     inner = org.save(combine(dynamic, static))
     names = [dynamic, static, inner, org.save(combine(inner, static))]
-    return Asked(names, {name: org.members(name) for name in names})
+    return NestedAudiences(names, {name: org.members(name) for name in names})
 
 
 @EXAMPLES
 @given(where=filters, combine=nested, seed=st.integers(0, 2**32))
 def test_checks_and_streams_agree(org: Org, where: dict[str, Any], combine: Any, seed: int) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     try:
-        asked = ask(org, where, combine, dice)
-        found = org.checks.check(org.ctx, asked.names, [*org.ids, "contact-nobody"]).memberships
-        assert [told.found for told in found] == [*(True for _ in org.ids), False]
-        for told in found:
-            assert list(told.audience_ids) == [name for name in asked.names if told.contact_id in asked.streamed[name]]
-        for contact_id in dice.sample(org.ids, 3):
+        checked = save_nested(org, where, combine, rng)
+        found = org.checks.check(org.ctx, checked.names, [*org.ids, "contact-nobody"]).memberships
+        assert [membership.found for membership in found] == [*(True for _ in org.ids), False]
+        for membership in found:
+            assert list(membership.audience_ids) == [
+                name for name in checked.names if membership.contact_id in checked.streamed[name]
+            ]
+        for contact_id in rng.sample(org.ids, 3):
             listed = org.checks.list_audiences(org.ctx, contact_id, 500, "")
             assert not listed.unusable_ids
             assert {found.audience.id for found in listed.audiences} == {
-                name for name in asked.names if contact_id in asked.streamed[name]
+                name for name in checked.names if contact_id in checked.streamed[name]
             }
     except UnsupportedByStore:
         assert org.service.kind == "embedded"
@@ -149,14 +151,14 @@ def test_checks_and_streams_agree(org: Org, where: dict[str, Any], combine: Any,
 @EXAMPLES
 @given(where=filters, combine=nested, seed=st.integers(0, 2**32))
 def test_explanations_and_streams_agree(org: Org, where: dict[str, Any], combine: Any, seed: int) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     try:
-        asked = ask(org, where, combine, dice)
-        for contact_id in dice.sample(org.ids, 3):
-            for name in asked.names:
-                truth = org.explanations.explain(org.ctx, AudienceSelector(name), contact_id).condition
-                assert truth.matched is (contact_id in asked.streamed[name])
-                assert _follows(truth)
+        checked = save_nested(org, where, combine, rng)
+        for contact_id in rng.sample(org.ids, 3):
+            for name in checked.names:
+                condition = org.explanations.explain(org.ctx, AudienceSelector(name), contact_id).condition
+                assert condition.matched is (contact_id in checked.streamed[name])
+                assert _follows(condition)
     except UnsupportedByStore:
         assert org.service.kind == "embedded"
     finally:
@@ -182,60 +184,60 @@ def _active_ids(org: Org) -> set[str]:
     return {found["pk"] for found in stored if found.get("state") not in ("archived", "deleted")}
 
 
-def _follows(truth: EvaluatedCondition) -> bool:
+def _follows(condition: EvaluatedCondition) -> bool:
     """Whether what holds of a condition follows from what holds of those that it joins, all the way down."""
-    inner = [part.matched for part in truth.children]
-    if not all(map(_follows, truth.children)):
+    inner = [part.matched for part in condition.children]
+    if not all(map(_follows, condition.children)):
         return False
-    if not inner or (len(inner) == 1 and truth.children[0].condition.node == truth.condition.node):
-        return not inner or truth.matched is inner[0]
-    match truth.condition.node:
+    if not inner or (len(inner) == 1 and condition.children[0].condition.node == condition.condition.node):
+        return not inner or condition.matched is inner[0]
+    match condition.condition.node:
         case And():
-            return truth.matched is all(inner)
+            return condition.matched is all(inner)
         case Or():
-            return truth.matched is any(inner)
+            return condition.matched is any(inner)
         case Nor() | Not():
-            return truth.matched is not any(inner)
+            return condition.matched is not any(inner)
     return False
 
 
 _ZONES = ("UTC", "America/New_York", "Australia/Lord_Howe")
 
 
-def _relative(dice: random.Random, depth: int) -> dict[str, Any]:
-    start = _relative(dice, depth - 1) if depth > 1 else "$$NOW"
-    unit, zone = dice.choice(UNITS), dice.choice(_ZONES)
-    if dice.random() < 0.4:
+def _relative(rng: random.Random, depth: int) -> dict[str, Any]:
+    start = _relative(rng, depth - 1) if depth > 1 else "$$NOW"
+    unit, zone = rng.choice(UNITS), rng.choice(_ZONES)
+    if rng.random() < 0.4:
         return {"$dateTrunc": {"date": start, "unit": unit, "timezone": zone}}
-    amount = dice.randrange(-20, 20)
+    amount = rng.randrange(-20, 20)
     return {"$dateSubtract": {"startDate": start, "unit": unit, "amount": amount, "timezone": zone}}
 
 
-def _timed(dice: random.Random, depth: int) -> dict[str, Any]:
+def _timed(rng: random.Random, depth: int) -> dict[str, Any]:
     """A random filter on the dates at `a` and `b`."""
-    if depth and dice.random() < 0.6:
-        parts = [_timed(dice, depth - 1) for _ in range(dice.randrange(1, 4))]
-        return {dice.choice(("$and", "$or", "$nor")): parts}
-    order = {dice.choice(("$gt", "$gte", "$lt", "$lte")): _relative(dice, dice.randrange(1, 3))}
-    form = dice.choice(({}, {"$not": order}, {"$elemMatch": order}))
-    return {dice.choice("ab"): form or order}
+    if depth and rng.random() < 0.6:
+        parts = [_timed(rng, depth - 1) for _ in range(rng.randrange(1, 4))]
+        return {rng.choice(("$and", "$or", "$nor")): parts}
+    order = {rng.choice(("$gt", "$gte", "$lt", "$lte")): _relative(rng, rng.randrange(1, 3))}
+    form = rng.choice(({}, {"$not": order}, {"$elemMatch": order}))
+    return {rng.choice("ab"): form or order}
 
 
 def test_membership_is_stable_before_its_next_change_time(real_service: Service) -> None:
-    dice, org = random.Random(9), Org(real_service, f"flips{next(real_service.names)}")
-    flips = 0
+    rng, org = random.Random(9), Org(real_service, f"flips{next(real_service.names)}")
+    change_count = 0
     for _ in range(80):
-        moments = [datetime.now(UTC) + timedelta(days=dice.gauss(0, 300)) for _ in range(3)]
-        values = [moment.replace(microsecond=moment.microsecond // 1000 * 1000) for moment in moments]
+        timestamps = [datetime.now(UTC) + timedelta(days=rng.gauss(0, 300)) for _ in range(3)]
+        values = [timestamp.replace(microsecond=timestamp.microsecond // 1000 * 1000) for timestamp in timestamps]
         text = values[2].isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        [contact_id] = real_service.insert(org.name, [{"data": {"a": dice.choice((values[0], text)), "b": values}}])
-        where = Filter("contact", _timed(dice, 2))
-        told = org.explanations.explain(org.ctx, AudienceSelector(filter=where), contact_id)
-        flip, holds = told.condition.next_change_time, told.condition.matched
-        end = flip or told.read_at + timedelta(days=3_653)
-        before = [told.read_at + (end - told.read_at) * dice.random() for _ in range(30)]
+        [contact_id] = real_service.insert(org.name, [{"data": {"a": rng.choice((values[0], text)), "b": values}}])
+        where = Filter("contact", _timed(rng, 2))
+        explanation = org.explanations.explain(org.ctx, AudienceSelector(filter=where), contact_id)
+        next_change, holds = explanation.condition.next_change_time, explanation.condition.matched
+        end = next_change or explanation.read_at + timedelta(days=3_653)
+        before = [explanation.read_at + (end - explanation.read_at) * rng.random() for _ in range(30)]
         assert org.membership_at(where, [*before, end - timedelta(milliseconds=1)], contact_id) == [holds] * 31
-        if flip:
-            assert org.membership_at(where, [flip], contact_id) == [not holds]
-            flips += 1
-    assert flips > 20
+        if next_change:
+            assert org.membership_at(where, [next_change], contact_id) == [not holds]
+            change_count += 1
+    assert change_count > 20

@@ -1,4 +1,4 @@
-"""When time flips what ExplainMembership tells, as the real engine decides."""
+"""The next change times of ExplainMembership, as the real engine evaluates them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ def text(timestamp: datetime) -> str:
 
 @dataclass
 class Timeline:
-    """One record, and what the database judges of filters on it as of any moment."""
+    """One record, and how the database evaluates filters on it at any timestamp."""
 
     service: Service
     org: str
 
     def membership_at(self, where: dict[str, Any], timestamps: Sequence[datetime], contact_id: str) -> list[bool]:
-        """Whether the record is a member as of the moments."""
+        """Whether the record matches at each timestamp."""
         compiler = FilterCompiler(["contact"])
         populations = [compiler.at(timestamp).compile(Filter("contact", where)) for timestamp in timestamps]
         deadline = Deadline.after(20)
@@ -51,7 +51,7 @@ class Timeline:
         return [contact_id in found for found in members]
 
     def next_change(self, where: dict[str, Any], data: dict[str, Any]) -> datetime | None:
-        """When the whole flips; the database agrees about the moments before it and at it."""
+        """When the filter's result changes; the database agrees right before that time and at it."""
         [contact_id] = self.service.insert(self.org, [{"data": data}])
         answer = explain(self.service.client(self.org), contact_id, where)
         read_at = answer.read_time.ToDatetime(UTC)
@@ -69,7 +69,7 @@ def timeline(real_service: Service) -> Timeline:
     return Timeline(real_service, f"time{next(real_service.names)}")
 
 
-@pytest.mark.parametrize("spelt", [lambda moment: moment, text])
+@pytest.mark.parametrize("spelt", [lambda timestamp: timestamp, text])
 def test_a_window_ends_one_millisecond_after_its_last_instant(
     timeline: Timeline, spelt: Callable[[datetime], Any]
 ) -> None:
@@ -173,8 +173,8 @@ def test_each_condition_has_its_own_next_change_time(timeline: Timeline) -> None
     where = {"$or": [{"$inAudience": inner}, {"at": {"$gte": ago(60)}}], "n": {"$gte": 1}}
     received = {c.description: c for c in walk(explain(client, ann, where).condition)}
     next_changes = {
-        words: c.next_change_time.ToDatetime(UTC) - opened
-        for words, c in received.items()
+        description: c.next_change_time.ToDatetime(UTC) - opened
+        for description, c in received.items()
         if c.HasField("next_change_time")
     }
     short, long = timedelta(days=30) + MILLISECOND, timedelta(days=60) + MILLISECOND

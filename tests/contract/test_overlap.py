@@ -23,16 +23,16 @@ Insert = Callable[..., list[str]]
 
 
 def check(client: Client, audience_ids: list[str]) -> Any:
-    """The regions, every number of them held to the sets of members that StreamMembers sends."""
+    """The regions; every number is compared with the members that StreamMembers sends."""
     members = {audience_id: set(client.members(audienceId=audience_id)) for audience_id in audience_ids}
     answer = client.call("GetOverlapRegions", {"audienceIds": audience_ids})
-    everyone = set().union(*members.values())
-    by_hand: dict[tuple[str, ...], int] = {}
-    for one in everyone:
+    all_members = set().union(*members.values())
+    reference: dict[tuple[str, ...], int] = {}
+    for one in all_members:
         region = tuple(name for name, some in members.items() if one in some)
-        by_hand[region] = by_hand.get(region, 0) + 1
-    assert {tuple(region.audience_ids): region.count for region in answer.regions} == by_hand
-    assert answer.union_count == len(everyone)
+        reference[region] = reference.get(region, 0) + 1
+    assert {tuple(region.audience_ids): region.count for region in answer.regions} == reference
+    assert answer.union_count == len(all_members)
     assert [(size.audience_id, size.size) for size in answer.sizes] == [
         (name, len(some)) for name, some in members.items()
     ]
@@ -57,14 +57,14 @@ def ids(insert: Insert) -> list[str]:
 
 
 @pytest.fixture(params=["inline", "joined"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def join_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Lists go into the filter, or are too long for it."""
     if request.param == "joined":
         monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
     return str(request.param)
 
 
-def test_audiences_of_every_kind_overlap_as_their_members_do(way: str, client: Client, ids: list[str]) -> None:
+def test_audiences_of_every_kind_overlap_as_their_members_do(join_mode: str, client: Client, ids: list[str]) -> None:
     listed = client.create(name="list", type="static", contactIds=[*ids[:4], ids[8]]).id
     of_us = client.create(name="of the US", filter=contact_filter({"country": "US"})).id
     nested = client.create(
@@ -96,35 +96,35 @@ def test_inactive_members_are_in_no_region(client: Client, service: Service, ids
 
 
 def test_empty_audiences_have_share_0_and_no_findings(client: Client, ids: list[str]) -> None:
-    nobody = client.create(name="nobody", filter=contact_filter({"n": 99})).id
+    no_match = client.create(name="nobody", filter=contact_filter({"n": 99})).id
     empty = client.create(name="empty", type="static").id
     none = client.create(name="none", filter=contact_filter({"n": {"$gt": 99}})).id
     low = client.create(name="low", filter=contact_filter({"n": {"$lt": 3}})).id
-    answer = check(client, [nobody, empty, low])
+    answer = check(client, [no_match, empty, low])
     assert ([size.size for size in answer.sizes], len(answer.duplicates), len(answer.subsets)) == ([0, 0, 3], 0, 0)
-    pair = overlap(client, nobody, none)
+    pair = overlap(client, no_match, none)
     assert (pair.count, pair.size, pair.other_size, pair.jaccard, pair.share_of_audience) == (0, 0, 0, 0, 0)
-    answer = check(client, [nobody, none])
+    answer = check(client, [no_match, none])
     assert (len(answer.regions), answer.union_count) == (0, 0)
 
 
 def test_audiences_of_the_same_members_are_named(client: Client, ids: list[str]) -> None:
     odd = client.create(name="odd", filter=contact_filter({"country": {"$nin": ["FR", "DE"]}})).id
     of_us = client.create(name="of the US", filter=contact_filter({"country": "US"})).id
-    frozen = client.create(name="frozen", type="static", filter=contact_filter({"country": "US"})).id
+    static_copy = client.create(name="frozen", type="static", filter=contact_filter({"country": "US"})).id
     few = client.create(name="few", type="static", contactIds=[ids[1], ids[5]]).id
     apart = client.create(name="apart", filter=contact_filter({"country": "FR"})).id
-    answer = check(client, [few, odd, apart, of_us, frozen])
-    assert [list(same.audience_ids) for same in answer.duplicates] == [[odd, of_us, frozen]]
+    answer = check(client, [few, odd, apart, of_us, static_copy])
+    assert [list(same.audience_ids) for same in answer.duplicates] == [[odd, of_us, static_copy]]
     assert [(subset.audience_id, subset.other_audience_id) for subset in answer.subsets] == [
         (few, odd),
         (few, of_us),
-        (few, frozen),
+        (few, static_copy),
     ]
     assert [(list(region.audience_ids), region.count) for region in answer.regions] == [
         ([apart], 5),
-        ([odd, of_us, frozen], 2),
-        ([few, odd, of_us, frozen], 2),
+        ([odd, of_us, static_copy], 2),
+        ([few, odd, of_us, static_copy], 2),
     ]
     itself = overlap(client, odd, odd)
     assert (itself.count, itself.size, itself.other_size, itself.jaccard) == (4, 4, 4, 1)
@@ -148,7 +148,7 @@ def test_eight_audiences_have_every_region_that_somebody_is_in(client: Client, i
 
 
 @pytest.mark.parametrize(
-    ("asked", "place"),
+    ("names", "field_path"),
     [
         ([], "audience_ids[0]"),
         (["a"], "audience_ids[1]"),
@@ -161,27 +161,27 @@ def test_eight_audiences_have_every_region_that_somebody_is_in(client: Client, i
     ],
 )
 def test_incomparable_audiences_are_refused_with_their_field_path(
-    client: Client, refused: Callable[..., Refusal], asked: list[str], place: str
+    client: Client, refused: Callable[..., Refusal], names: list[str], field_path: str
 ) -> None:
     leads = client.create(name="leads", type="static", filter={"datatype": "lead"}).id
-    made = {name: client.create(name=name, filter=contact_filter({})).id for name in {*asked} - {"", "leads"}}
+    made = {name: client.create(name=name, filter=contact_filter({})).id for name in {*names} - {"", "leads"}}
     named = {**made, "leads": leads, "": ""}
-    refusal = refused(lambda: client.call("GetOverlapRegions", {"audienceIds": [named[name] for name in asked]}))
+    refusal = refused(lambda: client.call("GetOverlapRegions", {"audienceIds": [named[name] for name in names]}))
     assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
-    assert refusal.fields == [place]
+    assert refusal.fields == [field_path]
 
 
 def test_an_overlap_names_two_audiences_of_one_datatype(client: Client, refused: Callable[..., Refusal]) -> None:
     leads = client.create(name="leads", filter={"datatype": "lead", "where": {}}).id
     contacts = client.create(name="contacts", type="static").id
-    for audience_id, other_id, place in (
+    for audience_id, other_id, field_path in (
         (contacts, leads, "other_audience_id"),
         (leads, contacts, "other_audience_id"),
         ("", contacts, "audience_id"),
         (contacts, "", "other_audience_id"),
     ):
         refusal = refused(lambda a=audience_id, b=other_id: overlap(client, a, b))
-        assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [place])
+        assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [field_path])
 
 
 def test_an_audience_of_another_org_is_not_found(
@@ -229,7 +229,7 @@ def test_filters_the_embedded_store_gets_wrong_are_refused(
 
 @pytest.mark.parametrize("kind", STORES)
 def test_a_record_that_is_read_twice_is_in_its_own_region_alone(kind: str) -> None:
-    """A scan may meet a record again that a write has moved; two records of one key stand for that."""
+    """A scan may read a moved record twice; two records of one key reproduce that."""
     with ExitStack() as stack:
         if kind == "embedded":
             database = embedded_store([], ("contact",)).database

@@ -32,21 +32,21 @@ def crowd(service: Service) -> Iterator[tuple[Client, list[str]]]:
 
     us = saved("of the US", {"country": "US"})
     vip = saved("VIPs", {"tags": "vip"})
-    frozen = saved("frozen VIPs", {"tags": "vip"}, type="static")
+    static_copy = saved("frozen VIPs", {"tags": "vip"}, type="static")
     half = saved("half", {"score": {"$gte": 50}}, type="static")
     yield (
         client,
         [
             us,
             vip,
-            frozen,
+            static_copy,
             half,
             saved("everyone", {}),
             saved("nobody", {"country": "nowhere"}),
             client.create(name="empty", type="static").id,
             saved("openers", {"lastEmailOpenedAt": {"$gte": "2026-01-01T00:00:00Z"}}),
             saved("US or half", {"$or": [{"$inAudience": us}, {"$inAudience": half}]}),
-            saved("no VIPs", {"$nor": [{"$inAudience": frozen}]}),
+            saved("no VIPs", {"$nor": [{"$inAudience": static_copy}]}),
             saved("archived too", {"state": {"$in": ["active", "archived"]}}),
             saved("frozen US", {"country": "US", "score": {"$lt": 80}}, type="static"),
         ],
@@ -65,21 +65,21 @@ def test_any_audiences_of_a_crowd_overlap_as_their_members_do(
 
     @examples(25 if service.kind == "mongodb" else 8)
     @given(st.lists(st.sampled_from(audience_ids), min_size=2, max_size=8, unique=True))
-    def agree(asked: list[str]) -> None:
-        answer = client.call("GetOverlapRegions", {"audienceIds": asked}, timeout=60)
+    def agree(names: list[str]) -> None:
+        answer = client.call("GetOverlapRegions", {"audienceIds": names}, timeout=60)
         regions: dict[tuple[str, ...], int] = {}
-        for one in set().union(*(members[name] for name in asked)):
-            region = tuple(name for name in asked if one in members[name])
+        for one in set().union(*(members[name] for name in names)):
+            region = tuple(name for name in names if one in members[name])
             regions[region] = regions.get(region, 0) + 1
         assert {tuple(region.audience_ids): region.count for region in answer.regions} == regions
         assert answer.union_count == sum(regions.values())
         assert [(size.audience_id, size.size) for size in answer.sizes] == [
-            (name, len(members[name])) for name in asked
+            (name, len(members[name])) for name in names
         ]
         for pair in answer.pairwise:
             check_overlap(pair, members[pair.audience_id], members[pair.other_audience_id])
-        two = overlap(client, *asked[:2])
-        check_overlap(two, *(members[name] for name in asked[:2]))
-        assert (two.size, two.other_size) == tuple(client.count(audienceId=name) for name in asked[:2])
+        two = overlap(client, *names[:2])
+        check_overlap(two, *(members[name] for name in names[:2]))
+        assert (two.size, two.other_size) == tuple(client.count(audienceId=name) for name in names[:2])
 
     agree()

@@ -42,7 +42,7 @@ def test_parts_read_at_other_times_fit_though_members_came_meanwhile(client: Cli
     before = insert([{"id": f"b{n:02}"} for n in range(20)])
     request: dict[str, Any] = {"filter": contact_filter()}
     first = client.members(**request, partition={"index": 0, "count": 2})
-    more = insert([{"id": f"{place}{n:02}"} for place, count in (("a", 20), ("c", 4)) for n in range(count)])
+    more = insert([{"id": f"{prefix}{n:02}"} for prefix, count in (("a", 20), ("c", 4)) for n in range(count)])
     second = client.members(**request, partition={"index": 1, "count": 2})
     assert not set(first) & set(second)
     assert set(before) <= {*first, *second}

@@ -30,13 +30,13 @@ class Site:
         self.contacts = sorted(service.insert(self.org, [{"id": f"{n}"} for n in range(4)]))
 
     def visit(self, *when: Any, contact: int = 0, org: str = "", **event: Any) -> None:
-        """Store visits of a contact, by number, at these moments."""
+        """Store visits of a contact, by number, at these times."""
         data = {"type": "visit", "url": "/pricing", "contactId": self.contacts[contact], **event.pop("data", {})}
-        events = [{"createdate": moment, **event, "data": data} for moment in when]
+        events = [{"createdate": timestamp, **event, "data": data} for timestamp in when]
         self.service.insert(org or self.org, events, "event")
 
     def pixel(self, where: dict[str, Any] | None = None, **spec: Any) -> Any:
-        """A pixel of visits within 30 days, unless said otherwise."""
+        """A pixel of visits within 30 days by default."""
         rule = {"where": {"type": "visit"} if where is None else where, "withinDays": 30, **spec}
         return self.client.custom(name=f"p{next(self.service.names)}", type="retargeting_pixel", retargetingPixel=rule)
 
@@ -46,12 +46,12 @@ class Site:
         assert self.client.count(audienceId=pixel.id) == len(found)
         return [self.contacts.index(each) for each in found]
 
-    def count_at(self, pixel: Any, moment: datetime) -> int:
-        """How many members a pixel has at a moment."""
+    def count_at(self, pixel: Any, timestamp: datetime) -> int:
+        """How many members a pixel has at a timestamp."""
         store = self.service.store
         compiler = FilterCompiler(["contact"], ["event"])
         loaders = {CUSTOM_PREFIX: CustomAudienceLoader(store.custom_audiences)}
-        audiences = AudienceResolver(compiler, loaders).at(moment)
+        audiences = AudienceResolver(compiler, loaders).at(timestamp)
         ctx = RequestContext(Caller("tester", self.org, frozenset()), NO_DEADLINE)
         population = audiences.population_of(ctx, audiences.find(ctx, pixel.id))
         return store.members.count(self.org, population, NO_DEADLINE)
@@ -64,13 +64,13 @@ def site(real_service: Service) -> Site:
 
 
 def days_ago(days: float) -> datetime:
-    """A moment that many days before now."""
+    """The time that many days before now."""
     return datetime.now(UTC) - timedelta(days=days)
 
 
-def text(moment: datetime) -> str:
-    """A moment as the platform writes it."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def text(timestamp: datetime) -> str:
+    """A timestamp as the platform writes it."""
+    return timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def test_a_recent_event_makes_a_member_and_an_old_one_does_not(site: Site) -> None:
@@ -81,15 +81,15 @@ def test_a_recent_event_makes_a_member_and_an_old_one_does_not(site: Site) -> No
     assert site.members(site.pixel(withinDays=29)) == []
 
 
-@pytest.mark.parametrize("stored", [lambda moment: moment, text], ids=["as a date", "as text"])
+@pytest.mark.parametrize("stored", [lambda timestamp: timestamp, text], ids=["as a date", "as text"])
 def test_an_event_counts_until_it_is_older_than_its_days_to_the_millisecond(
     site: Site, stored: Callable[[datetime], Any]
 ) -> None:
     visited = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
     site.visit(stored(visited))
     pixel, last = site.pixel(), visited + timedelta(days=30)
-    moments = [visited - MILLISECOND, visited, last - MILLISECOND, last, last + MILLISECOND]
-    assert [site.count_at(pixel, moment) for moment in moments] == [0, 1, 1, 1, 0]
+    timestamps = [visited - MILLISECOND, visited, last - MILLISECOND, last, last + MILLISECOND]
+    assert [site.count_at(pixel, timestamp) for timestamp in timestamps] == [0, 1, 1, 1, 0]
 
 
 def test_events_that_are_dated_ahead_do_not_count_before_their_time(site: Site) -> None:
@@ -132,8 +132,8 @@ def test_events_of_other_orgs_and_inactive_events_are_ignored(site: Site) -> Non
 
 
 def test_events_without_a_contact_are_ignored(site: Site) -> None:
-    for nobody in (None, "", "contact-nobody", 7):
-        site.visit(days_ago(1), data={"contactId": nobody})
+    for contact_id in (None, "", "contact-nobody", 7):
+        site.visit(days_ago(1), data={"contactId": contact_id})
     site.service.insert(site.org, [{"createdate": days_ago(1), "data": {"type": "visit"}}], "event")
     assert site.members(site.pixel()) == []
 
@@ -170,8 +170,8 @@ def test_a_pixel_is_an_audience_like_any_other(site: Site) -> None:
     snapshot = client.snapshot(audienceId=pixel.id, name="launch")
     assert snapshot.count == 2
     source = {"audienceId": pixel.id}
-    frozen = client.call("CreateSegment", {"segment": {"name": "frozen", "type": "static"}, "source": source})
-    assert frozen.contact_count == 2
+    static_copy = client.call("CreateSegment", {"segment": {"name": "frozen", "type": "static"}, "source": source})
+    assert static_copy.contact_count == 2
     insights = client.call("GetInsights", {"audienceId": pixel.id, "dimensions": ["country"]})
     assert insights.count == 2
     assert "event" in client.call("ExplainFilter", {"audienceId": pixel.id}).description
@@ -180,7 +180,7 @@ def test_a_pixel_is_an_audience_like_any_other(site: Site) -> None:
 
 
 @pytest.mark.usefixtures("unwatched")
-def test_a_watch_tells_of_visits(site: Site) -> None:
+def test_a_watch_sends_events_for_visits(site: Site) -> None:
     pixel = site.pixel()
     stream = site.client.call("WatchMembership", {"audienceId": pixel.id}, timeout=60)
     try:

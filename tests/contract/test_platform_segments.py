@@ -1,4 +1,4 @@
-"""Segments that the platform made or changed: read as they are, and kept but for what a write says."""
+"""Segments that the platform created or changed: read as they are; writes keep all other fields."""
 
 from collections.abc import Callable
 from typing import Any

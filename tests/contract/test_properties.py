@@ -36,7 +36,7 @@ class Members:
     """The members of filters among the org's random records."""
 
     repository: MemberRepository
-    living: set[str]
+    active_ids: set[str]
 
     def of(self, where: dict[str, Any]) -> set[str]:
         """Their sks; as many as are counted. Raises UnsupportedByStore."""
@@ -53,13 +53,13 @@ class Members:
 
 @pytest.fixture(scope="module")
 def members(service: Service) -> Iterator[Members]:
-    """Members of the org, beside one whose name is longer and which holds records of the same ids, and other ones."""
-    dice = random.Random(7)
+    """Members of the org, next to an org with a longer name and records of the same ids, and others."""
+    rng = random.Random(7)
     for org, more in ((ORG, 0), (OTHER, 20)):
-        service.insert(org, [{"id": f"{number:03}", **record(dice)} for number in range(RECORDS + more)])
+        service.insert(org, [{"id": f"{number:03}", **record(rng)} for number in range(RECORDS + more)])
     stored = service.store.database["contact"].find({"sk": {"$regex": f"^{ORG}/"}})
-    gone = ("archived", "deleted")
-    yield Members(service.store.members, {found["sk"] for found in stored if found.get("state") not in gone})
+    inactive_states = ("archived", "deleted")
+    yield Members(service.store.members, {found["sk"] for found in stored if found.get("state") not in inactive_states})
     service.store.database["contact"].delete_many({"sk": {"$regex": f"^{ORG}2?/"}})
 
 
@@ -73,7 +73,7 @@ def test_a_filter_and_its_negation_partition_the_active_records(
     except UnsupportedByStore:
         assert service.kind == "embedded"
         return
-    assert met | unmet == members.living, "which are the org's alone"
+    assert met | unmet == members.active_ids, "which are the org's alone"
     assert not met & unmet
 
 
@@ -84,7 +84,7 @@ TEXTS = [json.dumps(where) for _, where, _ in PAIRS] + [row[1] for row in REFUSA
 
 @pytest.fixture(params=STORES)
 def bare_service(request: pytest.FixtureRequest) -> Iterator[Service]:
-    """A server on a store of its own: the embedded one looks at every record that other tests have left."""
+    """A server on its own store: the embedded store scans every record that other tests left."""
     if request.param == "embedded":
         yield from run_service("embedded", embedded_store([], ("contact", "lead", "customer")))
         return

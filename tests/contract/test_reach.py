@@ -18,7 +18,7 @@ from tests.support.examples import examples
 MISSION_REACH = '{"filter":{"datatype":"contact","where":{"country":"US","tags":{"$in":["lead","mql"]}}}}'
 
 
-def by_hand(service: Service, org: str, query: dict[str, Any]) -> int:
+def reference(service: Service, org: str, query: dict[str, Any]) -> int:
     """A count as somebody at the database's shell would type it."""
     mine = {"sk": {"$regex": f"^{org}/"}, "state": {"$nin": ["archived", "deleted"]}}
     return service.store.database["contact"].count_documents({**mine, **query})
@@ -31,11 +31,11 @@ def test_documented_examples_equal_the_reference_count(
     service.store.insert(list(sample_contacts(org, 1_000, iso_text=iso_text)))
     service.store.insert(list(sample_contacts(f"{org}2", 100)))
     reach = client.call("EstimateReach", MessageToDict(Parse(MISSION_REACH, EstimateReachRequest())))
-    assert reach.count == by_hand(service, org, {"data.country": "US", "data.tags": {"$in": ["lead", "mql"]}}) > 0
+    assert reach.count == reference(service, org, {"data.country": "US", "data.tags": {"$in": ["lead", "mql"]}}) > 0
     opened = "2026-03-25T00:00:00.000Z" if iso_text else datetime(2026, 3, 25, tzinfo=UTC)
     where = {"$and": [{"tags": "vip"}, {"lastEmailOpenedAt": {"$gte": "2026-03-25T00:00:00Z"}}]}
     vip = client.create(name="VIP recent openers", type="dynamic", filter={"datatype": "contact", "where": where})
-    expected = by_hand(service, org, {"data.tags": "vip", "data.lastEmailOpenedAt": {"$gte": opened}})
+    expected = reference(service, org, {"data.tags": "vip", "data.lastEmailOpenedAt": {"$gte": opened}})
     assert client.count(audienceId=vip.id) == len(client.members(audienceId=vip.id)) == expected > 0
 
 
@@ -123,16 +123,16 @@ Meets = Callable[[dict[str, Any]], bool]
 Choice = tuple[dict[str, Any], Meets]
 
 
-def field(name: str, condition: Any, meets: Callable[[Any], bool]) -> Choice:
-    return {name: condition}, lambda data: name in data and meets(data[name])
+def field(name: str, condition: Any, matches: Callable[[Any], bool]) -> Choice:
+    return {name: condition}, lambda data: name in data and matches(data[name])
 
 
 def joined(name: str, parts: list[Choice]) -> Choice:
-    def meets(data: dict[str, Any]) -> bool:
+    def matches(data: dict[str, Any]) -> bool:
         met = [part(data) for _, part in parts]
         return all(met) if name == "$and" else any(met) != (name == "$nor")
 
-    return {name: [where for where, _ in parts]}, meets
+    return {name: [where for where, _ in parts]}, matches
 
 
 FIELDS: st.SearchStrategy[Choice] = st.one_of(
@@ -160,19 +160,19 @@ def test_any_filter_reaches_as_many_of_a_crowd_as_are_counted_one_by_one(service
     records = list(sample_contacts(org, CROWD[service.kind]))
     service.store.insert([dict(record) for record in records])
     client = service.client(org)
-    living = [record["data"] for record in records if record.get("state") not in ("archived", "deleted")]
+    active_records = [record["data"] for record in records if record.get("state") not in ("archived", "deleted")]
 
     @examples(30 if service.kind == "mongodb" else 10)
     @given(CHOICES)
     def agree(choice: Choice) -> None:
-        where, meets = choice
-        expected = sum(meets(data) for data in living)
-        asked = {"filter": {"datatype": "contact", "where": where}}
-        reach = client.call("EstimateReach", asked)
+        where, matches = choice
+        expected = sum(matches(data) for data in active_records)
+        request = {"filter": {"datatype": "contact", "where": where}}
+        reach = client.call("EstimateReach", request)
         assert (reach.count, reach.exact, reach.HasField("sample_profile")) == (expected, True, expected > 0)
-        last = list(client.call("StreamReach", asked))[-1]
+        last = list(client.call("StreamReach", request))[-1]
         assert (last.count, last.exact) == (expected, True)
-        assert len(client.members(**asked)) == expected
+        assert len(client.members(**request)) == expected
 
     agree()
 
@@ -181,8 +181,8 @@ def test_an_org_whose_name_begins_like_anothers_is_another(client: Client, servi
     for other in (f"{org}2", f"{org}-x", f"{org}.x", org[:-1], f"{org}_"):
         service.insert(other, [{"data": {"country": "US"}}])
     mine = service.insert(org, [{"data": {"country": "US"}}])
-    everyone = {"datatype": "contact", "where": {}}
-    assert client.members(filter=everyone) == mine
-    assert client.count(filter=everyone) == 1
+    all_contacts = {"datatype": "contact", "where": {}}
+    assert client.members(filter=all_contacts) == mine
+    assert client.count(filter=all_contacts) == 1
     for reach_out in ({"sk": {"$gte": ""}}, {"sk": {"$regex": "2/"}}, {"$or": [{"sk": {"$exists": True}}, {}]}):
         assert client.count(filter={"datatype": "contact", "where": reach_out}) <= 1

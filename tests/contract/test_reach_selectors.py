@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audience_service.mongo.query import joins
-from audience_service.mongo.query import suppression as subscribers
+from audience_service.mongo.query import suppression as suppression
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 
@@ -78,39 +78,39 @@ def named(service: Service, org: str, client: Client, insert: Insert) -> dict[st
 
 
 @pytest.fixture(params=["read", "looked up"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def join_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Lists and addresses go into the filter, or are too long for it."""
     if request.param == "looked up":
         monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
-        monkeypatch.setattr(subscribers, "_MAX_ADDRESSES", 0)
+        monkeypatch.setattr(suppression, "MAX_ADDRESSES", 0)
     return str(request.param)
 
 
-def test_each_field_of_the_selector_counts(way: str, client: Client, named: dict[str, str]) -> None:
+def test_each_field_of_the_selector_counts(join_mode: str, client: Client, named: dict[str, str]) -> None:
     """A union, exclusions and a snapshot each change the count as they change the stream."""
-    even, high, listed, frozen = (named[name] for name in ("even", "high", "listed", "frozen"))
-    everyone = {"filter": contacts()}
-    assert counted(client, everyone) == 21
-    assert counted(client, {"audienceId": frozen}) == 7, "as an audience, a snapshot has the members not archived"
-    assert counted(client, {"snapshotId": frozen}) == 10, "by its own field, all members that it recorded"
-    assert counted(client, {"snapshotId": frozen, "excludeAudienceIds": [named["empty"]]}) == 7
+    even, high, listed, snapshot = (named[name] for name in ("even", "high", "listed", "frozen"))
+    all_contacts = {"filter": contacts()}
+    assert counted(client, all_contacts) == 21
+    assert counted(client, {"audienceId": snapshot}) == 7, "as an audience, a snapshot has the members not archived"
+    assert counted(client, {"snapshotId": snapshot}) == 10, "by its own field, all members that it recorded"
+    assert counted(client, {"snapshotId": snapshot, "excludeAudienceIds": [named["empty"]]}) == 7
     assert counted(client, {"audienceIds": [even, high]}) == 15
     assert counted(client, {"audienceIds": [listed]}) == counted(client, {"audienceId": listed}) == 7
-    assert counted(client, {**everyone, "excludeAudienceIds": [even, frozen]}) == 7
+    assert counted(client, {**all_contacts, "excludeAudienceIds": [even, snapshot]}) == 7
     assert counted(client, {"audienceId": high, "excludeAudienceIds": [high]}) == 0
 
 
 def test_a_purpose_leaves_members_out_of_the_reach(
-    way: str, service: Service, client: Client, named: dict[str, str], refused: Refused
+    join_mode: str, service: Service, client: Client, named: dict[str, str], refused: Refused
 ) -> None:
-    """Those who must not be contacted do not count, whether their addresses are read or looked up."""
-    everyone = {"filter": contacts(), "purpose": "email"}
+    """Suppressed contacts do not count, whether their addresses are prefetched or looked up."""
+    all_contacts = {"filter": contacts(), "purpose": "email"}
     if service.kind == "embedded":
         for rpc in ("EstimateReach", "StreamReach"):
-            refusal = refused(lambda rpc=rpc: client.call(rpc, everyone))
+            refusal = refused(lambda rpc=rpc: client.call(rpc, all_contacts))
             assert refusal.info.reason == "UNSUPPORTED_BY_STORE"
         return
-    assert counted(client, everyone) == 10
+    assert counted(client, all_contacts) == 10
     union = {"audienceIds": [named["even"], named["high"]], "excludeAudienceIds": [named["listed"]]}
     assert counted(client, {**union, "purpose": "sms"}) == 7
     assert counted(client, {"snapshotId": named["frozen"], "purpose": "ads"}) == 4
@@ -149,7 +149,7 @@ def test_any_selector_reaches_as_many_members_as_a_stream_sends(
     )
 
 
-def test_a_sample_honours_the_complete_selector(way: str, service: Service, org: str, client: Client) -> None:
+def test_a_sample_honours_the_complete_selector(join_mode: str, service: Service, org: str, client: Client) -> None:
     """An estimate past the budget is of the union without the excluded members, and so is every step of a stream."""
     data: list[dict[str, Any]] = [
         {"score": n, "third": "abc"[n % 3], "status": STATUSES[n % 4], "email": f"p{n}@example.com"}
@@ -190,7 +190,7 @@ def test_suppressed_addresses_are_read_once_for_a_stream(
 
     def read(database: Any, of: str, channel: str, *rest: Any) -> Any:
         reads.append(channel)
-        return subscribers.read_addresses(database, of, channel, *rest)
+        return suppression.read_addresses(database, of, channel, *rest)
 
     monkeypatch.setattr(joins, "read_addresses", read)
     messages = list(client.call("StreamReach", {"filter": contacts(), "purpose": "email"}))
@@ -203,14 +203,14 @@ def test_a_large_snapshot_is_sampled_from_its_rows(real_service: Service) -> Non
     org = f"frozen{next(real_service.names)}"
     client, database = real_service.client(org), real_service.store.database["contact"]
     real_service.insert(org, [{"data": {"n": n}} for n in range(CROWD)])
-    frozen = client.snapshot(filter=contacts()).id
+    snapshot = client.snapshot(filter=contacts()).id
     mine = {"sk": {"$regex": f"^{org}/"}}
     database.update_many({**mine, "data.n": {"$lt": 100}}, {"$set": {"state": "deleted"}})
     database.delete_many({**mine, "data.n": {"$gte": CROWD - 100}})
-    reach = client.call("EstimateReach", {"snapshotId": frozen, "budget": "0s"})
+    reach = client.call("EstimateReach", {"snapshotId": snapshot, "budget": "0s"})
     assert (reach.exact, reach.count, reach.upper_bound) == (False, CROWD, CROWD)
     assert reach.HasField("sample_profile")
-    assert client.count(snapshotId=frozen) == len(client.members(snapshotId=frozen)) == CROWD
+    assert client.count(snapshotId=snapshot) == len(client.members(snapshotId=snapshot)) == CROWD
 
 
 def test_a_snapshot_without_records_is_counted_and_shows_no_profile(
@@ -218,11 +218,11 @@ def test_a_snapshot_without_records_is_counted_and_shows_no_profile(
 ) -> None:
     """A snapshot counts members whose records no longer exist, and has no payload of theirs to show."""
     [only] = insert([{"data": {"email": "ann@example.com"}}])
-    frozen = client.snapshot(filter=contacts()).id
+    snapshot = client.snapshot(filter=contacts()).id
     service.store.database["contact"].delete_one({"pk": only})
     reaches = [
-        client.call("EstimateReach", {"snapshotId": frozen}),
-        *client.call("StreamReach", {"snapshotId": frozen}),
+        client.call("EstimateReach", {"snapshotId": snapshot}),
+        *client.call("StreamReach", {"snapshotId": snapshot}),
     ]
     assert [(reach.count, reach.exact, reach.HasField("sample_profile")) for reach in reaches] == [(1, True, False)] * 2
 
@@ -259,8 +259,8 @@ def test_selectors_are_refused_as_streams_of_members_refuse_them(
 def test_a_snapshot_that_is_deleted_is_not_found(client: Client, insert: Insert, refused: Refused) -> None:
     """A deleted snapshot has no reach, whatever rows of it are still stored."""
     insert([{}])
-    frozen = client.snapshot(filter=contacts()).id
-    client.call("DeleteSnapshot", {"id": frozen})
+    snapshot = client.snapshot(filter=contacts()).id
+    client.call("DeleteSnapshot", {"id": snapshot})
     for rpc in ("EstimateReach", "StreamReach"):
-        refusal = refused(lambda rpc=rpc: client.call(rpc, {"snapshotId": frozen}))
+        refusal = refused(lambda rpc=rpc: client.call(rpc, {"snapshotId": snapshot}))
         assert refusal.info.reason == "SNAPSHOT_NOT_FOUND"

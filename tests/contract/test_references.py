@@ -1,4 +1,4 @@
-"""What a saved filter refers to is there, whoever else writes at that moment, on every store."""
+"""A saved filter refers to existing audiences only, with concurrent writers too, on every store."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -181,16 +181,16 @@ def test_a_segment_that_references_a_deleted_audience_can_be_renamed(client: Cli
 
 
 def test_a_filter_without_references_is_compiled_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[Any] = []
+    compilations: list[Any] = []
     original = AudienceResolver.compile
 
     def compile_filter(self: AudienceResolver, *arguments: Any) -> Any:
-        looks.append(arguments)
+        compilations.append(arguments)
         return original(self, *arguments)
 
     monkeypatch.setattr(AudienceResolver, "compile", compile_filter)
     made = client.create(name="x", filter=VIP)
     update(client, made.id, filter=VIP)
-    assert len(looks) == 2
+    assert len(compilations) == 2
     client.create(name="z", filter=refers(made.id))
-    assert len(looks) == 4
+    assert len(compilations) == 4

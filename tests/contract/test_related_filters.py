@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.mongo.query import join_prefetch as related_records
+from audience_service.mongo.query import join_prefetch as join_prefetch
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 
@@ -16,10 +16,10 @@ def related(count: Any = None, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(params=["looked up", "read"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def join_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Related records are read before the filter, which does not depend on how many there are here, or looked up."""
-    patience = related_records._NO_TIMEOUT if request.param == "read" else 0.0
-    monkeypatch.setattr(related_records.JoinPrefetcher, "_timeout", lambda *_: patience)
+    timeout = join_prefetch.NO_TIMEOUT if request.param == "read" else 0.0
+    monkeypatch.setattr(join_prefetch.JoinPrefetcher, "prefetch_timeout", lambda *_: timeout)
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ def ids(real_service: Service) -> tuple[Client, list[str]]:
         {"data": {"contactId": ids[n % 3], "total": n, "at": f"2026-03-{n + 10}T00:00:00.000Z"}} for n in range(10)
     ]
     orders[0]["data"]["items"] = [{"sku": "x"}, {"sku": "y"}]
-    gone: list[dict[str, Any]] = [
+    unrelated_orders: list[dict[str, Any]] = [
         {"state": "deleted", "data": {"contactId": ids[0], "total": 99}},
         {"data": {"total": 5}},
     ]
-    gone += [{"data": {"contactId": None}}]
-    real_service.insert(org, [*orders, *gone], "order")
+    unrelated_orders += [{"data": {"contactId": None}}]
+    real_service.insert(org, [*orders, *unrelated_orders], "order")
     real_service.insert(org, [{"data": {"email": "1@x", "status": "unsubscribed", "about": "b3"}}], "subscriber")
     # The same ids in an org whose name begins alike: none of its orders counts.
     others: list[dict[str, Any]] = [{"id": f"o{n}", "data": {"contactId": ids[3], "total": 7}} for n in range(5)]
@@ -104,8 +104,8 @@ def test_relations_combine_with_audiences(ids: tuple[Client, list[str]]) -> None
     found = client.members(filter={"datatype": "contact", "where": where})
     assert sorted(contacts.index(member) for member in found) == [3, 4]
     source = {"audienceId": buyers.id}
-    frozen = client.call("CreateSegment", {"segment": {"name": "frozen", "type": "static"}, "source": source})
-    assert frozen.contact_count == 3
+    static_copy = client.call("CreateSegment", {"segment": {"name": "frozen", "type": "static"}, "source": source})
+    assert static_copy.contact_count == 3
 
 
 def test_a_segment_stores_a_relation_unchanged(ids: tuple[Client, list[str]]) -> None:

@@ -99,9 +99,9 @@ def test_dates_are_added_as_the_database_would(real_service: Service) -> None:
     ]
     collection = real_service.store.database["folded"]
     collection.insert_one({})
-    [asked] = collection.aggregate([{"$project": {str(number): case for number, case in enumerate(cases)}}])
+    [computed] = collection.aggregate([{"$project": {str(number): case for number, case in enumerate(cases)}}])
     for number, case in enumerate(cases):
-        assert evaluate(case, "where", starts[0]) == asked[str(number)], case
+        assert evaluate(case, "where", starts[0]) == computed[str(number)], case
 
 
 # Written from the manual: bins are counted from 2000-01-01, weeks from the first such day on or after it.

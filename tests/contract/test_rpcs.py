@@ -58,11 +58,11 @@ def noise(kind: Any, depth: int = 3) -> Iterator[Message]:
         inner = noise(field.message_type, depth - 1) if field.message_type and depth else ()
         for value in _NOISE.get(field.cpp_type, ()) if not field.message_type else inner:
             message = GetMessageClass(kind)()
-            held = getattr(message, field.name)
+            field_value = getattr(message, field.name)
             if field.is_repeated:
-                held.append(value)
+                field_value.append(value)
             elif field.message_type:
-                held.CopyFrom(value)
+                field_value.CopyFrom(value)
             else:
                 setattr(message, field.name, value)
             yield message
@@ -81,9 +81,9 @@ def about(method: MethodDescriptor, names: Sequence[str]) -> Message:
 
 @pytest.mark.parametrize("method", METHODS, ids=named)
 def test_a_call_without_a_token_is_not_answered(service: Service, method: MethodDescriptor) -> None:
-    told = refusal(service, method, GetMessageClass(method.input_type)(), (("orgid", "acme"),))
-    assert told
-    assert (told.code, told.info.reason) == (grpc.StatusCode.UNAUTHENTICATED, "MISSING_TOKEN")
+    error = refusal(service, method, GetMessageClass(method.input_type)(), (("orgid", "acme"),))
+    assert error
+    assert (error.code, error.info.reason) == (grpc.StatusCode.UNAUTHENTICATED, "MISSING_TOKEN")
 
 
 @pytest.mark.parametrize("method", ABOUT_SOMETHING, ids=named)
@@ -94,10 +94,10 @@ def test_a_missing_required_id_is_reported_by_its_field_path(
     for path in paths:
         request = about(method, ["segment-x"])
         setattr(reduce(getattr, path[:-1], request), path[-1], "")
-        told = refusal(service, method, request, client.metadata)
-        assert told
-        assert (told.code, told.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
-        assert told.fields == [".".join(path)]
+        error = refusal(service, method, request, client.metadata)
+        assert error
+        assert (error.code, error.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+        assert error.fields == [".".join(path)]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=named)
@@ -105,9 +105,9 @@ def test_no_field_value_causes_an_internal_error(
     service: Service, client: Client, org: str, method: MethodDescriptor
 ) -> None:
     [contact, *_] = service.insert(org, [{"data": {"email": "ann@example.com"}}])
-    everyone = {"datatype": "contact", "where": {}}
+    all_contacts = {"datatype": "contact", "where": {}}
     for made in (
-        client.create(name="dynamic", filter=everyone).id,
+        client.create(name="dynamic", filter=all_contacts).id,
         client.create(name="static", type="static", contactIds=[contact]).id,
         client.custom(name="uploaded").id,
         contact,
@@ -115,5 +115,5 @@ def test_no_field_value_causes_an_internal_error(
         for odd in noise(method.input_type):
             request = about(method, [made])
             request.MergeFrom(odd)
-            told = refusal(service, method, request, client.metadata)
-            assert told is None or told.code not in DEFECTS, (request, told.message)
+            error = refusal(service, method, request, client.metadata)
+            assert error is None or error.code not in DEFECTS, (request, error.message)

@@ -26,10 +26,10 @@ def test_update_with_a_mask_changes_the_named_fields_alone(client: Client) -> No
 
 def test_update_without_a_mask_replaces_all_that_a_caller_may_set(client: Client, refused: Refused) -> None:
     made = client.create(name="VIPs", description="first", filter=VIP)
-    everyone = {"datatype": "contact", "where": {}}
-    changed = client.call("UpdateSegment", {"segment": {"id": made.id, "name": "All", "filter": everyone}})
+    all_contacts = {"datatype": "contact", "where": {}}
+    changed = client.call("UpdateSegment", {"segment": {"id": made.id, "name": "All", "filter": all_contacts}})
     assert (changed.name, changed.description) == ("All", "")
-    assert MessageToDict(changed.filter) == everyone
+    assert MessageToDict(changed.filter) == all_contacts
     incomplete = {"segment": {"id": made.id, "name": "All"}}
     assert refused(lambda: client.call("UpdateSegment", incomplete)).fields == ["segment.filter"]
 

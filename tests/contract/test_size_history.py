@@ -66,16 +66,18 @@ def test_insights_contain_the_sizes_of_a_watched_audience(
     client = real_service.client(org)
     real_service.insert(org, [{"id": "a", "data": PAID}, {"id": "b"}])
     audience = WatchHarness(real_service, org, PAID)
-    ask = {"audienceId": audience.audience_id, "dimensions": ["source"]}
-    assert not client.call("GetInsights", ask).HasField("size_history")
-    untracked = client.call("GetInsights", {**ask, "sizeHistory": {}}).size_history
+    request = {"audienceId": audience.audience_id, "dimensions": ["source"]}
+    assert not client.call("GetInsights", request).HasField("size_history")
+    untracked = client.call("GetInsights", {**request, "sizeHistory": {}}).size_history
     assert (untracked.tracked, untracked.HasField("earliest_time"), list(untracked.points)) == (False, False, [])
     audience.reconcile()
     set_plans(audience, a="free", b="paid")
     audience.reconcile(NOON + DAY)
     audience.define({"plan": {"$in": ["paid", "free"]}})
     audience.reconcile(NOON + 2 * DAY)
-    answer = client.call("GetInsights", {**ask, "sizeHistory": {"startTime": to_json_time(NOON - DAY), "points": 3}})
+    answer = client.call(
+        "GetInsights", {**request, "sizeHistory": {"startTime": to_json_time(NOON - DAY), "points": 3}}
+    )
     found = answer.size_history
     assert (answer.count, found.tracked, len(found.points)) == (2, True, 3)
     assert (found.earliest_time.ToDatetime(UTC), found.watermark.ToDatetime(UTC)) == (NOON, NOON + 2 * DAY)
@@ -94,5 +96,5 @@ def test_insights_contain_the_sizes_of_a_watched_audience(
         ({"points": -1}, "size_history.points"),
         ({"startTime": to_json_time(NOON + SECOND), "endTime": to_json_time(NOON)}, "size_history.end_time"),
     ):
-        refusal = refused(lambda wrong=wrong: client.call("GetInsights", {**ask, "sizeHistory": wrong}))
+        refusal = refused(lambda wrong=wrong: client.call("GetInsights", {**request, "sizeHistory": wrong}))
         assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [field])

@@ -1,4 +1,4 @@
-"""Snapshots whose making is cut short: never read as whole, finished by their request, cleared away."""
+"""Interrupted snapshots: never read as complete, finished by a repeated request, and cleaned up."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.snapshots import state_of
 
-EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 
@@ -25,34 +25,34 @@ class Handoff:
     """Freezing that has written its rows and goes no further until it is let go."""
 
     def __init__(self) -> None:
-        self.wrote, self.go_on, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.wrote, self.resume, self.ended = threading.Event(), threading.Event(), threading.Event()
 
 
 @pytest.fixture
-def held(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handoff]:
-    """The next snapshot is held; its lease is not renewed."""
+def handoff(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handoff]:
+    """Pause the creation of the next snapshot, and do not renew its lease."""
     found, first = Handoff(), threading.Lock()
     original = type(service.store.snapshot_rows).write
 
-    def freeze(*arguments: Any) -> Any:
-        frozen = original(*arguments)
+    def write(*arguments: Any) -> Any:
+        result = original(*arguments)
         if first.acquire(blocking=False):
             found.wrote.set()
-            assert found.go_on.wait(20)
-        return frozen
+            assert found.resume.wait(20)
+        return result
 
-    maker = service.app._snapshot_worker
-    made = maker._run
+    worker = service.app._snapshot_worker
+    original_run = worker._run
 
-    def make(*arguments: Any) -> None:
-        made(*arguments)
+    def run(*arguments: Any) -> None:
+        original_run(*arguments)
         found.ended.set()
 
-    monkeypatch.setattr(type(service.store.snapshot_rows), "write", freeze)
-    monkeypatch.setattr(maker, "_run", make)
+    monkeypatch.setattr(type(service.store.snapshot_rows), "write", write)
+    monkeypatch.setattr(worker, "_run", run)
     monkeypatch.setattr(type(service.store.snapshots), "renew", lambda *_: True)
     yield found
-    found.go_on.set()
+    found.resume.set()
     assert found.ended.wait(20)
 
 
@@ -67,31 +67,31 @@ def expire_lease(service: Service, snapshot_id: str) -> None:
     service.store.database["audience_snapshot"].update_one({"pk": snapshot_id}, {"$set": {"lease_until": past}})
 
 
-def begin(client: Client, held: Handoff, **request: Any) -> str:
+def begin(client: Client, handoff: Handoff, **request: Any) -> str:
     """A snapshot that has all its rows and no more."""
-    early = client.call("CreateSnapshot", {"filter": EVERYONE, **request})
+    early = client.call("CreateSnapshot", {"filter": ALL_CONTACTS, **request})
     assert state_of(early) == "CREATING"
-    assert held.wrote.wait(20)
+    assert handoff.wrote.wait(20)
     return str(early.id)
 
 
 def test_an_expired_attempt_is_failed_and_cannot_write(
-    client: Client, service: Service, insert: Insert, refused: Refused, held: Handoff
+    client: Client, service: Service, insert: Insert, refused: Refused, handoff: Handoff
 ) -> None:
     insert([{}, {}])
-    snapshot_id = begin(client, held)
-    moment = datetime.now(UTC)
-    service.store.snapshot_sweeper.sweep(moment, moment)
+    snapshot_id = begin(client, handoff)
+    timestamp = datetime.now(UTC)
+    service.store.snapshot_sweeper.sweep(timestamp, timestamp)
     assert state_of(client.call("GetSnapshot", {"id": snapshot_id})) == "CREATING", "its lease is good"
     expire_lease(service, snapshot_id)
-    moment = datetime.now(UTC)
-    service.store.snapshot_sweeper.sweep(moment, moment + timedelta(hours=1))
-    told = client.call("GetSnapshot", {"id": snapshot_id})
-    assert (state_of(told), told.error) == ("FAILED", "the service that made it ended")
+    timestamp = datetime.now(UTC)
+    service.store.snapshot_sweeper.sweep(timestamp, timestamp + timedelta(hours=1))
+    failed = client.call("GetSnapshot", {"id": snapshot_id})
+    assert (state_of(failed), failed.error) == ("FAILED", "the service that made it ended")
     assert rows_of(service, f"{snapshot_id}.1") == 2, "a command may be writing them still"
-    held.go_on.set()
-    assert held.ended.wait(20)
-    assert client.call("GetSnapshot", {"id": snapshot_id}) == told
+    handoff.resume.set()
+    assert handoff.ended.wait(20)
+    assert client.call("GetSnapshot", {"id": snapshot_id}) == failed
     assert rows_of(service, f"{snapshot_id}.1") == 0
     assert (
         refused(lambda: client.call("StreamMembers", {"snapshotId": snapshot_id})).info.reason == "SNAPSHOT_NOT_READY"
@@ -99,46 +99,46 @@ def test_an_expired_attempt_is_failed_and_cannot_write(
 
 
 def test_rows_of_a_dead_attempt_go_once_no_command_can_write_them(
-    client: Client, service: Service, insert: Insert, held: Handoff
+    client: Client, service: Service, insert: Insert, handoff: Handoff
 ) -> None:
     insert([{}, {}])
-    snapshot_id = begin(client, held)
+    snapshot_id = begin(client, handoff)
     expire_lease(service, snapshot_id)
-    moment = datetime.now(UTC)
-    service.store.snapshot_sweeper.sweep(moment, moment + timedelta(hours=1))
-    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=59), moment)
+    timestamp = datetime.now(UTC)
+    service.store.snapshot_sweeper.sweep(timestamp, timestamp + timedelta(hours=1))
+    service.store.snapshot_sweeper.sweep(timestamp + timedelta(minutes=59), timestamp)
     assert rows_of(service, f"{snapshot_id}.1") == 2
-    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=61), moment)
+    service.store.snapshot_sweeper.sweep(timestamp + timedelta(minutes=61), timestamp)
     assert rows_of(service, f"{snapshot_id}.1") == 0
 
 
 def test_a_repeated_request_restarts_without_rows_of_the_first_attempt(
-    client: Client, service: Service, org: str, insert: Insert, held: Handoff
+    client: Client, service: Service, org: str, insert: Insert, handoff: Handoff
 ) -> None:
     ids = insert([{}, {}])
-    snapshot_id = begin(client, held, requestId="r")
+    snapshot_id = begin(client, handoff, requestId="r")
     service.store.database["contact"].delete_one({"pk": ids[0]})
     ids += insert([{}])
-    living = client.call("CreateSnapshot", {"filter": EVERYONE, "requestId": "r"})
-    assert (living.id, state_of(living)) == (snapshot_id, "CREATING"), "its lease is good: it is not made twice"
+    restarted = client.call("CreateSnapshot", {"filter": ALL_CONTACTS, "requestId": "r"})
+    assert (restarted.id, state_of(restarted)) == (snapshot_id, "CREATING"), "its lease is good: it is not made twice"
     expire_lease(service, snapshot_id)
-    made = client.snapshot(filter=EVERYONE, requestId="r")
+    made = client.snapshot(filter=ALL_CONTACTS, requestId="r")
     assert (made.id, made.count) == (snapshot_id, 2)
-    held.go_on.set()
-    assert held.ended.wait(20)
+    handoff.resume.set()
+    assert handoff.ended.wait(20)
     assert client.members(snapshotId=made.id) == sorted(ids[1:])
     assert client.call("GetSnapshot", {"id": snapshot_id}) == made
     assert rows_of(service, f"{snapshot_id}.1") == 0
 
 
 def test_concurrent_repeated_requests_start_one_attempt(
-    client: Client, service: Service, insert: Insert, held: Handoff
+    client: Client, service: Service, insert: Insert, handoff: Handoff
 ) -> None:
     insert([{}, {}])
-    snapshot_id = begin(client, held, requestId="r")
+    snapshot_id = begin(client, handoff, requestId="r")
     expire_lease(service, snapshot_id)
     with ThreadPoolExecutor(4) as pool:
-        calls = [pool.submit(client.snapshot, filter=EVERYONE, requestId="r") for _ in range(4)]
+        calls = [pool.submit(client.snapshot, filter=ALL_CONTACTS, requestId="r") for _ in range(4)]
         answers = [call.result() for call in calls]
     assert all(answer == answers[0] for answer in answers)
     assert [rows_of(service, f"{snapshot_id}.{attempt}") for attempt in (1, 2, 3)] == [2, 2, 0]
@@ -151,7 +151,7 @@ def test_an_attempt_is_begun_once_though_it_has_failed_meanwhile(
     client: Client, service: Service, org: str, insert: Insert
 ) -> None:
     insert([{}])
-    made = client.snapshot(filter=EVERYONE)
+    made = client.snapshot(filter=ALL_CONTACTS)
     service.store.database["audience_snapshot"].update_one({"pk": made.id}, {"$set": {"state": "FAILED"}})
     snapshots, until, deadline = service.store.snapshots, datetime.now(UTC) + timedelta(hours=1), Deadline.after(20)
     second = replace(snapshots.get(org, made.id, deadline), state=SnapshotState.CREATING, attempt=2)
@@ -161,16 +161,16 @@ def test_an_attempt_is_begun_once_though_it_has_failed_meanwhile(
 
 
 def test_a_snapshot_deleted_during_creation_stays_deleted(
-    client: Client, service: Service, insert: Insert, refused: Refused, held: Handoff
+    client: Client, service: Service, insert: Insert, refused: Refused, handoff: Handoff
 ) -> None:
     insert([{}, {}])
-    snapshot_id = begin(client, held, requestId="r")
+    snapshot_id = begin(client, handoff, requestId="r")
     client.call("DeleteSnapshot", {"id": snapshot_id})
-    held.go_on.set()
-    assert held.ended.wait(20)
+    handoff.resume.set()
+    assert handoff.ended.wait(20)
     assert refused(lambda: client.call("GetSnapshot", {"id": snapshot_id})).info.reason == "SNAPSHOT_NOT_FOUND"
     assert rows_of(service, f"{snapshot_id}.1") == 0
     later = datetime.now(UTC) + timedelta(days=1)
     service.store.snapshot_sweeper.sweep(later, later)
     assert service.store.database["audience_snapshot"].count_documents({"pk": snapshot_id}) == 0
-    assert client.snapshot(filter=EVERYONE, requestId="r").id != snapshot_id
+    assert client.snapshot(filter=ALL_CONTACTS, requestId="r").id != snapshot_id

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.errors import StoreUnavailable
-from audience_service.domain.snapshots import worker as snapshot_maker
+from audience_service.domain.snapshots import worker as worker_module
 from audience_service.pb.audience.v1.resources_pb2 import CreationState
 from tests.conftest import Service, run_service
 from tests.support.client import Client, Refusal
 from tests.support.waiting import eventually
 
-EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 CREATING = CreationState.CREATION_STATE_CREATING
@@ -36,22 +36,22 @@ def second_service(service: Service, **settings: Any) -> Iterator[Service]:
 
 
 @pytest.fixture
-def go_on(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+def resume(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Freezing waits until this is set."""
     found = threading.Event()
     original = type(service.store.snapshot_rows).write
 
-    def freeze(*arguments: Any) -> Any:
+    def write(*arguments: Any) -> Any:
         assert found.wait(20)
         return original(*arguments)
 
-    monkeypatch.setattr(type(service.store.snapshot_rows), "write", freeze)
+    monkeypatch.setattr(type(service.store.snapshot_rows), "write", write)
     yield found
     found.set()
 
 
 def test_a_lease_that_cannot_be_renewed_once_is_renewed_by_the_next_beat(
-    service: Service, org: str, insert: Insert, go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
+    service: Service, org: str, insert: Insert, resume: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert([{}])
     snapshots = type(service.store.snapshots)
@@ -65,12 +65,12 @@ def test_a_lease_that_cannot_be_renewed_once_is_renewed_by_the_next_beat(
 
     monkeypatch.setattr(snapshots, "renew", fails_once)
     with second_service(service, snapshot_lease_seconds=4) as other:
-        early = other.client(org).call("CreateSnapshot", {"filter": EVERYONE})
+        early = other.client(org).call("CreateSnapshot", {"filter": ALL_CONTACTS})
         assert failed.wait(20)
         far = datetime.now(UTC) + timedelta(seconds=4)
         found = {"pk": early.id, "lease_until": {"$gt": far}}
         eventually(lambda: service.store.database["audience_snapshot"].count_documents(found) == 1)
-        go_on.set()
+        resume.set()
         eventually(lambda: other.client(org).call("GetSnapshot", {"id": early.id}).creation_state == READY)
 
 
@@ -89,7 +89,7 @@ def test_a_short_database_outage_loses_no_snapshot(
     snapshots = type(service.store.snapshots)
     original, times = getattr(snapshots, write), []
 
-    def away(*arguments: Any) -> Any:
+    def fail(*arguments: Any) -> Any:
         times.append(write)
         if len(times) < 3:
             if arrives:
@@ -97,24 +97,24 @@ def test_a_short_database_outage_loses_no_snapshot(
             raise StoreUnavailable("the answer was lost")
         return original(*arguments)
 
-    monkeypatch.setattr(snapshots, write, away)
-    made = client.snapshot(filter=EVERYONE)
+    monkeypatch.setattr(snapshots, write, fail)
+    made = client.snapshot(filter=ALL_CONTACTS)
     eventually(lambda: len(times) == writes)  # two fail and are repeated; "renew" also reports the next stage
     assert client.members(snapshotId=made.id) == sorted(ids)
 
 
 def test_create_holds_no_thread_while_snapshots_are_created(
-    service: Service, org: str, insert: Insert, go_on: threading.Event
+    service: Service, org: str, insert: Insert, resume: threading.Event
 ) -> None:
-    """More calls than the server has threads return at once; their snapshots wait in the queue at progress 0."""
+    """More calls than the server has threads return immediately; their snapshots wait in the queue at progress 0."""
     insert([{}])
     with second_service(service, threads=4, max_streams=2, max_concurrent_snapshots=1) as other:
         client = other.client(org)
-        made = [client.call("CreateSnapshot", {"filter": EVERYONE}) for _ in range(8)]
+        made = [client.call("CreateSnapshot", {"filter": ALL_CONTACTS}) for _ in range(8)]
         eventually(lambda: client.call("GetSnapshot", {"id": made[0].id}).progress == 10)
         waiting = [client.call("GetSnapshot", {"id": snapshot.id}) for snapshot in made[1:]]
         assert {(snapshot.creation_state, snapshot.progress) for snapshot in waiting} == {(CREATING, 0)}
-        go_on.set()
+        resume.set()
         assert [client.created(snapshot).creation_state for snapshot in made] == [READY] * 8
 
 
@@ -122,47 +122,47 @@ def test_snapshots_beyond_the_queue_limit_are_refused_and_leave_nothing(
     service: Service,
     org: str,
     insert: Insert,
-    go_on: threading.Event,
+    resume: threading.Event,
     refused: Refused,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     insert([{}])
-    monkeypatch.setattr(snapshot_maker, "_QUEUE_FACTOR", 2)
+    monkeypatch.setattr(worker_module, "QUEUE_FACTOR", 2)
     with second_service(service, max_concurrent_snapshots=1) as other:
         client = other.client(org)
         for _ in range(2):
-            assert client.call("CreateSnapshot", {"filter": EVERYONE}).creation_state == CREATING
-        refusal = refused(lambda: client.call("CreateSnapshot", {"filter": EVERYONE, "requestId": "r"}))
+            assert client.call("CreateSnapshot", {"filter": ALL_CONTACTS}).creation_state == CREATING
+        refusal = refused(lambda: client.call("CreateSnapshot", {"filter": ALL_CONTACTS, "requestId": "r"}))
         assert (refusal.code.name, refusal.info.reason) == ("RESOURCE_EXHAUSTED", "TOO_MANY_SNAPSHOTS")
         assert (dict(refusal.info.metadata), refusal.retry_seconds) == ({"limit": "2"}, 5)
         assert client.call("ListSnapshots").total_size == 2
-        go_on.set()
+        resume.set()
         eventually(lambda: client.call("ListSnapshots", {"creationState": READY}).total_size == 2)
-        assert client.snapshot(filter=EVERYONE, requestId="r").count == 1
+        assert client.snapshot(filter=ALL_CONTACTS, requestId="r").count == 1
 
 
 def test_a_request_that_is_repeated_during_the_creation_returns_it_though_its_audience_was_deleted(
-    service: Service, client: Client, insert: Insert, go_on: threading.Event
+    service: Service, client: Client, insert: Insert, resume: threading.Event
 ) -> None:
     insert([{}])
-    segment = client.create(name="all", filter=EVERYONE)
+    segment = client.create(name="all", filter=ALL_CONTACTS)
     request = {"audienceId": segment.id, "requestId": "r"}
     early = client.call("CreateSnapshot", request)
     client.call("DeleteSegment", {"id": segment.id})
     again = client.call("CreateSnapshot", request)
     assert (again.id, again.creation_state) == (early.id, CREATING)
-    go_on.set()
+    resume.set()
     made = client.snapshot(**request)
     assert (made.id, made.count) == (early.id, 1)
 
 
 def test_a_stopping_service_fails_queued_snapshots(
-    service: Service, client: Client, org: str, insert: Insert, go_on: threading.Event
+    service: Service, client: Client, org: str, insert: Insert, resume: threading.Event
 ) -> None:
     insert([{}])
     with second_service(service, max_concurrent_snapshots=1) as other:
         for _ in range(2):
-            other.client(org).call("CreateSnapshot", {"filter": EVERYONE})
+            other.client(org).call("CreateSnapshot", {"filter": ALL_CONTACTS})
     assert client.call("ListSnapshots", {"creationState": FAILED}).total_size == 2
 
 
@@ -170,21 +170,21 @@ def test_a_lease_is_renewed_for_as_long_as_it_takes(
     service: Service, org: str, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert([{}])
-    go_on = threading.Event()
+    resume = threading.Event()
     original = type(service.store.snapshot_rows).write
 
-    def freeze(*arguments: Any) -> Any:
-        assert go_on.wait(20)
+    def write(*arguments: Any) -> Any:
+        assert resume.wait(20)
         return original(*arguments)
 
-    monkeypatch.setattr(type(service.store.snapshot_rows), "write", freeze)
+    monkeypatch.setattr(type(service.store.snapshot_rows), "write", write)
     with second_service(service, snapshot_lease_seconds=2) as other:
         client = other.client(org)
-        early = client.call("CreateSnapshot", {"filter": EVERYONE})
+        early = client.call("CreateSnapshot", {"filter": ALL_CONTACTS})
         manifests = service.store.database["audience_snapshot"]
         far = datetime.now(UTC) + timedelta(seconds=3)
         eventually(lambda: manifests.count_documents({"pk": early.id, "lease_until": {"$gt": far}}) == 1)
-        go_on.set()
+        resume.set()
         eventually(lambda: client.call("GetSnapshot", {"id": early.id}).creation_state == READY)
 
 
@@ -192,20 +192,20 @@ def test_a_stopping_service_fails_running_snapshots(
     client: Client, service: Service, org: str, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert([{}])
-    go_on = threading.Event()
+    resume = threading.Event()
     original = type(service.store.snapshot_rows).write
 
-    def freeze(*arguments: Any) -> Any:
-        assert go_on.wait(20)
+    def write(*arguments: Any) -> Any:
+        assert resume.wait(20)
         return original(*arguments)
 
-    monkeypatch.setattr(type(service.store.snapshot_rows), "write", freeze)
+    monkeypatch.setattr(type(service.store.snapshot_rows), "write", write)
     with second_service(service) as other:
-        request = {"filter": EVERYONE, "requestId": "r"}
+        request = {"filter": ALL_CONTACTS, "requestId": "r"}
         early = other.client(org).call("CreateSnapshot", request)
-    told = client.call("GetSnapshot", {"id": early.id})
-    assert (told.creation_state, told.error) == (FAILED, "the service that made it was stopped")
-    go_on.set()
+    failed = client.call("GetSnapshot", {"id": early.id})
+    assert (failed.creation_state, failed.error) == (FAILED, "the service that made it was stopped")
+    resume.set()
     assert client.snapshot(**request).id == early.id
 
 

@@ -1,4 +1,4 @@
-"""How snapshots end: expired or deleted they are not there, and their rows go behind them."""
+"""Expired and deleted snapshots: not found, and their rows are deleted after them."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.snapshots import rows
 
-EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
 
@@ -19,12 +19,12 @@ def test_an_expired_one_is_not_there_even_before_it_is_swept(
     client: Client, service: Service, insert: Insert, refused: Refused
 ) -> None:
     insert([{}])
-    request = {"filter": EVERYONE, "requestId": "r"}
+    request = {"filter": ALL_CONTACTS, "requestId": "r"}
     made = client.snapshot(**request)
     past = datetime.now(UTC) - timedelta(seconds=1)
     service.store.database["audience_snapshot"].update_one({"pk": made.id}, {"$set": {"expire_at": past}})
-    for rpc, asked in (("GetSnapshot", "id"), ("StreamMembers", "snapshotId"), ("DeleteSnapshot", "id")):
-        refusal = refused(lambda rpc=rpc, asked=asked: client.call(rpc, {asked: made.id}))
+    for rpc, id_field in (("GetSnapshot", "id"), ("StreamMembers", "snapshotId"), ("DeleteSnapshot", "id")):
+        refusal = refused(lambda rpc=rpc, id_field=id_field: client.call(rpc, {id_field: made.id}))
         assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", "SNAPSHOT_NOT_FOUND")
     assert client.call("ListSnapshots").total_size == 0
     assert client.snapshot(**request).id != made.id
@@ -35,14 +35,14 @@ def test_concurrent_repeated_requests_after_expiry_create_one_snapshot(
     client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch, other_is: str
 ) -> None:
     insert([{}])
-    request = {"filter": EVERYONE, "requestId": "r"}
+    request = {"filter": ALL_CONTACTS, "requestId": "r"}
     expired = client.snapshot(**request)
     collection = service.store.database["audience_snapshot"]
     past = datetime.now(UTC) - timedelta(seconds=1)
     collection.update_one({"pk": expired.id}, {"$set": {"expire_at": past}})
     made_by_other: list[Any] = []
 
-    class Beside:
+    class RacingCollection:
         """The collection, where another process has just deleted the expired one."""
 
         def __getattr__(self, name: str) -> Any:
@@ -55,7 +55,7 @@ def test_concurrent_repeated_requests_after_expiry_create_one_snapshot(
                 made_by_other.append(client.snapshot(**request))
             return collection.delete_one(match)
 
-    monkeypatch.setattr(service.store.snapshots, "_collection", Beside())
+    monkeypatch.setattr(service.store.snapshots, "_collection", RacingCollection())
     made = client.snapshot(**request)
     assert made.id != expired.id
     assert made_by_other in ([], [made])
@@ -64,7 +64,7 @@ def test_concurrent_repeated_requests_after_expiry_create_one_snapshot(
 
 def test_the_rows_outlive_the_manifest_by_an_hour(client: Client, service: Service, org: str, insert: Insert) -> None:
     insert([{}])
-    made = client.snapshot(filter=EVERYONE, timeToLive="60s")
+    made = client.snapshot(filter=ALL_CONTACTS, timeToLive="60s")
     [row] = service.store.database["audience_member"].find({"sk": {"$regex": f"^{org}/"}})
     assert row["expire_at"] - made.expire_time.ToDatetime(UTC).replace(microsecond=0) < timedelta(minutes=61)
     assert row["expire_at"] - made.expire_time.ToDatetime(UTC) >= timedelta(minutes=59)
@@ -74,14 +74,14 @@ def test_a_deleted_snapshot_and_its_members_are_not_found(
     client: Client, service: Service, org: str, insert: Insert, refused: Refused
 ) -> None:
     insert([{}, {}])
-    made, kept = client.snapshot(filter=EVERYONE), client.snapshot(filter=EVERYONE)
+    made, kept = client.snapshot(filter=ALL_CONTACTS), client.snapshot(filter=ALL_CONTACTS)
     assert client.call("DeleteSnapshot", {"id": made.id}) == made
     assert refused(lambda: client.call("GetSnapshot", {"id": made.id})).info.reason == "SNAPSHOT_NOT_FOUND"
-    moment = datetime.now(UTC)
-    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=59), moment)
-    assert rows(service, org) == 4, "whoever had begun to read it reads all of it"
-    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=61), moment)
-    service.store.snapshot_sweeper.sweep(moment + timedelta(minutes=61), moment)
+    timestamp = datetime.now(UTC)
+    service.store.snapshot_sweeper.sweep(timestamp + timedelta(minutes=59), timestamp)
+    assert rows(service, org) == 4, "streams that started before can finish"
+    service.store.snapshot_sweeper.sweep(timestamp + timedelta(minutes=61), timestamp)
+    service.store.snapshot_sweeper.sweep(timestamp + timedelta(minutes=61), timestamp)
     assert rows(service, org) == 2
     assert service.store.database["audience_snapshot"].count_documents({"pk": made.id}) == 0
     assert len(client.members(snapshotId=kept.id)) == 2

@@ -1,4 +1,4 @@
-"""What snapshots are and say of themselves, and how they are asked for and found, on every store."""
+"""Snapshots: how they are created, described and listed, on every store."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.snapshots import rows, state_of
 
-EVERYONE: dict[str, Any] = {"datatype": "contact", "where": {}}
+ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}
 VIP: dict[str, Any] = {"datatype": "contact", "where": {"tags": "vip"}}
 Insert = Callable[..., list[str]]
 Refused = Callable[..., Refusal]
@@ -42,21 +42,21 @@ def test_the_digest_is_that_of_the_members_alone(client: Client, insert: Insert)
     ids = insert([{"id": f"{n * 7 % 20:02}", "data": {"n": n + 2}} for n in range(20)])
     listed = client.create(name="list", type="static", contactIds=ids[::-1])
     some = [client.snapshot(filter={"datatype": "contact", "where": {"n": {"$ne": n + 2}}}) for n in range(5)]
-    everyone, the_same = client.snapshot(filter=EVERYONE), client.snapshot(audienceId=listed.id)
-    assert everyone.digest == the_same.digest
-    digests = {made.digest for made in [*some, everyone]}
+    all_contacts, the_same = client.snapshot(filter=ALL_CONTACTS), client.snapshot(audienceId=listed.id)
+    assert all_contacts.digest == the_same.digest
+    digests = {made.digest for made in [*some, all_contacts]}
     assert len(digests) == 6
     assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in digests)
-    nobody = client.snapshot(filter=VIP)
-    assert (nobody.count, nobody.digest) == (0, "0" * 16)
-    assert client.members(snapshotId=nobody.id) == []
+    empty = client.snapshot(filter=VIP)
+    assert (empty.count, empty.digest) == (0, "0" * 16)
+    assert client.members(snapshotId=empty.id) == []
 
 
 def test_a_repeated_request_answers_with_the_same_snapshot(
     client: Client, service: Service, org: str, insert: Insert, refused: Refused
 ) -> None:
     insert([{}])
-    request = {"filter": EVERYONE, "name": "n", "requestId": "r1"}
+    request = {"filter": ALL_CONTACTS, "name": "n", "requestId": "r1"}
     made = client.snapshot(**request)
     insert([{}])
     assert client.call("CreateSnapshot", request) == made
@@ -71,19 +71,19 @@ def test_a_repeated_request_restarts_a_failed_snapshot(
     client: Client, service: Service, org: str, insert: Insert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = insert([{}, {}])
-    frozen = type(service.store.snapshot_rows)
-    freeze = frozen.write
+    repository = type(service.store.snapshot_rows)
+    write = repository.write
 
     def fails(*arguments: Any) -> Any:
-        freeze(*arguments)
+        write(*arguments)
         raise StoreUnavailable("the database cannot be reached")
 
-    monkeypatch.setattr(frozen, "write", fails)
-    request = {"filter": EVERYONE, "requestId": "r"}
+    monkeypatch.setattr(repository, "write", fails)
+    request = {"filter": ALL_CONTACTS, "requestId": "r"}
     failed = client.created(client.call("CreateSnapshot", request))
     assert (state_of(failed), failed.error, failed.count) == ("FAILED", "the database cannot be reached", 0)
     assert failed.progress == 90, "it stays at the stage that failed"
-    monkeypatch.setattr(frozen, "write", freeze)
+    monkeypatch.setattr(repository, "write", write)
     again = client.call("CreateSnapshot", request)
     assert (again.id, state_of(again), again.progress, again.error) == (failed.id, "CREATING", 0, "")
     made = client.created(again)
@@ -100,8 +100,12 @@ def test_snapshots_are_listed_newest_first_by_page_audience_and_state(
     client: Client, service: Service, insert: Insert, refused: Refused
 ) -> None:
     insert([{}])
-    segment = client.create(name="all", filter=EVERYONE)
-    made = [client.snapshot(**asked).id for asked in ({"audienceId": segment.id}, {"filter": EVERYONE}) for _ in "ab"]
+    segment = client.create(name="all", filter=ALL_CONTACTS)
+    made = [
+        client.snapshot(**request).id
+        for request in ({"audienceId": segment.id}, {"filter": ALL_CONTACTS})
+        for _ in "ab"
+    ]
     service.store.database["audience_snapshot"].update_one({"pk": made[0]}, {"$set": {"state": "FAILED"}})
     found: list[str] = []
     token = ""
@@ -125,11 +129,11 @@ def test_snapshots_are_listed_newest_first_by_page_audience_and_state(
     ("request_", "field"),
     [
         ({}, "filter"),
-        ({"filter": EVERYONE, "name": "x" * 201}, "name"),
-        ({"filter": EVERYONE, "timeToLive": "59s"}, "time_to_live"),
-        ({"filter": EVERYONE, "timeToLive": f"{400_000_000}s"}, "time_to_live"),
-        ({"filter": EVERYONE, "timeToLive": f"{315_576_000_000}s"}, "time_to_live"),
-        ({"filter": EVERYONE, "requestId": "x" * 65}, "request_id"),
+        ({"filter": ALL_CONTACTS, "name": "x" * 201}, "name"),
+        ({"filter": ALL_CONTACTS, "timeToLive": "59s"}, "time_to_live"),
+        ({"filter": ALL_CONTACTS, "timeToLive": f"{400_000_000}s"}, "time_to_live"),
+        ({"filter": ALL_CONTACTS, "timeToLive": f"{315_576_000_000}s"}, "time_to_live"),
+        ({"filter": ALL_CONTACTS, "requestId": "x" * 65}, "request_id"),
         ({"filter": {"datatype": "contact", "where": {"$bad": 1}}}, "filter.where.$bad"),
     ],
 )
@@ -144,7 +148,7 @@ def test_no_org_sees_anothers_snapshots(
     client: Client, service: Service, org: str, insert: Insert, refused: Refused
 ) -> None:
     insert([{}])
-    made = client.snapshot(filter=EVERYONE, requestId="r")
+    made = client.snapshot(filter=ALL_CONTACTS, requestId="r")
     other = service.client(f"{org}2")
     for rpc, request, reason in (
         ("GetSnapshot", {"id": made.id}, "SNAPSHOT_NOT_FOUND"),
@@ -156,7 +160,7 @@ def test_no_org_sees_anothers_snapshots(
         refusal = refused(lambda rpc=rpc, request=request: other.call(rpc, request))
         assert (refusal.code.name, refusal.info.reason) == ("NOT_FOUND", reason)
     assert other.call("ListSnapshots").total_size == 0
-    assert other.snapshot(filter=EVERYONE, requestId="r").count == 0
+    assert other.snapshot(filter=ALL_CONTACTS, requestId="r").count == 0
     assert client.call("GetSnapshot", {"id": made.id}) == made
 
 
@@ -165,31 +169,31 @@ def test_create_returns_at_once_and_get_shows_each_stage_of_the_creation(
 ) -> None:
     """The progress is 10 during the copy, 90 during the count, and 100 when READY."""
     ids = insert([{}, {}])
-    frozen = type(service.store.snapshot_rows)
-    stages = {name: (threading.Event(), threading.Event()) for name in ("write", "_count_and_digest")}
+    repository = type(service.store.snapshot_rows)
+    stages = {name: (threading.Event(), threading.Event()) for name in ("write", "count_and_digest")}
 
     def pausing(name: str) -> Callable[..., Any]:
-        original, (reached, go_on) = getattr(frozen, name), stages[name]
+        original, (reached, resume) = getattr(repository, name), stages[name]
 
         def pause(*arguments: Any) -> Any:
             reached.set()
-            assert go_on.wait(20)
+            assert resume.wait(20)
             return original(*arguments)
 
         return pause
 
     for name in stages:
-        monkeypatch.setattr(frozen, name, pausing(name))
-    request = {"filter": EVERYONE, "requestId": "slow"}
+        monkeypatch.setattr(repository, name, pausing(name))
+    request = {"filter": ALL_CONTACTS, "requestId": "slow"}
     created = client.call("CreateSnapshot", request)
     assert (state_of(created), created.count) == ("CREATING", 0)
-    for name, progress in (("write", 10), ("_count_and_digest", 90)):
-        reached, go_on = stages[name]
+    for name, progress in (("write", 10), ("count_and_digest", 90)):
+        reached, resume = stages[name]
         assert reached.wait(20)
         found = client.call("GetSnapshot", {"id": created.id})
         assert (state_of(found), found.progress) == ("CREATING", progress)
         assert client.call("CreateSnapshot", request) == found, "its request does not start another attempt"
-        go_on.set()
+        resume.set()
     made = client.created(created)
     assert (state_of(made), made.progress, made.count) == ("READY", 100, 2)
     assert client.members(snapshotId=made.id) == sorted(ids)
@@ -211,17 +215,17 @@ def test_a_union_less_exclusions_adds_up(real_service: Service) -> None:
         client.create(name=tag, filter={"datatype": "contact", "where": {"tags": tag}}).id
         for tag in ("vip", "mql", "out")
     )
-    asked = {"audienceIds": [vip, mql], "excludeAudienceIds": [out], "purpose": "email"}
-    made = client.snapshot(**asked)
-    assert client.members(snapshotId=made.id) == sorted(ids[:3]) == client.members(**asked)
-    told = {item.reason: item.count for item in made.exclusions}
-    assert told == {"excluded": 3, "complained": 0, "bounced": 0, "unsubscribed": 1}
+    request = {"audienceIds": [vip, mql], "excludeAudienceIds": [out], "purpose": "email"}
+    made = client.snapshot(**request)
+    assert client.members(snapshotId=made.id) == sorted(ids[:3]) == client.members(**request)
+    exclusions = {item.reason: item.count for item in made.exclusions}
+    assert exclusions == {"excluded": 3, "complained": 0, "bounced": 0, "unsubscribed": 1}
     assert made.count == 3
     assert [source.audience_id for source in made.sources] == [vip, mql]
     assert [source.audience_id for source in made.excluded_sources] == [out]
     assert made.purpose == "email"
-    assert made.digest == client.snapshot(**asked).digest
-    assert rows(real_service, org) == 14, "those left out are kept beside the members"
+    assert made.digest == client.snapshot(**request).digest
+    assert rows(real_service, org) == 14, "excluded contacts are stored next to the members"
     client.call("DeleteSnapshot", {"id": made.id})
     later = datetime.now(UTC) + timedelta(hours=2)
     real_service.store.snapshot_sweeper.sweep(later, later)

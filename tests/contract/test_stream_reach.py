@@ -23,9 +23,9 @@ CROWD = 4_100
 
 FIELDS = ("country", "email", "score", "tags")
 
-EVERYONE: dict[str, Any] = {}
+MATCH_ALL: dict[str, Any] = {}
 LEADS = {"country": "US", "tags": {"$in": ["lead", "mql"]}}
-NOBODY = {"country": "Atlantis"}
+MATCH_NONE = {"country": "Atlantis"}
 
 
 def contacts(where: dict[str, Any]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def contacts(where: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def crowd(service: Service) -> Client:
-    """A client of an org with many contacts, of few fields: the embedded store copies each that it looks at."""
+    """A client of an org with many contacts of few fields: the embedded store copies each record that it scans."""
     records = list(sample_contacts("crowd", CROWD))
     for record in records:
         record["data"] = {name: record["data"][name] for name in FIELDS if name in record["data"]}
@@ -70,7 +70,7 @@ def streamed(client: Client, request: dict[str, Any]) -> list[Any]:
     return messages
 
 
-@pytest.mark.parametrize("where", [LEADS, NOBODY, {"state": "archived"}])
+@pytest.mark.parametrize("where", [LEADS, MATCH_NONE, {"state": "archived"}])
 def test_a_stream_begins_with_an_estimate_and_ends_with_the_count(crowd: Client, where: dict[str, Any]) -> None:
     messages = streamed(crowd, {"filter": contacts(where)})
     assert len(messages) > 2
@@ -107,22 +107,22 @@ def test_a_saved_segment_streams_like_its_filter(crowd: Client) -> None:
 
 
 def test_a_call_without_a_deadline_is_answered(client: Client) -> None:
-    stream = client.call("StreamReach", {"filter": contacts(EVERYONE)}, timeout=None)
+    stream = client.call("StreamReach", {"filter": contacts(MATCH_ALL)}, timeout=None)
     assert [message.exact for message in stream] == [True]
-    assert client.call("EstimateReach", {"filter": contacts(EVERYONE)}, timeout=None).exact
+    assert client.call("EstimateReach", {"filter": contacts(MATCH_ALL)}, timeout=None).exact
 
 
 def test_few_records_come_in_one_exact_message(client: Client, insert: Callable[..., list[str]]) -> None:
     insert([{"data": {"email": "ann@example.com"}}, {"state": "deleted"}])
-    [message] = client.call("StreamReach", {"filter": contacts(EVERYONE)})
+    [message] = client.call("StreamReach", {"filter": contacts(MATCH_ALL)})
     assert (message.count, message.exact, message.scanned_count) == (1, True, 2)
     assert MessageToDict(message.sample_profile) == {"email": "a***@example.com"}
 
 
 def test_records_that_have_come_since_are_counted_too(client: Client, insert: Callable[..., list[str]]) -> None:
     for total in (3, 5):
-        insert([{} for _ in range(total - client.count(filter=contacts(EVERYONE)))])
-        assert list(client.call("StreamReach", {"filter": contacts(EVERYONE)}))[-1].count == total
+        insert([{} for _ in range(total - client.count(filter=contacts(MATCH_ALL)))])
+        assert list(client.call("StreamReach", {"filter": contacts(MATCH_ALL)}))[-1].count == total
 
 
 def test_a_stream_is_refused_as_an_estimate_is(client: Client, refused: Callable[..., Refusal]) -> None:
@@ -141,7 +141,7 @@ def test_without_a_budget_the_count_is_exact(crowd: Client) -> None:
     assert (reach.exact, reach.lower_bound, reach.upper_bound) == (True, reach.count, reach.count)
 
 
-@pytest.mark.parametrize("where", [EVERYONE, LEADS, NOBODY])
+@pytest.mark.parametrize("where", [MATCH_ALL, LEADS, MATCH_NONE])
 def test_past_the_budget_the_count_is_an_estimate_and_says_so(crowd: Client, where: dict[str, Any]) -> None:
     exact = crowd.count(filter=contacts(where))
     reach = crowd.call("EstimateReach", {"filter": contacts(where), "budget": "0s"})
@@ -150,8 +150,8 @@ def test_past_the_budget_the_count_is_an_estimate_and_says_so(crowd: Client, whe
     assert reach.lower_bound - 60 <= exact <= reach.upper_bound + 60, (
         "one in twenty intervals may miss, though not by much"
     )
-    assert reach.HasField("sample_profile") == (where is not NOBODY)
-    assert "***" in str(reach.sample_profile) or where is NOBODY
+    assert reach.HasField("sample_profile") == (where is not MATCH_NONE)
+    assert "***" in str(reach.sample_profile) or where is MATCH_NONE
     within = crowd.call("EstimateReach", {"filter": contacts(where), "budget": "15s"})
     assert (within.count, within.exact) == (exact, True)
 
@@ -165,18 +165,18 @@ def test_a_list_past_the_budget_is_an_estimate_of_its_rows(crowd: Client, static
 
 def test_few_records_are_counted_whatever_the_budget(client: Client, insert: Callable[..., list[str]]) -> None:
     insert([{}, {}])
-    reach = client.call("EstimateReach", {"filter": contacts(EVERYONE), "budget": "0s"})
+    reach = client.call("EstimateReach", {"filter": contacts(MATCH_ALL), "budget": "0s"})
     assert (reach.count, reach.exact) == (2, True)
 
 
 def test_a_budget_below_zero_is_refused(client: Client, refused: Callable[..., Refusal]) -> None:
-    refusal = refused(lambda: client.call("EstimateReach", {"filter": contacts(EVERYONE), "budget": "-0.5s"}))
+    refusal = refused(lambda: client.call("EstimateReach", {"filter": contacts(MATCH_ALL), "budget": "-0.5s"}))
     assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", ["budget"])
 
 
 def test_a_budget_stops_the_count_and_returns_a_sampled_estimate(real_service: Service) -> None:
-    words = [{"data": {"text": "a" * 60 + str(n)}} for n in range(4_500)]
-    real_service.insert("sluggish", words)
+    long_texts = [{"data": {"text": "a" * 60 + str(n)}} for n in range(4_500)]
+    real_service.insert("sluggish", long_texts)
     slow = contacts({"$or": [{"text": {"$regex": f".*a.*b.*c.*={n}"}} for n in range(40)]})
     begun = time.monotonic()
     reach = real_service.client("sluggish").call("EstimateReach", {"filter": slow, "budget": "0.05s"})
@@ -205,9 +205,9 @@ def test_a_call_that_is_cancelled_has_no_time_left(
     finished: list[Deadline] = []
     count = service.store.members.reach
     monkeypatch.setattr(service.store.members, "reach", counted)
-    crowd.count(filter=contacts(NOBODY))
+    crowd.count(filter=contacts(MATCH_NONE))
     monkeypatch.setattr(service.store.slices, "key_sample", waits)
-    call = crowd.call("StreamReach", {"filter": contacts(EVERYONE)})
+    call = crowd.call("StreamReach", {"filter": contacts(MATCH_ALL)})
     eventually(lambda: bool(deadlines))
     assert not deadlines[0].is_cancelled
     call.cancel()
@@ -219,8 +219,8 @@ def test_a_call_that_is_cancelled_has_no_time_left(
 def test_a_stream_is_refused_while_all_slots_are_taken(service: Service, refused: Callable[..., Refusal]) -> None:
     slots, context = service.app.server.stream_limiter, cast("grpc.ServicerContext", None)
     eventually(lambda: slots.open_count == 0)  # streams of earlier tests may still be ending
-    with ExitStack() as held:
+    with ExitStack() as stack:
         for _ in range(service.settings.max_streams):
-            held.enter_context(slots.acquire(context))
-        refusal = refused(lambda: service.client("full").call("StreamReach", {"filter": contacts(EVERYONE)}))
+            stack.enter_context(slots.acquire(context))
+        refusal = refused(lambda: service.client("full").call("StreamReach", {"filter": contacts(MATCH_ALL)}))
     assert refusal.info.reason == "TOO_MANY_STREAMS"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from audience_service.mongo.query import suppression as subscribers
+from audience_service.mongo.query import suppression as suppression
 from tests.conftest import Service
 from tests.contract.test_unions import contact_filter, exclusions
 from tests.support.client import Client, Refusal
@@ -32,20 +32,20 @@ _PURPOSES: dict[str, tuple[set[str], dict[str, set[str]]]] = {
 _LETTERS = "abcd"
 
 
-def _email(dice: random.Random) -> Any:
+def _email(rng: random.Random) -> Any:
     """An address in some way of writing it, or none."""
-    letter = dice.choice(_LETTERS)
+    letter = rng.choice(_LETTERS)
     plain = f"{letter}@example.com"
-    return dice.choice([plain, plain, f" {letter.upper()}@Example.com ", [plain, "z@example.com"], None, 7])
+    return rng.choice([plain, plain, f" {letter.upper()}@Example.com ", [plain, "z@example.com"], None, 7])
 
 
-def _phone(dice: random.Random) -> Any:
-    digit = dice.choice("0123")
-    return dice.choice([f"+1415555010{digit}", f"+1 (415) 555-010{digit}", None])
+def _phone(rng: random.Random) -> Any:
+    digit = rng.choice("0123")
+    return rng.choice([f"+1415555010{digit}", f"+1 (415) 555-010{digit}", None])
 
 
 def _plain(value: Any) -> set[str]:
-    """The addresses that a value stands for."""
+    """The addresses in a value."""
     texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
     return {text.strip().lower().translate(str.maketrans("", "", " -()")) for text in texts}
 
@@ -72,18 +72,18 @@ def test_members_and_exclusions_equal_the_reference_model(
     real_service: Service, monkeypatch: pytest.MonkeyPatch, how: str, seed: int, purpose: str, subscribed: int
 ) -> None:
     if how == "looked up":
-        monkeypatch.setattr(subscribers, "_MAX_ADDRESSES", 0)
-    dice = random.Random(seed)
+        monkeypatch.setattr(suppression, "MAX_ADDRESSES", 0)
+    rng = random.Random(seed)
     org = f"suppressed{seed}-{next(real_service.names)}"
     contacts: list[dict[str, Any]] = [
-        {"n": n, "status": dice.choice(_STATUSES), "email": _email(dice), "phone": _phone(dice)} for n in range(40)
+        {"n": n, "status": rng.choice(_STATUSES), "email": _email(rng), "phone": _phone(rng)} for n in range(40)
     ]
     records: list[dict[str, Any]] = [
         {
-            "channel": dice.choice(("email", "sms")),
-            "status": dice.choice(_STATUSES),
-            "email": f"{dice.choice(_LETTERS)}@example.com",
-            "phone": f"+1415555010{dice.choice('0123')}",
+            "channel": rng.choice(("email", "sms")),
+            "status": rng.choice(_STATUSES),
+            "email": f"{rng.choice(_LETTERS)}@example.com",
+            "phone": f"+1415555010{rng.choice('0123')}",
         }
         for _ in range(subscribed)
     ]
@@ -122,7 +122,7 @@ def test_exclusions_of_a_purpose_are_counted_once_by_the_most_severe_reason(
     how: str,
 ) -> None:
     if how == "looked up":
-        monkeypatch.setattr(subscribers, "_MAX_ADDRESSES", 0)
+        monkeypatch.setattr(suppression, "MAX_ADDRESSES", 0)
     insert(
         [
             {"id": "fine", "data": {"email": "fine@example.com", "phone": "+14155550100", "status": "active"}},
@@ -184,7 +184,7 @@ def test_prefetched_addresses_and_lookups_exclude_the_same_members(
         real_service.insert(org, [record], "subscriber")
     request = {"filter": contact_filter(), "purpose": "ads"}
     read = client.members(**request), exclusions(client, **request)
-    monkeypatch.setattr(subscribers, "_MAX_ADDRESSES", 0)
+    monkeypatch.setattr(suppression, "MAX_ADDRESSES", 0)
     assert read == (client.members(**request), exclusions(client, **request))
     assert 0 < len(read[0]) < len(ids)
 
@@ -194,5 +194,5 @@ def test_slow_address_prefetch_falls_back_to_lookup(real_service: Service, monke
     real_service.insert("hurried", [{"data": {"email": "a@b.c"}}, {"data": {"email": "x@y.z"}}])
     data = {"email": "a@b.c", "channel": "email", "status": "unsubscribed"}
     real_service.insert("hurried", [{"data": data}], "subscriber")
-    monkeypatch.setattr(subscribers, "_READ_TIMEOUT_SECONDS", 0)
+    monkeypatch.setattr(suppression, "READ_TIMEOUT_SECONDS", 0)
     assert len(client.members(filter=contact_filter(), purpose="ads")) == 1

@@ -98,7 +98,7 @@ def test_every_org_sees_the_same_and_a_page_token_is_one_org_s(
 
 
 @pytest.mark.parametrize(
-    ("request_", "place"),
+    ("request_", "field_path"),
     [
         ({"kind": "planet"}, "kind"),
         ({"country": "Germany"}, "country"),
@@ -111,11 +111,11 @@ def test_every_org_sees_the_same_and_a_page_token_is_one_org_s(
     ],
 )
 def test_a_bad_field_is_named(
-    client: Client, refused: Callable[..., Refusal], request_: dict[str, object], place: str
+    client: Client, refused: Callable[..., Refusal], request_: dict[str, object], field_path: str
 ) -> None:
     refusal = refused(lambda: client.call("ListLocations", request_))
     assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
-    assert [violation.field for violation in refusal.details[1].field_violations] == [place]
+    assert [violation.field for violation in refusal.details[1].field_violations] == [field_path]
 
 
 def test_listing_nodes_requires_the_read_scope(service: Service, org: str, refused: Callable[..., Refusal]) -> None:
@@ -134,9 +134,13 @@ def test_a_running_server_sees_an_import_replaced_and_removed(client: Client, se
     eventually(lambda: munich_ids(client) == {"google": "1004234"})
     listed = client.call("ListLocations", {"platform": "google"})
     assert [node.id for node in listed.nodes] == ["country-DE", "city-2867714"]
-    held = service.store.platform_ids.load("google", SOON)
-    assert held
-    assert (held.files, held.unmatched_count, dict(held.ids)) == (("geotargets.csv",), 1, dict(links.ids))
+    imported_ids = service.store.platform_ids.load("google", SOON)
+    assert imported_ids
+    assert (imported_ids.files, imported_ids.unmatched_count, dict(imported_ids.ids)) == (
+        ("geotargets.csv",),
+        1,
+        dict(links.ids),
+    )
 
     fewer = {
         "geotargets.csv": GOOGLE.replace("1004234", "7").replace("2276", "9").replace("Country,Active", "Country,Gone")

@@ -14,7 +14,7 @@ from audience_service.domain.insights.dimensions import parse_dimensions
 from audience_service.domain.segments.model import Segment, SegmentQuery, SegmentType
 from audience_service.mongo.embedded.overrides import EmbeddedInsights
 from audience_service.mongo.store import Store
-from tests.support.tenants import EVERYONE, LIST, NEW_YEAR, NO_DEADLINE, REQUEST
+from tests.support.tenants import ALL_CONTACTS, LIST, NEW_YEAR, NO_DEADLINE, REQUEST
 
 
 def listed(store: Store, org: str) -> list[str]:
@@ -46,7 +46,7 @@ def test_changing_a_list_changes_the_orgs_own_rows(orgs: tuple[Store, str, str])
     assert (listed(store, ours), len(listed(store, theirs))) == ([], 4)
 
 
-@pytest.mark.parametrize("population", [EVERYONE, LIST])
+@pytest.mark.parametrize("population", [ALL_CONTACTS, LIST])
 def test_freezing_takes_the_orgs_own_members(orgs: tuple[Store, str, str], population: Any) -> None:
     store, ours, theirs = orgs
     copy = MemberList(f"segment-copy{ours}", "contact")
@@ -118,17 +118,20 @@ def test_names_and_requests_are_an_orgs_own(orgs: tuple[Store, str, str]) -> Non
 
 def test_a_filters_members_are_the_orgs_own_after_any_key(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
-    assert (store.members.count(ours, EVERYONE, NO_DEADLINE), store.members.count(theirs, EVERYONE, NO_DEADLINE)) == (
+    assert (
+        store.members.count(ours, ALL_CONTACTS, NO_DEADLINE),
+        store.members.count(theirs, ALL_CONTACTS, NO_DEADLINE),
+    ) == (
         2,
         4,
     )
     for after in ("", "a", theirs, f"{ours}/contact/a"):
-        for population in (EVERYONE, LIST):
+        for population in (ALL_CONTACTS, LIST):
             batches = store.members.stream(ours, population, [], 10, after, NO_DEADLINE)
             assert all(record["sk"].startswith(f"{ours}/") for batch in batches for record in batch)
 
 
-@pytest.mark.parametrize("population", [EVERYONE, LIST])
+@pytest.mark.parametrize("population", [ALL_CONTACTS, LIST])
 def test_parts_of_a_population_are_the_orgs_own_between_any_keys(orgs: tuple[Store, str, str], population: Any) -> None:
     store, ours, theirs = orgs
     assert store.slices.key_sample(ours, population, NO_DEADLINE).total == 2
@@ -146,15 +149,20 @@ def test_parts_of_a_population_are_the_orgs_own_between_any_keys(orgs: tuple[Sto
 def test_regions_count_the_orgs_own_members(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
     of_list = FilterCompiler(["contact"]).compile(Filter("contact", {"$inAudience": LIST.audience_id}), lambda _: LIST)
-    pairs: list[list[Population]] = [[EVERYONE, LIST], [LIST, LIST], [EVERYONE, EVERYONE], [EVERYONE, of_list]]
+    pairs: list[list[Population]] = [
+        [ALL_CONTACTS, LIST],
+        [LIST, LIST],
+        [ALL_CONTACTS, ALL_CONTACTS],
+        [ALL_CONTACTS, of_list],
+    ]
     for pair in pairs:
         for org, members in ((ours, 2), (theirs, 4)):
             counts = store.members.regions(org, pair, NO_DEADLINE)
             assert {mask: count for mask, count in counts.items() if count} == {0b11: members}
-    assert dict(store.members.regions(ours, [EVERYONE, LIST, of_list], NO_DEADLINE)) == {0b111: 2}
+    assert dict(store.members.regions(ours, [ALL_CONTACTS, LIST, of_list], NO_DEADLINE)) == {0b111: 2}
 
 
-@pytest.mark.parametrize("population", [EVERYONE, LIST], ids=["filter", "list"])
+@pytest.mark.parametrize("population", [ALL_CONTACTS, LIST], ids=["filter", "list"])
 def test_insights_are_of_the_orgs_own_records(orgs: tuple[Store, str, str], population: Any) -> None:
     store, ours, theirs = orgs
     if isinstance(store.insights, EmbeddedInsights):
@@ -169,12 +177,14 @@ def test_insights_are_of_the_orgs_own_records(orgs: tuple[Store, str, str], popu
 def test_checks_see_the_orgs_own_records_segments_and_lists(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
     ids = [f"contact-{key}" for key in "abcd"]
-    populations = [EVERYONE, list_filter(LIST)]
+    populations = [ALL_CONTACTS, list_filter(LIST)]
     for org, members in ((ours, ids[:2]), (theirs, ids)):
         assert store.checks.find(org, "contact", ids, NO_DEADLINE) == set(members)
-        judged = store.checks.evaluate(org, "contact", populations, ids, ["sk"], NO_DEADLINE)
-        assert list(judged.members) == [frozenset(members)] * 2
-        assert {record["sk"] for record in judged.records.values()} == {f"{org}/contact/{name[-1]}" for name in members}
+        results = store.checks.evaluate(org, "contact", populations, ids, ["sk"], NO_DEADLINE)
+        assert list(results.members) == [frozenset(members)] * 2
+        assert {record["sk"] for record in results.records.values()} == {
+            f"{org}/contact/{name[-1]}" for name in members
+        }
         assert {found.name for found in store.segments.get_many(org, [LIST.audience_id], NO_DEADLINE).values()} == {
             f"of {org}"
         }

@@ -13,18 +13,18 @@ from audience_service.domain.history.model import Cause, Event
 from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery, SnapshotState
 from audience_service.mongo.store import Store
 from tests.support.lists import write_rows
-from tests.support.tenants import EVERYONE, LATER, LIST, NEW_YEAR, NO_DEADLINE, REQUEST
+from tests.support.tenants import ALL_CONTACTS, LATER, LIST, NEW_YEAR, NO_DEADLINE, REQUEST
 
 
 def test_snapshots_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
     made = Snapshot("snapshot-shared", "", SnapshotState.CREATING, "contact", LATER, LATER, "ann")
     lease = Lease("somebody", LATER)
-    frozen = {}
+    snapshots = {}
     for org in (ours, theirs):
         store.snapshots.insert(org, made, lease, REQUEST, NO_DEADLINE)
-        frozen[org] = store.snapshot_rows.write(org, made, EVERYONE, {}, NO_DEADLINE, lambda: None)
-    assert (frozen[ours].count, frozen[theirs].count) == (2, 4)
+        snapshots[org] = store.snapshot_rows.write(org, made, ALL_CONTACTS, {}, NO_DEADLINE, lambda: None)
+    assert (snapshots[ours].count, snapshots[theirs].count) == (2, 4)
     assert store.snapshots.finish(ours, replace(made, state=SnapshotState.READY, count=2), NO_DEADLINE)
     assert store.snapshots.get(theirs, made.id, NO_DEADLINE).state is SnapshotState.CREATING
     streamed = [r["sk"] for batch in store.members.stream(ours, made.rows, [], 10, "", NO_DEADLINE) for r in batch]
@@ -51,17 +51,17 @@ def test_watches_of_one_audience_and_what_is_recorded_for_them_are_each_orgs_own
     for org in (ours, theirs):
         store.watches.cancel(f"{org}x", "segment-watched-shared", "shared", NO_DEADLINE)
         accepted = store.watches.confirm(org, "segment-watched-shared", "shared", LATER, NO_DEADLINE)
-        wanted = store.watches.touch(org, "segment-watched-shared", LATER, NO_DEADLINE)
-        assert [watch and watch.org for watch in (accepted, wanted)] == [org, org]
+        touched = store.watches.touch(org, "segment-watched-shared", LATER, NO_DEADLINE)
+        assert [watch and watch.org for watch in (accepted, touched)] == [org, org]
         assert store.watches.count(org, 10, NO_DEADLINE) == 1
         assert store.watches.get(f"{org}x", "segment-watched-shared", NO_DEADLINE) is None
-    store.event_log.record_members(ours, f"watch-{ours}", EVERYONE, NO_DEADLINE)
-    store.event_log.record_members(theirs, f"watch-{theirs}", EVERYONE, NO_DEADLINE)
+    store.event_log.record_members(ours, f"watch-{ours}", ALL_CONTACTS, NO_DEADLINE)
+    store.event_log.record_members(theirs, f"watch-{theirs}", ALL_CONTACTS, NO_DEADLINE)
     for org, other, size in ((ours, theirs, 2), (theirs, ours, 4)):
-        assert list(store.event_log.diff(org, f"watch-{org}", EVERYONE, NO_DEADLINE)) == []
+        assert list(store.event_log.diff(org, f"watch-{org}", ALL_CONTACTS, NO_DEADLINE)) == []
         sks = [f"{name}/contact/{key}" for name in (ours, theirs) for key in "abcd"]
-        entered = store.event_log.evaluate(org, f"watch-{other}", EVERYONE, sks, NO_DEADLINE)
-        assert [flip.sk for flip in entered] == [f"{org}/contact/{key}" for key in "abcd"[:size]]
+        entered = store.event_log.evaluate(org, f"watch-{other}", ALL_CONTACTS, sks, NO_DEADLINE)
+        assert [change.sk for change in entered] == [f"{org}/contact/{key}" for key in "abcd"[:size]]
         assert store.event_log.evaluate(org, f"watch-{org}", list_filter(LIST), sks, NO_DEADLINE) == []
         event = Event(1, entered[0], Cause.DATA, LATER)
         with pytest.raises(ValueError, match="another org"):
@@ -71,39 +71,39 @@ def test_watches_of_one_audience_and_what_is_recorded_for_them_are_each_orgs_own
         store.event_log.trim(other, f"watch-{org}", datetime(3000, 1, 1, tzinfo=UTC), 10, NO_DEADLINE)
         store.event_log.remove(other, f"watch-{org}", NO_DEADLINE)
         assert store.event_log.read(org, f"watch-{org}", 0, None, 10, NO_DEADLINE) == [event]
-        assert list(store.event_log.diff(org, f"watch-{org}", EVERYONE, NO_DEADLINE)) == []
+        assert list(store.event_log.diff(org, f"watch-{org}", ALL_CONTACTS, NO_DEADLINE)) == []
         found = store.event_log.find_crossing(org, "contact", [{"state": None}], NO_DEADLINE)
-        assert [key for keys in found for key in keys] == [flip.sk for flip in entered]
+        assert [key for keys in found for key in keys] == [change.sk for change in entered]
         dated = store.event_log.find_dated(org, "contact", [{"state": None}], ["state"], 100, NO_DEADLINE)
-        assert sorted(record["sk"] for record in dated) == [flip.sk for flip in entered]
-        nobody = Snapshot("snapshot-nobody", "", SnapshotState.READY, "contact", LATER, LATER, "")
-        since = store.snapshot_bootstrap.diff_snapshot(org, f"watch-{org}", 0, nobody, "", NO_DEADLINE)
-        assert [flip.sk for flips, _ in since for flip in flips][1:] == [flip.sk for flip in entered][1:]
-        assert list(store.snapshot_bootstrap.diff_snapshot(other, f"watch-{org}", 0, nobody, "", NO_DEADLINE)) == []
+        assert sorted(record["sk"] for record in dated) == [change.sk for change in entered]
+        empty = Snapshot("snapshot-nobody", "", SnapshotState.READY, "contact", LATER, LATER, "")
+        since = store.snapshot_bootstrap.diff_snapshot(org, f"watch-{org}", 0, empty, "", NO_DEADLINE)
+        assert [change.sk for changes, _ in since for change in changes][1:] == [change.sk for change in entered][1:]
+        assert list(store.snapshot_bootstrap.diff_snapshot(other, f"watch-{org}", 0, empty, "", NO_DEADLINE)) == []
 
 
 def test_custom_audiences_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> None:
     store, ours, theirs = orgs
-    customs, list_version_id = store.custom_audiences, "custom-shared.12345678"
+    custom_audiences, list_version_id = store.custom_audiences, "custom-shared.12345678"
     made = CustomAudience("custom-shared", "shared", "", CustomType.FILE_UPLOAD, "contact", created_at=NEW_YEAR)
     for org in orgs[1:]:
-        customs.insert(org, made, REQUEST, NO_DEADLINE)
-        customs.reserve(org, made.id, list_version_id, LATER, NO_DEADLINE)
+        custom_audiences.insert(org, made, REQUEST, NO_DEADLINE)
+        custom_audiences.reserve(org, made.id, list_version_id, LATER, NO_DEADLINE)
         write_rows(store, org, list_version_id, ["contact-a"])
     ids = ("_id", "sk")
     before = store.database["custom"].find_one({"sk": f"{theirs}/custom/shared"}, dict.fromkeys(ids, 0))
-    written = customs.publish(ours, made, list_version_id, {}, NO_DEADLINE)
-    assert customs.get(theirs, made.id, NO_DEADLINE).list_version_id == ""
-    assert customs.page(ours, CustomQuery(), 10, None, NO_DEADLINE).total == 1
-    assert customs.is_name_taken(ours, "shared", NO_DEADLINE)
-    customs.remove(ours, written, NO_DEADLINE)
-    assert not customs.is_name_taken(ours, "shared", NO_DEADLINE)
-    assert customs.find_by_key(ours, REQUEST, NO_DEADLINE) is None
+    written = custom_audiences.publish(ours, made, list_version_id, {}, NO_DEADLINE)
+    assert custom_audiences.get(theirs, made.id, NO_DEADLINE).list_version_id == ""
+    assert custom_audiences.page(ours, CustomQuery(), 10, None, NO_DEADLINE).total == 1
+    assert custom_audiences.is_name_taken(ours, "shared", NO_DEADLINE)
+    custom_audiences.remove(ours, written, NO_DEADLINE)
+    assert not custom_audiences.is_name_taken(ours, "shared", NO_DEADLINE)
+    assert custom_audiences.find_by_key(ours, REQUEST, NO_DEADLINE) is None
     assert store.database["custom"].find_one({"sk": f"{theirs}/custom/shared"}, dict.fromkeys(ids, 0)) == before
     store.custom_audience_sweeper.sweep(datetime.now(UTC) + timedelta(hours=2))
     assert [row["sk"] for row in store.database["audience_member"].find({"audience": list_version_id})] == [
         f"{theirs}/contact/a"
     ]
     with pytest.raises(AudienceNotFound):
-        customs.get(ours, made.id, NO_DEADLINE)
-    assert customs.get(theirs, made.id, NO_DEADLINE).name == "shared"
+        custom_audiences.get(ours, made.id, NO_DEADLINE)
+    assert custom_audiences.get(theirs, made.id, NO_DEADLINE).name == "shared"

@@ -1,4 +1,4 @@
-"""StreamMembers of several audiences, less those who are left out, on every store."""
+"""StreamMembers of several audiences, minus the excluded ones, on every store."""
 
 import itertools
 import random
@@ -69,8 +69,8 @@ def test_members_of_excluded_audiences_are_left_out_and_counted(
     listed = {"audienceId": audiences["listed"], "excludeAudienceIds": [audiences["high"]]}
     assert numbers(client.members(**listed)) == "01"
     assert exclusions(client, **listed) == {"excluded": 1}
-    nobody = {"audienceId": audiences["high"], "excludeAudienceIds": [audiences["high"]]}
-    assert (client.members(**nobody), exclusions(client, **nobody)) == ([], {"excluded": 4})
+    empty_selection = {"audienceId": audiences["high"], "excludeAudienceIds": [audiences["high"]]}
+    assert (client.members(**empty_selection), exclusions(client, **empty_selection)) == ([], {"excluded": 4})
 
 
 def test_a_union_resumes_after_its_own_cursor_only(
@@ -114,9 +114,9 @@ def test_incompatible_selections_are_named_by_their_field_path(
         ({"audienceId": even, "partition": {"index": 2, "count": 2}}, "partition.index"),
         ({"audienceId": even, "partition": {"index": -1, "count": 2}}, "partition.index"),
     ]
-    for request, place in wrong:
+    for request, field_path in wrong:
         refusal = refused(lambda request=request: client.call("StreamMembers", request))
-        assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [place])
+        assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", [field_path])
 
 
 def test_an_oversized_combination_is_refused_with_its_field_path(client: Client, refused: Refused) -> None:
@@ -126,12 +126,12 @@ def test_an_oversized_combination_is_refused_with_its_field_path(client: Client,
         ).id
         for n in range(2)
     ]
-    for request, place in (
+    for request, field_path in (
         ({"audienceIds": large}, "audience_ids"),
         ({"audienceId": large[0], "excludeAudienceIds": large[1:]}, "audience_id"),
     ):
         refusal = refused(lambda request=request: client.call("StreamMembers", request))
-        assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", [place])
+        assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", [field_path])
 
 
 def test_another_orgs_audience_is_neither_joined_nor_left_out(
@@ -160,9 +160,9 @@ def test_a_failing_expression_is_reported_at_the_audiences_field_path(real_servi
         ({"audienceId": listed, "excludeAudienceIds": [half], "purpose": "email"}, "exclude_audience_ids[0]"),
         ({"audienceIds": [half], "excludeAudienceIds": [none]}, "audience_ids[0]"),
     ]
-    for request, place in wrong:
+    for request, field_path in wrong:
         refusal = refused(lambda request=request: client.call("StreamMembers", request))
-        assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", [place])
+        assert (refusal.info.reason, refusal.fields) == ("EXPRESSION_FAILED", [field_path])
 
 
 def test_all_audiences_of_a_request_are_evaluated_at_one_instant(
@@ -201,31 +201,31 @@ def test_unions_and_exclusions_equal_set_operations(
 ) -> None:
     if how == "looked up":
         monkeypatch.setattr(joins, "MAX_INLINE_BYTES", 10)
-    dice = random.Random(seed)
-    org = f"sets{seed}{len(kinds)}{len(excluded)}-{dice.random()}-{next(service.names)}"
+    rng = random.Random(seed)
+    org = f"sets{seed}{len(kinds)}{len(excluded)}-{rng.random()}-{next(service.names)}"
     client = service.client(org)
     states = ["active", "archived"]
     records: list[dict[str, Any]] = [
-        {"id": f"{n:02}", "state": dice.choices(states, [9, 1])[0], "data": {"k": dice.sample(KEYS, 3)}}
+        {"id": f"{n:02}", "state": rng.choices(states, [9, 1])[0], "data": {"k": rng.sample(KEYS, 3)}}
         for n in range(40)
     ]
     ids = service.insert(org, records)
-    living = {pk for pk, record in zip(ids, records, strict=True) if record["state"] == "active"}
-    having = {k: {pk for pk, r in zip(ids, records, strict=True) if k in r["data"]["k"]} & living for k in KEYS}
+    active_ids = {pk for pk, record in zip(ids, records, strict=True) if record["state"] == "active"}
+    having = {k: {pk for pk, r in zip(ids, records, strict=True) if k in r["data"]["k"]} & active_ids for k in KEYS}
 
     def audience(kind: str) -> tuple[str, set[str]]:
-        name, key = f"{kind} {next(service.names)}", dice.choice(KEYS)
+        name, key = f"{kind} {next(service.names)}", rng.choice(KEYS)
         match kind:
             case "list":
-                listed = dice.sample(sorted(living), 10)
+                listed = rng.sample(sorted(active_ids), 10)
                 return client.create(name=name, type="static", contactIds=listed).id, set(listed)
             case "nested":
-                inner, members = audience("list" if dice.random() < 0.5 else "field")
+                inner, members = audience("list" if rng.random() < 0.5 else "field")
                 where = {"$and": [{"$inAudience": inner}, {"k": key}]}
                 return client.create(name=name, filter=contact_filter(**where)).id, members & having[key]
             case "negated":
                 where = {"$nor": [{"k": key}]}
-                return client.create(name=name, filter=contact_filter(**where)).id, living - having[key]
+                return client.create(name=name, filter=contact_filter(**where)).id, active_ids - having[key]
         return client.create(name=name, filter=contact_filter(k=key)).id, having[key]
 
     joined, out = [audience(kind) for kind in kinds], [audience(kind) for kind in excluded]

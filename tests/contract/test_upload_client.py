@@ -1,4 +1,4 @@
-"""The client of docs/custom-audiences.md, run as it stands there."""
+"""The client in docs/custom-audiences.md, run unchanged."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "custom-audiences.md"
 
 
 class Breaking:
-    """A stub whose streams break off behind so many messages, the first few times."""
+    """A stub whose first few streams break after the given numbers of messages."""
 
     def __init__(self, stub: Any, *breaks: int) -> None:
         self.GetUpload = stub.GetUpload
@@ -41,7 +41,7 @@ def test_the_documented_client_resumes_broken_streams(
     names: dict[str, Any] = {}
     exec(compile(code.replace("2**18", "100"), str(PAGE), "exec"), names)  # noqa: S102 - what the page says
     names["time"] = SimpleNamespace(sleep=lambda _: None)
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 3)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 3)
     insert([{"data": {"email": f"{name}@example.com"}} for name in "abcdefghijklmnop"])
     made, data = client.custom(name="list"), emails(*"abcdefghijklmnop")
     stub = Breaking(CustomAudienceServiceStub(client.channel), 1, 3)

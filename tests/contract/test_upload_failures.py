@@ -1,4 +1,4 @@
-"""Uploads whose database goes away at any step, and whose clients fall silent: gone on with, they are exact."""
+"""Uploads whose database fails at any step, or whose client falls silent: resumed, they are exact."""
 
 import itertools
 import uuid
@@ -68,10 +68,10 @@ class _Stepping:
 def use_cases(store: Store, stepping: Callable[[Any], Any] = lambda repository: repository) -> Uploads:
     """Uploads on a store, whose repositories may fail."""
     kept = store.upload_storage
-    customs = stepping(store.custom_audiences)
+    custom_audiences = stepping(store.custom_audiences)
     storage = UploadStorage(stepping(kept.uploads), stepping(kept.unmatched), stepping(kept.lists))
-    publisher = Publisher(customs, storage)
-    return Uploads(customs, storage, stepping(store.identifiers), publisher, TokenCodec(b"key"))
+    publisher = Publisher(custom_audiences, storage)
+    return Uploads(custom_audiences, storage, stepping(store.identifiers), publisher, TokenCodec(b"key"))
 
 
 def parts(audience_id: str, mode: str, start: int) -> Iterator[UploadMessage]:
@@ -93,7 +93,7 @@ def test_an_upload_resumes_exactly_after_a_database_failure_at_any_step(
     mode: str,
     left: list[str],
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 3)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 3)
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in "abcz"])
     ctx = RequestContext(Caller("tester", org, frozenset()), NO_DEADLINE)
     well = use_cases(service.store)
@@ -126,36 +126,43 @@ def _resume_upload(ctx: RequestContext, failing: Uploads, well: Uploads, audienc
 
 def counts_of(upload: Upload) -> tuple[Any, ...]:
     """The counts of an upload."""
-    tally = upload.row_counts
-    counts = (tally.rows, tally.accepted, tally.matched, tally.duplicate, tally.unmatched, tally.matched_contacts)
+    row_counts = upload.row_counts
+    counts = (
+        row_counts.rows,
+        row_counts.accepted,
+        row_counts.matched,
+        row_counts.duplicate,
+        row_counts.unmatched,
+        row_counts.matched_contacts,
+    )
     return (upload.state, *counts, upload.list_size)
 
 
 def test_a_database_outage_is_unavailable_and_the_upload_resumes(
     real_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 100)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 100)
     org, count = "uploadoutage", 1_000
     names = [f"p{number:03}" for number in range(count)]
     real_service.insert(org, [{"id": name, "data": {"email": f"{name}@example.com"}} for name in names])
     client, data, slow = real_service.client(org), emails(*names, "nobody", names[0]), StepwiseStream()
     made, half = client.custom(name="list").id, len(emails(*names)) // 2
     at = urlsplit(URI)
-    way = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
-    uri = f"mongodb://127.0.0.1:{way.port}/?serverSelectionTimeoutMS=300"
+    proxy = Proxy(at.hostname or "127.0.0.1", at.port or 27017)
+    uri = f"mongodb://127.0.0.1:{proxy.port}/?serverSelectionTimeoutMS=300"
     with run_mongo_service(uri, real_service.store.database.name) as service:
         slow.put(header(made), chunk(0, data[:half]))
         call = Uploader(service.client(org)).start(iter(slow))
-        asked = {"audienceId": made, "uploadId": "first"}
+        request = {"audienceId": made, "uploadId": "first"}
         uploads = real_service.store.database["audience_upload"]
         eventually(lambda: bool(uploads.count_documents({"audience": made, "position.offset": {"$gt": 0}})))
-        way.disconnect()
+        proxy.disconnect()
         slow.put(chunk(half, data[half:]), trailer(data), None)
         refusal = Refusal(call.exception(timeout=20))
         assert (refusal.code.name, refusal.info.reason) == ("UNAVAILABLE", "STORE_UNAVAILABLE")
         assert refusal.retry_seconds
         eventually(lambda: service.app.server.stream_limiter.open_count == 0)
-    start = client.call("GetUpload", asked).next_offset
+    start = client.call("GetUpload", request).next_offset
     assert 0 < start < len(data)
     assert client.members(audienceId=made) == []
     done = Uploader(client).send(messages(header(made), data, start))
@@ -170,7 +177,7 @@ def test_a_database_outage_is_unavailable_and_the_upload_resumes(
 
 
 def test_an_idle_client_is_disconnected_and_can_resume(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 2)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 2)
     for service in run_service("embedded", embedded_store([], ("contact",)), stream_send_timeout_seconds=1):
         client, server = service.client("idle"), service.app.server
         made, data, slow = client.custom(name="list").id, emails(*"abcde"), StepwiseStream()

@@ -1,4 +1,4 @@
-"""When the index of identifiers is looked through, and who is on a list by which line."""
+"""When an upload reads the identifier index, and which line adds a contact to the list."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,7 +23,7 @@ def test_an_upload_resumed_after_an_hour_updates_the_identifier_index(
     later: timedelta,
     found: int,
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 1)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 1)
     made, data = client.custom(name="list"), emails("nobody", "new")
     first = data[: len(emails("nobody"))]
     refused(lambda: Uploader(client).send(iter([header(made.id), chunk(0, first)])))
@@ -46,7 +46,7 @@ def test_a_contact_is_on_a_list_by_one_line_however_often_that_line_is_written(s
 def test_the_first_hundred_rejections_are_returned_and_all_are_counted(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 60)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 60)
     made = client.custom(name="list")
     upload = Uploader(client).upload(made.id, "email\n" + "none\n" * 150)
     assert (upload.row_count, dict(upload.rejected_row_counts)) == (150, {"invalid_email": 150})
@@ -65,7 +65,7 @@ def test_records_of_the_audiences_datatype_alone_are_matched(client: Client, ins
 def test_a_byte_order_mark_is_skipped_and_counted_in_offsets(
     client: Client, insert: Callable[..., list[str]], refused: Callable[..., Refusal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 1)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 1)
     insert([{"data": {"email": f"{name}@example.com"}} for name in "ab"])
     made, data = client.custom(name="list"), b'\xef\xbb\xbf"email"\na@example.com\nb@example.com'
     refused(lambda: Uploader(client).send(iter([header(made.id), chunk(0, data)])))

@@ -1,4 +1,4 @@
-"""What an upload publishes, when processes die in the midst of it, streams overlap and audiences go."""
+"""What an upload publishes if processes crash, streams overlap and audiences are deleted."""
 
 import uuid
 from collections.abc import Callable
@@ -9,7 +9,6 @@ import pytest
 
 from audience_service.domain.core.clock import now
 from audience_service.domain.uploads.model import mark_abandoned
-from audience_service.domain.uploads.publisher import Publisher
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.lists import NO_DEADLINE, rows_of
@@ -40,23 +39,23 @@ def stored(service: Service, audience_id: str, upload_id: str = "first") -> Any:
 
 
 def die_before_status_is_stored(service: Service, audience_id: str, upload_id: str = "first") -> None:
-    """Leave an upload as the process does that dies when the list is published, and the upload not told so."""
+    """Leave an upload as a process does that crashes after publishing the list and before storing the status."""
     upload = stored(service, audience_id, upload_id)
-    left = {"state": "open", "publish_time": None, "contact_count": 0}
-    left["open_until"] = upload["createdate"] + timedelta(days=7)
+    left = {"state": "open", "published_at": None, "list_size": 0}
+    left["expires_at"] = upload["createdate"] + timedelta(days=7)
     service.store.database["audience_upload"].update_one({"_id": upload["_id"]}, {"$set": left})
 
 
-def sweep(service: Service, moment: Any) -> None:
-    service.store.upload_sweeper.sweep(moment)
-    service.store.custom_audience_sweeper.sweep(moment)
-    service.store.custom_audience_sweeper.sweep(moment)
+def sweep(service: Service, timestamp: Any) -> None:
+    service.store.upload_sweeper.sweep(timestamp)
+    service.store.custom_audience_sweeper.sweep(timestamp)
+    service.store.custom_audience_sweeper.sweep(timestamp)
 
 
-def leftovers(service: Service, audience_id: str) -> Any:
+def orphaned_lists(service: Service, audience_id: str) -> Any:
     record = service.store.database["custom"].find_one({"pk": audience_id})
     assert record
-    return record["leftovers"]
+    return record["orphaned_lists"]
 
 
 @pytest.mark.usefixtures("people")
@@ -70,7 +69,7 @@ def test_an_end_that_was_published_and_not_answered_is_published_once_and_its_li
     again = uploader.send(messages(header(made.id), data, len(data)))
     assert again == first
     assert stored(service, made.id)["state"] == "published"
-    assert "open_until" not in stored(service, made.id), "no sweep looks at it again"
+    assert "expires_at" not in stored(service, made.id), "the sweeper skips it"
     assert client.call("GetCustomAudience", {"id": made.id}).version == 1
     sweep(service, now() + LONG)
     assert client.members(audienceId=made.id) == ["contact-a", "contact-b"]
@@ -138,7 +137,7 @@ def test_a_superseded_stream_cannot_write_into_the_published_list(
 def test_a_superseded_stream_cannot_write(
     client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 1)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 1)
     made, data, streams = client.custom(name="list"), emails(*"abz"), (StepwiseStream(), StepwiseStream())
     row = len(emails("a"))
     streams[0].put(header(made.id), chunk(0, data[:row]))
@@ -171,8 +170,8 @@ def test_unmatched_rows_from_before_a_replacement_are_dropped_despite_crashes(
 ) -> None:
     made = client.custom(name="list")
     uploader.upload(made.id, emails("old"), uploadId="0")
-    with monkeypatch.context() as dying:
-        dying.setattr(Publisher, "_supersede", lambda *_: None)
+    with monkeypatch.context() as crash:
+        crash.setattr(type(service.store.upload_storage.uploads), "with_unmatched", lambda *_: [])
         uploader.upload(made.id, emails("new"), uploadId="1", mode="replace")
     insert([{"id": name, "data": {"email": f"{name}@example.com"}} for name in ("old", "new")])
     assert [row for _, row in unmatched(client, made.id)] == [["new@example.com"]]
@@ -216,9 +215,9 @@ def test_unused_rows_are_released_soon(
     for mode in ("append", "remove", "append"):
         uploader.upload(made.id, emails("a"), uploadId=uuid.uuid4().hex, mode=mode)
     latest = now() + timedelta(hours=1)
-    assert {each["after"] <= latest for each in leftovers(service, made.id)} == {True}
+    assert {each["delete_after"] <= latest for each in orphaned_lists(service, made.id)} == {True}
     sweep(service, latest)
-    assert leftovers(service, made.id) == []
+    assert orphaned_lists(service, made.id) == []
     assert len(rows_of(service.store, made.id)) == 1
     assert client.members(audienceId=made.id) == ["contact-a"]
 
@@ -226,7 +225,7 @@ def test_unused_rows_are_released_soon(
 def test_uploaded_rows_are_deleted_within_an_hour_of_their_audience(
     client: Client, uploader: Uploader, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 1)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 1)
     made, data, slow = client.custom(name="list"), emails("nobody", "noone"), StepwiseStream()
     slow.put(header(made.id), chunk(0, data))
     call = uploader.start(iter(slow))

@@ -1,4 +1,4 @@
-"""Refreshing uploaded lists: rows that matched nobody are matched again."""
+"""Refreshing uploaded lists: unmatched rows are matched again."""
 
 import dataclasses
 import threading
@@ -108,17 +108,17 @@ def test_a_refresh_updates_the_identifier_index_once(
     made = client.custom(name="list")
     for number in range(3):
         uploader.upload(made.id, "email,phone\nnobody@example.com,\n", uploadId=str(number))
-    looks: list[str] = []
+    updates: list[str] = []
     kind: Any = type(service.store.identifiers)
     original = kind.update
 
     def update(self: Any, org: str, datatype: str, rule: Any, deadline: Any) -> None:
-        looks.append(rule.name)
+        updates.append(rule.name)
         original(self, org, datatype, rule, deadline)
 
     monkeypatch.setattr(kind, "update", update)
     client.refresh(made.id)
-    assert sorted(looks) == ["email", "phone"]
+    assert sorted(updates) == ["email", "phone"]
 
 
 def test_a_row_that_matches_only_listed_contacts_is_a_duplicate(
@@ -130,8 +130,13 @@ def test_a_row_that_matches_only_listed_contacts_is_a_duplicate(
     contacts = service.store.database["contact"]
     contacts.update_one({"sk": f"{org}/contact/ann"}, {"$set": {"data.phone": "+14155552671"}})
     assert client.refresh(made.id).contact_count == 1
-    told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
-    assert (told.matched_row_count, told.duplicate_row_count, told.unmatched_row_count, told.matched_contact_count) == (
+    upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "first"})
+    assert (
+        upload.matched_row_count,
+        upload.duplicate_row_count,
+        upload.unmatched_row_count,
+        upload.matched_contact_count,
+    ) == (
         1,
         1,
         0,
@@ -162,7 +167,7 @@ def test_an_upload_that_is_published_during_a_refresh_keeps_the_contacts_of_both
 
 
 def test_a_server_that_stops_marks_the_refreshes_of_its_lists_failed() -> None:
-    """The old list stays, and the error says that the server was stopped."""
+    """The old list stays, and the error names the stopped server."""
     reached, opened = threading.Event(), threading.Event()
 
     class Blocking:

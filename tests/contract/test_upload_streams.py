@@ -1,4 +1,4 @@
-"""Streams of uploads: broken anywhere, gone on with, overtaken; nothing is lost, doubled or half published."""
+"""Upload streams that break, resume and take over: every row counts exactly once."""
 
 import uuid
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def uploader(client: Client) -> Uploader:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is stored of a file grows by a few rows at a time."""
-    monkeypatch.setattr("audience_service.domain.uploads.processor._BATCH_ROWS", 3)
+    monkeypatch.setattr("audience_service.domain.uploads.processor.BATCH_ROWS", 3)
 
 
 def counts_of(upload: pb.Upload) -> tuple[Any, ...]:
@@ -113,15 +113,15 @@ def test_a_file_that_is_cut_and_broken_anywhere_comes_to_the_same_as_in_one_piec
     org = client.metadata[1][1]
     if not service.store.database["contact"].find_one({"sk": {"$regex": f"^{org}/"}}):
         service.insert(org, [{"id": f"p{n}", "data": {"email": f"P{n}@example.com"}} for n in range(8)])
-    whole, broken = (client.custom(name=uuid.uuid4().hex) for _ in range(2))
-    expected = send_broken(uploader, client, whole.id, data, [], 1024 * 1024)
+    complete, broken = (client.custom(name=uuid.uuid4().hex) for _ in range(2))
+    expected = send_broken(uploader, client, complete.id, data, [], 1024 * 1024)
     got = send_broken(uploader, client, broken.id, data, sorted(int(part * len(data)) for part in breaks), size)
     if expected.state == PUBLISHED:
         assert counts_of(got) == counts_of(expected)
     else:  # a failed one says where, and what it had counted depends on nothing but its batches
         assert (got.state, got.error) == (expected.state, expected.error)
-    assert client.members(audienceId=broken.id) == client.members(audienceId=whole.id)
-    left = [unmatched(client, each.id) for each in (whole, broken)]
+    assert client.members(audienceId=broken.id) == client.members(audienceId=complete.id)
+    left = [unmatched(client, each.id) for each in (complete, broken)]
     assert left[0] == left[1]
 
 
@@ -182,7 +182,7 @@ def test_rows_of_a_superseded_stream_restart_the_upload(
 
 
 @pytest.mark.parametrize(
-    ("sent", "place"),
+    ("sent", "field_path"),
     [
         ([], "header"),
         ([trailer(b"")], "header"),
@@ -192,15 +192,15 @@ def test_rows_of_a_superseded_stream_restart_the_upload(
     ],
 )
 def test_out_of_order_messages_are_refused(
-    client: Client, uploader: Uploader, refused: Callable[..., Refusal], sent: list[Any], place: str
+    client: Client, uploader: Uploader, refused: Callable[..., Refusal], sent: list[Any], field_path: str
 ) -> None:
     made = client.custom(name="list")
     parts = [header(made.id) if part is None else part for part in sent]
     refusal = refused(lambda: uploader.send(iter(parts)))
-    assert (refusal.code.name, refusal.fields) == ("INVALID_ARGUMENT", [place])
+    assert (refusal.code.name, refusal.fields) == ("INVALID_ARGUMENT", [field_path])
 
 
-def test_bytes_that_are_no_message_are_an_invalid_argument_in_the_midst_too(
+def test_bytes_that_are_no_message_are_an_invalid_argument_after_the_first_too(
     service: Service, client: Client, refused: Callable[..., Refusal]
 ) -> None:
     made = client.custom(name="list")
@@ -265,7 +265,7 @@ def test_unmatched_rows_are_returned_unchanged_except_escaped_formulas(client: C
 def test_unmatched_rows_resume_after_any_cursor(
     client: Client, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audience_service.domain.uploads.service._UNMATCHED_BATCH_SIZE", 2)
+    monkeypatch.setattr("audience_service.domain.uploads.service.UNMATCHED_BATCH_SIZE", 2)
     made = client.custom(name="list")
     for name in ("one", "two"):
         uploader.upload(made.id, emails(*"abcde"), uploadId=name)
@@ -287,9 +287,9 @@ def test_an_upload_that_is_left_open_for_a_week_has_failed_and_is_cleared_away(
     kept = {"sk": {"$regex": f"/audience_upload_row/{made.id}"}}
     assert rows.count_documents(kept) == 3
     [stored] = uploads.find({"audience": made.id})
-    service.store.upload_sweeper.sweep(stored["open_until"])
+    service.store.upload_sweeper.sweep(stored["expires_at"])
     assert rows.count_documents(kept) == 3
-    service.store.upload_sweeper.sweep(stored["open_until"] + timedelta(seconds=1))
+    service.store.upload_sweeper.sweep(stored["expires_at"] + timedelta(seconds=1))
     assert rows.count_documents(kept) == 0
     refusal = refused(lambda: uploader.upload(made.id, data))
     assert refusal.info.metadata["problem"] == "abandoned"

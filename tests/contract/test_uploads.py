@@ -1,4 +1,4 @@
-"""What UploadMembers promises of whole files, on every store."""
+"""UploadMembers on complete files, on every store."""
 
 import hashlib
 import itertools
@@ -135,8 +135,8 @@ def test_a_list_is_not_replaced_by_a_file_whose_rows_were_all_rejected(
     refusal = refused(lambda: uploader.upload(made.id, "phone\n4155552671\n12\n", mode="replace", uploadId="2"))
     assert dict(refusal.info.metadata) == {"line": "3", "problem": "no_valid_rows"}
     assert members_of(client, made.id) == {"ann"}
-    told = client.call("GetUpload", {"audienceId": made.id, "uploadId": "2"})
-    assert (told.state, dict(told.rejected_row_counts)) == (FAILED, {"invalid_phone": 2})
+    rejected_upload = client.call("GetUpload", {"audienceId": made.id, "uploadId": "2"})
+    assert (rejected_upload.state, dict(rejected_upload.rejected_row_counts)) == (FAILED, {"invalid_phone": 2})
     upload = uploader.upload(made.id, "email\nnobody@example.com\n", mode="replace", uploadId="3")
     assert (upload.state, members_of(client, made.id)) == (PUBLISHED, set())
 
@@ -176,9 +176,9 @@ def test_hashes_match_by_the_rules_of_the_audiences_platform(
 def test_inactive_contacts_are_never_matched(
     client: Client, insert: Insert, uploader: Uploader, service: Service, org: str
 ) -> None:
-    gone = {"email": "gone@example.com"}
-    [deleted, archived] = insert([{"state": state, "data": gone} for state in ("deleted", "archived")])
-    service.insert(f"{org}2", [{"id": "foreign", "data": gone}])
+    inactive = {"email": "gone@example.com"}
+    [deleted, archived] = insert([{"state": state, "data": inactive} for state in ("deleted", "archived")])
+    service.insert(f"{org}2", [{"id": "foreign", "data": inactive}])
     made = client.custom(name="list")
     data = f"id,email\n{deleted},\n{archived},\ncontact-foreign,\n,gone@example.com\n"
     upload = uploader.upload(made.id, data)
@@ -229,7 +229,7 @@ def test_an_upload_that_is_repeated_answers_as_it_did_and_another_header_is_refu
 
 
 @pytest.mark.parametrize(
-    ("fields", "place"),
+    ("fields", "field_path"),
     [
         ({"uploadId": ""}, "header.upload_id"),
         ({"uploadId": "x" * 101}, "header.upload_id"),
@@ -252,11 +252,11 @@ def test_an_upload_that_is_repeated_answers_as_it_did_and_another_header_is_refu
     ],
 )
 def test_an_invalid_header_is_refused_with_its_field_path(
-    client: Client, uploader: Uploader, refused: Callable[..., Refusal], fields: dict[str, Any], place: str
+    client: Client, uploader: Uploader, refused: Callable[..., Refusal], fields: dict[str, Any], field_path: str
 ) -> None:
     made = client.custom(name="list")
     refusal = refused(lambda: uploader.upload(made.id, "email\n", **fields))
-    assert (refusal.code.name, refusal.fields) == ("INVALID_ARGUMENT", [place])
+    assert (refusal.code.name, refusal.fields) == ("INVALID_ARGUMENT", [field_path])
 
 
 def test_an_upload_needs_a_list_of_the_org_that_takes_uploads(

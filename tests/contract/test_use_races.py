@@ -37,9 +37,9 @@ class Racers:
 
 
 def test_a_use_registered_during_a_deletion_stops_it(client: Client, service: Service, org: str, raced: str) -> None:
-    midst = FailAtStep(service.store.segments, "save", before=lambda: register(client, raced))
+    racing = FailAtStep(service.store.segments, "save", before=lambda: register(client, raced))
     with pytest.raises(AudienceInUse):
-        Racers(service, org, segments=midst).delete(raced)
+        Racers(service, org, segments=racing).delete(raced)
     assert client.call("GetSegment", {"id": raced}).state == "active"
     assert client.call("GetAudienceUsage", {"audienceId": raced}).use_count == 1
     states = [v.segment.state for v in client.call("ListSegmentVersions", {"id": raced}).versions]
@@ -49,7 +49,7 @@ def test_a_use_registered_during_a_deletion_stops_it(client: Client, service: Se
 def test_a_use_registered_as_its_audience_is_deleted_is_withdrawn(
     client: Client, service: Service, org: str, raced: str
 ) -> None:
-    delete = lambda: client.call("DeleteSegment", {"id": raced})  # noqa: E731 - reads as what happens in the midst
+    delete = lambda: client.call("DeleteSegment", {"id": raced})  # noqa: E731 - reads as the racing action
     racers = Racers(service, org, uses=FailAtStep(service.store.uses, "add", before=delete))
     with pytest.raises(AudienceNotFound):
         racers.register(raced)
@@ -68,7 +68,7 @@ def test_a_use_that_two_calls_register_is_kept_for_the_one_that_succeeds(
         client.call("UndeleteSegment", {"id": raced})
         register(client, raced, consumer_id="racing")
 
-    withdrawing = FailAtStep(service.store.uses, "cancel", before=recovered)
+    withdrawing = FailAtStep(service.store.uses, "withdraw", before=recovered)
     uses = FailAtStep(withdrawing, "add", after=meanwhile)
     with pytest.raises(AudienceNotFound):
         Racers(service, org, uses=uses).register(raced)
@@ -120,6 +120,6 @@ def test_a_use_of_a_deleted_audience_is_refused(client: Client) -> None:
         with ThreadPoolExecutor(2) as pool:
             deleted, registered = pool.map(attempt, acts)
         assert not (deleted and registered)
-        gone = client.call("ListSegments", {"state": "deleted", "name": made.name}).total_size == 1
+        is_deleted = client.call("ListSegments", {"state": "deleted", "name": made.name}).total_size == 1
         uses = client.call("GetAudienceUsage", {"audienceId": made.id}).use_count
-        assert (gone, uses) == (deleted, int(registered))
+        assert (is_deleted, uses) == (deleted, int(registered))

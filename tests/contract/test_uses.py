@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.mongo.audiences import repository as uses
+from audience_service.mongo.audiences import repository as use_repository
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.uses import refer, register, release
@@ -165,7 +165,7 @@ def test_consumer_lists_are_truncated_and_fully_counted(client: Client, service:
     word = register(client, made.id, description="ü" * 200)
     [record] = service.store.database["audience_use"].find({"audience": made.id})
     keys = [f"{record['sk']}{number}" for number in range(1_200)]
-    many = [{**record, "_id": key, "sk": key, "user": "ü" * 200} for key in keys]
+    many = [{**record, "_id": key, "sk": key, "consumer_id": "ü" * 200} for key in keys]
     service.store.database["audience_use"].insert_many(many)
     for number in range(1_005):
         refer(service, org, str(number), made.id, data={"name": "ü" * 300})
@@ -188,7 +188,7 @@ def test_ids_that_differ_by_a_slash_position_are_two_uses(client: Client, servic
 
 def test_a_partly_withdrawn_use_is_unregistered(client: Client, service: Service, raced: str) -> None:
     register(client, raced)
-    service.store.database["audience_use"].update_one({"audience": raced}, {"$set": {"calls": 0}})
+    service.store.database["audience_use"].update_one({"audience": raced}, {"$set": {"registration_count": 0}})
     usage = client.call("GetAudienceUsage", {"audienceId": raced})
     assert (usage.use_count, list(usage.uses)) == (0, [])
     assert client.call("DeleteSegment", {"id": raced}).state == "deleted"
@@ -198,13 +198,13 @@ def test_only_names_of_scanned_segments_are_kept_in_memory(
     client: Client, service: Service, org: str, raced: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refer(service, org, "theirs", raced)
-    held: list[Any] = []
-    original = uses._audience_name
+    seen_records: list[Any] = []
+    original = use_repository._audience_name
 
     def name(record: Any) -> Any:
-        held.append(record)
+        seen_records.append(record)
         return original(record)
 
-    monkeypatch.setattr(uses, "_audience_name", name)
+    monkeypatch.setattr(use_repository, "_audience_name", name)
     assert client.call("GetAudienceUsage", {"audienceId": raced}).segment_count == 1
-    assert [record["data"] for record in held] == [{"name": "refers theirs"}]
+    assert [record["data"] for record in seen_records] == [{"name": "refers theirs"}]

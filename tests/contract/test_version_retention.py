@@ -8,7 +8,7 @@ import pytest
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.segments.model import Segment
-from audience_service.mongo.segments import versions as kept_versions
+from audience_service.mongo.segments import versions as versions_module
 from audience_service.mongo.segments.repository import MongoSegments
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
@@ -110,7 +110,7 @@ def test_edits_of_a_list_keep_no_copies_of_its_filter(
 def test_versions_are_kept_up_to_a_bound_the_newest_of_them(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
-    monkeypatch.setattr(kept_versions, "MAX_VERSIONS", 3)
+    monkeypatch.setattr(versions_module, "MAX_VERSIONS", 3)
     made, other = client.create(name="0", filter=VIP), client.create(name="other", filter=VIP)
     update(client, other.id, "description", description="x")
     for number in range(1, 6):
@@ -140,7 +140,7 @@ def test_a_kept_version_that_says_the_same_stays_as_it_is(client: Client, servic
     database = service.store.database
     record = database["segment"].find_one({"pk": made.id})
     assert record is not None
-    kept_versions.store_version(database, record, NEVER)
+    versions_module.store_version(database, record, NEVER)
     client.call("AddSegmentContacts", {"id": made.id, "contactIds": [pk]})
     [kept] = database["segment_version"].find({"pk": made.id})
     assert kept == {**record, "_id": f"{record['sk']}/0"}

@@ -25,7 +25,7 @@ _DENIES_OR_CHOOSES = re.compile(r"\$(or|nor|not|related)\b")
 
 
 def _tautologies() -> Iterator[tuple[dict[str, Any], str]]:
-    """The filters that as a whole always hold, or never."""
+    """The filters that always match, or never."""
     for where, expected in json.loads((DATA / "warnings.json").read_text()):
         for field_path, reason in expected:
             parts = _DENIES_OR_CHOOSES.findall(field_path)
@@ -47,14 +47,14 @@ def records(service: Service) -> Iterator[Client]:
 
 @pytest.mark.parametrize(("where", "reason"), TAUTOLOGIES, ids=[json.dumps(where) for where, _ in TAUTOLOGIES])
 def test_tautology_warnings_are_true(service: Service, records: Client, where: dict[str, Any], reason: str) -> None:
-    everyone = records.count(filter={"datatype": "contact", "where": {}})
+    total = records.count(filter={"datatype": "contact", "where": {}})
     try:
         found = records.count(filter={"datatype": "contact", "whereJson": json.dumps(where)})
     except grpc.RpcError as error:
         assert service.kind == "embedded"
         assert Refusal(error).info.reason == "UNSUPPORTED_BY_STORE"
         return
-    assert found == (everyone if reason == "ALWAYS_TRUE" else 0)
+    assert found == (total if reason == "ALWAYS_TRUE" else 0)
 
 
 OPERATORS: list[dict[str, Any]] = [
@@ -74,7 +74,7 @@ def test_no_satisfiable_pair_is_reported_as_contradictory(real_service: Service,
     compiler = FilterCompiler(["contact"])
     collection = real_service.store.database["awkward"]
     collection.insert_many([{"data": data} for data in ({}, *({"a": value} for value in EDGE_CASES))])
-    claims = 0
+    warning_count = 0
     for one, other in itertools.combinations(OPERATORS, 2):
         pair: dict[str, Any] = {"$and": [{path: one}, {path: other}]}
         if path == "a in an element":
@@ -87,34 +87,34 @@ def test_no_satisfiable_pair_is_reported_as_contradictory(real_service: Service,
             continue
         found = lint_filter(node, datetime.now(UTC), datatype="contact")
         if any(warning.reason == "ALWAYS_FALSE" and "$not" not in warning.field_path for warning in found):
-            claims += 1
+            warning_count += 1
             assert collection.find_one(to_match(node)) is None, pair
     collection.drop()
-    assert claims > 100
+    assert warning_count > 100
 
 
 def test_single_segment_responses_contain_warnings_and_lists_do_not(client: Client) -> None:
     day = f"{datetime.now(UTC) - timedelta(days=30):%Y-%m-%d}"
-    frozen = {"datatype": "contact", "where": {"openedAt": {"$gte": day}}}
+    fixed_filter = {"datatype": "contact", "where": {"openedAt": {"$gte": day}}}
     fine = {"datatype": "contact", "where": {"vip": True}}
-    made = client.create(name="openers", filter=frozen)
+    made = client.create(name="openers", filter=fixed_filter)
     [warning] = made.warnings
     assert (warning.field_path, warning.reason) == ("filter.where.openedAt.$gte", "FROZEN_WINDOW")
     assert '{"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}' in warning.description
     assert client.call("GetSegment", {"id": made.id}).warnings == made.warnings
-    checked = client.call("CreateSegment", {"segment": {"name": "x", "filter": frozen}, "validateOnly": True})
+    checked = client.call("CreateSegment", {"segment": {"name": "x", "filter": fixed_filter}, "validateOnly": True})
     assert checked.warnings == made.warnings
     [listed] = client.call("ListSegments").segments
     assert list(listed.warnings) == []
     changed = client.call("UpdateSegment", {"segment": {"id": made.id, "name": "openers", "filter": fine}})
     assert list(changed.warnings) == []
-    update = {"segment": {"id": made.id, "name": "openers", "filter": frozen}, "validateOnly": True}
+    update = {"segment": {"id": made.id, "name": "openers", "filter": fixed_filter}, "validateOnly": True}
     assert client.call("UpdateSegment", update).warnings == made.warnings
 
 
 def test_a_static_segment_has_no_warnings(client: Client) -> None:
-    frozen = {"datatype": "contact", "where": {"tags": {"$in": []}}}
-    assert list(client.create(name="nobody", type="static", filter=frozen).warnings) == []
+    fixed_filter = {"datatype": "contact", "where": {"tags": {"$in": []}}}
+    assert list(client.create(name="nobody", type="static", filter=fixed_filter).warnings) == []
 
 
 def test_a_saved_filter_that_cannot_be_run_is_shown_without_warnings(

@@ -39,7 +39,7 @@ class Watcher:
         return message
 
     def unread_events(self) -> list[tuple[str, str, str]]:
-        """What has been told that has not been asked for."""
+        """The received events that `events` has not returned yet."""
         return self.events(len(self._received))
 
     def events(self, count: int) -> list[tuple[str, str, str]]:
@@ -50,7 +50,7 @@ class Watcher:
         return [described(event) for event in found]
 
     def has_no_events(self) -> bool:
-        """Whether nothing has been told that `events` has not answered with, as of a moment from now on."""
+        """Whether no unread event arrives up to a watermark after this call."""
         asked_at = datetime.now(UTC)
         while not (message := self.next()).HasField("watermark") or message.watermark.ToDatetime(UTC) < asked_at:
             pass

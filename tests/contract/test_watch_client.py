@@ -1,4 +1,4 @@
-"""The README's automation, run as it stands there."""
+"""The automation in the README, run unchanged."""
 
 import importlib
 import re
@@ -35,7 +35,7 @@ class State:
         self.start_count = 0
 
     def begin(self, members: set[str], token: str) -> None:
-        """Begin with those who are in."""
+        """Start with the current members."""
         self.members, self.token = members, token
         self.start_count += 1
 
@@ -86,7 +86,7 @@ def test_the_readme_client_resumes_and_restarts_after_its_token_expires(
     long_ago = {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}
 
     def aged() -> bool:
-        """Again and again: a watch that begins at the same moment has the audience wanted anew."""
+        """Age the watch repeatedly: another watch may register the audience again meanwhile."""
         watches.update_one({"audience": segment.id}, {"$set": long_ago})
         return state.start_count >= 2
 

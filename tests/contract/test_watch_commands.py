@@ -1,4 +1,4 @@
-"""What a look asks of the database where nothing has happened, on every store."""
+"""The database commands of a scan without changes, on every store."""
 
 from datetime import timedelta
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from tests.support.audiences import segment_resolver
 
 
 class CallRecorder:
-    """A repository that notes what it is asked."""
+    """A repository that records the calls of its methods."""
 
     def __init__(self, repository: Any, calls: list[str]) -> None:
         self._repository, self._calls = repository, calls
@@ -28,15 +28,15 @@ class CallRecorder:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._repository, name)
 
-        def ask(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             self._calls.append(name)
             return method(*args, **kwargs)
 
-        return ask
+        return call
 
 
 class Process:
-    """One that tracks an audience, told of changes or not."""
+    """A process that tracks an audience, with or without a change stream."""
 
     def __init__(self, store: Store, *, is_streaming: bool) -> None:
         where = {"plan": "paid"}
@@ -58,7 +58,7 @@ class Process:
         )
 
     def subscribe(self, org: str, datatype: str) -> Any:
-        """Be told of the changes that the test says there are."""
+        """Receive the changes that the test defines."""
         return SimpleNamespace(
             datatype=datatype,
             is_streaming=self._is_streaming,
@@ -69,7 +69,7 @@ class Process:
         )
 
     def scan(self) -> list[str]:
-        """Look when it is due; answers with what was asked."""
+        """Scan if it is due, and return the recorded calls."""
         self._scheduler.renew_leases()
         self.seconds += 3
         self.calls.clear()

@@ -1,4 +1,4 @@
-"""Audiences that are edited while a round looks at them, on every store."""
+"""Audiences that are edited during a reconciliation, on every store."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.watch.model import ChangedKeys, ScanScope
-from audience_service.mongo.watch import event_log as ledger_module
+from audience_service.mongo.watch import event_log as event_log_module
 from tests.conftest import Service
 from tests.support.fault_injection import FailAtStep
 from tests.support.watch_harness import NOON, TrackAudience
@@ -44,7 +44,7 @@ def test_an_edit_causes_a_full_scan(service: Service, org: str, track_audience: 
 def test_an_audience_edited_during_every_scan_is_still_tracked(
     service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    """Each look searches by one filter and ends under the next one, of which the look after it tells."""
+    """Each scan starts with one filter and ends under the next one; the scan after it reports that one's events."""
     service.insert(org, [{"id": f"{number}", "data": {"score": number}} for number in range(6)])
     audience = track_audience({"score": {"$gte": 6}})
     audience.reconcile()
@@ -64,7 +64,7 @@ def test_candidates_are_evaluated_by_the_latest_filter(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(event_log_module, "BATCH_SIZE", 2)
     keys = "abcdef"
     service.insert(org, [{"id": key, "data": {"score": number}} for number, key in enumerate(keys)])
     audience = track_audience({"plan": "paid"})
@@ -90,16 +90,16 @@ def test_a_reverted_edit_causes_a_full_scan(
     monkeypatch: pytest.MonkeyPatch,
     back: str,
 ) -> None:
-    """Some of a look were judged by what the audience is no more, and the filter is the one of before again."""
-    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 1)
+    """A part of the scan used a filter that is no longer current, and the filter is the earlier one again."""
+    monkeypatch.setattr(event_log_module, "BATCH_SIZE", 1)
     service.insert(org, [{"id": key, "data": {"score": 1}} for key in "abc"])
     audience = track_audience({"plan": "paid"})
     audience.reconcile()
     for key in "abc":
         audience.update(key, **{"data.plan": "paid"})
-    taken_back = FailAtStep(service.store.event_log, "append", after=lambda: audience.define({"plan": "paid"}))
+    reverted = FailAtStep(service.store.event_log, "append", after=lambda: audience.define({"plan": "paid"}))
     edit = FailAtStep(
-        taken_back if back == "within the look" else service.store.event_log,
+        reverted if back == "within the look" else service.store.event_log,
         "evaluate",
         before=lambda: audience.define({"plan": "paid", "score": {"$gte": 2}}),
     )
@@ -114,7 +114,7 @@ def test_a_reverted_edit_causes_a_full_scan(
 def test_a_scan_without_a_watermark_records_the_definition_change(
     service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    """As on a sharded cluster that has told of no change yet."""
+    """As on a sharded cluster whose change stream has not sent a change yet."""
     service.insert(org, [{"id": "a", "data": {"score": 1}}])
     audience = track_audience({"plan": "paid"})
     result = audience.reconcile()
@@ -158,19 +158,19 @@ def test_constant_edits_abort_and_repeat_the_scan(service: Service, org: str, tr
     audience = track_audience({"plan": "paid"})
     audience.reconcile()
     audience.update("a", **{"data.plan": "paid"})
-    judged: list[int] = []
+    evaluations: list[int] = []
 
     class Edited:
         """A ledger whose audience is edited at each judgement."""
 
         def __getattr__(self, name: str) -> Any:
             if name == "evaluate":
-                judged.append(1)
-                audience.define({"plan": "paid", "score": {"$gte": -len(judged)}})
+                evaluations.append(1)
+                audience.define({"plan": "paid", "score": {"$gte": -len(evaluations)}})
             return getattr(service.store.event_log, name)
 
     with pytest.raises(LeaseLost):
         audience.reconcile(event_log=Edited())
-    assert (len(judged), audience.events()) == (10, [])
+    assert (len(evaluations), audience.events()) == (10, [])
     audience.reconcile()
     assert audience.events() == [("entered", "contact-a")]

@@ -11,9 +11,9 @@ from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.history.history import MembershipHistory
 from audience_service.domain.history.size_history import SizeHistoryReader, TimeRange
-from audience_service.domain.watch import reconciler as rounds_module
+from audience_service.domain.watch import reconciler as reconciler_module
 from audience_service.domain.watch.model import ChangedKeys, ScanScope
-from audience_service.mongo.watch import event_log as ledger_module
+from audience_service.mongo.watch import event_log as event_log_module
 from tests.conftest import Service
 from tests.support.audiences import segment_resolver
 from tests.support.fault_injection import FailAtStep
@@ -26,7 +26,7 @@ SECOND, MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
 
 
 def members(audience: WatchHarness, at: datetime) -> list[str]:
-    """Who is told to have been in at a moment."""
+    """The members that the history returns at a timestamp."""
     store, ctx = audience.store, RequestContext(Caller("test", audience.org, frozenset()), NO_DEADLINE)
     history = MembershipHistory(
         store.watches, store.history, segment_resolver(store.segments, FilterCompiler(["contact"]))
@@ -52,12 +52,12 @@ def plans(audience: WatchHarness, keys: str, plan: str) -> None:
 
 
 def die() -> None:
-    """The process is gone."""
+    """End the process here."""
     raise RuntimeError("dies")
 
 
 class SlowEventLog:
-    """A ledger behind each of whose first appends something happens."""
+    """An event log that runs an action after each of its first appends."""
 
     def __init__(self, event_log: Any, happens: list[Callable[[], None]]) -> None:
         self._event_log, self._happens = event_log, happens
@@ -123,8 +123,8 @@ def test_an_outdated_late_event_is_undone_without_a_change(
     with pytest.raises((RuntimeError, LeaseLost)):
         audience.reconcile(NOON + SECOND, event_log=stalled, lease="a lease that was lost")
     assert audience.events() == [("entered", "contact-a")]
-    heard = ChangedKeys(complete=True, complete_at=NOON + 20 * SECOND)
-    audience.reconcile(NOON + 20 * SECOND, ScanScope(heard, results[0]))
+    changed_keys = ChangedKeys(complete=True, complete_at=NOON + 20 * SECOND)
+    audience.reconcile(NOON + 20 * SECOND, ScanScope(changed_keys, results[0]))
     assert audience.events() == [("entered", "contact-a"), ("exited", "contact-a")]
 
 
@@ -134,7 +134,7 @@ def test_events_after_adjusted_events_are_not_earlier(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 1)
+    monkeypatch.setattr(event_log_module, "BATCH_SIZE", 1)
     service.insert(org, [{"id": key} for key in "abc"])
     audience = track_audience(PAID)
     audience.reconcile()
@@ -210,7 +210,7 @@ def test_a_later_adjustment_by_another_process_is_kept(
 def test_a_process_with_an_old_watermark_advances_nothing(
     service: Service, org: str, track_audience: TrackAudience
 ) -> None:
-    """Between its reading the watch and the ledger others look, and die when they have postponed one event of three."""
+    """After it has read the watch, other processes scan, and crash with one event of three postponed."""
     service.insert(org, [{"id": key} for key in "abc"])
     audience = track_audience(PAID)
     audience.reconcile()
@@ -273,7 +273,7 @@ def test_late_events_may_need_several_reads(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rounds_module, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(reconciler_module, "BATCH_SIZE", 2)
     service.insert(org, [{"id": key} for key in "abcde"])
     audience = track_audience(PAID)
     audience.reconcile()

@@ -1,4 +1,4 @@
-"""Rounds of tracking that somebody else takes over, step by step, on every store: nothing is doubled or set back."""
+"""Reconciliations that another process takes over, step by step, on every store: every event counts once."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -162,9 +162,9 @@ def test_the_watermark_never_decreases_and_later_events_are_after_it(
     change = MembershipChange("contact-a", f"{org}/contact/a", ChangeKind.ENTERED)
     with pytest.raises(LeaseLost):
         service.store.watches.advance_seq(watch, [Event(1, change, Cause.DATA, minute)], NO_DEADLINE)
-    behind = minute + timedelta(milliseconds=1)
-    service.store.watches.advance_seq(watch, [Event(1, change, Cause.DATA, behind)], NO_DEADLINE)
-    assert (audience.watch().seq, audience.watch().last_event_at) == (1, behind)
+    later = minute + timedelta(milliseconds=1)
+    service.store.watches.advance_seq(watch, [Event(1, change, Cause.DATA, later)], NO_DEADLINE)
+    assert (audience.watch().seq, audience.watch().last_event_at) == (1, later)
 
 
 def test_a_process_without_the_lease_changes_no_watch(

@@ -23,7 +23,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class World:
-    """A clock, and rounds that do as the test says."""
+    """A clock, and reconciliations that the test scripts."""
 
     def __init__(self, store: Store) -> None:
         self.store, self.seconds, self.subscription_count = store, 0.0, 0
@@ -48,7 +48,7 @@ class World:
         return WatchScheduler(self.store.watches, reconciler, change_stream, settings, self.clock, lambda: self.seconds)
 
     def subscribe(self, org: str, datatype: str) -> Any:
-        """Be told that nothing has changed, or be told nothing, for as long as one asks."""
+        """Subscribe to a stream without changes, or to one that is not streaming."""
         self.subscription_count += 1
         on_close = lambda: setattr(self, "subscription_count", self.subscription_count - 1)  # noqa: E731
         return SimpleNamespace(
@@ -66,7 +66,7 @@ class World:
 
 
 def add_watch(store: Store, org: str, audience_id: str, until: datetime) -> Watch:
-    """Watch an audience that nobody has watched, until a moment."""
+    """Register the first watch of an audience, until a timestamp."""
     assert store.watches.create_provisional(org, audience_id, "proposed", NOON, NEVER)
     watch = store.watches.confirm(org, audience_id, "proposed", until, NEVER)
     assert watch is not None

@@ -1,4 +1,4 @@
-"""How many audiences of an org are watched at once, on every store."""
+"""The limit on watched audiences of an org, on every store."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +29,7 @@ def make_registry(watches: Any, max_watches: int = 2) -> WatchRegistry:
 
 
 def watched_audiences(store: Store) -> dict[str, Any]:
-    """The audiences that are watched, and until when each is wanted."""
+    """The watched audiences, with the expiry time of each."""
     return {row["sk"]: row["expires_at"] for row in store.database["audience_watch"].find({})}
 
 

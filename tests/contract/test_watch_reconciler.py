@@ -1,4 +1,4 @@
-"""Rounds of tracking run step by step, on every store: what happens in the midst of one, and at its end."""
+"""Reconciliations step by step, on every store: concurrent changes, and the final state."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.lease import LeaseLost
-from audience_service.domain.watch import reconciler as rounds_module
-from audience_service.domain.watch import stream as watching_module
+from audience_service.domain.watch import reconciler as reconciler_module
+from audience_service.domain.watch import stream as stream_module
 from audience_service.domain.watch.errors import WatchTokenExpired
 from audience_service.domain.watch.model import FULL_SCAN, ChangedKeys, ScanScope
-from audience_service.mongo.watch import event_log as ledger_module
+from audience_service.mongo.watch import event_log as event_log_module
 from tests.conftest import Service
 from tests.support.fault_injection import FailAtStep
 from tests.support.watch_harness import NO_DEADLINE, NOON, OPENED_RECENTLY, TrackAudience, WatchHarness
@@ -40,10 +40,10 @@ def test_members_recorded_by_a_crashed_process_are_removed(
 
     with pytest.raises(RuntimeError):
         audience.reconcile(event_log=FailAtStep(service.store.event_log, "record_members", after=die))
-    [left_behind] = audience.watch().stale_epochs
-    assert (audience.watch().watch_epoch, rows(service, left_behind)) == ("", 1)
+    [stale_epoch] = audience.watch().stale_epochs
+    assert (audience.watch().watch_epoch, rows(service, stale_epoch)) == ("", 1)
     audience.reconcile()
-    assert (rows(service, left_behind), rows(service, audience.watch().watch_epoch)) == (0, 1)
+    assert (rows(service, stale_epoch), rows(service, audience.watch().watch_epoch)) == (0, 1)
     assert audience.watch().stale_epochs == ()
 
 
@@ -136,8 +136,8 @@ def test_a_run_appends_more_events_than_one_command_holds(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 2)
-    monkeypatch.setattr(rounds_module, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(event_log_module, "BATCH_SIZE", 2)
+    monkeypatch.setattr(reconciler_module, "BATCH_SIZE", 2)
     service.insert(org, [{"id": key} for key in "abcde"])
     audience = track_audience({"plan": "paid"})
     result = audience.reconcile()
@@ -223,7 +223,7 @@ def test_only_the_last_message_carries_the_watermark(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watching_module, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(stream_module, "BATCH_SIZE", 2)
     service.insert(org, [{"id": key} for key in "abc"])
     audience = track_audience({"plan": "paid"})
     audience.reconcile()
@@ -242,10 +242,10 @@ def test_only_the_last_message_carries_the_watermark(
 def test_an_open_stream_extends_the_watch(service: Service, org: str, track_audience: TrackAudience) -> None:
     audience = track_audience({"plan": "paid"})
     audience.reconcile()
-    long_ago = {"$set": {"wanted_until": datetime(2020, 1, 1, tzinfo=UTC)}}
+    expired = {"$set": {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}}
     stream = audience.stream(0, heartbeat_seconds=0)
     for _ in range(2):
-        service.store.database["audience_watch"].update_one({"audience": audience.audience_id}, long_ago)
+        service.store.database["audience_watch"].update_one({"audience": audience.audience_id}, expired)
         next(stream)
         assert audience.watch().expires_at > datetime.now(UTC)
     stream.close()

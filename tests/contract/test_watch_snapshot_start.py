@@ -11,7 +11,7 @@ from audience_service.domain.core.errors import SnapshotNotFound
 from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.snapshots.model import Snapshot, SnapshotState
 from audience_service.domain.watch.errors import WatchTokenExpired
-from audience_service.mongo.watch import snapshot_start as starts_module
+from audience_service.mongo.watch import snapshot_start as snapshot_start_module
 from tests.conftest import Service
 from tests.support.client import Client
 from tests.support.watch_harness import NO_DEADLINE, NOON, TrackAudience
@@ -31,8 +31,10 @@ def test_members_at_an_event_are_right_after_later_events(
     contacts = service.store.database["contact"]
     states = [{row["pk"] for row in contacts.find({"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}, "data.plan": "paid"})}]
     snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
-    frozen = {f"contact-{key}" for key in rng.sample(keys, 4)}
-    rows = [{"audience": snapshot.list_version_id, "pk": pk, "sk": f"{org}/contact/{pk[-1]}"} for pk in frozen]
+    snapshot_members = {f"contact-{key}" for key in rng.sample(keys, 4)}
+    rows = [
+        {"audience": snapshot.list_version_id, "pk": pk, "sk": f"{org}/contact/{pk[-1]}"} for pk in snapshot_members
+    ]
     service.store.database["audience_member"].insert_many(rows)
     for _ in range(12):
         for key in rng.sample(keys, 3):
@@ -43,14 +45,16 @@ def test_members_at_an_event_are_right_after_later_events(
         states[seq] = states[seq - 1] ^ {event.change.pk}
     assert len(states) > 10
     for seq, members in enumerate(states):
-        expected = {("entered", pk) for pk in members - frozen} | {("exited", pk) for pk in frozen - members}
+        expected = {("entered", pk) for pk in members - snapshot_members} | {
+            ("exited", pk) for pk in snapshot_members - members
+        }
         for after in ("", f"{org}/contact/d"):
             batches = service.store.snapshot_bootstrap.diff_snapshot(
                 org, audience.watch().watch_epoch, seq, snapshot, after, NO_DEADLINE
             )
             received = [(difference.kind.value, difference.pk) for changes, _ in batches for difference in changes]
-            behind = {(change, pk) for change, pk in expected if f"{org}/contact/{pk[-1]}" > after}
-            assert (set(received), len(received)) == (behind, len(behind))
+            remaining = {(change, pk) for change, pk in expected if f"{org}/contact/{pk[-1]}" > after}
+            assert (set(received), len(received)) == (remaining, len(remaining))
 
 
 def test_members_at_an_event_need_all_later_events(service: Service, org: str, track_audience: TrackAudience) -> None:
@@ -69,13 +73,13 @@ def test_members_at_an_event_need_all_later_events(service: Service, org: str, t
 
 
 class InterruptedDiff:
-    """A repository that lets something happen behind so many batches, though the next one has been read by then."""
+    """A repository that runs an action after a number of batches, when the next batch is already read."""
 
     def __init__(self, repository: Any, sent: int, happens: Callable[[], None]) -> None:
         self._repository, self._sent, self._happens = repository, sent, happens
 
     def diff_snapshot(self, *args: Any) -> Iterator[Any]:
-        """The batches, and behind them nothing."""
+        """The batches, with the action after the given number of them."""
         for number, batch in enumerate([*self._repository.diff_snapshot(*args), None]):
             if number == self._sent:
                 self._happens()
@@ -94,7 +98,7 @@ def test_a_bootstrap_fails_if_its_snapshot_or_epoch_is_removed(
     removed: str,
     sent: int,
 ) -> None:
-    monkeypatch.setattr(starts_module, "_BATCH_SIZE", 1)
+    monkeypatch.setattr(snapshot_start_module, "BATCH_SIZE", 1)
     service.insert(org, [{"id": key} for key in "abc"])
     snapshot = client.snapshot(filter={"datatype": "contact", "where": {}})
     audience = track_audience({"plan": "paid"})

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("unwatched")
 
 
 def opened(timestamp: datetime) -> dict[str, Any]:
-    """A contact's payload that opened a mail at a moment, as the platform writes it."""
+    """The payload of a contact that opened a mail at a timestamp, as the platform writes it."""
     return {"data": {"lastOpened": timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")}}
 
 
@@ -56,7 +56,7 @@ def test_a_time_trigger_scans_only_crossing_records(real_service: Service, where
     result = audience.reconcile()
     assert result.next_trigger == NOON + timedelta(minutes=1)
     later = NOON + timedelta(minutes=2)
-    # One that only a look at everything would find.
+    # A contact that only a full scan would find.
     real_service.insert(org, [{"id": "new", "data": {**aging, "lastOpened": NOON, "opens": [NOON]}}])
     event_log = FailAtStep(real_service.store.event_log, "diff", before=lambda: pytest.fail("everything is compared"))
     audience.reconcile(later, ScanScope(last_result=result), event_log=event_log)

@@ -110,12 +110,12 @@ def test_a_job_over_its_time_limit_fails(runner: Runner) -> None:
 
 def test_jobs_above_the_limit_are_refused_until_one_ends(runner: Runner) -> None:
     """The limit counts running and waiting jobs, and a job that was never started leaves its slot."""
-    go_on, limited = threading.Event(), runner(max_running=1, max_waiting=1)
-    jobs = [start(limited, Stored(lambda *_: assert_set(go_on))) for _ in range(2)]
+    resume, limited = threading.Event(), runner(max_running=1, max_waiting=1)
+    jobs = [start(limited, Stored(lambda *_: assert_set(resume))) for _ in range(2)]
     with pytest.raises(TooManyLookalikes) as caught, limited.slot():
         pass
     assert caught.value.metadata == {"limit": "2"}
-    go_on.set()
+    resume.set()
     assert [ended(job) for job in jobs] == ["", ""]
     for _ in range(3):
         with limited.slot():
@@ -141,15 +141,15 @@ def test_progress_never_decreases(runner: Runner) -> None:
 
 def test_a_lease_is_renewed_while_the_job_runs(runner: Runner) -> None:
     """Renewals come several times per lease, with the current progress."""
-    go_on = threading.Event()
+    resume = threading.Event()
 
     def run(_: Deadline, report: Report) -> None:
         report(30)
-        assert_set(go_on)
+        assert_set(resume)
 
     stored = start(runner(lease_seconds=0.1), Stored(run))
     eventually(lambda: stored.progress.count(30) > 3)
-    go_on.set()
+    resume.set()
     assert ended(stored) == ""
 
 
@@ -189,10 +189,10 @@ def start_when_free(runner: JobRunner, stored: Stored) -> Stored:
 
 def test_cancel_stops_the_jobs_of_a_key_and_no_others(runner: Runner) -> None:
     """The cancelled job ends without a result; the other one goes on."""
-    go_on, both = threading.Event(), runner()
-    one, two = start(both, Stored(wait_for_cancel)), start(both, Stored(lambda *_: assert_set(go_on), "two"))
+    resume, both = threading.Event(), runner()
+    one, two = start(both, Stored(wait_for_cancel)), start(both, Stored(lambda *_: assert_set(resume), "two"))
     both.cancel("one")
-    go_on.set()
+    resume.set()
     assert ended(two) == ""
     assert one.errors == []
 
@@ -205,7 +205,7 @@ def test_a_result_is_written_once_the_database_is_back(runner: Runner) -> None:
 
 
 def test_close_cancels_all_jobs_and_marks_them_failed(runner: Runner) -> None:
-    """Running and waiting jobs are FAILED at once, so that another process can start them."""
+    """Running and waiting jobs are FAILED immediately, so that another process can start them."""
     closing = runner(max_running=1, max_waiting=1)
     jobs = [start(closing, Stored(wait_for_cancel, key)) for key in ("one", "two")]
     closing.close()

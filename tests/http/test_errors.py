@@ -1,4 +1,4 @@
-"""JSON over HTTP: what is refused is a status, and a body that says why."""
+"""JSON over HTTP: a refusal is a status and a body with the reason."""
 
 import socket
 from typing import Any

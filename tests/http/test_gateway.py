@@ -59,12 +59,12 @@ def test_get_segments_takes_its_fields_from_the_query(gateway: Gateway, segment:
 
 
 def test_put_segment_replaces_it_and_counts_the_version_up(gateway: Gateway, segment: dict[str, Any]) -> None:
-    wanted = {"name": "Stars", "filter": {"datatype": "contact", "where": {"score": {"$gte": 90}}}, "type": "dynamic"}
-    answer = gateway.fetch("PUT", f"/segments/{segment['id']}", {**wanted, "version": 0})
+    body = {"name": "Stars", "filter": {"datatype": "contact", "where": {"score": {"$gte": 90}}}, "type": "dynamic"}
+    answer = gateway.fetch("PUT", f"/segments/{segment['id']}", {**body, "version": 0})
     assert answer.status == 200
-    assert {name: answer.body[name] for name in wanted} == wanted
+    assert {name: answer.body[name] for name in body} == body
     assert (answer.body["id"], answer.body["version"], answer.body["description"]) == (segment["id"], 1, "")
-    stale = gateway.fetch("PUT", f"/segments/{segment['id']}", {**wanted, "version": 0})
+    stale = gateway.fetch("PUT", f"/segments/{segment['id']}", {**body, "version": 0})
     assert (stale.status, stale.body["code"], stale.reason) == (409, 10, "STALE_VERSION")
 
 
@@ -76,8 +76,8 @@ def test_put_segment_takes_back_what_get_showed(gateway: Gateway, segment: dict[
 
 def test_delete_segment_shows_it_deleted_and_then_it_is_not_found(gateway: Gateway, segment: dict[str, Any]) -> None:
     path = f"/segments/{segment['id']}"
-    gone = gateway.fetch("DELETE", f"{path}?version=0")
-    assert (gone.status, gone.body["state"], gone.body["id"]) == (200, "deleted", segment["id"])
+    deleted = gateway.fetch("DELETE", f"{path}?version=0")
+    assert (deleted.status, deleted.body["state"], deleted.body["id"]) == (200, "deleted", segment["id"])
     missing = gateway.fetch("GET", path)
     assert (missing.status, missing.body["code"], missing.reason) == (404, 5, "AUDIENCE_NOT_FOUND")
 
@@ -93,12 +93,12 @@ def test_delete_segment_in_use_takes_force(
 
 
 def test_custom_audiences_are_created_and_listed_with_their_spec(gateway: Gateway) -> None:
-    wanted = {
+    body = {
         "name": "Visitors",
         "type": "retargeting_pixel",
         "retargetingPixel": {"where": {"type": "page_view", "url": "/pricing"}, "withinDays": 30},
     }
-    answer = gateway.fetch("POST", "/custom", wanted)
+    answer = gateway.fetch("POST", "/custom", body)
     assert answer.status == 200
     made = answer.body
     assert made["id"].startswith("custom-")
@@ -114,7 +114,7 @@ def test_custom_audiences_are_created_and_listed_with_their_spec(gateway: Gatewa
     }
     listed = gateway.fetch("GET", "/custom?type=retargeting_pixel&pageSize=5").body
     assert listed == {"customAudiences": [made], "nextPageToken": "", "totalSize": 1}
-    refused = gateway.fetch("POST", "/custom", {**wanted, "type": "file_upload"})
+    refused = gateway.fetch("POST", "/custom", {**body, "type": "file_upload"})
     assert (refused.status, refused.reason) == (400, "INVALID_FIELD")
 
 
@@ -152,7 +152,7 @@ def test_estimate_reach_shows_a_count_of_0(gateway: Gateway) -> None:
 
 
 def test_estimate_reach_takes_the_complete_selector(gateway: Gateway, insert: Callable[..., list[str]]) -> None:
-    """Exclusions stand next to the filter in the body."""
+    """Exclusions are next to the filter in the body."""
     ids = insert([{"data": {"country": "US", "tags": ["mql"]}}, {"data": {"country": "US", "tags": ["lead"]}}])
     listed = gateway.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids[:1]}).body
     answer = gateway.fetch("POST", "/estimate-reach", {**REACH, "excludeAudienceIds": [listed["id"]]})
@@ -172,14 +172,16 @@ def test_overlap_shows_counts_of_0_and_shares(
     gateway: Gateway, segment: dict[str, Any], insert: Callable[..., list[str]]
 ) -> None:
     ids = insert([{"data": {"country": "US"}}, {"data": {"country": "FR"}}])
-    everyone = gateway.fetch("POST", "/segments", {"name": "all", "filter": {"datatype": "contact", "where": {}}}).body
+    all_contacts = gateway.fetch(
+        "POST", "/segments", {"name": "all", "filter": {"datatype": "contact", "where": {}}}
+    ).body
     listed = gateway.fetch("POST", "/segments", {"name": "one", "type": "static", "contactIds": ids[:1]}).body
-    answer = gateway.fetch("GET", f"/segments/{everyone['id']}/overlap/{segment['id']}")
+    answer = gateway.fetch("GET", f"/segments/{all_contacts['id']}/overlap/{segment['id']}")
     assert answer.status == 200
     assert TIMESTAMP_PATTERN.fullmatch(answer.body.pop("readTime"))
     shares = ("jaccard", "shareOfAudience", "shareOfOther")
     assert answer.body == {"count": 0, "size": 2, "otherSize": 0, **dict.fromkeys(shares, 0)}
-    half = gateway.fetch("GET", f"/segments/{everyone['id']}/overlap/{listed['id']}").body
+    half = gateway.fetch("GET", f"/segments/{all_contacts['id']}/overlap/{listed['id']}").body
     assert TIMESTAMP_PATTERN.fullmatch(half.pop("readTime"))
     assert half == {"count": 1, "size": 2, "otherSize": 1, **dict(zip(shares, (0.5, 0.5, 1), strict=True))}
 

@@ -71,7 +71,7 @@ class Client:
         return made
 
     def custom(self, **audience: Any) -> Any:
-        """A new custom audience, from its JSON fields; a file upload unless said otherwise."""
+        """A new custom audience, from its JSON fields; a file upload by default."""
         return self.call("CreateCustomAudience", {"customAudience": {"type": "file_upload", **audience}})
 
     def settled(self, audience_id: str, seconds: float = 20) -> Any:
@@ -126,7 +126,7 @@ class Client:
 
 
 class Refusal:
-    """What an error told the client."""
+    """The contents of an error that the client received."""
 
     def __init__(self, error: Any) -> None:
         self.code: grpc.StatusCode = error.code()

@@ -23,10 +23,10 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 @contextmanager
 def held_port() -> Iterator[int]:
     """A port that no other process is given meanwhile. It refuses connections unless a server shares it."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(("127.0.0.1", 0))
-        yield held.getsockname()[1]
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(("127.0.0.1", 0))
+        yield listener.getsockname()[1]
 
 
 def _environment(settings: dict[str, str]) -> dict[str, str]:

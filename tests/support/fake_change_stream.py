@@ -1,4 +1,4 @@
-"""Change streams by script, at the driver's boundary: what a replica set would tell, told by the test."""
+"""Scripted change streams at the driver's boundary: the test sends what a replica set would send."""
 
 import queue
 import threading
@@ -11,11 +11,11 @@ from pymongo.errors import AutoReconnect
 
 
 class ScriptedStream:
-    """A change stream that tells what it is told to."""
+    """A change stream that sends the changes of a script."""
 
     def __init__(self) -> None:
         self.alive = True
-        self.is_patient = False
+        self.is_blocking = False
         """Whether it waits for the next change however long that takes, and never returns None."""
         self._changes: queue.Queue[Any] = queue.Queue()
         self._drained = threading.Condition()
@@ -28,7 +28,7 @@ class ScriptedStream:
         self.alive = False
 
     def try_next(self) -> Mapping[str, Any] | None:
-        """The next change; None where there is none for a moment."""
+        """The next change; None if there is none yet."""
         with self._drained:
             self._waits += 1
             self._drained.notify_all()
@@ -37,7 +37,7 @@ class ScriptedStream:
                 change_or_error = self._changes.get(timeout=0.02)
                 break
             except queue.Empty:
-                if not self.is_patient:
+                if not self.is_blocking:
                     return None
         if isinstance(change_or_error, Exception):
             raise change_or_error
@@ -47,7 +47,7 @@ class ScriptedStream:
         return change
 
     def emit(self, operation: str, sk: str | None = None, seconds: int = 1_700_000_000) -> None:
-        """Tell of a change, of a record whose sk is known or is not."""
+        """Send a change, of a record whose sk is known or unknown."""
         record = {"fullDocument": {"sk": sk} if sk else None}
         self._changes.put(
             {"operationType": operation, "clusterTime": Timestamp(seconds, 1), "documentKey": {}, **record}
@@ -58,7 +58,7 @@ class ScriptedStream:
         self._changes.put(error)
 
     def wait_until_drained(self) -> None:
-        """Wait until all that was told has been dealt with."""
+        """Wait until all sent changes have been processed."""
         with self._drained:
             until = self._waits + 2
             assert self._drained.wait_for(lambda: self._changes.empty() and self._waits >= until, timeout=10)

@@ -1,4 +1,4 @@
-"""A SliceRepository over keys in memory, which counts what it is asked and can be slow."""
+"""A SliceRepository over keys in memory, which counts its queries and can be slow."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from audience_service.domain.filters.population import Population
 
 
 class Clock:
-    """Stands for the module `time`: it is as late as the queries have made it."""
+    """Replaces the module `time`: its time advances with the queries."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -21,7 +21,7 @@ class Clock:
 
 
 class FakeSlices:
-    """Keys "000000" on; a record is a member if its number says so.
+    """Keys from "000000" on; a record is a member depending on its number.
 
     With a clock, a query takes `seconds` for each record, or what its deadline leaves it.
     """
@@ -79,7 +79,7 @@ class FakeSlices:
         """As the database would."""
         self.queries.append(records)
         left = deadline.remaining()
-        takes = records * self.seconds
-        self.clock.now += takes if left is None else min(takes, left)
-        if left is not None and takes > left:
+        duration = records * self.seconds
+        self.clock.now += duration if left is None else min(duration, left)
+        if left is not None and duration > left:
             raise OutOfTime("the query was stopped")

@@ -1,12 +1,13 @@
-"""Races that are run step by step: something else happens in the midst of a call."""
+"""Fault injection: run a second action in the middle of a call, to reproduce a race step by step."""
 
 from typing import Any
 
 
 class FailAtStep:
-    """A repository that lets something else happen before or after one of its methods, once."""
+    """A repository that runs an action before or after one of its methods, once."""
 
     def __init__(self, repository: Any, method: str, *, before: Any = None, after: Any = None) -> None:
+        assert callable(getattr(repository, method)), method
         self._repository = repository
         self._method = method
         self._before, self._after = before, after

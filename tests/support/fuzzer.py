@@ -72,9 +72,9 @@ class Fuzzer:
             return json.dumps(self._object(4), ensure_ascii=False)
         tokens = _TOKENS.findall(text)
         for _ in range(self._rng.randrange(1, 4)):
-            place = self._rng.randrange(len(tokens) + 1)
-            end = place + self._rng.randrange(3)
-            tokens[place:end] = self._rng.choices(self._tokens, k=self._rng.randrange(3))
+            position = self._rng.randrange(len(tokens) + 1)
+            end = position + self._rng.randrange(3)
+            tokens[position:end] = self._rng.choices(self._tokens, k=self._rng.randrange(3))
         return " ".join(tokens)
 
     def _object(self, depth: int) -> dict[str, Any]:
@@ -94,16 +94,18 @@ class Fuzzer:
     def _damaged(self, raw: bytes) -> bytes:
         damaged = bytearray(raw)
         for _ in range(self._rng.randrange(1, 4)):
-            place = self._rng.randrange(len(damaged) + 1)
+            position = self._rng.randrange(len(damaged) + 1)
             match self._rng.randrange(4):
-                case 0 if place < len(damaged):
-                    damaged[place] ^= 1 << self._rng.randrange(8)
+                case 0 if position < len(damaged):
+                    damaged[position] ^= 1 << self._rng.randrange(8)
                 case 1:
-                    del damaged[place:]
+                    del damaged[position:]
                 case 2:
-                    damaged[place:place] = self._rng.choice((b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\x00", b"\xf8"))
+                    damaged[position:position] = self._rng.choice(
+                        (b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\x00", b"\xf8")
+                    )
                 case 3:
-                    damaged += damaged[place:]
+                    damaged += damaged[position:]
         return bytes(damaged)
 
     def _deep(self, kind: type[Message]) -> bytes:

@@ -1,4 +1,4 @@
-"""The past of audiences that tests track: plans that change, and what is told of it."""
+"""The history of audiences that tests track: plans that change, and the answers about them."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -30,5 +30,5 @@ def context_of(audience: WatchHarness) -> RequestContext:
 
 
 def to_json_time(timestamp: datetime) -> str:
-    """The moment in JSON."""
+    """The timestamp in JSON."""
     return timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Insights as a client asks for them."""
+"""Insights as a client requests them."""
 
 from typing import Any
 

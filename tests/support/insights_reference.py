@@ -59,7 +59,7 @@ def trim(text: str) -> str:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether it is text with nothing in it."""
+    """Whether it is text without a visible character."""
     return isinstance(value, str) and not trim(value)
 
 
@@ -96,7 +96,7 @@ def is_date_string(value: Any) -> bool:
 
 
 def recency(value: datetime, now: datetime) -> str:
-    """The band of a moment."""
+    """The band of a timestamp."""
     if value > now:
         return "in the future"
     for days, label in (
@@ -111,11 +111,11 @@ def recency(value: datetime, now: datetime) -> str:
     return "over 365 days ago"
 
 
-def age_band(born: datetime, now: datetime) -> str | None:
-    """The band of an age, None for one who is yet to be born."""
-    if born.date() > now.date():
+def age_band(birthday: datetime, now: datetime) -> str | None:
+    """The band of an age, None for a birthday in the future."""
+    if birthday.date() > now.date():
         return None
-    age = now.year - born.year - ((now.month, now.day) < (born.month, born.day))
+    age = now.year - birthday.year - ((now.month, now.day) < (birthday.month, birthday.day))
     for below, label in ((18, "under 18"), (25, "18-24"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64")):
         if age < below:
             return label
@@ -168,9 +168,9 @@ def labels(name: str, record: dict[str, Any], now: datetime) -> list[str]:
         number = number_of(first)
         label = None if number is None else score_band(number)
     elif name in DATES or name == "ageBand":
-        moment = second_of(first)
+        timestamp = second_of(first)
         band = age_band if name == "ageBand" else recency
-        label = None if moment is None else band(moment, now)
+        label = None if timestamp is None else band(timestamp, now)
     else:
         label = text_label(first, dates_as_months=False)
     return ["\0invalid" if label is None else label]

@@ -16,7 +16,7 @@ NO_DEADLINE = Deadline(None)
 def write_rows(
     store: Store, org: str, list_version_id: str, contact_ids: Sequence[str], datatype: str = "contact"
 ) -> None:
-    """Put contacts on a list that nobody reads yet."""
+    """Put contacts on a list that is not published yet."""
     found = store.database[datatype].find({"pk": {"$in": list(contact_ids)}, "sk": {"$regex": f"^{org}/"}})
     rows = [
         {"_id": f"{list_version_id}/{each['sk']}", "audience": list_version_id, "pk": each["pk"], "sk": each["sk"]}

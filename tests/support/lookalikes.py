@@ -48,8 +48,8 @@ def lookalike(client: Client, source: str, **spec: Any) -> Any:
 def begin(client: Client, source: str, **spec: Any) -> Any:
     """A lookalike as CreateCustomAudience returns it."""
     size = {} if {"share", "count"} & spec.keys() else {"count": 50}
-    wanted = {"sourceAudienceId": source, "fields": ["city", "tags"], **size, **spec}
-    return client.custom(name=f"like {source} {spec}"[:200], type="lookalike", lookalike=wanted)
+    lookalike_spec = {"sourceAudienceId": source, "fields": ["city", "tags"], **size, **spec}
+    return client.custom(name=f"like {source} {spec}"[:200], type="lookalike", lookalike=lookalike_spec)
 
 
 def model(client: Client, audience_id: str) -> Any:
@@ -58,12 +58,12 @@ def model(client: Client, audience_id: str) -> Any:
 
 
 class Refresher:
-    """Refreshes a lookalike of an org by the use case, in the midst of which something happens."""
+    """Refreshes a lookalike of an org by the use case, and runs an action during one of its steps."""
 
     def __init__(self, service: Service, client: Client, audience_id: str) -> None:
         self._store, self._org, self._audience_id = service.store, dict(client.metadata)["orgid"], audience_id
 
-    def refresh(self, step: str = "survey", *, before: Any = None) -> CustomAudience:
+    def refresh(self, step: str = "feature_stats", *, before: Any = None) -> CustomAudience:
         """The audience as it is written; `before` is called before the model's step."""
         store = self._store
         audiences = segment_resolver(store.segments, FilterCompiler(["contact"]))

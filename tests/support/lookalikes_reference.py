@@ -60,7 +60,7 @@ class Field:
 
 
 def values(record: Record, path: str, now: datetime) -> set[Hashable]:
-    """The different values of a record: None for nothing, dates by their band, what is no value as itself, in words."""
+    """The different values of a record: None if there is none, dates by their band, invalid values as text."""
     paths = FIELD_PATHS.get(path, [path])
     found: Any = ABSENT
     for path_of_value in paths:
@@ -91,12 +91,14 @@ def value_of(item: Any, now: datetime) -> Hashable:
 
 def suppressed_positions(counts: Sequence[int]) -> set[int]:
     """The places of small counts, and of the next greater ones until they come to LEAST."""
-    small = [place for place, count in enumerate(counts) if 0 < count < MIN_BUCKET_SIZE]
+    small = [position for position, count in enumerate(counts) if 0 < count < MIN_BUCKET_SIZE]
     if small:
-        for _, place in sorted((count, place) for place, count in enumerate(counts) if count >= MIN_BUCKET_SIZE):
-            if sum(counts[place] for place in small) >= MIN_BUCKET_SIZE:
+        for _, position in sorted(
+            (count, position) for position, count in enumerate(counts) if count >= MIN_BUCKET_SIZE
+        ):
+            if sum(counts[position] for position in small) >= MIN_BUCKET_SIZE:
                 break
-            small.append(place)
+            small.append(position)
     return set(small)
 
 
@@ -116,13 +118,17 @@ ORDER = {"NoneType": 0, "number": 1, "text": 2, "bool": 3, "date": 4}
 
 
 def model_of(
-    paths: Sequence[str], everyone: Sequence[Record], seed: Sequence[Record], training: Sequence[Record], now: datetime
+    paths: Sequence[str],
+    all_records: Sequence[Record],
+    seed: Sequence[Record],
+    training: Sequence[Record],
+    now: datetime,
 ) -> list[Field]:
     """The fields in the order of an answer, dampings included."""
-    fields = [_field(path, everyone, seed, training, now) for path in paths]
-    baseline_size = len(everyone) - len(seed)
-    scores = [[made.score(record, now, 1) / 1000 for made in fields] for record in everyone]
-    means = [sum(column) / len(everyone) for column in zip(*scores, strict=True)]
+    fields = [_field(path, all_records, seed, training, now) for path in paths]
+    baseline_size = len(all_records) - len(seed)
+    scores = [[made.score(record, now, 1) / 1000 for made in fields] for record in all_records]
+    means = [sum(column) / len(all_records) for column in zip(*scores, strict=True)]
     size = range(len(fields))
     covariance = [
         [sum(row[i] * row[j] for row in scores) / len(scores) - means[i] * means[j] for j in size] for i in size
@@ -136,15 +142,17 @@ def model_of(
 
 
 def _field(
-    path: str, everyone: Sequence[Record], seed: Sequence[Record], training: Sequence[Record], now: datetime
+    path: str, all_records: Sequence[Record], seed: Sequence[Record], training: Sequence[Record], now: datetime
 ) -> Field:
     """One field, its damping aside."""
-    baseline_size = len(everyone) - len(seed)
-    of = [values(record, path, now) for record in everyone]
+    baseline_size = len(all_records) - len(seed)
+    of = [values(record, path, now) for record in all_records]
     counts = Counter(value for found in of for value in found)
     numbers = sorted(value[1] for value in counts if isinstance(value, tuple) and value[0] == "number")
     lists = any(
-        isinstance(value_at(record, p.split(".")), list) for record in everyone for p in FIELD_PATHS.get(path, [path])
+        isinstance(value_at(record, p.split(".")), list)
+        for record in all_records
+        for p in FIELD_PATHS.get(path, [path])
     )
     made = Field(path, lists and any(len(found) > 1 for found in of), [], {})
     labels: dict[Hashable, str] = {}
@@ -159,7 +167,7 @@ def _field(
         }
     org, theirs, learning = (
         Counter(value for r in records for value in {made.binned(v) for v in values(r, path, now)})
-        for records in (everyone, seed, training)
+        for records in (all_records, seed, training)
     )
     usable: list[Any] = [
         v for v in list[Any](org) if v is None or (v[0] != "junk" and not (v[0] == "text" and len(v[1]) > 100))
@@ -183,7 +191,7 @@ def _field(
     suppressed = suppressed_positions([c[1] for c in with_remainder]) | suppressed_positions(
         [c[2] for c in with_remainder]
     )
-    disclosed = [cell for place, cell in enumerate(cells) if place not in suppressed and cell[1] + cell[2]]
+    disclosed = [cell for position, cell in enumerate(cells) if position not in suppressed and cell[1] + cell[2]]
 
     def label(value: Any) -> str:
         if value is None:

@@ -1,4 +1,4 @@
-"""Overlaps of audiences as a client asks for them, held to their members."""
+"""Overlaps of audiences as a client requests them, compared with their members."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def overlap(client: Client, audience_id: str, other_id: str) -> Any:
 
 
 def check_overlap(pair: Any, first: set[str], second: set[str]) -> None:
-    """What an answer says of two audiences is so of their members."""
+    """Compare a pair's numbers with the members of both audiences."""
     both, either = len(first & second), len(first | second)
     assert pair.count == both
     assert pair.jaccard == (both / either if either else 0)

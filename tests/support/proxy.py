@@ -50,7 +50,7 @@ class Proxy:
         sink.close()
 
     def drop_packets(self) -> None:
-        """From now on let nothing through and close nothing, as a firewall that forgot the connections does."""
+        """From now on drop all packets and keep connections open, as a firewall does that lost their state."""
         self._open = False
 
     def restore(self) -> None:
@@ -81,6 +81,6 @@ def run_store_service(store: Store, **settings: Any) -> Iterator[Service]:
 
 
 def health(service: Service) -> int:
-    """What a health check says."""
+    """The status of a health check."""
     stub: Any = health_pb2_grpc.HealthStub(service.channel)
     return int(stub.Check(health_pb2.HealthCheckRequest(service="audience.v1.ReachService")).status)

@@ -69,7 +69,7 @@ def _merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _operators(inner: Strategy) -> Strategy:
-    """The object of operators that stands on a field; `inner` are the filters that $elemMatch may hold."""
+    """The operator object of a field; `inner` are the filters that $elemMatch may contain."""
     elements = _conditions(plain, plain)
     matched = inner | st.lists(elements | _operand(("$not",), elements), min_size=1, max_size=2).map(_merged)
     simple = (
@@ -83,7 +83,7 @@ def _operators(inner: Strategy) -> Strategy:
 
 
 def _queries(paths: list[str], inner: Strategy) -> Strategy:
-    """Fields and what stands on them."""
+    """Fields with their conditions."""
     on_field = values | _operators(inner)
     return st.dictionaries(st.sampled_from(paths), on_field, min_size=1, max_size=2)
 

@@ -10,7 +10,7 @@ from audience_service.domain.segments.model import Segment, SegmentType
 
 NO_DEADLINE = Deadline(None)
 LIST = MemberList("segment-shared", "contact")
-EVERYONE = FilterCompiler(["contact"]).compile(Filter("contact", {}))
+ALL_CONTACTS = FilterCompiler(["contact"]).compile(Filter("contact", {}))
 REQUEST = IdempotencyKey("ann", "r1", "digest")
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2100, 1, 1, tzinfo=UTC)

@@ -60,7 +60,7 @@ class Uploader:
         return self._stub.UploadMembers.future(requests, metadata=self.metadata, timeout=20)
 
     def upload(self, audience_id: str, data: bytes | str, **fields: Any) -> pb.Upload:
-        """A whole file."""
+        """Upload a complete file."""
         raw = data.encode() if isinstance(data, str) else data
         return self.send(messages(header(audience_id, **fields), raw))
 

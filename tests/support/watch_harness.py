@@ -25,7 +25,7 @@ OPENED_RECENTLY = {"lastOpened": {"$gte": {"$dateSubtract": {"startDate": "$$NOW
 
 
 class WatchHarness:
-    """An audience of an org that is tracked by whoever says so."""
+    """An audience of an org that any test process can track."""
 
     def __init__(self, service: Service, org: str, where: dict[str, Any]) -> None:
         self.service, self.store, self.org = service, service.store, org
@@ -40,7 +40,7 @@ class WatchHarness:
         self.lease_to(self.lease)
 
     def lease_to(self, lease: str) -> None:
-        """Lease it, whoever holds it."""
+        """Lease the watch to a process, whichever process has it now."""
         fields = {"lease": lease, "lease_until": datetime(2999, 1, 1, tzinfo=UTC)}
         self.store.database["audience_watch"].update_one({"audience": self.audience_id}, {"$set": fields})
 
@@ -53,7 +53,7 @@ class WatchHarness:
     def reconcile(
         self, timestamp: datetime = NOON, scope: ScanScope = FULL_SCAN, *, lease: str = "", **repositories: Any
     ) -> ReconcileResult:
-        """Run a round at a moment, with some repositories replaced."""
+        """Reconcile at a timestamp, with some repositories replaced."""
         parts = {"watches": self.store.watches, "event_log": self.store.event_log, **repositories}
         audiences = segment_resolver(self.store.segments, FilterCompiler(["contact"], ["order"]))
         reconciler = Reconciler(
@@ -74,7 +74,7 @@ class WatchHarness:
         return self.store.event_log.read(self.org, self.watch().watch_epoch, 0, None, 1_000, NO_DEADLINE)
 
     def stream(self, seq: int, heartbeat_seconds: float = 10, snapshot_id: str = "", snapshot_diff: Any = None) -> Any:
-        """Watch from behind an event on, or first what has happened since a snapshot up to it."""
+        """Stream the events after one, or first the changes since a snapshot up to it."""
         tokens = TokenCodec(b"key")
         audiences = segment_resolver(self.store.segments, FilterCompiler(["contact"]))
         registry = WatchRegistry(self.store.watches, timedelta(days=7), 1_000, lambda: None)

@@ -1,7 +1,7 @@
-"""Servers that track a world, each in a thread that goes on from one command to the database to the next, as is said.
+"""Servers that track a world, each in a thread that runs one database command at a time when the test allows it.
 
-A server may stand still before any command while another takes over; it may be killed before, after and in the midst
-of a command, or be told that the connection broke.
+A server may pause before any command while another takes over. It may be killed before, after and during a command, or
+get a connection error.
 """
 
 import threading
@@ -26,7 +26,7 @@ from tests.support.watch_world import World
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """The process was killed."""
 
 
 class InvariantViolated(BaseException):
@@ -44,13 +44,13 @@ class Handoff:
         self.kills = 0
 
     def grant(self, fate: str = "") -> None:
-        """Let the command run at which the tracker stands, with what becomes of it, until it stands at the next."""
+        """Let the paused command run with a given fate, until the tracker pauses at the next one."""
         self._fate = fate
         self._resume.release()
         self.wait_until_paused()
 
     def wait_until_paused(self) -> None:
-        """Wait until the tracker stands at a command."""
+        """Wait until the tracker pauses at a command."""
         assert self._paused.acquire(timeout=20), "a tracker hangs"
 
     def run(self, name: str, operation: Callable[..., Any], arguments: Any) -> Any:
@@ -63,7 +63,7 @@ class Handoff:
             raise Killed(fate)
         if fate == "break before":
             raise AutoReconnect("broken")
-        answer = self._checked(name, operation, arguments, cut=fate == "kill midst")
+        answer = self._checked(name, operation, arguments, cut=fate == "kill during")
         if fate.startswith("kill"):
             raise Killed(fate)
         if fate == "break after":
@@ -128,7 +128,7 @@ class Gated:
 
 
 class Server:
-    """A process that tracks, in a thread; killed, it begins anew."""
+    """A process that tracks, in a thread; after a kill it starts again."""
 
     def __init__(self, world: World) -> None:
         self.handoff = Handoff(world)

@@ -55,7 +55,7 @@ class World:
     causes: set[str] = field(default_factory=set)
 
     def members(self) -> set[str]:
-        """Who is in now."""
+        """The current members."""
         return {key for key in KEYS if self._is_member((self.contacts.get(key), self.definition), self.clock)}
 
     def write(self, key: str, contact: Contact | None) -> None:
@@ -87,7 +87,7 @@ class World:
             truths.add((self.contacts.get(key), self.definition, self.clock))
 
     def check_inserted(self, rows: list[dict[str, Any]]) -> None:
-        """Check events that have come to stand in the ledger."""
+        """Check the events that were inserted into the event log."""
         for row in rows:
             key, entered = row["sk"].rpartition("/")[2], row["change"] == "entered"
             assert row["seq"] == len(self.events) + 1, "the ledger has a gap"
@@ -105,8 +105,8 @@ class World:
             self.events.append(row)
             self.causes.add(row["cause"])
 
-    def _is_member(self, truth: tuple[Contact | None, int], clock: datetime) -> bool:
-        contact, definition = truth
+    def _is_member(self, evaluated: tuple[Contact | None, int], clock: datetime) -> bool:
+        contact, definition = evaluated
         return contact is not None and contact.state == "active" and DEFINITIONS[definition][1](contact, clock)
 
 
@@ -124,14 +124,14 @@ class FakeChangeStream:
         return self.subscriptions[-1]
 
     def close(self) -> None:
-        """Nothing to do."""
+        """A fake subscription holds no resources."""
 
     def record_change(self, key: str, *, removed: bool) -> None:
-        """A record is written, of which will be told later."""
+        """Record a write, which `deliver` sends later."""
         self.pending.append((key, removed))
 
     def deliver(self, clock: datetime, limit: int = 10**6) -> None:
-        """Tell of what has happened, in order."""
+        """Send the recorded changes in order."""
         delivered, self.pending = self.pending[:limit], self.pending[limit:]
         for subscription in self.subscriptions:
             for key, removed in delivered:
@@ -141,7 +141,7 @@ class FakeChangeStream:
             self.complete_at = clock
 
     def advance(self, rng: random.Random, clock: datetime) -> None:
-        """Tell of some changes; break down and come back now and then."""
+        """Send some changes; fail and recover now and then."""
         self.deliver(clock, rng.choice([1, 3, 100]))
         if rng.random() < 0.05:
             self.pending = []
@@ -150,7 +150,7 @@ class FakeChangeStream:
 
 
 class FakeSubscription:
-    """One who is told."""
+    """A subscriber to the world's changes."""
 
     def __init__(self, change_stream: FakeChangeStream, datatype: str) -> None:
         self._change_stream = change_stream

@@ -185,7 +185,7 @@ class JobRunner:
         except AudienceError:
             pass  # the next renewal will do
         except Exception as error:  # one job must not end the leases of the others
-            _log.error("a lease was not renewed", job=running.job.key, exc_info=error)
+            _log.error("lease renewal failed", job=running.job.key, exc_info=error)
 
     def _renew_leases(self) -> None:
         while not self._closed.wait(self._limits.lease_seconds / _RENEWALS_PER_LEASE):

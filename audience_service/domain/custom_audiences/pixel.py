@@ -54,5 +54,5 @@ RETARGETING_PIXEL = TypeDescription(
         "An event counts from its date on until it is older than within_days times 24 hours.",
         "Events that are archived or deleted, or of another org, count for nobody.",
     ),
-    {"within_days": str(MAX_DAYS), "min_events": str(MAX_EVENTS)},
+    {"max_within_days": str(MAX_DAYS), "max_min_events": str(MAX_EVENTS)},
 )

@@ -11,7 +11,7 @@ from audience_service.domain.identifiers.rules import PlatformRules
 ADD, REMOVE = "add", "remove"
 _ORDER = (ADD, REMOVE)
 
-_MAX_PART_BYTES = 3 * 1024 * 1024
+MAX_PART_BYTES = 3 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Batcher:
 
     def _capacity(self, position: Position) -> int:
         """How many rows the next part may have."""
-        return min(self.rules.batch_size - position.sent, _MAX_PART_BYTES // self.rules.row_bytes)
+        return min(self.rules.batch_size - position.sent, MAX_PART_BYTES // self.rules.row_bytes)
 
     def _part(
         self, buffered: Sequence[tuple[str, Row]], operation: str, position: Position, *, is_last: bool = False

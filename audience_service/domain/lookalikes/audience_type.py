@@ -27,9 +27,9 @@ LOOKALIKE = TypeDescription(
         "Modelled when it is made and whenever it is refreshed; between, the list stays as it is.",
     ),
     {
-        "seed_members": str(MIN_SEED_SIZE),
-        "most_share": str(MAX_SHARE),
-        "fields": str(MAX_FIELDS),
-        "factors_of_a_field": str(MAX_FACTORS),
+        "min_seed_size": str(MIN_SEED_SIZE),
+        "max_share": str(MAX_SHARE),
+        "max_fields": str(MAX_FIELDS),
+        "max_factors_per_field": str(MAX_FACTORS),
     },
 )

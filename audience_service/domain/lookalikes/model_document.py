@@ -13,7 +13,7 @@ def write_model(model: LookalikeModel) -> dict[str, Any]:
     """The model to keep: factors and points as lists of their values, of which there may be a thousand."""
     fields = [
         {
-            **{name: getattr(field, name) for name in ("path", "information", "damping", "several")},
+            **{name: getattr(field, name) for name in ("path", "information_value", "decorrelation", "multi_valued")},
             "factors": [list(dataclasses.astuple(factor)) for factor in field.factors],
         }
         for field in model.fields

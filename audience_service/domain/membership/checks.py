@@ -112,7 +112,7 @@ class MembershipChecker:
 
         Raises InvalidArgument, ContactNotFound, InvalidPageToken, OutOfTime.
         """
-        binding = ("audiences of", ctx.org, contact_id)
+        binding = ("contact audiences", ctx.org, contact_id)
         after = self._tokens.decode(page_token, binding, "page_token") if page_token else None
         datatype = self._datatype_of(ctx, contact_id)
         page, last = self._pages.page(ctx, page_size, after)

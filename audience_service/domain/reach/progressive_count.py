@@ -30,9 +30,9 @@ _TARGET_QUERY_SECONDS, _MAX_QUERY_SECONDS = 0.08, 0.2
 """How long a query should take, and when it is given up for a smaller one."""
 _PREFETCH_TIMEOUT_SECONDS = 30.0
 """How long the one query may take that spares slices of related records most of their work."""
-_INITIAL_SLICE = 2_000
+INITIAL_SLICE = 2_000
 """Slices get no smaller than this for being slow, until one is given up: what takes long may not be the records."""
-_MAX_SLICE_GROWTH = 4
+MAX_SLICE_GROWTH = 4
 """How many times as large, or as small, as the one before a query may be."""
 _SECONDS_PER_RECORD = 50e-6
 """What a record of a sample takes, at a guess, to choose a sample that fits the time."""
@@ -62,7 +62,7 @@ class ProgressiveCounter:
         self._population = population
         self._deadline = deadline
         self._rng = rng
-        self._slice_size = float(_INITIAL_SLICE)
+        self._slice_size = float(INITIAL_SLICE)
         self._member_range: tuple[str, str] | None = None
 
     def estimate_from_sample(self, size: int = MAX_SAMPLE_SIZE) -> Progress:
@@ -93,7 +93,7 @@ class ProgressiveCounter:
             except OutOfTime:
                 if is_last_attempt:
                     raise
-                size = affordable_size // _MAX_SLICE_GROWTH
+                size = affordable_size // MAX_SLICE_GROWTH
         # A member may have gone since it was drawn, and a frozen list may hold records that no longer exist.
         shown = (
             self._first_member(key_sample.end(hit), key_sample.keys[hit]) for hit in sample.hit_indexes[:_SHOWN_TRIES]
@@ -150,7 +150,7 @@ class ProgressiveCounter:
                 sample = self._evaluate_sample(sample, order[:size], self._deadline.min_with(_MAX_QUERY_SECONDS))
             except OutOfTime:
                 self._deadline.check()
-                order = order[: size // _MAX_SLICE_GROWTH]
+                order = order[: size // MAX_SLICE_GROWTH]
                 size = max(len(order), 1)
             else:
                 order, size = order[size:], size * _SAMPLE_GROWTH
@@ -179,11 +179,11 @@ class ProgressiveCounter:
         try:
             found = self._slices.count_range(self._org, self._population, after, until, deadline)
         except OutOfTime:
-            self._slice_size = max(records / _MAX_SLICE_GROWTH, 1.0)
+            self._slice_size = max(records / MAX_SLICE_GROWTH, 1.0)
             raise
         ratio = _TARGET_QUERY_SECONDS / max(time.monotonic() - started_at, 1e-6)
         self._slice_size = max(
-            records * min(max(ratio, 1 / _MAX_SLICE_GROWTH), _MAX_SLICE_GROWTH), min(records, _INITIAL_SLICE), 1.0
+            records * min(max(ratio, 1 / MAX_SLICE_GROWTH), MAX_SLICE_GROWTH), min(records, INITIAL_SLICE), 1.0
         )
         if found and not self._member_range:
             self._member_range = after, until

@@ -14,7 +14,7 @@ from audience_service.domain.segments.loader import get_segment
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.repository import SegmentRepository
 
-_MAX_RETRY_DELAY_MILLIS = 20
+MAX_RETRY_DELAY_MILLIS = 20
 
 _MAX_TRIES_AT_VERSION = 100
 """How often in a row a write may fail at one and the same version. Reads of a majority may lag behind the primary, and
@@ -107,7 +107,7 @@ class SegmentWriter:
                 if once or tries == _MAX_TRIES_AT_VERSION:
                     raise
                 ctx.deadline.check()  # somebody else was first; the deadline ends the tries
-                time.sleep(secrets.randbelow(_MAX_RETRY_DELAY_MILLIS) / 1000)
+                time.sleep(secrets.randbelow(MAX_RETRY_DELAY_MILLIS) / 1000)
 
     def _with_count(self, ctx: RequestContext, segment: Segment) -> Segment:
         return with_counts(self._lists, ctx, (segment,))[0]

@@ -36,7 +36,7 @@ _RENEW_TIMEOUT_SECONDS = 3.0
 _RETRY_INTERVAL_SECONDS = 0.5
 _DELETE_TIMEOUT_SECONDS = 300.0
 _RENEWALS_PER_LEASE = 4
-_QUEUE_FACTOR = 16
+QUEUE_FACTOR = 16
 
 _log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class SnapshotLimits:
     @property
     def max_pending(self) -> int:
         """How many may be made or wait for their turn in one process: their leases are renewed one after another."""
-        return self.max_concurrent * _QUEUE_FACTOR
+        return self.max_concurrent * QUEUE_FACTOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +182,4 @@ class SnapshotWorker:
                 except AudienceError:
                     pass  # the next beat will do
                 except Exception as error:  # one lease must not end the others'
-                    _log.error("a lease was not renewed", snapshot=job.snapshot.id, exc_info=error)
+                    _log.error("lease renewal failed", snapshot=job.snapshot.id, exc_info=error)

@@ -43,7 +43,7 @@ from audience_service.domain.uploads.repository import (
 from audience_service.domain.uploads.rows import Row, RowReader
 from audience_service.domain.uploads.stream_messages import UploadMessage, WrongFile, read_stream
 
-_BATCH_ROWS = 5_000
+BATCH_ROWS = 5_000
 _BATCH_BYTES = 4 * 1024 * 1024
 
 
@@ -65,7 +65,7 @@ class _Batch:
 
     @property
     def is_full(self) -> bool:
-        return len(self.rows) + self.rejected.total() >= _BATCH_ROWS or self.size >= _BATCH_BYTES
+        return len(self.rows) + self.rejected.total() >= BATCH_ROWS or self.size >= _BATCH_BYTES
 
     def add(self, result: Row | Rejection, size: int) -> None:
         self.size += size

@@ -41,13 +41,13 @@ def next_timestamp(audience: CustomAudience) -> datetime:
 def listed_since(audience: CustomAudience) -> datetime:
     """Since when those are on the list whose rows do not say it: all of an upload that is the list as it is."""
     markers = audience.publication.get("uploads", ())
-    return next((marker["at"] for marker in markers if marker["rows"] == audience.list_version_id), _EPOCH)
+    return next((marker["at"] for marker in markers if marker["list_version_id"] == audience.list_version_id), _EPOCH)
 
 
 def with_marker(audience: CustomAudience, upload: Upload, count: int, at: datetime) -> Mapping[str, Any]:
     """What an audience notes of its next list, to which an upload brings it at that moment, and which is so long."""
     before = audience.publication.get("uploads", ())
-    marker = {"rows": upload.list_version_id, "count": count, "at": at}
+    marker = {"list_version_id": upload.list_version_id, "count": count, "at": at}
     replaced_at = at if upload.header.mode == UploadMode.REPLACE else audience.publication.get("replaced_at")
     return {"uploads": [*before, marker][-_MAX_MARKERS:], "replaced_at": replaced_at}
 
@@ -60,4 +60,4 @@ def is_replaced(audience: CustomAudience, upload: Upload) -> bool:
 
 def _marker(audience: CustomAudience, upload: Upload) -> Mapping[str, Any] | None:
     markers = audience.publication.get("uploads", ())
-    return next((marker for marker in markers if marker["rows"] == upload.list_version_id), None)
+    return next((marker for marker in markers if marker["list_version_id"] == upload.list_version_id), None)

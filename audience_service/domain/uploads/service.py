@@ -25,7 +25,7 @@ from audience_service.domain.uploads.stream_messages import UploadMessage, check
 _ROW_SWEEP_MARGIN = timedelta(days=1)
 """How long behind the end of an upload its rows may be written by streams that have not noticed."""
 
-_UNMATCHED_BATCH_SIZE = 1_000
+UNMATCHED_BATCH_SIZE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Uploads:
         Raises AudienceNotFound, NotUploadable, InvalidPageToken at the first batch.
         """
         audience = self._uploadable(ctx, audience_id)
-        binding = ("unmatched", ctx.org, audience.id, unescaped)
+        binding = ("unmatched rows", ctx.org, audience.id, unescaped)
         position, after, sent = self._tokens.decode(cursor, binding, "cursor") if cursor else ("", 0, 0)
         candidates = self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline)
         uploads = [upload for upload in candidates if not is_replaced(audience, upload)]
@@ -103,7 +103,7 @@ class Uploads:
             if sort_key < position:
                 continue
             after = after if sort_key == position else 0
-            while rows := self._storage.unmatched.page(ctx.org, upload, after, _UNMATCHED_BATCH_SIZE, ctx.deadline):
+            while rows := self._storage.unmatched.page(ctx.org, upload, after, UNMATCHED_BATCH_SIZE, ctx.deadline):
                 position, after, sent = sort_key, rows[-1].line, sent + len(rows)
                 shown = rows if unescaped else [replace(row, cells=_escape_cells(row.cells)) for row in rows]
                 names = upload.position.names if unescaped else _escape_cells(upload.position.names)

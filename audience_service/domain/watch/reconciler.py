@@ -77,7 +77,7 @@ from audience_service.domain.watch.time_triggers import (
 )
 
 _RECONCILE_TIMEOUT_SECONDS = 600.0
-_BATCH_SIZE = 1_000
+BATCH_SIZE = 1_000
 _MAX_REEVALUATIONS = 10
 """How often candidates are judged while the definition changes each time: judging takes milliseconds, an edit more."""
 _TRIMS_PER_RETENTION = 100
@@ -220,8 +220,8 @@ class Reconciler:
             yield from self._event_log.diff(ctx.org, reconciliation.watch.watch_epoch, members, ctx.deadline)
             return
         changed = sorted(scope.changes.keys)
-        for start in range(0, len(changed), _BATCH_SIZE):
-            yield changed[start : start + _BATCH_SIZE]
+        for start in range(0, len(changed), BATCH_SIZE):
+            yield changed[start : start + BATCH_SIZE]
         if crossed := crossing_ranges(members, scope.last_result.evaluated_at, reconciliation.started_at):
             for keys in self._event_log.find_crossing(ctx.org, members.datatype, crossed, ctx.deadline):
                 yield [key for key in keys if key not in scope.changes.keys]
@@ -306,7 +306,7 @@ class Reconciler:
 
     def _apply_pending(self, ctx: RequestContext, watch: Watch) -> Watch:
         """Apply what the ledger has beyond the watch's last event, whoever appended it; answers with how far it is."""
-        while events := self._event_log.read(watch.org, watch.watch_epoch, watch.seq, None, _BATCH_SIZE, ctx.deadline):
+        while events := self._event_log.read(watch.org, watch.watch_epoch, watch.seq, None, BATCH_SIZE, ctx.deadline):
             if late := _find_late(watch, events):
                 self._event_log.adjust_timestamps(watch.org, watch.watch_epoch, *late, ctx.deadline)
                 continue

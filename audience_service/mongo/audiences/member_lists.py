@@ -18,7 +18,7 @@ from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.joins import list_sizes
 from audience_service.mongo.query.pipeline import build_pipeline, run
 
-_CHUNK_SIZE = 5_000
+CHUNK_SIZE = 5_000
 """How many ids a command carries: 5,000 of them stay far below MongoDB's 100,000 writes and 16 MB."""
 
 _MAX_VIOLATIONS = 20
@@ -116,5 +116,5 @@ def _row_id(row: Mapping[str, str]) -> str:
 
 
 def _chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), _CHUNK_SIZE):
-        yield items[start : start + _CHUNK_SIZE]
+    for start in range(0, len(items), CHUNK_SIZE):
+        yield items[start : start + CHUNK_SIZE]

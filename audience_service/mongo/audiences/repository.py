@@ -25,7 +25,7 @@ _MAX_UNINDEXED_FILTERS = 10_000
 _PROJECTION = {"pk": 1, "name": 1, "data.name": 1}
 
 # What the service notes of a record holds where the version that it wrote is the record's still.
-_VERSIONS: list[Document] = [{"$ifNull": ["$version", 0]}, {"$ifNull": ["$data.written.version", None]}]
+_VERSIONS: list[Document] = [{"$ifNull": ["$version", 0]}, {"$ifNull": ["$data.last_write.version", None]}]
 _INDEXED: Document = {"$expr": {"$eq": _VERSIONS}}
 _UNINDEXED: Document = {
     "$expr": {"$ne": _VERSIONS},
@@ -51,7 +51,7 @@ class MongoUses:
                 return use
             except DuplicateKeyError:
                 with with_deadline(self._database, deadline):
-                    counted = {"$inc": {"calls": 1}}
+                    counted = {"$inc": {"registration_count": 1}}
                     found = self._collection.find_one_and_update(tenant_match(org, {"_id": record["_id"]}), counted)
                 if found:
                     return _read_use(found)
@@ -61,8 +61,8 @@ class MongoUses:
         """Count one call less; a use without any is none."""
         key = {"_id": _key(org, use)}
         with with_deadline(self._database, deadline):
-            self._collection.update_one(tenant_match(org, key), {"$inc": {"calls": -1}})
-            self._collection.delete_one(tenant_match(org, key, {"calls": {"$lte": 0}}))
+            self._collection.update_one(tenant_match(org, key), {"$inc": {"registration_count": -1}})
+            self._collection.delete_one(tenant_match(org, key, {"registration_count": {"$lte": 0}}))
 
     def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
         """Delete by key."""
@@ -71,7 +71,7 @@ class MongoUses:
 
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
         """Three indexed queries, and a walk through the filters that carry no note of what they refer to."""
-        match = tenant_match(org, {"audience": audience_id, "calls": {"$gt": 0}})
+        match = tenant_match(org, {"audience": audience_id, "registration_count": {"$gt": 0}})
         with with_deadline(self._database, deadline):
             use_count = self._collection.count_documents(match)
             uses = tuple(_read_use(record) for record in self._collection.find(match, sort=[("sk", 1)], limit=limit))
@@ -116,11 +116,11 @@ def _record(org: str, use: AudienceUse) -> dict[str, Any]:
         "sk": key,
         "audience": use.audience_id,
         "kind": use.kind,
-        "user": use.consumer_id,
+        "consumer_id": use.consumer_id,
         "description": use.description,
         "author": use.registrant,
         "createdate": use.created_at,
-        "calls": 1,
+        "registration_count": 1,
     }
 
 
@@ -128,7 +128,7 @@ def _read_use(record: Mapping[str, Any]) -> AudienceUse:
     return AudienceUse(
         audience_id=record["audience"],
         kind=record["kind"],
-        consumer_id=record["user"],
+        consumer_id=record["consumer_id"],
         description=record["description"],
         registrant=record["author"],
         created_at=record["createdate"],

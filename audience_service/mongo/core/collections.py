@@ -39,8 +39,8 @@ VERSIONS = "segment_version"
 for the filter, which those with `omits_filter` have from the next one above."""
 
 USES = "audience_use"
-"""Registered uses: {_id: sk, sk: "<org>/audience_use/<audience>/<kind>/<user>", audience, kind, user, description,
-author, createdate, calls}; `calls` is how often it was registered."""
+"""Registered uses: {_id: sk, sk: "<org>/audience_use/<audience>/<kind>/<consumer id>", audience, kind, consumer_id,
+description, author, createdate, registration_count}; `registration_count` is how often it was registered."""
 
 PARTITIONS = "audience_partition"
 """Where populations are cut into parts: {_id: sk, sk: "<org>/audience_partition/<digest>/<count>", keys, used_at,

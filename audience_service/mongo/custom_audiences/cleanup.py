@@ -21,7 +21,7 @@ from audience_service.mongo.snapshots.rows import RETENTION_GRACE, MongoSnapshot
 
 _COMMAND_TIMEOUT_SECONDS = 30.0
 _DELETE_TIMEOUT_SECONDS = 600.0
-_BATCH_SIZE = 100
+BATCH_SIZE = 100
 
 DeleteChildren = Callable[[str, str, Deadline], None]
 """Deletes what else there is of an audience that was deleted, by org and id: uploads, models. May be called again."""
@@ -53,10 +53,10 @@ class CustomAudienceSweeper:
         self._delete_orphans(now)
         # Rows that were reserved for long may keep the record; what was uploaded, people's data, does not wait.
         for record in self._find_records(
-            {"state": DELETED, "data.rows": "", "modifydate": {"$lte": now - RETENTION_GRACE}}
+            {"state": DELETED, "data.list_version_id": "", "modifydate": {"$lte": now - RETENTION_GRACE}}
         ):
             self._delete_children(record)
-        for record in self._find_records({"state": DELETED, "leftovers": [], "data.rows": ""}):
+        for record in self._find_records({"state": DELETED, "orphaned_lists": [], "data.list_version_id": ""}):
             self._delete_children(record)
             with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
                 self._collection.delete_one({"_id": record["_id"], "state": DELETED})
@@ -67,22 +67,25 @@ class CustomAudienceSweeper:
 
     def _orphan_deleted_lists(self, now: datetime) -> None:
         """Note the lists of audiences that the platform has marked as deleted."""
-        for record in self._find_records({"state": DELETED, "data.rows": {"$ne": ""}}):
-            orphans = [*record["leftovers"], orphaned_list(record["data"]["rows"], now + RETENTION_GRACE)]
-            self._update(record, {"$set": {"data.rows": "", "leftovers": orphans}})
+        for record in self._find_records({"state": DELETED, "data.list_version_id": {"$ne": ""}}):
+            orphans = [
+                *record["orphaned_lists"],
+                orphaned_list(record["data"]["list_version_id"], now + RETENTION_GRACE),
+            ]
+            self._update(record, {"$set": {"data.list_version_id": "", "orphaned_lists": orphans}})
 
     def _delete_orphans(self, now: datetime) -> None:
-        for record in self._find_records({"leftovers.after": {"$lte": now}}):
+        for record in self._find_records({"orphaned_lists.delete_after": {"$lte": now}}):
             # First nothing may make them a list any more, nor move their time.
-            orphans = [{**each, "swept": each["after"] <= now} for each in record["leftovers"]]
-            due = [each["rows"] for each in orphans if each["swept"]]
-            if self._update(record, {"$set": {"leftovers": orphans}}):
+            orphans = [{**each, "is_deleting": each["delete_after"] <= now} for each in record["orphaned_lists"]]
+            due = [each["list_version_id"] for each in orphans if each["is_deleting"]]
+            if self._update(record, {"$set": {"orphaned_lists": orphans}}):
                 for list_version_id in due:
                     self._snapshot_rows.delete(
                         org_of(record["sk"]), list_version_id, Deadline.after(_DELETE_TIMEOUT_SECONDS)
                     )
                 with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-                    removal = {"$pull": {"leftovers": {"rows": {"$in": due}}}}
+                    removal = {"$pull": {"orphaned_lists": {"list_version_id": {"$in": due}}}}
                     self._collection.update_one({"_id": record["_id"]}, removal)
 
     def _find_records(self, condition: Document) -> Iterator[Record]:
@@ -90,14 +93,14 @@ class CustomAudienceSweeper:
         after_key: Document = {}
         while True:
             with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-                records = list(self._collection.find({**condition, **after_key}, sort=[("_id", 1)], limit=_BATCH_SIZE))
+                records = list(self._collection.find({**condition, **after_key}, sort=[("_id", 1)], limit=BATCH_SIZE))
             yield from records
-            if len(records) < _BATCH_SIZE:
+            if len(records) < BATCH_SIZE:
                 return
             after_key = {"_id": {"$gt": records[-1]["_id"]}}
 
     def _update(self, record: Record, change: Document) -> bool:
         """Change a record if it is the same still; the next sweep is for those that are not."""
-        expected = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
+        expected = {name: record[name] for name in ("_id", "version", "state", "orphaned_lists")}
         with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
             return self._collection.update_one(expected, change).matched_count > 0

@@ -2,13 +2,14 @@
 
     {_id: sk, pk, sk: "<org>/custom/<id>", name, datatype: "custom", version, state, createdate, modifydate, author,
      work: {kind, attempt, state, progress, error, started, ended, owner}, lease_until,
-     leftovers: [{rows, after, swept}],
-     data: {description, type, datatype, spec, rows, published, refreshed, unique: {name, request, digest}, freed}}
+     orphaned_lists: [{list_version_id, delete_after, is_deleting}],
+     data: {description, type, datatype, spec, list_version_id, publication, refreshed_at,
+            unique: {name, request, digest}, deleted_unique}}
 
-`data.spec` has what the type takes, by the names of its dataclass; `data.rows` is what the rows of the list carry;
-`data.freed` is what `data.unique` was before a deletion. `leftovers` are rows that may lie about and are no list:
-reserved for one, or those of a list before. They are deleted behind `after`, once `swept` says so and nothing can make
-them a list any more.
+`data.spec` has the fields of the type's dataclass. `data.list_version_id` is the `audience` of the rows of the list, ""
+if there is no list. `data.deleted_unique` is `data.unique` as it was before a deletion. `orphaned_lists` are rows that
+belong to no list: rows reserved for a list that is being built, and the list before. The sweeper deletes them after
+`delete_after`. It sets `is_deleting` first, after which nothing can publish them.
 
 `work` is the latest creation or refresh in the background, `lease_until` when its lease expires while it is CREATING;
 `read_custom` returns work whose lease has expired as FAILED. A record that was deleted stays in the state
@@ -69,15 +70,15 @@ def new_custom_audience(org: str, audience: CustomAudience, key: IdempotencyKey 
         "modifydate": audience.updated_at,
         "author": audience.author,
         **(new_work(audience.work, lease) if audience.work and lease else {}),
-        "leftovers": [],
+        "orphaned_lists": [],
         "data": {
             "description": audience.description,
             "type": audience.type.value,
             "datatype": audience.datatype,
             "spec": None if audience.spec is None else dataclasses.asdict(audience.spec),
-            "rows": audience.list_version_id,
-            "published": dict(audience.publication),
-            "refreshed": audience.refreshed_at,
+            "list_version_id": audience.list_version_id,
+            "publication": dict(audience.publication),
+            "refreshed_at": audience.refreshed_at,
             "unique": unique,
         },
     }
@@ -85,7 +86,7 @@ def new_custom_audience(org: str, audience: CustomAudience, key: IdempotencyKey 
 
 def orphaned_list(list_version_id: str, delete_after: datetime) -> Record:
     """Rows that may lie about until then."""
-    return {"rows": list_version_id, "after": delete_after, "swept": False}
+    return {"list_version_id": list_version_id, "delete_after": delete_after, "is_deleting": False}
 
 
 def publication_update(audience: CustomAudience) -> Record:
@@ -94,9 +95,9 @@ def publication_update(audience: CustomAudience) -> Record:
         "version": audience.version,
         "state": audience.state,
         "modifydate": audience.updated_at,
-        "data.rows": audience.list_version_id,
-        "data.published": dict(audience.publication),
-        "data.refreshed": audience.refreshed_at,
+        "data.list_version_id": audience.list_version_id,
+        "data.publication": dict(audience.publication),
+        "data.refreshed_at": audience.refreshed_at,
     }
 
 
@@ -154,10 +155,10 @@ def read_custom_audience(record: Mapping[str, Any]) -> CustomAudience:
         version=int(record["version"]),
         created_at=record["createdate"],
         updated_at=record["modifydate"],
-        refreshed_at=data["refreshed"],
+        refreshed_at=data["refreshed_at"],
         author=record["author"],
-        list_version_id=data["rows"],
-        publication=data.get("published", {}),
+        list_version_id=data["list_version_id"],
+        publication=data.get("publication", {}),
         work=_read_work(record),
     )
 

@@ -37,7 +37,7 @@ from audience_service.mongo.custom_audiences.documents import (
 from audience_service.mongo.segments.documents import Record, name_key, request_key
 from audience_service.mongo.snapshots.rows import RETENTION_GRACE
 
-_WITHOUT_PUBLISHED: Document = {"data.published": 0}
+_WITHOUT_PUBLICATION: Document = {"data.publication": 0}
 """A lookalike's model is up to 100 kB, which nobody wants of fifty at once."""
 _NOT_DELETED: Document = {"state": {"$ne": DELETED}}
 
@@ -93,7 +93,7 @@ class MongoCustomAudiences:
             conditions.append({"data.type": query.type})
         if query.name:
             conditions.append({"name": {"$regex": re.escape(query.name), "$options": "i"}})
-        page = newest_page(self._collection, org, conditions, size, after, deadline, _WITHOUT_PUBLISHED)
+        page = newest_page(self._collection, org, conditions, size, after, deadline, _WITHOUT_PUBLICATION)
         return CustomPage(tuple(read_custom_audience(record) for record in page.records), page.last_key, page.total)
 
     def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
@@ -102,7 +102,7 @@ class MongoCustomAudiences:
         return self._find(org, condition, deadline) is not None
 
     def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
-        """Compare-and-set on the version; leftovers that change meanwhile do not matter."""
+        """Compare-and-set on the version; concurrent changes of the orphaned lists do not matter."""
         key = name_key(org, audience.name)
         while True:
             record = self._get_not_deleted(org, audience.id, deadline)
@@ -127,14 +127,14 @@ class MongoCustomAudiences:
         """Compare-and-set on what is noted and on the version, again where somebody else was first."""
         while True:
             record = self._get_not_deleted(org, audience_id, deadline)
-            if record["data"]["rows"] == list_version_id:
+            if record["data"]["list_version_id"] == list_version_id:
                 return
             reservation = _find_reservation(record, list_version_id, optional=True)
             orphans = [
-                *(each for each in record["leftovers"] if each != reservation),
+                *(each for each in record["orphaned_lists"] if each != reservation),
                 orphaned_list(list_version_id, until),
             ]
-            if self._write(org, record, {"$set": {"leftovers": orphans}}, deadline):
+            if self._write(org, record, {"$set": {"orphaned_lists": orphans}}, deadline):
                 return
 
     def start_work(self, org: str, audience_id: str, lease: Lease, deadline: Deadline) -> CustomAudience | None:
@@ -173,11 +173,11 @@ class MongoCustomAudiences:
         *,
         ends_work: bool = False,
     ) -> CustomAudience:
-        """One update, in which the list before takes the place of the new one among the leftovers."""
+        """One update: the list before replaces the new one among the orphaned lists."""
         published_at = now()
         while True:
             record = self._get_not_deleted(org, audience.id, deadline)
-            if record["data"]["rows"] != audience.list_version_id or record["state"] != audience.state:
+            if record["data"]["list_version_id"] != audience.list_version_id or record["state"] != audience.state:
                 raise _stale_version_error(record)
             current = read_custom_audience(record)
             if ends_work and not _is_running(current, audience):
@@ -192,10 +192,10 @@ class MongoCustomAudiences:
                 publication=publication,
             )
             reservation = _find_reservation(record, list_version_id)
-            orphans = [each for each in record["leftovers"] if each != reservation]
+            orphans = [each for each in record["orphaned_lists"] if each != reservation]
             if audience.list_version_id:
                 orphans.append(orphaned_list(audience.list_version_id, published_at + RETENTION_GRACE))
-            changes: Document = {"$set": {**publication_update(updated), "leftovers": orphans}}
+            changes: Document = {"$set": {**publication_update(updated), "orphaned_lists": orphans}}
             if not ends_work:
                 if self._write(org, record, changes, deadline):
                     return updated
@@ -217,9 +217,9 @@ class MongoCustomAudiences:
                 "$set": {
                     "state": DELETED,
                     "modifydate": now(),
-                    "leftovers": [*record["leftovers"], orphan],
-                    "data.rows": "",
-                    "data.freed": record["data"].get("unique", {}),
+                    "orphaned_lists": [*record["orphaned_lists"], orphan],
+                    "data.list_version_id": "",
+                    "data.deleted_unique": record["data"].get("unique", {}),
                 },
                 "$unset": {"data.unique": ""},
             }
@@ -227,22 +227,24 @@ class MongoCustomAudiences:
                 return
 
     def restore(self, org: str, audience: CustomAudience, deadline: Deadline) -> bool:
-        """Undo the mark, and take what is the list again off the leftovers."""
+        """Undo the mark, and remove the list from the orphaned lists."""
         deleted_match: Document = {
             "_id": custom_audience_sk(org, audience.id),
             "version": audience.version,
             "state": DELETED,
         }
         while record := self._find(org, deleted_match, deadline):
-            orphans = [each for each in record["leftovers"] if each["rows"] != audience.contacts.audience_id]
+            orphans = [
+                each for each in record["orphaned_lists"] if each["list_version_id"] != audience.contacts.audience_id
+            ]
             changes: Document = {
                 "$set": {
                     "state": audience.state,
-                    "leftovers": orphans,
-                    "data.rows": audience.list_version_id,
-                    "data.unique": record["data"]["freed"],
+                    "orphaned_lists": orphans,
+                    "data.list_version_id": audience.list_version_id,
+                    "data.unique": record["data"]["deleted_unique"],
                 },
-                "$unset": {"data.freed": ""},
+                "$unset": {"data.deleted_unique": ""},
             }
             try:
                 if self._write(org, record, changes, deadline):
@@ -261,7 +263,7 @@ class MongoCustomAudiences:
         self, org: str, record: Record, changes: Document, deadline: Deadline, extra: Document | None = None
     ) -> bool:
         """Compare-and-set on all that the service writes of a record, work aside; whether it was the same still."""
-        expected = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
+        expected = {name: record[name] for name in ("_id", "version", "state", "orphaned_lists")}
         with with_deadline(self._database, deadline):
             return self._collection.update_one(tenant_match(org, expected, extra or {}), changes).matched_count > 0
 
@@ -298,8 +300,10 @@ def _is_running(current: CustomAudience, audience: CustomAudience) -> bool:
 
 def _find_reservation(record: Record, list_version_id: str, *, optional: bool = False) -> Record | None:
     """What is noted of reserved rows. Raises StaleVersion where they were given up, and may be gone."""
-    reservation: Record | None = next((each for each in record["leftovers"] if each["rows"] == list_version_id), None)
-    if reservation["swept"] if reservation else not optional:
+    reservation: Record | None = next(
+        (each for each in record["orphaned_lists"] if each["list_version_id"] == list_version_id), None
+    )
+    if reservation["is_deleting"] if reservation else not optional:
         raise _stale_version_error(record)
     return reservation
 

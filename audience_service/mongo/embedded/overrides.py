@@ -233,7 +233,7 @@ class EmbeddedSnapshotRows(MongoSnapshotRows):
         self._database[collection].aggregate(stages)
         return {}
 
-    def _count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
+    def count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:  # noqa: ARG002
         """With another hash, since it does not know the database's."""
         sums: dict[str, tuple[int, int]] = {}
         for row in self._collection.find(tenant_match(org, rows_match(list_version_id)), {"audience": 1, "sk": 1}):

@@ -22,11 +22,11 @@ from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.joins import Joins, Stages, lists_lookup
 from audience_service.mongo.query.pipeline import Pipeline, run
 
-_MAX_COMMAND_BYTES = _MAX_REPLY_BYTES = 12 * 1024 * 1024
+MAX_COMMAND_BYTES = MAX_REPLY_BYTES = 12 * 1024 * 1024
 """How much of the 16 MiB that a command, or the document that it answers with, may take is for populations."""
 _ITEM_OVERHEAD_BYTES = 14
 """What an item of a BSON array takes beside its text."""
-_MAX_FACETS = 1_000
+MAX_FACETS = 1_000
 _RECORDS = "records"
 
 
@@ -99,14 +99,14 @@ class MongoChecks:
 def _batches(pipelines: Sequence[Pipeline], ids: Sequence[str]) -> Iterator[Sequence[Pipeline]]:
     """As many pipelines at once as fit a command and an answer; one part at least."""
     answer = sum(len(name.encode()) + _ITEM_OVERHEAD_BYTES for name in ids)
-    max_facets = min(max(1, _MAX_REPLY_BYTES // max(1, answer)), _MAX_FACETS)
+    max_facets = min(max(1, MAX_REPLY_BYTES // max(1, answer)), MAX_FACETS)
     batch: list[Pipeline] = []
-    remaining_bytes = _MAX_COMMAND_BYTES
+    remaining_bytes = MAX_COMMAND_BYTES
     for pipeline in pipelines:
         size = len(bson.encode({"stages": _facet(pipeline)}))
         if batch and (size > remaining_bytes or len(batch) == max_facets):
             yield batch
-            batch, remaining_bytes = [], _MAX_COMMAND_BYTES
+            batch, remaining_bytes = [], MAX_COMMAND_BYTES
         batch.append(pipeline)
         remaining_bytes -= size
     yield batch

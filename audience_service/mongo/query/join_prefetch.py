@@ -34,11 +34,11 @@ from audience_service.mongo.query.lookups import lookup_stages, values_at
 
 Stages = list[Document]
 
-_MIN_PREFETCH_CANDIDATES, _MAX_COUNTED_CANDIDATES = 1_000, 50_000
+MIN_PREFETCH_CANDIDATES, _MAX_COUNTED_CANDIDATES = 1_000, 50_000
 """So few records are looked up; for so many reading may take as long as the deadline allows."""
-_LOOKUP_SECONDS = 100e-6
+LOOKUP_SECONDS = 100e-6
 """What a look takes that an index serves. Without one it takes as long as reading does."""
-_NO_TIMEOUT = 1e9
+NO_TIMEOUT = 1e9
 _INDEX_SHARE, _MAX_INDEX_VALUES = 50, 5_000
 """One value in so many records, and no more than so many values, are sought in an index rather than in each record."""
 _READ_BATCH_SIZE = 50_000
@@ -149,7 +149,7 @@ class JoinPrefetcher:
         min_count, max_count = related.min_count, related.max_count
         if not _is_decidable_by_values(related):
             return None
-        timeout = self._timeout(related)
+        timeout = self.prefetch_timeout(related)
         if not timeout or (
             max(min_count, 0 if max_count is None else max_count + 1) > 1 and self._has_multiple_values(related.local)
         ):
@@ -177,12 +177,12 @@ class JoinPrefetcher:
         join_values = JoinValues(included, excluded, index_limit)
         return join_values if join_values.size <= max_bytes else None
 
-    def _timeout(self, related: Related) -> float:
+    def prefetch_timeout(self, related: Related) -> float:
         """For how many seconds to read: as long as looks would take, none at all where these are few."""
         number = self._candidate_count()
         if number >= _MAX_COUNTED_CANDIDATES or not self._is_indexed(related):
-            return _NO_TIMEOUT
-        return number * _LOOKUP_SECONDS if number > _MIN_PREFETCH_CANDIDATES else 0.0
+            return NO_TIMEOUT
+        return number * LOOKUP_SECONDS if number > MIN_PREFETCH_CANDIDATES else 0.0
 
     def _is_indexed(self, related: Related) -> bool:
         """Whether a look need not read the related records whole."""

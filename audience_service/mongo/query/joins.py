@@ -182,7 +182,7 @@ def build_joins(
     for audience_id in sorted(uses, key=lambda name: sizes[name] * uses[name]):
         if sizes[audience_id] * uses[audience_id] * (_ITEM_OVERHEAD_BYTES + len(org)) > remaining_bytes:
             break
-        keys = _read_list(database, org, audience_id, deadline, key_range, remaining_bytes // uses[audience_id])
+        keys = read_list(database, org, audience_id, deadline, key_range, remaining_bytes // uses[audience_id])
         if keys is None:
             break
         remaining_bytes -= uses[audience_id] * sum(map(_item_bytes, keys))
@@ -231,7 +231,7 @@ def list_sizes(
     return {audience_id: counted.get(audience_id, 0) for audience_id in audience_ids}
 
 
-def _read_list(
+def read_list(
     database: Database[dict[str, Any]],
     org: str,
     audience_id: str,

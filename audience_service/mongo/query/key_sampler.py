@@ -29,11 +29,11 @@ from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
 
-_PAGE_SIZE = 4_096
+PAGE_SIZE = 4_096
 """Keys that a query reads: some 10 ms of the database's time."""
-_MIN_RUN, _MAX_KEYS = 4, 8_192
+MIN_RUN, MAX_KEYS = 4, 8_192
 """Each run of keys leaves one, and runs grow as an org does, so that none has more than so many landmarks: 1 MB."""
-_MAX_FOREGROUND_PAGES = 5
+MAX_FOREGROUND_PAGES = 5
 """What takes no more queries than this is read for each call anew, in its own time, and not kept."""
 _REFRESH_AFTER_SECONDS, _MAX_AGE_SECONDS = 60.0, 600.0
 """After the former, landmarks are read anew in the background; after the latter, calls wait until they have been."""
@@ -42,7 +42,7 @@ _CANCEL_POLL_SECONDS = 0.1
 """How soon a call that waits for a reading notices that its caller has gone."""
 _MAX_CONCURRENT_SCANS = 2
 _MAX_STOPPED = 16
-_MAX_CACHED_KEYS = 131_072
+MAX_CACHED_KEYS = 131_072
 """Landmarks of all orgs together: 15 MB. Those that have not been asked for longest are dropped."""
 
 CacheKey = tuple[str, str, str, int | None]
@@ -63,7 +63,7 @@ class KeyScan:
             {"audience": population.audience_id} if isinstance(population, MemberList) else {}
         )
         self._rng = rng
-        self._run_length = _MIN_RUN
+        self._run_length = MIN_RUN
         self._keys: list[str] = []
         self._ranks: list[int] = []
         self._last_key = ""
@@ -75,7 +75,7 @@ class KeyScan:
         match = tenant_match(self._org, self._audience_match, after)
         with with_deadline(self._database, deadline):
             rows = self._collection.find(
-                match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], limit=_PAGE_SIZE, batch_size=_PAGE_SIZE
+                match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], limit=PAGE_SIZE, batch_size=PAGE_SIZE
             )
             page = [row["sk"] for row in rows]
         # A run that is not full has less of a chance, so that every record has the same.
@@ -86,9 +86,9 @@ class KeyScan:
                 self._ranks.append(self._total + index)
         self._total += len(page)
         self._last_key = page[-1] if page else self._last_key
-        while len(self._keys) > _MAX_KEYS and self._run_length < _PAGE_SIZE:
+        while len(self._keys) > MAX_KEYS and self._run_length < PAGE_SIZE:
             self._downsample()
-        return len(page) < _PAGE_SIZE
+        return len(page) < PAGE_SIZE
 
     def key_sample(self) -> KeySample:
         """Those of the keys read so far."""
@@ -146,7 +146,7 @@ class KeySampler:
         self._cache: OrderedDict[CacheKey, _CachedSample] = OrderedDict()
         self._running: dict[CacheKey, _BackgroundScan] = {}
         self._paused_scans: OrderedDict[CacheKey, tuple[float, KeyScan]] = OrderedDict()
-        self._scanners = ThreadPoolExecutor(_MAX_CONCURRENT_SCANS, thread_name_prefix="landmarks")
+        self._scanners = ThreadPoolExecutor(_MAX_CONCURRENT_SCANS, thread_name_prefix="key-sampler")
         self._closed = threading.Event()
 
     def get(self, org: str, population: Population, deadline: Deadline) -> KeySample:
@@ -176,7 +176,7 @@ class KeySampler:
 
     def _scan(self, key: CacheKey, scan: KeyScan, deadline: Deadline) -> KeySample:
         pages = 0
-        while not self._is_scanning(key) and (pages < _MAX_FOREGROUND_PAGES or not self._background):
+        while not self._is_scanning(key) and (pages < MAX_FOREGROUND_PAGES or not self._background):
             if scan.read_page(deadline):
                 return scan.key_sample()
             pages += 1
@@ -246,7 +246,7 @@ class KeySampler:
             self._cache.move_to_end(key)
             while (
                 len(self._cache) > 1
-                and sum(len(cached.key_sample.keys) for cached in self._cache.values()) > _MAX_CACHED_KEYS
+                and sum(len(cached.key_sample.keys) for cached in self._cache.values()) > MAX_CACHED_KEYS
             ):
                 self._cache.popitem(last=False)
 

@@ -6,7 +6,7 @@ from audience_service.domain.filters.filter import Document
 
 Stages = list[Document]
 
-_NO_MATCH = [{"__nowhere": True}]
+_NO_MATCH = [{"__no_match": True}]
 
 
 def lookup_stages(name: str, values: Document, lookup: Document) -> Stages:

@@ -23,8 +23,8 @@ from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.lookups import lookup_stages, text_values, values_at
 
 _PUNCTUATION = " -().\u00a0"
-_MAX_ADDRESSES = 20_000
-_READ_TIMEOUT_SECONDS = 0.25
+MAX_ADDRESSES = 20_000
+READ_TIMEOUT_SECONDS = 0.25
 """How many addresses of a channel are read at most, and for how long, which a few thousand looks take as well."""
 
 
@@ -82,9 +82,9 @@ def read_addresses(
     """
     path, _ = _ADDRESS_RULES[channel]
     projection = {"_id": 0, "status": "$data.status", "address": f"${path}"}
-    limit = _MAX_ADDRESSES + 1
+    limit = MAX_ADDRESSES + 1
     try:
-        with with_deadline(database, deadline.min_with(_READ_TIMEOUT_SECONDS)):
+        with with_deadline(database, deadline.min_with(READ_TIMEOUT_SECONDS)):
             match = _status_match(org, channel, statuses)
             rows = list(database[SUBSCRIBERS].find(match, projection, limit=limit, batch_size=limit))
     except OutOfTime:

@@ -2,13 +2,13 @@
 
     {pk, sk, name, datatype: "segment", version, state, createdate, modifydate, author,
      data: {name, description, type, filter: {datatype, where}, unique: {name, request, digest},
-            written: {version, subject, contacts}, references}}
+            last_write: {version, editor, is_list_edit}, references}}
 
-`data.unique`, `data.written` and `data.references` are the service's own: what its unique indexes are on, who wrote
+`data.unique`, `data.last_write` and `data.references` are the service's own: what its unique indexes are on, who wrote
 which version (and whether as an edit of the list), and the audiences that the filter of that version refers to. Records
 that the platform made lack them, may keep dates as ISO text, lack version, state or type, and may hold fields that are
-not known here: those are left alone. Where the platform has written since, `data.written` names an older version than
-the record's, and neither it nor `data.references` says anything of the record.
+not known here: those are left alone. If the platform has written since, `data.last_write` names an older version than
+the record's, and neither it nor `data.references` describes the record.
 """
 
 import json
@@ -101,7 +101,7 @@ def read_segment(record: Mapping[str, Any]) -> Segment:
     where = stored.get("where")
     version = _version(record.get("version"))
     author = _text(record.get("author"))
-    last_write = _mapping(data.get("written"))
+    last_write = _mapping(data.get("last_write"))
     is_current = last_write.get("version") == version
     return Segment(
         id=_text(record.get("pk")),
@@ -115,8 +115,8 @@ def read_segment(record: Mapping[str, Any]) -> Segment:
         updated_at=_parse_datetime(record.get("modifydate")),
         author=author,
         # Whoever made a record wrote its version 0; of later ones that the platform wrote, it does not say who did.
-        editor=_text(last_write.get("subject")) if is_current else author if version == 0 else "",
-        list_edited=is_current and last_write.get("contacts") is True,
+        editor=_text(last_write.get("editor")) if is_current else author if version == 0 else "",
+        list_edited=is_current and last_write.get("is_list_edit") is True,
     )
 
 
@@ -128,8 +128,8 @@ def _stored_filter(value: Filter) -> Record:
 def _last_write(segment: Segment, version: int, *, is_list_edit: bool = False) -> Record:
     """Who writes, and what the filter refers to; a static segment's filter is history and refers to nothing."""
     where = segment.filter.where if segment.type is SegmentType.DYNAMIC else None
-    last_write = {"version": version, "subject": segment.editor, **({"contacts": True} if is_list_edit else {})}
-    return {"written": last_write, "references": sorted(audience_references(where))}
+    last_write = {"version": version, "editor": segment.editor, **({"is_list_edit": True} if is_list_edit else {})}
+    return {"last_write": last_write, "references": sorted(audience_references(where))}
 
 
 def _version(value: Any) -> int:

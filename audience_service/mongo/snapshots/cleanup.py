@@ -40,7 +40,7 @@ class SnapshotSweeper:
         self._fail_expired(now, capacity_free_at)
         self._delete_orphans(now)
         with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-            self._collection.delete_many({"state": DELETED, "leftovers": []})
+            self._collection.delete_many({"state": DELETED, "orphaned_lists": []})
 
     def _fail_expired(self, now: datetime, capacity_free_at: datetime) -> None:
         expired = {"state": SnapshotState.CREATING.value, "lease_until": {"$lt": now}}
@@ -53,14 +53,14 @@ class SnapshotSweeper:
                 )
 
     def _delete_orphans(self, now: datetime) -> None:
-        due = {"leftovers.after": {"$lte": now}}
+        due = {"orphaned_lists.delete_after": {"$lte": now}}
         with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-            records = list(self._collection.find(due, {"sk": 1, "leftovers": 1}, limit=_BATCH_SIZE))
+            records = list(self._collection.find(due, {"sk": 1, "orphaned_lists": 1}, limit=_BATCH_SIZE))
         for record in records:
             org = org_of(record["sk"])
-            for orphan in record["leftovers"]:
-                if orphan["after"] <= now:
-                    self._snapshot_rows.delete(org, orphan["rows"], Deadline.after(_DELETE_TIMEOUT_SECONDS))
+            for orphan in record["orphaned_lists"]:
+                if orphan["delete_after"] <= now:
+                    self._snapshot_rows.delete(org, orphan["list_version_id"], Deadline.after(_DELETE_TIMEOUT_SECONDS))
                     with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-                        removal = {"$pull": {"leftovers": {"rows": orphan["rows"]}}}
+                        removal = {"$pull": {"orphaned_lists": {"list_version_id": orphan["list_version_id"]}}}
                         self._collection.update_one({"_id": record["_id"]}, removal)

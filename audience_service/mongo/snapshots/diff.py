@@ -21,10 +21,10 @@ from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import key_range_condition
 
-_SLICE_SIZE = 100_000
+SLICE_SIZE = 100_000
 """How many rows of each snapshot a command groups at most: some tens of MB, of the 100 that it may take."""
 
-_CURSOR_BATCH_SIZE = 10_000
+CURSOR_BATCH_SIZE = 10_000
 
 
 class MongoSnapshotDiff:
@@ -44,7 +44,7 @@ class MongoSnapshotDiff:
             with with_deadline(self._database, deadline):
                 rows = self._collection.aggregate(
                     _diff_stages(org, first, second, key_range_condition(after, until)),
-                    batchSize=max(batch_size, _CURSOR_BATCH_SIZE),
+                    batchSize=max(batch_size, CURSOR_BATCH_SIZE),
                     allowDiskUse=True,
                 )
             with closing(rows):
@@ -56,11 +56,11 @@ class MongoSnapshotDiff:
 
     def _slice_end(self, org: str, snapshot: Snapshot, after: str, deadline: Deadline) -> str:
         """The sk of the last row of a whole slice of one snapshot; empty where it has no more than that."""
-        if snapshot.count <= _SLICE_SIZE:
+        if snapshot.count <= SLICE_SIZE:
             return ""
         match = tenant_match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, ""))
         with with_deadline(self._database, deadline):
-            rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=_SLICE_SIZE - 1, limit=1)
+            rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=SLICE_SIZE - 1, limit=1)
             return next((str(row["sk"]) for row in rows), "")
 
     def _batch(self, rows: Iterator[dict[str, Any]], size: int, deadline: Deadline) -> list[Difference]:

@@ -1,12 +1,13 @@
 """Manifests as records in the platform's envelope, and back.
 
     {_id: sk, pk, sk: "<org>/audience_snapshot/<id>", name, datatype: "audience_snapshot", version, state, createdate,
-     modifydate, author, expire_at, lease: owner, lease_until, leftovers: [{rows, after}],
-     data: {datatype, sources: [{audience, version, filter}], filter, excluded, purpose, progress, failure, count,
-            digest, exclusions: [{reason, count}], read_at, one_instant, unique: {request, digest}}}
+     modifydate, author, expire_at, lease: owner, lease_until,
+     orphaned_lists: [{list_version_id, delete_after}],
+     data: {datatype, sources: [{audience, version, filter}], filter, excluded_sources, purpose, progress, error, count,
+            digest, exclusions: [{reason, count}], read_at, point_in_time, unique: {request, digest}}}
 
-`version` is the attempt. `leftovers` are rows that nothing refers to any more, to be deleted once no command can write
-them. A manifest that was deleted stays in the state DELETED until its rows are gone.
+`version` is the attempt. `orphaned_lists` are rows that nothing refers to any more. The sweeper deletes them once no
+command can write them. A manifest that was deleted stays in the state DELETED until its rows are gone.
 """
 
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ def new_manifest(org: str, snapshot: Snapshot, key: IdempotencyKey | None) -> Re
         "modifydate": snapshot.created_at,
         "author": snapshot.author,
         "expire_at": snapshot.expires_at,
-        "leftovers": [],
+        "orphaned_lists": [],
         "data": {**_request_fields(snapshot), **unique},
     }
 
@@ -69,7 +70,7 @@ def result_fields(snapshot: Snapshot) -> Record:
         "data.digest": snapshot.digest,
         "data.exclusions": [{"reason": reason, "count": count} for reason, count in snapshot.exclusions.items()],
         "data.read_at": snapshot.read_at,
-        "data.one_instant": snapshot.point_in_time,
+        "data.point_in_time": snapshot.point_in_time,
     }
 
 
@@ -86,16 +87,16 @@ def read_manifest(record: Mapping[str, Any]) -> Snapshot:
         author=record["author"],
         sources=_read_sources(data["sources"]),
         filter=None if data["filter"] is None else _read_filter(data["filter"]),
-        excluded_sources=_read_sources(data["excluded"]),
+        excluded_sources=_read_sources(data["excluded_sources"]),
         purpose=data["purpose"],
         attempt=int(record["version"]),
         progress=int(data.get("progress", 0)),
-        error=data.get("failure", ""),
+        error=data.get("error", ""),
         count=int(data.get("count", 0)),
         digest=data.get("digest", ""),
         exclusions={item["reason"]: int(item["count"]) for item in data.get("exclusions", ())},
         read_at=data.get("read_at"),
-        point_in_time=bool(data.get("one_instant")),
+        point_in_time=bool(data.get("point_in_time")),
         lease_until=record.get("lease_until"),
     )
 
@@ -105,7 +106,7 @@ def _request_fields(snapshot: Snapshot) -> Record:
         "datatype": snapshot.datatype,
         "sources": [_source(source) for source in snapshot.sources],
         "filter": None if snapshot.filter is None else _filter(snapshot.filter),
-        "excluded": [_source(source) for source in snapshot.excluded_sources],
+        "excluded_sources": [_source(source) for source in snapshot.excluded_sources],
         "purpose": snapshot.purpose,
     }
 

@@ -100,13 +100,16 @@ class MongoSnapshots:
         claimable: Document = {
             "$or": [{"state": SnapshotState.FAILED.value}, {**_CREATING, "lease_until": {"$lt": now()}}]
         }
-        orphans = record["leftovers"]
+        orphans = record["orphaned_lists"]
         if record["state"] == SnapshotState.CREATING:
-            orphans = [*orphans, {"rows": f"{snapshot.id}.{record['version']}", "after": capacity_free_at}]
+            orphans = [
+                *orphans,
+                {"list_version_id": f"{snapshot.id}.{record['version']}", "delete_after": capacity_free_at},
+            ]
         updated = {
             **restart_manifest(record, snapshot),
             **_lease_fields(lease),
-            "leftovers": orphans,
+            "orphaned_lists": orphans,
             "modifydate": now(),
         }
         _check_size(updated)
@@ -132,13 +135,13 @@ class MongoSnapshots:
         snapshot = read_manifest(record)
         is_creating = snapshot.state is SnapshotState.CREATING
         orphan = {
-            "rows": snapshot.list_version_id,
-            "after": capacity_free_at if is_creating else now() + RETENTION_GRACE,
+            "list_version_id": snapshot.list_version_id,
+            "delete_after": capacity_free_at if is_creating else now() + RETENTION_GRACE,
         }
         mark = {
             "$set": {"state": DELETED, "modifydate": now()},
             "$unset": {"data.unique": "", "lease": "", "lease_until": ""},
-            "$push": {"leftovers": orphan},
+            "$push": {"orphaned_lists": orphan},
         }
         expected = {"_id": record["_id"], "version": snapshot.attempt, "state": snapshot.state.value}
         with with_deadline(self._database, deadline):
@@ -168,9 +171,9 @@ class MongoSnapshots:
 def failure_update(error: str, list_version_id: str, capacity_free_at: datetime) -> Document:
     """The update that makes an attempt FAILED, whose rows may be written until then."""
     return {
-        "$set": {"state": SnapshotState.FAILED.value, "data.failure": error, "modifydate": now()},
+        "$set": {"state": SnapshotState.FAILED.value, "data.error": error, "modifydate": now()},
         "$unset": {"lease": "", "lease_until": ""},
-        "$push": {"leftovers": {"rows": list_version_id, "after": capacity_free_at}},
+        "$push": {"orphaned_lists": {"list_version_id": list_version_id, "delete_after": capacity_free_at}},
     }
 
 

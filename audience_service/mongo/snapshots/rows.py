@@ -66,7 +66,7 @@ class MongoSnapshotRows:
             stages = [*found, row, _merge_stage(single_command=single_command)]
             read_at, answer = now(), self._run_write(pipeline.collection, stages, single_command=single_command)
         on_written()
-        measured = self._count_and_digest(org, snapshot.list_version_id, deadline)
+        measured = self.count_and_digest(org, snapshot.list_version_id, deadline)
         count, digest = measured.pop(snapshot.list_version_id, (0, digest_of(0, 0)))
         exclusions = {reason: measured.get(name, (0, ""))[0] for reason, name in zip(reasons, names, strict=True)}
         # Lists that went into the command were read before it.
@@ -122,7 +122,7 @@ class MongoSnapshotRows:
             raise StoreUnavailable("the database could not make sure that the members are kept; try again")
         return answer
 
-    def _count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:
+    def count_and_digest(self, org: str, list_version_id: str, deadline: Deadline) -> dict[str, tuple[int, str]]:
         """Count and digest by what the rows carry."""
         hashed = {"$toHashedIndexKey": "$sk"}
         first, second = ({"$sum": {"$mod": [hashed, modulus]}} for modulus in _MODULI)

@@ -1,8 +1,9 @@
 """Uploads as they are stored.
 
-{_id: sk, sk: "<org>/audience_upload/<audience>/<upload_id>", audience, header, state, rows, epoch, createdate,
- position: {offset, line, crc32, names, width}, tally: {matched, ..., rejected, rejections}, whole, checked_at,
- failure, open_until (while it is open), publish_time, contact_count, superseded}
+{_id: sk, sk: "<org>/audience_upload/<audience>/<upload_id>", audience, header, state, list_version_id, epoch,
+ createdate, position: {offset, line, crc32, names, width}, row_counts: {matched, ..., rejected, rejections},
+ is_complete, checked_at, error: {reason, problem, line}, expires_at (while it is open), published_at, list_size,
+ is_superseded}
 """
 
 from collections.abc import Mapping
@@ -36,10 +37,10 @@ def new_upload(org: str, upload: Upload) -> Record:
         "sk": sk,
         "audience": upload.header.audience_id,
         "header": asdict(upload.header),
-        "rows": upload.list_version_id,
+        "list_version_id": upload.list_version_id,
         "epoch": upload.epoch,
         "createdate": upload.created_at,
-        "open_until": upload.expires_at,
+        "expires_at": upload.expires_at,
         **progress_fields(upload),
     }
 
@@ -49,40 +50,40 @@ def progress_fields(upload: Upload) -> Record:
     return {
         "state": upload.state.value,
         "position": asdict(upload.position),
-        "tally": asdict(upload.row_counts),
-        "whole": upload.is_complete,
+        "row_counts": asdict(upload.row_counts),
+        "is_complete": upload.is_complete,
         "checked_at": upload.checked_at,
-        "failure": {
-            "why": upload.error,
+        "error": {
+            "reason": upload.error,
             "problem": upload.error_problem,
             "line": upload.error_line,
         },
-        "publish_time": upload.published_at,
-        "contact_count": upload.list_size,
+        "published_at": upload.published_at,
+        "list_size": upload.list_size,
     }
 
 
 def read_upload(record: Mapping[str, Any]) -> Upload:
     """The upload in a record."""
-    header, position, tally = (dict(record[name]) for name in ("header", "position", "tally"))
+    header, position, row_counts = (dict(record[name]) for name in ("header", "position", "row_counts"))
     header["mode"] = UploadMode(header["mode"])
     header["columns"] = tuple(Column(**column) for column in header["columns"])
     position["names"] = tuple(position["names"])
-    tally["rejections"] = tuple(Rejection(**rejection) for rejection in tally["rejections"])
-    failure = record["failure"]
+    row_counts["rejections"] = tuple(Rejection(**rejection) for rejection in row_counts["rejections"])
+    error = record["error"]
     return Upload(
         header=UploadHeader(**header),
         state=UploadState(record["state"]),
-        list_version_id=record["rows"],
+        list_version_id=record["list_version_id"],
         created_at=record["createdate"],
         epoch=record["epoch"],
         position=Position(**position),
-        row_counts=RowCounts(**tally),
-        is_complete=record["whole"],
+        row_counts=RowCounts(**row_counts),
+        is_complete=record["is_complete"],
         checked_at=record["checked_at"],
-        error=failure["why"],
-        error_problem=failure["problem"],
-        error_line=failure["line"],
-        published_at=record["publish_time"],
-        list_size=record["contact_count"],
+        error=error["reason"],
+        error_problem=error["problem"],
+        error_line=error["line"],
+        published_at=record["published_at"],
+        list_size=record["list_size"],
     )

@@ -52,7 +52,7 @@ class MongoUploads:
 
     def claim(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
         """One update."""
-        expected = {**_open_match(org, upload), "whole": False}
+        expected = {**_open_match(org, upload), "is_complete": False}
         with with_deadline(self._database, deadline):
             record = self._collection.find_one_and_update(
                 tenant_match(org, expected), {"$inc": {"epoch": 1}}, return_document=ReturnDocument.AFTER
@@ -91,23 +91,25 @@ class MongoUploads:
             self._collection.update_one(tenant_match(org, _open_match(org, ended)), _update_operators(ended))
 
     def update_counts(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """The tally alone."""
-        self._update(org, upload, {"tally": progress_fields(upload)["tally"]}, deadline)
+        """Only the row counts."""
+        self._update(org, upload, {"row_counts": progress_fields(upload)["row_counts"]}, deadline)
 
     def supersede(self, org: str, upload: Upload, deadline: Deadline) -> None:
         """A mark."""
-        self._update(org, upload, {"superseded": True}, deadline)
+        self._update(org, upload, {"is_superseded": True}, deadline)
 
     def with_unmatched(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
         """Among the audience's, by the beginning of their key."""
         match = {
             **_audience_match(org, audience_id),
             "state": UploadState.PUBLISHED.value,
-            "tally.unmatched": {"$gt": 0},
-            "superseded": {"$ne": True},
+            "row_counts.unmatched": {"$gt": 0},
+            "is_superseded": {"$ne": True},
         }
         with with_deadline(self._database, deadline):
-            records = self._collection.find(tenant_match(org, match), sort=[("publish_time", 1), ("rows", 1)])
+            records = self._collection.find(
+                tenant_match(org, match), sort=[("published_at", 1), ("list_version_id", 1)]
+            )
             return [read_upload(record) for record in records]
 
     def delete_by_audience(self, org: str, audience_id: str, deadline: Deadline) -> None:
@@ -142,7 +144,7 @@ class UploadSweeper:
         process that died before it had written so is not failed, and gets that written.
         """
         with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-            records: list[Record] = list(self._collection.find({"open_until": {"$lt": now}}, limit=_BATCH_SIZE))
+            records: list[Record] = list(self._collection.find({"expires_at": {"$lt": now}}, limit=_BATCH_SIZE))
         for record in records:
             org, upload = org_of(record["sk"]), read_upload(record)
             ended = self._check_published(org, upload)
@@ -188,4 +190,4 @@ def _claimed_match(org: str, upload: Upload) -> Document:
 
 def _update_operators(upload: Upload) -> Document:
     is_over = upload.state is not UploadState.OPEN
-    return {"$set": progress_fields(upload), **({"$unset": {"open_until": ""}} if is_over else {})}
+    return {"$set": progress_fields(upload), **({"$unset": {"expires_at": ""}} if is_over else {})}

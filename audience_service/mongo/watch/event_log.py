@@ -27,7 +27,7 @@ from audience_service.mongo.membership.repository import outermost
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
 
-_BATCH_SIZE = 1_000
+BATCH_SIZE = 1_000
 """Records that are judged, and events that are appended, by one command."""
 _SEQ_DIGITS = 12
 _DUPLICATE_KEY = 11000
@@ -162,7 +162,7 @@ class MongoEventLog:
         while True:
             with with_deadline(self._database, deadline):
                 oldest = list(
-                    self._events.find(tenant_match(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=_BATCH_SIZE)
+                    self._events.find(tenant_match(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=BATCH_SIZE)
                 )
                 old = [row["_id"] for row in oldest if row["at"] < before]
                 if not old:
@@ -182,7 +182,7 @@ class MongoEventLog:
         with closing(cursor):
             while True:
                 with run(self._database, pipeline, deadline):
-                    batch = [row["_id"] for row in itertools.islice(cursor, _BATCH_SIZE)]
+                    batch = [row["_id"] for row in itertools.islice(cursor, BATCH_SIZE)]
                 if not batch:
                     return
                 yield batch

@@ -21,7 +21,7 @@ from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.watch.event_log import epoch_rows
 from audience_service.mongo.watch.history import members_at
 
-_BATCH_SIZE = 1_000
+BATCH_SIZE = 1_000
 
 
 class MongoSnapshotBootstrap:
@@ -40,7 +40,7 @@ class MongoSnapshotBootstrap:
         with closing(cursor):
             while True:
                 with with_deadline(self._database, deadline):
-                    rows = list(itertools.islice(cursor, _BATCH_SIZE))
+                    rows = list(itertools.islice(cursor, BATCH_SIZE))
                 if not rows:
                     return
                 later = [row["_id"] for row in rows if row["later"]]

@@ -8,7 +8,7 @@ from audience_service.domain.schema.projection import MISSING
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.rpc.converters.structs import encode_timestamp, encode_value
 
-_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """What clients take by default."""
 _ROOT_DEPTH = 3
 """How many messages deep the whole condition stands, with a value in it."""
@@ -47,8 +47,8 @@ def encode_membership_explanation(value: MembershipExplanation) -> pb.ExplainMem
         next_change_unknown=value.next_change_unknown,
         read_time=encode_timestamp(value.read_at),
     )
-    if (size := message.ByteSize()) > _MAX_MESSAGE_BYTES:
-        limit = _MAX_MESSAGE_BYTES
+    if (size := message.ByteSize()) > MAX_MESSAGE_BYTES:
+        limit = MAX_MESSAGE_BYTES
         raise FilterTooLarge.at(
             value.condition.condition.field_path,
             f"takes {size:,} bytes to explain, more than {limit:,}",

@@ -1,4 +1,4 @@
-"""When time may change what a node says of a record."""
+"""When the result of a node may change without a write."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,8 +19,8 @@ def test_the_forecast_stops_at_the_deadline() -> None:
         return FilterCompiler(["contact"]).at(NOW).compile(Filter("contact", where)).node
 
     recent = node({"at": {"$gte": {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}}})
-    flips = tuple(NOW + timedelta(days=30, milliseconds=late) for late in (0, 1))
-    assert ChangeForecaster(NOW, Deadline.after(20)).forecast(recent, RECORD).times == flips
+    change_times = tuple(NOW + timedelta(days=30, milliseconds=late) for late in (0, 1))
+    assert ChangeForecaster(NOW, Deadline.after(20)).forecast(recent, RECORD).times == change_times
     passed = ChangeForecaster(NOW, Deadline.after(-1))
     assert passed.forecast(node({"n": 1}), RECORD).times == ()
     with pytest.raises(OutOfTime):

@@ -1,4 +1,4 @@
-"""Batches of the platform's size, and counts that a cut changes nothing of."""
+"""Batches of the platform's size, and counts that do not depend on interruptions."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -24,11 +24,11 @@ from audience_service.domain.identifiers import choose_rules
 from audience_service.domain.snapshots.reader import SnapshotReader
 from tests.support.examples import examples
 
-EVERYONE = AudienceSelector(filter=Filter("contact", {}))
+ALL_CONTACTS = AudienceSelector(filter=Filter("contact", {}))
 
 
 class FakeMembers:
-    """Streams the records that it is given, and says whether its stream was closed."""
+    """Streams the given records, and records whether its stream was closed."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self.records = records
@@ -65,8 +65,8 @@ def exports(members: Any) -> Exports:
 
 
 def parts(records: Sequence[Record], **request: Any) -> list[ExportPart]:
-    asked = {"platform": "linkedin", "fields": ["email"], **request}
-    return list(exports(FakeMembers(records)).stream(make_context(), ExportRequest(EVERYONE, **asked)))
+    arguments = {"platform": "linkedin", "fields": ["email"], **request}
+    return list(exports(FakeMembers(records)).stream(make_context(), ExportRequest(ALL_CONTACTS, **arguments)))
 
 
 def test_batches_are_of_the_platforms_size_and_say_when_they_end() -> None:
@@ -94,11 +94,11 @@ def test_an_interrupted_stream_resumes_identically(count: int, size: int, in_par
     email_alone = choose_rules("linkedin", "", {}, ["email"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exports_module, "choose_rules", lambda *_, **__: replace(email_alone, batch_size=size))
-        patch.setattr(export_batches, "_MAX_PART_BYTES", email_alone.row_bytes * in_part)
-        whole = parts(contacts(count))
-        for number, part in enumerate(whole, 1):
+        patch.setattr(export_batches, "MAX_PART_BYTES", email_alone.row_bytes * in_part)
+        all_parts = parts(contacts(count))
+        for number, part in enumerate(all_parts, 1):
             again = parts(contacts(count), cursor=part.cursor)
-            assert again == whole[number:] if number < len(whole) else again == whole[-1:]
+            assert again == all_parts[number:] if number < len(all_parts) else again == all_parts[-1:]
 
 
 def test_counts_report_losses_by_step() -> None:
@@ -113,13 +113,13 @@ def test_counts_report_losses_by_step() -> None:
 
 def test_stopping_early_closes_the_database_cursor() -> None:
     members = FakeMembers(contacts(20_000))
-    stream = exports(members).stream(make_context(), ExportRequest(EVERYONE, "linkedin"))
+    stream = exports(members).stream(make_context(), ExportRequest(ALL_CONTACTS, "linkedin"))
     next(stream)
     stream.close()
     assert members.closed
 
 
 def test_an_expired_deadline_ends_a_silent_stream() -> None:
-    nobody: list[Record] = [{"sk": "acme/contact/1", "data": {}}]
+    records: list[Record] = [{"sk": "acme/contact/1", "data": {}}]
     with pytest.raises(OutOfTime):
-        list(exports(FakeMembers(nobody)).stream(make_context(until=0), ExportRequest(EVERYONE, "meta")))
+        list(exports(FakeMembers(records)).stream(make_context(until=0), ExportRequest(ALL_CONTACTS, "meta")))

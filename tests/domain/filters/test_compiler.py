@@ -1,4 +1,4 @@
-"""The compiler: whatever comes in, it emits what it was asked or refuses with a place."""
+"""The compiler: any input gives a correct stage or an error with a field path."""
 
 import copy
 import re

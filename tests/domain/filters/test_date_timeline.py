@@ -1,4 +1,4 @@
-"""Dates relative to now as time passes: every moment is known at which one comes to another side of a value."""
+"""Dates relative to now over time: every timestamp at which one crosses a value is found."""
 
 import random
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Comparisons with ISO dates: a text meets one exactly where its moment does, however it is spelt."""
+"""Comparisons with ISO dates: a text matches exactly if its timestamp does, in any spelling."""
 
 import operator
 import re
@@ -21,7 +21,7 @@ TIMESTAMPS = st.one_of(
 
 
 def spellings_of(timestamp: datetime) -> list[str]:
-    """Every way in which storage may spell a moment."""
+    """Every spelling of a timestamp that storage may hold."""
     second, millis = timestamp.strftime("%Y-%m-%dT%H:%M:%S"), timestamp.microsecond // 1000
     zones = ["Z", "", "+00:00", "+0000"]
     texts = [f"{second}.{millis:03d}{zone}" for zone in zones]
@@ -33,7 +33,7 @@ def spellings_of(timestamp: datetime) -> list[str]:
     return texts
 
 
-def meets(condition: dict[str, Any], text: str) -> bool:
+def matches(condition: dict[str, Any], text: str) -> bool:
     """Whether a text meets a condition, as MongoDB would say."""
     bound = text >= condition["$gte"] if "$gte" in condition else text <= condition["$lte"]
     return bound and re.search(condition["$regex"], text) is not None
@@ -45,7 +45,7 @@ def test_a_text_matches_a_comparison_like_its_timestamp(name: str, timestamp: da
     [as_date, as_text] = compare_conditions(name, spellings_of(timestamp)[0])
     assert as_date == {name: timestamp}
     for text in spellings_of(stored):
-        assert meets(as_text, text) is ORDERS[name](stored, timestamp), text
+        assert matches(as_text, text) is ORDERS[name](stored, timestamp), text
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_a_text_matches_a_comparison_like_its_timestamp(name: str, timestamp: da
 )
 def test_text_that_is_no_date_matches_no_comparison(text: str) -> None:
     for name in ORDERS:
-        assert not meets(compare_conditions(name, "2026-03-20")[1], text)
-        assert not meets(compare_conditions(name, "2026-03-30")[1], text)
+        assert not matches(compare_conditions(name, "2026-03-20")[1], text)
+        assert not matches(compare_conditions(name, "2026-03-30")[1], text)
 
 
 def test_operands_default_to_utc() -> None:
@@ -84,5 +84,5 @@ def test_a_text_maps_to_one_timestamp_or_lies_between_two(text: str, around: lis
     assert [iso_text(timestamp) for timestamp in neighbours(text)] == around
     if len(around) == 2:
         for name in ORDERS:
-            before_and_after = [meets(compare_conditions(name, moment)[1], text) for moment in around]
+            before_and_after = [matches(compare_conditions(name, nearby)[1], text) for nearby in around]
             assert before_and_after == [name.startswith("$g"), name.startswith("$l")]

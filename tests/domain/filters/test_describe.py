@@ -1,4 +1,4 @@
-"""Filters in plain English: every operator says what it means, and a sentence reads one way only."""
+"""Filters in plain English: every operator has a description, and every sentence is unambiguous."""
 
 import itertools
 import json
@@ -75,7 +75,7 @@ def test_a_description_is_unambiguous(where: dict[str, Any]) -> None:
     read = (
         describe_where(where).replace("none of (", "not (").replace("(", "((").replace(")", "))").replace(";", ") or (")
     )
-    read = re.sub(r"([abcd]) is (not )?1", lambda said: f"({said[2] or ''}{said[1]})", read)
+    read = re.sub(r"([abcd]) is (not )?1", lambda match: f"({match[2] or ''}{match[1]})", read)
     for chosen in itertools.product((False, True), repeat=4):
         letters = dict(zip("abcd", chosen, strict=True))
         assert eval(read, {}, letters) is evaluate(where, {c for c, true in letters.items() if true}), read  # noqa: S307
@@ -118,11 +118,11 @@ def test_a_long_expression_is_truncated() -> None:
 
 @pytest.mark.parametrize("text", ["a\u202eb", "a\nb", "a' or b is 'c", "null", "True", "1", "2026", "", " ", "日 本"])
 def test_ambiguous_text_is_quoted(text: str) -> None:
-    said = describe_where({"a": text})
-    assert said.startswith("a is '")
-    assert said.endswith("'")
-    assert said.isprintable()
-    assert not re.search(r"(?<!\\)'", said[6:-1])
+    description = describe_where({"a": text})
+    assert description.startswith("a is '")
+    assert description.endswith("'")
+    assert description.isprintable()
+    assert not re.search(r"(?<!\\)'", description[6:-1])
 
 
 @examples(1_000)

@@ -1,4 +1,4 @@
-"""Nodes moved to another moment."""
+"""Nodes evaluated at another timestamp."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

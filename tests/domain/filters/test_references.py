@@ -34,5 +34,5 @@ def test_a_very_deep_filter_is_walked() -> None:
     for _ in range(100_000):
         where = {"$and": [where]}
     assert audience_references(where) == {"segment-vip"}
-    while isinstance(where, dict) and "$and" in where:  # taken apart step by step: to free it whole would recurse
+    while isinstance(where, dict) and "$and" in where:  # taken apart step by step: freeing all of it would recurse
         [where] = where["$and"]

@@ -99,7 +99,7 @@ def test_e164_detection_agrees_with_the_library(region: str) -> None:
         if example is None:
             continue
         text = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
-        put_in = [f"{text[:place]}{digit}{text[place:]}" for place in (2, 3, 4) for digit in "0189"]
+        put_in = [f"{text[:position]}{digit}{text[position:]}" for position in (2, 3, 4) for digit in "0189"]
         for change in (text, text[:-1], f"{text}0", *put_in):
             assert phones.e164(change) == _by_the_library(change), change
 

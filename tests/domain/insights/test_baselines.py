@@ -16,7 +16,7 @@ NEVER = Deadline(None)
 
 
 def breakdown(size: int) -> Breakdown:
-    """One that is told by its size."""
+    """A breakdown that is identified by its size."""
     return Breakdown(size, datetime(2026, 1, 1, tzinfo=UTC), ())
 
 

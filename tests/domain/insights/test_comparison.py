@@ -1,4 +1,4 @@
-"""One dimension beside the org's."""
+"""One dimension of an audience compared with the org."""
 
 from fractions import Fraction
 
@@ -20,7 +20,7 @@ def cells(*found: BucketCount, several: int = 1) -> DimensionCounts:
 def compared(
     audience: DimensionCounts, baseline: DimensionCounts, limit: int = 10, min_bucket_size: int = 0
 ) -> DimensionInsights:
-    """A source's cells beside the org's."""
+    """The buckets of an audience compared with those of the org."""
     size, org_size = (sum(cell.count for cell in found.buckets) for found in (audience, baseline))
     return compare(DIMENSIONS["source"], audience, baseline, size, org_size, limit, min_bucket_size)
 
@@ -113,18 +113,18 @@ COUNTS = st.lists(st.integers(0, 12) | st.integers(0, 60), min_size=1, max_size=
 
 @given(st.data(), COUNTS, st.integers(2, 8))
 def test_small_counts_cannot_be_inferred_across_limits(data: st.DataObject, orgs: list[int], least: int) -> None:
-    """Each count that is told is the sum of some cells; none that is hidden follows from these sums."""
+    """Each disclosed count is a sum of buckets; no suppressed count follows from these sums."""
     ours = [data.draw(st.integers(0, count)) for count in orgs]
-    kinds = [*([(VALUE, str(place)) for place in range(len(orgs) - 1)]), (MISSING, "")]
+    kinds = [*([(VALUE, str(position)) for position in range(len(orgs) - 1)]), (MISSING, "")]
     audience, org = (
         cells(
             *sorted((BucketCount(*kind, count) for kind, count in zip(kinds, found, strict=True) if count), key=_order)
         )
         for found in (ours, orgs)
     )
-    whole = compared(audience, org, limit=len(orgs), min_bucket_size=least).buckets
-    hidden = {cell.key for cell in audience.buckets} - {bucket.bucket_count.key for bucket in whole}
-    members, everyone = [[1] * len(orgs)], [[1] * len(orgs)]
+    unlimited = compared(audience, org, limit=len(orgs), min_bucket_size=least).buckets
+    hidden = {cell.key for cell in audience.buckets} - {bucket.bucket_count.key for bucket in unlimited}
+    members, coefficients = [[1] * len(orgs)], [[1] * len(orgs)]
     for limit in range(1, len(orgs) + 1):
         buckets = compared(audience, org, limit=limit, min_bucket_size=least).buckets
         named = {bucket.bucket_count.key for bucket in buckets}
@@ -139,23 +139,23 @@ def test_small_counts_cannot_be_inferred_across_limits(data: st.DataObject, orgs
             row = [int(kind in covered) for kind in kinds]
             members.append(row)
             if bucket.baseline_count is not None:
-                everyone.append(row)
-    for counts, rows in ((ours, members), (orgs, everyone)):
+                coefficients.append(row)
+    for counts, rows in ((ours, members), (orgs, coefficients)):
         if sum(count > 0 for count in counts) > 1:
-            small = [place for place, count in enumerate(counts) if 0 < count < least]
-            assert not [place for place in small if _follows(place, counts, rows)]
+            small = [position for position, count in enumerate(counts) if 0 < count < least]
+            assert not [position for position in small if _follows(position, counts, rows)]
 
 
 def _order(cell: BucketCount) -> tuple[bool, int]:
     return cell.kind is MISSING, -cell.count
 
 
-def _follows(place: int, counts: list[int], rows: list[list[int]]) -> bool:
+def _follows(position: int, counts: list[int], rows: list[list[int]]) -> bool:
     """Whether the count at the place is a combination of sums, of those whom it is known that there are any."""
     there = [at for at, count in enumerate(counts) if count]
-    wanted = [int(at == place) for at in there]
+    unit_row = [int(at == position) for at in there]
     some = [[row[at] for at in there] for row in rows]
-    return _rank(some) == _rank([*some, wanted])
+    return _rank(some) == _rank([*some, unit_row])
 
 
 def _rank(rows: list[list[int]]) -> int:
@@ -174,8 +174,8 @@ def _rank(rows: list[list[int]]) -> int:
 
 
 def test_an_empty_audience_has_shares_of_0() -> None:
-    nobody = compared(cells(), cells(BucketCount(VALUE, "a", 9)))
-    assert [(bucket.share, bucket.index) for bucket in nobody.buckets] == [(0.0, 0.0)]
+    empty = compared(cells(), cells(BucketCount(VALUE, "a", 9)))
+    assert [(bucket.share, bucket.index) for bucket in empty.buckets] == [(0.0, 0.0)]
     without = cells(BucketCount(MISSING, "", 9))
     assert compared(without, without, min_bucket_size=5).with_value == 0
 

@@ -31,12 +31,12 @@ def test_bands_leave_no_gap_and_have_names_of_their_own() -> None:
 
 @pytest.mark.parametrize("now", [NOW, datetime(2027, 2, 28, tzinfo=UTC), datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)])
 def test_bands_equal_the_reference_to_the_day(now: datetime) -> None:
-    for name, by_hand in (("ageBand", age_band), ("lastOpened", recency)):
+    for name, reference in (("ageBand", age_band), ("lastOpened", recency)):
         bands = DIMENSIONS[name].bands(now)
         for days in range(-3, 33_000):
             value = now.replace(hour=0, minute=0) - timedelta(days=days)
             found = next(band for band in bands if band.start is None or value >= band.start)
-            assert found.label == by_hand(value, now), value
+            assert found.label == reference(value, now), value
 
 
 def test_scores_are_banded_by_twenty() -> None:

@@ -15,9 +15,9 @@ COUNTS = st.lists(st.integers(0, 30) | st.integers(0, 1_000_000), max_size=20)
 def test_small_counts_are_suppressed_and_cannot_be_inferred(counts: list[int], least: int) -> None:
     hidden = cells_to_suppress(counts, least)
     assert {position for position, count in enumerate(counts) if 0 < count < least} <= hidden
-    assert all(counts[position] for position in hidden), "nobody is nobody's secret"
-    everyone = {position for position, count in enumerate(counts) if count}
-    if hidden and hidden != everyone:
+    assert all(counts[position] for position in hidden), "a count of 0 discloses no one"
+    positions = {position for position, count in enumerate(counts) if count}
+    if hidden and hidden != positions:
         assert len(hidden) > 1
         assert sum(counts[position] for position in hidden) >= least
 

@@ -21,7 +21,7 @@ from audience_service.domain.lookalikes.protected_fields import PROTECTED, is_pr
 from audience_service.domain.lookalikes.weights import FeatureRatios, ratios
 
 TODAY = datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)
-TALLIES = st.dictionaries(st.integers(-50, 50), st.integers(1, 9), min_size=1, max_size=20)
+HISTOGRAMS = st.dictionaries(st.integers(-50, 50), st.integers(1, 9), min_size=1, max_size=20)
 
 
 def feature_ratios(
@@ -30,8 +30,8 @@ def feature_ratios(
     """A field's ratios, by value how many of the org have it and how many of the seed, all of whom are learnt from."""
     values = tuple(ValueCount(value, count) for value, (count, _) in counts.items())
     found = FeatureValues(feature_at("data.city"), values, (), (), multi_valued, multi_valued)
-    tally = SeedCounts(seed, seed, ([(ours, ours) for _, ours in counts.values()],))
-    return ratios(FeatureStats(size, TODAY, (found,)), tally, 5)[0]
+    seed_counts = SeedCounts(seed, seed, ([(ours, ours) for _, ours in counts.values()],))
+    return ratios(FeatureStats(size, TODAY, (found,)), seed_counts, 5)[0]
 
 
 def test_a_weight_is_the_smoothed_logarithm_of_seen_by_expected() -> None:
@@ -82,18 +82,18 @@ def test_no_decorrelation_weight_exceeds_1() -> None:
 @given(st.lists(st.lists(st.integers(-9, 9), min_size=4, max_size=4), min_size=4, max_size=4), st.data())
 def test_systems_are_solved(rows: list[list[int]], data: st.DataObject) -> None:
     matrix = [[value + (60 if i == j else 0) for j, value in enumerate(row)] for i, row in enumerate(rows)]
-    wanted = data.draw(st.lists(st.integers(-9, 9), min_size=4, max_size=4))
-    found = solve(matrix, wanted)
-    for row, value in zip(matrix, wanted, strict=True):
+    expected = data.draw(st.lists(st.integers(-9, 9), min_size=4, max_size=4))
+    found = solve(matrix, expected)
+    for row, value in zip(matrix, expected, strict=True):
         assert sum(a * b for a, b in zip(row, found, strict=True)) == pytest.approx(value, abs=1e-9)
 
 
-@given(TALLIES, TALLIES, st.integers(0, 99))
+@given(HISTOGRAMS, HISTOGRAMS, st.integers(0, 99))
 def test_the_curve_falls_and_ends_with_all_records(
-    candidates: dict[int, int], held: dict[int, int], others: int
+    candidates: dict[int, int], holdout: dict[int, int], others: int
 ) -> None:
-    everyone = sum(candidates.values()) + others
-    points = curve(candidates, everyone, held, -50, 50)
+    total = sum(candidates.values()) + others
+    points = curve(candidates, total, holdout, -50, 50)
     assert [point.share for point in points] == list(SHARES)
     assert points[-1].count == sum(candidates.values())
     assert points[-1].min_score == min(candidates)
@@ -102,17 +102,17 @@ def test_the_curve_falls_and_ends_with_all_records(
         assert before.min_score >= after.min_score
         assert before.recall <= after.recall
     for point in points:
-        assert point.count == min(share_of(everyone, point.share), sum(candidates.values()))
+        assert point.count == min(share_of(total, point.share), sum(candidates.values()))
         ranked = sorted((score for score, count in candidates.items() for _ in range(count)), reverse=True)
         assert point.min_score == ranked[point.count - 1] == score_at(candidates, point.count)
-        found = sum(count for score, count in held.items() if score >= point.min_score)
-        assert point.recall == recall(held, point.min_score) == pytest.approx(found / sum(held.values()))
+        found = sum(count for score, count in holdout.items() if score >= point.min_score)
+        assert point.recall == recall(holdout, point.min_score) == pytest.approx(found / sum(holdout.values()))
 
 
-@given(TALLIES, TALLIES)
-def test_auc_counts_pairs_and_ties_half(held: dict[int, int], baseline: dict[int, int]) -> None:
-    found = auc(held, baseline)
-    ours, theirs = ([s for s, n in tally.items() for _ in range(n)] for tally in (held, baseline))
+@given(HISTOGRAMS, HISTOGRAMS)
+def test_auc_counts_pairs_and_ties_half(holdout: dict[int, int], baseline: dict[int, int]) -> None:
+    found = auc(holdout, baseline)
+    ours, theirs = ([s for s, n in histogram.items() for _ in range(n)] for histogram in (holdout, baseline))
     if len(ours) < 20:
         assert found is None
         return
@@ -155,8 +155,8 @@ def test_personal_data_inside_a_protected_field_is_refused(path: str) -> None:
 
 def test_a_feature_is_excluded_by_any_of_its_paths() -> None:
     left = {field.path for field in parse_features([], ["leadScore", "address", "company.name", "createdate"])}
-    gone = {f"data.{name}" for name in ("score", "country", "region", "city", "company", "createdAt")}
-    assert left == {field.path for field in parse_features([], [])} - gone
+    excluded = {f"data.{name}" for name in ("score", "country", "region", "city", "company", "createdAt")}
+    assert left == {field.path for field in parse_features([], [])} - excluded
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.membership.partitions import KeyRange, Partition, Partitioner
 
 CTX = RequestContext(Caller("tester", "org", frozenset()), Deadline.after(20))
-EVERYONE = CompiledFilter("contact", {})
-CHOICE = ResolvedSelection(EVERYONE, EVERYONE, ["everyone"])
+ALL_CONTACTS = CompiledFilter("contact", {})
+CHOICE = ResolvedSelection(ALL_CONTACTS, ALL_CONTACTS, ["everyone"])
 
 
 def key(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The interval around a sampled share, held to the binomial distribution in whole numbers."""
+"""The interval around a sampled share, compared with the binomial distribution in integers."""
 
 import math
 import random
@@ -42,8 +42,8 @@ def test_more_hits_than_draws_raise(hits: int, drawn: int) -> None:
 @pytest.mark.parametrize("share", [0.0005, 0.01, 0.2, 0.5, 0.97, 1.0])
 def test_the_true_share_lies_within_in_95_of_100_cases(share: float) -> None:
     rng = random.Random(11)
-    held = 0
+    hit_count = 0
     for _ in range(400):
         lower, upper = clopper_pearson(sum(rng.random() < share for _ in range(500)), 500)
-        held += lower <= share <= upper
-    assert held >= 0.93 * 400
+        hit_count += lower <= share <= upper
+    assert hit_count >= 0.93 * 400

@@ -15,11 +15,11 @@ from audience_service.domain.reach.progressive_count import Progress, Progressiv
 from tests.support.fake_slices import Clock, FakeSlices
 
 pytestmark = pytest.mark.usefixtures("clock")
-EVERYONE = FilterCompiler(["contact"]).compile(Filter("contact", {}))
+ALL_CONTACTS = FilterCompiler(["contact"]).compile(Filter("contact", {}))
 
 
 def narrowing(slices: Any, seconds: float | None = None, seed: int = 3) -> ProgressiveCounter:
-    return ProgressiveCounter(slices, "acme", EVERYONE, Deadline.after(seconds), random.Random(seed))
+    return ProgressiveCounter(slices, "acme", ALL_CONTACTS, Deadline.after(seconds), random.Random(seed))
 
 
 def contains_count(step: Progress, count: int) -> bool:
@@ -43,29 +43,29 @@ def test_estimates_narrow_reads_never_fall_and_the_end_is_exact(total: int) -> N
 @pytest.mark.parametrize("fails", [False, True])
 def test_slices_use_the_population_with_prefetched_joins(*, fails: bool) -> None:
     settled = FilterCompiler(["contact"]).compile(Filter("contact", {"a": 1}))
-    asked: list[tuple[str, Any]] = []
+    calls: list[tuple[str, Any]] = []
 
     class Settling(FakeSlices):
         def filter_keys(self, org: str, population: Any, *rest: Any) -> Any:
-            asked.append(("sample", population))
+            calls.append(("sample", population))
             return super().filter_keys(org, population, *rest)
 
         def with_prefetched_joins(self, *_: Any) -> Any:
-            asked.append(("settled", EVERYONE))
+            calls.append(("settled", ALL_CONTACTS))
             if fails:
                 raise OutOfTime("it takes long")
             return settled
 
         def count_range(self, org: str, population: Any, *rest: Any) -> int:
-            asked.append(("slice", population))
+            calls.append(("slice", population))
             return super().count_range(org, population, *rest)
 
     *_, last = narrowing(Settling(5_000, lambda n: n % 2 == 0)).run()
     assert last.estimate == Estimate.of(2_500)
-    steps = [name for name, _ in asked]
+    steps = [name for name, _ in calls]
     assert steps == sorted(steps, key=["sample", "settled", "slice"].index)
     assert steps.count("settled") == 1
-    assert all(found is (EVERYONE if fails or name != "slice" else settled) for name, found in asked)
+    assert all(found is (ALL_CONTACTS if fails or name != "slice" else settled) for name, found in calls)
 
 
 def test_estimates_agree_with_counted_slices() -> None:
@@ -114,7 +114,7 @@ def test_slow_queries_are_cancelled_and_retried_smaller(clock: Clock) -> None:
     assert steps[-1].estimate == Estimate.of(400)
     assert max(after - before for before, after in itertools.pairwise(late)) <= 0.2 + 1e-9
     repeated = [step for step, before in itertools.pairwise(steps) if step == before]
-    assert repeated, "a caller that left is noticed also while queries are given up"
+    assert repeated, "a cancelled call is noticed while queries time out"
 
 
 def test_slices_grow_to_the_target_duration(clock: Clock) -> None:
@@ -159,8 +159,8 @@ def test_intervals_contain_the_count_for_any_distribution(share: float, members:
     if members == "spread":
         random.Random(1).shuffle(order)
     slices = FakeSlices(total, lambda n: order[n] < first)
-    held = [contains_count(narrowing(slices, seed=seed).estimate_from_sample(500), first) for seed in range(150)]
-    assert sum(held) >= 0.92 * len(held)
+    hits = [contains_count(narrowing(slices, seed=seed).estimate_from_sample(500), first) for seed in range(150)]
+    assert sum(hits) >= 0.92 * len(hits)
 
 
 def test_counted_slices_replace_their_sample() -> None:
@@ -168,8 +168,10 @@ def test_counted_slices_replace_their_sample() -> None:
     assert sample.hit_indexes == (3, 0)
     assert (sample.remaining_count(0), sample.remaining_count(2), sample.remaining_count(4)) == (9, 5, 1)
     assert (sample.scanned_count(0), sample.scanned_count(2), sample.scanned_count(4)) == (3, 6, 9 - 1)
-    behind = sample.estimate(counted=2, slice_count=2)
-    assert (behind.lower_bound, behind.upper_bound) == (3, 6), "of the five left one is a member and one is none"
+    partly_counted = sample.estimate(counted=2, slice_count=2)
+    assert (partly_counted.lower_bound, partly_counted.upper_bound) == (3, 6), (
+        "of the five left one is a member and one is none"
+    )
     assert sample.estimate(counted=2, slice_count=4) == Estimate(2, 2, 3), "nothing of what is left has been drawn"
 
 

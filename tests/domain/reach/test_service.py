@@ -19,7 +19,7 @@ from tests.conftest import seeded
 from tests.support.fake_slices import FakeSlices
 
 pytestmark = pytest.mark.usefixtures("clock")
-EVERYONE = AudienceSelector(filter=Filter("contact", {}))
+ALL_CONTACTS = AudienceSelector(filter=Filter("contact", {}))
 TOTAL = 20_000
 
 
@@ -52,32 +52,33 @@ class FakeSelectionResolver:
     version = 0
 
     def resolve(self, ctx: RequestContext, selection: AudienceSelector) -> ResolvedSelection:
-        everyone = CompiledFilter("contact", {})
+        all_contacts = CompiledFilter("contact", {})
         named = [audience_id for audience_id in (selection.audience_id, *selection.audience_ids) if audience_id]
         return ResolvedSelection(
-            everyone, everyone, [], {}, self._audiences(named), self._audiences(selection.exclude_audience_ids)
+            all_contacts, all_contacts, [], {}, self._audiences(named), self._audiences(selection.exclude_audience_ids)
         )
 
     def verify_complete(self, ctx: RequestContext, resolved_selection: ResolvedSelection, count: int | None) -> None:
         """Never raises: no choice is of a snapshot."""
 
     def _audiences(self, audience_ids: Sequence[str]) -> tuple[ResolvedAudience, ...]:
-        everyone = Filter("contact", {})
+        all_contacts = Filter("contact", {})
         return tuple(
-            ResolvedAudience(name, name, self.version, everyone, CompiledFilter("contact", {})) for name in audience_ids
+            ResolvedAudience(name, name, self.version, all_contacts, CompiledFilter("contact", {}))
+            for name in audience_ids
         )
 
 
 def watched(deadline: Deadline) -> tuple[Deadline, threading.Semaphore]:
-    """The same deadline, and a semaphore that it releases whenever it is asked for the time left."""
-    asked = threading.Semaphore(0)
+    """The same deadline, and a semaphore that it releases whenever the remaining time is read."""
+    waiting = threading.Semaphore(0)
 
     class Watched(Deadline):
         def remaining(self) -> float | None:
-            asked.release()
+            waiting.release()
             return super().remaining()
 
-    return Watched(deadline.expires_at), asked
+    return Watched(deadline.expires_at), waiting
 
 
 def reach(members: Members) -> Reach:
@@ -94,25 +95,25 @@ def run_concurrently(members: Members, *calls: tuple[RequestContext, float | Non
     reaches = reach(members)
     members.go.clear()
     with ThreadPoolExecutor(len(calls)) as pool:
-        futures = [pool.submit(reaches.estimate, calls[0][0], EVERYONE, calls[0][1])]
+        futures = [pool.submit(reaches.estimate, calls[0][0], ALL_CONTACTS, calls[0][1])]
         assert members.started.acquire(timeout=10)
         for other, budget in calls[1:]:
-            deadline, asked = watched(other.deadline)
-            futures.append(pool.submit(reaches.estimate, RequestContext(other.caller, deadline), EVERYONE, budget))
+            deadline, waiting = watched(other.deadline)
+            futures.append(pool.submit(reaches.estimate, RequestContext(other.caller, deadline), ALL_CONTACTS, budget))
             for _ in range(2):  # once to see what time there is, once to wait
-                assert asked.acquire(timeout=10)
+                assert waiting.acquire(timeout=10)
         members.go.set()
     return futures
 
 
 def test_a_count_within_the_budget_is_exact() -> None:
-    answer = reach(Members(seconds=1)).estimate(make_context(30), EVERYONE, budget=5)
+    answer = reach(Members(seconds=1)).estimate(make_context(30), ALL_CONTACTS, budget=5)
     assert (answer.estimate.count, answer.estimate.exact) == (TOTAL // 2, True)
 
 
 @pytest.mark.parametrize("budget", [0, 0.5, 1e-9])
 def test_beyond_the_budget_a_sample_replaces_the_count(budget: float) -> None:
-    answer = reach(Members(seconds=1)).estimate(make_context(30), EVERYONE, budget)
+    answer = reach(Members(seconds=1)).estimate(make_context(30), ALL_CONTACTS, budget)
     assert not answer.estimate.exact
     assert answer.estimate.lower_bound <= TOTAL // 2 <= answer.estimate.upper_bound
     assert answer.sample_profile == {}
@@ -120,17 +121,17 @@ def test_beyond_the_budget_a_sample_replaces_the_count(budget: float) -> None:
 
 def test_without_a_budget_some_of_the_deadline_is_kept_for_the_sample() -> None:
     members = Members(seconds=4.5)
-    assert not reach(members).estimate(make_context(5), EVERYONE).estimate.exact
-    assert reach(members).estimate(make_context(6), EVERYONE).estimate.exact
-    assert reach(members).estimate(make_context(None), EVERYONE).estimate.exact
-    assert reach(Members(seconds=0.4)).estimate(make_context(1), EVERYONE).estimate.exact, (
+    assert not reach(members).estimate(make_context(5), ALL_CONTACTS).estimate.exact
+    assert reach(members).estimate(make_context(6), ALL_CONTACTS).estimate.exact
+    assert reach(members).estimate(make_context(None), ALL_CONTACTS).estimate.exact
+    assert reach(Members(seconds=0.4)).estimate(make_context(1), ALL_CONTACTS).estimate.exact, (
         "of a short one a share is kept"
     )
 
 
 def test_a_deadline_that_has_passed_gets_no_estimate() -> None:
     with pytest.raises(OutOfTime):
-        reach(Members()).estimate(RequestContext(make_context().caller, Deadline(-1.0)), EVERYONE)
+        reach(Members()).estimate(RequestContext(make_context().caller, Deadline(-1.0)), ALL_CONTACTS)
 
 
 def test_concurrent_identical_requests_are_counted_once() -> None:
@@ -151,7 +152,7 @@ def test_another_org_or_budget_is_counted_by_itself() -> None:
     members.go.clear()
     with ThreadPoolExecutor(3) as pool:
         calls = [
-            pool.submit(reaches.estimate, make_context(20, org), EVERYONE, budget)
+            pool.submit(reaches.estimate, make_context(20, org), ALL_CONTACTS, budget)
             for org, budget in (("acme", None), ("acme", 9), ("acme2", None))
         ]
         for _ in calls:
@@ -230,9 +231,9 @@ def test_an_error_is_shared() -> None:
 
 def test_a_call_with_more_time_does_not_make_do_with_the_estimate_of_one_with_less() -> None:
     members = Members(seconds=3)
-    hasty, patient = run_concurrently(members, (make_context(2), None), (make_context(60), None))
+    hasty, long_timeout = run_concurrently(members, (make_context(2), None), (make_context(60), None))
     assert not hasty.result().estimate.exact
-    assert patient.result().estimate.exact
+    assert long_timeout.result().estimate.exact
     assert members.calls == ["acme", "acme"]
 
 

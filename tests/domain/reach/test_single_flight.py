@@ -34,7 +34,7 @@ class Work:
 
 
 def shared(followers: int, work: Work, suits: Callable[[int], bool] = lambda _: True) -> list[Future[int]]:
-    """What the first call and its followers come to, all of them having asked before the work was done."""
+    """The results of the first call and of its followers, which all joined before the work was done."""
     flights: SingleFlight[int] = SingleFlight()
     waiting = threading.Semaphore(0)
 

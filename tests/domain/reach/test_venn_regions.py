@@ -17,9 +17,9 @@ audiences = st.lists(st.sets(st.integers(0, 9)), min_size=2, max_size=8).map(
 
 
 def regions_of(members: Members) -> VennRegions:
-    """The regions of audiences whose members are told."""
-    everyone = set().union(*members.values())
-    masks = Counter(sum(1 << i for i, some in enumerate(members.values()) if one in some) for one in everyone)
+    """The regions of audiences with the given members."""
+    all_members = set().union(*members.values())
+    masks = Counter(sum(1 << i for i, some in enumerate(members.values()) if one in some) for one in all_members)
     return VennRegions(tuple(members), masks, NOON)
 
 

@@ -1,4 +1,4 @@
-"""What a sample says of fields, and what a collection's schema adds."""
+"""What a sample shows of fields, and what a collection's schema adds."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -156,7 +156,7 @@ def _linked(rows: str, names: bytes) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("platform", "text", "place", "what"),
+    ("platform", "text", "location", "what"),
     [
         ("google", "", "f", "does not begin with Google's columns"),
         ("google", "Name,Id\n", "f", "does not begin with Google's columns"),
@@ -176,11 +176,11 @@ def _linked(rows: str, names: bytes) -> Mapping[str, str]:
         ("linkedin", '{"elements": [{"urn": "x"}]}', "f, elements[0].name", "is missing"),
     ],
 )
-def test_a_malformed_file_is_refused_with_its_location(platform: str, text: str, place: str, what: str) -> None:
+def test_a_malformed_file_is_refused_with_its_location(platform: str, text: str, location: str, what: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         read_export(platform, text, "f")
     [violation] = caught.value.violations
-    assert violation.field == place
+    assert violation.field == location
     assert what in violation.description
 
 

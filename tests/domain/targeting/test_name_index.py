@@ -26,8 +26,8 @@ def index(names: dict[str, frozenset[int]], min_cached_lines: int) -> NameIndex:
 
 
 def _text(lines: dict[str, frozenset[int]]) -> bytes:
-    said = (f"{name}\t{' '.join(map(str, sorted(numbers)))}".encode() for name, numbers in lines.items())
-    return b"\n".join(sorted(said))
+    rows = (f"{name}\t{' '.join(map(str, sorted(numbers)))}".encode() for name, numbers in lines.items())
+    return b"\n".join(sorted(rows))
 
 
 @pytest.mark.parametrize("many", [1, 3, 256])

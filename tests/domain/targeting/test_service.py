@@ -94,16 +94,16 @@ def test_matches_rank_by_exactness_then_population() -> None:
 
 
 def test_pages_contain_each_node_once() -> None:
-    whole = ids(listed(query="san", size=2_000))
-    assert len(whole) > 300
+    one_page = ids(listed(query="san", size=2_000))
+    assert len(one_page) > 300
     pages, token = [], ""
     while True:
         page = listed(query="san", size=97, token=token)
-        assert page.total == len(whole)
+        assert page.total == len(one_page)
         pages += ids(page)
         if not (token := page.next_page_token):
             break
-    assert pages == whole
+    assert pages == one_page
 
 
 def test_a_page_that_is_just_full_has_no_next_one() -> None:
@@ -157,7 +157,7 @@ def test_a_platform_keeps_its_own_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "query", "place", "what"),
+    ("name", "query", "field_path", "what"),
     [
         ("places", {"platform": "myspace"}, "platform", "is none of meta, google"),
         ("options", {"platform": "linkedin"}, "platform", "LinkedIn's official packages enumerate no"),
@@ -169,11 +169,13 @@ def test_a_platform_keeps_its_own_options() -> None:
         ("places", {"parent_id": "country-DE", "top_level": True}, "top_level", "no parent_id"),
     ],
 )
-def test_a_condition_that_cannot_be_met_is_refused(name: str, query: dict[str, Any], place: str, what: str) -> None:
+def test_a_condition_that_cannot_be_met_is_refused(
+    name: str, query: dict[str, Any], field_path: str, what: str
+) -> None:
     with pytest.raises(InvalidArgument) as caught:
         listed(name, **query)
     [violation] = caught.value.violations
-    assert (violation.field, what in violation.description) == (place, True)
+    assert (violation.field, what in violation.description) == (field_path, True)
 
 
 def test_a_query_of_200_characters_is_searched() -> None:
@@ -204,13 +206,13 @@ def test_no_node_has_an_id_of_a_platform_before_an_import() -> None:
 
 def test_imported_ids_are_shown_and_keep_their_nodes() -> None:
     repository = Repository()
-    held = PlatformIds(repository)
-    service = targeting(held)
+    platform_ids = PlatformIds(repository)
+    service = targeting(platform_ids)
     repository.stored = {
         "google": imported("google", "1", {"city-2867714": "1004234", "country-DE": "2276"}),
         "tiktok": imported("tiktok", "1", {"city-2867714": "2867714"}),
     }
-    held.refresh(Deadline(None))
+    platform_ids.refresh(Deadline(None))
     page = service.list(CTX, "places", NodeQuery(query="munch"), 20, "")
     assert page.nodes[0][1] == {"google": "1004234", "tiktok": "2867714"}
     assert page.nodes[1][1] == {}
@@ -220,15 +222,15 @@ def test_imported_ids_are_shown_and_keep_their_nodes() -> None:
 
 def test_an_import_is_reloaded_on_version_change_and_dropped_on_removal() -> None:
     repository = Repository()
-    held = PlatformIds(repository)
+    platform_ids = PlatformIds(repository)
     repository.stored["google"] = imported("google", "1", {"country-DE": "1"})
     for _ in range(3):
-        held.refresh(Deadline(None))
+        platform_ids.refresh(Deadline(None))
     assert repository.loads == 1
     repository.stored["google"] = imported("google", "2", {"country-DE": "2"})
-    before = held.current()
-    held.refresh(Deadline(None))
-    assert (before["google"]["country-DE"], held.current()["google"]["country-DE"]) == ("1", "2")
+    before = platform_ids.current()
+    platform_ids.refresh(Deadline(None))
+    assert (before["google"]["country-DE"], platform_ids.current()["google"]["country-DE"]) == ("1", "2")
     repository.remove("google", Deadline(None))
-    held.refresh(Deadline(None))
-    assert held.current() == {}
+    platform_ids.refresh(Deadline(None))
+    assert platform_ids.current() == {}

@@ -1,4 +1,4 @@
-"""The data is what the packages carry: all of it, and nothing invented."""
+"""The packaged taxonomies have all rows of the packages and no others."""
 
 import gzip
 from collections import defaultdict
@@ -86,7 +86,7 @@ def test_cities_lie_in_the_subdivision_that_they_are_in(city: str, subdivision: 
 @pytest.mark.parametrize(
     "city",
     [
-        "city-1581130",  # Hanoi: GeoNames has given Vietnam's codes anew
+        "city-1581130",  # Hanoi: GeoNames has renumbered Vietnam's codes
         "city-1566083",  # Ho Chi Minh City, likewise
         "city-1668341",  # Taipei: GeoNames' divisions of Taiwan are none of ISO's
         "city-385038",  # Riffa: two codes are taken for one governorate
@@ -154,18 +154,18 @@ def test_nodes_have_a_known_kind_a_name_and_a_source(name: str) -> None:
 def test_every_node_is_found_by_its_name_and_its_localised_names(name: str) -> None:
     taxonomy = packaged_taxonomies()[name]
     for number, node in enumerate(NODES[name]):
-        for said in (node.name, *node.localized.values()):
-            assert number in taxonomy.names.find_exact(normalise(said)), (node.id, said)
+        for text in (node.name, *node.localized.values()):
+            assert number in taxonomy.names.find_exact(normalise(text)), (node.id, text)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_indexes_contain_sorted_normalised_names_and_later_words(name: str) -> None:
     names, words = (_lines(name, part) for part in ("names", "words"))
     assert [list(names), list(words)] == [sorted(names), sorted(words)]
-    assert all(normalise(said.decode()).encode() == said for said in names)
+    assert all(normalise(entry.decode()).encode() == entry for entry in names)
     later: dict[bytes, set[int]] = defaultdict(set)
-    for said, numbers in names.items():
-        parts = said.split(b" ")
+    for entry, numbers in names.items():
+        parts = entry.split(b" ")
         for start in range(1, len(parts)):
             later[b" ".join(parts[start:])] |= numbers
     assert words == later
@@ -179,4 +179,4 @@ def test_packaged_taxonomies_are_read_once() -> None:
 def _lines(name: str, part: str) -> dict[bytes, set[int]]:
     packed = (files("audience_service.domain.targeting") / "data" / f"{name}.{part}.gz").read_bytes()
     lines = (line.split(b"\t") for line in gzip.decompress(packed).splitlines())
-    return {said: {int(number) for number in numbers.split()} for said, numbers in lines}
+    return {text: {int(number) for number in numbers.split()} for text, numbers in lines}

@@ -1,4 +1,4 @@
-"""When a process looks at a watch that it tracks again, and at what."""
+"""When a process scans a watch again, and with which scope."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ class FakeSubscription:
 
 
 def run_scan(watch: ScheduledWatch, at: float, result: ReconcileResult | None, duration: float = 0.5) -> ScanScope:
-    """Look at what is due at a time, and come to an outlook."""
+    """Run the scan that is due at a time, and record its result."""
     scope = watch.next_scope(at)
     watch.last_result = result
     watch.record_finish(scope, at, at + duration, CONFIG)
@@ -74,7 +74,7 @@ def test_streamed_changes_are_debounced_and_scanned_incrementally() -> None:
     received.keys, received.has_pending = KEYS, True
     assert 0 < watch.seconds_until_due(0.5, NOON) <= 0.5
     assert run_scan(watch, 1, result) == ScanScope(ChangedKeys(KEYS, complete=True), result)
-    assert watch.seconds_until_due(1.5, NOON) == 2, "the definition is looked at all the same"
+    assert watch.seconds_until_due(1.5, NOON) == 2, "the definition check stays due"
     assert watch.full_scan_at == inf
 
 

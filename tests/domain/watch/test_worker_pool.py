@@ -25,7 +25,7 @@ class Failing:
         raise self._error
 
     def release(self) -> None:
-        """Nothing is held."""
+        """There is no lease to release."""
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def bulk_write_error(*codes: int) -> driver.BulkWriteError:
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "expected"),
     [
         (driver.AutoReconnect("x"), StoreUnavailable),
         (driver.ServerSelectionTimeoutError("x"), StoreUnavailable),
@@ -42,8 +42,8 @@ def bulk_write_error(*codes: int) -> driver.BulkWriteError:
         (ValueError("a defect"), ValueError),
     ],
 )
-def test_a_drivers_error_becomes_the_domains(raised: Exception, told: type[Exception]) -> None:
-    with pytest.raises(told), map_driver_errors():
+def test_a_drivers_error_becomes_the_domains(raised: Exception, expected: type[Exception]) -> None:
+    with pytest.raises(expected), map_driver_errors():
         raise raised
 
 

@@ -12,7 +12,7 @@ MINUTE, MILLISECOND = timedelta(minutes=1), timedelta(milliseconds=1)
 
 
 class Worker:
-    """A process whose clock shows these moments one after the other, and then stands still."""
+    """A process whose clock shows these timestamps in turn, and then stays at the last."""
 
     def __init__(self, service: Service, org: str, *times: datetime) -> None:
         left = list(times)

@@ -1,4 +1,4 @@
-"""Related records that are read before a filter tell of the same records as those that are looked up for each."""
+"""Prefetched related records give the same members as a lookup for each record."""
 
 import random
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters import CompiledFilter, Filter, FilterCompiler
-from audience_service.mongo.query import join_prefetch as related
+from audience_service.mongo.query import join_prefetch as join_prefetch
 from audience_service.mongo.query import joins
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline
 from tests.conftest import Service
@@ -56,7 +56,7 @@ class Orgs:
         """The members' sks, their related records looked up if they are few."""
         database, deadline = self.service.store.database, Deadline.after(60)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(related.JoinPrefetcher, "_timeout", lambda *_: related._NO_TIMEOUT)
+            patch.setattr(join_prefetch.JoinPrefetcher, "prefetch_timeout", lambda *_: join_prefetch.NO_TIMEOUT)
             pipeline = build_pipeline(database, org, population, deadline, force_lookup=force_lookup)
         self.reads += pipeline.joins.has_prefetched
         assert not (force_lookup and pipeline.joins.has_prefetched)
@@ -81,7 +81,7 @@ def _record(rng: random.Random, values: list[Any], *, lists: bool) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def orgs(real_service: Service) -> Iterator[Orgs]:
-    """Some of values that an $in tells as $lookup does, and one of others."""
+    """Orgs of values that an $in matches as $lookup does, and one of other values."""
     made = Orgs(real_service)
     for seed in range(6):
         made.add(seed, VALUES, VALUES, lists=seed % 2 == 0)
@@ -150,8 +150,8 @@ def shop(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sho
     first, second, _ = real_service.insert(org, [{"id": f"{n}", "data": {"n": n}} for n in range(3)])
     buyers = (first, [first, first], [second, second], "contact-nobody")
     real_service.insert(org, [{"data": {"buyer": buyer, "total": n}} for n, buyer in enumerate(buyers)], "order")
-    monkeypatch.setattr(related, "_MIN_PREFETCH_CANDIDATES", 2)
-    monkeypatch.setattr(related, "_LOOKUP_SECONDS", 30.0)  # no read is given up, however busy the machine
+    monkeypatch.setattr(join_prefetch, "MIN_PREFETCH_CANDIDATES", 2)
+    monkeypatch.setattr(join_prefetch, "LOOKUP_SECONDS", 30.0)  # no read times out, however busy the machine
     orders = real_service.store.database["order"]
     index = orders.create_index([("data.buyer", 1), ("sk", 1)])
     yield Shop(real_service, org)
@@ -160,10 +160,10 @@ def shop(real_service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sho
 
 def test_few_candidates_use_lookups_and_many_use_prefetching(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shop.members({}, is_prefetched=True) == [0, 1]
-    monkeypatch.setattr(related, "_MIN_PREFETCH_CANDIDATES", 3)
+    monkeypatch.setattr(join_prefetch, "MIN_PREFETCH_CANDIDATES", 3)
     assert shop.members({}, is_prefetched=False) == [0, 1]
     shop.service.store.database["order"].drop_index("data.buyer_1_sk_1")
-    assert shop.members({}, is_prefetched=True) == [0, 1], "a look without an index would read them all as well"
+    assert shop.members({}, is_prefetched=True) == [0, 1], "a lookup without an index would read all of them too"
     shop.service.store.database["order"].create_index([("data.buyer", 1), ("sk", 1)])
 
 
@@ -178,7 +178,7 @@ def test_values_that_do_not_fit_the_filter_are_looked_up(shop: Shop, monkeypatch
 
 
 def test_prefetching_stops_once_lookups_would_be_faster(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(related, "_LOOKUP_SECONDS", 1e-9)
+    monkeypatch.setattr(join_prefetch, "LOOKUP_SECONDS", 1e-9)
     assert shop.members({}, is_prefetched=False) == [0, 1]
 
 
@@ -190,10 +190,10 @@ def test_a_failing_expression_falls_back_to_lookups(shop: Shop) -> None:
 
 
 def test_values_beyond_the_index_limit_are_still_matched(shop: Shop) -> None:
-    values = related.JoinValues(["contact-0"], None, index_limit=1)
+    values = join_prefetch.JoinValues(["contact-0"], None, index_limit=1)
     assert values.condition("pk") == {"pk": {"$in": ["contact-0"]}}
     for index_limit in (0, 1):
-        match = related.JoinValues(["contact-1", "contact-2"], ["contact-2"], index_limit).condition("pk")
+        match = join_prefetch.JoinValues(["contact-1", "contact-2"], ["contact-2"], index_limit).condition("pk")
         where = {"$and": [match], "sk": {"$regex": f"^{shop.org}/"}}
         assert [found["pk"] for found in shop.service.store.database["contact"].find(where)] == ["contact-1"]
 
@@ -206,5 +206,5 @@ def test_a_prefetched_filter_needs_no_lookup(shop: Shop) -> None:
     shop.service.store.database["order"].delete_many({"sk": {"$regex": f"^{shop.org}/"}})
     assert slices.count_range(shop.org, prefetched, "", "", deadline) == 1
     assert slices.count_range(shop.org, population, "", "", deadline) == 3
-    everyone = COMPILER.compile(Filter("contact", {}))
-    assert slices.with_prefetched_joins(shop.org, everyone, deadline) is everyone
+    all_contacts = COMPILER.compile(Filter("contact", {}))
+    assert slices.with_prefetched_joins(shop.org, all_contacts, deadline) is all_contacts

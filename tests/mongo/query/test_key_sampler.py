@@ -14,13 +14,13 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.errors import OutOfTime, StoreUnavailable
 from audience_service.domain.filters import Filter, FilterCompiler
 from audience_service.domain.filters.member_list import MemberList
-from audience_service.mongo.query import key_sampler as module
+from audience_service.mongo.query import key_sampler
 from audience_service.mongo.query.key_sampler import KeySampler, KeyScan
 from tests.conftest import Service, seeded
 from tests.support.waiting import eventually
 
 NO_DEADLINE = Deadline(None)
-EVERYONE = FilterCompiler(["contact"]).compile(Filter("contact", {}))
+ALL_CONTACTS = FilterCompiler(["contact"]).compile(Filter("contact", {}))
 
 
 class Clock:
@@ -35,8 +35,8 @@ class Clock:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything a thousandth of its size."""
-    for name, value in {"_PAGE_SIZE": 16, "_MIN_RUN": 2, "_MAX_KEYS": 16, "_MAX_FOREGROUND_PAGES": 2}.items():
-        monkeypatch.setattr(module, name, value)
+    for name, value in {"PAGE_SIZE": 16, "MIN_RUN": 2, "MAX_KEYS": 16, "MAX_FOREGROUND_PAGES": 2}.items():
+        monkeypatch.setattr(key_sampler, name, value)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def keys(service: Service, org: str) -> Iterator[list[str]]:
 
 @pytest.fixture
 def reader(service: Service, small: None) -> Iterator[tuple[KeySampler, Clock, "Database"]]:
-    """A reader of its own with its clock, on a database that counts and can be held up."""
+    """A key sampler with its own clock, on a database that counts commands and can be paused."""
     clock, database = Clock(), Database(service.store.database)
     reader = KeySampler(database, clock=clock, new_random=seeded)  # type: ignore[arg-type]
     yield reader, clock, database
@@ -90,7 +90,7 @@ class Database:
 def test_a_key_sample_holds_the_orgs_keys_in_order_with_ranks(
     service: Service, org: str, keys: list[str], small: None
 ) -> None:
-    scan = KeyScan(service.store.database, org, EVERYONE, seeded())
+    scan = KeyScan(service.store.database, org, ALL_CONTACTS, seeded())
     while not scan.read_page(NO_DEADLINE):
         pass
     found = scan.key_sample()
@@ -104,7 +104,7 @@ def test_a_key_sample_holds_the_orgs_keys_in_order_with_ranks(
 def test_every_record_is_equally_likely(service: Service, org: str, keys: list[str], small: None) -> None:
     drawn: Counter[int] = Counter()
     for seed in range(150):
-        scan = KeyScan(service.store.database, org, EVERYONE, random.Random(seed))
+        scan = KeyScan(service.store.database, org, ALL_CONTACTS, random.Random(seed))
         while not scan.read_page(NO_DEADLINE):
             pass
         drawn.update(scan.key_sample().ranks)
@@ -134,23 +134,23 @@ ReaderFixture = tuple[KeySampler, Clock, Database]
 
 def test_few_records_are_read_by_every_call(service: Service, org: str, reader: ReaderFixture) -> None:
     service.insert(org, [{"id": f"{n}"} for n in range(10)])
-    assert reader[0].get(org, EVERYONE, NO_DEADLINE).total == 10
+    assert reader[0].get(org, ALL_CONTACTS, NO_DEADLINE).total == 10
     service.insert(org, [{"id": "x"}])
-    assert reader[0].get(org, EVERYONE, NO_DEADLINE).total == 11
+    assert reader[0].get(org, ALL_CONTACTS, NO_DEADLINE).total == 11
 
 
 def test_large_samples_are_cached_and_refreshed_in_the_background(
     service: Service, org: str, keys: list[str], reader: ReaderFixture
 ) -> None:
     sampler, clock, database = reader
-    first = sampler.get(org, EVERYONE, NO_DEADLINE)
+    first = sampler.get(org, ALL_CONTACTS, NO_DEADLINE)
     finds = database.finds["contact"]
-    assert sampler.get(org, EVERYONE, NO_DEADLINE) is first
+    assert sampler.get(org, ALL_CONTACTS, NO_DEADLINE) is first
     assert database.finds["contact"] == finds == 7
     clock.now += 61
     service.insert(org, [{"id": "999"}])
-    assert sampler.get(org, EVERYONE, NO_DEADLINE) is first, "what is old is good for a while"
-    eventually(lambda: sampler.get(org, EVERYONE, NO_DEADLINE).total == 101)
+    assert sampler.get(org, ALL_CONTACTS, NO_DEADLINE) is first, "what is old is good for a while"
+    eventually(lambda: sampler.get(org, ALL_CONTACTS, NO_DEADLINE).total == 101)
     assert database.finds["contact"] == 2 * finds, "once, however many ask"
 
 
@@ -158,37 +158,37 @@ def test_a_call_waits_for_a_sample_that_replaces_an_expired_one(
     service: Service, org: str, keys: list[str], reader: ReaderFixture
 ) -> None:
     sampler, clock, _ = reader
-    sampler.get(org, EVERYONE, NO_DEADLINE)
+    sampler.get(org, ALL_CONTACTS, NO_DEADLINE)
     clock.now += 601
     service.insert(org, [{"id": "999"}])
     in_a_thousand_years = Deadline.after(60 * 60 * 24 * 365 * 1_000)
-    assert sampler.get(org, EVERYONE, in_a_thousand_years).total == 101
+    assert sampler.get(org, ALL_CONTACTS, in_a_thousand_years).total == 101
 
 
 def test_a_timed_out_call_leaves_the_scan_to_the_next(org: str, keys: list[str], reader: ReaderFixture) -> None:
     sampler, clock, database = reader
-    sampler.get(org, EVERYONE, NO_DEADLINE)
+    sampler.get(org, ALL_CONTACTS, NO_DEADLINE)
     finds = database.finds["contact"]
     clock.now += 601
     database.free_finds = finds + 2
     database.open.clear()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(sampler.get, org, EVERYONE, NO_DEADLINE)
+        waiting = pool.submit(sampler.get, org, ALL_CONTACTS, NO_DEADLINE)
         eventually(lambda: bool(sampler._running))
         with pytest.raises(OutOfTime):
-            sampler.get(org, EVERYONE, Deadline.after(0.05))
+            sampler.get(org, ALL_CONTACTS, Deadline.after(0.05))
         database.open.set()
         assert waiting.result().total == 100
-    assert sampler.get(org, EVERYONE, NO_DEADLINE).total == 100
+    assert sampler.get(org, ALL_CONTACTS, NO_DEADLINE).total == 100
     assert database.finds["contact"] == 2 * finds
 
 
 def test_concurrent_calls_share_one_background_scan(org: str, keys: list[str], reader: ReaderFixture) -> None:
     sampler, _, database = reader
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: sampler.get(org, EVERYONE, NO_DEADLINE), range(8)))
+        found = list(pool.map(lambda _: sampler.get(org, ALL_CONTACTS, NO_DEADLINE), range(8)))
     assert {each.total for each in found} == {100}
-    assert database.finds["contact"] <= 8 * 2 + 7, "two pages each at most, and what is behind them once"
+    assert database.finds["contact"] <= 8 * 2 + 7, "two pages each at most, and the rest once"
 
 
 def test_a_scan_pauses_once_all_its_calls_are_cancelled_and_the_next_call_resumes_it(
@@ -199,9 +199,9 @@ def test_a_scan_pauses_once_all_its_calls_are_cancelled_and_the_next_call_resume
     database.free_finds = 3
     database.open.clear()
     with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(sampler.get, org, EVERYONE, Deadline.after(20, first_cancelled))]
+        calls = [pool.submit(sampler.get, org, ALL_CONTACTS, Deadline.after(20, first_cancelled))]
         eventually(lambda: bool(sampler._running))
-        calls.append(pool.submit(sampler.get, org, EVERYONE, Deadline.after(20, second_cancelled)))
+        calls.append(pool.submit(sampler.get, org, ALL_CONTACTS, Deadline.after(20, second_cancelled)))
         [running] = sampler._running.values()
         eventually(lambda: len(running.deadlines) == 2)
         first_cancelled.set()
@@ -215,18 +215,18 @@ def test_a_scan_pauses_once_all_its_calls_are_cancelled_and_the_next_call_resume
     database.open.set()
     eventually(lambda: not sampler._running)
     assert database.finds["contact"] == finds, "not a page more than the one that was being read"
-    assert sampler.get(org, EVERYONE, NO_DEADLINE).total == 100
+    assert sampler.get(org, ALL_CONTACTS, NO_DEADLINE).total == 100
     assert database.finds["contact"] == 7, "as many pages as there are, in the two readings together"
     clock.now += 61
     first_cancelled.clear()
     database.free_finds = 7
     database.open.clear()
-    sampler.get(org, EVERYONE, Deadline.after(20, first_cancelled))
+    sampler.get(org, ALL_CONTACTS, Deadline.after(20, first_cancelled))
     first_cancelled.set()
     database.open.set()
     eventually(lambda: not sampler._running)
-    clock.now += 61  # what was stopped longer ago is begun anew
-    sampler.get(org, EVERYONE, NO_DEADLINE)
+    clock.now += 61  # a scan that was stopped longer ago starts again
+    sampler.get(org, ALL_CONTACTS, NO_DEADLINE)
     eventually(lambda: database.finds["contact"] == 8 + 7)
 
 
@@ -234,9 +234,9 @@ def test_an_error_is_raised_and_the_next_call_scans_again(org: str, keys: list[s
     sampler, _, database = reader
     database.is_down = True
     with pytest.raises(StoreUnavailable):
-        sampler.get(org, EVERYONE, NO_DEADLINE)
+        sampler.get(org, ALL_CONTACTS, NO_DEADLINE)
     database.is_down = False
-    assert sampler.get(org, EVERYONE, NO_DEADLINE).total == 100
+    assert sampler.get(org, ALL_CONTACTS, NO_DEADLINE).total == 100
 
 
 def test_the_least_recently_used_samples_are_evicted(
@@ -245,10 +245,10 @@ def test_the_least_recently_used_samples_are_evicted(
     sampler, _, database = reader
     other = f"{org}-other"
     service.insert(other, [{"id": f"{n:03d}"} for n in range(100)])
-    monkeypatch.setattr(module, "_MAX_CACHED_KEYS", 20)
-    sampler.get(org, EVERYONE, NO_DEADLINE)
+    monkeypatch.setattr(key_sampler, "MAX_CACHED_KEYS", 20)
+    sampler.get(org, ALL_CONTACTS, NO_DEADLINE)
     finds = database.finds["contact"]
-    sampler.get(other, EVERYONE, NO_DEADLINE)
-    sampler.get(org, EVERYONE, NO_DEADLINE)
+    sampler.get(other, ALL_CONTACTS, NO_DEADLINE)
+    sampler.get(org, ALL_CONTACTS, NO_DEADLINE)
     assert database.finds["contact"] == 3 * finds
     service.store.database["contact"].delete_many({"sk": {"$regex": f"^{other}/"}})

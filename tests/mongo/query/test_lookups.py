@@ -1,4 +1,4 @@
-"""Lookups by the values that a record has: what they find, and that none is by nothing."""
+"""Lookups by the values of a record: which records they find, also for a record without values."""
 
 import pytest
 
@@ -12,7 +12,7 @@ ORDERS = {"from": "order", "localField": "values", "foreignField": "data.buyer",
 def test_a_record_without_values_is_looked_up_by_a_value_that_matches_none(
     real_service: Service, absent: dict[str, object]
 ) -> None:
-    """By an empty list an engine may read all records that lack the foreign field, for each record anew."""
+    """With an empty list an engine may read all records that lack the foreign field, once for each record."""
     org = f"lookups{next(real_service.names)}"
     none, some = real_service.insert(org, [{"data": absent}, {"data": {"a": ["x", None, ["y"], org]}}])
     [bought] = real_service.insert(org, [{"data": {"buyer": org}}, {}, {"data": {"buyer": []}}], "order")[:1]

@@ -1,4 +1,4 @@
-"""What a snapshot asks of the driver, by the deployment that it is connected to."""
+"""The read options of a snapshot, by the deployment that it is connected to."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -81,13 +81,13 @@ def write_snapshot(database: Any, population: CompiledFilter | MemberList, purpo
     return MongoSnapshotRows(database).write("acme", SNAPSHOT, population, reasons, Deadline.after(10), lambda: None)
 
 
-EVERYONE = CompiledFilter("contact", {"state": {"$ne": "deleted"}})
+ALL_CONTACTS = CompiledFilter("contact", {"state": {"$ne": "deleted"}})
 
 
 def test_a_replica_set_reads_at_one_point_in_time() -> None:
     stamp = Timestamp(int(CLUSTER_TIME.timestamp()), 1)
     database = Database("RSPrimary", {"cursor": {"atClusterTime": stamp}})
-    result = write_snapshot(database, EVERYONE)
+    result = write_snapshot(database, ALL_CONTACTS)
     [command] = database.commands
     assert command["readConcern"] == {"level": "snapshot"}
     assert command["writeConcern"] == {"w": "majority"}
@@ -98,13 +98,13 @@ def test_a_replica_set_reads_at_one_point_in_time() -> None:
 
 def test_suppression_lookups_use_the_same_point_in_time() -> None:
     database = Database("RSPrimary", {"cursor": {"atClusterTime": Timestamp(1, 1)}})
-    assert write_snapshot(database, EVERYONE, "email").point_in_time
+    assert write_snapshot(database, ALL_CONTACTS, "email").point_in_time
     assert "'from': 'subscriber'" in str(database.commands[0]["pipeline"])
 
 
 def test_a_standalone_does_not_read_at_one_point_in_time() -> None:
     database = Database("Standalone", {"cursor": {}})
-    result = write_snapshot(database, EVERYONE)
+    result = write_snapshot(database, ALL_CONTACTS)
     assert database.commands[0]["readConcern"] == {"level": "majority"}
     assert database.commands[0]["pipeline"][-1]["$merge"]["whenMatched"] == "keepExisting"
     assert not result.point_in_time
@@ -112,7 +112,7 @@ def test_a_standalone_does_not_read_at_one_point_in_time() -> None:
 
 def test_the_tenant_scope_is_in_the_command_that_writes() -> None:
     database = Database("Standalone", {"cursor": {}})
-    write_snapshot(database, EVERYONE)
+    write_snapshot(database, ALL_CONTACTS)
     [command] = database.commands
     assert command["pipeline"][0]["$match"]["sk"] == {"$gte": "acme/", "$lt": "acme0"}
     assert command["pipeline"][-1]["$merge"]["into"] == "audience_member"
@@ -123,4 +123,4 @@ def test_the_tenant_scope_is_in_the_command_that_writes() -> None:
 )
 def test_write_concern_errors_and_expired_history_fail_it(answer: Any) -> None:
     with pytest.raises(StoreUnavailable):
-        write_snapshot(Database("RSPrimary", answer), EVERYONE)
+        write_snapshot(Database("RSPrimary", answer), ALL_CONTACTS)

@@ -1,4 +1,4 @@
-"""The change feed on scripted streams: what is told to whom, and when it is not all."""
+"""The change stream on scripted streams: which changes reach which subscribers, and when they are incomplete."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -130,26 +130,26 @@ def test_complete_at_is_the_last_change_or_the_last_empty_poll(streams: MakeChan
     subscription.drain()
     assert subscription.drain().complete_at == NOON
     later = datetime(2026, 3, 1, 13, 30, 15, tzinfo=UTC)
-    stream.is_patient = True
+    stream.is_blocking = True
     stream.emit("insert", "umbrella/contact/a", int(later.timestamp()))
     eventually(lambda: subscription.drain().complete_at == later)
-    stream.is_patient = False
+    stream.is_blocking = False
     eventually(lambda: subscription.drain().complete_at == NOON)
 
 
 def test_complete_at_is_when_the_poll_began(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    moments, released = [NOON], threading.Event()
+    timestamps, released = [NOON], threading.Event()
 
     def wait(_: ScriptedStream) -> None:
-        if len(moments) > 1:
+        if len(timestamps) > 1:
             released.wait(10)
-        moments.append(NOON + timedelta(minutes=1))
+        timestamps.append(NOON + timedelta(minutes=1))
 
     monkeypatch.setattr(ScriptedStream, "try_next", wait)
     database: Any = ScriptedDatabase()
-    feed = MongoChangeStreams(database, lambda: None, lambda: moments[-1])
+    feed = MongoChangeStreams(database, lambda: None, lambda: timestamps[-1])
     subscription = feed.subscribe("acme", "contact")
     eventually(lambda: subscription.drain().complete_at is not None)
     assert subscription.drain().complete_at == NOON
@@ -184,26 +184,26 @@ def test_a_reopened_stream_forgets_complete_at(streams: MakeChangeStream) -> Non
 
 
 def test_only_an_idle_subscriber_of_the_org_is_woken() -> None:
-    database, rung = ScriptedDatabase(), []
-    anyone: Any = database
-    feed = MongoChangeStreams(anyone, lambda: rung.append(1))
+    database, notified = ScriptedDatabase(), []
+    any_database: Any = database
+    feed = MongoChangeStreams(any_database, lambda: notified.append(1))
     subscription = feed.subscribe("acme", "contact")
     stream = database.next_stream()
     stream.wait_until_drained()
     subscription.drain()
-    before = len(rung)
+    before = len(notified)
     for key in "abc":
         stream.emit("update", f"umbrella/contact/{key}")
     stream.wait_until_drained()
-    assert len(rung) == before
+    assert len(notified) == before
     for key in "abc":
         stream.emit("update", f"acme/contact/{key}")
     stream.wait_until_drained()
-    assert len(rung) == before + 1
+    assert len(notified) == before + 1
     for _ in range(3):
         stream.emit("delete")
     stream.wait_until_drained()
-    assert len(rung) == before + 2
+    assert len(notified) == before + 2
     feed.close()
 
 

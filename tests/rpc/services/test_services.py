@@ -1,4 +1,4 @@
-"""Servicers behind the interceptor, by grpc's own test server: decoding, errors midway, slots, deadlines."""
+"""Servicers inside the interceptor, by grpc's own test server: decoding, errors midway, slots, deadlines."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -49,7 +49,7 @@ MEMBERSHIP = membership_service_pb2.DESCRIPTOR.services_by_name["MembershipServi
 
 
 class FakeMembers:
-    """Answers as told and remembers what it was asked and whether its stream was closed."""
+    """Returns scripted answers, and records its arguments and whether its stream was closed."""
 
     def __init__(self, batches: list[list[str]] | None = None, error: Exception | None = None) -> None:
         self.batches = batches or []
@@ -76,7 +76,7 @@ class FakeMembers:
 
 
 class Harness:
-    """A test server for one service, its servicer behind the interceptor as in production."""
+    """A test server for one service, with the interceptor as in production."""
 
     def __init__(self, members: Any, stream_limiter: StreamLimiter | None = None) -> None:
         self.stream_limiter = stream_limiter or StreamLimiter(2, 60)
@@ -134,7 +134,7 @@ def _unary(behavior: Any) -> Any:
     return grpc.unary_unary_rpc_method_handler(behavior)
 
 
-def everyone(kind: Any) -> Any:
+def all_contacts(kind: Any) -> Any:
     """A request for all contacts."""
     return kind(filter={"datatype": "contact", "where": {}})
 
@@ -143,7 +143,7 @@ def test_the_callers_org_and_deadline_reach_the_repository() -> None:
     members = FakeMembers()
     harness = Harness(members)
     for timeout, least, most in ((7.0, 5, 7), (None, 28, 30)):
-        _, _, code, _ = harness.unary(everyone(reach_service_pb2.EstimateReachRequest), timeout)
+        _, _, code, _ = harness.unary(all_contacts(reach_service_pb2.EstimateReachRequest), timeout)
         assert code is grpc.StatusCode.OK
         assert members.deadlines[-1] is not None
         assert least < members.deadlines[-1] <= most
@@ -160,15 +160,15 @@ def test_the_callers_org_and_deadline_reach_the_repository() -> None:
 def test_an_error_midway_is_reported_like_any_other(error: Exception, code: grpc.StatusCode) -> None:
     members = FakeMembers([["a", "b"], ["c"]], error)
     harness = Harness(members)
-    rpc = harness.stream(everyone(membership_service_pb2.StreamMembersRequest))
+    rpc = harness.stream(all_contacts(membership_service_pb2.StreamMembersRequest))
     assert [m.id for m in rpc.take_response().members] == ["contact-a", "contact-b"]
     assert [m.id for m in rpc.take_response().members] == ["contact-c"]
-    _, status, details = rpc.termination()  # the test server drops an abort's details; test_outage looks at them
+    _, status, details = rpc.termination()  # the test server drops an abort's details; test_outage checks them
     assert status is code
     assert "secret" not in details
     assert members.closed
     assert harness.stream_limiter.open_count == 0
-    unary = Harness(FakeMembers(error=error)).unary(everyone(reach_service_pb2.EstimateReachRequest))
+    unary = Harness(FakeMembers(error=error)).unary(all_contacts(reach_service_pb2.EstimateReachRequest))
     assert unary[-2] is code
     assert "secret" not in unary[-1]
 
@@ -186,7 +186,7 @@ def test_a_stream_beyond_the_limit_is_refused_until_a_slot_is_free() -> None:
     slots, context = StreamLimiter(1, 60), cast("grpc.ServicerContext", FakeContext())
     with slots.acquire(context):
         harness = Harness(FakeMembers([["a"]]), slots)
-        _, code, _ = harness.stream(everyone(membership_service_pb2.StreamMembersRequest)).termination()
+        _, code, _ = harness.stream(all_contacts(membership_service_pb2.StreamMembersRequest)).termination()
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         with pytest.raises(TooManyStreams), slots.acquire(context):
             pass
@@ -264,7 +264,7 @@ def test_every_method_of_the_contract_requires_a_scope() -> None:
 
 def test_a_defect_is_logged_under_the_incident_in_the_response(capfd: pytest.CaptureFixture[str]) -> None:
     harness = Harness(FakeMembers(error=ZeroDivisionError("in the store")))
-    details = harness.unary(everyone(reach_service_pb2.EstimateReachRequest))[-1]
+    details = harness.unary(all_contacts(reach_service_pb2.EstimateReachRequest))[-1]
     incident = details.rpartition(" ")[2]
     logged = "".join(capfd.readouterr())
     assert incident in logged
@@ -272,6 +272,6 @@ def test_a_defect_is_logged_under_the_incident_in_the_response(capfd: pytest.Cap
 
 
 def test_domain_errors_are_not_logged_as_defects(capfd: pytest.CaptureFixture[str]) -> None:
-    Harness(FakeMembers(error=StoreUnavailable("gone"))).unary(everyone(reach_service_pb2.EstimateReachRequest))
+    Harness(FakeMembers(error=StoreUnavailable("gone"))).unary(all_contacts(reach_service_pb2.EstimateReachRequest))
     assert "internal error" not in "".join(capfd.readouterr())
     assert issubclass(StoreUnavailable, AudienceError)

@@ -715,7 +715,7 @@ class CustomAudienceType(_message.Message):
 
     @_builtins.property
     def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """limits: the limits by name: `cell_bytes` is `131072`."""
+        """limits: the limits by name: `max_cell_bytes` is `131072`."""
 
     @_builtins.property
     def rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
