@@ -84,7 +84,7 @@ def test_a_scan_without_changes_sends_the_fewest_commands(store: Store, *, follo
         process.scan()
     compared = [] if follows else ["diff"]
     for _ in range(3):
-        assert process.scan() == ["read", "get", *compared, "advance_watermark"]
+        assert process.scan() == ["read", "get_many", *compared, "advance_watermark"]
     watch = store.watches.get("acme", "segment-a", NEVER)
     assert watch is not None
     assert watch.watermark == NOON + timedelta(seconds=process.seconds)
