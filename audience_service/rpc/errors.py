@@ -1,4 +1,4 @@
-"""The one table from domain errors to status codes, for unary answers and for streams midway alike."""
+"""Maps domain errors to gRPC statuses, in unary calls and in the middle of streams."""
 
 import uuid
 from typing import NoReturn
@@ -15,7 +15,7 @@ from audience_service.domain.custom_audiences import errors as custom
 from audience_service.domain.watch import errors as watch_errors
 
 DOMAIN = "audience.crm.appengine.internal"
-"""The ErrorInfo domain: unique among all services, so that a reason means one thing everywhere (AIP-193)."""
+"""The domain in ErrorInfo. It is unique among services, so that a reason means one thing everywhere (AIP-193)."""
 
 CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -49,21 +49,24 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     custom.UploadIncomplete: grpc.StatusCode.OUT_OF_RANGE,
     custom.ChecksumMismatch: grpc.StatusCode.ABORTED,
 }
-"""The code of an error is that of the nearest class in its line of ancestors."""
+"""The status code of each error class. An error takes the code of its nearest ancestor in this table."""
 
-# Errors travel in trailers, of which clients take 8 KiB by default, twice: as text and as details in base64.
+# Clients accept 8 KiB of trailers by default. They contain the message twice: as text, and as base64 in the details.
 _MAX_MESSAGE_LENGTH, _MAX_FIELD_PATH_LENGTH, _MAX_VIOLATIONS = 250, 400, 20
 
 _log = structlog.get_logger()
 
 
 def code_of(error: errors.AudienceError) -> grpc.StatusCode:
-    """The canonical code of an error."""
+    """The status code of an error."""
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
-    """End the RPC with an error's status; one that is no AudienceError is a defect, logged and told as INTERNAL."""
+    """End the RPC with the status of an error.
+
+    An error that is not an AudienceError is a defect: it is logged and becomes INTERNAL.
+    """
     if isinstance(error, errors.AudienceError):
         status = _status(code_of(error), str(error), _details(error))
     else:
