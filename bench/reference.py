@@ -209,7 +209,9 @@ def _to_json(value: Any) -> Any:
     return value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
 
 
-def insights(database: Contacts, org: str, wheres: Sequence[Document], now: datetime, max_values: int) -> list[Counts]:
+def insights(
+    database: Contacts, org: str, conditions: Sequence[Document], now: datetime, max_values: int
+) -> list[Counts]:
     """The counts of each dimension's values for each group, by one aggregation per group with a $group per dimension.
 
     It reads the same field paths as the service, and relies on the types in the samples. Dates are BSON dates, except
@@ -256,7 +258,7 @@ def insights(database: Contacts, org: str, wheres: Sequence[Document], now: date
     facets["tags"] = [{"$group": {"_id": "$data.tags", "n": one}}]
     project = {"_id": 0, "createdate": 1, **{f"data.{path}": 1 for path in paths}}
     found = []
-    for where in wheres:
+    for where in conditions:
         stages = [{"$match": in_org(org, where)}, {"$project": project}, {"$facet": facets}]
         [answer] = database["contact"].aggregate(stages, allowDiskUse=True)
         scores: Counter[int] = Counter()

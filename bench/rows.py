@@ -172,11 +172,16 @@ def _overlap_rows(client: Client, database: reference.Contacts) -> Iterator[Row]
         answer = client.unary("ReachService/GetOverlapRegions", regions_request, reach.GetOverlapRegionsResponse)
         return {sum(1 << ids.index(found) for found in one.audience_ids): one.count for one in answer.regions}
 
-    for reference_name, way in (
+    for reference_name, reference_overlap in (
         ("three count_documents", reference.overlap_by_counts),
         ("one $facet", reference.overlap),
     ):
-        yield Row("GetOverlap, two filters", reference_name, overlap, partial(way, database, LARGE, *by_hand[:2]))
+        yield Row(
+            "GetOverlap, two filters",
+            reference_name,
+            overlap,
+            partial(reference_overlap, database, LARGE, *by_hand[:2]),
+        )
     yield Row(
         "GetOverlapRegions, four filters",
         "$unionWith and $group",

@@ -165,7 +165,7 @@ def _measure(
     ):
         share = math.exp(rng.uniform(math.log(stratum[0]), math.log(stratum[1])))
         where, exact = population.draw(share, rng)
-        compiled = compiler.compile(Filter("contact", _with_dates(where)))
+        compiled = compiler.compile(Filter("contact", _convert_dates(where)))
         for size, coverage in coverages[stratum].items():
             started_at = time.perf_counter()
             step = ProgressiveCounter(store.slices, population.org, compiled, NO_DEADLINE, rng).estimate_from_sample(
@@ -177,7 +177,7 @@ def _measure(
     return coverages
 
 
-def _with_dates(where: Document) -> Document:
+def _convert_dates(where: Document) -> Document:
     """The filter with dates instead of milliseconds."""
 
     def to_value(name: str, value: int) -> Any:
@@ -191,7 +191,7 @@ def _table(population: Population, coverages: dict[tuple[float, float], dict[int
         f"{name}, {size:,} records" for size in SAMPLES for name in ("coverage", "relative width", "median time")
     ]
     table = Table("share of the org", "filters", *columns, title=population.name)
-    for (low, high), by_size in [*coverages.items(), ((0, 1), _combined(coverages))]:
+    for (low, high), by_size in [*coverages.items(), ((0, 1), _merge_strata(coverages))]:
         cells: list[str] = []
         for coverage in by_size.values():
             count = len(coverage.widths)
@@ -204,7 +204,7 @@ def _table(population: Population, coverages: dict[tuple[float, float], dict[int
     return table
 
 
-def _combined(coverages: dict[tuple[float, float], dict[int, Coverage]]) -> dict[int, Coverage]:
+def _merge_strata(coverages: dict[tuple[float, float], dict[int, Coverage]]) -> dict[int, Coverage]:
     return {
         size: Coverage(
             sum(by_size[size].covered for by_size in coverages.values()),

@@ -66,7 +66,7 @@ def _delete_rows(database: reference.Contacts) -> None:
 
 
 def snapshot_rows(
-    client: Caller, database: reference.Contacts, everyone: resources.Filter, some: resources.Filter
+    client: Caller, database: reference.Contacts, everyone: resources.Filter, filtered: resources.Filter
 ) -> Iterator[Row]:
     """A snapshot of everyone, and its differences from a snapshot of a filter."""
     snapshot_ids: list[str] = []
@@ -85,7 +85,7 @@ def snapshot_rows(
     by_hand = partial(reference.write_snapshot, database, LARGE)
     reference.prepare_snapshot_collection(database)
     yield Row("CreateSnapshot, everyone", "aggregate that ends in $merge", write, by_hand, _MAX_PAIRS, clear)
-    first, second = create(client, everyone), create(client, some)
+    first, second = create(client, everyone), create(client, filtered)
     yield Row(
         "DiffSnapshots, everyone and some",
         "$unionWith and $group",

@@ -75,13 +75,13 @@ def main(*, uri: str, contacts: str) -> None:
             grpc.insecure_channel(server.address) as channel,
         ):
             client = Client(channel, LARGE)
-            some = create(client, _filter({"score": {"$gte": 10}}))
+            filtered = create(client, _filter({"score": {"$gte": 10}}))
             proxy.drain_count()
             everyone = create(client, _filter({}))
             snapshot_bytes = proxy.drain_count()
-            entered, exited = diff(client, everyone.id, some.id)
+            entered, exited = diff(client, everyone.id, filtered.id)
             diff_bytes = proxy.drain_count()
-            for snapshot in (everyone, some):
+            for snapshot in (everyone, filtered):
                 delete(client, snapshot.id)
         counts = (size, everyone.count, snapshot_bytes, entered + exited, diff_bytes)
         table.add_row(*(f"{count:,}" for count in counts))

@@ -37,7 +37,7 @@ def run_gateway(port: int, service: str) -> Iterator[tuple[subprocess.Popen[byte
         folder = Path(name)
         write_descriptors(folder / "audience.binpb")
         config, admin = folder / "envoy.yaml", folder / "admin"
-        config.write_text(_ADMIN + _with_addresses(CONFIG.read_text(), port, service, folder / "audience.binpb"))
+        config.write_text(_ADMIN + _replace_addresses(CONFIG.read_text(), port, service, folder / "audience.binpb"))
         command = [str(Path(sys.executable).parent / "envoy"), "-c", str(config), "-l", "error", "--concurrency", "1"]
         command += ["--disable-hot-restart", "--admin-address-path", str(admin)]
         process = subprocess.Popen(command)  # noqa: S603 - a fixed command
@@ -48,7 +48,7 @@ def run_gateway(port: int, service: str) -> Iterator[tuple[subprocess.Popen[byte
             process.wait()
 
 
-def _with_addresses(config: str, port: int, service: str, descriptors: Path) -> str:
+def _replace_addresses(config: str, port: int, service: str, descriptors: Path) -> str:
     host, _, service_port = service.rpartition(":")
     replacements = {
         _PORT: f"127.0.0.1, port_value: {port}",

@@ -71,14 +71,14 @@ def connect(org: str, token: str, timeout: float, scopes: tuple[Scope, ...] = (S
     """A client of the server at AUDIENCE_LISTEN. Raises ClickException for an error status, with its field paths."""
     settings = Settings.load()
     address = server_address(settings)
-    metadata = (("authorization", f"Bearer {token or _token(settings, org, scopes)}"), ("orgid", org))
+    metadata = (("authorization", f"Bearer {token or _resolve_token(settings, org, scopes)}"), ("orgid", org))
     with grpc.insecure_channel(address) as channel:
         stubs = (SegmentServiceStub, ReachServiceStub, MembershipServiceStub, CustomAudienceServiceStub)
         try:
             segments, reach, membership, custom_audiences = (stub(channel) for stub in stubs)
             yield Client(segments, reach, membership, custom_audiences, metadata, timeout)
         except grpc.RpcError as error:
-            raise click.ClickException(_error_message(error, address)) from None
+            raise click.ClickException(_format_error(error, address)) from None
 
 
 def reason_of(error: Any) -> str:
@@ -92,7 +92,7 @@ def as_dict(message: Message) -> dict[str, Any]:
     return MessageToDict(message, always_print_fields_with_no_presence=True)
 
 
-def _token(settings: Settings, org: str, scopes: tuple[Scope, ...]) -> str:
+def _resolve_token(settings: Settings, org: str, scopes: tuple[Scope, ...]) -> str:
     if settings.cli_token:
         return settings.cli_token.get_secret_value()
     if not settings.has_key:
@@ -102,7 +102,7 @@ def _token(settings: Settings, org: str, scopes: tuple[Scope, ...]) -> str:
     return mint(settings, org=org, subject="cli", scopes=scopes)
 
 
-def _error_message(error: Any, address: str) -> str:
+def _format_error(error: Any, address: str) -> str:
     """The text of an error: reason, message and metadata, and a line for each invalid field if there are several."""
     status = rpc_status.from_call(error)
     if status is None:

@@ -78,7 +78,9 @@ def _run_demo(console: Console, channel: grpc.Channel, metadata: tuple[tuple[str
         console.print_json(json.dumps(MessageToDict(member)), indent=None)
     console.print(f"... {len(members) - 3} more")
     is_consistent = saved.count == len(members) == total == len({member.id for member in members})
-    console.print(f"\nreach {saved.count}, members streamed {len(members)}, total {total}: {_verdict(is_consistent)}\n")
+    console.print(
+        f"\nreach {saved.count}, members streamed {len(members)}, total {total}: {_format_verdict(is_consistent)}\n"
+    )
     emails = [str(member.fields["email"]) for member in members[:20]]
     return _run_upload(console, channel, metadata, segment.id, emails) and is_consistent
 
@@ -114,10 +116,10 @@ def _run_upload(
     is_consistent = len(emails) == upload.matched_row_count == upload.list_size == overlap.size == overlap.count
     console.print(
         f"\nsegment members in the file {len(emails)}, contacts on the list {upload.list_size}, "
-        f"overlap with the segment {overlap.count}: {_verdict(is_consistent)}"
+        f"overlap with the segment {overlap.count}: {_format_verdict(is_consistent)}"
     )
     return bool(is_consistent)
 
 
-def _verdict(is_consistent: bool) -> str:
+def _format_verdict(is_consistent: bool) -> str:
     return "[green]they agree[/]" if is_consistent else "[red]they do not agree[/]"

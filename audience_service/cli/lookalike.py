@@ -143,7 +143,7 @@ def _wait_until_ready(client: Client, audience: pb.CustomAudience, wait_until: f
     columns: tuple[Any, ...] = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
         task = progress.add_task(audience.name, total=100)
-        while (work := _work(audience)).state == CREATION_STATE_CREATING:
+        while (work := _latest_work(audience)).state == CREATION_STATE_CREATING:
             if time.monotonic() > wait_until:
                 raise click.ClickException(
                     f"{audience.id} is not ready yet; the server continues its creation or refresh"
@@ -159,7 +159,7 @@ def _wait_until_ready(client: Client, audience: pb.CustomAudience, wait_until: f
     return audience
 
 
-def _work(audience: pb.CustomAudience) -> pb.CustomAudienceRefresh:
+def _latest_work(audience: pb.CustomAudience) -> pb.CustomAudienceRefresh:
     """The latest refresh, or the creation if there was no refresh."""
     if audience.HasField("latest_refresh"):
         return audience.latest_refresh

@@ -42,12 +42,12 @@ def overlap(*, audience_ids: Sequence[str], org: str, token: str, timeout: float
     console.print()
     console.print(bar_chart("members of exactly these audiences", regions, response.union_count))
     console.print()
-    console.print(_matrix(response, letters))
+    console.print(_overlap_matrix(response, letters))
     for line in _describe_relations(response, letters):
         console.print(line)
 
 
-def _matrix(response: Regions, letters: dict[str, str]) -> Table:
+def _overlap_matrix(response: Regions, letters: dict[str, str]) -> Table:
     """A table with the share of each row's audience that is also in the column's."""
     shares: dict[tuple[str, str], tuple[int, float]] = {}
     for pair in response.pairwise:

@@ -97,9 +97,9 @@ def upload(
     )
     console = Console(stderr=True, highlight=False)
     with file.open("rb") as content, connect(org, token, timeout, scopes=(Scope.READ, Scope.WRITE)) as client:
-        digest = _digest(content, header)
+        digest = _compute_digest(content, header)
         header.upload_id = upload_id
-        with _progress(console) as progress:
+        with _progress_bar(console) as progress:
             task = progress.add_task(file.name, total=file.stat().st_size)
             source = _UploadFile(content, header, digest, lambda offset: progress.update(task, completed=offset))
             result = _upload_with_retries(client, source, lambda message: progress.console.print(printable(message)))
@@ -226,7 +226,7 @@ def _print_summary(console: Console, upload: pb.Upload) -> None:
         console.print(printable(f"  line {rejection.line}{column}: {rejection.description}"))
 
 
-def _progress(console: Console) -> Progress:
+def _progress_bar(console: Console) -> Progress:
     columns: tuple[Any, ...] = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -246,7 +246,7 @@ def _parse_column(option: str) -> pb.UploadColumn:
     return pb.UploadColumn(field=field, name=name)
 
 
-def _digest(content: BinaryIO, header: pb.UploadHeader) -> str:
+def _compute_digest(content: BinaryIO, header: pb.UploadHeader) -> str:
     """A digest of the file's content and the upload's options."""
     digest = hashlib.sha256(header.SerializeToString(deterministic=True))
     while chunk := content.read(_CHUNK_SIZE):

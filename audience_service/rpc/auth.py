@@ -72,22 +72,22 @@ class Authenticator:
         Raises, checked in this order: MissingToken, InvalidToken, ExpiredToken, MissingOrg, InvalidOrg, ForeignOrg,
         MissingScope.
         """
-        values = _values(metadata)
-        claims = self._claims(_bearer(values.get("authorization", [])))
+        values = _group_values(metadata)
+        claims = self._verify_claims(_read_bearer_token(values.get("authorization", [])))
         names = self._rules.claims
         subject = claims.get(names.subject)
         if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
             raise InvalidToken(f"the token's {names.subject} is invalid; use text of 1 to 255 printable characters")
-        roles = _text_list(claims, names.roles, separator=None)
-        org = _org(values.get("orgid", []))
-        if _CROSS_ORG_ROLE not in roles and org not in self._orgs(claims):
+        roles = _read_texts(claims, names.roles, separator=None)
+        org = _read_org(values.get("orgid", []))
+        if _CROSS_ORG_ROLE not in roles and org not in self._read_orgs(claims):
             raise ForeignOrg("the token grants no access to this org")
-        scopes = self._scopes(claims, roles)
+        scopes = self._read_scopes(claims, roles)
         if required not in scopes:
             raise MissingScope(f"the method requires the scope {required}", metadata={"scope": required})
         return Caller(subject, org, scopes)
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def _verify_claims(self, token: str) -> dict[str, Any]:
         rules = self._rules
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -108,24 +108,24 @@ class Authenticator:
             raise InvalidToken("the token's exp is not a number")  # PyJWT accepts the text "123"
         return claims
 
-    def _orgs(self, claims: Mapping[str, Any]) -> set[str]:
+    def _read_orgs(self, claims: Mapping[str, Any]) -> set[str]:
         names = self._rules.claims
         org = claims.get(names.org)
         if org is not None and not isinstance(org, str):
             raise InvalidToken(f"the token's {names.org} is not text; put a list of orgs into {names.orgs}")
-        return {*_text_list(claims, names.orgs, separator=None), *([org] if org else [])}
+        return {*_read_texts(claims, names.orgs, separator=None), *([org] if org else [])}
 
-    def _scopes(self, claims: Mapping[str, Any], roles: list[str]) -> frozenset[Scope]:
+    def _read_scopes(self, claims: Mapping[str, Any], roles: list[str]) -> frozenset[Scope]:
         """The scopes in the scope claim, else those of the roles. Empty for the platform's end-buyers."""
         if _NO_ACCESS_ROLE in roles:
             return frozenset()
         if claims.get(self._rules.claims.scope) is not None:
-            granted = _text_list(claims, self._rules.claims.scope, separator=" ")
+            granted = _read_texts(claims, self._rules.claims.scope, separator=" ")
             return frozenset(scope for scope in Scope if scope in granted)
         return frozenset[Scope]().union(*(SCOPES_OF_ROLE.get(role, frozenset()) for role in roles))
 
 
-def _values(metadata: Metadata) -> dict[str, list[str]]:
+def _group_values(metadata: Metadata) -> dict[str, list[str]]:
     """All values of each key. grpc allows duplicate keys, of which dict() would keep only the last."""
     values: dict[str, list[str]] = {}
     for key, value in metadata:
@@ -134,7 +134,7 @@ def _values(metadata: Metadata) -> dict[str, list[str]]:
     return values
 
 
-def _bearer(values: list[str]) -> str:
+def _read_bearer_token(values: list[str]) -> str:
     if not values:
         raise MissingToken("the metadata `authorization` is missing; set it to `Bearer <JWT>`")
     if len(values) > 1:
@@ -148,7 +148,7 @@ def _bearer(values: list[str]) -> str:
     return token
 
 
-def _org(values: list[str]) -> str:
+def _read_org(values: list[str]) -> str:
     if not values or values == [""]:
         raise MissingOrg("the metadata `orgid` is missing; set it to the org's id")
     if len(values) > 1:
@@ -158,7 +158,7 @@ def _org(values: list[str]) -> str:
     return values[0]
 
 
-def _text_list(claims: Mapping[str, Any], name: str, separator: str | None) -> list[str]:
+def _read_texts(claims: Mapping[str, Any], name: str, separator: str | None) -> list[str]:
     """The values of a claim: those of a JSON list, or a text, split at `separator` if that is given."""
     value = claims.get(name)
     if value is None:

@@ -68,19 +68,19 @@ def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     An error that is not an AudienceError is a defect: it is logged and becomes INTERNAL.
     """
     if isinstance(error, errors.AudienceError):
-        status = _status(code_of(error), str(error), _details(error))
+        status = _build_status(code_of(error), str(error), _build_details(error))
     else:
         incident = uuid.uuid4().hex[:8]
         _log.error("internal error", incident=incident, exc_info=error)
         info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
-        status = _status(grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info])
+        status = _build_status(grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info])
     full_status = rpc_status.to_status(status)
     context.set_trailing_metadata(full_status.trailing_metadata)
     context.abort(full_status.code, full_status.details)
     raise AssertionError("abort raises")
 
 
-def _details(error: errors.AudienceError) -> list[Message]:
+def _build_details(error: errors.AudienceError) -> list[Message]:
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if error.violations:
         violations = [
@@ -98,7 +98,7 @@ def _details(error: errors.AudienceError) -> list[Message]:
     return details
 
 
-def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
+def _build_status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
     status = status_pb2.Status(code=code.value[0], message=_truncate(message, _MAX_MESSAGE_LENGTH))
     for detail in details:
         status.details.add().Pack(detail)

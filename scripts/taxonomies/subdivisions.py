@@ -127,7 +127,7 @@ def admin_codes(subdivisions: list[Row], cities: Iterable[City]) -> dict[tuple[s
             linked[country, admin] |= found if len(found) == 1 else set()
     unique = {code: found.pop() for code, found in linked.items() if len(found) == 1}
     use_counts = collections.Counter(unique.values())
-    return _confirmed_by_cities(
+    return _drop_contradicted_countries(
         {code: node_id for code, node_id in unique.items() if use_counts[node_id] == 1}, subdivisions, cities
     )
 
@@ -144,7 +144,7 @@ def _names_agree(names: set[str], stated: str, bare_names: dict[str, set[str]], 
     return _has_all_words(names, own) or similarities[stated] == max(similarities.values()) >= _SAME_NAME_RATIO
 
 
-def _confirmed_by_cities(
+def _drop_contradicted_countries(
     linked: dict[tuple[str, str], str], subdivisions: list[Row], cities: Iterable[City]
 ) -> dict[tuple[str, str], str]:
     """The links without those of countries whose cities contradict them.

@@ -50,15 +50,15 @@ def _encode_size_history(value: SizeHistory) -> pb.SizeHistory:
                 size=point.size,
                 entered=point.event_counts.entered,
                 exited=point.event_counts.exited,
-                entered_by_cause=_cause_counts(point.event_counts.entered_by),
-                exited_by_cause=_cause_counts(point.event_counts.exited_by),
+                entered_by_cause=_encode_cause_counts(point.event_counts.entered_by),
+                exited_by_cause=_encode_cause_counts(point.event_counts.exited_by),
             )
             for point in value.points
         ],
     )
 
 
-def _cause_counts(counts: Mapping[Cause, int]) -> list[pb.CauseCount]:
+def _encode_cause_counts(counts: Mapping[Cause, int]) -> list[pb.CauseCount]:
     """The counts by cause, in the order of the proto's enum. Counts of 0 are left out."""
     return [
         pb.CauseCount(cause=number, count=counts[cause])
