@@ -1,4 +1,4 @@
-"""What a server process does besides answering calls: it watches its database, and clears away what is left over."""
+"""The background tasks of a server process: health checks of the database, and sweeps of leftover data."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 
 
 class BackgroundTasks:
-    """Two threads, from start to stop."""
+    """Two threads: one checks the health of the database, one runs the sweeps."""
 
     def __init__(
         self,
@@ -43,16 +43,16 @@ class BackgroundTasks:
         self._sweep_thread = threading.Thread(target=self._sweep_loop, name="sweeper", daemon=True)
 
     def start(self) -> None:
-        """Begin; the server has been started."""
+        """Start both threads. Call this after the start of the server."""
         self._health_thread.start()
         self._sweep_thread.start()
 
     def stop(self) -> None:
-        """Begin nothing more."""
+        """Request the end of both threads."""
         self._stop_event.set()
 
     def join(self) -> None:
-        """Wait until the server is left alone."""
+        """Wait until the health thread has ended, after which the server can stop."""
         self._health_thread.join()
 
     def _health_loop(self) -> None:
@@ -71,34 +71,35 @@ class BackgroundTasks:
             self._stop_event.wait(_HEALTH_INTERVAL_SECONDS)
 
     def _refresh_platform_ids(self) -> None:
-        """Hold what has been imported by now. What fails is tried again at the next turn: calls go on with the last."""
+        """Load newly imported platform ids. After a failure calls use the previous ids until the next attempt."""
         try:
             self._platform_ids.refresh(Deadline.after(_HEALTH_INTERVAL_SECONDS))
         except AudienceError:
             pass
         except Exception as error:
-            _log.error("refreshing the imported ids of ad platforms failed", exc_info=error)
+            _log.error("loading the imported ids of ad platforms failed", exc_info=error)
 
     def _check_database(self) -> None:
-        """Say what the database lacks. An unsafe one is not served at all: the process ends."""
-        with contextlib.suppress(AudienceError):  # it went away again; the next time it comes will do
+        """Log missing indexes. End the process if a default collation breaks tenant isolation."""
+        with contextlib.suppress(AudienceError):  # unreachable again; the check repeats when it is reachable
             if unsafe := self._store.collated_collections(self._collections):
                 _log.critical(
-                    "unsafe collections: a default collation breaks the isolation of orgs", collections=unsafe
+                    "collections have a default collation, which could expose an org's records to others",
+                    collections=unsafe,
                 )
                 os.kill(os.getpid(), signal.SIGTERM)
             if missing := self._store.missing_indexes(*self._datatypes):
                 names = [str(index) for index in missing]
-                _log.warning("indexes are missing; run audience-service indexes", indexes=names)
+                _log.warning("indexes are missing; run `audience-service indexes`", indexes=names)
 
     def _sweep_loop(self) -> None:
-        """Clear away what is left over, at once and then every so often; what fails keeps nothing else from it."""
+        """Run every sweep now, and then once per interval. A failed sweep does not prevent the others."""
         while True:
             for sweep in self._sweeps:
                 try:
                     sweep()
                 except AudienceError:
-                    pass  # the next time will do
+                    pass  # the next sweep repeats it
                 except Exception as error:
                     if not self._stop_event.is_set():
                         _log.error("sweep failed", exc_info=error)

@@ -1,7 +1,7 @@
-"""Sample contacts: realistic CRM records for demos, tests and benchmarks, the same ones for the same seed.
+"""Sample contacts: realistic CRM records for demos, tests and benchmarks. Equal seeds give equal records.
 
-Names, companies and streets come from Faker, drawn once into pools; a record is then made of the pools' values, which
-makes a million of them in well under a minute.
+Faker fills pools of names, companies and streets once, and each record draws from the pools. A million records take
+less than a minute.
 """
 
 import random
@@ -13,7 +13,7 @@ from typing import Any
 from faker import Faker
 
 NOW = datetime(2026, 4, 15, 12, tzinfo=UTC)
-"""The moment that the samples are as of; fixed, so that filters with dates count the same on any day."""
+"""The reference time of the samples. It is fixed, so that filters on dates have the same count on any day."""
 
 _ID_ALPHABET = string.ascii_letters + string.digits
 _POOL_SIZE = 400
@@ -40,9 +40,9 @@ _STATE_WEIGHTS = (90, 6, 2, 2)
 
 
 def sample_contacts(org: str, count: int, *, seed: int = 7, iso_text: bool = False) -> Iterator[dict[str, Any]]:
-    """`count` contact records of the org, the first ones the same for any count.
+    """Contact records of the org. A larger `count` begins with the same records.
 
-    About 4% are archived or deleted. Dates are BSON dates, or ISO text with `iso_text`: the platform has both.
+    About 4 % are archived or deleted. Dates are BSON dates, or ISO 8601 text with `iso_text`; the platform has both.
     """
     rng = random.Random(f"{org}/{seed}")  # noqa: S311 - samples, not secrets
     faker = Faker(["en_US", "de_DE", "fr_FR"], use_weighting=False)
@@ -51,7 +51,7 @@ def sample_contacts(org: str, count: int, *, seed: int = 7, iso_text: bool = Fal
     last_names = [faker.last_name() for _ in range(_POOL_SIZE)]
     companies = [faker.company() for _ in range(_POOL_SIZE)]
     streets = [faker.street_address() for _ in range(_POOL_SIZE)]
-    weights = [place[-1] for place in _LOCATIONS]
+    weights = [location[-1] for location in _LOCATIONS]
 
     def date(instant: datetime) -> datetime | str:
         return instant.strftime("%Y-%m-%dT%H:%M:%S.000Z") if iso_text else instant

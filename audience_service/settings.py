@@ -1,4 +1,4 @@
-"""The settings: the only reader of the environment."""
+"""The settings of the service. Only this module reads the environment."""
 
 import difflib
 import os
@@ -17,111 +17,123 @@ Algorithm = Literal[
 ]  # fmt: skip
 
 _MIN_SECRET_BYTES = 32
-"""RFC 7518, 3.2: a key of the hash's size or more must be used with HS256."""
+"""The minimum key size of HS256: that of its hash (RFC 7518, section 3.2)."""
 
 
 class SettingsError(Exception):
-    """The environment does not make valid settings; the message names each variable and what is wrong with it."""
+    """The environment has invalid settings. The message has a line with the problem of each variable."""
 
 
 class Settings(BaseSettings):
-    """Every setting, read from `AUDIENCE_<NAME>`. docs/operations.md describes them; a test holds it to this class."""
+    """The settings, read from `AUDIENCE_<NAME>`. A test compares docs/operations.md with this class."""
 
     model_config = SettingsConfigDict(env_prefix="AUDIENCE_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    listen: str = Field("127.0.0.1:50051", description="address and port to serve on; port 0 takes a free one")
-    mongodb_uri: SecretStr | None = Field(None, description="the database; absent: the embedded store with samples")
-    database: str = Field("crm", description="the database's name")
+    listen: str = Field("127.0.0.1:50051", description="address and port to serve on; port 0 selects a free port")
+    mongodb_uri: SecretStr | None = Field(
+        None, description="URI of the MongoDB deployment; unset: the embedded store with sample contacts"
+    )
+    database: str = Field("crm", description="name of the database")
     datatypes: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("contact", "lead", "customer"), description="the only collections that a filter may name, parted by commas"
+        ("contact", "lead", "customer"), description="the only collections that a filter may name, comma-separated"
     )
     related_datatypes: Annotated[tuple[str, ...], NoDecode] = Field(
         ("order", "event", "subscriber"),
-        description="the only collections that a filter may join by $related, parted by commas",
+        description="the only collections that a filter may join by $related, comma-separated",
     )
     jwt_key: SecretStr | None = Field(None, description="the HS secret (32 bytes or more) or a public key as PEM")
-    jwt_key_file: Path | None = Field(None, description="a file that holds it instead")
-    jwt_algorithm: Algorithm = Field("HS256", description="the one algorithm that tokens may be signed with")
-    jwt_issuer: str = Field("crm", description="the `iss` that tokens must have")
-    jwt_audience: str = Field("audience-service", description="the `aud` that tokens must have")
-    jwt_claim_subject: str = Field("sub", description="the claim that names the subject")
-    jwt_claim_org: str = Field("org", description="the claim that names the one org of a caller")
-    jwt_claim_orgs: str = Field("orgs", description="the claim that lists the orgs of a caller")
-    jwt_claim_roles: str = Field("roles", description="the claim that lists roles")
-    jwt_claim_scope: str = Field("scope", description="the claim that lists scopes")
-    cli_token: SecretStr | None = Field(None, description="the token that commands which ask a server call it with")
-    workers: int = Field(1, ge=1, le=64, description="processes that share the port, a core each")
-    threads: int = Field(32, ge=2, le=1024, description="calls that a process answers at once, streams included")
-    max_streams: int = Field(16, ge=1, description="streams that a process holds at once; fewer than threads")
-    unary_timeout_seconds: float = Field(30.0, gt=0, description="the deadline of unary calls that come without one")
-    stream_timeout_seconds: float = Field(3600.0, gt=0, description="the deadline of streams that come without one")
+    jwt_key_file: Path | None = Field(None, description="a file with the key, instead of AUDIENCE_JWT_KEY")
+    jwt_algorithm: Algorithm = Field("HS256", description="the only signature algorithm accepted in tokens")
+    jwt_issuer: str = Field("crm", description="required `iss` of tokens")
+    jwt_audience: str = Field("audience-service", description="required `aud` of tokens")
+    jwt_claim_subject: str = Field("sub", description="claim with the subject")
+    jwt_claim_org: str = Field("org", description="claim with the caller's only org")
+    jwt_claim_orgs: str = Field("orgs", description="claim with the list of the caller's orgs")
+    jwt_claim_roles: str = Field("roles", description="claim with the list of roles")
+    jwt_claim_scope: str = Field("scope", description="claim with the list of scopes")
+    cli_token: SecretStr | None = Field(
+        None, description="token with which the commands call a server; unset: one signed with the key"
+    )
+    workers: int = Field(1, ge=1, le=64, description="processes that share the port; use one per core")
+    threads: int = Field(32, ge=2, le=1024, description="concurrent calls per process, including streams")
+    max_streams: int = Field(16, ge=1, description="concurrent streams per process; fewer than threads")
+    unary_timeout_seconds: float = Field(30.0, gt=0, description="default deadline of unary calls")
+    stream_timeout_seconds: float = Field(3600.0, gt=0, description="default deadline of streams")
     stream_send_timeout_seconds: float = Field(
-        60.0, gt=0, description="how long a client may leave a message before it is cut"
+        60.0, gt=0, description="time in which a client must receive a message; then its stream is cancelled"
     )
     insights_min_bucket_size: int = Field(
-        5, ge=0, description="the fewest contacts that a bucket of insights may tell of"
+        5, ge=0, description="minimum bucket size that insights disclose, in contacts"
     )
     insights_baseline_cache_seconds: float = Field(
-        300.0, ge=0, description="how long an org's baseline is kept for insights"
+        300.0, ge=0, description="cache lifetime of an org's baseline for insights"
     )
     max_concurrent_lookalikes: int = Field(
-        4, ge=1, le=64, description="lookalikes that a process models concurrently; more are refused"
+        4, ge=1, le=64, description="concurrent lookalike trainings per process; more are refused"
     )
     max_concurrent_snapshots: int = Field(
-        4, ge=1, le=64, description="snapshots that a process makes at once; others wait"
+        4, ge=1, le=64, description="concurrent snapshot creations per process; others wait"
     )
-    snapshot_timeout_seconds: float = Field(3600.0, gt=0, description="how long making a snapshot may take")
+    snapshot_timeout_seconds: float = Field(3600.0, gt=0, description="timeout of the creation of a snapshot")
     snapshot_lease_seconds: float = Field(
         30.0,
         gt=0,
-        description="lease duration of work on snapshots and custom audiences: it fails so long after its process died",
+        description="lease duration of jobs: a job fails at most this long after its process crashed",
     )
-    watch_poll_interval_seconds: float = Field(
-        2.0, gt=0, description="how often a watched audience is looked at for changes"
-    )
+    watch_poll_interval_seconds: float = Field(2.0, gt=0, description="interval between scans of a watched audience")
     watch_lease_seconds: float = Field(
-        15.0, gt=0, description="how long after its process died a watched audience is left untracked"
+        15.0,
+        gt=0,
+        description="lease duration: another process takes over a crashed one's audiences after at most this",
     )
-    watch_heartbeat_seconds: float = Field(10.0, gt=0, description="how often a watcher is sent a sign at least")
+    watch_heartbeat_seconds: float = Field(
+        10.0, gt=0, description="heartbeat interval: the longest silence on a watch stream"
+    )
     watch_retention_seconds: float = Field(
-        604_800.0, ge=3_600, description="how long events are kept, and an audience tracked that nobody watches"
+        604_800.0, ge=3_600, description="retention of events, and of watches without a client"
     )
-    max_watches_per_org: int = Field(1_000, ge=1, description="audiences of an org that are watched at once")
+    max_watches_per_org: int = Field(1_000, ge=1, description="concurrently watched audiences per org")
     reflection: bool = Field(True, description="whether clients may list the services")
-    log_format: Literal["text", "json"] = Field("text", description="how log lines look")
+    log_format: Literal["text", "json"] = Field("text", description="format of log lines")
 
     @field_validator("datatypes", "related_datatypes", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split_names(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         names = tuple(name.strip() for name in value.split(",") if name.strip())
         if not names or not all(re.fullmatch(r"[A-Za-z][\w-]*", name) for name in names):
-            raise ValueError("names collections, parted by commas: contact,lead")
+            raise ValueError("is not a list of collections; write them comma-separated: contact,lead")
         return names
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check_combinations(self) -> Self:
         if self.max_streams >= self.threads:
-            raise ValueError("AUDIENCE_MAX_STREAMS must be less than AUDIENCE_THREADS, or streams could take them all")
+            raise ValueError(
+                "AUDIENCE_MAX_STREAMS is not below AUDIENCE_THREADS; lower it, since each stream occupies a thread"
+            )
         if self.workers > 1 and self.mongodb_uri is None:
-            raise ValueError("AUDIENCE_WORKERS above 1 needs AUDIENCE_MONGODB_URI: each would have a store of its own")
+            raise ValueError(
+                "AUDIENCE_WORKERS above 1 needs AUDIENCE_MONGODB_URI, since workers cannot share the embedded store"
+            )
         if self.workers > 1 and self.listen.endswith(":0"):
-            raise ValueError("AUDIENCE_WORKERS above 1 needs a port in AUDIENCE_LISTEN: each would take one of its own")
+            raise ValueError(
+                "AUDIENCE_WORKERS above 1 needs a port in AUDIENCE_LISTEN; port 0 gives each worker a different one"
+            )
         if self.jwt_key and self.jwt_key_file:
-            raise ValueError("AUDIENCE_JWT_KEY and AUDIENCE_JWT_KEY_FILE are both set; choose one")
+            raise ValueError("AUDIENCE_JWT_KEY and AUDIENCE_JWT_KEY_FILE are both set; set one of them")
         if not re.fullmatch(r".+:\d{1,5}", self.listen):
-            raise ValueError("AUDIENCE_LISTEN is an address and a port, like 127.0.0.1:50051")
+            raise ValueError("AUDIENCE_LISTEN is not an address with a port; write it like 127.0.0.1:50051")
         return self
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment. Raises SettingsError, also for a variable that is no setting: it may be misspelt."""
+        """The settings of the environment. Raises SettingsError, also for a variable that is not a setting."""
         known = {f"AUDIENCE_{name.upper()}" for name in cls.model_fields}
         for name in os.environ:
             if name.startswith("AUDIENCE_") and not name.startswith("AUDIENCE_TEST_") and name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                raise SettingsError(f"{name}: is no setting" + (f"; did you mean {near[0]}?" if near else ""))
+                similar = difflib.get_close_matches(name, known, n=1)
+                raise SettingsError(f"{name}: is not a setting" + (f"; did you mean {similar[0]}?" if similar else ""))
         try:
             return cls()
         except ValidationError as error:
@@ -129,7 +141,7 @@ class Settings(BaseSettings):
 
     @property
     def collections(self) -> tuple[str, ...]:
-        """Every collection of the platform's that filters read."""
+        """The platform's collections that filters read."""
         return tuple(dict.fromkeys((*self.datatypes, *self.related_datatypes)))
 
     @property
@@ -138,7 +150,7 @@ class Settings(BaseSettings):
         return bool(self.jwt_key or self.jwt_key_file)
 
     def key(self) -> bytes:
-        """The key that tokens are verified with. Raises SettingsError where there is none or it is too weak."""
+        """The key that verifies tokens. Raises SettingsError if it is missing, unreadable or too weak."""
         if self.jwt_key:
             key = self.jwt_key.get_secret_value().encode()
         elif self.jwt_key_file:
@@ -149,11 +161,11 @@ class Settings(BaseSettings):
         else:
             raise SettingsError("AUDIENCE_JWT_KEY: is missing; set it or AUDIENCE_JWT_KEY_FILE, or serve with --dev")
         if self.jwt_algorithm.startswith("HS") and len(key) < _MIN_SECRET_BYTES:
-            raise SettingsError(f"AUDIENCE_JWT_KEY: is shorter than {_MIN_SECRET_BYTES} bytes, too weak for HS256")
+            raise SettingsError(f"AUDIENCE_JWT_KEY: is shorter than {_MIN_SECRET_BYTES} bytes; set a longer one")
         return key
 
     def with_dev_key(self) -> Self:
-        """These settings with an HS256 key made for this run, unless a key is set."""
+        """These settings, with a generated HS256 key if no key is set."""
         if self.has_key:
             return self
         return self.model_copy(update={"jwt_key": SecretStr(secrets.token_hex(32)), "jwt_algorithm": "HS256"})

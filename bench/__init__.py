@@ -1,1 +1,1 @@
-"""How fast the service is beside hand-written pymongo that gives the same answers, in the same run: `make bench`."""
+"""Benchmarks that compare the service with hand-written pymongo code for the same results: `make bench`."""

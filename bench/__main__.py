@@ -1,4 +1,4 @@
-"""`python -m bench --uri URI`: run the rows at each size and print the table."""
+"""`python -m bench --uri URI`: runs the rows at each size and prints the table."""
 
 import json
 import platform
@@ -20,14 +20,14 @@ _WIDTH = 200
 
 
 @click.command()
-@click.option("--uri", required=True, help="The MongoDB to measure on; databases bench_<contacts> are kept there.")
-@click.option("--contacts", default="10000,100000", show_default=True, help="How many, parted by commas.")
-@click.option("--only", default="", help="Rows whose names hold this.")
+@click.option("--uri", required=True, help="The MongoDB to measure on. It retains the databases bench_<contacts>.")
+@click.option("--contacts", default="10000,100000", show_default=True, help="Numbers of contacts, comma-separated.")
+@click.option("--only", default="", help="Measure only rows whose name contains this.")
 @click.option(
-    "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write the figures here."
+    "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results to this file."
 )
 def main(*, uri: str, contacts: str, only: str, json_path: Path | None) -> None:
-    """Measure the service beside hand-written pymongo for the same answers, in turn, in one run."""
+    """Measure the service and hand-written pymongo code for the same results, alternating in one run."""
     console = Console()
     results: list[Result] = []
     for size in (int(part) for part in contacts.split(",")):
@@ -39,21 +39,34 @@ def main(*, uri: str, contacts: str, only: str, json_path: Path | None) -> None:
         ):
             for row in rows(server, client[name], stack):
                 if only in row.name:
-                    with console.status(f"{row.name} beside {row.reference_name}, {size:,} contacts"):
+                    with console.status(f"{row.name} compared with {row.reference_name}, {size:,} contacts"):
                         results.append(measure(row, server, size))
     Console(width=max(console.width, _WIDTH)).print(results_table(results))
     if json_path:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
-        found = {"machine": machine, "results": [result.as_json() for result in results]}
-        json_path.write_text(json.dumps(found, indent=2) + "\n")
-        console.print(f"figures in {json_path}")
+        report = {"machine": machine, "results": [result.as_json() for result in results]}
+        json_path.write_text(json.dumps(report, indent=2) + "\n")
+        console.print(f"results in {json_path}")
 
 
 def results_table(results: list[Result]) -> Table:
-    """The figures of some rows."""
-    columns = ("RPC", "beside", "contacts", "pairs", "service", "reference", "ratio", "server CPU", "peak memory")
-    table = Table(*columns, title="medians (middle half, 95 of 100 below); ratio: service's time over the reference's")
+    """A table of the results, one row each."""
+    columns = (
+        "RPC",
+        "compared with",
+        "contacts",
+        "pairs",
+        "service",
+        "reference",
+        "ratio",
+        "server CPU",
+        "peak memory",
+    )
+    table = Table(
+        *columns,
+        title="medians (interquartile range, 95th percentile); ratio: time of the service / time of the reference",
+    )
     for result in results:
         table.add_row(
             result.name,

@@ -1,7 +1,7 @@
-"""`python -m bench.cancel --uri URI`: how long a cancelled StreamReach goes on costing the database.
+"""`python -m bench.cancel --uri URI`: how long the database works for a cancelled StreamReach.
 
-Between the service and the database stands a proxy that sees which commands have been sent and not been answered. Each
-call is cancelled at a random moment; it costs the database until the last answer to one of its commands has come.
+A proxy between the service and the database tracks the commands without a reply. The benchmark cancels each call at a
+random time, and measures the time until the last reply to one of its commands.
 """
 
 import json
@@ -38,13 +38,13 @@ FILTERS: tuple[dict[str, Any], ...] = (
 _HEADER = struct.Struct("<iiii")
 _OP_MSG = 2013
 _BODY = 16 + 4 + 1 + 4
-"""Where the body's first field begins: behind the header, the flags, the section's kind and the document's length."""
+"""The offset of the body's first field, after the header, the flags, the section kind and the document's length."""
 _IDLE_SECONDS = 0.5
 _MAX_WAIT_SECONDS = 30.0
 
 
 class CommandMonitor:
-    """The commands that are being answered, and when the last answer came."""
+    """The commands without a reply, and the time of the last reply."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -53,7 +53,7 @@ class CommandMonitor:
         self.sent_count = 0
 
     def record_request(self, connection: int, message: bytes) -> None:
-        """A message on its way to the database."""
+        """Record a message to the database."""
         _, request, _, kind = _HEADER.unpack_from(message)
         command = message[_BODY + 1 : message.index(0, _BODY + 1)].decode() if kind == _OP_MSG else ""
         if command in ("aggregate", "find", "getMore"):
@@ -62,14 +62,14 @@ class CommandMonitor:
                 self.sent_count += 1
 
     def record_reply(self, connection: int, message: bytes) -> None:
-        """A message on its way back."""
+        """Record a message from the database."""
         _, _, request, _ = _HEADER.unpack_from(message)
         with self._lock:
             if self._open.pop((connection, request), ""):
                 self.last_reply_at = time.monotonic()
 
     def record_close(self, connection: int) -> None:
-        """The database has ended a connection, and with it what was asked there."""
+        """Record that the database closed a connection, which ends its commands."""
         with self._lock:
             closed_keys = [key for key in self._open if key[0] == connection]
             for key in closed_keys:
@@ -78,14 +78,14 @@ class CommandMonitor:
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything has been answered."""
+        """Whether every command has a reply."""
         with self._lock:
             return not self._open
 
 
 @contextmanager
 def run_proxy(host: str, port: int) -> Iterator[tuple[CommandMonitor, int]]:
-    """A watch over all that goes through a port of its own to the database."""
+    """A monitor of the commands that pass through a proxy to the database, and the proxy's port."""
     monitor = CommandMonitor()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_accept, args=(listener, host, port, monitor), daemon=True).start()
@@ -108,7 +108,7 @@ def _accept(listener: socket.socket, host: str, port: int, monitor: CommandMonit
 
 
 def _forward(source: socket.socket, sink: socket.socket, on_message: Any, number: int, on_close: Any = None) -> None:
-    """Whole messages one by one. A client that goes leaves its commands open until the database answers them."""
+    """Forward complete messages. Commands of a disconnected client stay open until the database replies."""
     with suppress(OSError):
         while message := _read_message(source):
             on_message(number, message)
@@ -136,31 +136,34 @@ def _read_exactly(source: socket.socket, size: int) -> bytes:
 
 
 @click.command()
-@click.option("--uri", required=True, help="The MongoDB to measure on, without TLS. It is only read.")
-@click.option("--database", default="bench_1000000", show_default=True, help="As `make bench` leaves it.")
-@click.option("--cancels", default=30, show_default=True, help="Calls that are cancelled, landmarks known.")
-@click.option("--seed", default=1, show_default=True, help="What draws the moments.")
+@click.option("--uri", required=True, help="The MongoDB to measure on, without TLS. The benchmark only reads.")
+@click.option("--database", default="bench_1000000", show_default=True, help="A database of `make bench`.")
+@click.option("--cancels", default=30, show_default=True, help="Calls to cancel, with a cached key sample.")
+@click.option("--seed", default=1, show_default=True, help="The random seed of the cancellation times.")
 def main(*, uri: str, database: str, cancels: int, seed: int) -> None:
-    """Measure for how long calls of StreamReach that are cancelled at random moments go on asking the database."""
-    console, rng = Console(), random.Random(seed)  # noqa: S311 - moments, not secrets
+    """Measure how long the database works for calls of StreamReach after their cancellation at random times."""
+    console, rng = Console(), random.Random(seed)  # noqa: S311 - times, not secrets
     [(host, port)] = parse_uri(uri)["nodelist"]
-    with run_proxy(host, port) as (monitor, own), audience_service(f"mongodb://127.0.0.1:{own}/", database) as server:
-        call = _Client(server.address, monitor)
-        cold = call.run_and_cancel(FILTERS[0], 0.5)
-        durations = [call.run_to_end(where) for where in FILTERS]
-        costs = []
+    with (
+        run_proxy(host, port) as (monitor, proxy),
+        audience_service(f"mongodb://127.0.0.1:{proxy}/", database) as server,
+    ):
+        client = _Client(server.address, monitor)
+        cold = client.run_and_cancel(FILTERS[0], 0.5)
+        durations = [client.run_to_end(where) for where in FILTERS]
+        delays = []
         for number in track(range(cancels), "cancels", console=console, transient=True):
             index = number % len(FILTERS)
-            costs.append(call.run_and_cancel(FILTERS[index], rng.uniform(0, durations[index])))
-    median, maximum = statistics.median(costs) * 1000, max(costs) * 1000
+            delays.append(client.run_and_cancel(FILTERS[index], rng.uniform(0, durations[index])))
+    median, maximum = statistics.median(delays) * 1000, max(delays) * 1000
     lengths = ", ".join(f"{seconds:.1f} s" for seconds in durations)
-    console.print(f"{cancels} calls of StreamReach on {database}, which take {lengths}, cancelled at random moments")
-    console.print(f"from cancel() to the last answer of the database: median {median:.0f} ms, at most {maximum:.0f} ms")
-    console.print(f"a call that was the first about its org, cancelled after 0.5 s: {cold * 1000:.0f} ms")
+    console.print(f"{cancels} calls of StreamReach on {database} (complete: {lengths}), cancelled at random times")
+    console.print(f"from cancel() to the last reply of the database: median {median:.0f} ms, at most {maximum:.0f} ms")
+    console.print(f"the first call for its org, cancelled after 0.5 s: {cold * 1000:.0f} ms")
 
 
 class _Client:
-    """Calls of one caller, seen from both of their ends."""
+    """A client that measures its calls at both ends: the service and the database."""
 
     def __init__(self, address: str, monitor: CommandMonitor) -> None:
         token = mint(Settings(jwt_key=KEY), org=LARGE, subject="bench")
@@ -169,14 +172,17 @@ class _Client:
         self._monitor = monitor
 
     def run_to_end(self, where: dict[str, Any]) -> float:
-        """How many seconds a whole call takes."""
+        """The seconds that a complete call takes."""
         started_at = time.monotonic()
         for _ in self._call(where):
             pass
         return time.monotonic() - started_at
 
     def run_and_cancel(self, where: dict[str, Any], delay: float) -> float:
-        """How many seconds after its cancellation the database has given its last answer to a call."""
+        """The seconds from the cancellation of a call to the database's last reply.
+
+        Raises RuntimeError if the database is not idle after `_MAX_WAIT_SECONDS`.
+        """
         call = self._call(where)
         reader = threading.Thread(target=_consume, args=(call,))
         reader.start()
@@ -189,9 +195,7 @@ class _Client:
             if not self._monitor.is_idle or self._monitor.last_reply_at > idle_since:
                 idle_since = time.monotonic()
             if idle_since - cancelled_at > _MAX_WAIT_SECONDS:
-                raise RuntimeError(
-                    f"the database is still being asked {_MAX_WAIT_SECONDS:.0f} s after the cancellation"
-                )
+                raise RuntimeError(f"the database is still busy {_MAX_WAIT_SECONDS:.0f} s after the cancellation")
             time.sleep(0.002)
         return max(self._monitor.last_reply_at - cancelled_at, 0.0)
 

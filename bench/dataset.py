@@ -1,4 +1,4 @@
-"""Sample contacts of three orgs, a large, a middling and a small one, whose names are prefixes of one another."""
+"""Sample contacts of a large, a medium and a small org. The large org's name is a prefix of the others."""
 
 import itertools
 
@@ -18,15 +18,15 @@ _BATCH_SIZE = 5_000
 
 
 def prepare(uri: str, size: int, console: Console) -> str:
-    """The name of a database with `size` contacts, made unless an earlier run has left it whole.
+    """The name of a database with `size` contacts. It is loaded unless an earlier run has completed it.
 
-    Segments and lists of earlier runs are removed.
+    Deletes the segments and lists of earlier runs.
     """
     name = f"bench_{size}"
     store = mongo_store(uri, name)
     try:
         for collection in ("segment", "segment_version", "audience_member", "audience_use"):
-            store.database[collection].drop()  # rows deleted one by one would go on costing those that come after
+            store.database[collection].drop()  # deleted documents would slow down later runs
         for index in store.missing_indexes(DATATYPES):
             store.create_index(index)
         target_counts = {org: round(size * share) for org, share in SHARES.items()}

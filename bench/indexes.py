@@ -1,6 +1,6 @@
-"""`python -m bench.indexes --uri URI`: ten segments, the indexes that ExplainFilter advises for them, and what they do.
+"""`python -m bench.indexes --uri URI`: the effect of the indexes that ExplainFilter advises for ten segments.
 
-Each advised index is created, looked at, and dropped again; nothing else of the database is changed.
+The benchmark creates each advised index, measures, and drops it. It changes nothing else in the database.
 """
 
 import json
@@ -41,7 +41,7 @@ SEGMENTS: Mapping[str, Any] = {
     "all but customers": {"leadStage": {"$ne": "customer"}},
     "addresses at example.com": {"email": {"$regex": "@example\\.com$"}},
 }
-"""Six that are selective, then four that are broad or that no index serves."""
+"""Six selective filters, then four that are broad or cannot use an index."""
 
 _REPEATS = 5
 _TIMEOUT_SECONDS = 120
@@ -50,13 +50,13 @@ _WIDTH = 200
 
 @dataclass(frozen=True)
 class Measurement:
-    """A segment as it is answered at one moment: its explanation, and the median time of EstimateReach."""
+    """One measurement of a segment: its explanation, and the median seconds of EstimateReach."""
 
     explanation: Any
     reach_seconds: float
 
     def cells(self) -> list[str]:
-        """Kind, documents read for each match, milliseconds of the explain and of EstimateReach."""
+        """The plan kind, documents read per match, and milliseconds of the explain and of EstimateReach."""
         plan = self.explanation.plan
         per_match = f"{plan.documents_examined_per_match:,.2f}"
         kind = filters.PlanKind.Name(plan.kind).removeprefix("PLAN_KIND_")
@@ -72,10 +72,10 @@ class Caller:
         self._metadata = (("authorization", f"Bearer {mint(settings, org=LARGE, subject='bench')}"), ("orgid", LARGE))
 
     def measure(self, where: Any) -> Measurement:
-        """A filter's explanation, and how long EstimateReach takes."""
-        population = {"filter": {"datatype": "contact", "whereJson": json.dumps(where)}}
-        explain = ParseDict(population, filters.ExplainFilterRequest())
-        estimate = ParseDict(population, reach.EstimateReachRequest())
+        """The measurement of a filter."""
+        selection = {"filter": {"datatype": "contact", "whereJson": json.dumps(where)}}
+        explain = ParseDict(selection, filters.ExplainFilterRequest())
+        estimate = ParseDict(selection, reach.EstimateReachRequest())
         stub, seconds = ReachServiceStub(self._channel), []
         explanation = FilterServiceStub(self._channel).ExplainFilter(
             explain, metadata=self._metadata, timeout=_TIMEOUT_SECONDS
@@ -88,15 +88,16 @@ class Caller:
 
 
 @click.command()
-@click.option("--uri", required=True, help="The MongoDB to measure on; databases bench_<contacts> are kept there.")
-@click.option("--contacts", default=1_000_000, show_default=True, help="How many.")
+@click.option("--uri", required=True, help="The MongoDB to measure on. It retains the databases bench_<contacts>.")
+@click.option("--contacts", default=1_000_000, show_default=True, help="The number of contacts.")
 def main(*, uri: str, contacts: int) -> None:
-    """Explain ten segments before and after the index that each is advised."""
+    """Explain ten segments before and after the creation of the advised index."""
     console = Console()
     name = _database(uri, contacts, console)
     columns = ("segment", "advised", "matched", *(f"{w}: {c}" for w in ("before", "after") for c in _COLUMNS))
     table = Table(
-        *columns, title=f"{contacts:,} contacts; ms: of the explain, and EstimateReach's median of {_REPEATS}"
+        *columns,
+        title=f"{contacts:,} contacts; ms: the explain; reach ms: the median of {_REPEATS} calls of EstimateReach",
     )
     reasons = []
     with MongoClient[Document](uri) as client, audience_service(uri, name) as server:
@@ -118,11 +119,11 @@ def main(*, uri: str, contacts: int) -> None:
         wide.print(reason, markup=False, highlight=False)
 
 
-_COLUMNS = ("kind", "read for each", "ms", "reach ms")
+_COLUMNS = ("kind", "read per match", "ms", "reach ms")
 
 
 def _database(uri: str, contacts: int, console: Console) -> str:
-    """The database of an earlier run as it is, where it holds the contacts: another bench may be using it."""
+    """The name of a database with the contacts. A complete one is unchanged, since another benchmark may use it."""
     name = f"bench_{contacts}"
     with MongoClient[Document](uri) as client:
         is_complete = client[name]["contact"].estimated_document_count() == contacts

@@ -1,9 +1,9 @@
-"""`python -m bench.lookalike --uri URI`: how well lookalikes tell, and how long they take.
+"""`python -m bench.lookalike --uri URI`: the accuracy of lookalikes, and how long they take.
 
-On statsmodels' data set `fair` (6,366 women; R. Fair, A Theory of Extramarital Affairs, 1978) the seed are those with
-affairs > 0. The model is made by the service's own code on the database; beside it stands scikit-learn's logistic
-regression on the same fields in the same bands, made from the same four fifths and tried on the same fifth. Both
-packages are for this alone: `pip install statsmodels scikit-learn` into the environment that runs it.
+The data set is `fair` of statsmodels (6,366 women; R. Fair, A Theory of Extramarital Affairs, 1978). The seed is the
+rows with affairs > 0. The service's own code trains the model on the database. The comparison is scikit-learn's
+logistic regression on the same fields and bins. Both train on the same four fifths, with the same fifth as holdout.
+Install both packages into the environment first: `pip install statsmodels scikit-learn`.
 """
 
 import importlib
@@ -37,9 +37,11 @@ _SEED: Document = {"score": {"$gte": 95}}
 
 @click.command()
 @click.option("--uri", required=True, help="The MongoDB to measure on; databases bench_<contacts> are kept there.")
-@click.option("--contacts", default="100000", show_default=True, help="How many, parted by commas; 0 for `fair` alone.")
+@click.option(
+    "--contacts", default="100000", show_default=True, help="Numbers of contacts, comma-separated; 0: only `fair`."
+)
 def main(*, uri: str, contacts: str) -> None:
-    """Measure lookalikes: their AUC beside a logistic regression's, their time beside the same by hand."""
+    """Compare the AUC of lookalikes with a logistic regression, and their time with hand-written aggregations."""
     console = Console()
     console.print(_measure_auc(uri))
     for size in (int(part) for part in contacts.split(",")):
@@ -48,7 +50,7 @@ def main(*, uri: str, contacts: str) -> None:
 
 
 def _measure_auc(uri: str) -> Table:
-    """The AUC of both on the part that was held out."""
+    """A table of the AUC of both models on the holdout."""
     data = importlib.import_module("statsmodels.api").datasets.fair.load_pandas().data
     fields = [str(name) for name in data.columns if name != "affairs"]
     database = f"bench_fair_{uuid.uuid4().hex[:8]}"
@@ -74,26 +76,27 @@ def _measure_auc(uri: str) -> Table:
     finally:
         store.database.client.drop_database(database)
         store.close()
-    table = Table("model", "AUC", title="fair: those held out of the seed against the baseline")
+    table = Table("model", "AUC", title="fair: the seed's holdout compared with the baseline")
     table.add_row("lookalike", f"{lookalike_auc:.4f}")
-    table.add_row("the same without damping", f"{plain_auc:.4f}")
+    table.add_row("lookalike without decorrelation", f"{plain_auc:.4f}")
     table.add_row(
-        "logistic regression, made from the same: the other four fifths, all of the baseline", f"{regression_auc:.4f}"
+        "logistic regression, trained on the same four fifths and the complete baseline", f"{regression_auc:.4f}"
     )
     for field in trained.fields:
         table.add_row(
-            f"  {field.path}", f"information {field.information_value:.3f}, damping {field.decorrelation:.3f}"
+            f"  {field.path}",
+            f"information value {field.information_value:.3f}, decorrelation {field.decorrelation:.3f}",
         )
     return table
 
 
 def _auc(store: Store, seed: CompiledFilter, everyone: CompiledFilter, fields: Sequence[ScoredFeature]) -> float:
-    """By the scores of everyone and of the seed. Raises RuntimeError where too few are held out."""
+    """The AUC by the scores of everyone and of the seed. Raises RuntimeError if the holdout is too small."""
     scores = store.lookalikes.scores(_ORG, everyone, fields, _NO_DEADLINE)
     of_seed = store.lookalikes.seed_scores(_ORG, seed, everyone, fields, _NO_DEADLINE)
     found = auc(of_seed.holdout, subtract(scores, of_seed.all))
     if found is None:
-        raise RuntimeError("fewer than 20 are held out")
+        raise RuntimeError("the holdout has fewer than 20 records; use a larger seed")
     return found
 
 
@@ -113,14 +116,14 @@ def _record(number: int, row: dict[str, Any]) -> Document:
 
 
 def _holdout_numbers(store: Store) -> set[int]:
-    """The numbers of those that the service holds out, whether they are of the seed or not."""
+    """The numbers of the records in the service's holdout, in the seed or not."""
     is_holdout = {"$eq": [{"$mod": [{"$toHashedIndexKey": "$sk"}, 5]}, 0]}
     found = store.database["contact"].aggregate([{"$match": {"$expr": is_holdout}}, {"$project": {"pk": 1}}])
     return {int(record["pk"].removeprefix("contact-")) for record in found}
 
 
 def _regression_auc(rows: list[dict[str, Any]], fields: list[str], holdout: set[int]) -> float:
-    """The AUC of a logistic regression on the values as categories: none of the fields has more than 20."""
+    """The AUC of a logistic regression on the values as categories. Each field has at most 20 values."""
     encoder = importlib.import_module("sklearn.preprocessing").OneHotEncoder(handle_unknown="ignore")
     is_seed = [row["affairs"] > 0 for row in rows]
     values = encoder.fit_transform([[row[name] for name in fields] for row in rows])
@@ -134,7 +137,10 @@ def _regression_auc(rows: list[dict[str, Any]], fields: list[str], holdout: set[
 
 
 def _measure_time(uri: str, database: str) -> Table:
-    """The steps of a model at a size, beside a $facet of plain counts and a plain sum of looked-up weights by hand."""
+    """A table of the seconds of a model's steps, compared with hand-written aggregations.
+
+    The aggregations are a $facet of plain counts and a plain sum of the weights of the values.
+    """
     store = mongo_store(uri, database)
     compiler = FilterCompiler(["contact"])
     everyone, seed = (compiler.compile(Filter("contact", where)) for where in ({}, _SEED))
@@ -149,7 +155,7 @@ def _measure_time(uri: str, database: str) -> Table:
                     train(store.lookalikes, LARGE, seed, everyone, fields, now(), _MIN_BUCKET_SIZE, _NO_DEADLINE)
                 ),
             ),
-            ("  by hand: the counts alone", lambda: _counts_by_hand(contacts)),
+            ("  by hand: only the counts", lambda: _counts_by_hand(contacts)),
             (
                 "scores of everyone",
                 lambda: store.lookalikes.scores(LARGE, everyone, models[-1].scored_features, _NO_DEADLINE),
@@ -172,7 +178,7 @@ _PLAIN_FIELDS = ("company", "jobTitle", "leadStage", "status", "source", "tags",
 
 
 def _counts_by_hand(contacts: Any) -> None:
-    """How often everyone, and the seed, have each value: a $group a field, bands left out."""
+    """Count the values of everyone and of the seed, with one $group per field, without bins."""
     values: dict[str, Any] = {name: f"$data.{name}" for name in _PLAIN_FIELDS}
     values |= {name: {"$ifNull": [f"$data.{name}", f"$data.address.{name}"]} for name in ("country", "region", "city")}
     dates = ("lastEmailOpenedAt", "lastEmailClickedAt", "createdAt")
@@ -184,8 +190,8 @@ def _counts_by_hand(contacts: Any) -> None:
 
 
 def _scores_by_hand(contacts: Any, trained: TrainedModel) -> None:
-    """How many have each sum of weights, each looked up by the value as it stands there, bands and lists left out."""
-    found = []
+    """Count the records by the sum of the weights of their stored values, without bins and lists."""
+    terms = []
     for field in trained.scored_features:
         values = [value for value, _ in field.weights]
         weights = [*(weight for _, weight in field.weights), field.other_weight]
@@ -193,8 +199,8 @@ def _scores_by_hand(contacts: Any, trained: TrainedModel) -> None:
         for path in field.feature.paths[1:]:
             expression = {"$ifNull": [expression, f"${path}"]}
         position = {"$indexOfArray": [{"$literal": values}, {"$ifNull": [expression, None]}]}
-        found.append({"$arrayElemAt": [{"$literal": weights}, position]})
-    score = {"$project": {"_id": 0, "score": {"$add": found}}}
+        terms.append({"$arrayElemAt": [{"$literal": weights}, position]})
+    score = {"$project": {"_id": 0, "score": {"$add": terms}}}
     list(contacts.aggregate([{"$match": in_org(LARGE, {})}, score, {"$group": {"_id": "$score", "n": {"$sum": 1}}}]))
 
 

@@ -1,4 +1,4 @@
-"""Timing two ways to one answer, in turn."""
+"""Measures the service and a reference with the same result, alternating."""
 
 import statistics
 import time
@@ -13,10 +13,10 @@ _MIN_PAIRS, _MAX_PAIRS, _DURATION_SECONDS = 5, 300, 8.0
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what the service is asked, and what stands beside it.
+    """One row of the table: a call of the service, and the reference to compare it with.
 
-    Both callables give the answer, by which they are held to be the same. `clear` takes back what a pair has written,
-    outside of what is timed.
+    Both callables return the result, and `measure` checks that the results are equal. `clear` deletes what a pair has
+    written. Its time is not measured.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one side: the median, the middle half of the runs, and what 95 of 100 stay below."""
+    """Seconds of one side: the median, both quartiles, and the 95th percentile."""
 
     median: float
     low: float
@@ -38,14 +38,14 @@ class Timing:
 
     @classmethod
     def of(cls, seconds: list[float]) -> "Timing":
-        """The timing of some runs, two at least."""
+        """The timing of at least two runs."""
         low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
         return cls(median, low, high, statistics.quantiles(seconds, n=20, method="inclusive")[-1])
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a row has come to. `ratio` is the service's time over the reference's, the median of the pairs'."""
+    """The result of a row. `ratio` is the median over the pairs of the service's time / the reference's time."""
 
     name: str
     reference_name: str
@@ -58,15 +58,15 @@ class Result:
     peak_megabytes: float
 
     def as_json(self) -> dict[str, Any]:
-        """For a file."""
+        """The result as a JSON object."""
         return asdict(self)
 
 
 def measure(row: Row, server: Server, contacts: int) -> Result:
-    """Run both sides in turn, after a warm-up of each. Raises RuntimeError where their answers differ."""
-    answers = row.service(), row.reference()
-    if answers[0] != answers[1]:
-        raise RuntimeError(f"{row.name}: the service says {answers[0]!r:.200}, the reference {answers[1]!r:.200}")
+    """The result of a row: both sides run alternately, after a warm-up. Raises RuntimeError if their results differ."""
+    results = row.service(), row.reference()
+    if results[0] != results[1]:
+        raise RuntimeError(f"{row.name}: the service returns {results[0]!r:.200}, the reference {results[1]!r:.200}")
     row.clear()
     server.reset_peak()
     service_seconds: list[float] = []

@@ -1,7 +1,7 @@
-"""`python -m bench.partitions --uri URI`: four workers read an audience's parts at once, beside one who reads it whole.
+"""`python -m bench.partitions --uri URI`: four parallel readers of partitions, compared with one reader.
 
-Through the real client, for ids made at random and ids made in sequence, where members lie anywhere and side by side.
-What the parts hold together must be what the whole holds, each member once.
+The readers use the real client, with random and with sequential ids, and with scattered and adjacent members. The
+partitions together must have exactly the members of the complete stream, each once.
 """
 
 import random
@@ -29,20 +29,22 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _BATCH_SIZE = 10_000
 _AUDIENCES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("everyone", {}),
-    ("one in seven, anywhere", {"spread": {"$lt": 1 / 7}}),
-    ("one in seven, created one after the other", {"day": {"$gte": 0.5, "$lt": 0.5 + 1 / 7}}),
+    ("one in seven, scattered", {"spread": {"$lt": 1 / 7}}),
+    ("one in seven, created consecutively", {"day": {"$gte": 0.5, "$lt": 0.5 + 1 / 7}}),
 )
 
 
 @click.command()
 @click.option("--uri", required=True, help="The MongoDB to measure on.")
-@click.option("--database", default="bench_parts", show_default=True, help="Made, and dropped in the end.")
-@click.option("--contacts", default=1_000_000, show_default=True, help="Of each way of making ids.")
+@click.option("--database", default="bench_parts", show_default=True, help="Created, and dropped at the end.")
+@click.option("--contacts", default=1_000_000, show_default=True, help="Contacts for each kind of id.")
 def main(*, uri: str, database: str, contacts: int) -> None:
-    """Measure the balance of parts, and check that they are disjoint and complete."""
+    """Measure the balance of partitions, and check that they are disjoint and complete."""
     console = Console(width=170)
     store = mongo_store(uri, database)
-    table = Table("ids", "audience", "members", "parts", "largest by mean", "whole", "parts at once", "memory grew by")
+    table = Table(
+        "ids", "audience", "members", "partitions", "largest / mean", "one stream", "parallel streams", "memory growth"
+    )
     try:
         for index in store.missing_indexes(("contact",)):
             store.create_index(index)
@@ -87,13 +89,13 @@ def _measure(server: Server, org: str, where: dict[str, Any]) -> tuple[str, ...]
         partition_fields = [
             {"partition": {"index": index, "count": PARTITION_COUNT}} for index in range(PARTITION_COUNT)
         ]
-        partitions = [ids for ids, _ in workers.map(lambda part: _read(server, org, where, part), partition_fields)]
+        partitions = [
+            ids for ids, _ in workers.map(lambda partition: _read(server, org, where, partition), partition_fields)
+        ]
     parallel_seconds = time.monotonic() - started_at
-    if [member for part in partitions for member in part] != complete_ids or len(set(complete_ids)) != len(
-        complete_ids
-    ):
-        raise SystemExit(f"the parts of {org}, {where} are not the whole")
-    sizes = [len(part) for part in partitions]
+    if [member for ids in partitions for member in ids] != complete_ids or len(set(complete_ids)) != len(complete_ids):
+        raise SystemExit(f"the partitions of {org}, {where} differ from the complete stream")
+    sizes = [len(ids) for ids in partitions]
     return (
         f"{len(complete_ids):,}",
         " ".join(f"{size:,}" for size in sizes),
@@ -105,7 +107,7 @@ def _measure(server: Server, org: str, where: dict[str, Any]) -> tuple[str, ...]
 
 
 def _read(server: Server, org: str, where: dict[str, Any], partition_field: dict[str, Any]) -> tuple[list[str], float]:
-    """The ids of a stream, and by how much the server's memory grew between a tenth of the way and the end."""
+    """The ids of a stream, and the growth of the server's memory in MB from its first tenth to its end."""
     request = ParseDict({"filter": {"datatype": "contact", "where": where}, **partition_field}, StreamMembersRequest())
     token = mint(Settings(jwt_key=KEY), org=org, subject="bench")
     ids: list[str] = []
@@ -119,7 +121,7 @@ def _read(server: Server, org: str, where: dict[str, Any], partition_field: dict
             ids += [member.id for member in message.members]
             resident.append(server.process.memory_info().rss)
         if len(ids) != message.totals.member_count:
-            raise SystemExit(f"{len(ids)} members, {message.totals.member_count} by the totals")
+            raise SystemExit(f"the stream sent {len(ids)} members, but its total is {message.totals.member_count}")
     return ids, (resident[-1] - resident[len(resident) // 10]) / 2**20
 
 

@@ -1,4 +1,4 @@
-"""The server processes of a run, and what they cost: CPU and memory as the operating system counts them (Linux)."""
+"""The server processes of a run, with their CPU time and memory as measured by Linux."""
 
 import os
 import re
@@ -21,29 +21,29 @@ _START_SECONDS = 30
 
 @dataclass(frozen=True)
 class Server:
-    """A server in a process of its own."""
+    """A server in its own process."""
 
     address: str
     process: psutil.Process
 
     def cpu_seconds(self) -> float:
-        """CPU that it has used since its start."""
+        """The CPU seconds since its start."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
     def reset_peak(self) -> None:
-        """Begin to measure the peak of memory anew."""
+        """Reset the peak of its memory."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def peak_megabytes(self) -> float:
-        """The most memory that it has held since then."""
+        """The peak of its memory since the reset, in MB."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
 @contextmanager
 def audience_service(uri: str, database: str) -> Iterator[Server]:
-    """The service, one process, on a database."""
+    """The service on a database, as one process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AUDIENCE_")}
     settings = {
         "AUDIENCE_LISTEN": "127.0.0.1:0",
@@ -59,7 +59,7 @@ def audience_service(uri: str, database: str) -> Iterator[Server]:
 
 @contextmanager
 def bare_server(answer: bytes) -> Iterator[Server]:
-    """A grpcio server that answers every call with these bytes and does nothing else."""
+    """A grpcio server that answers every call with these bytes. It does no other work."""
     command = [sys.executable, "-m", "bench.processes", answer.hex()]
     with _run_process(command, dict(os.environ), r"bare server on (\S+)") as server:
         yield server
@@ -77,8 +77,8 @@ def _run_process(command: list[str], environment: dict[str, str], ready_pattern:
             if found := re.search(ready_pattern, line):
                 break
         else:
-            raise RuntimeError(f"a server did not start:\n{printed}")
-        drain.submit(process.stderr.read)  # or it would stop at a full pipe
+            raise RuntimeError(f"a server did not start; its output:\n{printed}")
+        drain.submit(process.stderr.read)  # a full pipe would block the server
         with grpc.insecure_channel(found[1]) as channel:
             grpc.channel_ready_future(channel).result(timeout=_START_SECONDS)
         yield Server(found[1], psutil.Process(process.pid))

@@ -1,6 +1,6 @@
-"""The reference: what somebody would write by hand with pymongo for one answer, as well as it can be written.
+"""The reference implementations: the best hand-written pymongo code for each result.
 
-Nothing of the service is imported here. What a filter means (which records count, where a field is) is written out.
+This module imports nothing from the service. It spells out which records count and which path each field has.
 """
 
 import uuid
@@ -14,13 +14,13 @@ from pymongo.database import Database
 Document = dict[str, Any]
 Contacts = Database[Document]
 Counts = list[list[int]]
-"""Of each dimension, in order."""
+"""The counts of each dimension, in order."""
 
 _BATCH_SIZE = 10_000
 
 
 def in_org(org: str, where: Document) -> Document:
-    """The living contacts of an org that meet a condition."""
+    """The match for the contacts of an org that meet a condition and are not archived."""
     return {"sk": {"$gte": f"{org}/", "$lt": f"{org}0"}, **where, "state": {"$nin": ["archived", "deleted"]}}
 
 
@@ -31,7 +31,7 @@ def segment(database: Contacts, org: str, segment_id: str) -> Document | None:
 
 
 def reach(database: Contacts, org: str, where: Document) -> int:
-    """How many contacts meet a condition, and one of them to show."""
+    """The number of contacts that meet a condition. Also reads one of them, as the service does."""
     match = in_org(org, where)
     count = database["contact"].count_documents(match)
     if count:
@@ -40,60 +40,60 @@ def reach(database: Contacts, org: str, where: Document) -> int:
 
 
 def reach_outside_list(database: Contacts, org: str, audience_id: str) -> int:
-    """How many contacts are not on a list, and one of them: the list is read and excluded by $nor."""
+    """The number of contacts that are not on a list. Reads the list and excludes it with $nor."""
     rows = database["audience_member"].find({"audience": audience_id}, {"_id": 0, "sk": 1}, batch_size=50_000)
-    # Not by $nin, which the stand-in for MongoDB answers ten times as slowly.
+    # $nor instead of $nin, which took ten times as long on the engine of the measurements.
     return reach(database, org, {"$nor": [{"sk": {"$in": [row["sk"] for row in rows]}}]})
 
 
 def related_ids(database: Contacts, org: str, visits: Document, min_visits: int) -> list[str]:
-    """The ids of contacts that have so many visits that meet a condition."""
+    """The ids of contacts with at least this many visits that meet a condition."""
     group: list[Document] = [{"$match": in_org(org, visits)}, {"$group": {"_id": "$data.contactId", "n": {"$sum": 1}}}]
     stages = [*group, {"$match": {"n": {"$gte": min_visits}}}]
     return [row["_id"] for row in database["event"].aggregate(stages, batchSize=50_000, allowDiskUse=True)]
 
 
 def reach_of_visitors(database: Contacts, org: str, visits: Document, min_visits: int) -> int:
-    """How many contacts have so many visits that meet a condition, and one of them."""
+    """The number of contacts with at least this many visits that meet a condition. Also reads one of them."""
     ids = related_ids(database, org, visits, min_visits)
-    # A bare $in of tens of thousands takes the stand-in for MongoDB ten times as long as reading all contacts does.
+    # A plain $in of tens of thousands of ids took ten times as long as a full scan on the engine of the measurements.
     return reach(database, org, {"$nor": [{"$nor": [{"pk": {"$in": ids}}]}]})
 
 
 def reach_of_others(database: Contacts, org: str, visits: Document) -> int:
-    """How many contacts have no visit that meets a condition, and one of them."""
+    """The number of contacts without a visit that meets a condition. Also reads one of them."""
     return reach(database, org, {"$nor": [{"pk": {"$in": related_ids(database, org, visits, 1)}}]})
 
 
 def visitors_raw(database: Contacts, org: str, visits: Document, min_visits: int) -> int:
-    """The ids of the contacts that have so many visits, in sk order, left as the bytes that the database sends."""
+    """The number of contacts with at least this many visits, from undecoded batches in sk order."""
     ids = related_ids(database, org, visits, min_visits)
     return ids_raw(database, org, {"$nor": [{"$nor": [{"pk": {"$in": ids}}]}]})
 
 
 def overlap_by_counts(database: Contacts, org: str, first: Document, second: Document) -> tuple[int, int, int]:
-    """How many contacts meet both conditions, the first, and the second: three counts, each at its own moment."""
+    """The numbers of contacts that meet both conditions, the first, and the second, by three separate counts."""
     count = database["contact"].count_documents
     both = {"$and": [first, second]}
     return count(in_org(org, both)), count(in_org(org, first)), count(in_org(org, second))
 
 
 def overlap(database: Contacts, org: str, first: Document, second: Document) -> tuple[int, int, int]:
-    """The same by one command that reads every contact once."""
-    parts = {
+    """The same numbers by one command that reads every contact once."""
+    facets = {
         "both": [{"$match": {"$and": [first, second]}}, {"$count": "n"}],
         "first": [{"$match": first}, {"$count": "n"}],
         "second": [{"$match": second}, {"$count": "n"}],
     }
-    [found] = database["contact"].aggregate([{"$match": in_org(org, {"$or": [first, second]})}, {"$facet": parts}])
+    [found] = database["contact"].aggregate([{"$match": in_org(org, {"$or": [first, second]})}, {"$facet": facets}])
     both, first_count, second_count = (
-        found[part][0]["n"] if found[part] else 0 for part in ("both", "first", "second")
+        found[name][0]["n"] if found[name] else 0 for name in ("both", "first", "second")
     )
     return both, first_count, second_count
 
 
 def regions(database: Contacts, org: str, conditions: Sequence[Document]) -> dict[int, int]:
-    """How many contacts meet exactly which conditions, by a mask of bits, by one command."""
+    """The number of contacts by the bit mask of the conditions that they meet, by one command."""
     stages: list[Document] = []
     for index, condition in enumerate(conditions):
         keys = [
@@ -112,7 +112,7 @@ def regions(database: Contacts, org: str, conditions: Sequence[Document]) -> dic
 def memberships(
     database: Contacts, org: str, conditions: Sequence[Document], ids: Sequence[str]
 ) -> dict[str, list[int]]:
-    """Of each of some contacts, which conditions it meets, by number: a find for each condition."""
+    """The numbers of the conditions that each contact meets, by one find per condition."""
     found: dict[str, list[int]] = {name: [] for name in ids}
     for number, condition in enumerate(conditions):
         where = in_org(org, {"pk": {"$in": list(ids)}, **condition})
@@ -122,11 +122,11 @@ def memberships(
 
 
 _SNAPSHOT_COLLECTION = "bench_member"
-"""Rows written by hand, in a collection with the indexes that the service's have."""
+"""The collection of the hand-written rows, with the same indexes as the service's."""
 
 
 def prepare_snapshot_collection(database: Contacts) -> None:
-    """An empty collection with its indexes."""
+    """Create the empty collection with its indexes."""
     database.drop_collection(_SNAPSHOT_COLLECTION)
     for info in database["audience_member"].index_information().values():
         options = {name: info[name] for name in ("expireAfterSeconds", "sparse") if name in info}
@@ -135,17 +135,17 @@ def prepare_snapshot_collection(database: Contacts) -> None:
 
 
 def clear_snapshot_collection(database: Contacts) -> None:
-    """Take its rows away, and leave behind what the service leaves behind when it does so."""
+    """Delete the rows, as the service deletes its own."""
     database[_SNAPSHOT_COLLECTION].delete_many({})
 
 
 def drop_snapshot_collection(database: Contacts) -> None:
-    """Remove it."""
+    """Drop the collection."""
     database.drop_collection(_SNAPSHOT_COLLECTION)
 
 
 def write_snapshot(database: Contacts, org: str) -> int:
-    """All contacts of an org as rows of a list, by one command that ends in $merge; and how many there are."""
+    """Write all contacts of an org as rows of a list, by one command that ends in $merge. Returns their number."""
     audience = f"by-hand-{uuid.uuid4().hex}.1"
     row = {
         "_id": {"$concat": [f"{audience}/", "$sk"]},
@@ -160,7 +160,7 @@ def write_snapshot(database: Contacts, org: str) -> int:
 
 
 def diff_snapshots(database: Contacts, org: str, first: str, second: str) -> tuple[int, int]:
-    """How many are in the second of two lists alone, and in the first alone, with their ids in sk order."""
+    """The numbers of contacts only in the second and only in the first of two lists. Reads their ids in sk order."""
     scope = {"$gte": f"{org}/", "$lt": f"{org}0"}
 
     def bit_rows(audience: str, bit: int) -> list[Document]:
@@ -180,15 +180,21 @@ def diff_snapshots(database: Contacts, org: str, first: str, second: str) -> tup
 
 
 def ids_raw(database: Contacts, org: str, where: Document) -> int:
-    """All ids in sk order, left as the bytes that the database sends: as fast as the driver goes."""
+    """The number of contacts that meet a condition, from undecoded batches of ids in sk order.
+
+    This is the fastest read of the driver.
+    """
     raw: Any = database["contact"].find_raw_batches(
         in_org(org, where), {"_id": 0, "pk": 1, "sk": 1}, sort=[("sk", 1)], batch_size=_BATCH_SIZE
     )
-    return sum(batch.count(b"\x02pk\x00") for batch in raw)  # the name of a text field: one in each document
+    return sum(batch.count(b"\x02pk\x00") for batch in raw)  # the element name of pk, once per document
 
 
 def values(database: Contacts, org: str, where: Document, fields: Sequence[str]) -> int:
-    """All ids with some fields, in sk order, as Python values: dates as ISO text, those that are missing left out."""
+    """The number of contacts that meet a condition, read in sk order with some fields as Python values.
+
+    Dates become ISO 8601 text. Missing fields are left out.
+    """
     projection = {"_id": 0, "pk": 1, "sk": 1, **{f"data.{field}": 1 for field in fields}}
     cursor = database["contact"].find(in_org(org, where), projection, sort=[("sk", 1)], batch_size=_BATCH_SIZE)
     count = 0
@@ -203,11 +209,13 @@ def _to_json(value: Any) -> Any:
     return value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
 
 
-def insights(database: Contacts, org: str, wheres: Sequence[Document], now: datetime, max_values: int) -> list[Counts]:
-    """How many contacts of each of some groups have each value, by dimension: a pass each, a $group a dimension.
+def insights(
+    database: Contacts, org: str, conditions: Sequence[Document], now: datetime, max_values: int
+) -> list[Counts]:
+    """The counts of each dimension's values for each group, by one aggregation per group with a $group per dimension.
 
-    It looks where the service looks, and takes what it finds for what the samples have: dates but birthdays are BSON
-    dates, scores are numbers, nothing is blank or a list.
+    It reads the same field paths as the service, and relies on the types in the samples. Dates are BSON dates, except
+    birthdays. Scores are numbers. No value is blank, and only tags are lists.
     """
     paths = ["birthday", "company", "jobTitle", "leadStage", "lastEmailOpenedAt", "lastEmailClickedAt", "createdAt"]
     paths += [
@@ -231,26 +239,26 @@ def insights(database: Contacts, org: str, wheres: Sequence[Document], now: date
     dates = {name: _band(f"$data.{name}", days) for name in ("lastEmailOpenedAt", "lastEmailClickedAt")}
     dates["createdAt"] = _band({"$ifNull": ["$data.createdAt", "$createdate"]}, days)
     day = now.strftime("-%m-%dT")
-    born = _band("$data.birthday", [f"{now.year - years}{day}" for years in (0, 18, 25, 35, 45, 55, 65)])
+    age_bands = _band("$data.birthday", [f"{now.year - years}{day}" for years in (0, 18, 25, 35, 45, 55, 65)])
     sex = {"$ifNull": ["$data.sex", "$data.gender"]}
     values = {
         **address_fields,
         "sex": sex,
         **{name: f"$data.{name}" for name in plain_fields},
         **dates,
-        "birthday": born,
+        "birthday": age_bands,
     }
     one: Document = {"$sum": 1}
     top: list[Document] = [{"$sort": {"n": -1}}, {"$limit": max_values + 1}]
     facets: dict[str, list[Document]] = {
         name: [{"$group": {"_id": value, "n": one}}, *top] for name, value in values.items()
     }
-    # Few scores and few sets of tags: what is done for each of them costs nothing.
+    # There are few scores and few sets of tags, so the work per group is negligible.
     facets["score"] = [{"$group": {"_id": {"$ifNull": ["$data.score", "$data.leadScore"]}, "n": one}}]
     facets["tags"] = [{"$group": {"_id": "$data.tags", "n": one}}]
     project = {"_id": 0, "createdate": 1, **{f"data.{path}": 1 for path in paths}}
     found = []
-    for where in wheres:
+    for where in conditions:
         stages = [{"$match": in_org(org, where)}, {"$project": project}, {"$facet": facets}]
         [answer] = database["contact"].aggregate(stages, allowDiskUse=True)
         scores: Counter[int] = Counter()

@@ -1,8 +1,8 @@
-"""`python -m bench.related --uri URI`: conditions on related records, beside the same by hand.
+"""`python -m bench.related --uri URI`: conditions on related records, compared with hand-written pymongo.
 
-Contacts of an org and their visits of its site over 90 days, of some many more than of others; and as many visits of
-another org by contacts of the same ids. By hand the contacts' ids are grouped from the visits and put into a count,
-as somebody would who knows that a `$lookup` for each contact takes longer.
+The data is an org's contacts and their site visits over 90 days, skewed towards some contacts. Another org has as many
+visits by contacts with the same ids. The reference groups the visits by contact id and counts with these ids, since a
+`$lookup` per contact takes longer.
 """
 
 import itertools
@@ -42,11 +42,11 @@ _BY_HAND = {"data.type": "visit", "data.url": "/pricing", "createdate": {"$gte":
 @click.command()
 @click.option("--uri", required=True, help="The MongoDB to measure on.")
 @click.option(
-    "--database", default="bench_related", show_default=True, help="Kept there for the next run of the same size."
+    "--database", default="bench_related", show_default=True, help="Retained for the next run of the same size."
 )
-@click.option("--sizes", default="100000x300000", show_default=True, help="Contacts x events, parted by commas.")
+@click.option("--sizes", default="100000x300000", show_default=True, help="Contacts x events, comma-separated.")
 def main(*, uri: str, database: str, sizes: str) -> None:
-    """Measure filters on related records beside hand-written pymongo, in turn."""
+    """Measure filters on related records and hand-written pymongo, alternating."""
     console = Console()
     results: list[Result] = []
     for size in sizes.split(","):
@@ -65,7 +65,7 @@ def main(*, uri: str, database: str, sizes: str) -> None:
 
 
 def _rows(client: Client, database: reference.Contacts) -> Iterator[Row]:
-    """A pixel, one that asks for several visits, those who never came, all as counts; and the pixel's members."""
+    """Counts of contacts with one visit, with three and with none; and the stream of contacts with one."""
     grouped = "$group of their ids, count and find_one"
     for name, count, by_hand in (
         ("visited", {"$gte": 1}, partial(reference.reach_of_visitors, database, LARGE, _BY_HAND, 1)),
@@ -98,9 +98,9 @@ def _reach(client: Client, where: dict[str, Any]) -> int:
 
 
 def _prepare(uri: str, database: str, contacts: int, events: int, console: Console) -> None:
-    """Contacts and events with the indexes that the service makes, and the one that ExplainFilter advises.
+    """Load contacts and events, with the service's indexes and the one that ExplainFilter advises.
 
-    Those of an earlier run are kept where they are as many.
+    A database with the same numbers from an earlier run is unchanged.
     """
     store = mongo_store(uri, database)
     try:
@@ -128,7 +128,7 @@ def _prepare(uri: str, database: str, contacts: int, events: int, console: Conso
 
 
 def _events(org: str, count: int, ids: list[str]) -> Iterator[Document]:
-    """The square of an even share falls on the first contacts much more often than on the last."""
+    """The visits of an org. The square of a uniform random number skews them towards the first contacts."""
     rng = random.Random(f"{org}/11")  # noqa: S311 - samples, not secrets
     for number in range(count):
         created_at: datetime = NOW - timedelta(minutes=rng.randrange(90 * 24 * 60))

@@ -1,4 +1,4 @@
-"""The rows of the table. A new RPC gets a line here and, beside it, its reference in reference.py."""
+"""The rows of the table. A new RPC needs a row here and a reference implementation in reference.py."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ _COUNTED_DIMENSIONS = ("country", "region", "city", "gender", "language", "compa
             "lastOpened", "lastClicked", "created", "ageBand", "score", "tags")  # fmt: skip
 """The dimensions in the reference's order."""
 EVERYONE: dict[str, Any] = {}
-# The page's own filters.
+# The filters of the platform's page.
 LEADS = {"country": "US", "tags": {"$in": ["lead", "mql"]}}
 OPENERS = {"$and": [{"tags": "vip"}, {"lastEmailOpenedAt": {"$gte": "2026-03-25T00:00:00Z"}}]}
 
@@ -43,7 +43,7 @@ _OPENERS_BY_HAND = {"data.tags": "vip", "data.lastEmailOpenedAt": {"$gte": datet
 
 
 class Client:
-    """Calls the service as an org. Messages of streams stay bytes: decoding them is not the server's work."""
+    """Calls the service as an org. It does not decode stream messages, since that is not the server's work."""
 
     def __init__(self, channel: grpc.Channel, org: str) -> None:
         self._channel = channel
@@ -51,13 +51,13 @@ class Client:
         self._metadata = (("authorization", f"Bearer {mint(settings, org=org, subject='bench')}"), ("orgid", org))
         self._calls: dict[str, Any] = {}
 
-    def unary(self, path: str, request: Message, answer: type[Message], timeout: float | None = None) -> Any:
-        """The answer of an RPC."""
+    def unary(self, path: str, request: Message, response_type: type[Message], timeout: float | None = None) -> Any:
+        """The response of an RPC."""
         if path not in self._calls:
             self._calls[path] = self._channel.unary_unary(
                 f"/audience.v1.{path}",
                 request_serializer=type(request).SerializeToString,
-                response_deserializer=answer.FromString,
+                response_deserializer=response_type.FromString,
             )
         return self._calls[path](request, metadata=self._metadata, timeout=timeout)
 
@@ -72,13 +72,13 @@ class Client:
         return last
 
     def members(self, where: dict[str, Any], fields: list[str]) -> int:
-        """How many members a stream sends, as its last message says."""
+        """The number of members in a stream, from its last message."""
         request = membership.StreamMembersRequest(filter=_filter(where), fields=fields)
         last = self.last("MembershipService/StreamMembers", request)
         return membership.StreamMembersResponse.FromString(last).totals.member_count
 
     def reach_stream(self, where: dict[str, Any], *, first: bool) -> reach.StreamReachResponse:
-        """The first estimate of a stream, which is then left, or the count that it ends with."""
+        """The first estimate of a stream, which is then cancelled, or the count at its end."""
         call: Any = self._channel.unary_stream(
             "/audience.v1.ReachService/StreamReach",
             request_serializer=reach.StreamReachRequest.SerializeToString,
@@ -88,13 +88,13 @@ class Client:
         if first:
             stream.cancel()
         else:
-            for message in stream:  # noqa: B007 - the last one is wanted
+            for message in stream:  # noqa: B007 - only the last message is needed
                 pass
         return reach.StreamReachResponse.FromString(message)
 
 
 def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iterator[Row]:
-    """Every row, for the large org of a database; what they open is closed with the stack."""
+    """All rows, for the large org of a database. The stack closes their channels and servers."""
     client = Client(stack.enter_context(grpc.insecure_channel(server.address)), LARGE)
     yield _compile_row()
     yield from _segment_rows(client, database, stack)
@@ -149,9 +149,9 @@ def rows(server: Server, database: reference.Contacts, stack: ExitStack) -> Iter
 
 
 def _overlap_rows(client: Client, database: reference.Contacts) -> Iterator[Row]:
-    """Two audiences by each of two references, and four that lie across one another.
+    """Two audiences compared with two references, and four audiences that overlap.
 
-    Without dates: what those cost is EstimateReach's row to show, and an overlap holds each of its filters twice.
+    The filters have no dates: EstimateReach measures their cost, and an overlap has each filter twice.
     """
     audiences: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
         (LEADS, _LEADS_BY_HAND),
@@ -172,11 +172,16 @@ def _overlap_rows(client: Client, database: reference.Contacts) -> Iterator[Row]
         answer = client.unary("ReachService/GetOverlapRegions", regions_request, reach.GetOverlapRegionsResponse)
         return {sum(1 << ids.index(found) for found in one.audience_ids): one.count for one in answer.regions}
 
-    for reference_name, way in (
+    for reference_name, reference_overlap in (
         ("three count_documents", reference.overlap_by_counts),
         ("one $facet", reference.overlap),
     ):
-        yield Row("GetOverlap, two filters", reference_name, overlap, partial(way, database, LARGE, *by_hand[:2]))
+        yield Row(
+            "GetOverlap, two filters",
+            reference_name,
+            overlap,
+            partial(reference_overlap, database, LARGE, *by_hand[:2]),
+        )
     yield Row(
         "GetOverlapRegions, four filters",
         "$unionWith and $group",
@@ -186,7 +191,7 @@ def _overlap_rows(client: Client, database: reference.Contacts) -> Iterator[Row]
 
 
 def _compile_row() -> Row:
-    """The filter compiler by itself, in this process, on ten groups of five conditions of every common kind."""
+    """The filter compiler in this process, with ten groups of five conditions of the common kinds."""
     ago = {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}
     groups = [
         [LEADS, {"score": {"$gte": n}}, {"email": {"$regex": "^ann"}}, {"at": {"$gte": ago if n % 2 else "2026-03-25"}}]
@@ -203,28 +208,28 @@ def _compile_row() -> Row:
 
 
 def _outside_list(client: Client, database: reference.Contacts) -> tuple[dict[str, Any], int]:
-    """A filter for those who are not on a list of two sevenths of the org: 200,000 of 700,000."""
+    """A filter for the contacts outside a list of two sevenths of the org, 200,000 of 700,000; and the list's size."""
     org_match = reference.in_org(LARGE, {})
     list_size = database["contact"].count_documents({"sk": org_match["sk"]}) * 2 // 7
     last = database["contact"].find_one(org_match, {"sk": 1}, sort=[("sk", 1)], skip=list_size - 1) or {}
     draft = resources.Segment(name="list", type="static", filter=_filter({"sk": {"$lte": last["sk"]}}))
     create = segments.CreateSegmentRequest(segment=draft)
-    made = client.unary("SegmentService/CreateSegment", create, resources.Segment)
-    return {"$nor": [{"$inAudience": made.id}]}, made.contact_count
+    created = client.unary("SegmentService/CreateSegment", create, resources.Segment)
+    return {"$nor": [{"$inAudience": created.id}]}, created.contact_count
 
 
 def _segment_rows(client: Client, database: reference.Contacts, stack: ExitStack) -> Iterator[Row]:
-    made = _save(client, "bench", OPENERS)
-    request = segments.GetSegmentRequest(id=made.id)
+    created = _save(client, "bench", OPENERS)
+    request = segments.GetSegmentRequest(id=created.id)
 
     def get() -> str:
         return str(client.unary("SegmentService/GetSegment", request, resources.Segment).id)
 
-    bare = stack.enter_context(bare_server(made.SerializeToString()))
+    bare = stack.enter_context(bare_server(created.SerializeToString()))
     channel = stack.enter_context(grpc.insecure_channel(bare.address))
     call: Any = channel.unary_unary("/bare.Bare/Call", response_deserializer=resources.Segment.FromString)
     yield Row("GetSegment", "a bare grpcio call, no database", get, lambda: str(call(request.SerializeToString()).id))
-    yield Row("GetSegment", "find_one", get, lambda: str((reference.segment(database, LARGE, made.id) or {})["pk"]))
+    yield Row("GetSegment", "find_one", get, lambda: str((reference.segment(database, LARGE, created.id) or {})["pk"]))
 
 
 def _save(client: Client, name: str, where: dict[str, Any]) -> Any:
@@ -234,13 +239,13 @@ def _save(client: Client, name: str, where: dict[str, Any]) -> Any:
 
 
 def _check_row(client: Client, database: reference.Contacts) -> Row:
-    """A thousand contacts from all over the org, and ten filters on them."""
+    """A thousand evenly spaced contacts of the org, and ten filters."""
     scores = range(5, 100, 10)
     ids = [_save(client, f"score {score}", {"score": {"$gte": score}}).id for score in scores]
     by_hand = [{"data.score": {"$gte": score}} for score in scores]
-    every = max(1, database["contact"].count_documents(reference.in_org(LARGE, {})) // _CHECKED_COUNT)
+    step = max(1, database["contact"].count_documents(reference.in_org(LARGE, {})) // _CHECKED_COUNT)
     found = database["contact"].find(reference.in_org(LARGE, {}), {"pk": 1}, sort=[("sk", 1)])
-    contacts = [record["pk"] for record in itertools.islice(found, 0, every * _CHECKED_COUNT, every)]
+    contacts = [record["pk"] for record in itertools.islice(found, 0, step * _CHECKED_COUNT, step)]
     request = membership.CheckMembershipRequest(audience_ids=ids, contact_ids=contacts)
 
     def check() -> dict[str, list[int]]:
@@ -256,15 +261,15 @@ def _check_row(client: Client, database: reference.Contacts) -> Row:
 
 
 def _insight_rows(client: Client, database: reference.Contacts) -> Iterator[Row]:
-    """All dimensions of a filter's members, beside the org's as they are kept or read anew."""
+    """All dimensions of a filter's members, with a cached and with an uncached baseline."""
     draft = resources.Segment(name="leads", filter=_filter(LEADS))
     create = segments.CreateSegmentRequest(segment=draft)
-    made = client.unary("SegmentService/CreateSegment", create, resources.Segment)
+    created = client.unary("SegmentService/CreateSegment", create, resources.Segment)
 
     def counts(*, is_cold: bool) -> list[reference.Counts]:
-        # For dimensions in another order no baseline is kept.
+        # The cache has no baseline for dimensions in another order.
         dimensions = random.sample(list(DIMENSIONS), len(DIMENSIONS)) if is_cold else list(DIMENSIONS)
-        request = reach.GetInsightsRequest(audience_id=made.id, dimensions=dimensions, bucket_limit=_BUCKETS)
+        request = reach.GetInsightsRequest(audience_id=created.id, dimensions=dimensions, bucket_limit=_BUCKETS)
         answer = client.unary("ReachService/GetInsights", request, reach.GetInsightsResponse, timeout=600)
         found = {dimension.name: dimension.buckets for dimension in answer.dimensions}
         return [[sorted(b.count for b in found[name] if b.count and b.kind != "other") for name in _COUNTED_DIMENSIONS]]
@@ -284,7 +289,7 @@ def _reach(client: Client, where: dict[str, Any]) -> int:
 
 
 def _first_estimate(client: Client, where: dict[str, Any]) -> bool:
-    """Whether the first estimate says that there are members: all in which it must agree with a count."""
+    """Whether the first estimate is above 0. In this alone it must agree with the reference."""
     return client.reach_stream(where, first=True).count > 0
 
 

@@ -1,7 +1,7 @@
-"""`python -m bench.sampling --uri URI`: how often sampled intervals hold the exact count, and how wide they are.
+"""`python -m bench.sampling --uri URI`: how often the confidence intervals contain the exact count, and their width.
 
-Filters are ranges over one field or two, drawn so that each stratum of selectivity has as many. What they count exactly
-is found in memory. Estimates are what StreamReach begins with and what EstimateReach falls back to.
+The filters are random ranges over one or two fields, equally many in each stratum of selectivity. The exact counts come
+from memory. The estimates are those at the start of StreamReach, to which EstimateReach falls back.
 """
 
 import itertools
@@ -40,7 +40,7 @@ Row = tuple[int, ...]
 
 @dataclass
 class Population:
-    """An org's living records in memory: of each the values of some fields, all of them whole numbers."""
+    """The records of an org that are not archived, in memory: the values of some fields, all of them integers."""
 
     name: str
     org: str
@@ -49,17 +49,18 @@ class Population:
     sorted_columns: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.sorted_columns = [sorted(row[place] for row in self.rows) for place in range(len(self.fields))]
+        self.sorted_columns = [sorted(row[column] for row in self.rows) for column in range(len(self.fields))]
 
     def draw(self, share: float, rng: random.Random) -> tuple[Document, int]:
-        """A filter that about this share of the records meets, and how many do."""
+        """A filter that about this share of the records meets, and its exact count."""
         columns = rng.sample(range(len(self.fields)), rng.choice((1, 1, 2)))
-        bounds = [self._window(place, share ** (1 / len(columns)), rng) for place in columns]
-        where = {self.fields[place]: {"$gte": low, "$lt": high} for place, low, high in bounds}
+        bounds = [self._window(column, share ** (1 / len(columns)), rng) for column in columns]
+        where = {self.fields[column]: {"$gte": low, "$lt": high} for column, low, high in bounds}
         if len(bounds) == 1:
-            [(place, low, high)] = bounds
-            return where, bisect_left(self.sorted_columns[place], high) - bisect_left(self.sorted_columns[place], low)
-        return where, sum(all(low <= row[place] < high for place, low, high in bounds) for row in self.rows)
+            [(column, low, high)] = bounds
+            ordered = self.sorted_columns[column]
+            return where, bisect_left(ordered, high) - bisect_left(ordered, low)
+        return where, sum(all(low <= row[column] < high for column, low, high in bounds) for row in self.rows)
 
     def _window(self, column: int, share: float, rng: random.Random) -> tuple[int, int, int]:
         ordered = self.sorted_columns[column]
@@ -71,7 +72,7 @@ class Population:
 
 @dataclass
 class Coverage:
-    """What has become of the estimates of one stratum, from samples of one size."""
+    """The results of the estimates of one stratum, from samples of one size."""
 
     covered: int = 0
     widths: list[float] = field(default_factory=list)
@@ -80,12 +81,12 @@ class Coverage:
 
 @click.command()
 @click.option("--uri", required=True, help="The MongoDB to measure on.")
-@click.option("--database", default="bench_sampling", show_default=True, help="Made, and dropped in the end.")
-@click.option("--contacts", default=100_000, show_default=True, help="Of each distribution of ids.")
-@click.option("--filters", default=1_000, show_default=True, help="For each distribution.")
-@click.option("--also", default="", help="A database of `make bench` whose large org is measured too.")
+@click.option("--database", default="bench_sampling", show_default=True, help="Created, and dropped at the end.")
+@click.option("--contacts", default=100_000, show_default=True, help="Contacts for each kind of id.")
+@click.option("--filters", default=1_000, show_default=True, help="Filters for each kind of id.")
+@click.option("--also", "extra", default="", help="Also measure the large org of this database of `make bench`.")
 def main(*, uri: str, database: str, contacts: int, filters: int, extra: str) -> None:
-    """Measure coverage and width of sampled estimates over three ways in which ids are made."""
+    """Measure coverage and width of sampled estimates for three kinds of ids."""
     console = Console(width=150)
     rng = random.Random(17)  # noqa: S311 - filters, not secrets
     store = mongo_store(uri, database)
@@ -106,11 +107,12 @@ def main(*, uri: str, database: str, contacts: int, filters: int, extra: str) ->
 
 
 def _create_population(store: Store, name: str, count: int, rng: random.Random, console: Console) -> Population:
-    """Contacts with a field of any value, one that runs of neighbours share, and one that rises with the id."""
+    """Contacts with three fields: a scattered one, one that neighbours share, and one that increases with the id."""
     fields = ("spread", "import", "day")
     rows = list(itertools.islice(_rows(count, rng), count))
-    # nanoid: the records of an import lie anywhere. sequential: side by side, and ids are numbers in order of creation.
-    # imports: likewise, and ids begin with what names the import, so that imports lie in any order.
+    # nanoid: the records of an import are scattered.
+    # sequential: ids are numbers in order of creation, so the records of an import are adjacent.
+    # imports: as sequential, but with the import's number as prefix, so that imports have a random order.
     keys = [f"{number:012d}" for number in range(count)]
     if name == "nanoid":
         keys = ["".join(rng.choices(_ALPHABET, k=21)) for _ in range(count)]
@@ -129,7 +131,7 @@ def _rows(count: int, rng: random.Random) -> Iterator[Row]:
     while number < count:
         shared = rng.randrange(_VALUE_COUNT)
         for _ in range(min(int(10 ** rng.uniform(1, 3.5)), count)):
-            # Attributes that come in cycles are the trap of samples at equal distances.
+            # Periodic attributes are the worst case of systematic sampling.
             spread = rng.randrange(_VALUE_COUNT) if number % 3 else number % 100 * (_VALUE_COUNT // 100)
             yield spread, shared, number * _VALUE_COUNT // count
             number += 1
@@ -163,7 +165,7 @@ def _measure(
     ):
         share = math.exp(rng.uniform(math.log(stratum[0]), math.log(stratum[1])))
         where, exact = population.draw(share, rng)
-        compiled = compiler.compile(Filter("contact", _with_dates(where)))
+        compiled = compiler.compile(Filter("contact", _convert_dates(where)))
         for size, coverage in coverages[stratum].items():
             started_at = time.perf_counter()
             step = ProgressiveCounter(store.slices, population.org, compiled, NO_DEADLINE, rng).estimate_from_sample(
@@ -175,8 +177,8 @@ def _measure(
     return coverages
 
 
-def _with_dates(where: Document) -> Document:
-    """The filter as callers write it: dates are dates."""
+def _convert_dates(where: Document) -> Document:
+    """The filter with dates instead of milliseconds."""
 
     def to_value(name: str, value: int) -> Any:
         return datetime.fromtimestamp(value / 1000, UTC) if name == "createdAt" else value
@@ -185,9 +187,11 @@ def _with_dates(where: Document) -> Document:
 
 
 def _table(population: Population, coverages: dict[tuple[float, float], dict[int, Coverage]]) -> Table:
-    columns = [f"{what}, {size:,} records" for size in SAMPLES for what in ("holds", "relative width", "median time")]
+    columns = [
+        f"{name}, {size:,} records" for size in SAMPLES for name in ("coverage", "relative width", "median time")
+    ]
     table = Table("share of the org", "filters", *columns, title=population.name)
-    for (low, high), by_size in [*coverages.items(), ((0, 1), _combined(coverages))]:
+    for (low, high), by_size in [*coverages.items(), ((0, 1), _merge_strata(coverages))]:
         cells: list[str] = []
         for coverage in by_size.values():
             count = len(coverage.widths)
@@ -200,7 +204,7 @@ def _table(population: Population, coverages: dict[tuple[float, float], dict[int
     return table
 
 
-def _combined(coverages: dict[tuple[float, float], dict[int, Coverage]]) -> dict[int, Coverage]:
+def _merge_strata(coverages: dict[tuple[float, float], dict[int, Coverage]]) -> dict[int, Coverage]:
     return {
         size: Coverage(
             sum(by_size[size].covered for by_size in coverages.values()),

@@ -1,4 +1,4 @@
-"""The rows on snapshots: freezing who is in, and what two snapshots have not in common."""
+"""The rows for snapshots: their creation, and the differences between two of them."""
 
 import time
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ from bench.dataset import LARGE
 from bench.measure import Row
 
 _MAX_PAIRS = 5
-"""Each leaves an org's members to remove."""
+"""Few, since `clear` must delete all members of the org after each pair."""
 _POLL_SECONDS = 0.02
 
 
 class Caller(Protocol):
     """Calls the service as an org."""
 
-    def unary(self, path: str, request: Message, answer: type[Message], timeout: float | None = None) -> Any:
-        """The answer of an RPC."""
+    def unary(self, path: str, request: Message, response_type: type[Message], timeout: float | None = None) -> Any:
+        """The response of an RPC."""
 
     def last(self, path: str, request: Message) -> bytes:
         """The last message of a stream."""
@@ -33,13 +33,15 @@ class Caller(Protocol):
 def create(client: Caller, selection: resources.Filter) -> membership.Snapshot:
     """A new snapshot, once it is READY. Raises RuntimeError if its creation failed."""
     request = membership.CreateSnapshotRequest(filter=selection)
-    made: membership.Snapshot = client.unary("MembershipService/CreateSnapshot", request, membership.Snapshot)
-    while made.creation_state == resources.CREATION_STATE_CREATING:
+    snapshot: membership.Snapshot = client.unary("MembershipService/CreateSnapshot", request, membership.Snapshot)
+    while snapshot.creation_state == resources.CREATION_STATE_CREATING:
         time.sleep(_POLL_SECONDS)
-        made = client.unary("MembershipService/GetSnapshot", membership.GetSnapshotRequest(id=made.id), type(made))
-    if made.creation_state != resources.CREATION_STATE_READY:
-        raise RuntimeError(f"the snapshot failed: {made.error}")
-    return made
+        snapshot = client.unary(
+            "MembershipService/GetSnapshot", membership.GetSnapshotRequest(id=snapshot.id), type(snapshot)
+        )
+    if snapshot.creation_state != resources.CREATION_STATE_READY:
+        raise RuntimeError(f"the snapshot failed: {snapshot.error}")
+    return snapshot
 
 
 def delete(client: Caller, snapshot_id: str) -> None:
@@ -49,14 +51,14 @@ def delete(client: Caller, snapshot_id: str) -> None:
 
 
 def diff(client: Caller, first: str, second: str) -> tuple[int, int]:
-    """How many came in and how many went out, as the stream of them says at its end."""
+    """The numbers of contacts that entered and exited, from the totals at the end of the stream."""
     request = membership.DiffSnapshotsRequest(from_snapshot_id=first, to_snapshot_id=second, batch_size=10_000)
     totals = membership.DiffSnapshotsResponse.FromString(client.last("MembershipService/DiffSnapshots", request)).totals
     return totals.entered_count, totals.exited_count
 
 
 def _delete_rows(database: reference.Contacts) -> None:
-    """Remove all rows: those of a deleted snapshot stay for an hour, which would make each slower than the last."""
+    """Drop all rows. Rows of a deleted snapshot stay for an hour, which would slow down later pairs."""
     database[LISTS].drop()
     for index in required_indexes(()):
         if index.collection == LISTS:
@@ -64,9 +66,9 @@ def _delete_rows(database: reference.Contacts) -> None:
 
 
 def snapshot_rows(
-    client: Caller, database: reference.Contacts, everyone: resources.Filter, some: resources.Filter
+    client: Caller, database: reference.Contacts, everyone: resources.Filter, filtered: resources.Filter
 ) -> Iterator[Row]:
-    """Everyone frozen, and everyone beside those whom a filter finds."""
+    """A snapshot of everyone, and its differences from a snapshot of a filter."""
     snapshot_ids: list[str] = []
 
     def write() -> int:
@@ -83,7 +85,7 @@ def snapshot_rows(
     by_hand = partial(reference.write_snapshot, database, LARGE)
     reference.prepare_snapshot_collection(database)
     yield Row("CreateSnapshot, everyone", "aggregate that ends in $merge", write, by_hand, _MAX_PAIRS, clear)
-    first, second = create(client, everyone), create(client, some)
+    first, second = create(client, everyone), create(client, filtered)
     yield Row(
         "DiffSnapshots, everyone and some",
         "$unionWith and $group",

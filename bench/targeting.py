@@ -1,6 +1,6 @@
-"""`python -m bench.targeting --uri URI`: what a search of the taxonomies costs beside a bare grpcio call.
+"""`python -m bench.targeting --uri URI`: the cost of a taxonomy search, compared with a bare grpcio call.
 
-The bare server answers with the same bytes, and does nothing else: no token is verified, nothing is searched.
+The bare server answers with the same bytes, without authentication and without a search.
 """
 
 import statistics
@@ -33,38 +33,40 @@ ROWS: tuple[tuple[str, Any, Any], ...] = (
 
 
 @click.command()
-@click.option("--uri", required=True, help="The MongoDB that the service is started on; nothing is written to it.")
+@click.option("--uri", required=True, help="The MongoDB of the service. The benchmark does not write.")
 def main(*, uri: str) -> None:
-    """Measure each search beside a call that does nothing, in one run."""
+    """Measure each search and a bare call, in one run."""
     columns = ("RPC", "request", "nodes", "service", "bare", "ratio", "CPU", "bare CPU", "CPU ratio")
-    table = Table(*columns, title=f"medians of {CALLS:,} calls each; CPU is the server's alone, per call")
+    table = Table(*columns, title=f"medians of {CALLS:,} calls each; CPU of the server process per call")
     with audience_service(uri, "bench_targeting") as server, grpc.insecure_channel(server.address) as channel:
         client = Client(channel, "bench")
-        for rpc, request, answer in ROWS:
-            table.add_row(*_measure_row(server, client, rpc, request, answer))
-        table.caption = f"the service's process holds {server.process.memory_info().rss / 1e6:.0f} MB"
+        for rpc, request, response_type in ROWS:
+            table.add_row(*_measure_row(server, client, rpc, request, response_type))
+        table.caption = f"resident memory of the service: {server.process.memory_info().rss / 1e6:.0f} MB"
     console = Console(width=160)
     console.print(table)
     console.print(_measure_loading())
 
 
-def _measure_row(server: Server, client: Client, rpc: str, request: Any, answer: Any) -> tuple[str, ...]:
-    expected = client.unary(f"TargetingService/{rpc}", request, answer)
+def _measure_row(server: Server, client: Client, rpc: str, request: Any, response_type: Any) -> tuple[str, ...]:
+    expected = client.unary(f"TargetingService/{rpc}", request, response_type)
     with ExitStack() as stack:
         bare = stack.enter_context(bare_server(expected.SerializeToString()))
         channel = stack.enter_context(grpc.insecure_channel(bare.address))
-        call: Any = channel.unary_unary("/bare.Bare/Call", response_deserializer=answer.FromString)
+        call: Any = channel.unary_unary("/bare.Bare/Call", response_deserializer=response_type.FromString)
         sent = request.SerializeToString()
         if call(sent) != expected:
-            raise SystemExit("the bare server answers otherwise")
-        service_times = _measure_seconds(server, lambda: client.unary(f"TargetingService/{rpc}", request, answer))
+            raise SystemExit("the bare server returns another response than the service")
+        service_times = _measure_seconds(
+            server, lambda: client.unary(f"TargetingService/{rpc}", request, response_type)
+        )
         reference_times = _measure_seconds(bare, lambda: call(sent))
     parameters = ", ".join(f"{field.name} {value}" for field, value in request.ListFields())
     times = [
         f"{seconds * 1000:.2f} ms"
         for seconds in (service_times[0], reference_times[0], service_times[1], reference_times[1])
     ]
-    ratios = [f"{service_times[place] / reference_times[place]:.1f}" for place in (0, 1)]
+    ratios = [f"{service / reference:.1f}" for service, reference in zip(service_times, reference_times, strict=True)]
     return rpc, parameters, f"{expected.total_size:,}", *times[:2], ratios[0], *times[2:], ratios[1]
 
 
@@ -81,14 +83,14 @@ def _measure_seconds(server: Server, call: Callable[[], object]) -> tuple[float,
 
 
 def _measure_loading() -> str:
-    """How long reading the taxonomies takes, and how much memory they hold, in this process."""
+    """The seconds to load the taxonomies in this process, and the memory that they occupy."""
     from audience_service.domain.targeting.taxonomy import packaged_taxonomies
 
     memory, started_at = psutil.Process().memory_info().rss, time.perf_counter()
     taxonomies = packaged_taxonomies()
     seconds, memory_growth = time.perf_counter() - started_at, psutil.Process().memory_info().rss - memory
     nodes = sum(map(len, taxonomies.values()))
-    return f"{nodes:,} nodes are read in {seconds:.2f} s and hold {memory_growth / 1e6:.0f} MB"
+    return f"{nodes:,} nodes: loaded in {seconds:.2f} s, {memory_growth / 1e6:.0f} MB of memory"
 
 
 if __name__ == "__main__":

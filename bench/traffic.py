@@ -1,7 +1,6 @@
-"""`python -m bench.traffic --uri URI`: the bytes between the service and its database while snapshots are made.
+"""`python -m bench.traffic --uri URI`: the bytes between the service and its database during snapshot creation.
 
-Counted on the way, by a proxy that the service reaches its database through. What does not grow with the members is
-done inside the database.
+A proxy between them counts the bytes. If the count does not grow with the members, the database does the work itself.
 """
 
 import socket
@@ -24,7 +23,7 @@ from bench.snapshots import create, delete, diff
 
 
 class CountingProxy:
-    """A way to the database that counts what goes through it."""
+    """A proxy to the database that counts the bytes in both directions."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -35,20 +34,20 @@ class CountingProxy:
 
     @property
     def uri(self) -> str:
-        """The database through the proxy."""
+        """The URI of the database through the proxy."""
         return f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/"
 
     def drain_count(self) -> int:
-        """How many bytes went through in both directions since this was asked last."""
+        """The number of bytes in both directions since the previous call."""
         with self._lock:
-            found, self._bytes = self._bytes, 0
-        return found
+            count, self._bytes = self._bytes, 0
+        return count
 
     def _accept(self) -> None:
         while True:
-            near, _ = self._listener.accept()
-            far = socket.create_connection(self._target)
-            for source, sink in ((near, far), (far, near)):
+            client, _ = self._listener.accept()
+            server = socket.create_connection(self._target)
+            for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
@@ -61,32 +60,32 @@ class CountingProxy:
 
 
 @click.command()
-@click.option("--uri", required=True, help="The MongoDB to measure on; databases bench_<contacts> are kept there.")
-@click.option("--contacts", default="10000,100000", show_default=True, help="How many, parted by commas.")
+@click.option("--uri", required=True, help="The MongoDB to measure on. It retains the databases bench_<contacts>.")
+@click.option("--contacts", default="10000,100000", show_default=True, help="Numbers of contacts, comma-separated.")
 def main(*, uri: str, contacts: str) -> None:
-    """Count the bytes of a snapshot, and of the differences between two."""
+    """Count the bytes of a snapshot's creation, and of the differences between two snapshots."""
     console = Console()
     table = Table("contacts", "members", "CreateSnapshot", "differing", "DiffSnapshots")
-    at = urlsplit(uri)
+    parsed_uri = urlsplit(uri)
     for size in (int(part) for part in contacts.split(",")):
         name = prepare(uri, size, console)
-        proxy = CountingProxy(at.hostname or "127.0.0.1", at.port or 27017)
+        proxy = CountingProxy(parsed_uri.hostname or "127.0.0.1", parsed_uri.port or 27017)
         with (
             audience_service(proxy.uri, name) as server,
             grpc.insecure_channel(server.address) as channel,
         ):
             client = Client(channel, LARGE)
-            some = create(client, _filter({"score": {"$gte": 10}}))
+            filtered = create(client, _filter({"score": {"$gte": 10}}))
             proxy.drain_count()
             everyone = create(client, _filter({}))
             snapshot_bytes = proxy.drain_count()
-            entered, exited = diff(client, everyone.id, some.id)
+            entered, exited = diff(client, everyone.id, filtered.id)
             diff_bytes = proxy.drain_count()
-            for snapshot in (everyone, some):
+            for snapshot in (everyone, filtered):
                 delete(client, snapshot.id)
         counts = (size, everyone.count, snapshot_bytes, entered + exited, diff_bytes)
         table.add_row(*(f"{count:,}" for count in counts))
-    console.print("bytes between the service and its database, health checks of the meantime included")
+    console.print("bytes between the service and its database, including health checks")
     console.print(table)
 
 

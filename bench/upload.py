@@ -1,9 +1,11 @@
-"""`python -m bench.upload --uri URI`: a file of addresses uploaded, beside insert_many of the rows that it makes.
+"""`python -m bench.upload --uri URI`: the upload of a file of addresses, compared with insert_many of its rows.
 
-Through the real client and server: every row of the file, in mixed case and in another order, is matched to one of as
-many contacts. The file is sent whole, and once more broken at two random bytes and gone on with; each time the list
-must be exactly whom the file names. insert_many writes the same documents, as many at a time, to a collection with
-the same indexes, by turns with the uploads.
+1. The benchmark uses the real client and server. Each row of the file matches one contact, in mixed case and another
+   order.
+2. It sends the file once without interruption, and once interrupted at two random bytes and resumed.
+3. After each upload the list must have exactly the contacts in the file.
+4. insert_many alternates with the uploads. It writes the same documents, in batches of the same size, to a collection
+   with the same indexes.
 """
 
 import random
@@ -38,18 +40,18 @@ _CHUNK_SIZE = 256 * 1024
 
 @dataclass
 class UploadFile:
-    """The file, and what the server's memory was along the way, in bytes."""
+    """The file, and the server's resident memory in bytes by percent of the file."""
 
     data: bytes
     server: Server
     resident_bytes: dict[int, int] = field(default_factory=dict)
 
     def messages(self, header: pb.UploadHeader, start: int = 0, stop: int | None = None) -> Iterator[Any]:
-        """The messages from an offset on; up to another they are the last ones, without a trailer."""
+        """The messages from an offset on. With `stop` they end at that offset, without a trailer."""
         yield pb.UploadMembersRequest(header=header)
-        until = len(self.data) if stop is None else stop
-        for offset in range(start, until, _CHUNK_SIZE):
-            data = self.data[offset : min(offset + _CHUNK_SIZE, until)]
+        end = len(self.data) if stop is None else stop
+        for offset in range(start, end, _CHUNK_SIZE):
+            data = self.data[offset : min(offset + _CHUNK_SIZE, end)]
             self.resident_bytes[offset * 100 // len(self.data)] = self.server.process.memory_info().rss
             yield pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=data, crc32=zlib.crc32(data)))
         if stop is None:
@@ -67,35 +69,35 @@ class Uploader:
     def header(self) -> pb.UploadHeader:
         """The header of an upload to a new audience."""
         audience = pb.CustomAudience(name=uuid.uuid4().hex, type="file_upload")
-        made = self.stub.CreateCustomAudience(
+        created = self.stub.CreateCustomAudience(
             pb.CreateCustomAudienceRequest(custom_audience=audience), metadata=self.metadata
         )
-        return pb.UploadHeader(audience_id=made.id, upload_id="bench", mode=pb.UPLOAD_MODE_APPEND)
+        return pb.UploadHeader(audience_id=created.id, upload_id="bench", mode=pb.UPLOAD_MODE_APPEND)
 
     def send(self, messages: Iterator[Any]) -> pb.Upload:
-        """What a stream is answered with."""
-        answer: pb.Upload = self.stub.UploadMembers(messages, metadata=self.metadata)
-        return answer
+        """The response to a stream of messages."""
+        response: pb.Upload = self.stub.UploadMembers(messages, metadata=self.metadata)
+        return response
 
     def state(self, header: pb.UploadHeader) -> pb.Upload:
-        """How far an upload has come."""
+        """The state of an upload."""
         request = pb.GetUploadRequest(audience_id=header.audience_id, upload_id=header.upload_id)
-        answer: pb.Upload = self.stub.GetUpload(request, metadata=self.metadata)
-        return answer
+        response: pb.Upload = self.stub.GetUpload(request, metadata=self.metadata)
+        return response
 
 
 @click.command()
 @click.option("--uri", required=True, help="The MongoDB to measure on.")
-@click.option("--database", default="bench_upload", show_default=True, help="Made, and dropped in the end.")
-@click.option("--rows", default=1_000_000, show_default=True, help="Of the file, and contacts.")
-@click.option("--rounds", default=3, show_default=True, help="How often each is measured; medians are told.")
+@click.option("--database", default="bench_upload", show_default=True, help="Created, and dropped at the end.")
+@click.option("--rows", default=1_000_000, show_default=True, help="Rows of the file, and contacts.")
+@click.option("--rounds", default=3, show_default=True, help="Measurements of each; the table shows medians.")
 def main(*, uri: str, database: str, rows: int, rounds: int) -> None:
-    """Measure an upload, and check that its list is exact."""
+    """Measure an upload, and check its list."""
     console = Console(width=170)
     with MongoClient[dict[str, Any]](uri) as raw:
         raw.drop_database(database)
     store = mongo_store(uri, database)
-    table = Table("what", "took", "by the second", "")
+    table = Table("step", "time", "rows per second", "")
     try:
         for index in store.missing_indexes(("contact",)):
             store.create_index(index)
@@ -103,14 +105,14 @@ def main(*, uri: str, database: str, rows: int, rounds: int) -> None:
         with audience_service(uri, database) as server, grpc.insecure_channel(server.address) as channel:
             file = UploadFile(_csv_file(contacts), server)
             uploader = Uploader(channel)
-            for name in ("identifiers of all contacts, made", "the same, looked through for changes"):
+            for name in ("create the match keys of all contacts", "check the match keys for changes"):
                 seconds = _measure_seconds(
                     lambda: uploader.send(UploadFile(b"email\n0@x.example\n", server).messages(uploader.header()))
                 )
-                table.add_row(name, f"{seconds:.1f} s", f"{rows / seconds:,.0f}", "with an upload of a row")
+                table.add_row(name, f"{seconds:.1f} s", f"{rows / seconds:,.0f}", "during an upload of one row")
             uploads, inserts, memory_growth = [], [], []
             _reset_collections(store)
-            for _ in track(range(rounds), "by turns", console=console, transient=True):
+            for _ in track(range(rounds), "alternating", console=console, transient=True):
                 inserts.append(_measure_seconds(lambda: _insert(store, contacts)))
                 header = uploader.header()
                 uploads.append(_measure_seconds(lambda header=header: uploader.send(file.messages(header))))
@@ -123,10 +125,12 @@ def main(*, uri: str, database: str, rows: int, rounds: int) -> None:
                 "insert_many of the rows", f"{median(inserts):.1f} s", f"{raw_rate:,.0f}", _format_range(inserts)
             )
             table.add_row("upload", f"{median(uploads):.1f} s", f"{rate:,.0f}", _format_range(uploads))
-            table.add_row("upload by insert_many", "", f"{rate / raw_rate:.2f}", "")
-            table.add_row("memory, from a tenth to the end", f"{max(memory_growth) / 2**20:+.1f} MB", "", "")
+            table.add_row("upload / insert_many", "", f"{rate / raw_rate:.2f}", "")
             table.add_row(
-                "broken at two bytes and gone on with", _measure_resume(store, uploader, file, contacts), "", "exact"
+                "memory growth, from the first tenth to the end", f"{max(memory_growth) / 2**20:+.1f} MB", "", ""
+            )
+            table.add_row(
+                "interrupted at two bytes and resumed", _measure_resume(store, uploader, file, contacts), "", "exact"
             )
     finally:
         store.database.client.drop_database(database)
@@ -163,7 +167,7 @@ def _csv_file(contacts: list[dict[str, Any]]) -> bytes:
 
 
 def _insert(store: Store, contacts: list[dict[str, Any]]) -> None:
-    """By hand: the documents that an upload makes, in the order of its file, to indexes like those of the lists."""
+    """Insert the documents of an upload in the order of its file, into a collection with the lists' indexes."""
     collection = store.database[_REFERENCE_COLLECTION]
     audience = "custom-abcdefghijklmnopqrstu.12345678"
     for start in range(0, len(contacts), _BATCH_SIZE):
@@ -181,7 +185,7 @@ def _measure_seconds(action: Any) -> float:
 
 
 def _nearest_percent(file: UploadFile, percent: int) -> int:
-    return min((at for at in file.resident_bytes if at >= percent), default=max(file.resident_bytes))
+    return min((known for known in file.resident_bytes if known >= percent), default=max(file.resident_bytes))
 
 
 def _format_range(seconds: list[float]) -> str:
@@ -189,8 +193,8 @@ def _format_range(seconds: list[float]) -> str:
 
 
 def _measure_resume(store: Store, uploader: Uploader, file: UploadFile, contacts: list[dict[str, Any]]) -> str:
-    """An upload whose stream ends at two random bytes; where it went on."""
-    rng = random.Random(29)  # noqa: S311 - places, not secrets
+    """The offsets at which an upload resumes after its stream ends at two random bytes."""
+    rng = random.Random(29)  # noqa: S311 - offsets, not secrets
     header = uploader.header()
     next_offset, resumed_at = 0, []
     for stop in sorted(rng.randrange(len(file.data)) for _ in range(2)):
@@ -198,7 +202,7 @@ def _measure_resume(store: Store, uploader: Uploader, file: UploadFile, contacts
             continue
         try:
             uploader.send(file.messages(header, next_offset, stop))
-            raise SystemExit("a stream without a trailer was accepted as complete")
+            raise SystemExit("the server accepted a stream without a trailer")
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.OUT_OF_RANGE:
                 raise
@@ -209,7 +213,10 @@ def _measure_resume(store: Store, uploader: Uploader, file: UploadFile, contacts
 
 
 def _check(store: Store, upload: pb.Upload, contacts: list[dict[str, Any]]) -> None:
-    """The list must be whom the file names, and the counts say so. Then it goes, so that all begin alike."""
+    """Check the list and the counts of an upload, and then delete the list.
+
+    Raises SystemExit if the list differs from the contacts in the file.
+    """
     counts = (
         upload.state,
         upload.row_count,
@@ -220,17 +227,17 @@ def _check(store: Store, upload: pb.Upload, contacts: list[dict[str, Any]]) -> N
     )
     rows = len(contacts)
     if counts != (pb.UPLOAD_STATE_PUBLISHED, rows, rows, 0, rows, rows):
-        raise SystemExit(f"the upload counts {counts} of {rows} rows")
+        raise SystemExit(f"the upload's counts are {counts}, but the file has {rows} rows")
     custom = store.database["custom"].find_one({"pk": upload.audience_id}) or {}
     match = {"audience": custom["data"]["list_version_id"]}
     listed = {row["sk"] for row in store.database[LISTS].find(match, {"sk": 1})}
     if listed != {each["sk"] for each in contacts}:
-        raise SystemExit("the list is not whom the file names")
+        raise SystemExit("the list differs from the contacts in the file")
     _reset_collections(store)
 
 
 def _reset_collections(store: Store) -> None:
-    """Empty collections with the same indexes."""
+    """Replace both collections by empty ones with the same indexes."""
     for name in (LISTS, _REFERENCE_COLLECTION):
         store.database.drop_collection(name)
     for index in store.missing_indexes(("contact",)):

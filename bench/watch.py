@@ -1,9 +1,8 @@
-"""`python -m bench.watch --uri URI`: watching an audience of a tenth of the contacts, of which so many change a second.
+"""`python -m bench.watch --uri URI`: the lag of a watched audience, and the time of its scans.
 
-Twice: compared now and then, as where a deployment has no change streams, and told of changes as they are made, by a
-feed that stands in for a stream and is told by whoever writes. Every write makes somebody enter or exit, once, so that
-the events must be the writes. Beside the time from a write to its event: how long a look takes, at
-everything and at so many changes.
+A tenth of the contacts are members. At a constant rate contacts enter or exit, each once, so every write must produce
+one event. The benchmark runs twice: with full scans, as on a deployment without change streams, and with a fake change
+stream that the writer notifies. It also measures a full scan, and scans of some numbers of changes.
 """
 
 import random
@@ -54,35 +53,35 @@ _WHERE = {"opened": {"$gte": _MONTH_AGO}}
 
 @dataclass
 class FakeSubscription:
-    """A feed and what is asked of it: whoever writes tells it, and it is never late."""
+    """A fake change stream and its subscription. The writer notifies it without delay."""
 
     notify: Callable[[], None] = lambda: None
     datatype: str = "contact"
-    follows: bool = True
+    is_streaming: bool = True
     is_complete: bool = False
     keys: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def subscribe(self, org: str, datatype: str) -> "FakeSubscription":  # noqa: ARG002
-        """One asks for all there is."""
+        """The only subscription."""
         return self
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Accept the call; the fake has no resources to release."""
 
     @property
     def has_pending(self) -> bool:
-        """Whether anything was written, or nothing has been asked yet."""
+        """Whether there are changes, or the first `drain` is still due."""
         return bool(self.keys) or not self.is_complete
 
     def add_change(self, sk: str) -> None:
-        """A record was written."""
+        """Record a write, and wake the scheduler."""
         with self.lock:
             self.keys.add(sk)
         self.notify()
 
     def drain(self) -> ChangedKeys:
-        """All that was told of."""
+        """The changes since the previous call. The first call returns an incomplete set."""
         with self.lock:
             drained = ChangedKeys(frozenset(self.keys), self.is_complete, datetime.now(UTC))
             self.keys, self.is_complete = set(), True
@@ -91,15 +90,15 @@ class FakeSubscription:
 
 @click.command()
 @click.option("--uri", required=True, help="The MongoDB to measure on.")
-@click.option("--database", default="bench_watch", show_default=True, help="Made, and dropped in the end.")
-@click.option("--contacts", default="100000,1000000", show_default=True, help="Sizes, parted by commas.")
-@click.option("--rate", default=100, show_default=True, help="Changes a second.")
-@click.option("--seconds", default=30, show_default=True, help="For how long contacts change.")
+@click.option("--database", default="bench_watch", show_default=True, help="Created, and dropped at the end.")
+@click.option("--contacts", default="100000,1000000", show_default=True, help="Numbers of contacts, comma-separated.")
+@click.option("--rate", default=100, show_default=True, help="Changes per second.")
+@click.option("--seconds", default=30, show_default=True, help="Duration of the changes.")
 def main(*, uri: str, database: str, contacts: str, rate: int, seconds: int) -> None:
-    """Measure the time from a write to its event, and what looks cost."""
+    """Measure the time from a write to its event, and the time of scans."""
     console = Console(width=150)
     table = Table(
-        "contacts", "members", "told by", "everything", _CHANGES_COLUMN, "median lag", "95 %", "most", "events"
+        "contacts", "members", "changes by", "full scan", _CHANGES_COLUMN, "median lag", "95 %", "maximum", "events"
     )
     for size in map(int, contacts.split(",")):
         store = mongo_store(uri, database)
@@ -109,7 +108,7 @@ def main(*, uri: str, database: str, contacts: str, rate: int, seconds: int) -> 
             store.database["contact"].create_index([("data.opened", 1), ("sk", 1)])
             _load(store, size, console)
             costs = _measure_scans(store, size)
-            for name, subscription in (("comparing", None), ("change feed", FakeSubscription())):
+            for name, subscription in (("full scans", None), ("change stream", FakeSubscription())):
                 with console.status(f"{size:,} contacts, {name}"):
                     lags = _measure_lags(uri, store, subscription, size, rate, seconds)
                 quantiles = statistics.quantiles(lags, n=20, method="inclusive")
@@ -125,7 +124,9 @@ def _load(store: Store, size: int, console: Console) -> None:
     now = datetime.now(UTC)
     for start in track(range(0, size, _BATCH_SIZE), f"{size:,} contacts", console=console, transient=True):
         numbers = range(start, min(start + _BATCH_SIZE, size))
-        store.insert([_contact(number, _random_open_time(now, is_in=number % MEMBER_EVERY == 0)) for number in numbers])
+        store.insert(
+            [_contact(number, _random_open_time(now, is_member=number % MEMBER_EVERY == 0)) for number in numbers]
+        )
     segment = Segment(AUDIENCE, "watched", "", SegmentType.DYNAMIC, Filter("contact", _WHERE))
     store.segments.insert(ORG, segment, None, _NO_DEADLINE)
 
@@ -135,13 +136,13 @@ def _contact(number: int, opened: datetime) -> dict[str, Any]:
     return {"pk": f"contact-{key}", "sk": f"{ORG}/contact/{key}", "datatype": "contact", "data": {"opened": opened}}
 
 
-def _random_open_time(now: datetime, *, is_in: bool) -> datetime:
-    """A moment from which a contact is in, or is out, for as long as the measure takes."""
-    return now - timedelta(days=15 if is_in else 45, seconds=random.random() * 86_400)  # noqa: S311
+def _random_open_time(now: datetime, *, is_member: bool) -> datetime:
+    """A random time that makes a contact a member, or not, until the end of the benchmark."""
+    return now - timedelta(days=15 if is_member else 45, seconds=random.random() * 86_400)  # noqa: S311
 
 
 def _measure_scans(store: Store, size: int) -> tuple[str, str]:
-    """The seconds that a look at everything takes, and looks at more and more changes, none of which moves anybody."""
+    """The time of a full scan, and of scans of increasing numbers of changes that produce no events."""
     lease = "bench"
     audiences = AudienceResolver(FilterCompiler(["contact"]), {ID_PREFIX: SegmentLoader(store.segments)})
     reconciler = Reconciler(store.watches, store.event_log, audiences, Notifier(), timedelta(days=7))
@@ -150,7 +151,7 @@ def _measure_scans(store: Store, size: int) -> tuple[str, str]:
     def run(scope: ScanScope) -> ReconcileResult:
         watch = store.watches.get(ORG, AUDIENCE, _NO_DEADLINE)
         if watch is None:
-            raise SystemExit("the watch is gone")
+            raise SystemExit("the watch was deleted")
         return reconciler.run(watch, lease, scope)
 
     result = run(FULL_SCAN)
@@ -168,7 +169,7 @@ def _random_changes(size: int, count: int) -> ChangedKeys:
 
 
 def _median_seconds(run: Callable[[], object]) -> float:
-    """The median of five."""
+    """The median seconds of five runs."""
     seconds = []
     for _ in range(5):
         started_at = time.monotonic()
@@ -179,7 +180,7 @@ def _median_seconds(run: Callable[[], object]) -> float:
 
 @contextmanager
 def _run_server(uri: str, database: str, subscription: FakeSubscription | None) -> Iterator[str]:
-    """The address of a server in this process, told of changes by a feed, or comparing."""
+    """The address of a server in this process, with the fake change stream if given, else with the store's."""
     store = mongo_store(uri, database)
 
     def open_change_stream(notify: Callable[[], None]) -> Any:
@@ -201,7 +202,7 @@ def _run_server(uri: str, database: str, subscription: FakeSubscription | None) 
 def _measure_lags(
     uri: str, store: Store, subscription: FakeSubscription | None, size: int, rate: int, seconds: int
 ) -> list[float]:
-    """The seconds from each write, when the database has acknowledged it, to its event at the watcher."""
+    """The seconds from the acknowledgement of each write to its event at the client."""
     written_at: dict[str, float] = {}
     lags: list[float] = []
     chosen = random.sample(range(size), rate * seconds)
@@ -229,7 +230,7 @@ def _measure_lags(
 def _write_changes(
     store: Store, subscription: FakeSubscription | None, chosen: list[int], rate: int, written_at: dict[str, float]
 ) -> None:
-    """Let each of the chosen enter or exit, so many a second."""
+    """Make each of the chosen contacts enter or exit, at a constant rate per second."""
     pause = threading.Event()
     pause.wait(_WARM_UP_SECONDS)
     started_at = time.monotonic()
@@ -238,7 +239,7 @@ def _write_changes(
         contact = _contact(number, datetime.now(UTC))
         [found] = store.database["contact"].find({"sk": contact["sk"]}, {"data.opened": 1})
         was_member = found["data"]["opened"] > datetime.now(UTC) - timedelta(days=30)
-        opened = _random_open_time(datetime.now(UTC), is_in=not was_member)
+        opened = _random_open_time(datetime.now(UTC), is_member=not was_member)
         store.database["contact"].update_one({"sk": contact["sk"]}, {"$set": {"data.opened": opened}})
         written_at[contact["pk"]] = time.monotonic()
         if subscription:

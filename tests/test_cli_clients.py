@@ -44,7 +44,7 @@ def test_reach_shows_a_count_the_orgs_total_and_a_masked_member(
     done = environment("reach", made.id)
     assert done.returncode == 0, done.stderr
     assert re.search(r"of the \[b\]US\[/b\] +3 +75\.0 % +█", done.stdout)
-    assert "of 4 in use" in done.stdout
+    assert "of 4 not archived" in done.stdout
     assert '"email": "a***@example.com"' in done.stdout
     assert "ann@" not in done.stdout
 
@@ -72,8 +72,8 @@ def test_overlap_shows_sizes_regions_and_subsets(
     assert re.search(r"A B C +3 +75\.0 % +█", done.stdout)
     assert re.search(r"A · · +1 +25\.0 % +█", done.stdout)
     assert re.search(r"^A +· +75\.0 % +75\.0 %\s+\(3\) +\(3\)", done.stdout, re.M)
-    assert "· B C have the very same members" in done.stdout
-    assert "B lies wholly inside A" in done.stdout
+    assert "· B C have the same members" in done.stdout
+    assert "B is a subset of A" in done.stdout
     answer = json.loads(environment("overlap", all_contacts, of_us, listed, "--json").stdout)
     assert answer["unionCount"] == 4
     assert answer["regions"][0] == {"audienceIds": [all_contacts, of_us, listed], "count": 3}
@@ -90,7 +90,7 @@ def test_reach_and_overlap_take_every_kind_of_audience(
         done = environment("reach", audience_id)
         assert re.search(rf"{name} +{count} ", done.stdout), done.stderr
     done = environment("overlap", segment.id, custom.id, snapshot.id)
-    assert "B lies wholly inside A" in done.stdout, done.stderr
+    assert "B is a subset of A" in done.stdout, done.stderr
     assert re.search(r"C  frozen +4 ", done.stdout)
 
 
@@ -103,8 +103,8 @@ def test_an_estimated_total_is_marked(
     monkeypatch.setattr(service.store.members, "reach", late)
     monkeypatch.setattr(ProgressiveCounter, "estimate_from_sample", lambda *_: Progress(Estimate(3, 1, 4), 2, 4))
     done = environment("reach", "--where", "{}")
-    assert "of about 3 in use" in done.stdout
-    assert "estimated from a sample: 1 to 4 in 95 of 100 cases" in done.stdout
+    assert "of about 3 not archived" in done.stdout
+    assert "estimated from a sample: 1 to 4 (95 % confidence)" in done.stdout
     answer = json.loads(environment("reach", "--where", "{}", "--json").stdout)
     assert (answer["exact"], answer["totalExact"]) == (False, False)
 
@@ -131,12 +131,12 @@ def test_insights_draw_the_size_of_a_watched_audience_over_time(real_service: Se
     audience = WatchHarness(real_service, org, {"plan": "paid"})
     settings = {"AUDIENCE_LISTEN": f"127.0.0.1:{real_service.app.port}", "AUDIENCE_JWT_KEY": KEY, "COLUMNS": "100"}
     command = ("insights", audience.audience_id, "--org", org, "--dimension", "source")
-    assert "not known, since nobody watches" in run(*command, "--history", **settings).stdout
+    assert "unknown, since the audience is not watched" in run(*command, "--history", **settings).stdout
     audience.reconcile()
     audience.update("b", **{"data.plan": "paid"})
     audience.reconcile(NOON + timedelta(days=1))
     done = run(*command, "--history", "2", **settings)
-    assert "known from 2026-03-01 12:00:00 to 2026-03-02 12:00:00 (UTC)" in done.stdout, done.stderr
+    assert "size over time, 2026-03-01 12:00:00 to 2026-03-02 12:00:00 (UTC)" in done.stdout, done.stderr
     assert re.search(r"2026-03-01 12:00:00 +█{15} +1 +\+0 +-0 ", done.stdout), done.stdout
     assert re.search(r"2026-03-02 12:00:00 +█{30} +2 +\+1 +-0 ", done.stdout)
     assert "size over time" not in run(*command, **settings).stdout
@@ -177,5 +177,5 @@ def test_a_token_comes_from_the_environment_or_the_key(environment: Any, org: st
 
 def test_an_unreachable_server_is_a_plain_error() -> None:
     done = run("reach", "--where", "{}", "--org", "acme", AUDIENCE_LISTEN="127.0.0.1:1", AUDIENCE_JWT_KEY=KEY)
-    output = "UNAVAILABLE; no server answers there: start one, or name another in AUDIENCE_LISTEN"
+    output = "UNAVAILABLE; no server responds at this address: start one, or set AUDIENCE_LISTEN to another"
     assert (done.returncode, done.stderr.strip()) == (1, f"Error: 127.0.0.1:1: {output}")

@@ -27,7 +27,7 @@ def test_an_import_is_listed_replaced_and_removed(real_service: Service, tmp_pat
     assert "1: no node is of its type: New York, NY (501, DMA)" in done.stdout
     assert '501,"New York, NY",DMA,US,,no node is of its type,DMA' in names.read_text()
     listed = run("taxonomy", "list", **settings).stdout
-    assert listed.startswith("tiktok: 6 ids, 3 entries unlinked, of ")
+    assert listed.startswith("tiktok: 6 ids, 3 entries unlinked, imported on ")
     assert "removed" in run("taxonomy", "remove", "--platform", "tiktok", **settings).stdout
     assert run("taxonomy", "remove", "--platform", "tiktok", **settings).returncode == 1
 
@@ -39,8 +39,8 @@ def test_a_dry_run_reads_a_file_with_a_byte_order_mark_and_writes_nothing(
     marked.write_text((EXPORTS / "tiktok_languages.json").read_text(), encoding="utf-8-sig")
     tried = run("taxonomy", "import", "--platform", "tiktok", str(marked), "--dry-run", **_settings(real_service))
     assert (tried.returncode, "linked 1: 1 language" in tried.stdout) == (0, True), tried.stderr
-    assert "nothing is written" in tried.stdout
-    assert run("taxonomy", "list", **_settings(real_service)).stdout == "nothing is imported\n"
+    assert "no ids were written" in tried.stdout
+    assert run("taxonomy", "list", **_settings(real_service)).stdout == "no ids are imported\n"
 
 
 def test_a_file_of_another_platform_is_refused_with_what_is_wrong(real_service: Service) -> None:

@@ -106,7 +106,7 @@ def test_upload_resumes_after_a_broken_connection(real_service: Service, tmp_pat
     done = run("upload", str(path), "--audience", made, "--mode", "append", "--org", org, "--json", **settings)
     proxy.disconnect()
     assert done.returncode == 0, done.stderr
-    assert "UNAVAILABLE; going on in 0.5 s" in done.stderr
+    assert "UNAVAILABLE; resuming in 0.5 s" in done.stderr
     answer = json.loads(done.stdout)
     assert (answer["matchedRowCount"], answer["duplicateRowCount"], answer["listSize"]) == (count, 0, count)
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
     [
         ("AUDIENCE_WORKERS", "0", "AUDIENCE_WORKERS"),
         ("AUDIENCE_WORKERS", "2", "needs AUDIENCE_MONGODB_URI"),
-        ("AUDIENCE_THREADS", "16", "AUDIENCE_MAX_STREAMS must be less"),
+        ("AUDIENCE_THREADS", "16", "AUDIENCE_MAX_STREAMS is not below"),
         ("AUDIENCE_DATATYPES", "contact,$cmd", "AUDIENCE_DATATYPES"),
         ("AUDIENCE_DATATYPES", ",", "AUDIENCE_DATATYPES"),
         ("AUDIENCE_JWT_ALGORITHM", "none", "AUDIENCE_JWT_ALGORITHM"),

@@ -1,4 +1,4 @@
-"""The command line: serve, health, demo, token, seed, indexes, taxonomy; the rest ask a server."""
+"""The command line. `insights`, `lookalike`, `overlap`, `reach` and `upload` call a running server."""
 
 from importlib import import_module
 
@@ -21,28 +21,28 @@ _COMMANDS = (
     "token",
     "upload",
 )
-"""Each is in the module of its name."""
+"""The commands. Each is in the module of the same name."""
 
 
 class _Commands(click.Group):
-    """Loads a command when it is named, since `health` runs every few seconds and needs little of what `serve` does.
+    """Imports a command only when it runs: `health` runs every few seconds and needs few of the imports of `serve`.
 
-    Shows what is wrong with settings or the store as a message, not as a traceback.
+    Prints errors in the settings or the store as messages, not as tracebacks.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """Their names."""
+        """The names of the commands."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of that name."""
+        """The command with that name, None if it does not exist."""
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command. Raises ClickException for the errors that a user can mend."""
+        """Run the command. Raises ClickException for errors that the user can correct."""
         try:
             return super().invoke(ctx)
         except (SettingsError, AudienceError) as error:

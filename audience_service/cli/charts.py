@@ -1,4 +1,4 @@
-"""Counts as bars in a terminal."""
+"""Bar charts of counts in a terminal."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ _BAR_WIDTH = 32
 
 
 def printable(text: str) -> Text:
-    """A text that others wrote, as it may stand in a terminal: neither markup nor control characters have effect."""
+    """The text, safe to print: markup has no effect, and control characters are replaced."""
     return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))
 
 
 def percent(part: float, total: float) -> str:
-    """A share in words: `12.3 %`."""
+    """A share as text: `12.3 %`."""
     return f"{100 * part / total:.1f} %" if total else "0.0 %"
 
 
 def bar_chart(title: str, counts: Sequence[tuple[Text, int]], total: int) -> Table:
-    """Counts with their names, each as a bar and as a share of the whole."""
+    """A table of names and counts, each count with a bar and its share of the total."""
     table = Table("", "count", "share", "", title=printable(title), title_justify="left", box=None, pad_edge=False)
     for column in table.columns[1:3]:
         column.justify = "right"

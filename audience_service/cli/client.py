@@ -1,4 +1,4 @@
-"""The service as the commands call it: a running server, with a token, and its refusals as messages."""
+"""A client of a running server for the commands. It adds a token, and turns error statuses into messages."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,27 +20,31 @@ from audience_service.pb.audience.v1.reach_service_pb2_grpc import ReachServiceS
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceStub
 from audience_service.settings import Settings, SettingsError
 
-_WILDCARD_ADDRESSES = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - told apart, not bound
+_WILDCARD_ADDRESSES = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - compared, not bound
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Answer = TypeVar("Answer", bound=Message)
+Response = TypeVar("Response", bound=Message)
 
 
 def server_address(settings: Settings) -> str:
-    """Where a server with these settings is reached from this machine."""
+    """The address at which this machine reaches a server with these settings."""
     host, _, port = settings.listen.rpartition(":")
     return f"{_WILDCARD_ADDRESSES.get(host, host)}:{port}"
 
 
 def client_options(command: Command) -> Command:
-    """The options of a command that calls a server: `org`, `token`, `timeout` and `as_json`."""
+    """The command with the options of a client: `org`, `token`, `timeout` and `as_json`."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON, for scripts."),
-        click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Seconds to wait."),
+        click.option("--json", "as_json", is_flag=True, help="Print the response as JSON."),
         click.option(
-            "--token", default="", help="The caller's token. Default AUDIENCE_CLI_TOKEN, or one made with the key."
+            "--timeout", default=30.0, show_default=True, type=click.FloatRange(0.1), help="Timeout in seconds."
         ),
-        click.option("--org", required=True, help="The org that is asked about."),
+        click.option(
+            "--token",
+            default="",
+            help="The caller's token. Default: AUDIENCE_CLI_TOKEN, or one signed with the server's key.",
+        ),
+        click.option("--org", required=True, help="The org to act for."),
     ):
         command = option(command)
     return command
@@ -48,7 +52,7 @@ def client_options(command: Command) -> Command:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The stubs of a server, called as one caller."""
+    """The stubs of a server, with the metadata and timeout of one caller."""
 
     segments: Any
     reach: Any
@@ -57,38 +61,38 @@ class Client:
     metadata: tuple[tuple[str, str], ...]
     timeout: float
 
-    def call(self, rpc: Callable[..., Answer], request: Message) -> Answer:
-        """The answer of one of the stubs' RPCs."""
+    def call(self, rpc: Callable[..., Response], request: Message) -> Response:
+        """The response of an RPC of one of the stubs. Raises grpc.RpcError."""
         return rpc(request, metadata=self.metadata, timeout=self.timeout)
 
 
 @contextmanager
 def connect(org: str, token: str, timeout: float, scopes: tuple[Scope, ...] = (Scope.READ,)) -> Iterator[Client]:
-    """A client of the server at AUDIENCE_LISTEN. Turns its refusals into ClickException, which says what and where."""
+    """A client of the server at AUDIENCE_LISTEN. Raises ClickException for an error status, with its field paths."""
     settings = Settings.load()
     address = server_address(settings)
-    metadata = (("authorization", f"Bearer {token or _token(settings, org, scopes)}"), ("orgid", org))
+    metadata = (("authorization", f"Bearer {token or _resolve_token(settings, org, scopes)}"), ("orgid", org))
     with grpc.insecure_channel(address) as channel:
-        kinds = (SegmentServiceStub, ReachServiceStub, MembershipServiceStub, CustomAudienceServiceStub)
+        stubs = (SegmentServiceStub, ReachServiceStub, MembershipServiceStub, CustomAudienceServiceStub)
         try:
-            segments, reach, membership, custom = (kind(channel) for kind in kinds)
-            yield Client(segments, reach, membership, custom, metadata, timeout)
+            segments, reach, membership, custom_audiences = (stub(channel) for stub in stubs)
+            yield Client(segments, reach, membership, custom_audiences, metadata, timeout)
         except grpc.RpcError as error:
-            raise click.ClickException(_error_message(error, address)) from None
+            raise click.ClickException(_format_error(error, address)) from None
 
 
 def reason_of(error: Any) -> str:
-    """The reason in an error's ErrorInfo; empty where it came with none."""
+    """The reason in an error's ErrorInfo, empty if it has none."""
     status, info = rpc_status.from_call(error), error_details_pb2.ErrorInfo()
     return next((info.reason for detail in (status.details if status else ()) if detail.Unpack(info)), "")
 
 
 def as_dict(message: Message) -> dict[str, Any]:
-    """A message as JSON would have it, zeros shown."""
+    """The JSON object of a message, with its default values."""
     return MessageToDict(message, always_print_fields_with_no_presence=True)
 
 
-def _token(settings: Settings, org: str, scopes: tuple[Scope, ...]) -> str:
+def _resolve_token(settings: Settings, org: str, scopes: tuple[Scope, ...]) -> str:
     if settings.cli_token:
         return settings.cli_token.get_secret_value()
     if not settings.has_key:
@@ -98,11 +102,11 @@ def _token(settings: Settings, org: str, scopes: tuple[Scope, ...]) -> str:
     return mint(settings, org=org, subject="cli", scopes=scopes)
 
 
-def _error_message(error: Any, address: str) -> str:
-    """What an error says: its reason, message and metadata, and every place in the request that it names."""
+def _format_error(error: Any, address: str) -> str:
+    """The text of an error: reason, message and metadata, and a line for each invalid field if there are several."""
     status = rpc_status.from_call(error)
     if status is None:
-        hint = "; no server answers there: start one, or name another in AUDIENCE_LISTEN"
+        hint = "; no server responds at this address: start one, or set AUDIENCE_LISTEN to another"
         return f"{address}: {error.code().name}{hint if error.code() is grpc.StatusCode.UNAVAILABLE else ''}"
     lines = [status.message]
     for detail in status.details:

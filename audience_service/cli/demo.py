@@ -1,4 +1,4 @@
-"""`audience-service demo`: the main job, end to end, on the embedded store and over a real channel."""
+"""`audience-service demo`: segments, reach, members and an upload, over gRPC on the embedded store."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from rich.console import Console
 from audience_service.app import App
 from audience_service.cli.log import configure_logs
 from audience_service.cli.token import mint
-from audience_service.pb.audience.v1 import custom_audience_service_pb2 as customs
+from audience_service.pb.audience.v1 import custom_audience_service_pb2 as custom_audiences
 from audience_service.pb.audience.v1 import membership_service_pb2 as membership
 from audience_service.pb.audience.v1 import reach_service_pb2 as reach
 from audience_service.pb.audience.v1 import segment_service_pb2 as segments
@@ -33,7 +33,7 @@ REACH = """{"filter": {"datatype": "contact", "where": {"country": "US", "tags":
 
 @click.command()
 def demo() -> None:
-    """Serve sample contacts in memory and use them as a client would.
+    """Serve sample contacts from memory and call the service.
 
     Saves a segment, streams its members and uploads a list.
     """
@@ -46,10 +46,10 @@ def demo() -> None:
     metadata = (("authorization", f"Bearer {mint(settings, org=_ORG, subject='demo')}"), ("orgid", _ORG))
     try:
         with grpc.insecure_channel(f"127.0.0.1:{app.port}") as channel:
-            agreed = _run_demo(console, channel, metadata)
+            is_consistent = _run_demo(console, channel, metadata)
     finally:
         app.stop()
-    if not agreed:
+    if not is_consistent:
         raise SystemExit(1)
 
 
@@ -78,40 +78,49 @@ def _run_demo(console: Console, channel: grpc.Channel, metadata: tuple[tuple[str
     for member in members[:3]:
         console.print_json(json.dumps(MessageToDict(member)), indent=None)
     console.print(f"... {len(members) - 3} more")
-    agreed = saved.count == len(members) == total == len({member.id for member in members})
-    console.print(f"\nreach {saved.count}, members streamed {len(members)}, total stated {total}: {_verdict(agreed)}\n")
-    people = [str(member.fields["email"]) for member in members[:20]]
-    return _run_upload(console, channel, metadata, segment.id, people) and agreed
+    is_consistent = saved.count == len(members) == total == len({member.id for member in members})
+    console.print(
+        f"\nreach {saved.count}, members streamed {len(members)}, total {total}: {_format_verdict(is_consistent)}\n"
+    )
+    emails = [str(member.fields["email"]) for member in members[:20]]
+    return _run_upload(console, channel, metadata, segment.id, emails) and is_consistent
 
 
 def _run_upload(
     console: Console, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...], segment_id: str, emails: list[str]
 ) -> bool:
-    """Upload a file of some members and a stranger to a custom audience, and lay it over their segment."""
+    """Upload some members and an unknown address to a custom audience, and count its overlap with the segment.
+
+    Returns whether the counts agree.
+    """
     console.rule("CreateCustomAudience, UploadMembers of a CSV file, and GetOverlap", align="left")
     stub = CustomAudienceServiceStub(channel)
-    draft = customs.CustomAudience(name="fair visitors", type="file_upload")
-    audience = stub.CreateCustomAudience(customs.CreateCustomAudienceRequest(custom_audience=draft), metadata=metadata)
+    draft = custom_audiences.CustomAudience(name="fair visitors", type="file_upload")
+    audience = stub.CreateCustomAudience(
+        custom_audiences.CreateCustomAudienceRequest(custom_audience=draft), metadata=metadata
+    )
     data = "\n".join(["E-Mail", *map(str.upper, emails), "nobody@example.com"]).encode()
     checksum = zlib.crc32(data)
     parts = [
-        customs.UploadMembersRequest(
-            header=customs.UploadHeader(audience_id=audience.id, upload_id="fair", mode=customs.UPLOAD_MODE_APPEND)
+        custom_audiences.UploadMembersRequest(
+            header=custom_audiences.UploadHeader(
+                audience_id=audience.id, upload_id="fair", mode=custom_audiences.UPLOAD_MODE_APPEND
+            )
         ),
-        customs.UploadMembersRequest(chunk=customs.UploadChunk(data=data, crc32=checksum)),
-        customs.UploadMembersRequest(trailer=customs.UploadTrailer(size=len(data), crc32=checksum)),
+        custom_audiences.UploadMembersRequest(chunk=custom_audiences.UploadChunk(data=data, crc32=checksum)),
+        custom_audiences.UploadMembersRequest(trailer=custom_audiences.UploadTrailer(size=len(data), crc32=checksum)),
     ]
     upload = stub.UploadMembers(iter(parts), metadata=metadata)
     console.print_json(json.dumps(MessageToDict(upload)))
     pair = reach.GetOverlapRequest(audience_id=audience.id, other_audience_id=segment_id)
     overlap = ReachServiceStub(channel).GetOverlap(pair, metadata=metadata)
-    agreed = len(emails) == upload.matched_row_count == upload.list_size == overlap.size == overlap.count
+    is_consistent = len(emails) == upload.matched_row_count == upload.list_size == overlap.size == overlap.count
     console.print(
-        f"\n{len(emails)} of the segment in the file, {upload.list_size} on the list, "
-        f"{overlap.count} of them in the segment: {_verdict(agreed)}"
+        f"\nsegment members in the file {len(emails)}, contacts on the list {upload.list_size}, "
+        f"overlap with the segment {overlap.count}: {_format_verdict(is_consistent)}"
     )
-    return bool(agreed)
+    return bool(is_consistent)
 
 
-def _verdict(agreed: bool) -> str:
-    return "[green]they agree[/]" if agreed else "[red]they do not agree[/]"
+def _format_verdict(is_consistent: bool) -> str:
+    return "[green]they agree[/]" if is_consistent else "[red]they do not agree[/]"

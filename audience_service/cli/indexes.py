@@ -1,4 +1,4 @@
-"""`audience-service indexes`: check or create what the service's speed and uniqueness rest on."""
+"""`audience-service indexes`: checks or creates the indexes that the service needs."""
 
 import click
 from rich.console import Console
@@ -8,17 +8,17 @@ from audience_service.wiring.store import open_store
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Create nothing; exit with 1 if anything is missing.")
+@click.option("--check", is_flag=True, help="Only check; exit with 1 if an index is missing.")
 def indexes(*, check: bool) -> None:
-    """Create the indexes that are missing in the database. Safe to repeat."""
+    """Create the indexes that the database lacks. Safe to repeat."""
     settings = Settings.load()
     if settings.mongodb_uri is None:
-        raise SettingsError("AUDIENCE_MONGODB_URI: is missing; the embedded store makes its own indexes")
-    console = Console(soft_wrap=True)  # one line an index, for scripts as well
+        raise SettingsError("AUDIENCE_MONGODB_URI: is missing; set it, since the embedded store needs no indexes")
+    console = Console(soft_wrap=True)  # one line per index, so that scripts can parse it
     store = open_store(settings)
     collated = store.collated_collections(settings.collections)
     for name in collated:
-        console.print(f"[red]unsafe[/]   {name} has a default collation, under which orgs could see one another")
+        console.print(f"[red]unsafe[/]   {name} has a default collation, which could expose an org's records to others")
     missing = store.missing_indexes(settings.datatypes, settings.related_datatypes)
     for index in missing:
         if check:
@@ -28,6 +28,6 @@ def indexes(*, check: bool) -> None:
                 store.create_index(index)
             console.print(f"[green]created[/]  {index}  {index.reason}")
     if not missing and not collated:
-        console.print("every index is there")
+        console.print("all indexes exist")
     if collated or (check and missing):
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""`audience-service insights`: what an audience consists of, drawn in the terminal, from a running server."""
+"""`audience-service insights`: bar charts of an audience's dimensions, from a running server."""
 
 import json
 
@@ -20,10 +20,8 @@ _HIGH_INDEX, _LOW_INDEX = 120, 80
 
 @click.command()
 @click.argument("audience_id")
-@click.option(
-    "--dimension", "dimensions", multiple=True, help="A dimension or a path, as often as wanted; default: all."
-)
-@click.option("--limit", default=10, show_default=True, help="Values of a dimension that are told one by one.")
+@click.option("--dimension", "dimensions", multiple=True, help="A dimension or a field path. Repeatable. Default: all.")
+@click.option("--limit", default=10, show_default=True, help="The most buckets per dimension; the rest are summed up.")
 @click.option(
     "--history",
     "points",
@@ -31,7 +29,7 @@ _HIGH_INDEX, _LOW_INDEX = 120, 80
     is_flag=False,
     flag_value=_DEFAULT_POINTS,
     metavar="[POINTS]",
-    help=f"Also show the size of a watched audience over time, at this many points. Default {_DEFAULT_POINTS}.",
+    help=f"Also show the size of a watched audience over time, at this many points. Default: {_DEFAULT_POINTS}.",
 )
 @client_options
 def insights(
@@ -45,30 +43,32 @@ def insights(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Break an audience down by dimension, beside its org.
+    """Break an audience down by dimension, compared with its org.
 
-    Asks the server at AUDIENCE_LISTEN.
+    Calls the server at AUDIENCE_LISTEN.
     """
     size_history = None if points is None else pb.SizeHistoryQuery(points=points)
     request = pb.GetInsightsRequest(
         audience_id=audience_id, dimensions=dimensions, bucket_limit=limit, size_history=size_history
     )
     with connect(org, token, timeout) as client:
-        answer = client.call(client.reach.GetInsights, request)
+        response = client.call(client.reach.GetInsights, request)
     if as_json:
-        click.echo(json.dumps(as_dict(answer), ensure_ascii=False))
+        click.echo(json.dumps(as_dict(response), ensure_ascii=False))
         return
     console = Console(highlight=False)
-    console.print(f"{answer.count:,} members of {answer.baseline_count:,}; index 100: as in the org\n")
+    console.print(
+        f"{response.count:,} members, of {response.baseline_count:,} in the org; index 100: share equal to the org's\n"
+    )
     if points is not None:
-        _print_history(console, answer.size_history)
-    for dimension in answer.dimensions:
+        _print_history(console, response.size_history)
+    for dimension in response.dimensions:
         console.print(dimension_chart(dimension))
 
 
 def dimension_chart(dimension: pb.DimensionInsights) -> Table:
-    """A bar a bucket, as long as its share; the index in green where it is high and in red where it is low."""
-    title = printable(dimension.name).append(" (members may have several)" if dimension.multi_valued else "")
+    """A table with one row per bucket: a bar for its share, and the index, green if high and red if low."""
+    title = printable(dimension.name).append(" (multi-valued)" if dimension.multi_valued else "")
     table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 1))
     table.add_column(max_width=_LABEL_WIDTH, no_wrap=True)
     table.add_column(width=_BAR_WIDTH)
@@ -78,19 +78,19 @@ def dimension_chart(dimension: pb.DimensionInsights) -> Table:
         bar = Bar(size=1, begin=0, end=min(bucket.share, 1), width=_BAR_WIDTH, color="cyan")
         table.add_row(printable(bucket.value), bar, f"{bucket.count:,}", f"{bucket.share:.1%}", _format_index(bucket))
     if dimension.quantiles.HasField("p50"):
-        of_org = dimension.baseline_quantiles
-        comparison = f", in the org {of_org.p50:,.12g}" if of_org.HasField("p50") else ""
+        baseline = dimension.baseline_quantiles
+        comparison = f", in the org {baseline.p50:,.12g}" if baseline.HasField("p50") else ""
         table.caption = f"median {dimension.quantiles.p50:,.12g}{comparison}"
     return table
 
 
 def _print_history(console: Console, history: pb.SizeHistory) -> None:
-    """A bar a point, as long as its size beside the largest; who entered in green and who exited in red."""
+    """Print one row per point: a bar for the size, the contacts that entered in green, those that exited in red."""
     if not history.tracked:
-        console.print("size over time: not known, since nobody watches the audience\n")
+        console.print("size over time: unknown, since the audience is not watched; start a WatchMembership stream\n")
         return
     period = f"{_format_time(history.earliest_time)} to {_format_time(history.watermark)}"
-    console.print(f"size over time, known from {period} (UTC)", soft_wrap=True, style="italic")
+    console.print(f"size over time, {period} (UTC)", soft_wrap=True, style="italic")
     table = Table(box=None, show_header=False, padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(width=_BAR_WIDTH)

@@ -1,4 +1,4 @@
-"""Log lines: one for each call, to stderr, as text or as JSON."""
+"""Log lines: one per call, to stderr, as text or as JSON."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ import structlog
 
 
 def configure_logs(log_format: str, level: int = logging.INFO) -> None:
-    """Make structlog write to stderr in the format, `text` or `json`."""
+    """Configure structlog to write to stderr in the format `text` or `json`."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"

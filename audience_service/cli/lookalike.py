@@ -1,4 +1,4 @@
-"""`audience-service lookalike`: a lookalike of a running server, made or refreshed, and its model drawn."""
+"""`audience-service lookalike`: creates or refreshes a lookalike on a running server, and shows its model."""
 
 import json
 import math
@@ -28,16 +28,32 @@ _POLL_SECONDS = 0.5
 @click.command()
 @click.argument("audience_id")
 @click.option("--create", "name", default="", metavar="NAME", help="Create a lookalike of this audience first.")
-@click.option("--share", type=float, help="How many members it is to have, as a part of the org's records: 0.01.")
-@click.option("--count", type=int, help="How many members it is to have.")
-@click.option("--country", "countries", multiple=True, metavar="CODE", help="Where they may be: US. Default anywhere.")
+@click.option("--share", type=float, help="Size of the lookalike, as a share of the org's records: 0.01.")
+@click.option("--count", type=int, help="Size of the lookalike, in members.")
 @click.option(
-    "--field", "fields", multiple=True, metavar="PATH", help="What likeness is told by. Default see the docs."
+    "--country",
+    "countries",
+    multiple=True,
+    metavar="CODE",
+    help="A country of the members: US. Repeatable. Default: all.",
 )
-@click.option("--exclude-field", "exclude_fields", multiple=True, metavar="PATH", help="What it is not told by.")
-@click.option("--include-source", is_flag=True, help="Members of the audience may be among them.")
-@click.option("--refresh", is_flag=True, help="Bring it up to date first.")
-@click.option("--limit", default=8, show_default=True, help="Values of a field that are drawn, the heaviest first.")
+@click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="PATH",
+    help="A feature of the model. Repeatable. Default: see the documentation.",
+)
+@click.option(
+    "--exclude-field",
+    "exclude_fields",
+    multiple=True,
+    metavar="PATH",
+    help="A field that is not a feature. Repeatable.",
+)
+@click.option("--include-source", is_flag=True, help="Let members of the source be members of the lookalike.")
+@click.option("--refresh", is_flag=True, help="Refresh the lookalike first.")
+@click.option("--limit", default=8, show_default=True, help="The most values to show per field, the heaviest first.")
 @client_options
 def lookalike(
     *,
@@ -56,22 +72,24 @@ def lookalike(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Open a lookalike's model: its weights and its curve.
+    """Show the model of a lookalike: its weights and its curve.
 
-    Asks the server at AUDIENCE_LISTEN. With --create the AUDIENCE_ID is the source of a new lookalike, with --share or
-    --count. The server makes and refreshes lookalikes in the background, which takes minutes; the command
-    waits for it, for --timeout seconds at most if that is given.
+    Calls the server at AUDIENCE_LISTEN. With --create, AUDIENCE_ID is the source of the new lookalike, and --share or
+    --count is its size. The server creates and refreshes lookalikes in the background, which takes minutes. The
+    command waits for that, without a limit unless --timeout is given.
     """
-    writes = bool(name or refresh)
+    is_writing = bool(name or refresh)
     if name and refresh:
-        raise click.UsageError("give --create or --refresh, one of them")
+        raise click.UsageError("--create and --refresh are both given; give one of them")
     if (share is not None) + (count is not None) != bool(name):
-        raise click.UsageError("give --share or --count with --create, one of them, and neither without")
+        raise click.UsageError("with --create give one of --share and --count; without --create give neither")
     if not name and not audience_id.startswith(CUSTOM_PREFIX):
-        raise click.UsageError(f"{audience_id} is no lookalike's id ({CUSTOM_PREFIX}...); --create makes one of it")
+        raise click.UsageError(
+            f"{audience_id} is not the id of a lookalike ({CUSTOM_PREFIX}...); give --create to create one from it"
+        )
     is_default = click.get_current_context().get_parameter_source("timeout") is ParameterSource.DEFAULT
-    until = math.inf if is_default else time.monotonic() + timeout
-    scopes = (Scope.READ, Scope.WRITE) if writes else (Scope.READ,)
+    wait_until = math.inf if is_default else time.monotonic() + timeout
+    scopes = (Scope.READ, Scope.WRITE) if is_writing else (Scope.READ,)
     with connect(org, token, timeout, scopes) as client:
         if name:
             spec = pb.LookalikeSpec(
@@ -89,42 +107,47 @@ def lookalike(
             request = pb.CreateCustomAudienceRequest(custom_audience=draft)
             audience = client.call(client.custom_audiences.CreateCustomAudience, request)
         elif refresh:
-            again = pb.RefreshCustomAudienceRequest(id=audience_id)
-            audience = client.call(client.custom_audiences.RefreshCustomAudience, again)
+            refresh_request = pb.RefreshCustomAudienceRequest(id=audience_id)
+            audience = client.call(client.custom_audiences.RefreshCustomAudience, refresh_request)
         else:
             audience = client.call(
                 client.custom_audiences.GetCustomAudience, pb.GetCustomAudienceRequest(id=audience_id)
             )
         audience_id = audience.id
-        if writes:
-            audience = _awaited(client, audience, until)
-        answer = client.call(client.custom_audiences.GetLookalikeModel, pb.GetLookalikeModelRequest(id=audience_id))
+        if is_writing:
+            audience = _wait_until_ready(client, audience, wait_until)
+        model = client.call(client.custom_audiences.GetLookalikeModel, pb.GetLookalikeModelRequest(id=audience_id))
     if as_json:
-        click.echo(json.dumps(as_dict(answer), ensure_ascii=False))
+        click.echo(json.dumps(as_dict(model), ensure_ascii=False))
         return
     console = Console(highlight=False)
-    members = f": {audience.contact_count:,} members by model {answer.model_version}"
+    members = f": {audience.contact_count:,} members by model {model.model_version}"
     console.print(printable(f"{audience_id} {audience.name}").append(members))
-    quality = f"; AUC on a holdout of {answer.holdout_count:,}: {answer.auc:.3f}" if answer.HasField("auc") else ""
-    console.print(f"a seed of {answer.seed_count:,} compared with {answer.baseline_count:,}{quality}")
-    if answer.protected_fields:
-        console.print(Text("left out as protected: ").append(printable(", ".join(answer.protected_fields))))
-    if answer.source_fields:
-        console.print(Text("the source's filter asks about: ").append(printable(", ".join(answer.source_fields))))
-    for field in answer.fields:
+    quality = f"; AUC on a holdout of {model.holdout_count:,}: {model.auc:.3f}" if model.HasField("auc") else ""
+    console.print(f"trained on a seed of {model.seed_count:,} and a baseline of {model.baseline_count:,}{quality}")
+    if model.protected_fields:
+        console.print(Text("protected fields, not used: ").append(printable(", ".join(model.protected_fields))))
+    if model.source_fields:
+        console.print(Text("fields of the source's filter: ").append(printable(", ".join(model.source_fields))))
+    for field in model.fields:
         if field.decorrelation:
             console.print(field_chart(field, limit))
-    console.print(curve_table(answer))
+    console.print(curve_table(model))
 
 
-def _awaited(client: Client, audience: pb.CustomAudience, until: float) -> pb.CustomAudience:
-    """The lookalike once its creation or refresh has ended, with a bar of its progress meanwhile."""
+def _wait_until_ready(client: Client, audience: pb.CustomAudience, wait_until: float) -> pb.CustomAudience:
+    """The lookalike once its creation or refresh has ended. Shows a progress bar until then.
+
+    Raises ClickException if the work failed, or has not ended at `wait_until` (monotonic seconds).
+    """
     columns: tuple[Any, ...] = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Progress(*columns, console=Console(stderr=True, highlight=False)) as progress:
         task = progress.add_task(audience.name, total=100)
-        while (work := _work(audience)).state == CREATION_STATE_CREATING:
-            if time.monotonic() > until:
-                raise click.ClickException(f"{audience.id} is not ready yet; the server goes on with it")
+        while (work := _latest_work(audience)).state == CREATION_STATE_CREATING:
+            if time.monotonic() > wait_until:
+                raise click.ClickException(
+                    f"{audience.id} is not ready yet; the server continues its creation or refresh"
+                )
             progress.update(task, completed=work.progress)
             time.sleep(_POLL_SECONDS)
             audience = client.call(
@@ -136,15 +159,15 @@ def _awaited(client: Client, audience: pb.CustomAudience, until: float) -> pb.Cu
     return audience
 
 
-def _work(audience: pb.CustomAudience) -> pb.CustomAudienceRefresh:
-    """The latest creation or refresh."""
+def _latest_work(audience: pb.CustomAudience) -> pb.CustomAudienceRefresh:
+    """The latest refresh, or the creation if there was no refresh."""
     if audience.HasField("latest_refresh"):
         return audience.latest_refresh
     return pb.CustomAudienceRefresh(state=audience.creation_state, progress=audience.progress, error=audience.error)
 
 
 def field_chart(field: pb.LookalikeField, limit: int) -> Table:
-    """A bar a value, to the right in green where it speaks for likeness and to the left in red where against."""
+    """A table with one row per value. Positive weights are green bars to the right, negative ones red to the left."""
     title = printable(field.path).append(
         f": information value {field.information_value:.3f}, decorrelation {field.decorrelation:.2f}"
     )
@@ -163,8 +186,8 @@ def field_chart(field: pb.LookalikeField, limit: int) -> Table:
 
 
 def curve_table(model: pb.LookalikeModel) -> Table:
-    """A row a point: how similar the last one is, and how many of those held out are among them."""
-    columns = ("of the records", "count", "score", "similarity", "recall", "")
+    """A table with one row per point: the lowest score and similarity, and the recall of the holdout."""
+    columns = ("share", "count", "min score", "similarity", "recall", "")
     table = Table(*columns, title="similarity by reach", title_justify="left", box=None, pad_edge=False)
     for column in table.columns[:5]:
         column.justify = "right"

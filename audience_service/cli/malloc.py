@@ -1,19 +1,19 @@
-"""How a serving process treats its memory."""
+"""Memory settings of a server process."""
 
 import ctypes
 import gc
 
 _M_ARENA_MAX = -8
-"""Of mallopt(3)."""
+"""The parameter M_ARENA_MAX of mallopt(3)."""
 _MAX_ARENAS = 2
 
 
 def limit_arenas() -> None:
-    """Let glibc's malloc keep two arenas for all threads; to be called before there are threads.
+    """Limit glibc's malloc to two arenas for all threads. Call this before the process starts threads.
 
-    By default there are eight to a processor, each of which keeps what its threads have freed: as uploads are taken
-    in by one thread after another, the process grows by some 5 MB with each, up to hundreds. With two it stays as it
-    is after the first (docs/performance.md). Other C libraries have no such arenas, and no mallopt.
+    By default glibc creates up to eight arenas per processor, and each retains the memory that its threads free. The
+    threads receive uploads in turn, so the process grows by about 5 MB per upload, up to hundreds of MB. With two
+    arenas the memory is stable after the first upload (docs/performance.md). Other C libraries have no mallopt.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
@@ -21,10 +21,10 @@ def limit_arenas() -> None:
 
 
 def tune_gc() -> None:
-    """Let the garbage collector look less often, and not at what is there now; to be called when all is started.
+    """Make the garbage collector run less often, and exclude the current objects. Call this after the start.
 
-    What is there stays; a stream makes records by the thousand, none of them in cycles. A tenth of a stream's time
-    otherwise.
+    The current objects stay for the process's life. A stream creates thousands of records without cycles, and with
+    the default settings the collector takes a tenth of the stream's time.
     """
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)

@@ -1,4 +1,4 @@
-"""`audience-service overlap`: what audiences have in common, as bars and as a matrix."""
+"""`audience-service overlap`: the overlap of audiences, as bars and as a matrix."""
 
 import json
 from collections.abc import Sequence
@@ -22,41 +22,41 @@ Regions: TypeAlias = pb.GetOverlapRegionsResponse
 @click.argument("audience_ids", nargs=-1, required=True)
 @client_options
 def overlap(*, audience_ids: Sequence[str], org: str, token: str, timeout: float, as_json: bool) -> None:
-    """Show what two to eight audiences have in common.
+    """Show the overlap of two to eight audiences.
 
-    Asks the server at AUDIENCE_LISTEN.
+    Calls the server at AUDIENCE_LISTEN.
     """
     with connect(org, token, timeout) as client:
         request = pb.GetOverlapRegionsRequest(audience_ids=audience_ids)
-        found: Regions = client.call(client.reach.GetOverlapRegions, request)
+        response: Regions = client.call(client.reach.GetOverlapRegions, request)
         names = [name_and_datatype(client, audience_id)[0] for audience_id in ([] if as_json else audience_ids)]
     if as_json:
-        click.echo(json.dumps(as_dict(found), ensure_ascii=False))
+        click.echo(json.dumps(as_dict(response), ensure_ascii=False))
         return
     letters = dict(zip(audience_ids, ascii_uppercase, strict=False))
     console = Console(highlight=False)
     labels = [Text(f"{letter}  ") + printable(name) for letter, name in zip(letters.values(), names, strict=True)]
-    sizes = [(label, size.size) for label, size in zip(labels, found.sizes, strict=True)]
-    regions = [(Text(_format_region(letters, region.audience_ids)), region.count) for region in found.regions]
-    console.print(bar_chart(f"audiences, of the {found.union_count:,} in any of them", sizes, found.union_count))
+    sizes = [(label, size.size) for label, size in zip(labels, response.sizes, strict=True)]
+    regions = [(Text(_format_region(letters, region.audience_ids)), region.count) for region in response.regions]
+    console.print(bar_chart(f"audiences, of {response.union_count:,} members in total", sizes, response.union_count))
     console.print()
-    console.print(bar_chart("in exactly these", regions, found.union_count))
+    console.print(bar_chart("members of exactly these audiences", regions, response.union_count))
     console.print()
-    console.print(_matrix(found, letters))
-    for line in _describe_relations(found, letters):
+    console.print(_overlap_matrix(response, letters))
+    for line in _describe_relations(response, letters):
         console.print(line)
 
 
-def _matrix(found: Regions, letters: dict[str, str]) -> Table:
-    """How much of each row's audience is in each column's."""
+def _overlap_matrix(response: Regions, letters: dict[str, str]) -> Table:
+    """A table with the share of each row's audience that is also in the column's."""
     shares: dict[tuple[str, str], tuple[int, float]] = {}
-    for pair in found.pairwise:
+    for pair in response.pairwise:
         shares[pair.audience_id, pair.other_audience_id] = pair.count, pair.share_of_audience
         shares[pair.other_audience_id, pair.audience_id] = pair.count, pair.share_of_other
     table = Table(
         "",
         *letters.values(),
-        title="how much of the row is in the column",
+        title="share of the row's audience in the column's",
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -74,15 +74,15 @@ def _matrix(found: Regions, letters: dict[str, str]) -> Table:
     return table
 
 
-def _describe_relations(found: Regions, letters: dict[str, str]) -> list[str]:
+def _describe_relations(response: Regions, letters: dict[str, str]) -> list[str]:
     duplicates = [
-        f"{_format_region(letters, group.audience_ids)} have the very same members" for group in found.duplicates
+        f"{_format_region(letters, group.audience_ids)} have the same members" for group in response.duplicates
     ]
     return duplicates + [
-        f"{letters[one.audience_id]} lies wholly inside {letters[one.other_audience_id]}" for one in found.subsets
+        f"{letters[one.audience_id]} is a subset of {letters[one.other_audience_id]}" for one in response.subsets
     ]
 
 
 def _format_region(letters: dict[str, str], audience_ids: Sequence[str]) -> str:
-    """The letters of some audiences, each in a place of its own."""
+    """The letters of some audiences, with a dot for each of the others."""
     return " ".join(letter if audience_id in audience_ids else "·" for audience_id, letter in letters.items())

@@ -1,4 +1,4 @@
-"""`audience-service seed`: load sample contacts into a MongoDB."""
+"""`audience-service seed`: loads sample contacts into a MongoDB database."""
 
 import itertools
 
@@ -12,22 +12,26 @@ _BATCH_SIZE = 5_000
 
 
 @click.command()
-@click.option("--org", default="demo", show_default=True, help="The org that gets them.")
-@click.option("--count", default=10_000, show_default=True, type=click.IntRange(1), help="How many contacts.")
-@click.option("--seed", "seed_number", default=7, show_default=True, help="The same seed makes the same contacts.")
-@click.option("--iso-text", is_flag=True, help="Store dates as ISO text instead of BSON dates.")
+@click.option("--org", default="demo", show_default=True, help="The org of the contacts.")
+@click.option("--count", default=10_000, show_default=True, type=click.IntRange(1), help="The number of contacts.")
+@click.option(
+    "--seed", "seed_number", default=7, show_default=True, help="The random seed; equal seeds give equal contacts."
+)
+@click.option("--iso-text", is_flag=True, help="Store dates as ISO 8601 text instead of BSON dates.")
 def seed(*, org: str, count: int, seed_number: int, iso_text: bool) -> None:
-    """Load sample contacts into the database, beside what is there.
+    """Add sample contacts to the database.
 
-    It is the one that AUDIENCE_MONGODB_URI and AUDIENCE_DATABASE name.
+    AUDIENCE_MONGODB_URI and AUDIENCE_DATABASE name the database.
     """
     settings = Settings.load()
     if settings.mongodb_uri is None:
-        raise SettingsError("AUDIENCE_MONGODB_URI: is missing; the embedded store has its own samples")
+        raise SettingsError("AUDIENCE_MONGODB_URI: is missing; set it, since the embedded store has samples already")
     try:
         from audience_service.sample_data import sample_contacts
     except ImportError:
-        raise click.ClickException("samples need the extra: pip install 'audience-service[embedded]'") from None
+        raise click.ClickException(
+            "the sample data is not installed; run: pip install 'audience-service[embedded]'"
+        ) from None
     store = open_store(settings)
     contacts = sample_contacts(org, count, seed=seed_number, iso_text=iso_text)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,4 +1,4 @@
-"""`audience-service serve`: one process, or several that share the port."""
+"""`audience-service serve`: one server process, or several that share a port."""
 
 import multiprocessing
 import os
@@ -25,21 +25,21 @@ _log = structlog.get_logger()
 
 
 class StopSignal:
-    """Whether a signal has asked to stop.
+    """Whether a signal has requested a stop.
 
-    No threading.Event: a handler runs in the midst of whatever the main thread does, and set() waits for the lock that
-    wait() holds while it begins, for ever. SimpleQueue may be put to from there.
+    This is not a threading.Event, because a signal handler can interrupt the main thread inside `wait`. `set` would
+    then wait forever for the lock that `wait` has acquired. SimpleQueue.put is reentrant.
     """
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def request(self, *_: object) -> None:
-        """The handler of a signal."""
+        """Request a stop. A signal handler."""
         self._requests.put(None)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it is asked for, or for so long; answers with whether it was."""
+        """Wait until a stop is requested, at most this many seconds. Returns whether it was requested."""
         try:
             self._requests.get(timeout=seconds)
         except queue.Empty:
@@ -48,14 +48,14 @@ class StopSignal:
 
 
 @click.command()
-@click.option("--dev", is_flag=True, help="Without a key in the settings, make one for this run and show a token.")
+@click.option("--dev", is_flag=True, help="If no key is set, generate one for this run and print a token.")
 def serve(*, dev: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     settings = Settings.load()
     if dev and not settings.has_key:
         settings = settings.with_dev_key()
         _print_dev_token(settings)
-    settings.key()  # refuse to start before anything is forked or bound
+    settings.key()  # fail before any process or port is opened
     stop = StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.request)
@@ -80,36 +80,36 @@ def _serve_in_process(settings: Settings, stop: StopSignal) -> None:
     stop.wait()
     _log.info("draining", grace_seconds=_GRACE_SECONDS)
     app.stop(_GRACE_SECONDS)
-    # A call that outlived the grace may still hold a thread, on a query say, which an orderly exit would wait for.
+    # A call that outlived the grace period may still occupy a thread, which sys.exit would wait for.
     sys.stderr.flush()
     os._exit(0)
 
 
 def _run_worker(settings: Settings) -> None:
-    """The body of a worker process. It is spawned, not forked: grpcio does not survive a fork."""
+    """Run a worker process. It is spawned, not forked, since grpcio does not support forks."""
     stop = StopSignal()
     signal.signal(signal.SIGTERM, stop.request)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the parent passes SIGTERM on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the parent sends SIGTERM
     _serve_in_process(settings, stop)
 
 
 def _supervise(settings: Settings, stop: StopSignal) -> None:
-    """Keep the workers running; one that dies is replaced."""
+    """Start the workers, and replace each worker that dies, until a stop is requested."""
     configure_logs(settings.log_format)
     spawn = multiprocessing.get_context("spawn")
-    reserved = _reserve_port(settings.listen)  # held, never listened on: workers come and go, the port stays
+    reserved = _reserve_port(settings.listen)  # bound but not listening: it reserves the port while workers restart
 
-    def start() -> BaseProcess:
+    def start_worker() -> BaseProcess:
         worker = spawn.Process(target=_run_worker, args=(settings,), name="audience-worker")
         worker.start()
         return worker
 
-    workers = [start() for _ in range(settings.workers)]
+    workers = [start_worker() for _ in range(settings.workers)]
     while not stop.wait(_RESTART_INTERVAL_SECONDS):
-        for position, worker in enumerate(workers):
+        for index, worker in enumerate(workers):
             if not worker.is_alive():
                 _log.error("worker died", pid=worker.pid, exit_code=worker.exitcode)
-                workers[position] = start()
+                workers[index] = start_worker()
     for worker in workers:
         worker.terminate()
     for worker in workers:
@@ -118,7 +118,7 @@ def _supervise(settings: Settings, stop: StopSignal) -> None:
 
 
 def _reserve_port(listen: str) -> socket.socket:
-    """Bind the port that the workers will share. Raises ClickException where it cannot be had."""
+    """A socket bound to the port that the workers share. Raises ClickException if the port is not available."""
     host, _, port = listen.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     reserved = socket.socket(family, socket.SOCK_STREAM)
@@ -134,4 +134,4 @@ def _reserve_port(listen: str) -> socket.socket:
 def _print_dev_token(settings: Settings) -> None:
     org = next(iter(SAMPLE_ORGS))
     token = mint(settings, org=org, subject="dev", ttl_seconds=86_400)
-    click.echo(f"development key, for this run only. A token for the org {org}, good for a day:\n{token}", err=True)
+    click.echo(f"generated a key for this run. A token for the org {org}, valid for one day:\n{token}", err=True)

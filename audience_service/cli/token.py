@@ -1,4 +1,4 @@
-"""`audience-service token`: development tokens, signed with the service's own settings."""
+"""`audience-service token`: development tokens, signed with the key in the service's settings."""
 
 import time
 from pathlib import Path
@@ -21,9 +21,9 @@ def mint(
     ttl_seconds: int = 3600,
     key: bytes | None = None,
 ) -> str:
-    """A token that the service accepts. `key` is the private key where the settings hold a public one.
+    """A token that the service accepts. `key` is the private key if the settings have a public one.
 
-    Raises SettingsError where the key cannot sign.
+    Raises SettingsError if the key cannot sign.
     """
     now = int(time.time())
     claims: dict[str, Any] = {
@@ -48,16 +48,20 @@ def mint(
 
 @click.command()
 @click.option("--org", required=True, help="The org that the caller acts for.")
-@click.option("--subject", default="dev", show_default=True, help="Who the caller is.")
-@click.option("--scopes", default="", help=f"Scopes, parted by spaces or commas: {' '.join(Scope)}.")
-@click.option("--roles", default="", help=f"Roles, parted by commas: {', '.join(SCOPES_OF_ROLE)}.")
-@click.option("--ttl", default=3600, show_default=True, help="Seconds until it expires; negative: it has expired.")
-@click.option("--private-key", type=click.Path(path_type=Path, exists=True), help="PEM to sign with (RS, ES, EdDSA).")
+@click.option("--subject", default="dev", show_default=True, help="The caller's subject.")
+@click.option("--scopes", default="", help=f"Scopes, separated by spaces or commas: {' '.join(Scope)}.")
+@click.option("--roles", default="", help=f"Comma-separated roles: {', '.join(SCOPES_OF_ROLE)}.")
+@click.option(
+    "--ttl", default=3600, show_default=True, help="Seconds until the token expires; negative for an expired one."
+)
+@click.option(
+    "--private-key", type=click.Path(path_type=Path, exists=True), help="PEM file to sign with (RS, PS, ES, EdDSA)."
+)
 def token(*, org: str, subject: str, scopes: str, roles: str, ttl: int, private_key: Path | None) -> None:
-    """Print a token for development. Without --scopes and --roles it carries both scopes."""
+    """Print a token for development. Without --scopes and --roles it has both scopes."""
     requested_scopes = tuple(scopes.replace(",", " ").split())
     if unknown := set(requested_scopes) - set(Scope):
-        raise click.BadParameter(f"{sorted(unknown)[0]} is none of {', '.join(Scope)}", param_hint="--scopes")
+        raise click.BadParameter(f"{sorted(unknown)[0]} is not a scope; use {', '.join(Scope)}", param_hint="--scopes")
     role_names = tuple(role.strip() for role in roles.split(",") if role.strip())
     if not requested_scopes and not role_names:
         requested_scopes = tuple(Scope)

@@ -1,4 +1,4 @@
-"""`audience-service upload`: a CSV file onto the list of a custom audience, gone on with when the way breaks."""
+"""`audience-service upload`: uploads a CSV file to a custom audience, and resumes after connection failures."""
 
 import csv
 import hashlib
@@ -23,34 +23,47 @@ from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 
 _CHUNK_SIZE = 256 * 1024
 _RETRY_DELAYS = (0.5, 1, 2, 4, 8, 15, 30)
-"""How long to wait before the next try, as often as nothing more was taken, in seconds."""
+"""Seconds to wait before each retry. Progress between retries starts the list again."""
 _RETRYABLE_CODES = frozenset(
     (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,  # of streams, AUDIENCE_STREAM_TIMEOUT_SECONDS
-        grpc.StatusCode.CANCELLED,  # by the server, of a client that was stopped for a while
+        grpc.StatusCode.DEADLINE_EXCEEDED,  # the server's deadline of streams, AUDIENCE_STREAM_TIMEOUT_SECONDS
+        grpc.StatusCode.CANCELLED,  # the server cancels a client that was idle for too long
         grpc.StatusCode.OUT_OF_RANGE,
     )
 )
 """Status codes after which the upload is resumed."""
-_RESENT = frozenset(("STALE_VERSION", "CHECKSUM_MISMATCH"))
+_RETRYABLE_REASONS = frozenset(("STALE_VERSION", "CHECKSUM_MISMATCH"))
 """Reasons with status ABORTED after which the upload is resumed."""
 _MAX_SHOWN_REJECTIONS = 10
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--audience", "audience_id", required=True, help="The file upload or customer match to write.")
+@click.option("--audience", "audience_id", required=True, help="The custom audience (file_upload or customer_match).")
 @click.option(
-    "--mode", required=True, type=click.Choice([mode.value for mode in UploadMode]), help="What becomes of the list."
+    "--mode",
+    required=True,
+    type=click.Choice([mode.value for mode in UploadMode]),
+    help="The effect on the member list.",
 )
-@click.option("--upload-id", default="", help="A name for this upload. Default one made of file and options.")
-@click.option("--delimiter", default=",", show_default=True, type=click.Choice(DELIMITERS), help="Between cells.")
-@click.option("--column", "columns", multiple=True, metavar="FIELD=NAME", help="email=E-Mail, or email=2 by place.")
-@click.option("--no-header", is_flag=True, help="The first row is data; columns are by place.")
+@click.option("--upload-id", default="", help="The id of this upload. Default: a digest of the file and options.")
+@click.option(
+    "--delimiter", default=",", show_default=True, type=click.Choice(DELIMITERS), help="The separator of cells."
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="FIELD=NAME",
+    help="email=E-Mail by name, or email=2 by position. Repeatable.",
+)
+@click.option("--no-header", is_flag=True, help="The first row is data; give columns by position.")
 @click.option("--default-region", default="", help="The country of phone numbers without a country code: US.")
-@click.option("--unmatched", type=click.Path(dir_okay=False, path_type=Path), help="Write who was not found here.")
+@click.option(
+    "--unmatched", type=click.Path(dir_okay=False, path_type=Path), help="Write the unmatched rows to this CSV file."
+)
 @client_options
 def upload(
     *,
@@ -68,32 +81,32 @@ def upload(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Upload a CSV file in UTF-8, and publish the list that it makes.
+    """Upload a CSV file in UTF-8, and publish its list.
 
-    Goes to the server at AUDIENCE_LISTEN. --timeout is for each call but the upload, which takes as long as it takes.
-    Exits with 1 where nothing was published. Run again with the same file and options after a break it goes on where it
-    was; once it is published, it uploads the file once more, unless it has the same --upload-id.
+    Calls the server at AUDIENCE_LISTEN. --timeout does not apply to the upload itself, which has no limit. Exits with
+    1 if the upload was not published. Run the command again with the same file and options to resume it. After it is
+    published, the same command uploads the file again, unless --upload-id names the same upload.
     """
     header = pb.UploadHeader(
         audience_id=audience_id,
         mode=pb.UploadMode.Value(f"UPLOAD_MODE_{mode.upper()}"),
         delimiter=delimiter,
         has_header=not no_header,
-        columns=[_parse_column(written) for written in columns],
+        columns=[_parse_column(option) for option in columns],
         default_region=default_region,
     )
     console = Console(stderr=True, highlight=False)
     with file.open("rb") as content, connect(org, token, timeout, scopes=(Scope.READ, Scope.WRITE)) as client:
-        digest = _digest(content, header)
+        digest = _compute_digest(content, header)
         header.upload_id = upload_id
-        with _progress(console) as progress:
+        with _progress_bar(console) as progress:
             task = progress.add_task(file.name, total=file.stat().st_size)
             source = _UploadFile(content, header, digest, lambda offset: progress.update(task, completed=offset))
-            result = _upload_with_retries(client, source, lambda why: progress.console.print(printable(why)))
+            result = _upload_with_retries(client, source, lambda message: progress.console.print(printable(message)))
             progress.update(task, completed=result.next_offset)
         if unmatched:
-            written = _write_unmatched(client, audience_id, header.upload_id, unmatched)
-            console.print(f"{format_count(written, 'row')} that matched nobody: in {unmatched}")
+            unmatched_count = _write_unmatched(client, audience_id, header.upload_id, unmatched)
+            console.print(f"{format_count(unmatched_count, 'unmatched row')} written to {unmatched}")
     if as_json:
         click.echo(json.dumps(as_dict(result), ensure_ascii=False))
     else:
@@ -101,7 +114,7 @@ def upload(
 
 
 class _UploadFile:
-    """The file as the messages of an upload."""
+    """A file as the messages of an upload."""
 
     def __init__(
         self, content: BinaryIO, header: pb.UploadHeader, digest: str, report_progress: Callable[[int], None]
@@ -112,7 +125,7 @@ class _UploadFile:
         self._report_progress = report_progress
 
     def messages(self, start: int) -> Iterator[pb.UploadMembersRequest]:
-        """The messages from an offset on. What lies before is read for the checksum alone."""
+        """The messages from an offset on. Earlier bytes are read only for the checksum."""
         yield pb.UploadMembersRequest(header=self.header)
         self._content.seek(0)
         offset, file_crc = 0, 0
@@ -127,32 +140,36 @@ class _UploadFile:
 
 
 def _upload_with_retries(client: Client, file: _UploadFile, report: Callable[[str], None]) -> pb.Upload:
-    """The upload once it is published. Goes on where the way breaks, as long as more is taken now and then."""
-    start, tries = -1, 0
+    """The published upload. Resumes after connection failures.
+
+    Raises grpc.RpcError after as many retries as `_RETRY_DELAYS` has, if none of them made progress.
+    """
+    start, attempts = -1, 0
     while True:
         try:
             if not file.header.upload_id:
                 file.header.upload_id = _unused_upload_id(client, file)
             previous_start, start = start, _next_offset(client, file.header)
             if start > previous_start:
-                tries = 0
+                attempts = 0
             result: pb.Upload = client.custom_audiences.UploadMembers(file.messages(start), metadata=client.metadata)
             return result
         except grpc.RpcError as error:
             code = error.code()
-            is_retryable = code in _RETRYABLE_CODES or reason_of(error) in _RESENT
-            if not is_retryable or tries == len(_RETRY_DELAYS):
+            is_retryable = code in _RETRYABLE_CODES or reason_of(error) in _RETRYABLE_REASONS
+            if not is_retryable or attempts == len(_RETRY_DELAYS):
                 raise
-            delay = _RETRY_DELAYS[tries]
-            tries += 1
-            report(f"{code.name}; going on in {delay:g} s")
+            delay = _RETRY_DELAYS[attempts]
+            attempts += 1
+            report(f"{code.name}; resuming in {delay:g} s")
             time.sleep(delay)
 
 
 def _unused_upload_id(client: Client, file: _UploadFile) -> str:
-    """A name that an upload of the same file with the same options has again, until it is over.
+    """The upload id: the digest of file and options, so that the same command resumes an open upload.
 
-    After that it is one for the list as it is now, since what has been done to the list meanwhile may want it again.
+    If that upload has ended, the audience's version is added. The list may have changed since, so the file is
+    uploaded again.
     """
     found = _get_upload(client, file.header.audience_id, file.digest)
     if found is None or found.state == pb.UPLOAD_STATE_OPEN:
@@ -162,7 +179,7 @@ def _unused_upload_id(client: Client, file: _UploadFile) -> str:
 
 
 def _next_offset(client: Client, header: pb.UploadHeader) -> int:
-    """Where the upload goes on: at 0 where there is none, at its end where it is published."""
+    """The offset at which the upload resumes: 0 if it is new or has failed, its end if it is published."""
     found = _get_upload(client, header.audience_id, header.upload_id)
     return found.next_offset if found and found.state != pb.UPLOAD_STATE_FAILED else 0
 
@@ -179,7 +196,7 @@ def _get_upload(client: Client, audience_id: str, upload_id: str) -> pb.Upload |
 
 
 def _write_unmatched(client: Client, audience_id: str, upload_id: str, path: Path) -> int:
-    """Write one upload's rows that have matched nobody, formulas with an apostrophe in front. How many they are."""
+    """Write the unmatched rows of one upload, with an apostrophe before formulas. Returns their number."""
     request = pb.StreamUnmatchedRowsRequest(audience_id=audience_id)
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -209,7 +226,7 @@ def _print_summary(console: Console, upload: pb.Upload) -> None:
         console.print(printable(f"  line {rejection.line}{column}: {rejection.description}"))
 
 
-def _progress(console: Console) -> Progress:
+def _progress_bar(console: Console) -> Progress:
     columns: tuple[Any, ...] = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -223,15 +240,15 @@ def _progress(console: Console) -> Progress:
 def _parse_column(option: str) -> pb.UploadColumn:
     field, _, name = option.partition("=")
     if not name:
-        raise click.UsageError(f"--column {option}: is FIELD=NAME, or FIELD=PLACE")
+        raise click.UsageError(f"--column {option}: has no column; write FIELD=NAME or FIELD=POSITION")
     if name.isdecimal():
         return pb.UploadColumn(field=field, position=int(name))
     return pb.UploadColumn(field=field, name=name)
 
 
-def _digest(content: BinaryIO, header: pb.UploadHeader) -> str:
-    """A name that the same file with the same options has again."""
+def _compute_digest(content: BinaryIO, header: pb.UploadHeader) -> str:
+    """A digest of the file's content and the upload's options."""
     digest = hashlib.sha256(header.SerializeToString(deterministic=True))
-    while piece := content.read(_CHUNK_SIZE):
-        digest.update(piece)
+    while chunk := content.read(_CHUNK_SIZE):
+        digest.update(chunk)
     return f"sha256-{digest.hexdigest()[:32]}"

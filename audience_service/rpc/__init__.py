@@ -1,1 +1,1 @@
-"""The wire: who calls, what they send, how answers and errors look. Knows the domain, never the storage."""
+"""The gRPC layer: authentication, decoding, encoding and error statuses. Knows the domain, never the storage."""

@@ -1,7 +1,8 @@
-"""From a call's metadata to the caller: the JWT says who, `orgid` for which org.
+"""Authenticates calls: the JWT in `authorization` identifies the caller, `orgid` names the org.
 
-Source of the rules: RFC 7519 (JWT), RFC 8725 (JWT best practices: pin the algorithm, require the claims), and the
-platform's own: a staff user may belong to several orgs, RootAdmin may act for any, Customer tokens never come in.
+Sources of the rules: RFC 7519 (JWT) and RFC 8725 (JWT best practices: pin the algorithm, require the claims).
+The platform adds three rules. A staff user may belong to several orgs. RootAdmin may act for any org. Customer tokens
+get no access.
 """
 
 import re
@@ -25,14 +26,14 @@ from audience_service.domain.core.errors import (
 MAX_TOKEN_BYTES = 8 * 1024
 _ORG_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _CROSS_ORG_ROLE = "RootAdmin"
-_OUTSIDER_ROLE = "Customer"
+_NO_ACCESS_ROLE = "Customer"
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimNames:
-    """What the issuer calls the claims."""
+    """The names of the claims in the issuer's tokens."""
 
     subject: str = "sub"
     org: str = "org"
@@ -43,7 +44,7 @@ class ClaimNames:
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """What a token must meet. `key` is the HS secret or the PEM of a public key; `audience` is the token audience."""
+    """The requirements of a token. `key` is the HS secret or a public key as PEM; `audience` is the token's `aud`."""
 
     key: bytes
     algorithm: str
@@ -53,39 +54,40 @@ class TokenRules:
 
 
 class Authenticator:
-    """Verifies calls by one set of rules."""
+    """Verifies calls by one set of token rules."""
 
     def __init__(self, rules: TokenRules) -> None:
-        """Read the key once, not at every call. Raises ValueError where it does not suit the algorithm."""
+        """Parse the key once, not for every call. Raises ValueError if it does not suit the algorithm."""
         self._rules = rules
         try:
             self._key = jwt.get_algorithm_by_name(rules.algorithm).prepare_key(rules.key)
         except (jwt.InvalidKeyError, TypeError, ValueError) as error:
             raise ValueError(f"does not suit {rules.algorithm}: {error}") from error
         if hasattr(self._key, "private_bytes"):
-            raise ValueError("is a private key; the service needs the public one, and should hold no more")
+            raise ValueError("is a private key; set the public key, which is all that verification needs")
 
     def authenticate(self, metadata: Metadata, required: Scope) -> Caller:
-        """The caller of a method that requires a scope.
+        """The verified caller of a method that requires the scope.
 
-        Raises, in order: MissingToken, InvalidToken, ExpiredToken, MissingOrg, InvalidOrg, ForeignOrg, MissingScope.
+        Raises, checked in this order: MissingToken, InvalidToken, ExpiredToken, MissingOrg, InvalidOrg, ForeignOrg,
+        MissingScope.
         """
-        values = _values(metadata)
-        claims = self._claims(_bearer(values.get("authorization", [])))
+        values = _group_values(metadata)
+        claims = self._verify_claims(_read_bearer_token(values.get("authorization", [])))
         names = self._rules.claims
         subject = claims.get(names.subject)
         if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():
-            raise InvalidToken(f"the token's {names.subject} is no text of 1 to 255 printable characters")
-        roles = _text_list(claims, names.roles, separator=None)
-        org = _org(values.get("orgid", []))
-        if _CROSS_ORG_ROLE not in roles and org not in self._orgs(claims):
+            raise InvalidToken(f"the token's {names.subject} is invalid; use text of 1 to 255 printable characters")
+        roles = _read_texts(claims, names.roles, separator=None)
+        org = _read_org(values.get("orgid", []))
+        if _CROSS_ORG_ROLE not in roles and org not in self._read_orgs(claims):
             raise ForeignOrg("the token grants no access to this org")
-        scopes = self._scopes(claims, roles)
+        scopes = self._read_scopes(claims, roles)
         if required not in scopes:
             raise MissingScope(f"the method requires the scope {required}", metadata={"scope": required})
         return Caller(subject, org, scopes)
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def _verify_claims(self, token: str) -> dict[str, Any]:
         rules = self._rules
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -103,28 +105,28 @@ class Authenticator:
         except (ValueError, TypeError, OverflowError, RecursionError):
             raise InvalidToken("the token cannot be read") from None
         if not isinstance(claims["exp"], int | float) or isinstance(claims["exp"], bool):
-            raise InvalidToken("the token's exp is no number")  # the library takes "123" for one
+            raise InvalidToken("the token's exp is not a number")  # PyJWT accepts the text "123"
         return claims
 
-    def _orgs(self, claims: Mapping[str, Any]) -> set[str]:
+    def _read_orgs(self, claims: Mapping[str, Any]) -> set[str]:
         names = self._rules.claims
         org = claims.get(names.org)
         if org is not None and not isinstance(org, str):
-            raise InvalidToken(f"the token's {names.org} is no text; several orgs go into {names.orgs}")
-        return {*_text_list(claims, names.orgs, separator=None), *([org] if org else [])}
+            raise InvalidToken(f"the token's {names.org} is not text; put a list of orgs into {names.orgs}")
+        return {*_read_texts(claims, names.orgs, separator=None), *([org] if org else [])}
 
-    def _scopes(self, claims: Mapping[str, Any], roles: list[str]) -> frozenset[Scope]:
-        """The scope claim where there is one, else what the roles grant; nothing to the platform's end-buyers."""
-        if _OUTSIDER_ROLE in roles:
+    def _read_scopes(self, claims: Mapping[str, Any], roles: list[str]) -> frozenset[Scope]:
+        """The scopes in the scope claim, else those of the roles. Empty for the platform's end-buyers."""
+        if _NO_ACCESS_ROLE in roles:
             return frozenset()
         if claims.get(self._rules.claims.scope) is not None:
-            granted = _text_list(claims, self._rules.claims.scope, separator=" ")
+            granted = _read_texts(claims, self._rules.claims.scope, separator=" ")
             return frozenset(scope for scope in Scope if scope in granted)
         return frozenset[Scope]().union(*(SCOPES_OF_ROLE.get(role, frozenset()) for role in roles))
 
 
-def _values(metadata: Metadata) -> dict[str, list[str]]:
-    """All values of each key: grpc lets a key come twice, and dict() would keep the last."""
+def _group_values(metadata: Metadata) -> dict[str, list[str]]:
+    """All values of each key. grpc allows duplicate keys, of which dict() would keep only the last."""
     values: dict[str, list[str]] = {}
     for key, value in metadata:
         text = value.decode("latin-1") if isinstance(value, bytes) else value
@@ -132,37 +134,37 @@ def _values(metadata: Metadata) -> dict[str, list[str]]:
     return values
 
 
-def _bearer(values: list[str]) -> str:
+def _read_bearer_token(values: list[str]) -> str:
     if not values:
-        raise MissingToken("the call carries no `authorization` metadata")
+        raise MissingToken("the metadata `authorization` is missing; set it to `Bearer <JWT>`")
     if len(values) > 1:
-        raise InvalidToken("the call carries `authorization` more than once")
+        raise InvalidToken("the metadata `authorization` is set more than once; set it once")
     scheme, _, token = values[0].partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
-        raise MissingToken("`authorization` is not of the form `Bearer <JWT>`")
+        raise MissingToken("the metadata `authorization` is not of the form `Bearer <JWT>`")
     if len(token) > MAX_TOKEN_BYTES:
         raise InvalidToken(f"the token is larger than {MAX_TOKEN_BYTES:,} bytes")
     return token
 
 
-def _org(values: list[str]) -> str:
+def _read_org(values: list[str]) -> str:
     if not values or values == [""]:
-        raise MissingOrg("the call names no org in the metadata `orgid`")
+        raise MissingOrg("the metadata `orgid` is missing; set it to the org's id")
     if len(values) > 1:
-        raise InvalidOrg("the call carries `orgid` more than once")
+        raise InvalidOrg("the metadata `orgid` is set more than once; set it once")
     if not _ORG_PATTERN.fullmatch(values[0]):
-        raise InvalidOrg("`orgid` is not 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+        raise InvalidOrg("the metadata `orgid` is invalid; use 1 to 64 of the characters A-Z a-z 0-9 _ . -")
     return values[0]
 
 
-def _text_list(claims: Mapping[str, Any], name: str, separator: str | None) -> list[str]:
-    """A claim that lists texts: a JSON list, or one text, which `separator` may part."""
+def _read_texts(claims: Mapping[str, Any], name: str, separator: str | None) -> list[str]:
+    """The values of a claim: those of a JSON list, or a text, split at `separator` if that is given."""
     value = claims.get(name)
     if value is None:
         return []
     if isinstance(value, str):
         return value.split(separator) if separator else [value]
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidToken(f"the token's {name} is neither text nor a list of texts")
+        raise InvalidToken(f"the token's {name} is neither text nor a list of texts; use one of them")
     return value

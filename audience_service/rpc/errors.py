@@ -1,4 +1,4 @@
-"""The one table from domain errors to status codes, for unary answers and for streams midway alike."""
+"""Maps domain errors to gRPC statuses, in unary calls and in the middle of streams."""
 
 import uuid
 from typing import NoReturn
@@ -16,7 +16,7 @@ from audience_service.domain.history import errors as history_errors
 from audience_service.domain.watch import errors as watch_errors
 
 DOMAIN = "audience.crm.appengine.internal"
-"""The ErrorInfo domain: unique among all services, so that a reason means one thing everywhere (AIP-193)."""
+"""The domain in ErrorInfo. It is unique among services, so that a reason means one thing everywhere (AIP-193)."""
 
 CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -50,35 +50,38 @@ CODES: dict[type[errors.AudienceError], grpc.StatusCode] = {
     custom.UploadIncomplete: grpc.StatusCode.OUT_OF_RANGE,
     custom.ChecksumMismatch: grpc.StatusCode.ABORTED,
 }
-"""The code of an error is that of the nearest class in its line of ancestors."""
+"""The status code of each error class. An error takes the code of its nearest ancestor in this table."""
 
-# Errors travel in trailers, of which clients take 8 KiB by default, twice: as text and as details in base64.
+# Clients accept 8 KiB of trailers by default. They contain the message twice: as text, and as base64 in the details.
 _MAX_MESSAGE_LENGTH, _MAX_FIELD_PATH_LENGTH, _MAX_VIOLATIONS = 250, 400, 20
 
 _log = structlog.get_logger()
 
 
 def code_of(error: errors.AudienceError) -> grpc.StatusCode:
-    """The canonical code of an error."""
+    """The status code of an error."""
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
-    """End the RPC with an error's status; one that is no AudienceError is a defect, logged and told as INTERNAL."""
+    """End the RPC with the status of an error.
+
+    An error that is not an AudienceError is a defect: it is logged and becomes INTERNAL.
+    """
     if isinstance(error, errors.AudienceError):
-        status = _status(code_of(error), str(error), _details(error))
+        status = _build_status(code_of(error), str(error), _build_details(error))
     else:
         incident = uuid.uuid4().hex[:8]
         _log.error("internal error", incident=incident, exc_info=error)
         info = error_details_pb2.ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"incident": incident})
-        status = _status(grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info])
+        status = _build_status(grpc.StatusCode.INTERNAL, f"internal error; the log has incident {incident}", [info])
     full_status = rpc_status.to_status(status)
     context.set_trailing_metadata(full_status.trailing_metadata)
     context.abort(full_status.code, full_status.details)
     raise AssertionError("abort raises")
 
 
-def _details(error: errors.AudienceError) -> list[Message]:
+def _build_details(error: errors.AudienceError) -> list[Message]:
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if error.violations:
         violations = [
@@ -96,7 +99,7 @@ def _details(error: errors.AudienceError) -> list[Message]:
     return details
 
 
-def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
+def _build_status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:
     status = status_pb2.Status(code=code.value[0], message=_truncate(message, _MAX_MESSAGE_LENGTH))
     for detail in details:
         status.details.add().Pack(detail)

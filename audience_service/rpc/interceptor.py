@@ -1,8 +1,8 @@
-"""What stands before every servicer: the caller is verified, the request decoded, and errors are told.
+"""Wraps every servicer: verifies the caller, decodes the request, and maps errors to statuses.
 
-It wraps the handler, not the lookup of it: grpcio looks handlers up in its one serving thread, and a signature should
-be checked in the pool. Requests arrive as bytes and are decoded here, since grpcio itself answers INTERNAL to bytes
-that are no message.
+1. The verification runs in the handler, in the thread pool. grpcio looks up handlers in its only serving thread, which
+   the check of a signature would block.
+2. Requests arrive as bytes and are decoded here. grpcio itself answers INTERNAL to bytes that it cannot parse.
 """
 
 from __future__ import annotations  # grpc's handler types are generic to the type checker only
@@ -31,24 +31,24 @@ from audience_service.rpc.errors import abort, code_of
 from audience_service.rpc.stream_limits import StreamLimiter, StreamSlot
 
 _MAX_DEADLINE_SECONDS = 365 * 86_400.0
-"""A call without a deadline comes with one that lies centuries ahead."""
+"""grpcio reports a deadline centuries ahead for a call without a deadline."""
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC as the protos declare it."""
+    """One RPC, as declared in the protos."""
 
     path: str
     scope: Scope
     request: type[Message]
     required_ids: tuple[tuple[str, ...], ...]
-    """The paths of the ids that a request must name."""
+    """The field paths of the ids that a request must set."""
 
     @classmethod
     def of(cls, descriptor: MethodDescriptor) -> Method:
-        """Read a method's declaration. Raises ValueError where it requires no scope that there is."""
+        """The method of a descriptor. Raises ValueError if its required scope is missing or unknown."""
         options = descriptor.GetOptions().Extensions
         return cls(
             path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
@@ -58,21 +58,21 @@ class Method:
         )
 
     def decode(self, raw: bytes) -> Message:
-        """The request. Raises MalformedRequest, InvalidArgument where it does not name what it is about."""
+        """The request in the bytes. Raises MalformedRequest, or InvalidArgument if a required id is missing."""
         try:
             request = self.request.FromString(raw)
         except DecodeError:
             name = self.request.DESCRIPTOR.full_name
-            raise MalformedRequest(f"the bytes are no {name}", metadata={"message": name}) from None
+            raise MalformedRequest(f"the bytes are not a {name}", metadata={"message": name}) from None
         for path in self.required_ids:
             if not reduce(getattr, path, request):
-                raise InvalidArgument.at(".".join(path), "is missing; the call has to name one")
+                raise InvalidArgument.at(".".join(path), "is missing; set it to an id")
         return request
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The deadlines, in seconds, of calls that come without one."""
+    """The deadlines, in seconds, of calls without one of their own."""
 
     unary_seconds: float
     stream_seconds: float
@@ -81,8 +81,8 @@ class Timeouts:
 class CallInterceptor(grpc.ServerInterceptor):
     """Wraps the handlers of the given services.
 
-    Others (health, reflection) ask for no token. Reflection's streams, each of which would hold a thread for as long as
-    its client likes, are limited to a few at a time; the rest pass untouched.
+    Other services (health, reflection) need no token. A stream of reflection occupies a thread until its client ends
+    it, so a limiter of their own caps these streams. Other calls of these services pass unchanged.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         return self._wrapped[path]
 
     def wrap(self, method: Method, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler behind verification, decoding and the error table."""
+        """The handler, wrapped in authentication, decoding and the mapping of errors."""
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
                 self._server_stream(method, handler.unary_stream), response_serializer=handler.response_serializer
@@ -133,7 +133,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             return grpc.stream_unary_rpc_method_handler(
                 self._client_stream(method, handler.stream_unary), response_serializer=handler.response_serializer
             )
-        raise NotImplementedError(f"{method.path} streams both ways, which no RPC does yet")
+        raise NotImplementedError(f"{method.path} is a bidirectional stream, which the interceptor does not support")
 
     def _unary_unary(self, method: Method, behavior: Callable[..., Any]) -> Callable[..., Any]:
 
@@ -173,7 +173,7 @@ class CallInterceptor(grpc.ServerInterceptor):
             return handler
 
         def handle(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-            # For as long as it lasts it counts as waiting for its client, and is cut after the idle time.
+            # The stream counts as waiting for its client for its entire life, so the idle timeout ends it.
             with (
                 _error_boundary(path, context),
                 self._open_stream_limiter.acquire(context) as slot,
@@ -194,25 +194,25 @@ class CallInterceptor(grpc.ServerInterceptor):
         structlog.contextvars.bind_contextvars(org=caller.org, subject=caller.subject)
 
 
-def _required_ids(message: Descriptor, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The ids that a message must hold as its proto declares them, and those in what else it must hold."""
+def _required_ids(message: Descriptor, parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The field paths of the ids that a message and its required sub-messages declare as REQUIRED."""
     for field in message.fields:
         behaviors = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
         if field_behavior_pb2.FieldBehavior.REQUIRED not in behaviors:
             continue
         if field.message_type:
-            yield from _required_ids(field.message_type, (*above, field.name))
+            yield from _required_ids(field.message_type, (*parents, field.name))
         elif field.name == "id" or field.name.endswith("_id"):
-            yield (*above, field.name)
+            yield (*parents, field.name)
 
 
 def _decode_stream(method: Method, raws: Iterator[bytes], slot: StreamSlot) -> Iterator[Message]:
-    """The messages of a stream, decoded. Raises as `Method.decode`, and OutOfTime where the client goes away."""
+    """The decoded messages of a stream. Raises as `Method.decode`, and OutOfTime if the client cancels."""
     while True:
         try:
             with slot.waiting_for_client():
                 raw = next(raws, None)
-        except grpc.RpcError:  # without code or details: the call is over, by the client or by its deadline
+        except grpc.RpcError:  # it has no code or details; the client cancelled, or the deadline has passed
             raise OutOfTime("the caller has cancelled the call, or its deadline has passed") from None
         if raw is None:
             return
@@ -221,16 +221,16 @@ def _decode_stream(method: Method, raws: Iterator[bytes], slot: StreamSlot) -> I
 
 @contextmanager
 def _error_boundary(path: str, context: grpc.ServicerContext) -> Iterator[threading.Event]:
-    """Turn what is raised into the RPC's status, and log a line per call. A client that goes away is CANCELLED.
+    """Map exceptions to the RPC's status, and log one line for each call.
 
-    The event is set when it goes before it has been answered.
+    Yields an event that is set when the client disconnects before the response. The log line then has CANCELLED.
     """
     structlog.contextvars.clear_contextvars()
     started_at = time.monotonic()
     code = "CANCELLED"
     cancel_event = threading.Event()
     if not context.add_callback(lambda: cancel_event.set() if code == "CANCELLED" else None):
-        cancel_event.set()  # before it was begun
+        cancel_event.set()  # the client disconnected before the call began
     try:
         yield cancel_event
         code = "OK"
@@ -238,6 +238,6 @@ def _error_boundary(path: str, context: grpc.ServicerContext) -> Iterator[thread
         code = code_of(error).name if isinstance(error, AudienceError) else "INTERNAL"
         abort(context, error)
     finally:
-        with suppress(Exception):  # a call that is done is done, whatever becomes of its log line
+        with suppress(Exception):  # a failure to log must not fail the call
             duration_ms = round((time.monotonic() - started_at) * 1000, 1)
             _log.info("rpc", method=path, code=code, duration_ms=duration_ms)

@@ -1,4 +1,4 @@
-"""The gRPC server: the servicers behind the interceptor, with health and reflection."""
+"""The gRPC server: the servicers with the interceptor, health checks and reflection."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -63,19 +63,19 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 )
-"""Every service of the contract."""
+"""The descriptors of all services of this package."""
 
 _QUEUED_CALLS_PER_THREAD = 8
 _MAX_OPEN_STREAMS = 4
-"""Streams of services that ask for no token (reflection)."""
+"""The most concurrent streams of services that need no token (reflection)."""
 
 _KEEPALIVE = (("grpc.keepalive_time_ms", 60_000), ("grpc.keepalive_timeout_ms", 20_000))
-"""A client whose machine is gone is noticed, and its streams end."""
+"""Keepalive pings detect unreachable clients, and end their streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class Servicers:
-    """One servicer for each service."""
+    """The servicer of each service."""
 
     segment: SegmentServiceServicer
     filter: FilterServiceServicer
@@ -88,7 +88,10 @@ class Servicers:
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How a server process runs. Calls beyond what the threads and a short queue hold are RESOURCE_EXHAUSTED."""
+    """The options of a server process.
+
+    It refuses calls beyond its threads and a short queue with RESOURCE_EXHAUSTED.
+    """
 
     listen: str
     threads: int
@@ -100,10 +103,10 @@ class ServerOptions:
 
 
 class RpcServer:
-    """A server that is bound to its port and not yet started."""
+    """A server that is bound to its port. `start` begins to serve."""
 
     def __init__(self, servicers: Servicers, authenticator: Authenticator, options: ServerOptions) -> None:
-        """Bind the port. Raises RuntimeError where it is taken."""
+        """Bind the port. Raises RuntimeError if the port is not available."""
         self.stream_limiter = StreamLimiter(options.max_streams, options.stream_send_timeout_seconds)
         self._open_stream_limiter = StreamLimiter(_MAX_OPEN_STREAMS, options.stream_send_timeout_seconds)
         self._health = health.HealthServicer()
@@ -131,22 +134,25 @@ class RpcServer:
         self.port = self._server.add_insecure_port(options.listen)
 
     def start(self) -> None:
-        """Serve. Health is NOT_SERVING until set_healthy says otherwise."""
+        """Begin to serve. Health is NOT_SERVING until `set_healthy` changes it."""
         self.set_healthy(healthy=False)
         self._server.start()
 
     def set_healthy(self, *, healthy: bool) -> None:
-        """Tell health checks, for the server as a whole and for each service, whether calls can be answered."""
+        """Set the health of the server and of each service, as health checks see it."""
         status = health_pb2.HealthCheckResponse.SERVING if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *(service.full_name for service in SERVICES)):
             self._health.set(name, status)
 
     def cancel_idle_streams(self) -> None:
-        """Cancel the streams whose clients have taken nothing for the idle time; to be called now and then."""
+        """Cancel the streams whose clients exceeded the idle timeout. Call this periodically."""
         self.stream_limiter.cancel_idle()
         self._open_stream_limiter.cancel_idle()
 
     def drain(self, grace_seconds: float) -> threading.Event:
-        """Take no new calls, let those under way end within the grace, cut the rest; the event says when it is over."""
+        """Refuse new calls, wait for running calls up to the grace period, then cancel them.
+
+        Returns at once, with an event that is set once the server has stopped.
+        """
         self._health.enter_graceful_shutdown()
         return self._server.stop(grace_seconds)

@@ -1,4 +1,4 @@
-"""A cap on streams, each of which holds a thread while it lasts, and an end to those whose clients do nothing."""
+"""Limits the number of open streams, each of which occupies a thread, and cancels idle streams."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ class StreamSlot:
 
     @contextmanager
     def waiting_for_client(self) -> Iterator[None]:
-        """While a message waits for the client to take it, or the service for the client's next one."""
+        """Mark the stream as waiting for its client: to receive a message, or to send its next one."""
         self._waiting_since = time.monotonic()
         try:
             yield
@@ -27,14 +27,14 @@ class StreamSlot:
             self._waiting_since = None
 
     def cancel_if_idle(self, idle_timeout_seconds: float) -> None:
-        """Cancel the stream if its client has done nothing for so long."""
+        """Cancel the stream if it has waited for its client longer than this."""
         since = self._waiting_since
         if since is not None and time.monotonic() - since > idle_timeout_seconds:
             self._context.cancel()
 
 
 class StreamLimiter:
-    """As many slots as may be open at once."""
+    """A limited number of slots for concurrent streams."""
 
     def __init__(self, max_streams: int, idle_timeout_seconds: float) -> None:
         self._max_streams = max_streams
@@ -44,17 +44,18 @@ class StreamLimiter:
 
     @property
     def open_count(self) -> int:
-        """How many streams are open now."""
+        """The number of open streams."""
         return len(self._slots)
 
     @contextmanager
     def acquire(self, context: grpc.ServicerContext) -> Iterator[StreamSlot]:
-        """Hold a slot. Raises TooManyStreams at once when all are held."""
+        """Occupy a slot. Raises TooManyStreams immediately if every slot is occupied."""
         slot = StreamSlot(context)
         with self._lock:
             if len(self._slots) >= self._max_streams:
                 raise TooManyStreams(
-                    f"{self._max_streams} streams are open already", metadata={"limit": str(self._max_streams)}
+                    f"{self._max_streams} streams are open, which is the limit; retry when one has ended",
+                    metadata={"limit": str(self._max_streams)},
                 )
             self._slots.add(slot)
         try:
@@ -64,7 +65,7 @@ class StreamLimiter:
                 self._slots.discard(slot)
 
     def cancel_idle(self) -> None:
-        """Cancel the streams whose clients have done nothing for the idle time; to be called now and then."""
+        """Cancel the streams whose clients exceeded the idle timeout. Call this periodically."""
         with self._lock:
             slots = tuple(self._slots)
         for slot in slots:

@@ -1,1 +1,1 @@
-"""What builds audience_service/domain/targeting/data from public packages."""
+"""Builds audience_service/domain/targeting/data from public packages."""

@@ -1,4 +1,4 @@
-"""Interests: the IAB's."""
+"""The interests of the IAB Audience Taxonomy."""
 
 from audience_service.domain.targeting.normalisation import normalise
 
@@ -7,9 +7,9 @@ from .rows import Row
 
 
 def interests() -> list[Row]:
-    """The IAB Audience Taxonomy 1.1 in its own order.
+    """The rows of the IAB Audience Taxonomy 1.1, in its own order.
 
-    Parents go by the names of the tiers: twenty of the Parent IDs contradict them, and one is the node's own.
+    The tier names define the parents. Twenty Parent IDs contradict the tiers, and one is the node's own id.
     """
     [version] = read_json(IAB, "package/examples/get-iab-taxonomies/data/iab-taxonomies.json")["Audience Taxonomies"][
         "Audience Taxonomies/Audience Taxonomy 1.1.tsv"
@@ -19,13 +19,13 @@ def interests() -> list[Row]:
     by_tiers: dict[tuple[str, ...], str] = {}
     rows = []
     for record in records:
-        # A star before or behind a name is a note's.
+        # A star before or after a name refers to a note.
         cells = [cell.strip() for cell in record[first : first + 6]]
         tiers = tuple(cell.rstrip("* ") for cell in cells if cell and not cell.startswith("*"))
         node_id = f"interest-{record[number]}"
-        above = (by_tiers[tiers[:depth]] for depth in range(len(tiers) - 1, 0, -1) if tiers[:depth] in by_tiers)
+        parents = (by_tiers[tiers[:depth]] for depth in range(len(tiers) - 1, 0, -1) if tiers[:depth] in by_tiers)
         row = Row(
-            node_id, tiers[-1], normalise(tiers[0]).replace(" ", "_"), "IAB Audience Taxonomy 1.1", next(above, "")
+            node_id, tiers[-1], normalise(tiers[0]).replace(" ", "_"), "IAB Audience Taxonomy 1.1", next(parents, "")
         )
         row.names = {row.name}
         by_tiers.setdefault(tiers, node_id)

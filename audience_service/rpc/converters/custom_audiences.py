@@ -1,4 +1,4 @@
-"""Custom audiences between messages and the domain's dataclasses."""
+"""Converters of custom audiences."""
 
 from collections.abc import Iterable, Mapping
 
@@ -18,17 +18,17 @@ from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
 from audience_service.pb.audience.v1 import resources_pb2
 from audience_service.rpc.converters.structs import decode_struct, encode_struct, encode_timestamp
 
-_STATES: "Mapping[CreationState, resources_pb2.CreationState.ValueType]" = {
+_CREATION_STATES: "Mapping[CreationState, resources_pb2.CreationState.ValueType]" = {
     CreationState.CREATING: resources_pb2.CREATION_STATE_CREATING,
     CreationState.READY: resources_pb2.CREATION_STATE_READY,
     CreationState.FAILED: resources_pb2.CREATION_STATE_FAILED,
 }
-_COMPLETE = 100
-"""The progress of an audience that was complete at once, in per cent."""
+_COMPLETE_PERCENT = 100
+"""The progress of an audience that needed no creation job."""
 
 
 def decode_custom_audience_draft(message: pb.CustomAudience) -> CustomAudienceDraft:
-    """What a caller wants a custom audience to be."""
+    """The fields of a custom audience that a caller may set."""
     return CustomAudienceDraft(
         name=message.name,
         type=message.type,
@@ -39,17 +39,17 @@ def decode_custom_audience_draft(message: pb.CustomAudience) -> CustomAudienceDr
 
 
 def decode_custom_audience_query(message: pb.ListCustomAudiencesRequest) -> CustomQuery:
-    """Which custom audiences to list."""
+    """The criteria of a list of custom audiences."""
     return CustomQuery(name=message.name, type=message.type)
 
 
 def decode_custom_audience_version(message: pb.CustomAudience | pb.DeleteCustomAudienceRequest) -> int | None:
-    """The version that the caller has seen, None where it is not said."""
+    """The version that a write expects, None for any version."""
     return message.version if message.HasField("version") else None
 
 
 def encode_custom_audience(value: CustomAudience) -> pb.CustomAudience:
-    """The custom audience, as callers see it."""
+    """The message of a custom audience."""
     return pb.CustomAudience(
         id=value.id,
         name=value.name,
@@ -66,8 +66,8 @@ def encode_custom_audience(value: CustomAudience) -> pb.CustomAudience:
         update_time=encode_timestamp(value.updated_at),
         refresh_time=encode_timestamp(value.refreshed_at),
         author=value.author,
-        creation_state=_STATES[value.creation_state],
-        progress=value.creation.progress if value.creation else _COMPLETE,
+        creation_state=_CREATION_STATES[value.creation_state],
+        progress=value.creation.progress if value.creation else _COMPLETE_PERCENT,
         error=value.creation.error if value.creation else "",
         latest_refresh=_encode_refresh(value.refresh) if value.refresh else None,
     )
@@ -75,7 +75,7 @@ def encode_custom_audience(value: CustomAudience) -> pb.CustomAudience:
 
 def _encode_refresh(value: Work) -> pb.CustomAudienceRefresh:
     return pb.CustomAudienceRefresh(
-        state=_STATES[value.state],
+        state=_CREATION_STATES[value.state],
         progress=value.progress,
         error=value.error,
         start_time=encode_timestamp(value.start_time),
@@ -84,7 +84,7 @@ def _encode_refresh(value: Work) -> pb.CustomAudienceRefresh:
 
 
 def encode_custom_audience_types(values: Iterable[TypeDescription]) -> pb.ListCustomAudienceTypesResponse:
-    """The types of custom audience."""
+    """The message that lists the types of custom audience."""
     return pb.ListCustomAudienceTypesResponse(
         types=[
             pb.CustomAudienceType(

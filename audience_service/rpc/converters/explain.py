@@ -1,37 +1,34 @@
-"""Explanations and fields as messages."""
+"""Converters of filter explanations and of fields."""
 
 from audience_service.domain.explain.filter_explanation import FilterExplanation
 from audience_service.domain.explain.index_advice import IndexAdvice
 from audience_service.domain.explain.query_plan import PlanKind, QueryPlan
 from audience_service.domain.schema.service import Field, FieldList
 from audience_service.pb.audience.v1 import filter_service_pb2 as filter_pb
-from audience_service.pb.audience.v1 import resources_pb2 as pb
+from audience_service.rpc.converters.filters import encode_warnings
 from audience_service.rpc.converters.structs import encode_value
 
 _PLAN_KINDS = {PlanKind.INDEX: filter_pb.PLAN_KIND_INDEX, PlanKind.SCAN: filter_pb.PLAN_KIND_SCAN}
 
 
 def decode_analyze(message: filter_pb.ExplainFilterRequest) -> bool:
-    """Whether to run the query for the plan's figures; true by default."""
+    """Whether to run the query for the plan's execution statistics. True by default."""
     return message.analyze if message.HasField("analyze") else True
 
 
 def encode_filter_explanation(value: FilterExplanation) -> filter_pb.ExplainFilterResponse:
-    """The explanation as callers see it."""
+    """The message of a filter's explanation."""
     return filter_pb.ExplainFilterResponse(
         description=value.description,
         fields=value.fields,
         plan=_encode_plan(value.plan),
         index_advice=_encode_advice(value.advice),
-        warnings=[
-            pb.FilterWarning(field_path=warning.field_path, reason=warning.reason, description=warning.description)
-            for warning in value.warnings
-        ],
+        warnings=encode_warnings(value.warnings),
     )
 
 
 def encode_fields(value: FieldList) -> filter_pb.ListFieldsResponse:
-    """The fields as callers see them."""
+    """The message that lists the fields of a datatype."""
     return filter_pb.ListFieldsResponse(
         fields=[_encode_field(field) for field in value.fields],
         sampled_count=value.sample_size,

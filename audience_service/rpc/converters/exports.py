@@ -1,10 +1,11 @@
-"""Exports as messages."""
+"""Converters of exports."""
 
 from audience_service.domain.exports.batches import ADD, REMOVE, ExportPart
 from audience_service.domain.exports.readiness import Readiness, Removals
 from audience_service.domain.exports.service import ExportRequest
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
-from audience_service.rpc.converters.segments import decode_selection, encode_exclusions
+from audience_service.rpc.converters.audiences import decode_selection
+from audience_service.rpc.converters.membership import encode_exclusions
 
 _OPERATIONS = {
     "": pb.EXPORT_OPERATION_UNSPECIFIED,
@@ -14,7 +15,7 @@ _OPERATIONS = {
 
 
 def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
-    """What a caller wants. Raises InvalidFilter."""
+    """The export that a request describes. Raises InvalidFilter."""
     return ExportRequest(
         selection=decode_selection(message),
         platform=message.platform,
@@ -29,7 +30,7 @@ def decode_export(message: pb.ExportIdentifiersRequest) -> ExportRequest:
 
 
 def encode_export(value: ExportPart) -> pb.ExportIdentifiersResponse:
-    """A batch, a part of one, or the readiness, as callers see it."""
+    """The message of a batch, a part of a batch, or the readiness."""
     message = pb.ExportIdentifiersResponse(
         columns=value.columns,
         operation=_OPERATIONS[value.operation],

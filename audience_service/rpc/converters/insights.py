@@ -1,4 +1,4 @@
-"""Insights as messages."""
+"""Converters of audience insights."""
 
 from collections.abc import Mapping
 
@@ -8,20 +8,14 @@ from audience_service.domain.insights.comparison import Bucket, DimensionInsight
 from audience_service.domain.insights.model import BucketKind
 from audience_service.domain.insights.service import AudienceInsights
 from audience_service.pb.audience.v1 import reach_service_pb2 as pb
-from audience_service.pb.audience.v1 import resources_pb2 as resources
 from audience_service.rpc.converters.structs import decode_timestamp, encode_timestamp
+from audience_service.rpc.converters.watch import CHANGE_CAUSES
 
 _QUANTILE_NAMES = {0: "min", 100: "max"}
-_CAUSES = {
-    Cause.DATA: resources.CHANGE_CAUSE_DATA,
-    Cause.TIME: resources.CHANGE_CAUSE_TIME,
-    Cause.DEFINITION: resources.CHANGE_CAUSE_DEFINITION,
-    Cause.SNAPSHOT: resources.CHANGE_CAUSE_SNAPSHOT,
-}
 
 
 def encode_insights(value: AudienceInsights) -> pb.GetInsightsResponse:
-    """The insights as callers see them."""
+    """The message of an audience's insights."""
     return pb.GetInsightsResponse(
         size_history=None if value.history is None else _encode_size_history(value.history),
         count=value.size,
@@ -34,7 +28,7 @@ def encode_insights(value: AudienceInsights) -> pb.GetInsightsResponse:
 
 
 def decode_time_range(message: pb.GetInsightsRequest) -> TimeRange | None:
-    """For which time sizes are wanted, None where none are. Raises InvalidArgument."""
+    """The time range of the size history, None if the request asks for no history. Raises InvalidArgument."""
     if not message.HasField("size_history"):
         return None
     query, field_path = message.size_history, "size_history"
@@ -56,17 +50,21 @@ def _encode_size_history(value: SizeHistory) -> pb.SizeHistory:
                 size=point.size,
                 entered=point.event_counts.entered,
                 exited=point.event_counts.exited,
-                entered_by_cause=_cause_counts(point.event_counts.entered_by),
-                exited_by_cause=_cause_counts(point.event_counts.exited_by),
+                entered_by_cause=_encode_cause_counts(point.event_counts.entered_by),
+                exited_by_cause=_encode_cause_counts(point.event_counts.exited_by),
             )
             for point in value.points
         ],
     )
 
 
-def _cause_counts(counts: Mapping[Cause, int]) -> list[pb.CauseCount]:
-    """The counts by cause, in the order of the enum."""
-    return [pb.CauseCount(cause=value, count=counts[cause]) for cause, value in _CAUSES.items() if counts.get(cause, 0)]
+def _encode_cause_counts(counts: Mapping[Cause, int]) -> list[pb.CauseCount]:
+    """The counts by cause, in the order of the proto's enum. Counts of 0 are left out."""
+    return [
+        pb.CauseCount(cause=number, count=counts[cause])
+        for cause, number in CHANGE_CAUSES.items()
+        if counts.get(cause, 0)
+    ]
 
 
 def _encode_dimension(value: DimensionInsights) -> pb.DimensionInsights:

@@ -1,4 +1,4 @@
-"""Models of lookalikes as messages."""
+"""Converters of lookalike models."""
 
 from audience_service.domain.lookalikes.model import UNIT, FieldModel, LookalikeModel
 from audience_service.pb.audience.v1 import custom_audience_service_pb2 as pb
@@ -6,7 +6,7 @@ from audience_service.rpc.converters.structs import encode_timestamp
 
 
 def encode_lookalike_model(audience_id: str, value: LookalikeModel) -> pb.LookalikeModel:
-    """The model, weights and scores in nats."""
+    """The message of a model. Its weights and scores are in nats."""
     return pb.LookalikeModel(
         audience_id=audience_id,
         model_version=value.version,

@@ -1,4 +1,4 @@
-"""Between messages and the domain's snapshots."""
+"""Converters of snapshots and their differences."""
 
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.snapshots.diff import DiffBatch
@@ -6,25 +6,26 @@ from audience_service.domain.snapshots.model import Snapshot, SnapshotQuery, Sna
 from audience_service.domain.snapshots.service import ListedSnapshots, SnapshotDraft
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import CreationState
-from audience_service.rpc.converters.segments import decode_selection, encode_filter
+from audience_service.rpc.converters.audiences import decode_selection
+from audience_service.rpc.converters.filters import encode_filter
 from audience_service.rpc.converters.structs import decode_duration, encode_timestamp
 
 _STATES = {state: CreationState.Value(f"CREATION_STATE_{state.name}") for state in SnapshotState}
 
 
 def decode_snapshot_draft(message: pb.CreateSnapshotRequest) -> SnapshotDraft:
-    """What to freeze. Raises InvalidFilter, InvalidArgument."""
+    """The snapshot that a request describes. Raises InvalidFilter, InvalidArgument."""
     time_to_live = decode_duration(message.time_to_live, "time_to_live") if message.HasField("time_to_live") else None
     return SnapshotDraft(decode_selection(message), message.name, time_to_live)
 
 
 def decode_snapshot_query(message: pb.ListSnapshotsRequest) -> SnapshotQuery:
-    """Which snapshots to list. Raises InvalidArgument."""
+    """The criteria of a list of snapshots. Raises InvalidArgument."""
     return SnapshotQuery(message.audience_id, _decode_state(message.creation_state))
 
 
 def encode_snapshot(value: Snapshot) -> pb.Snapshot:
-    """The manifest as callers see it."""
+    """The message of a snapshot."""
     return pb.Snapshot(
         id=value.id,
         name=value.name,
@@ -48,7 +49,7 @@ def encode_snapshot(value: Snapshot) -> pb.Snapshot:
 
 
 def encode_snapshots(value: ListedSnapshots) -> pb.ListSnapshotsResponse:
-    """A page of manifests."""
+    """The message of one page of snapshots."""
     return pb.ListSnapshotsResponse(
         snapshots=[encode_snapshot(snapshot) for snapshot in value.snapshots],
         next_page_token=value.next_page_token,
@@ -57,7 +58,7 @@ def encode_snapshots(value: ListedSnapshots) -> pb.ListSnapshotsResponse:
 
 
 def encode_snapshot_diff(value: DiffBatch) -> pb.DiffSnapshotsResponse:
-    """A batch of differences, or the totals."""
+    """The message of a batch of differences, or of the totals."""
     message = pb.DiffSnapshotsResponse(
         entered_ids=[found.pk for found in value.differences if found.entered],
         exited_ids=[found.pk for found in value.differences if not found.entered],
@@ -71,7 +72,7 @@ def encode_snapshot_diff(value: DiffBatch) -> pb.DiffSnapshotsResponse:
 
 
 def _decode_state(number: int) -> str:
-    """The state of a filter, "" for all states. Raises InvalidArgument."""
+    """The creation state to list, "" for every state. Raises InvalidArgument."""
     if number == CreationState.CREATION_STATE_UNSPECIFIED:
         return ""
     for state, known in _STATES.items():

@@ -1,4 +1,4 @@
-"""Between protobuf's JSON-like types and plain values."""
+"""Converters between protobuf's Struct, Timestamp and Duration and plain Python values."""
 
 import base64
 import json
@@ -15,13 +15,13 @@ from audience_service.domain.core.errors import InvalidArgument
 
 _MAX_EXACT_INTEGER = 2**53
 
-# Readers of protobuf stop at 100 messages inside one another; a list in a Struct takes two of them, an object three,
-# and a Struct stands up to three deep in an answer. What lies deeper is written as JSON text.
+# Protobuf parsers accept at most 100 levels of nested messages. In a Struct a list takes two levels, an object three.
+# A response nests a Struct up to three levels deep. Deeper values are encoded as JSON text.
 _ROOT_DEPTH, _MAX_DEPTH = 6, 97
 
 
 def encode_timestamp(value: datetime | None) -> Timestamp | None:
-    """The moment, or nothing."""
+    """The Timestamp of a time, None for None."""
     if value is None:
         return None
     message = Timestamp()
@@ -30,40 +30,40 @@ def encode_timestamp(value: datetime | None) -> Timestamp | None:
 
 
 def decode_timestamp(message: Timestamp, field_path: str) -> datetime:
-    """The moment, in microseconds. Raises InvalidArgument at the place for one that no calendar has."""
+    """The time in UTC, in microseconds. Raises InvalidArgument at `field_path` outside the years 1 to 9999."""
     try:
         return message.ToDatetime(UTC)
     except (ValueError, OverflowError):
-        raise InvalidArgument.at(field_path, "is no moment from the year 1 to 9999") from None
+        raise InvalidArgument.at(field_path, "is not a valid timestamp; use a time in the years 1 to 9999") from None
 
 
 def decode_duration(message: Duration, field_path: str) -> timedelta:
-    """The length of time, in microseconds. Raises InvalidArgument at the place for one past 999,999,999 days."""
+    """The duration, in microseconds. Raises InvalidArgument at `field_path` above 999,999,999 days."""
     try:
         return message.ToTimedelta()
     except OverflowError:
-        raise InvalidArgument.at(field_path, "is past 999,999,999 days") from None
+        raise InvalidArgument.at(field_path, "is too long; use at most 999,999,999 days") from None
 
 
 def decode_struct(message: Struct) -> dict[str, Any]:
-    """A Struct as an object; numbers that are whole become integers, as JSON readers elsewhere make them."""
+    """The dict of a Struct. Integral numbers become int, as in most JSON parsers."""
     return {key: _decode_value(value) for key, value in message.fields.items()}
 
 
 def encode_struct(value: Mapping[str, Any]) -> Struct:
-    """An object as a Struct; values that JSON lacks become text, as Member.fields states."""
+    """The Struct of a dict. Values without a JSON type become text, as the comment on Member.fields specifies."""
     message = Struct()
     fill_struct(message, value.items())
     return message
 
 
 def fill_struct(message: Struct, items: Iterable[tuple[str, Any]]) -> None:
-    """Put the items into a Struct, as `write_struct` would."""
+    """Add the items to a Struct, encoded as by `encode_struct`."""
     _fill(message, items, _ROOT_DEPTH)
 
 
 def encode_value(value: Any, depth: int = _ROOT_DEPTH) -> Value:
-    """A value as it stands in a Struct; `depth` is how many messages deep it stands in the answer."""
+    """The Value of a plain value. `depth` is the number of messages that enclose it in the response."""
     message = Value()
     _set(message, value, depth)
     return message
@@ -89,15 +89,15 @@ def _decode_value(value: Value) -> Any:
 def _fill(message: Struct, items: Iterable[tuple[str, Any]], depth: int) -> None:
     fields = message.fields
     for key, item in items:
-        if type(item) is str:  # the commonest by far: spared a call
+        if type(item) is str:  # performance: most values are text, and this saves a call
             fields[key].string_value = item
         else:
             _set(fields[key], item, depth)
 
 
 def _set(message: Value, value: Any, depth: int) -> None:
-    # Set in place, the commonest first: this runs for every value of every member, and building a Value for each and
-    # handing it over takes twice the time.
+    # Performance: this runs for every value of every member. Building a Value and copying it takes twice the time.
+    # The most common types come first.
     match value:
         case str():
             message.string_value = value
@@ -116,7 +116,7 @@ def _set(message: Value, value: Any, depth: int) -> None:
         case list():
             values = message.list_value.values
             if not value:
-                message.list_value.SetInParent()  # an empty list is a list too
+                message.list_value.SetInParent()  # otherwise an empty list would be unset
             for item in value:
                 if type(item) is str:
                     values.add().string_value = item
@@ -132,8 +132,8 @@ def _set(message: Value, value: Any, depth: int) -> None:
 
 
 def _format_datetime(value: datetime) -> str:
-    """The platform's spelling: UTC with milliseconds."""
+    """The platform's format: UTC with milliseconds."""
     text = value.isoformat(timespec="milliseconds")
-    if text.endswith("+00:00"):  # as the database's dates are
+    if text.endswith("+00:00"):  # as of every date from the database
         return text.removesuffix("+00:00") + "Z"
     return _format_datetime(value.astimezone(UTC)) if value.tzinfo else f"{text}Z"

@@ -1,4 +1,4 @@
-"""Nodes of taxonomies as messages."""
+"""Converters of taxonomy nodes."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,24 +8,27 @@ from audience_service.pb.audience.v1 import targeting_service_pb2 as pb
 
 
 def decode_languages(languages: Sequence[str]) -> Collection[str]:
-    """The languages in which names are wanted. Raises InvalidArgument for one in which there are none, or too many."""
+    """The languages of the names to return.
+
+    Raises InvalidArgument for an unsupported language, or for more languages than the taxonomies have.
+    """
     if len(languages) > len(LOCALES):
-        raise InvalidArgument.at("languages", f"are more than the {len(LOCALES)} in which there are names")
+        raise InvalidArgument.at("languages", f"are {len(languages)}; name at most {len(LOCALES)}, each once")
     for index, language in enumerate(languages):
         if language not in LOCALES:
-            raise InvalidArgument.at(f"languages[{index}]", f"is none of {', '.join(LOCALES)}")
+            raise InvalidArgument.at(f"languages[{index}]", f"is not supported; use one of {', '.join(LOCALES)}")
     return languages
 
 
 def encode_targeting_node(
     value: Node, platform_ids: Mapping[str, str], languages: Collection[str] = ()
 ) -> pb.TargetingNode:
-    """The node as callers see it, with its names in these languages."""
+    """The message of a node, with its names in these languages."""
     node = pb.TargetingNode(
         id=value.id,
         parent_id=value.ancestors[-1].id if value.ancestors else "",
         name=value.name,
-        ancestors=[pb.TargetingNodeName(id=above.id, name=above.name) for above in value.ancestors],
+        ancestors=[pb.TargetingNodeName(id=ancestor.id, name=ancestor.name) for ancestor in value.ancestors],
         kind=value.kind,
         country=value.country,
         population=value.population,

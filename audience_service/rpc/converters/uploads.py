@@ -1,4 +1,4 @@
-"""Uploads as messages."""
+"""Converters of uploads."""
 
 from collections.abc import Iterator, Mapping
 
@@ -23,7 +23,7 @@ _STATES: "Mapping[UploadState, pb.UploadState.ValueType]" = {
 
 
 def decode_upload_messages(messages: Iterator[pb.UploadMembersRequest]) -> Iterator[UploadMessage]:
-    """What the messages of a stream carry. Raises InvalidArgument for one that carries nothing."""
+    """The contents of a stream's messages. Raises InvalidArgument for a message without content."""
     for message in messages:
         match message.WhichOneof("content"):
             case "header":
@@ -40,7 +40,7 @@ def _decode_header(message: pb.UploadHeader) -> UploadHeader:
     return UploadHeader(
         audience_id=message.audience_id,
         upload_id=message.upload_id,
-        mode=_mode(message.mode),
+        mode=_decode_mode(message.mode),
         encoding=message.encoding,
         delimiter=message.delimiter,
         no_header=message.HasField("has_header") and not message.has_header,
@@ -49,17 +49,17 @@ def _decode_header(message: pb.UploadHeader) -> UploadHeader:
     )
 
 
-def _mode(value: "pb.UploadMode.ValueType") -> UploadMode:
+def _decode_mode(value: "pb.UploadMode.ValueType") -> UploadMode:
     try:
         return _MODES[value]
     except KeyError:
         names = ", ".join(pb.UploadMode.Name(known) for known in _MODES)
-        what = f"{value} is not an upload mode" if value else "is missing"
-        raise InvalidArgument.at("header.mode", f"{what}; set one of {names}") from None
+        problem = f"{value} is not an upload mode" if value else "is missing"
+        raise InvalidArgument.at("header.mode", f"{problem}; set one of {names}") from None
 
 
 def encode_upload(value: Upload) -> pb.Upload:
-    """An upload as callers see it."""
+    """The message of an upload."""
     counts = value.row_counts
     return pb.Upload(
         audience_id=value.header.audience_id,
@@ -90,7 +90,7 @@ def encode_upload(value: Upload) -> pb.Upload:
 
 
 def encode_unmatched_rows(value: UnmatchedBatch) -> pb.StreamUnmatchedRowsResponse:
-    """A batch of rows, or the total, as callers see it."""
+    """The message of a batch of unmatched rows, or of their total."""
     return pb.StreamUnmatchedRowsResponse(
         rows=[pb.UploadedRow(line=row.line, cells=row.cells) for row in value.rows],
         upload_id=value.upload_id,

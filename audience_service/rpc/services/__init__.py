@@ -1,1 +1,1 @@
-"""One servicer per proto service: decode, delegate to a use case, encode."""
+"""One servicer per proto service. Each method decodes, delegates to a use case, and encodes."""

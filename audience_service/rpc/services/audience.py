@@ -1,4 +1,4 @@
-"""AudienceService on the wire."""
+"""The servicer of AudienceService."""
 
 import grpc
 
@@ -10,21 +10,21 @@ from audience_service.rpc.converters.audiences import decode_use, encode_usage, 
 
 
 class AudienceServicer(AudienceServiceServicer):
-    """Decodes, delegates to the use cases, encodes."""
+    """Implements AudienceService."""
 
     def __init__(self, uses: AudienceUses) -> None:
         self._uses = uses
 
     def RegisterUse(self, request: pb.RegisterUseRequest, context: grpc.ServicerContext) -> pb.AudienceUse:
-        """Record that a consumer uses an audience."""
+        """Register that a consumer uses an audience."""
         return encode_use(self._uses.register(current_context(), decode_use(request.use)))
 
     def ReleaseUse(self, request: pb.ReleaseUseRequest, context: grpc.ServicerContext) -> pb.ReleaseUseResponse:
-        """End a use."""
+        """Release a use."""
         return pb.ReleaseUseResponse(released=self._uses.release(current_context(), decode_use(request)))
 
     def GetAudienceUsage(
         self, request: pb.GetAudienceUsageRequest, context: grpc.ServicerContext
     ) -> pb.GetAudienceUsageResponse:
-        """List what uses an audience."""
+        """List the segments, lookalikes and consumers that use an audience."""
         return encode_usage(self._uses.usage(current_context(), request.audience_id))

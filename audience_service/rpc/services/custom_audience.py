@@ -1,4 +1,4 @@
-"""CustomAudienceService on the wire."""
+"""The servicer of CustomAudienceService."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -21,12 +21,12 @@ from audience_service.rpc.converters.custom_audiences import (
     encode_custom_audience_types,
 )
 from audience_service.rpc.converters.lookalikes import encode_lookalike_model
-from audience_service.rpc.converters.segments import decode_size
+from audience_service.rpc.converters.paging import decode_size
 from audience_service.rpc.converters.uploads import decode_upload_messages, encode_unmatched_rows, encode_upload
 
 
 class CustomAudienceServicer(CustomAudienceServiceServicer):
-    """Decodes, delegates to the use cases, encodes."""
+    """Implements CustomAudienceService."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     def CreateCustomAudience(
         self, request: pb.CreateCustomAudienceRequest, context: grpc.ServicerContext
     ) -> pb.CustomAudience:
-        """Make a custom audience."""
+        """Create a custom audience."""
         draft = decode_custom_audience_draft(request.custom_audience)
         created = self._audiences.create(
             current_context(), draft, request.request_id, validate_only=request.validate_only
@@ -55,7 +55,7 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     def ListCustomAudiences(
         self, request: pb.ListCustomAudiencesRequest, context: grpc.ServicerContext
     ) -> pb.ListCustomAudiencesResponse:
-        """Answer with a page of custom audiences."""
+        """One page of custom audiences."""
         size = decode_size(request.page_size, "page_size", default=50, maximum=1_000)
         page = self._audiences.list(current_context(), decode_custom_audience_query(request), size, request.page_token)
         return pb.ListCustomAudiencesResponse(
@@ -67,7 +67,7 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     def GetCustomAudience(
         self, request: pb.GetCustomAudienceRequest, context: grpc.ServicerContext
     ) -> pb.CustomAudience:
-        """Answer with one custom audience."""
+        """One custom audience."""
         return encode_custom_audience(self._audiences.get(current_context(), request.id))
 
     def UpdateCustomAudience(
@@ -87,7 +87,7 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     def DeleteCustomAudience(
         self, request: pb.DeleteCustomAudienceRequest, context: grpc.ServicerContext
     ) -> pb.CustomAudience:
-        """Delete a custom audience for good."""
+        """Delete a custom audience permanently."""
         version = decode_custom_audience_version(request)
         return encode_custom_audience(
             self._deletion.delete(current_context(), request.id, version, force=request.force)
@@ -96,29 +96,29 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     def RefreshCustomAudience(
         self, request: pb.RefreshCustomAudienceRequest, context: grpc.ServicerContext
     ) -> pb.CustomAudience:
-        """Bring a custom audience up to date."""
+        """Start a refresh of a custom audience."""
         return encode_custom_audience(self._audiences.refresh(current_context(), request.id))
 
     def ListCustomAudienceTypes(
         self, request: pb.ListCustomAudienceTypesRequest, context: grpc.ServicerContext
     ) -> pb.ListCustomAudienceTypesResponse:
-        """Tell the types of custom audience."""
+        """The types of custom audience."""
         return encode_custom_audience_types(self._types)
 
     def UploadMembers(
         self, request_iterator: Iterator[pb.UploadMembersRequest], context: grpc.ServicerContext
     ) -> pb.Upload:
-        """Take in a file."""
+        """Receive a CSV file, and publish it."""
         return encode_upload(self._uploads.receive(current_context(), decode_upload_messages(request_iterator)))
 
     def GetUpload(self, request: pb.GetUploadRequest, context: grpc.ServicerContext) -> pb.Upload:
-        """Tell how far an upload has come."""
+        """The state of an upload, and the offset at which to resume it."""
         return encode_upload(self._uploads.get(current_context(), request.audience_id, request.upload_id))
 
     def StreamUnmatchedRows(
         self, request: pb.StreamUnmatchedRowsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.StreamUnmatchedRowsResponse]:
-        """Send the rows that have matched nobody."""
+        """Stream the rows without a matching contact."""
         batches = self._uploads.unmatched(
             current_context(), request.audience_id, request.cursor, unescaped=request.unescaped
         )
@@ -129,5 +129,5 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     def GetLookalikeModel(
         self, request: pb.GetLookalikeModelRequest, context: grpc.ServicerContext
     ) -> pb.LookalikeModel:
-        """Open a lookalike's model."""
+        """The model of a lookalike."""
         return encode_lookalike_model(*self._lookalikes.model(current_context(), request.id))

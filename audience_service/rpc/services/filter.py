@@ -1,4 +1,4 @@
-"""FilterService on the wire."""
+"""The servicer of FilterService."""
 
 import grpc
 
@@ -7,12 +7,12 @@ from audience_service.domain.schema.service import FieldCatalog
 from audience_service.pb.audience.v1 import filter_service_pb2 as pb
 from audience_service.pb.audience.v1.filter_service_pb2_grpc import FilterServiceServicer
 from audience_service.rpc.context import current_context
+from audience_service.rpc.converters.audiences import decode_selection
 from audience_service.rpc.converters.explain import decode_analyze, encode_fields, encode_filter_explanation
-from audience_service.rpc.converters.segments import decode_selection
 
 
 class FilterServicer(FilterServiceServicer):
-    """Decodes, delegates to the use cases, encodes."""
+    """Implements FilterService."""
 
     def __init__(self, explanations: FilterExplainer, catalog: FieldCatalog) -> None:
         self._explanations = explanations
@@ -21,11 +21,11 @@ class FilterServicer(FilterServiceServicer):
     def ExplainFilter(
         self, request: pb.ExplainFilterRequest, context: grpc.ServicerContext
     ) -> pb.ExplainFilterResponse:
-        """Explain a filter: its meaning, its plan, an index for it."""
+        """Explain a filter: its description, its query plan, and a recommended index."""
         selection = decode_selection(request)
         explanation = self._explanations.explain(current_context(), selection, analyze=decode_analyze(request))
         return encode_filter_explanation(explanation)
 
     def ListFields(self, request: pb.ListFieldsRequest, context: grpc.ServicerContext) -> pb.ListFieldsResponse:
-        """List the fields that filters can use."""
+        """The fields that filters can use."""
         return encode_fields(self._catalog.list(current_context(), request.datatype, request.prefix))

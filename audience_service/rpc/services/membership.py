@@ -1,4 +1,4 @@
-"""MembershipService on the wire."""
+"""The servicer of MembershipService."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,19 +15,17 @@ from audience_service.domain.watch.stream import WatchStreams
 from audience_service.pb.audience.v1 import membership_service_pb2 as pb
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceServicer
 from audience_service.rpc.context import current_context
+from audience_service.rpc.converters.audiences import decode_selection
 from audience_service.rpc.converters.exports import decode_export, encode_export
-from audience_service.rpc.converters.membership_checks import (
+from audience_service.rpc.converters.membership import (
+    decode_as_of,
+    decode_partition,
+    encode_batches,
     encode_contact_audiences,
     encode_membership_explanation,
     encode_memberships,
 )
-from audience_service.rpc.converters.segments import (
-    decode_as_of,
-    decode_partition,
-    decode_selection,
-    decode_size,
-    encode_batches,
-)
+from audience_service.rpc.converters.paging import decode_size
 from audience_service.rpc.converters.snapshots import (
     decode_snapshot_draft,
     decode_snapshot_query,
@@ -39,7 +37,7 @@ from audience_service.rpc.converters.watch import encode_watch_batch
 
 
 class MembershipServicer(MembershipServiceServicer):
-    """Decodes, delegates to the use cases, encodes."""
+    """Implements MembershipService."""
 
     def __init__(
         self,
@@ -62,7 +60,7 @@ class MembershipServicer(MembershipServiceServicer):
     def StreamMembers(
         self, request: pb.StreamMembersRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.StreamMembersResponse]:
-        """Send the members in batches."""
+        """Stream the members in batches."""
         size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
         batches = self._membership.stream(
             current_context(),
@@ -80,7 +78,7 @@ class MembershipServicer(MembershipServiceServicer):
     def WatchMembership(
         self, request: pb.WatchMembershipRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchMembershipResponse]:
-        """Send who enters and exits."""
+        """Stream the changes of an audience's members."""
         batches = self._watch_streams.watch(
             current_context(), request.audience_id, request.resume_token, request.since_snapshot_id
         )
@@ -91,13 +89,13 @@ class MembershipServicer(MembershipServiceServicer):
     def CheckMembership(
         self, request: pb.CheckMembershipRequest, context: grpc.ServicerContext
     ) -> pb.CheckMembershipResponse:
-        """Say which contacts are in which audiences."""
+        """Check which audiences contain which contacts."""
         return encode_memberships(self._checks.check(current_context(), request.audience_ids, request.contact_ids))
 
     def ListAudiencesOfContact(
         self, request: pb.ListAudiencesOfContactRequest, context: grpc.ServicerContext
     ) -> pb.ListAudiencesOfContactResponse:
-        """Page through the segments for those that a contact is in."""
+        """One page of the segments that contain a contact."""
         size = decode_size(request.page_size, "page_size", default=200, maximum=500)
         return encode_contact_audiences(
             self._checks.list_audiences(current_context(), request.contact_id, size, request.page_token)
@@ -106,13 +104,13 @@ class MembershipServicer(MembershipServiceServicer):
     def ExplainMembership(
         self, request: pb.ExplainMembershipRequest, context: grpc.ServicerContext
     ) -> pb.ExplainMembershipResponse:
-        """Say why a contact is a member or is not."""
+        """Explain why a contact is or is not a member."""
         return encode_membership_explanation(
             self._explanations.explain(current_context(), decode_selection(request), request.contact_id)
         )
 
     def CreateSnapshot(self, request: pb.CreateSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
-        """Freeze who is in."""
+        """Create a snapshot of the members."""
         created = self._snapshots.create(current_context(), decode_snapshot_draft(request), request.request_id)
         return encode_snapshot(created)
 
@@ -123,19 +121,19 @@ class MembershipServicer(MembershipServiceServicer):
     def ListSnapshots(
         self, request: pb.ListSnapshotsRequest, context: grpc.ServicerContext
     ) -> pb.ListSnapshotsResponse:
-        """A page of snapshots."""
+        """One page of snapshots."""
         size = decode_size(request.page_size, "page_size", default=20, maximum=100)
         query = decode_snapshot_query(request)
         return encode_snapshots(self._snapshots.list(current_context(), query, size, request.page_token))
 
     def DeleteSnapshot(self, request: pb.DeleteSnapshotRequest, context: grpc.ServicerContext) -> pb.Snapshot:
-        """Delete one."""
+        """Delete a snapshot."""
         return encode_snapshot(self._snapshots.delete(current_context(), request.id))
 
     def DiffSnapshots(
         self, request: pb.DiffSnapshotsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DiffSnapshotsResponse]:
-        """Send who has come in and who has gone out, in batches."""
+        """Stream the contacts that entered and exited between two snapshots, in batches."""
         size = decode_size(request.batch_size, "batch_size", default=1_000, maximum=10_000)
         batches = self._differences.stream(
             current_context(), request.from_snapshot_id, request.to_snapshot_id, size, request.cursor
@@ -147,7 +145,7 @@ class MembershipServicer(MembershipServiceServicer):
     def ExportIdentifiers(
         self, request: pb.ExportIdentifiersRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ExportIdentifiersResponse]:
-        """Send the members' identifiers in batches of the platform's size."""
+        """Stream the members' identifiers in batches of the ad platform's size."""
         parts = self._exports.stream(current_context(), decode_export(request))
         with closing(parts):
             for part in parts:

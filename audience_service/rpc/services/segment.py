@@ -1,4 +1,4 @@
-"""SegmentService on the wire."""
+"""The servicer of SegmentService."""
 
 import grpc
 
@@ -10,12 +10,12 @@ from audience_service.pb.audience.v1 import segment_service_pb2 as pb
 from audience_service.pb.audience.v1.resources_pb2 import Segment
 from audience_service.pb.audience.v1.segment_service_pb2_grpc import SegmentServiceServicer
 from audience_service.rpc.context import current_context
+from audience_service.rpc.converters.paging import decode_size
 from audience_service.rpc.converters.segments import (
     decode_segment_draft,
     decode_segment_query,
     decode_segment_source,
     decode_segment_version,
-    decode_size,
     decode_target_version,
     encode_segment,
     encode_segment_version,
@@ -23,7 +23,7 @@ from audience_service.rpc.converters.segments import (
 
 
 class SegmentServicer(SegmentServiceServicer):
-    """Decodes, delegates to the use cases, encodes."""
+    """Implements SegmentService."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class SegmentServicer(SegmentServiceServicer):
         self._deletion = deletion
 
     def CreateSegment(self, request: pb.CreateSegmentRequest, context: grpc.ServicerContext) -> Segment:
-        """Save or freeze a segment."""
+        """Create a dynamic or a static segment."""
         draft, source = decode_segment_draft(request.segment), decode_segment_source(request)
         created = self._segments.create(
             current_context(), draft, source, request.request_id, validate_only=request.validate_only
@@ -46,12 +46,12 @@ class SegmentServicer(SegmentServiceServicer):
         return encode_segment(created, self._segments.warnings(created))
 
     def GetSegment(self, request: pb.GetSegmentRequest, context: grpc.ServicerContext) -> Segment:
-        """Answer with one segment."""
+        """One segment."""
         found = self._segments.get(current_context(), request.id)
         return encode_segment(found, self._segments.warnings(found))
 
     def ListSegments(self, request: pb.ListSegmentsRequest, context: grpc.ServicerContext) -> pb.ListSegmentsResponse:
-        """Answer with a page of segments."""
+        """One page of segments."""
         size = decode_size(request.page_size, "page_size", default=50, maximum=1_000)
         page = self._segments.list(current_context(), decode_segment_query(request), size, request.page_token)
         return pb.ListSegmentsResponse(
@@ -61,7 +61,7 @@ class SegmentServicer(SegmentServiceServicer):
         )
 
     def UpdateSegment(self, request: pb.UpdateSegmentRequest, context: grpc.ServicerContext) -> Segment:
-        """Change a segment."""
+        """Update a segment."""
         changed = self._segments.update(
             current_context(),
             request.segment.id,
@@ -73,7 +73,7 @@ class SegmentServicer(SegmentServiceServicer):
         return encode_segment(changed, self._segments.warnings(changed))
 
     def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: grpc.ServicerContext) -> Segment:
-        """Mark a segment deleted."""
+        """Mark a segment as deleted."""
         deleted = self._deletion.delete(
             current_context(), request.id, decode_segment_version(request), force=request.force
         )
@@ -82,21 +82,21 @@ class SegmentServicer(SegmentServiceServicer):
     def AddSegmentContacts(
         self, request: pb.AddSegmentContactsRequest, context: grpc.ServicerContext
     ) -> pb.AddSegmentContactsResponse:
-        """Put contacts on a list."""
+        """Add contacts to a static segment."""
         added, segment = self._lists.add(current_context(), request.id, tuple(request.contact_ids))
         return pb.AddSegmentContactsResponse(added_count=added, segment=encode_segment(segment))
 
     def RemoveSegmentContacts(
         self, request: pb.RemoveSegmentContactsRequest, context: grpc.ServicerContext
     ) -> pb.RemoveSegmentContactsResponse:
-        """Take contacts off a list."""
+        """Remove contacts from a static segment."""
         removed, segment = self._lists.remove(current_context(), request.id, tuple(request.contact_ids))
         return pb.RemoveSegmentContactsResponse(removed_count=removed, segment=encode_segment(segment))
 
     def ListSegmentContacts(
         self, request: pb.ListSegmentContactsRequest, context: grpc.ServicerContext
     ) -> pb.ListSegmentContactsResponse:
-        """Answer with a page of a list."""
+        """One page of a static segment's contacts."""
         size = decode_size(request.page_size, "page_size", default=1_000, maximum=50_000)
         page = self._lists.list(current_context(), request.id, size, request.page_token)
         return pb.ListSegmentContactsResponse(
@@ -106,7 +106,7 @@ class SegmentServicer(SegmentServiceServicer):
     def ListSegmentVersions(
         self, request: pb.ListSegmentVersionsRequest, context: grpc.ServicerContext
     ) -> pb.ListSegmentVersionsResponse:
-        """Answer with a page of versions."""
+        """One page of a segment's versions."""
         size = decode_size(request.page_size, "page_size", default=20, maximum=100)
         page = self._versions.list(current_context(), request.id, size, request.page_token)
         return pb.ListSegmentVersionsResponse(
@@ -116,10 +116,10 @@ class SegmentServicer(SegmentServiceServicer):
         )
 
     def UndeleteSegment(self, request: pb.UndeleteSegmentRequest, context: grpc.ServicerContext) -> Segment:
-        """Bring a deleted segment back."""
+        """Undelete a segment."""
         return encode_segment(self._versions.undelete(current_context(), request.id, decode_segment_version(request)))
 
     def RollbackSegment(self, request: pb.RollbackSegmentRequest, context: grpc.ServicerContext) -> Segment:
-        """Write the content of an older version."""
+        """Roll a segment back to an older version, as a new version."""
         target, version = decode_target_version(request), decode_segment_version(request)
         return encode_segment(self._versions.rollback(current_context(), request.id, target, version))

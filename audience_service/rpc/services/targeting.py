@@ -1,4 +1,4 @@
-"""TargetingService on the wire."""
+"""The servicer of TargetingService."""
 
 import grpc
 
@@ -6,14 +6,14 @@ from audience_service.domain.targeting.service import NodeQuery, Targeting
 from audience_service.pb.audience.v1 import targeting_service_pb2 as pb
 from audience_service.pb.audience.v1.targeting_service_pb2_grpc import TargetingServiceServicer
 from audience_service.rpc.context import current_context
-from audience_service.rpc.converters.segments import decode_size
+from audience_service.rpc.converters.paging import decode_size
 from audience_service.rpc.converters.targeting import decode_languages, encode_targeting_node
 
 _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 20, 200
 
 
 class TargetingServicer(TargetingServiceServicer):
-    """Decodes, delegates to the use case, encodes."""
+    """Implements TargetingService."""
 
     def __init__(self, targeting: Targeting) -> None:
         self._targeting = targeting
@@ -21,7 +21,7 @@ class TargetingServicer(TargetingServiceServicer):
     def ListInterests(
         self, request: pb.ListInterestsRequest, context: grpc.ServicerContext
     ) -> pb.ListInterestsResponse:
-        """Answer with a page of interests."""
+        """One page of interests."""
         size = decode_size(request.page_size, "page_size", default=_DEFAULT_PAGE_SIZE, maximum=_MAX_PAGE_SIZE)
         query = NodeQuery(
             query=request.query,
@@ -40,7 +40,7 @@ class TargetingServicer(TargetingServiceServicer):
     def ListLocations(
         self, request: pb.ListLocationsRequest, context: grpc.ServicerContext
     ) -> pb.ListLocationsResponse:
-        """Answer with a page of places or languages."""
+        """One page of places or languages."""
         size = decode_size(request.page_size, "page_size", default=_DEFAULT_PAGE_SIZE, maximum=_MAX_PAGE_SIZE)
         languages = decode_languages(request.languages)
         query = NodeQuery(
@@ -61,7 +61,7 @@ class TargetingServicer(TargetingServiceServicer):
     def ListTargetingOptions(
         self, request: pb.ListTargetingOptionsRequest, context: grpc.ServicerContext
     ) -> pb.ListTargetingOptionsResponse:
-        """Answer with a page of facets and options."""
+        """One page of facets and options."""
         size = decode_size(request.page_size, "page_size", default=_DEFAULT_PAGE_SIZE, maximum=_MAX_PAGE_SIZE)
         query = NodeQuery(
             query=request.query, platform=request.platform, parent_id=request.parent_id, kind=request.kind

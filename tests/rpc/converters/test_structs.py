@@ -14,7 +14,7 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.filters import Filter, fits_struct
 from audience_service.pb.audience.v1.resources_pb2 import Segment
 from audience_service.pb.audience.v1.segment_service_pb2 import ListSegmentsResponse
-from audience_service.rpc.converters.segments import decode_filter, encode_filter
+from audience_service.rpc.converters.filters import decode_filter, encode_filter
 from audience_service.rpc.converters.structs import decode_struct, decode_timestamp, encode_struct
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=5)

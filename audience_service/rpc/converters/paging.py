@@ -1,0 +1,13 @@
+"""Sizes of pages and batches."""
+
+from audience_service.domain.core.errors import InvalidArgument
+
+
+def decode_size(size: int, field_path: str, *, default: int, maximum: int) -> int:
+    """The size of a page or batch: the default for 0, at most the maximum (AIP-158).
+
+    Raises InvalidArgument at `field_path` if the size is negative.
+    """
+    if size < 0:
+        raise InvalidArgument.at(field_path, "is negative; set 0 for the default, or a positive number")
+    return min(size or default, maximum)
