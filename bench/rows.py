@@ -269,7 +269,7 @@ def _insight_rows(client: Client, database: reference.Contacts) -> Iterator[Row]
     def counts(*, is_cold: bool) -> list[reference.Counts]:
         # The cache has no baseline for dimensions in another order.
         dimensions = random.sample(list(DIMENSIONS), len(DIMENSIONS)) if is_cold else list(DIMENSIONS)
-        request = reach.GetInsightsRequest(audience_id=created.id, dimensions=dimensions, bucket_limit=_BUCKETS)
+        request = reach.GetInsightsRequest(audience_id=created.id, dimensions=dimensions, max_buckets=_BUCKETS)
         answer = client.unary("ReachService/GetInsights", request, reach.GetInsightsResponse, timeout=600)
         found = {dimension.name: dimension.buckets for dimension in answer.dimensions}
         return [[sorted(b.count for b in found[name] if b.count and b.kind != "other") for name in _COUNTED_DIMENSIONS]]

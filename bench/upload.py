@@ -55,7 +55,9 @@ class UploadFile:
             self.resident_bytes[offset * 100 // len(self.data)] = self.server.process.memory_info().rss
             yield pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=data, crc32=zlib.crc32(data)))
         if stop is None:
-            yield pb.UploadMembersRequest(trailer=pb.UploadTrailer(size=len(self.data), crc32=zlib.crc32(self.data)))
+            yield pb.UploadMembersRequest(
+                trailer=pb.UploadTrailer(size_bytes=len(self.data), crc32=zlib.crc32(self.data))
+            )
 
 
 class Uploader:

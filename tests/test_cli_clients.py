@@ -141,8 +141,8 @@ def test_insights_draw_the_size_of_a_watched_audience_over_time(real_service: Se
     assert re.search(r"2026-03-02 12:00:00 +█{30} +2 +\+1 +-0 ", done.stdout)
     assert "size over time" not in run(*command, **settings).stdout
     as_json = json.loads(run(*command, "--history", "--json", **settings).stdout)
-    assert (as_json["sizeHistory"]["tracked"], len(as_json["sizeHistory"]["points"])) == (True, 24)
-    assert "size_history.points" in run(*command, "--history", "101", **settings).stderr
+    assert (as_json["sizeHistory"]["watched"], len(as_json["sizeHistory"]["points"])) == (True, 24)
+    assert "size_history.point_count" in run(*command, "--history", "101", **settings).stderr
 
 
 def test_an_error_names_the_field_path(environment: Any, client: Client) -> None:

@@ -108,7 +108,9 @@ def _run_upload(
             )
         ),
         custom_audiences.UploadMembersRequest(chunk=custom_audiences.UploadChunk(data=data, crc32=checksum)),
-        custom_audiences.UploadMembersRequest(trailer=custom_audiences.UploadTrailer(size=len(data), crc32=checksum)),
+        custom_audiences.UploadMembersRequest(
+            trailer=custom_audiences.UploadTrailer(size_bytes=len(data), crc32=checksum)
+        ),
     ]
     upload = stub.UploadMembers(iter(parts), metadata=metadata)
     console.print_json(json.dumps(MessageToDict(upload)))

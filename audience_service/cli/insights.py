@@ -47,9 +47,9 @@ def insights(
 
     Calls the server at AUDIENCE_LISTEN.
     """
-    size_history = None if points is None else pb.SizeHistoryQuery(points=points)
+    size_history = None if points is None else pb.SizeHistoryQuery(point_count=points)
     request = pb.GetInsightsRequest(
-        audience_id=audience_id, dimensions=dimensions, bucket_limit=limit, size_history=size_history
+        audience_id=audience_id, dimensions=dimensions, max_buckets=limit, size_history=size_history
     )
     with connect(org, token, timeout) as client:
         response = client.call(client.reach.GetInsights, request)
@@ -86,7 +86,7 @@ def dimension_chart(dimension: pb.DimensionInsights) -> Table:
 
 def _print_history(console: Console, history: pb.SizeHistory) -> None:
     """Print one row per point: a bar for the size, the contacts that entered in green, those that exited in red."""
-    if not history.tracked:
+    if not history.watched:
         console.print("size over time: unknown, since the audience is not watched; start a WatchMembership stream\n")
         return
     period = f"{_format_time(history.earliest_time)} to {_format_time(history.watermark)}"
@@ -99,7 +99,10 @@ def _print_history(console: Console, history: pb.SizeHistory) -> None:
     largest = max((point.size for point in history.points), default=0)
     for point in history.points:
         bar = Bar(size=max(largest, 1), begin=0, end=point.size, width=_BAR_WIDTH, color="cyan")
-        entered, exited = Text(f"+{point.entered:,}", style="green"), Text(f"-{point.exited:,}", style="red")
+        entered, exited = (
+            Text(f"+{point.entered_count:,}", style="green"),
+            Text(f"-{point.exited_count:,}", style="red"),
+        )
         table.add_row(_format_time(point.time), bar, f"{point.size:,}", entered, exited)
     console.print(table, "")
 

@@ -125,10 +125,12 @@ def lookalike(
     console.print(printable(f"{audience_id} {audience.name}").append(members))
     quality = f"; AUC on a holdout of {model.holdout_count:,}: {model.auc:.3f}" if model.HasField("auc") else ""
     console.print(f"trained on a seed of {model.seed_count:,} and a baseline of {model.baseline_count:,}{quality}")
-    if model.protected_fields:
-        console.print(Text("protected fields, not used: ").append(printable(", ".join(model.protected_fields))))
-    if model.source_fields:
-        console.print(Text("fields of the source's filter: ").append(printable(", ".join(model.source_fields))))
+    if model.excluded_protected_fields:
+        console.print(
+            Text("protected fields, not used: ").append(printable(", ".join(model.excluded_protected_fields)))
+        )
+    if model.source_filter_fields:
+        console.print(Text("fields of the source's filter: ").append(printable(", ".join(model.source_filter_fields))))
     for field in model.fields:
         if field.decorrelation:
             console.print(field_chart(field, limit))

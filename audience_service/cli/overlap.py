@@ -79,7 +79,8 @@ def _describe_relations(response: Regions, letters: dict[str, str]) -> list[str]
         f"{_format_region(letters, group.audience_ids)} have the same members" for group in response.duplicates
     ]
     return duplicates + [
-        f"{letters[one.audience_id]} is a subset of {letters[one.other_audience_id]}" for one in response.subsets
+        f"{letters[one.subset_audience_id]} is a subset of {letters[one.superset_audience_id]}"
+        for one in response.subsets
     ]
 
 

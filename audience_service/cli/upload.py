@@ -136,7 +136,7 @@ class _UploadFile:
                 yield pb.UploadMembersRequest(chunk=pb.UploadChunk(offset=offset, data=data, crc32=checksum))
             offset += len(data)
             self._report_progress(offset)
-        yield pb.UploadMembersRequest(trailer=pb.UploadTrailer(size=offset, crc32=file_crc))
+        yield pb.UploadMembersRequest(trailer=pb.UploadTrailer(size_bytes=offset, crc32=file_crc))
 
 
 def _upload_with_retries(client: Client, file: _UploadFile, report: Callable[[str], None]) -> pb.Upload:

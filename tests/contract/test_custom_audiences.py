@@ -183,7 +183,7 @@ def test_one_in_use_is_not_deleted_unless_forced(service: Service, client: Clien
         assert refusal.info.reason == "AUDIENCE_IN_USE"
         return {name: value for name, value in refusal.info.metadata.items() if value not in ("", "0")}
 
-    use = {"audienceId": made.id, "kind": "campaign", "consumerId": "spring"}
+    use = {"audienceId": made.id, "consumerKind": "campaign", "consumerId": "spring"}
     client.call("RegisterUse", {"use": use})
     assert refusal() == {"uses": "1", "kinds": "campaign"}
     assert client.call("ReleaseUse", use).released
@@ -208,7 +208,7 @@ def test_a_segment_that_a_lookalike_is_of_is_in_use(
 
 
 def test_uses_of_missing_audiences_are_not_registered(client: Client, refused: Refused) -> None:
-    use = {"audienceId": "custom-nobody", "kind": "campaign", "consumerId": "spring"}
+    use = {"audienceId": "custom-nobody", "consumerKind": "campaign", "consumerId": "spring"}
     assert refused(lambda: client.call("RegisterUse", {"use": use})).info.reason == "AUDIENCE_NOT_FOUND"
 
 

@@ -65,7 +65,7 @@ def read_messages(messages: list[Any]) -> list[tuple[str, int, list[str]]]:
     """Operation, batch and emails of each message with rows."""
     known = {sha256(f"{name}@example.com"): name for name in ("stays", "leaves", "deleted", "comes", "late")}
     return [
-        (operation_of(message), message.batch, [known[row.values[0]] for row in message.rows])
+        (operation_of(message), message.batch_index, [known[row.values[0]] for row in message.rows])
         for message in messages[:-1]
     ]
 
@@ -73,7 +73,7 @@ def read_messages(messages: list[Any]) -> list[tuple[str, int, list[str]]]:
 def test_entered_members_are_added_and_exited_ones_removed(client: Client, people: str) -> None:
     messages = export(client, people)
     assert read_messages(messages) == [("add", 0, ["comes"]), ("remove", 1, ["leaves", "deleted"])]
-    assert all(message.batch_end for message in messages[:-1])
+    assert all(message.last_in_batch for message in messages[:-1])
     ready = messages[-1].readiness
     assert (ready.member_count, ready.valid_count, ready.distinct_count) == (2, 2, 2)
     assert (ready.removed_count, ready.retained_count, ready.unremovable_count) == (2, 0, 0)

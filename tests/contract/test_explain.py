@@ -68,7 +68,7 @@ def test_records_by_id_are_served_by_an_index(contacts: Client) -> None:
     one = contacts.members(filter={"datatype": "contact", "where": {"country": "JP"}})[0]
     answer = explain(contacts, {"pk": one})
     assert (answer.plan.kind, answer.plan.index) == (1, "pk_1_sk_1")
-    assert answer.plan.documents_examined <= 1 == answer.plan.matched
+    assert answer.plan.documents_examined <= 1 == answer.plan.matched_count
     assert not answer.index_advice.useful
     assert "pk_1_sk_1" in answer.index_advice.reason
 
@@ -97,7 +97,7 @@ def test_an_advised_index_narrows(real_service: Service) -> None:
 def test_a_plan_that_is_not_run_has_no_figures(contacts: Client) -> None:
     answer = explain(contacts, {"country": "JP", "score": {"$gte": 80}}, analyze=False)
     assert answer.plan.kind == 2
-    assert not any(answer.plan.HasField(name) for name in ("matched", "documents_examined", "milliseconds"))
+    assert not any(answer.plan.HasField(name) for name in ("matched_count", "documents_examined", "milliseconds"))
     assert answer.index_advice.useful
 
 
@@ -109,7 +109,7 @@ def test_joins_are_counted_and_their_index_is_advised(real_service: Service) -> 
     relation = {"datatype": "order", "on": {"local": "pk", "foreign": "contactId"}}
     where = {"country": "JP", "$related": relation}
     answer = explain(client, where)
-    assert (answer.plan.joins, answer.plan.matched) == (0, 2), (
+    assert (answer.plan.joins, answer.plan.matched_count) == (0, 2), (
         "without an index they are read once and joined by nothing"
     )
     assert sorted(answer.fields) == ["country", "pk"]
@@ -119,7 +119,7 @@ def test_joins_are_counted_and_their_index_is_advised(real_service: Service) -> 
     name = collection.create_index([(field, 1) for field in advice.index.fields])
     try:
         answer = explain(client, where)
-        assert (answer.plan.joins, answer.plan.matched) == (1, 2)
+        assert (answer.plan.joins, answer.plan.matched_count) == (1, 2)
         assert answer.index_advice.datatype == "contact"
     finally:
         collection.drop_index(name)
@@ -130,17 +130,17 @@ def test_audiences_are_explained_saved_or_inside_a_filter(contacts: Client) -> N
     dynamic = contacts.create(name="Japan", filter=japan)
     answer = explain(contacts, audienceId=dynamic.id)
     assert list(answer.fields) == ["country"]
-    assert answer.plan.matched == contacts.count(audienceId=dynamic.id)
+    assert answer.plan.matched_count == contacts.count(audienceId=dynamic.id)
     answer = explain(contacts, {"$inAudience": dynamic.id, "score": {"$gte": 80}})
     assert sorted(answer.fields) == ["country", "score"]
     assert list(answer.index_advice.index.fields) == ["data.country", "data.score", "sk"]
     request = {"segment": {"name": "Japan, frozen", "type": "static", "filter": japan}}
     static = contacts.call("CreateSegment", request)
     answer = explain(contacts, audienceId=static.id)
-    assert answer.plan.matched == static.contact_count
+    assert answer.plan.matched_count == static.contact_count
     assert not answer.index_advice.useful
     answer = explain(contacts, {"$inAudience": static.id, "score": {"$gte": 80}})
-    assert answer.plan.matched == contacts.count(
+    assert answer.plan.matched_count == contacts.count(
         filter={"datatype": "contact", "where": {"$inAudience": static.id, "score": {"$gte": 80}}}
     )
 
@@ -154,7 +154,7 @@ def test_errors_match_those_of_a_count(contacts: Client, refused: Callable[..., 
 
 def test_an_org_without_records_is_explained(real_service: Service) -> None:
     answer = explain(real_service.client(f"empty{next(real_service.names)}"), {"country": "JP"})
-    assert answer.plan.matched == 0
+    assert answer.plan.matched_count == 0
 
 
 def test_the_embedded_store_refuses(refused: Callable[..., Refusal]) -> None:

@@ -63,7 +63,7 @@ def test_a_member_is_sent_as_the_platform_takes_it(client: Client, insert: Inser
         "DOBD": sha256("17"),
         "GEN": sha256("m"),
     }
-    assert (message.rules_version, message.batch, message.batch_end) == ("meta/2026-11", 0, True)
+    assert (message.rules_version, message.batch_index, message.last_in_batch) == ("meta/2026-11", 0, True)
     assert message.operation == ExportOperation.EXPORT_OPERATION_ADD
     assert (last.readiness.valid_count, last.readiness.minimum_count, last.readiness.minimum_met) == (1, 100, False)
 
@@ -74,7 +74,7 @@ def test_rows_come_in_order_once_for_each_member_and_readiness_last(client: Clie
     assert rows(messages) == [[sha256(f"{name}@example.com")] for name in "bab"]
     assert [message.HasField("readiness") for message in messages] == [False] * (len(messages) - 1) + [True]
     ready = messages[-1].readiness
-    assert (ready.member_count, ready.consented_count, ready.identifier_count) == (5, 5, 4)
+    assert (ready.member_count, ready.consented_count, ready.with_identifier_count) == (5, 5, 4)
     assert (ready.valid_count, ready.distinct_count) == (3, 2)
     assert [(found.field, found.count) for found in ready.invalid] == [("email", 1)]
 
@@ -215,7 +215,7 @@ def test_a_resumed_stream_reports_complete_counts(client: Client, insert: Insert
         assert (again.readiness, len(again.rows)) == (last.readiness, 0)
     insert([{"id": "9", "data": {"email": "late@example.com"}}])
     [late, _] = list(client.call("ExportIdentifiers", {**META, "cursor": message.cursor}))
-    assert (rows([late]), late.batch) == ([[sha256("late@example.com")]], 1)
+    assert (rows([late]), late.batch_index) == ([[sha256("late@example.com")]], 1)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_one_small_cell_takes_the_next_with_it(real_service: Service) -> None:
     real_service.insert("pair", [{"data": {"source": source, "score": 1}} for source in sources])
     answer = insights(client, segment(client, {}), "source", "score")
     assert counts_by_value(answer.dimensions[0]) == {"web": 20, "(suppressed)": 11}
-    assert [bucket.value_count for bucket in answer.dimensions[0].buckets] == [1, 2]
+    assert [bucket.combined_value_count for bucket in answer.dimensions[0].buckets] == [1, 2]
     few = insights(client, segment(client, {"source": "api"}), "source", "score")
     assert counts_by_value(few.dimensions[0]) == {"(suppressed)": 3, "(other)": 0}
     assert (few.count, few.baseline_count) == (3, 31)
@@ -155,7 +155,7 @@ def test_an_unknown_dimension_is_refused(
 
 def test_unknown_audiences_and_limits_are_refused(client: Client, refused: Callable[..., Refusal]) -> None:
     assert refused(lambda: insights(client, "segment-none")).info.reason == "AUDIENCE_NOT_FOUND"
-    assert refused(lambda: insights(client, segment(client, {}), bucketLimit=-1)).fields == ["bucket_limit"]
+    assert refused(lambda: insights(client, segment(client, {}), maxBuckets=-1)).fields == ["max_buckets"]
 
 
 def test_the_embedded_store_refuses(service: Service, client: Client, refused: Callable[..., Refusal]) -> None:

@@ -96,7 +96,7 @@ def test_every_number_equals_the_reference_value(
     ids = set(client.members(audienceId=vip))
     members = [record for record in records if record["pk"] in ids]
     for request in ([], PATHS):
-        answer = insights(client, vip, *request, bucketLimit=limit)
+        answer = insights(client, vip, *request, maxBuckets=limit)
         assert [dimension.name for dimension in answer.dimensions] == (request or list(reference.PATHS))
         check(answer, members, records, limit)
 
@@ -124,7 +124,7 @@ def check(answer: Any, members: list[Any], records: list[Any], limit: int) -> No
         if all(b.HasField("baseline_count") for b in named.values()):
             assert [b.baseline_count for b in others] in ([], [sum(theirs.values()) - sum(theirs[k] for k in named)])
             assert sum(b.baseline_count for b in dimension.buckets) == sum(theirs.values())
-        assert sum(b.value_count for b in others) == len([label for label in ours if label not in named])
+        assert sum(b.combined_value_count for b in others) == len([label for label in ours if label not in named])
         if not dimension.multi_valued:
             assert sum(bucket.count for bucket in dimension.buckets) == answer.count
         values = [bucket for bucket in dimension.buckets if bucket.kind == "value"]
@@ -155,7 +155,7 @@ def test_small_buckets_are_suppressed_and_cannot_be_inferred(real_service: Servi
         audience = segment(client, where)
         ids = set(client.members(audienceId=audience))
         members = [record for record in records if record["pk"] in ids]
-        answer, more = (insights(client, audience, *request, bucketLimit=100) for request in ([], PATHS))
+        answer, more = (insights(client, audience, *request, maxBuckets=100) for request in ([], PATHS))
         assert (answer.count, answer.min_bucket_size) == (more.count, 5) == (len(members), 5)
         for dimension in (*answer.dimensions, *more.dimensions):
             ours = reference.counts(dimension.name, members, answer.read_time.ToDatetime(UTC))
@@ -170,7 +170,7 @@ def test_small_buckets_are_suppressed_and_cannot_be_inferred(real_service: Servi
             if any(0 < count < 5 for count in ours.values()) and dimension.name != "company":
                 assert hidden or any(bucket.kind == "other" for bucket in dimension.buckets)
             for bucket in hidden:
-                assert bucket.value_count > 1 or len(dimension.buckets) == 1, dimension.name
+                assert bucket.combined_value_count > 1 or len(dimension.buckets) == 1, dimension.name
                 assert bucket.count >= 5 or bucket.count == answer.count or dimension.multi_valued
             if not dimension.multi_valued:
                 assert sum(bucket.count for bucket in dimension.buckets) == answer.count

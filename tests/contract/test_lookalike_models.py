@@ -110,10 +110,10 @@ def test_protected_fields_are_used_only_if_named(runners: tuple[Client, str]) ->
     client, source = runners
     default = model(client, lookalike(client, source, fields=[]).id)
     assert "data.language" not in [field.path for field in default.fields]
-    assert list(default.protected_fields) == ["data.language"]
+    assert list(default.excluded_protected_fields) == ["data.language"]
     named = model(client, lookalike(client, source, fields=["language", "city"]).id)
     assert sorted(field.path for field in named.fields) == ["data.city", "data.language"]
-    assert not named.protected_fields
+    assert not named.excluded_protected_fields
     assert {field.path: field.protected for field in named.fields} == {"data.language": True, "data.city": False}
     less = model(client, lookalike(client, source, fields=[], excludeFields=["city", "tags"]).id)
     assert not {"data.city", "data.tags"} & {field.path for field in less.fields}
@@ -125,15 +125,15 @@ def test_leaking_fields_are_used_only_if_named(runners: tuple[Client, str]) -> N
     for audience_id, fields in ((source, ["data.score"]), (inside, ["data.source", "data.score"])):
         made = lookalike(client, audience_id, fields=[])
         found = model(client, made.id)
-        assert list(found.source_fields) == fields
+        assert list(found.source_filter_fields) == fields
         assert not set(fields) & {field.path for field in found.fields}
         assert made.contact_count == 50
     named = model(client, lookalike(client, source, fields=["score", "city"]).id)
-    assert list(named.source_fields) == ["data.score"]
+    assert list(named.source_filter_fields) == ["data.score"]
     assert sorted(field.path for field in named.fields) == ["data.city", "data.score"]
     snapshot = client.snapshot(audienceId=source)
     of_list = model(client, lookalike(client, snapshot.id, fields=[]).id)
-    assert not of_list.source_fields
+    assert not of_list.source_filter_fields
     assert "data.score" in [field.path for field in of_list.fields]
 
 

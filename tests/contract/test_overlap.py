@@ -75,7 +75,7 @@ def test_audiences_of_every_kind_overlap_as_their_members_do(join_mode: str, cli
     second = client.create(name="second list", type="static", contactIds=ids[3:6]).id
     answer = check(client, [listed, of_us, nested, outside, archived, second])
     assert answer.union_count == 10
-    assert {(subset.audience_id, subset.other_audience_id) for subset in answer.subsets} == {
+    assert {(subset.subset_audience_id, subset.superset_audience_id) for subset in answer.subsets} == {
         (listed, nested),
         (of_us, nested),
     }
@@ -116,7 +116,7 @@ def test_audiences_of_the_same_members_are_named(client: Client, ids: list[str])
     apart = client.create(name="apart", filter=contact_filter({"country": "FR"})).id
     answer = check(client, [few, odd, apart, of_us, static_copy])
     assert [list(same.audience_ids) for same in answer.duplicates] == [[odd, of_us, static_copy]]
-    assert [(subset.audience_id, subset.other_audience_id) for subset in answer.subsets] == [
+    assert [(subset.subset_audience_id, subset.superset_audience_id) for subset in answer.subsets] == [
         (few, odd),
         (few, of_us),
         (few, static_copy),

@@ -92,7 +92,9 @@ def test_a_record_without_an_object_payload_is_counted_with_an_empty_profile(
 ) -> None:
     insert([{"data": payload}])
     for budget in ("20s", "0s"):
-        reach = client.call("EstimateReach", {"filter": {"datatype": "contact", "where": {}}, "budget": budget})
+        reach = client.call(
+            "EstimateReach", {"filter": {"datatype": "contact", "where": {}}, "exactCountTimeout": budget}
+        )
         assert (reach.count, reach.HasField("sample_profile"), len(reach.sample_profile)) == (1, True, 0)
 
 

@@ -166,7 +166,7 @@ def test_a_sample_honours_the_complete_selector(join_mode: str, service: Service
         service.insert(org, [{"data": record} for record in blocked], "subscriber")
         members = [fields for fields in members if fields["status"] == "active" and fields["score"] % 8 != 7]
     exact = len(members)
-    reach = client.call("EstimateReach", {**selector, "budget": "0s"})
+    reach = client.call("EstimateReach", {**selector, "exactCountTimeout": "0s"})
     assert not reach.exact
     assert is_near(reach, exact)
     assert MessageToDict(reach.sample_profile)["score"] in {fields["score"] for fields in members}
@@ -207,7 +207,7 @@ def test_a_large_snapshot_is_sampled_from_its_rows(real_service: Service) -> Non
     mine = {"sk": {"$regex": f"^{org}/"}}
     database.update_many({**mine, "data.n": {"$lt": 100}}, {"$set": {"state": "deleted"}})
     database.delete_many({**mine, "data.n": {"$gte": CROWD - 100}})
-    reach = client.call("EstimateReach", {"snapshotId": snapshot, "budget": "0s"})
+    reach = client.call("EstimateReach", {"snapshotId": snapshot, "exactCountTimeout": "0s"})
     assert (reach.exact, reach.count, reach.upper_bound) == (False, CROWD, CROWD)
     assert reach.HasField("sample_profile")
     assert client.count(snapshotId=snapshot) == len(client.members(snapshotId=snapshot)) == CROWD

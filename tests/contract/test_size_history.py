@@ -69,17 +69,17 @@ def test_insights_contain_the_sizes_of_a_watched_audience(
     request = {"audienceId": audience.audience_id, "dimensions": ["source"]}
     assert not client.call("GetInsights", request).HasField("size_history")
     untracked = client.call("GetInsights", {**request, "sizeHistory": {}}).size_history
-    assert (untracked.tracked, untracked.HasField("earliest_time"), list(untracked.points)) == (False, False, [])
+    assert (untracked.watched, untracked.HasField("earliest_time"), list(untracked.points)) == (False, False, [])
     audience.reconcile()
     set_plans(audience, a="free", b="paid")
     audience.reconcile(NOON + DAY)
     audience.define({"plan": {"$in": ["paid", "free"]}})
     audience.reconcile(NOON + 2 * DAY)
     answer = client.call(
-        "GetInsights", {**request, "sizeHistory": {"startTime": to_json_time(NOON - DAY), "points": 3}}
+        "GetInsights", {**request, "sizeHistory": {"startTime": to_json_time(NOON - DAY), "pointCount": 3}}
     )
     found = answer.size_history
-    assert (answer.count, found.tracked, len(found.points)) == (2, True, 3)
+    assert (answer.count, found.watched, len(found.points)) == (2, True, 3)
     assert (found.earliest_time.ToDatetime(UTC), found.watermark.ToDatetime(UTC)) == (NOON, NOON + 2 * DAY)
     assert [(point.time.ToDatetime(UTC), point.size, point.entered, point.exited) for point in found.points] == [
         (NOON, 1, 0, 0),
@@ -92,8 +92,8 @@ def test_insights_contain_the_sizes_of_a_watched_audience(
         ({"CHANGE_CAUSE_DEFINITION": 1}, {}),
     ]
     for wrong, field in (
-        ({"points": 101}, "size_history.points"),
-        ({"points": -1}, "size_history.points"),
+        ({"pointCount": 101}, "size_history.point_count"),
+        ({"pointCount": -1}, "size_history.point_count"),
         ({"startTime": to_json_time(NOON + SECOND), "endTime": to_json_time(NOON)}, "size_history.end_time"),
     ):
         refusal = refused(lambda wrong=wrong: client.call("GetInsights", {**request, "sizeHistory": wrong}))

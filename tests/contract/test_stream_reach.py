@@ -144,7 +144,7 @@ def test_without_a_budget_the_count_is_exact(crowd: Client) -> None:
 @pytest.mark.parametrize("where", [MATCH_ALL, LEADS, MATCH_NONE])
 def test_past_the_budget_the_count_is_an_estimate_and_says_so(crowd: Client, where: dict[str, Any]) -> None:
     exact = crowd.count(filter=contacts(where))
-    reach = crowd.call("EstimateReach", {"filter": contacts(where), "budget": "0s"})
+    reach = crowd.call("EstimateReach", {"filter": contacts(where), "exactCountTimeout": "0s"})
     assert not reach.exact
     assert reach.lower_bound <= reach.count <= reach.upper_bound
     assert reach.lower_bound - 60 <= exact <= reach.upper_bound + 60, (
@@ -152,26 +152,28 @@ def test_past_the_budget_the_count_is_an_estimate_and_says_so(crowd: Client, whe
     )
     assert reach.HasField("sample_profile") == (where is not MATCH_NONE)
     assert "***" in str(reach.sample_profile) or where is MATCH_NONE
-    within = crowd.call("EstimateReach", {"filter": contacts(where), "budget": "15s"})
+    within = crowd.call("EstimateReach", {"filter": contacts(where), "exactCountTimeout": "15s"})
     assert (within.count, within.exact) == (exact, True)
 
 
 def test_a_list_past_the_budget_is_an_estimate_of_its_rows(crowd: Client, static: str, service: Service) -> None:
     rows = crowd.call("GetSegment", {"id": static}).contact_count
-    reach = crowd.call("EstimateReach", {"audienceId": static, "budget": "0s"})
+    reach = crowd.call("EstimateReach", {"audienceId": static, "exactCountTimeout": "0s"})
     assert reach.exact, "it is short enough to be counted"
     assert reach.count == crowd.count(audienceId=static) < rows + 1
 
 
 def test_few_records_are_counted_whatever_the_budget(client: Client, insert: Callable[..., list[str]]) -> None:
     insert([{}, {}])
-    reach = client.call("EstimateReach", {"filter": contacts(MATCH_ALL), "budget": "0s"})
+    reach = client.call("EstimateReach", {"filter": contacts(MATCH_ALL), "exactCountTimeout": "0s"})
     assert (reach.count, reach.exact) == (2, True)
 
 
 def test_a_budget_below_zero_is_refused(client: Client, refused: Callable[..., Refusal]) -> None:
-    refusal = refused(lambda: client.call("EstimateReach", {"filter": contacts(MATCH_ALL), "budget": "-0.5s"}))
-    assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", ["budget"])
+    refusal = refused(
+        lambda: client.call("EstimateReach", {"filter": contacts(MATCH_ALL), "exactCountTimeout": "-0.5s"})
+    )
+    assert (refusal.info.reason, refusal.fields) == ("INVALID_FIELD", ["exact_count_timeout"])
 
 
 def test_a_budget_stops_the_count_and_returns_a_sampled_estimate(real_service: Service) -> None:
@@ -179,7 +181,7 @@ def test_a_budget_stops_the_count_and_returns_a_sampled_estimate(real_service: S
     real_service.insert("sluggish", long_texts)
     slow = contacts({"$or": [{"text": {"$regex": f".*a.*b.*c.*={n}"}} for n in range(40)]})
     begun = time.monotonic()
-    reach = real_service.client("sluggish").call("EstimateReach", {"filter": slow, "budget": "0.05s"})
+    reach = real_service.client("sluggish").call("EstimateReach", {"filter": slow, "exactCountTimeout": "0.05s"})
     assert not reach.exact
     assert reach.count == reach.lower_bound == 0 < reach.upper_bound
     assert time.monotonic() - begun < 15

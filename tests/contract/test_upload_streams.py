@@ -253,12 +253,12 @@ def test_unmatched_rows_are_returned_unchanged_except_escaped_formulas(client: C
     lines = "".join(f'no{n}@example.com,"{cell}"\n' for n, cell in enumerate(cells))
     uploader.upload(made.id, "email,=note\n" + lines)
     raw = [(n + 2, [f"no{n}@example.com", cell]) for n, cell in enumerate(cells)]
-    assert unmatched(client, made.id, unescaped=True) == raw
+    assert unmatched(client, made.id, unescapedFormulas=True) == raw
     shown = ["'=1+1", "'+14155550100", "'-5", "'@x", "'\tx", "'＝1", "plain", "a=b", ""]
     assert [row[1] for _, row in unmatched(client, made.id)] == shown
     [batch, last] = client.call("StreamUnmatchedRows", {"audienceId": made.id})
     assert (batch.upload_id, list(batch.columns), last.total_row_count) == ("first", ["email", "'=note"], len(cells))
-    [batch, _] = client.call("StreamUnmatchedRows", {"audienceId": made.id, "unescaped": True})
+    [batch, _] = client.call("StreamUnmatchedRows", {"audienceId": made.id, "unescapedFormulas": True})
     assert list(batch.columns) == ["email", "=note"]
 
 

@@ -58,10 +58,10 @@ def test_similar_ids_are_distinct_uses(client: Client) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("kind", ""),
-        ("kind", "Campaign"),
-        ("kind", "x" * 65),
-        ("kind", "campaign\n"),
+        ("consumer_kind", ""),
+        ("consumer_kind", "Campaign"),
+        ("consumer_kind", "x" * 65),
+        ("consumer_kind", "campaign\n"),
         ("consumer_id", ""),
         ("consumer_id", "x" * 201),
         ("consumer_id", "a\nb"),
@@ -70,7 +70,7 @@ def test_similar_ids_are_distinct_uses(client: Client) -> None:
 )
 def test_a_bad_use_is_refused_with_its_field_path(client: Client, refused: Refused, field: str, value: str) -> None:
     made = client.create(name="VIPs", filter=VIP)
-    use = {"audience_id": made.id, "kind": "campaign", "consumer_id": "x", field: value}
+    use = {"audience_id": made.id, "consumer_kind": "campaign", "consumer_id": "x", field: value}
     assert refused(lambda: client.call("RegisterUse", {"use": use})).fields == [f"use.{field}"]
     if field != "description":
         assert refused(lambda: client.call("ReleaseUse", use)).fields == [field]

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
-from audience_service.pb.audience.v1.membership_service_pb2 import MembershipChange
+from audience_service.pb.audience.v1.membership_service_pb2 import ChangeKind
 from audience_service.pb.audience.v1.membership_service_pb2_grpc import MembershipServiceStub
 from tests.conftest import Service
 from tests.contract.test_watch import VIPS
@@ -42,7 +42,7 @@ class State:
     def apply(self, events: Iterable[Any], token: str) -> None:
         """Apply events."""
         for event in events:
-            has_entered = event.change == MembershipChange.MEMBERSHIP_CHANGE_ENTERED
+            has_entered = event.change == ChangeKind.CHANGE_KIND_ENTERED
             (self.members.add if has_entered else self.members.discard)(event.contact_id)
         self.token = token
 

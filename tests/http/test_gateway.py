@@ -85,7 +85,7 @@ def test_delete_segment_shows_it_deleted_and_then_it_is_not_found(gateway: Gatew
 def test_delete_segment_in_use_takes_force(
     gateway: Gateway, service: Service, org: str, segment: dict[str, Any]
 ) -> None:
-    use = {"audienceId": segment["id"], "kind": "campaign", "consumerId": "spring"}
+    use = {"audienceId": segment["id"], "consumerKind": "campaign", "consumerId": "spring"}
     service.client(org).call("RegisterUse", {"use": use})
     refused = gateway.fetch("DELETE", f"/segments/{segment['id']}")
     assert (refused.status, refused.body["code"], refused.reason) == (400, 9, "AUDIENCE_IN_USE")
@@ -162,9 +162,9 @@ def test_estimate_reach_takes_the_complete_selector(gateway: Gateway, insert: Ca
 
 
 def test_estimate_reach_takes_a_budget(gateway: Gateway) -> None:
-    answer = gateway.fetch("POST", "/estimate-reach", {**REACH, "budget": "2.5s"})
+    answer = gateway.fetch("POST", "/estimate-reach", {**REACH, "exactCountTimeout": "2.5s"})
     assert (answer.status, answer.body["exact"]) == (200, True)
-    refused = gateway.fetch("POST", "/estimate-reach", {**REACH, "budget": "-1s"})
+    refused = gateway.fetch("POST", "/estimate-reach", {**REACH, "exactCountTimeout": "-1s"})
     assert (refused.status, refused.reason) == (400, "INVALID_FIELD")
 
 
@@ -189,13 +189,13 @@ def test_overlap_shows_counts_of_0_and_shares(
 def test_insights_take_a_query_for_the_size_over_time(
     gateway: Gateway, service: Service, segment: dict[str, Any]
 ) -> None:
-    path = f"/segments/{segment['id']}/insights?dimensions=source&sizeHistory.points"
+    path = f"/segments/{segment['id']}/insights?dimensions=source&sizeHistory.pointCount"
     answer = gateway.fetch("GET", f"{path}=5&sizeHistory.startTime=2026-03-01T12:00:00Z")
     if service.kind == "embedded":
         assert (answer.status, answer.reason) == (501, "UNSUPPORTED_BY_STORE")
         return
     assert answer.status == 200
-    assert answer.body["sizeHistory"] == {"tracked": False, "points": []}
+    assert answer.body["sizeHistory"] == {"watched": False, "points": []}
     refused = gateway.fetch("GET", f"{path}=101")
     assert (refused.status, refused.reason) == (400, "INVALID_FIELD")
 
@@ -205,9 +205,7 @@ def test_insights_show_dimensions_with_their_buckets(
 ) -> None:
     opened = {"tags": ["vip"], "lastEmailOpenedAt": "2026-04-01T00:00:00.000Z"}
     insert([{"data": {**opened, "source": "ads"}} for _ in range(5)] + [{"data": {}} for _ in range(5)])
-    answer = gateway.fetch(
-        "GET", f"/segments/{segment['id']}/insights?dimensions=source&dimensions=score&bucketLimit=5"
-    )
+    answer = gateway.fetch("GET", f"/segments/{segment['id']}/insights?dimensions=source&dimensions=score&maxBuckets=5")
     if service.kind == "embedded":
         assert (answer.status, answer.reason) == (501, "UNSUPPORTED_BY_STORE")
         return
@@ -218,7 +216,7 @@ def test_insights_show_dimensions_with_their_buckets(
         "kind": "value",
         "value": "ads",
         "count": 5,
-        "valueCount": 1,
+        "combinedValueCount": 1,
         "share": 1,
         "baselineCount": 5,
         "baselineShare": 0.5,

@@ -30,7 +30,7 @@ def chunk(offset: int, data: bytes) -> pb.UploadMembersRequest:
 
 def trailer(data: bytes) -> pb.UploadMembersRequest:
     """The trailer of a complete file."""
-    return pb.UploadMembersRequest(trailer=pb.UploadTrailer(size=len(data), crc32=zlib.crc32(data)))
+    return pb.UploadMembersRequest(trailer=pb.UploadTrailer(size_bytes=len(data), crc32=zlib.crc32(data)))
 
 
 def messages(

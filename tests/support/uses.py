@@ -9,13 +9,13 @@ from tests.support.client import Client
 def register(client: Client, audience_id: str, kind: str = "campaign", consumer_id: str = "spring", **more: Any) -> Any:
     """A registered use."""
     return client.call(
-        "RegisterUse", {"use": {"audienceId": audience_id, "kind": kind, "consumerId": consumer_id, **more}}
+        "RegisterUse", {"use": {"audienceId": audience_id, "consumerKind": kind, "consumerId": consumer_id, **more}}
     )
 
 
 def release(client: Client, audience_id: str, kind: str = "campaign", consumer_id: str = "spring") -> bool:
     """Whether there was such a use to end."""
-    request = {"audienceId": audience_id, "kind": kind, "consumerId": consumer_id}
+    request = {"audienceId": audience_id, "consumerKind": kind, "consumerId": consumer_id}
     return bool(client.call("ReleaseUse", request).released)
 
 

@@ -74,9 +74,9 @@ class Usage:
 
 
 def check_use(use: AudienceUse) -> AudienceUse:
-    """The use as given. Raises InvalidArgument at `kind`, `consumer_id` or `description`."""
+    """The use as given. Raises InvalidArgument at `consumer_kind`, `consumer_id` or `description`."""
     if not _KIND.fullmatch(use.kind):
-        raise InvalidArgument.at("kind", "is 1 to 64 of the characters a-z 0-9 _ -")
+        raise InvalidArgument.at("consumer_kind", "is 1 to 64 of the characters a-z 0-9 _ -")
     if not 0 < len(use.consumer_id) <= MAX_CONSUMER_ID_LENGTH or not use.consumer_id.isprintable():
         raise InvalidArgument.at("consumer_id", f"is 1 to {MAX_CONSUMER_ID_LENGTH} printable characters")
     if len(use.description) > MAX_USE_DESCRIPTION_LENGTH:

@@ -26,7 +26,7 @@ class TimeRange:
     def read(cls, start: datetime | None, end: datetime | None, points: int, field_path: str) -> "TimeRange":
         """The span that a request has at `place`, where 0 points are the default. Raises InvalidArgument."""
         if not 0 <= points <= MAX_POINTS:
-            raise InvalidArgument.at(f"{field_path}.points", f"is {points}, and not from 1 to {MAX_POINTS}")
+            raise InvalidArgument.at(f"{field_path}.point_count", f"is {points}, and not from 1 to {MAX_POINTS}")
         if start and end and start > end:
             raise InvalidArgument.at(f"{field_path}.end_time", "is before the start_time")
         return cls(start, end, points or DEFAULT_POINTS)

@@ -41,14 +41,14 @@ def decode_selection(message: SelectorRequest) -> AudienceSelector:
 def decode_use(message: pb.AudienceUse | pb.ReleaseUseRequest) -> AudienceUse:
     """The use in a request, without its output-only fields."""
     description = message.description if isinstance(message, pb.AudienceUse) else ""
-    return AudienceUse(message.audience_id, message.kind, message.consumer_id, description)
+    return AudienceUse(message.audience_id, message.consumer_kind, message.consumer_id, description)
 
 
 def encode_use(value: AudienceUse) -> pb.AudienceUse:
     """The message of a use."""
     return pb.AudienceUse(
         audience_id=value.audience_id,
-        kind=value.kind,
+        consumer_kind=value.kind,
         consumer_id=value.consumer_id,
         description=value.description,
         registrant=value.registrant,

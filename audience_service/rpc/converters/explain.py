@@ -38,11 +38,11 @@ def encode_fields(value: FieldList) -> filter_pb.ListFieldsResponse:
 
 
 def _encode_plan(value: QueryPlan) -> filter_pb.QueryPlan:
-    plan = filter_pb.QueryPlan(kind=_PLAN_KINDS[value.kind], index=value.index, joins=value.joins)
+    plan = filter_pb.QueryPlan(kind=_PLAN_KINDS[value.kind], index=value.index, join_count=value.joins)
     if stats := value.stats:
         plan.documents_examined = stats.documents_examined
         plan.keys_examined = stats.keys_examined
-        plan.matched = stats.matched or 0
+        plan.matched_count = stats.matched or 0
         plan.documents_examined_per_match = stats.documents_per_match
         plan.milliseconds = stats.milliseconds
     return plan

@@ -36,20 +36,20 @@ def decode_time_range(message: pb.GetInsightsRequest) -> TimeRange | None:
         decode_timestamp(getattr(query, name), f"{field_path}.{name}") if query.HasField(name) else None
         for name in ("start_time", "end_time")
     )
-    return TimeRange.read(start, end, query.points, field_path)
+    return TimeRange.read(start, end, query.point_count, field_path)
 
 
 def _encode_size_history(value: SizeHistory) -> pb.SizeHistory:
     return pb.SizeHistory(
-        tracked=value.retained_from is not None,
+        watched=value.retained_from is not None,
         earliest_time=encode_timestamp(value.retained_from),
         watermark=encode_timestamp(value.watermark),
         points=[
             pb.SizePoint(
                 time=encode_timestamp(point.at),
                 size=point.size,
-                entered=point.event_counts.entered,
-                exited=point.event_counts.exited,
+                entered_count=point.event_counts.entered,
+                exited_count=point.event_counts.exited,
                 entered_by_cause=_encode_cause_counts(point.event_counts.entered_by),
                 exited_by_cause=_encode_cause_counts(point.event_counts.exited_by),
             )
@@ -85,7 +85,7 @@ def _encode_bucket(value: Bucket) -> pb.InsightBucket:
         kind=bucket_count.kind,
         value=bucket_count.label if bucket_count.kind is BucketKind.VALUE else f"({bucket_count.kind})",
         count=bucket_count.count,
-        value_count=bucket_count.values,
+        combined_value_count=bucket_count.values,
         share=value.share,
         baseline_count=value.baseline_count,
         baseline_share=value.baseline_share,

@@ -26,8 +26,8 @@ def encode_lookalike_model(audience_id: str, value: LookalikeModel) -> pb.Lookal
             for point in value.curve
         ],
         auc=value.auc,
-        protected_fields=value.protected_fields,
-        source_fields=value.source_fields,
+        excluded_protected_fields=value.protected_fields,
+        source_filter_fields=value.source_fields,
         cutoff_score=value.cutoff_score / UNIT,
     )
 

@@ -10,13 +10,13 @@ from audience_service.rpc.converters.structs import encode_struct, encode_timest
 def decode_budget(message: pb.EstimateReachRequest) -> float | None:
     """The seconds that an exact count may take, None if the request sets no budget.
 
-    Raises InvalidArgument if the budget is negative.
+    Raises InvalidArgument if it is negative.
     """
-    if not message.HasField("budget"):
+    if not message.HasField("exact_count_timeout"):
         return None
-    seconds = message.budget.seconds + message.budget.nanos / 1e9
+    seconds = message.exact_count_timeout.seconds + message.exact_count_timeout.nanos / 1e9
     if seconds < 0:
-        raise InvalidArgument.at("budget", "is negative; set 0 or a positive duration")
+        raise InvalidArgument.at("exact_count_timeout", "is negative; set 0 or a positive duration")
     return seconds
 
 
@@ -79,6 +79,8 @@ def encode_overlap_regions(value: VennRegions) -> pb.GetOverlapRegionsResponse:
         ],
         union_count=value.union,
         duplicates=[pb.DuplicateGroup(audience_ids=ids) for ids in value.duplicates()],
-        subsets=[pb.AudienceSubset(audience_id=inner, other_audience_id=outer) for inner, outer in value.subsets()],
+        subsets=[
+            pb.AudienceSubset(subset_audience_id=inner, superset_audience_id=outer) for inner, outer in value.subsets()
+        ],
         read_time=encode_timestamp(value.read_at),
     )

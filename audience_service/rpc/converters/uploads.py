@@ -31,7 +31,7 @@ def decode_upload_messages(messages: Iterator[pb.UploadMembersRequest]) -> Itera
             case "chunk":
                 yield Chunk(message.chunk.offset, message.chunk.data, message.chunk.crc32)
             case "trailer":
-                yield Trailer(message.trailer.size, message.trailer.crc32)
+                yield Trailer(message.trailer.size_bytes, message.trailer.crc32)
             case _:
                 raise InvalidArgument.at("content", "is missing; set header, chunk or trailer")
 
@@ -92,7 +92,7 @@ def encode_upload(value: Upload) -> pb.Upload:
 def encode_unmatched_rows(value: UnmatchedBatch) -> pb.StreamUnmatchedRowsResponse:
     """The message of a batch of unmatched rows, or of their total."""
     return pb.StreamUnmatchedRowsResponse(
-        rows=[pb.UploadedRow(line=row.line, cells=row.cells) for row in value.rows],
+        rows=[pb.UnmatchedRow(line=row.line, cells=row.cells) for row in value.rows],
         upload_id=value.upload_id,
         columns=value.columns,
         cursor=value.cursor,

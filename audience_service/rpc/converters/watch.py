@@ -14,7 +14,7 @@ CHANGE_CAUSES = {
 }
 """The ChangeCause of every cause, in the order of the proto's enum."""
 
-_CHANGES = {change: pb.MembershipChange.Value(f"MEMBERSHIP_CHANGE_{change.name}") for change in ChangeKind}
+_CHANGES = {change: pb.ChangeKind.Value(f"CHANGE_KIND_{change.name}") for change in ChangeKind}
 
 
 def encode_watch_batch(value: WatchBatch) -> pb.WatchMembershipResponse:

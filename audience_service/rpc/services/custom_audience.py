@@ -120,7 +120,7 @@ class CustomAudienceServicer(CustomAudienceServiceServicer):
     ) -> Iterator[pb.StreamUnmatchedRowsResponse]:
         """Stream the rows without a matching contact."""
         batches = self._uploads.unmatched(
-            current_context(), request.audience_id, request.cursor, unescaped=request.unescaped
+            current_context(), request.audience_id, request.cursor, unescaped=request.unescaped_formulas
         )
         with closing(batches):
             for batch in batches:

@@ -59,7 +59,7 @@ class ReachServicer(ReachServiceServicer):
 
     def GetInsights(self, request: pb.GetInsightsRequest, context: grpc.ServicerContext) -> pb.GetInsightsResponse:
         """Break an audience down by dimension."""
-        limit = decode_size(request.bucket_limit, "bucket_limit", default=20, maximum=100)
+        limit = decode_size(request.max_buckets, "max_buckets", default=20, maximum=100)
         return encode_insights(
             self._insights.get(
                 current_context(), request.audience_id, request.dimensions, limit, decode_time_range(request)

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"audience/v1/audience_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x01\n\x0b\x41udienceUse\x12\x1a\n\x0b\x61udience_id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x13\n\x04kind\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\nregistrant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"A\n\x12RegisterUseRequest\x12+\n\x03use\x18\x01 \x01(\x0b\x32\x18.audience.v1.AudienceUseB\x04\xe2\x41\x01\x02\"]\n\x11ReleaseUseRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04kind\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x12ReleaseUseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\"4\n\x17GetAudienceUsageRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xeb\x01\n\x18GetAudienceUsageResponse\x12\x30\n\x08segments\x18\x01 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x15\n\rsegment_count\x18\x02 \x01(\x05\x12&\n\x04uses\x18\x03 \x03(\x0b\x32\x18.audience.v1.AudienceUse\x12\x11\n\tuse_count\x18\x04 \x01(\x05\x12\x32\n\nlookalikes\x18\x05 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x17\n\x0flookalike_count\x18\x06 \x01(\x05\"-\n\x11\x41udienceReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t2\xc9\x02\n\x0f\x41udienceService\x12]\n\x0bRegisterUse\x12\x1f.audience.v1.RegisterUseRequest\x1a\x18.audience.v1.AudienceUse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x62\n\nReleaseUse\x12\x1e.audience.v1.ReleaseUseRequest\x1a\x1f.audience.v1.ReleaseUseResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12s\n\x10GetAudienceUsage\x12$.audience.v1.GetAudienceUsageRequest\x1a%.audience.v1.GetAudienceUsageResponse\"\x12\xca\xf3\x18\x0e\x61udiences.readB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"audience/v1/audience_service.proto\x12\x0b\x61udience.v1\x1a\x19\x61udience/v1/options.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x01\n\x0b\x41udienceUse\x12\x1a\n\x0b\x61udience_id\x18\x01 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1c\n\rconsumer_kind\x18\x02 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\nregistrant\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"A\n\x12RegisterUseRequest\x12+\n\x03use\x18\x01 \x01(\x0b\x32\x18.audience.v1.AudienceUseB\x04\xe2\x41\x01\x02\"f\n\x11ReleaseUseRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rconsumer_kind\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63onsumer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\"&\n\x12ReleaseUseResponse\x12\x10\n\x08released\x18\x01 \x01(\x08\"4\n\x17GetAudienceUsageRequest\x12\x19\n\x0b\x61udience_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xeb\x01\n\x18GetAudienceUsageResponse\x12\x30\n\x08segments\x18\x01 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x15\n\rsegment_count\x18\x02 \x01(\x05\x12&\n\x04uses\x18\x03 \x03(\x0b\x32\x18.audience.v1.AudienceUse\x12\x11\n\tuse_count\x18\x04 \x01(\x05\x12\x32\n\nlookalikes\x18\x05 \x03(\x0b\x32\x1e.audience.v1.AudienceReference\x12\x17\n\x0flookalike_count\x18\x06 \x01(\x05\"-\n\x11\x41udienceReference\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t2\xc9\x02\n\x0f\x41udienceService\x12]\n\x0bRegisterUse\x12\x1f.audience.v1.RegisterUseRequest\x1a\x18.audience.v1.AudienceUse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12\x62\n\nReleaseUse\x12\x1e.audience.v1.ReleaseUseRequest\x1a\x1f.audience.v1.ReleaseUseResponse\"\x13\xca\xf3\x18\x0f\x61udiences.write\x12s\n\x10GetAudienceUsage\x12$.audience.v1.GetAudienceUsageRequest\x1a%.audience.v1.GetAudienceUsageResponse\"\x12\xca\xf3\x18\x0e\x61udiences.readB;Z9audience.crm.appengine.internal/go/audience/v1;audiencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'Z9audience.crm.appengine.internal/go/audience/v1;audiencev1'
   _globals['_AUDIENCEUSE'].fields_by_name['audience_id']._loaded_options = None
   _globals['_AUDIENCEUSE'].fields_by_name['audience_id']._serialized_options = b'\342A\002\002\005'
-  _globals['_AUDIENCEUSE'].fields_by_name['kind']._loaded_options = None
-  _globals['_AUDIENCEUSE'].fields_by_name['kind']._serialized_options = b'\342A\002\002\005'
+  _globals['_AUDIENCEUSE'].fields_by_name['consumer_kind']._loaded_options = None
+  _globals['_AUDIENCEUSE'].fields_by_name['consumer_kind']._serialized_options = b'\342A\002\002\005'
   _globals['_AUDIENCEUSE'].fields_by_name['consumer_id']._loaded_options = None
   _globals['_AUDIENCEUSE'].fields_by_name['consumer_id']._serialized_options = b'\342A\002\002\005'
   _globals['_AUDIENCEUSE'].fields_by_name['description']._loaded_options = None
@@ -51,8 +51,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERUSEREQUEST'].fields_by_name['use']._serialized_options = b'\342A\001\002'
   _globals['_RELEASEUSEREQUEST'].fields_by_name['audience_id']._loaded_options = None
   _globals['_RELEASEUSEREQUEST'].fields_by_name['audience_id']._serialized_options = b'\342A\001\002'
-  _globals['_RELEASEUSEREQUEST'].fields_by_name['kind']._loaded_options = None
-  _globals['_RELEASEUSEREQUEST'].fields_by_name['kind']._serialized_options = b'\342A\001\002'
+  _globals['_RELEASEUSEREQUEST'].fields_by_name['consumer_kind']._loaded_options = None
+  _globals['_RELEASEUSEREQUEST'].fields_by_name['consumer_kind']._serialized_options = b'\342A\001\002'
   _globals['_RELEASEUSEREQUEST'].fields_by_name['consumer_id']._loaded_options = None
   _globals['_RELEASEUSEREQUEST'].fields_by_name['consumer_id']._serialized_options = b'\342A\001\002'
   _globals['_GETAUDIENCEUSAGEREQUEST'].fields_by_name['audience_id']._loaded_options = None
@@ -64,19 +64,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDIENCESERVICE'].methods_by_name['GetAudienceUsage']._loaded_options = None
   _globals['_AUDIENCESERVICE'].methods_by_name['GetAudienceUsage']._serialized_options = b'\312\363\030\016audiences.read'
   _globals['_AUDIENCEUSE']._serialized_start=145
-  _globals['_AUDIENCEUSE']._serialized_end=344
-  _globals['_REGISTERUSEREQUEST']._serialized_start=346
-  _globals['_REGISTERUSEREQUEST']._serialized_end=411
-  _globals['_RELEASEUSEREQUEST']._serialized_start=413
-  _globals['_RELEASEUSEREQUEST']._serialized_end=506
-  _globals['_RELEASEUSERESPONSE']._serialized_start=508
-  _globals['_RELEASEUSERESPONSE']._serialized_end=546
-  _globals['_GETAUDIENCEUSAGEREQUEST']._serialized_start=548
-  _globals['_GETAUDIENCEUSAGEREQUEST']._serialized_end=600
-  _globals['_GETAUDIENCEUSAGERESPONSE']._serialized_start=603
-  _globals['_GETAUDIENCEUSAGERESPONSE']._serialized_end=838
-  _globals['_AUDIENCEREFERENCE']._serialized_start=840
-  _globals['_AUDIENCEREFERENCE']._serialized_end=885
-  _globals['_AUDIENCESERVICE']._serialized_start=888
-  _globals['_AUDIENCESERVICE']._serialized_end=1217
+  _globals['_AUDIENCEUSE']._serialized_end=353
+  _globals['_REGISTERUSEREQUEST']._serialized_start=355
+  _globals['_REGISTERUSEREQUEST']._serialized_end=420
+  _globals['_RELEASEUSEREQUEST']._serialized_start=422
+  _globals['_RELEASEUSEREQUEST']._serialized_end=524
+  _globals['_RELEASEUSERESPONSE']._serialized_start=526
+  _globals['_RELEASEUSERESPONSE']._serialized_end=564
+  _globals['_GETAUDIENCEUSAGEREQUEST']._serialized_start=566
+  _globals['_GETAUDIENCEUSAGEREQUEST']._serialized_end=618
+  _globals['_GETAUDIENCEUSAGERESPONSE']._serialized_start=621
+  _globals['_GETAUDIENCEUSAGERESPONSE']._serialized_end=856
+  _globals['_AUDIENCEREFERENCE']._serialized_start=858
+  _globals['_AUDIENCEREFERENCE']._serialized_end=903
+  _globals['_AUDIENCESERVICE']._serialized_start=906
+  _globals['_AUDIENCESERVICE']._serialized_end=1235
 # @@protoc_insertion_point(module_scope)

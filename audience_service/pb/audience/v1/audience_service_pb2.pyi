@@ -26,16 +26,16 @@ class AudienceUse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
+    CONSUMER_KIND_FIELD_NUMBER: _builtins.int
     CONSUMER_ID_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     REGISTRANT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id is the id of a segment, custom audience or snapshot."""
-    kind: _builtins.str
-    """kind is the kind of consumer: `campaign`, `automation`, `ad_sync`, `report` or a word of your own. It is a string,
-    because callers may add kinds. 1 to 64 of the characters a-z 0-9 _ -
+    consumer_kind: _builtins.str
+    """consumer_kind is the kind of consumer: `campaign`, `automation`, `ad_sync`, `report` or a word of your own. It is a
+    string, because callers may add kinds. 1 to 64 of the characters a-z 0-9 _ -
     """
     consumer_id: _builtins.str
     """consumer_id is the consumer's id, unique among those of its kind. 1 to 200 printable characters."""
@@ -53,7 +53,7 @@ class AudienceUse(_message.Message):
         self,
         *,
         audience_id: _builtins.str = ...,
-        kind: _builtins.str = ...,
+        consumer_kind: _builtins.str = ...,
         consumer_id: _builtins.str = ...,
         description: _builtins.str = ...,
         registrant: _builtins.str = ...,
@@ -61,7 +61,7 @@ class AudienceUse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "consumer_id", b"consumer_id", "create_time", b"create_time", "description", b"description", "kind", b"kind", "registrant", b"registrant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "consumer_id", b"consumer_id", "consumer_kind", b"consumer_kind", "create_time", b"create_time", "description", b"description", "registrant", b"registrant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -98,24 +98,24 @@ class ReleaseUseRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
+    CONSUMER_KIND_FIELD_NUMBER: _builtins.int
     CONSUMER_ID_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id is the audience_id of the registered use."""
-    kind: _builtins.str
-    """kind is the kind of the registered use."""
+    consumer_kind: _builtins.str
+    """consumer_kind is the kind of the registered use."""
     consumer_id: _builtins.str
     """consumer_id is the consumer_id of the registered use."""
     def __init__(
         self,
         *,
         audience_id: _builtins.str = ...,
-        kind: _builtins.str = ...,
+        consumer_kind: _builtins.str = ...,
         consumer_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "consumer_id", b"consumer_id", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "consumer_id", b"consumer_id", "consumer_kind", b"consumer_kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

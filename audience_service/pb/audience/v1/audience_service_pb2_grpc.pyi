@@ -38,9 +38,9 @@ class AudienceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AudienceServiceAsyncStub: ...
     RegisterUse: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.RegisterUseRequest, _audience_service_pb2.AudienceUse]
-    """RegisterUse records that a consumer, such as a campaign, uses an audience. It is safe to repeat: a use is identified
-    by audience_id, kind and consumer_id, and the first registration is kept. A snapshot can be in any creation state.
-    Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD.
+    """RegisterUse records that a consumer, such as a campaign, uses an audience. It is safe to repeat: a use is
+    identified by audience_id, kind and consumer_id, and the first registration is kept. A snapshot can be in any
+    creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD.
     """
     ReleaseUse: _grpc.UnaryUnaryMultiCallable[_audience_service_pb2.ReleaseUseRequest, _audience_service_pb2.ReleaseUseResponse]
     """ReleaseUse ends a use, also of an audience that is deleted or expired. It is safe to repeat: an unknown use is no
@@ -62,9 +62,9 @@ class AudienceServiceAsyncStub(AudienceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterUse: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.RegisterUseRequest, _audience_service_pb2.AudienceUse]  # type: ignore[assignment]
-    """RegisterUse records that a consumer, such as a campaign, uses an audience. It is safe to repeat: a use is identified
-    by audience_id, kind and consumer_id, and the first registration is kept. A snapshot can be in any creation state.
-    Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD.
+    """RegisterUse records that a consumer, such as a campaign, uses an audience. It is safe to repeat: a use is
+    identified by audience_id, kind and consumer_id, and the first registration is kept. A snapshot can be in any
+    creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD.
     """
     ReleaseUse: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.ReleaseUseRequest, _audience_service_pb2.ReleaseUseResponse]  # type: ignore[assignment]
     """ReleaseUse ends a use, also of an audience that is deleted or expired. It is safe to repeat: an unknown use is no
@@ -89,9 +89,9 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_service_pb2.RegisterUseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audience_service_pb2.AudienceUse, _abc.Awaitable[_audience_service_pb2.AudienceUse]]:
-        """RegisterUse records that a consumer, such as a campaign, uses an audience. It is safe to repeat: a use is identified
-        by audience_id, kind and consumer_id, and the first registration is kept. A snapshot can be in any creation state.
-        Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD.
+        """RegisterUse records that a consumer, such as a campaign, uses an audience. It is safe to repeat: a use is
+        identified by audience_id, kind and consumer_id, and the first registration is kept. A snapshot can be in any
+        creation state. Errors: AUDIENCE_NOT_FOUND (also if the audience is deleted during the call), INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod

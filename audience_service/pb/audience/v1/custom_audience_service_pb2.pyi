@@ -60,7 +60,9 @@ class _UploadStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadSta
     UPLOAD_STATE_UNSPECIFIED: _UploadState.ValueType  # 0
     """UPLOAD_STATE_UNSPECIFIED is never sent."""
     UPLOAD_STATE_OPEN: _UploadState.ValueType  # 1
-    """UPLOAD_STATE_OPEN: the service waits for the rest of the file, or for the trailer. After a week the upload is FAILED."""
+    """UPLOAD_STATE_OPEN: the service waits for the rest of the file, or for the trailer. After a week the upload is
+    FAILED.
+    """
     UPLOAD_STATE_PUBLISHED: _UploadState.ValueType  # 2
     """UPLOAD_STATE_PUBLISHED: the list with the upload is published."""
     UPLOAD_STATE_FAILED: _UploadState.ValueType  # 3
@@ -72,7 +74,9 @@ class UploadState(_UploadState, metaclass=_UploadStateEnumTypeWrapper):
 UPLOAD_STATE_UNSPECIFIED: UploadState.ValueType  # 0
 """UPLOAD_STATE_UNSPECIFIED is never sent."""
 UPLOAD_STATE_OPEN: UploadState.ValueType  # 1
-"""UPLOAD_STATE_OPEN: the service waits for the rest of the file, or for the trailer. After a week the upload is FAILED."""
+"""UPLOAD_STATE_OPEN: the service waits for the rest of the file, or for the trailer. After a week the upload is
+FAILED.
+"""
 UPLOAD_STATE_PUBLISHED: UploadState.ValueType  # 2
 """UPLOAD_STATE_PUBLISHED: the list with the upload is published."""
 UPLOAD_STATE_FAILED: UploadState.ValueType  # 3
@@ -107,14 +111,14 @@ class CustomAudience(_message.Message):
     id: _builtins.str
     """id: the stable id, `custom-` and 21 characters, assigned by the service."""
     name: _builtins.str
-    """name: the display name, 1 to 200 printable characters. Surrounding spaces are removed. Unique among the org's custom
-    audiences, case-sensitive.
+    """name: the display name, 1 to 200 printable characters. Surrounding spaces are removed. Unique among the org's
+    custom audiences, case-sensitive.
     """
     description: _builtins.str
     """description: free text, at most 2,000 characters. Default empty."""
     type: _builtins.str
-    """type: `file_upload`, `customer_match`, `lookalike` or `retargeting_pixel`; ListCustomAudienceTypes describes them. A
-    string rather than an enum, because the platform's JSON has these words and more types may follow.
+    """type: `file_upload`, `customer_match`, `lookalike` or `retargeting_pixel`; ListCustomAudienceTypes describes them.
+    A string rather than an enum, because the platform's JSON has these words and more types may follow.
     """
     datatype: _builtins.str
     """datatype: the kind of record of its members. Default `contact`; a lookalike has the datatype of its source."""
@@ -139,8 +143,8 @@ class CustomAudience(_message.Message):
     again.
     """
     error: _builtins.str
-    """error: why the creation FAILED: a reason, such as `SEED_TOO_SMALL`, a colon, and a sentence. INTERRUPTED means that the
-    process that did the work stopped or died. Empty otherwise.
+    """error: why the creation FAILED: a reason, such as `SEED_TOO_SMALL`, a colon, and a sentence. INTERRUPTED means that
+    the process that did the work stopped or died. Empty otherwise.
     """
     @_builtins.property
     def customer_match(self) -> Global___CustomerMatchSpec:
@@ -256,8 +260,8 @@ Global___CustomAudienceRefresh: _TypeAlias = CustomAudienceRefresh  # noqa: Y015
 
 @_typing.final
 class CustomerMatchSpec(_message.Message):
-    """CustomerMatchSpec defines how the rows of uploads are hashed. A hash is the SHA-256 of an email address or phone number,
-    normalised by one version of an ad platform's rules.
+    """CustomerMatchSpec defines how the rows of uploads are hashed. A hash is the SHA-256 of an email address or phone
+    number, normalised by one version of an ad platform's rules.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -288,8 +292,8 @@ class CustomerMatchSpec(_message.Message):
     platform: _builtins.str
     """platform: the ad platform, `meta`, `google`, `tiktok` or `linkedin`. A string, because more platforms may follow."""
     rules_version: _builtins.str
-    """rules_version: the version of the platform's rules: `meta/2026-11`. Default: the newest version at creation. It never
-    changes.
+    """rules_version: the version of the platform's rules: `meta/2026-11`. Default: the newest version at creation. It
+    never changes.
     """
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -343,9 +347,9 @@ class LookalikeSpec(_message.Message):
 
     @_builtins.property
     def exclude_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """exclude_fields: paths to leave out of `fields`. A path leaves out every field that is read from it, even if that field
-        can also be read from other paths. Protected fields (sex, gender, birthday, language, religion and others that the docs
-        list) are left out by default and used only if `fields` names them.
+        """exclude_fields: paths to leave out of `fields`. A path leaves out every field that is read from it, even if that
+        field can also be read from other paths. Protected fields (sex, gender, birthday, language, religion and others
+        that the docs list) are left out by default and used only if `fields` names them.
         """
 
     def __init__(
@@ -425,12 +429,13 @@ class CreateCustomAudienceRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """request_id: makes the call safe to repeat. For at least a day, a second call with the same id returns the audience of
-    the first call, in its current state. Deleting the audience releases the id. At most 64 characters. Default none.
+    """request_id: makes the call safe to repeat. For at least a day, a second call with the same id returns the audience
+    of the first call, in its current state. Deleting the audience releases the id. At most 64 characters. Default
+    none.
     """
     validate_only: _builtins.bool
-    """validate_only: checks the request and stores nothing; the response has no id. The seed of a lookalike is counted, not
-    modelled.
+    """validate_only: checks the request and stores nothing; the response has no id. The seed of a lookalike is counted,
+    not modelled.
     """
     @_builtins.property
     def custom_audience(self) -> Global___CustomAudience:
@@ -556,8 +561,8 @@ class UpdateCustomAudienceRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask: the fields to change, of `name` and `description`; any other path is refused. Default: both, and an empty
-        description clears it. A type, datatype or spec that differs from the current one is refused.
+        """update_mask: the fields to change, of `name` and `description`; any other path is refused. Default: both, and an
+        empty description clears it. A type, datatype or spec that differs from the current one is refused.
         """
 
     def __init__(
@@ -776,8 +781,8 @@ Global___CustomAudienceTypeField: _TypeAlias = CustomAudienceTypeField  # noqa: 
 
 @_typing.final
 class UploadMembersRequest(_message.Message):
-    """UploadMembersRequest is one message of an upload stream. The first message is a header; the last message of a complete
-    file is a trailer.
+    """UploadMembersRequest is one message of an upload stream. The first message is a header; the last message of a
+    complete file is a trailer.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -845,13 +850,13 @@ class UploadHeader(_message.Message):
     has_header: _builtins.bool
     """has_header: whether the first row contains column names. Default true. If false, `columns` must give positions."""
     default_region: _builtins.str
-    """default_region: the country of phone numbers without a country code, as two letters: `US`. Default none: such numbers
-    are rejected.
+    """default_region: the country of phone numbers without a country code, as two letters: `US`. Default none: such
+    numbers are rejected.
     """
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadColumn]:
-        """columns: the field in each column. Default: columns named like the fields, ignoring case, hyphens and spaces: `E-Mail`
-        is `email`. Other columns are not used for matching; unmatched rows keep them.
+        """columns: the field in each column. Default: columns named like the fields, ignoring case, hyphens and spaces:
+        `E-Mail` is `email`. Other columns are not used for matching; unmatched rows keep them.
         """
 
     def __init__(
@@ -886,9 +891,9 @@ class UploadColumn(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """field: the content of the column: `id` (a contact's id), `email` or `phone`; for a customer match also `email_sha256`
-    and `phone_sha256`, in hexadecimal digits. A row is matched by the first of its fields, in this order, that any contact
-    has.
+    """field: the content of the column: `id` (a contact's id), `email` or `phone`; for a customer match also
+    `email_sha256` and `phone_sha256`, in hexadecimal digits. A row is matched by the first of its fields, in this
+    order, that any contact has.
     """
     name: _builtins.str
     """name: the name of the column in the first row, ignoring case and surrounding spaces."""
@@ -945,21 +950,21 @@ class UploadTrailer(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SIZE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CRC32_FIELD_NUMBER: _builtins.int
-    size: _builtins.int
+    size_bytes: _builtins.int
     """size: the size of the file in bytes."""
     crc32: _builtins.int
     """crc32: the CRC-32 checksum of the complete file, as in zlib and gzip."""
     def __init__(
         self,
         *,
-        size: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
         crc32: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc32", b"crc32", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc32", b"crc32", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1014,7 +1019,9 @@ class Upload(_message.Message):
     state: Global___UploadState.ValueType
     """state: open, published or failed."""
     next_offset: _builtins.int
-    """next_offset: the position in the file of the first byte that the service has not stored. The next chunk begins there."""
+    """next_offset: the position in the file of the first byte that the service has not stored. The next chunk begins
+    there.
+    """
     row_count: _builtins.int
     """row_count: the rows read, accepted or rejected. Empty lines and the header do not count."""
     accepted_row_count: _builtins.int
@@ -1145,23 +1152,23 @@ class StreamUnmatchedRowsRequest(_message.Message):
 
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
-    UNESCAPED_FIELD_NUMBER: _builtins.int
+    UNESCAPED_FORMULAS_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id: the audience that the rows were uploaded to."""
     cursor: _builtins.str
     """cursor: resumes the same stream after the message that carried it. Default: the beginning."""
-    unescaped: _builtins.bool
-    """unescaped: sends formulas as they were uploaded, without an apostrophe. Default false."""
+    unescaped_formulas: _builtins.bool
+    """unescaped_formulas: sends formulas as they were uploaded, without an apostrophe. Default false."""
     def __init__(
         self,
         *,
         audience_id: _builtins.str = ...,
         cursor: _builtins.str = ...,
-        unescaped: _builtins.bool = ...,
+        unescaped_formulas: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "cursor", b"cursor", "unescaped", b"unescaped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "cursor", b"cursor", "unescaped_formulas", b"unescaped_formulas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1185,7 +1192,7 @@ class StreamUnmatchedRowsResponse(_message.Message):
     total_row_count: _builtins.int
     """total_row_count: the number of rows that the stream has sent, over all resumptions. Only in the last message."""
     @_builtins.property
-    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadedRow]:
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnmatchedRow]:
         """rows: rows of one upload, in the order of the file. Empty in the last message."""
 
     @_builtins.property
@@ -1195,7 +1202,7 @@ class StreamUnmatchedRowsResponse(_message.Message):
     def __init__(
         self,
         *,
-        rows: _abc.Iterable[Global___UploadedRow] | None = ...,
+        rows: _abc.Iterable[Global___UnmatchedRow] | None = ...,
         upload_id: _builtins.str = ...,
         columns: _abc.Iterable[_builtins.str] | None = ...,
         cursor: _builtins.str = ...,
@@ -1212,8 +1219,8 @@ class StreamUnmatchedRowsResponse(_message.Message):
 Global___StreamUnmatchedRowsResponse: _TypeAlias = StreamUnmatchedRowsResponse  # noqa: Y015
 
 @_typing.final
-class UploadedRow(_message.Message):
-    """UploadedRow is one row of a file."""
+class UnmatchedRow(_message.Message):
+    """UnmatchedRow is one row of a file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1237,7 +1244,7 @@ class UploadedRow(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UploadedRow: _TypeAlias = UploadedRow  # noqa: Y015
+Global___UnmatchedRow: _TypeAlias = UnmatchedRow  # noqa: Y015
 
 @_typing.final
 class GetLookalikeModelRequest(_message.Message):
@@ -1263,9 +1270,9 @@ Global___GetLookalikeModelRequest: _TypeAlias = GetLookalikeModelRequest  # noqa
 
 @_typing.final
 class LookalikeModel(_message.Message):
-    """LookalikeModel is the model that a lookalike's members were selected by. The score of a record is the sum of the weights
-    of its distinct values, over all fields. Members are the records with the highest scores above 0; equal scores are
-    ordered by sk.
+    """LookalikeModel is the model that a lookalike's members were selected by. The score of a record is the sum of the
+    weights of its distinct values, over all fields. Members are the records with the highest scores above 0; equal
+    scores are ordered by sk.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1279,9 +1286,9 @@ class LookalikeModel(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     CURVE_FIELD_NUMBER: _builtins.int
     AUC_FIELD_NUMBER: _builtins.int
-    PROTECTED_FIELDS_FIELD_NUMBER: _builtins.int
+    EXCLUDED_PROTECTED_FIELDS_FIELD_NUMBER: _builtins.int
     CUTOFF_SCORE_FIELD_NUMBER: _builtins.int
-    SOURCE_FIELDS_FIELD_NUMBER: _builtins.int
+    SOURCE_FILTER_FIELDS_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id: the id of the lookalike."""
     model_version: _builtins.int
@@ -1293,12 +1300,12 @@ class LookalikeModel(_message.Message):
     from the other four fifths.
     """
     baseline_count: _builtins.int
-    """baseline_count: the records that the seed was compared with: all records that are not archived, within the countries,
-    without the seed.
+    """baseline_count: the records that the seed was compared with: all records that are not archived, within the
+    countries, without the seed.
     """
     auc: _builtins.float
-    """auc: the probability that a record of the holdout scores higher than a record of the baseline; ties count half. 0.5 is
-    no better than chance. Unset if the holdout has fewer than 20 records.
+    """auc: the probability that a record of the holdout scores higher than a record of the baseline; ties count half. 0.5
+    is no better than chance. Unset if the holdout has fewer than 20 records.
     """
     cutoff_score: _builtins.float
     """cutoff_score: the lowest score of a member; 0 if no record scores above 0."""
@@ -1315,14 +1322,16 @@ class LookalikeModel(_message.Message):
         """curve: the similarity of members at each reach: at 1, 2, 3, 5, 10, 20 per cent of the records and so on up to all."""
 
     @_builtins.property
-    def protected_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """protected_fields: the protected fields that were left out, among the fields of a sample of the org's records."""
+    def excluded_protected_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """excluded_protected_fields: the protected fields that were left out, among the fields of a sample of the org's
+        records.
+        """
 
     @_builtins.property
-    def source_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """source_fields: the fields that the source's own filter tests, among the default fields or those that the spec names.
-        They define the source rather than describe its members. By default they are left out; if `fields` names them, they are
-        used. Empty if the source is a list, because its origin is unknown.
+    def source_filter_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """source_filter_fields: the fields that the source's own filter tests, among the default fields or those that the
+        spec names. They define the source rather than describe its members. By default they are left out; if `fields`
+        names them, they are used. Empty if the source is a list, because its origin is unknown.
         """
 
     def __init__(
@@ -1337,13 +1346,13 @@ class LookalikeModel(_message.Message):
         fields: _abc.Iterable[Global___LookalikeField] | None = ...,
         curve: _abc.Iterable[Global___LookalikePoint] | None = ...,
         auc: _builtins.float | None = ...,
-        protected_fields: _abc.Iterable[_builtins.str] | None = ...,
+        excluded_protected_fields: _abc.Iterable[_builtins.str] | None = ...,
         cutoff_score: _builtins.float = ...,
-        source_fields: _abc.Iterable[_builtins.str] | None = ...,
+        source_filter_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "audience_id", b"audience_id", "baseline_count", b"baseline_count", "create_time", b"create_time", "curve", b"curve", "cutoff_score", b"cutoff_score", "fields", b"fields", "holdout_count", b"holdout_count", "model_version", b"model_version", "protected_fields", b"protected_fields", "seed_count", b"seed_count", "source_fields", b"source_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "audience_id", b"audience_id", "baseline_count", b"baseline_count", "create_time", b"create_time", "curve", b"curve", "cutoff_score", b"cutoff_score", "excluded_protected_fields", b"excluded_protected_fields", "fields", b"fields", "holdout_count", b"holdout_count", "model_version", b"model_version", "seed_count", b"seed_count", "source_filter_fields", b"source_filter_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__auc: _TypeAlias = _typing.Literal["auc"]  # noqa: Y015
     _WhichOneofArgType__auc: _TypeAlias = _typing.Literal["_auc", b"_auc"]  # noqa: Y015
@@ -1374,7 +1383,9 @@ class LookalikeField(_message.Message):
     same information, and 0 if they carry all of it.
     """
     multi_valued: _builtins.bool
-    """multi_valued: whether a record can have several of the values. Each value counts; a value without a factor counts 0."""
+    """multi_valued: whether a record can have several of the values. Each value counts; a value without a factor counts
+    0.
+    """
     protected: _builtins.bool
     """protected: whether the field is protected, and so is used only if a request names it."""
     @_builtins.property
@@ -1414,11 +1425,13 @@ class LookalikeFactor(_message.Message):
     value: _builtins.str
     """value: the value, the name of the bin, `(missing)` or `(other)`."""
     weight: _builtins.float
-    """weight: the smoothed logarithm of its frequency in the seed over that in the baseline, times the field's decorrelation.
-    0.69 is twice as frequent.
+    """weight: the smoothed logarithm of its frequency in the seed over that in the baseline, times the field's
+    decorrelation. 0.69 is twice as frequent.
     """
     seed_count: _builtins.int
-    """seed_count: the records of the seed with the value. Unset if there are fewer than AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE."""
+    """seed_count: the records of the seed with the value. Unset if there are fewer than
+    AUDIENCE_INSIGHTS_MIN_BUCKET_SIZE.
+    """
     baseline_count: _builtins.int
     """baseline_count: the records of the baseline with the value. Unset likewise."""
     def __init__(
@@ -1458,8 +1471,8 @@ class LookalikePoint(_message.Message):
     share: _builtins.float
     """share: a fraction of the org's records that are not archived, within the countries, as in LookalikeSpec.share."""
     count: _builtins.int
-    """count: the number of candidates that this share selects, those with the highest scores. A lookalike of this share has
-    as many members, unless min_score is 0 or less: only candidates above 0 are members.
+    """count: the number of candidates that this share selects, those with the highest scores. A lookalike of this share
+    has as many members, unless min_score is 0 or less: only candidates above 0 are members.
     """
     min_score: _builtins.float
     """min_score: the lowest score among these candidates."""

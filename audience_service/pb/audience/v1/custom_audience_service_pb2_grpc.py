@@ -103,10 +103,10 @@ class CustomAudienceServiceServicer:
     def CreateCustomAudience(self, request, context):
         """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
 
-        A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
-        records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
-        updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
-        name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+        A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a
+        million records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name
+        and can be updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it
+        keeps its name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
 
         Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
         UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
@@ -140,10 +140,10 @@ class CustomAudienceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCustomAudience(self, request, context):
-        """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
-        audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
-        the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
-        refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+        """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns
+        the audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike
+        refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A
+        creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,7 +151,8 @@ class CustomAudienceServiceServicer:
 
     def RefreshCustomAudience(self, request, context):
         """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
-        and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+        and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be
+        refreshed.
 
         The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
         stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
@@ -167,23 +168,24 @@ class CustomAudienceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCustomAudienceTypes(self, request, context):
-        """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its rules.
+        """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its
+        rules.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadMembers(self, request_iterator, context):
-        """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then a
-        trailer, which publishes the list. Readers see the list before or the list after, never a part.
+        """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then
+        a trailer, which publishes the list. Readers see the list before or the list after, never a part.
 
-        A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with the
-        same upload_id continues from there. A stream that repeats a published upload gets the same response. If the file
-        cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
+        A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with
+        the same upload_id continues from there. A stream that repeats a published upload gets the same response. If the
+        file cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
         INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH,
-        OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway), STALE_VERSION
-        (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS, STORE_UNAVAILABLE,
-        OUT_OF_TIME.
+        OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway),
+        STALE_VERSION (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS,
+        STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,10 +199,10 @@ class CustomAudienceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamUnmatchedRows(self, request, context):
-        """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded, except
-        that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last message
-        carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
-        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded,
+        except that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last
+        message carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
+        INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

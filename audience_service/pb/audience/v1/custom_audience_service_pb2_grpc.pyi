@@ -39,10 +39,10 @@ class CustomAudienceServiceStub:
     CreateCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.CreateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
     """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
 
-    A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
-    records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
-    updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
-    name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+    A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a
+    million records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name
+    and can be updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it
+    keeps its name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
 
     Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
     UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
@@ -59,14 +59,15 @@ class CustomAudienceServiceStub:
     STALE_VERSION.
     """
     DeleteCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.DeleteCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
-    """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
-    audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
-    the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
-    refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+    """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns
+    the audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike
+    refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A
+    creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
     """
     RefreshCustomAudience: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.RefreshCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]
     """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
-    and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+    and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be
+    refreshed.
 
     The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
     stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
@@ -78,26 +79,28 @@ class CustomAudienceServiceStub:
     used), TOO_MANY_LOOKALIKES, TOO_MANY_REFRESHES. Later errors, such as SEED_TOO_SMALL, are in the `error` fields.
     """
     ListCustomAudienceTypes: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudienceTypesRequest, _custom_audience_service_pb2.ListCustomAudienceTypesResponse]
-    """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its rules."""
+    """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its
+    rules.
+    """
     UploadMembers: _grpc.StreamUnaryMultiCallable[_custom_audience_service_pb2.UploadMembersRequest, _custom_audience_service_pb2.Upload]
-    """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then a
-    trailer, which publishes the list. Readers see the list before or the list after, never a part.
+    """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then
+    a trailer, which publishes the list. Readers see the list before or the list after, never a part.
 
-    A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with the
-    same upload_id continues from there. A stream that repeats a published upload gets the same response. If the file
-    cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
+    A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with
+    the same upload_id continues from there. A stream that repeats a published upload gets the same response. If the
+    file cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
     INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH,
-    OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway), STALE_VERSION
-    (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS, STORE_UNAVAILABLE,
-    OUT_OF_TIME.
+    OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway),
+    STALE_VERSION (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS,
+    STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetUploadRequest, _custom_audience_service_pb2.Upload]
     """GetUpload returns the progress and the row counts of an upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
     StreamUnmatchedRows: _grpc.UnaryStreamMultiCallable[_custom_audience_service_pb2.StreamUnmatchedRowsRequest, _custom_audience_service_pb2.StreamUnmatchedRowsResponse]
-    """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded, except
-    that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last message
-    carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
-    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded,
+    except that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last
+    message carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
+    INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetLookalikeModel: _grpc.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetLookalikeModelRequest, _custom_audience_service_pb2.LookalikeModel]
     """GetLookalikeModel returns the model of a lookalike. It has the weight of each value of a field, the similarity of
@@ -116,10 +119,10 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     CreateCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.CreateCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
     """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
 
-    A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
-    records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
-    updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
-    name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+    A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a
+    million records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name
+    and can be updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it
+    keeps its name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
 
     Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
     UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
@@ -136,14 +139,15 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     STALE_VERSION.
     """
     DeleteCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.DeleteCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
-    """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
-    audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
-    the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
-    refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+    """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns
+    the audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike
+    refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A
+    creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
     """
     RefreshCustomAudience: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.RefreshCustomAudienceRequest, _custom_audience_service_pb2.CustomAudience]  # type: ignore[assignment]
     """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
-    and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+    and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be
+    refreshed.
 
     The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
     stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
@@ -155,26 +159,28 @@ class CustomAudienceServiceAsyncStub(CustomAudienceServiceStub):
     used), TOO_MANY_LOOKALIKES, TOO_MANY_REFRESHES. Later errors, such as SEED_TOO_SMALL, are in the `error` fields.
     """
     ListCustomAudienceTypes: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.ListCustomAudienceTypesRequest, _custom_audience_service_pb2.ListCustomAudienceTypesResponse]  # type: ignore[assignment]
-    """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its rules."""
+    """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its
+    rules.
+    """
     UploadMembers: _aio.StreamUnaryMultiCallable[_custom_audience_service_pb2.UploadMembersRequest, _custom_audience_service_pb2.Upload]  # type: ignore[assignment]
-    """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then a
-    trailer, which publishes the list. Readers see the list before or the list after, never a part.
+    """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then
+    a trailer, which publishes the list. Readers see the list before or the list after, never a part.
 
-    A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with the
-    same upload_id continues from there. A stream that repeats a published upload gets the same response. If the file
-    cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
+    A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with
+    the same upload_id continues from there. A stream that repeats a published upload gets the same response. If the
+    file cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
     INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH,
-    OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway), STALE_VERSION
-    (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS, STORE_UNAVAILABLE,
-    OUT_OF_TIME.
+    OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway),
+    STALE_VERSION (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS,
+    STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetUploadRequest, _custom_audience_service_pb2.Upload]  # type: ignore[assignment]
     """GetUpload returns the progress and the row counts of an upload. Errors: AUDIENCE_NOT_FOUND, UPLOAD_NOT_FOUND."""
     StreamUnmatchedRows: _aio.UnaryStreamMultiCallable[_custom_audience_service_pb2.StreamUnmatchedRowsRequest, _custom_audience_service_pb2.StreamUnmatchedRowsResponse]  # type: ignore[assignment]
-    """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded, except
-    that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last message
-    carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
-    TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+    """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded,
+    except that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last
+    message carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
+    INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
     """
     GetLookalikeModel: _aio.UnaryUnaryMultiCallable[_custom_audience_service_pb2.GetLookalikeModelRequest, _custom_audience_service_pb2.LookalikeModel]  # type: ignore[assignment]
     """GetLookalikeModel returns the model of a lookalike. It has the weight of each value of a field, the similarity of
@@ -196,10 +202,10 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
         """CreateCustomAudience creates a custom audience. An uploaded list is empty until UploadMembers fills it.
 
-        A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a million
-        records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name and can be
-        updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it keeps its
-        name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
+        A lookalike is returned while it is CREATING. The service models it in the background, in about a minute for a
+        million records, and GetCustomAudience shows creation_state, progress and error. Until it is READY it has a name
+        and can be updated and deleted, but every request for its members fails with UNUSABLE_AUDIENCE. If it is FAILED, it
+        keeps its name; RefreshCustomAudience starts the creation again, and DeleteCustomAudience releases the name.
 
         Errors: INVALID_FIELD, NAME_TAKEN, REQUEST_ID_REUSED, AUDIENCE_NOT_FOUND (the source of a lookalike),
         UNUSABLE_AUDIENCE, DATATYPE_NOT_ALLOWED, SEED_TOO_SMALL, TOO_MANY_LOOKALIKES, OUT_OF_TIME.
@@ -240,10 +246,10 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.DeleteCustomAudienceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
-        """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns the
-        audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike refers to
-        the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A creation or
-        refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
+        """DeleteCustomAudience deletes a custom audience permanently, with its list, its model and its uploads. It returns
+        the audience as it was before. The call is refused if a registered use, the filter of a segment or a lookalike
+        refers to the audience; `force` overrides that. Streams that are reading the list can finish within an hour. A
+        creation or refresh that is running is cancelled. Errors: AUDIENCE_NOT_FOUND, STALE_VERSION, AUDIENCE_IN_USE.
         """
 
     @_abc_1.abstractmethod
@@ -253,7 +259,8 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.CustomAudience, _abc.Awaitable[_custom_audience_service_pb2.CustomAudience]]:
         """RefreshCustomAudience updates a custom audience from the current records: a lookalike is modelled and scored again,
-        and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be refreshed.
+        and unmatched rows of uploads are matched again. A retargeting pixel is evaluated at each use and cannot be
+        refreshed.
 
         The call returns once the refresh is registered, and the service works in the background. Meanwhile creation_state
         stays READY, and readers see the old list; the new list replaces it in one step, never in part. GetCustomAudience
@@ -271,7 +278,9 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.ListCustomAudienceTypesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.ListCustomAudienceTypesResponse, _abc.Awaitable[_custom_audience_service_pb2.ListCustomAudienceTypesResponse]]:
-        """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its rules."""
+        """ListCustomAudienceTypes returns every type of custom audience, with its columns or fields, its limits and its
+        rules.
+        """
 
     @_abc_1.abstractmethod
     def UploadMembers(
@@ -279,16 +288,16 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_custom_audience_service_pb2.UploadMembersRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_custom_audience_service_pb2.Upload, _abc.Awaitable[_custom_audience_service_pb2.Upload]]:
-        """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then a
-        trailer, which publishes the list. Readers see the list before or the list after, never a part.
+        """UploadMembers uploads a CSV file. The client sends a header, then chunks of the file from its next_offset on, then
+        a trailer, which publishes the list. Readers see the list before or the list after, never a part.
 
-        A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with the
-        same upload_id continues from there. A stream that repeats a published upload gets the same response. If the file
-        cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
+        A broken stream loses nothing that the service has stored: GetUpload returns next_offset, and another stream with
+        the same upload_id continues from there. A stream that repeats a published upload gets the same response. If the
+        file cannot be read, the upload is FAILED, the error names the line, and no row of the file is published. Errors:
         INVALID_FIELD, AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_FILE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH,
-        OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway), STALE_VERSION
-        (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS, STORE_UNAVAILABLE,
-        OUT_OF_TIME.
+        OFFSET_MISMATCH, UPLOAD_REUSED, UPLOAD_TAKEN_OVER, UPLOAD_NOT_FOUND (the audience was deleted midway),
+        STALE_VERSION (other lists were published at every attempt; send the trailer again), TOO_MANY_STREAMS,
+        STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod
@@ -305,10 +314,10 @@ class CustomAudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _custom_audience_service_pb2.StreamUnmatchedRowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_custom_audience_service_pb2.StreamUnmatchedRowsResponse], _abc.AsyncIterator[_custom_audience_service_pb2.StreamUnmatchedRowsResponse]]:
-        """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded, except
-        that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last message
-        carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE, INVALID_PAGE_TOKEN,
-        TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
+        """StreamUnmatchedRows sends the rows of an audience's uploads that match no contact yet. Cells are as uploaded,
+        except that cells and column names which a spreadsheet would run as formulas get an apostrophe in front. The last
+        message carries total_row_count and no rows. Errors, also midway: AUDIENCE_NOT_FOUND, NOT_UPLOADABLE,
+        INVALID_PAGE_TOKEN, TOO_MANY_STREAMS, STORE_UNAVAILABLE, OUT_OF_TIME.
         """
 
     @_abc_1.abstractmethod

@@ -78,8 +78,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "INVALID_FILTER", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     FILTER_TOO_LARGE: _ErrorReason.ValueType  # 11
-    """FILTER_TOO_LARGE: a filter exceeds a limit on size, depth, conditions or list length. BadRequest has the field path,
-    the metadata has the limit. INVALID_ARGUMENT.
+    """FILTER_TOO_LARGE: a filter exceeds a limit on size, depth, conditions or list length. BadRequest has the field
+    path, the metadata has the limit. INVALID_ARGUMENT.
 
         {"reason": "FILTER_TOO_LARGE", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "32"}}
     """
@@ -94,15 +94,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "INVALID_PAGE_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     AUDIENCE_NOT_FOUND: _ErrorReason.ValueType  # 14
-    """AUDIENCE_NOT_FOUND: the org has no audience with this id, or it is deleted or expired. An id of another org gives the
-    same error. NOT_FOUND.
+    """AUDIENCE_NOT_FOUND: the org has no audience with this id, or it is deleted or expired. An id of another org gives
+    the same error. NOT_FOUND.
 
         {"reason": "AUDIENCE_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     CONTACT_NOT_FOUND: _ErrorReason.ValueType  # 15
     """CONTACT_NOT_FOUND: ids for a static list name no record of the org, or an archived or deleted one. The call has not
-    changed the list. BadRequest has the field paths of the first 20; the metadata has their number. A call about one contact
-    fails with this reason, without a count, if the org has no such record in any state. NOT_FOUND.
+    changed the list. BadRequest has the field paths of the first 20; the metadata has their number. A call about one
+    contact fails with this reason, without a count, if the org has no such record in any state. NOT_FOUND.
 
         {"reason": "CONTACT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"count": "2"}}
     """
@@ -128,10 +128,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "NOT_STATIC", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
     UNUSABLE_AUDIENCE: _ErrorReason.ValueType  # 20
-    """UNUSABLE_AUDIENCE: the audience's saved filter cannot be evaluated. It is not in the filter language, names a datatype
-    that is not served, or refers to an audience that does not exist. The platform may have saved it, or the service may
-    be configured differently now. BadRequest has the field path. Or the audience is a lookalike without members: its
-    creation_state, CREATING or FAILED, is in the metadata. FAILED_PRECONDITION.
+    """UNUSABLE_AUDIENCE: the audience's saved filter cannot be evaluated. It is not in the filter language, names a
+    datatype that is not served, or refers to an audience that does not exist. The platform may have saved it, or the
+    service may be configured differently now. BadRequest has the field path. Or the audience is a lookalike without
+    members: its creation_state, CREATING or FAILED, is in the metadata. FAILED_PRECONDITION.
 
         {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
@@ -142,14 +142,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
     """
     STORE_UNAVAILABLE: _ErrorReason.ValueType  # 22
-    """STORE_UNAVAILABLE: the database is unreachable, or its replica set is electing a primary. Retry after the RetryInfo's
-    delay; resume a stream from its last cursor. UNAVAILABLE.
+    """STORE_UNAVAILABLE: the database is unreachable, or its replica set is electing a primary. Retry after the
+    RetryInfo's delay; resume a stream from its last cursor. UNAVAILABLE.
 
         {"reason": "STORE_UNAVAILABLE", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
     OUT_OF_TIME: _ErrorReason.ValueType  # 23
-    """OUT_OF_TIME: the call's deadline passed before the response was complete. A call without a deadline has the server's.
-    DEADLINE_EXCEEDED.
+    """OUT_OF_TIME: the call's deadline passed before the response was complete. A call without a deadline has the
+    server's. DEADLINE_EXCEEDED.
 
         {"reason": "OUT_OF_TIME", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
@@ -179,8 +179,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                       "lookalikes": "1", "lookalike_names": "like our VIPs"}}
     """
     EXPRESSION_FAILED: _ErrorReason.ValueType  # 28
-    """EXPRESSION_FAILED: an expression in the filter ($expr) fails on a value of some record, and so the query fails. Guard
-    it with $ifNull, $type or $convert. INVALID_ARGUMENT.
+    """EXPRESSION_FAILED: an expression in the filter ($expr) fails on a value of some record, and so the query fails.
+    Guard it with $ifNull, $type or $convert. INVALID_ARGUMENT.
 
         {"reason": "EXPRESSION_FAILED", "domain": "audience.crm.appengine.internal", "metadata": {}}
     """
@@ -190,8 +190,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "SNAPSHOT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT"}}
     """
     SNAPSHOT_NOT_READY: _ErrorReason.ValueType  # 30
-    """SNAPSHOT_NOT_READY: the creation of the snapshot is not complete, or has failed. The metadata has its CreationState.
-    FAILED_PRECONDITION.
+    """SNAPSHOT_NOT_READY: the creation of the snapshot is not complete, or has failed. The metadata has its
+    CreationState. FAILED_PRECONDITION.
 
         {"reason": "SNAPSHOT_NOT_READY", "domain": "audience.crm.appengine.internal",
          "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "creation_state": "CREATING"}}
@@ -203,8 +203,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
     """
     WATCH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 32
-    """WATCH_TOKEN_EXPIRED: the events after a resume token were deleted. Watch again without a token, and read the current
-    members. The metadata has the cause. OUT_OF_RANGE.
+    """WATCH_TOKEN_EXPIRED: the events after a resume token were deleted. Watch again without a token, and read the
+    current members. The metadata has the cause. OUT_OF_RANGE.
 
         {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience.crm.appengine.internal",
          "metadata": {"cause": "the next events are older than the retention period"}}
@@ -297,8 +297,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
     """
     NOT_DELETED: _ErrorReason.ValueType  # 52
-    """NOT_DELETED: UndeleteSegment was called for a segment that is not deleted. RollbackSegment writes an older version of
-    such a segment. ALREADY_EXISTS.
+    """NOT_DELETED: UndeleteSegment was called for a segment that is not deleted. RollbackSegment writes an older version
+    of such a segment. ALREADY_EXISTS.
 
         {"reason": "NOT_DELETED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
     """
@@ -370,8 +370,8 @@ INVALID_FILTER: ErrorReason.ValueType  # 10
     {"reason": "INVALID_FILTER", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 FILTER_TOO_LARGE: ErrorReason.ValueType  # 11
-"""FILTER_TOO_LARGE: a filter exceeds a limit on size, depth, conditions or list length. BadRequest has the field path,
-the metadata has the limit. INVALID_ARGUMENT.
+"""FILTER_TOO_LARGE: a filter exceeds a limit on size, depth, conditions or list length. BadRequest has the field
+path, the metadata has the limit. INVALID_ARGUMENT.
 
     {"reason": "FILTER_TOO_LARGE", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "32"}}
 """
@@ -386,15 +386,15 @@ INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 13
     {"reason": "INVALID_PAGE_TOKEN", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 AUDIENCE_NOT_FOUND: ErrorReason.ValueType  # 14
-"""AUDIENCE_NOT_FOUND: the org has no audience with this id, or it is deleted or expired. An id of another org gives the
-same error. NOT_FOUND.
+"""AUDIENCE_NOT_FOUND: the org has no audience with this id, or it is deleted or expired. An id of another org gives
+the same error. NOT_FOUND.
 
     {"reason": "AUDIENCE_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 CONTACT_NOT_FOUND: ErrorReason.ValueType  # 15
 """CONTACT_NOT_FOUND: ids for a static list name no record of the org, or an archived or deleted one. The call has not
-changed the list. BadRequest has the field paths of the first 20; the metadata has their number. A call about one contact
-fails with this reason, without a count, if the org has no such record in any state. NOT_FOUND.
+changed the list. BadRequest has the field paths of the first 20; the metadata has their number. A call about one
+contact fails with this reason, without a count, if the org has no such record in any state. NOT_FOUND.
 
     {"reason": "CONTACT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"count": "2"}}
 """
@@ -420,10 +420,10 @@ NOT_STATIC: ErrorReason.ValueType  # 19
     {"reason": "NOT_STATIC", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
 UNUSABLE_AUDIENCE: ErrorReason.ValueType  # 20
-"""UNUSABLE_AUDIENCE: the audience's saved filter cannot be evaluated. It is not in the filter language, names a datatype
-that is not served, or refers to an audience that does not exist. The platform may have saved it, or the service may
-be configured differently now. BadRequest has the field path. Or the audience is a lookalike without members: its
-creation_state, CREATING or FAILED, is in the metadata. FAILED_PRECONDITION.
+"""UNUSABLE_AUDIENCE: the audience's saved filter cannot be evaluated. It is not in the filter language, names a
+datatype that is not served, or refers to an audience that does not exist. The platform may have saved it, or the
+service may be configured differently now. BadRequest has the field path. Or the audience is a lookalike without
+members: its creation_state, CREATING or FAILED, is in the metadata. FAILED_PRECONDITION.
 
     {"reason": "UNUSABLE_AUDIENCE", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """
@@ -434,14 +434,14 @@ RESOURCE_EXHAUSTED.
     {"reason": "TOO_MANY_STREAMS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "16"}}
 """
 STORE_UNAVAILABLE: ErrorReason.ValueType  # 22
-"""STORE_UNAVAILABLE: the database is unreachable, or its replica set is electing a primary. Retry after the RetryInfo's
-delay; resume a stream from its last cursor. UNAVAILABLE.
+"""STORE_UNAVAILABLE: the database is unreachable, or its replica set is electing a primary. Retry after the
+RetryInfo's delay; resume a stream from its last cursor. UNAVAILABLE.
 
     {"reason": "STORE_UNAVAILABLE", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
 OUT_OF_TIME: ErrorReason.ValueType  # 23
-"""OUT_OF_TIME: the call's deadline passed before the response was complete. A call without a deadline has the server's.
-DEADLINE_EXCEEDED.
+"""OUT_OF_TIME: the call's deadline passed before the response was complete. A call without a deadline has the
+server's. DEADLINE_EXCEEDED.
 
     {"reason": "OUT_OF_TIME", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
@@ -471,8 +471,8 @@ FAILED_PRECONDITION.
                   "lookalikes": "1", "lookalike_names": "like our VIPs"}}
 """
 EXPRESSION_FAILED: ErrorReason.ValueType  # 28
-"""EXPRESSION_FAILED: an expression in the filter ($expr) fails on a value of some record, and so the query fails. Guard
-it with $ifNull, $type or $convert. INVALID_ARGUMENT.
+"""EXPRESSION_FAILED: an expression in the filter ($expr) fails on a value of some record, and so the query fails.
+Guard it with $ifNull, $type or $convert. INVALID_ARGUMENT.
 
     {"reason": "EXPRESSION_FAILED", "domain": "audience.crm.appengine.internal", "metadata": {}}
 """
@@ -482,8 +482,8 @@ SNAPSHOT_NOT_FOUND: ErrorReason.ValueType  # 29
     {"reason": "SNAPSHOT_NOT_FOUND", "domain": "audience.crm.appengine.internal", "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT"}}
 """
 SNAPSHOT_NOT_READY: ErrorReason.ValueType  # 30
-"""SNAPSHOT_NOT_READY: the creation of the snapshot is not complete, or has failed. The metadata has its CreationState.
-FAILED_PRECONDITION.
+"""SNAPSHOT_NOT_READY: the creation of the snapshot is not complete, or has failed. The metadata has its
+CreationState. FAILED_PRECONDITION.
 
     {"reason": "SNAPSHOT_NOT_READY", "domain": "audience.crm.appengine.internal",
      "metadata": {"id": "snapshot-V1StGXR8_Z5jdHi6B-myT", "creation_state": "CREATING"}}
@@ -495,8 +495,8 @@ RESOURCE_EXHAUSTED.
     {"reason": "TOO_MANY_SNAPSHOTS", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "64"}}
 """
 WATCH_TOKEN_EXPIRED: ErrorReason.ValueType  # 32
-"""WATCH_TOKEN_EXPIRED: the events after a resume token were deleted. Watch again without a token, and read the current
-members. The metadata has the cause. OUT_OF_RANGE.
+"""WATCH_TOKEN_EXPIRED: the events after a resume token were deleted. Watch again without a token, and read the
+current members. The metadata has the cause. OUT_OF_RANGE.
 
     {"reason": "WATCH_TOKEN_EXPIRED", "domain": "audience.crm.appengine.internal",
      "metadata": {"cause": "the next events are older than the retention period"}}
@@ -589,8 +589,8 @@ RetryInfo's delay. RESOURCE_EXHAUSTED.
     {"reason": "TOO_MANY_LOOKALIKES", "domain": "audience.crm.appengine.internal", "metadata": {"limit": "4"}}
 """
 NOT_DELETED: ErrorReason.ValueType  # 52
-"""NOT_DELETED: UndeleteSegment was called for a segment that is not deleted. RollbackSegment writes an older version of
-such a segment. ALREADY_EXISTS.
+"""NOT_DELETED: UndeleteSegment was called for a segment that is not deleted. RollbackSegment writes an older version
+of such a segment. ALREADY_EXISTS.
 
     {"reason": "NOT_DELETED", "domain": "audience.crm.appengine.internal", "metadata": {"id": "segment-V1StGXR8Z5jdHi6BmyT0a"}}
 """

@@ -116,8 +116,8 @@ class ExplainFilterResponse(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.FilterWarning]:
-        """warnings are about the filter. They also use the sample that ListFields reads. Each field_path begins with `filter`:
-        the request's filter, or the audience's own. At most 100.
+        """warnings are about the filter. They also use the sample that ListFields reads. Each field_path begins with
+        `filter`: the request's filter, or the audience's own. At most 100.
         """
 
     def __init__(
@@ -139,9 +139,9 @@ Global___ExplainFilterResponse: _TypeAlias = ExplainFilterResponse  # noqa: Y015
 
 @_typing.final
 class QueryPlan(_message.Message):
-    """QueryPlan is the plan by which the database counts a filter's matches. It comes from the database's own explain of the
-    same command. The execution figures are documents_examined, keys_examined, matched, documents_examined_per_match and
-    milliseconds; they are unset if `analyze` is false.
+    """QueryPlan is the plan by which the database counts a filter's matches. It comes from the database's own explain of
+    the same command. The execution figures are documents_examined, keys_examined, matched, documents_examined_per_match
+    and milliseconds; they are unset if `analyze` is false.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -150,10 +150,10 @@ class QueryPlan(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     DOCUMENTS_EXAMINED_FIELD_NUMBER: _builtins.int
     KEYS_EXAMINED_FIELD_NUMBER: _builtins.int
-    MATCHED_FIELD_NUMBER: _builtins.int
+    MATCHED_COUNT_FIELD_NUMBER: _builtins.int
     DOCUMENTS_EXAMINED_PER_MATCH_FIELD_NUMBER: _builtins.int
     MILLISECONDS_FIELD_NUMBER: _builtins.int
-    JOINS_FIELD_NUMBER: _builtins.int
+    JOIN_COUNT_FIELD_NUMBER: _builtins.int
     kind: Global___PlanKind.ValueType
     """kind is whether an index narrows the records."""
     index: _builtins.str
@@ -162,16 +162,16 @@ class QueryPlan(_message.Message):
     """documents_examined is the number of documents read, including those read by joins."""
     keys_examined: _builtins.int
     """keys_examined is the number of index entries read, including those read by joins."""
-    matched: _builtins.int
-    """matched is the number of matches. It equals the count of EstimateReach."""
+    matched_count: _builtins.int
+    """matched_count is the number of matches. It equals the count of EstimateReach."""
     documents_examined_per_match: _builtins.float
-    """documents_examined_per_match is documents_examined divided by matched, or by 1 if there are no matches. A value near 1 is
-    good.
+    """documents_examined_per_match is documents_examined divided by matched, or by 1 if there are no matches. A value
+    near 1 is good.
     """
     milliseconds: _builtins.int
     """milliseconds is the execution time in the database."""
-    joins: _builtins.int
-    """joins is the number of lookups into other collections in the plan."""
+    join_count: _builtins.int
+    """join_count is the number of lookups into other collections in the plan."""
     def __init__(
         self,
         *,
@@ -179,14 +179,14 @@ class QueryPlan(_message.Message):
         index: _builtins.str = ...,
         documents_examined: _builtins.int | None = ...,
         keys_examined: _builtins.int | None = ...,
-        matched: _builtins.int | None = ...,
+        matched_count: _builtins.int | None = ...,
         documents_examined_per_match: _builtins.float | None = ...,
         milliseconds: _builtins.int | None = ...,
-        joins: _builtins.int = ...,
+        join_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined", "_documents_examined_per_match", b"_documents_examined_per_match", "_keys_examined", b"_keys_examined", "_matched", b"_matched", "_milliseconds", b"_milliseconds", "documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "keys_examined", b"keys_examined", "matched", b"matched", "milliseconds", b"milliseconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined", "_documents_examined_per_match", b"_documents_examined_per_match", "_keys_examined", b"_keys_examined", "_matched_count", b"_matched_count", "_milliseconds", b"_milliseconds", "documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "keys_examined", b"keys_examined", "matched_count", b"matched_count", "milliseconds", b"milliseconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined", "_documents_examined_per_match", b"_documents_examined_per_match", "_keys_examined", b"_keys_examined", "_matched", b"_matched", "_milliseconds", b"_milliseconds", "documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "index", b"index", "joins", b"joins", "keys_examined", b"keys_examined", "kind", b"kind", "matched", b"matched", "milliseconds", b"milliseconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined", "_documents_examined_per_match", b"_documents_examined_per_match", "_keys_examined", b"_keys_examined", "_matched_count", b"_matched_count", "_milliseconds", b"_milliseconds", "documents_examined", b"documents_examined", "documents_examined_per_match", b"documents_examined_per_match", "index", b"index", "join_count", b"join_count", "keys_examined", b"keys_examined", "kind", b"kind", "matched_count", b"matched_count", "milliseconds", b"milliseconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__documents_examined: _TypeAlias = _typing.Literal["documents_examined"]  # noqa: Y015
     _WhichOneofArgType__documents_examined: _TypeAlias = _typing.Literal["_documents_examined", b"_documents_examined"]  # noqa: Y015
@@ -194,8 +194,8 @@ class QueryPlan(_message.Message):
     _WhichOneofArgType__documents_examined_per_match: _TypeAlias = _typing.Literal["_documents_examined_per_match", b"_documents_examined_per_match"]  # noqa: Y015
     _WhichOneofReturnType__keys_examined: _TypeAlias = _typing.Literal["keys_examined"]  # noqa: Y015
     _WhichOneofArgType__keys_examined: _TypeAlias = _typing.Literal["_keys_examined", b"_keys_examined"]  # noqa: Y015
-    _WhichOneofReturnType__matched: _TypeAlias = _typing.Literal["matched"]  # noqa: Y015
-    _WhichOneofArgType__matched: _TypeAlias = _typing.Literal["_matched", b"_matched"]  # noqa: Y015
+    _WhichOneofReturnType__matched_count: _TypeAlias = _typing.Literal["matched_count"]  # noqa: Y015
+    _WhichOneofArgType__matched_count: _TypeAlias = _typing.Literal["_matched_count", b"_matched_count"]  # noqa: Y015
     _WhichOneofReturnType__milliseconds: _TypeAlias = _typing.Literal["milliseconds"]  # noqa: Y015
     _WhichOneofArgType__milliseconds: _TypeAlias = _typing.Literal["_milliseconds", b"_milliseconds"]  # noqa: Y015
     @_typing.overload
@@ -205,7 +205,7 @@ class QueryPlan(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keys_examined) -> _WhichOneofReturnType__keys_examined | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__matched) -> _WhichOneofReturnType__matched | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__matched_count) -> _WhichOneofReturnType__matched_count | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__milliseconds) -> _WhichOneofReturnType__milliseconds | None: ...
 
@@ -286,8 +286,8 @@ class ListFieldsRequest(_message.Message):
     DATATYPE_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
     datatype: _builtins.str
-    """datatype is the kind of record: `contact`, `lead`, `customer`. It is a string, because a deployment configures which
-    datatypes it serves.
+    """datatype is the kind of record: `contact`, `lead`, `customer`. It is a string, because a deployment configures
+    which datatypes it serves.
     """
     prefix: _builtins.str
     """prefix keeps the fields whose paths begin with it, such as `address.`. Default: all fields."""

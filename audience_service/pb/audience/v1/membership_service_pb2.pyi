@@ -23,29 +23,29 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _MembershipChange:
+class _ChangeKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _MembershipChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MembershipChange.ValueType], _builtins.type):
+class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    MEMBERSHIP_CHANGE_UNSPECIFIED: _MembershipChange.ValueType  # 0
-    """MEMBERSHIP_CHANGE_UNSPECIFIED is never sent."""
-    MEMBERSHIP_CHANGE_ENTERED: _MembershipChange.ValueType  # 1
-    """MEMBERSHIP_CHANGE_ENTERED: the record became a member."""
-    MEMBERSHIP_CHANGE_EXITED: _MembershipChange.ValueType  # 2
-    """MEMBERSHIP_CHANGE_EXITED: the record ceased to be a member."""
+    CHANGE_KIND_UNSPECIFIED: _ChangeKind.ValueType  # 0
+    """CHANGE_KIND_UNSPECIFIED is never sent."""
+    CHANGE_KIND_ENTERED: _ChangeKind.ValueType  # 1
+    """CHANGE_KIND_ENTERED: the record became a member."""
+    CHANGE_KIND_EXITED: _ChangeKind.ValueType  # 2
+    """CHANGE_KIND_EXITED: the record ceased to be a member."""
 
-class MembershipChange(_MembershipChange, metaclass=_MembershipChangeEnumTypeWrapper):
-    """MembershipChange is the direction of a membership event."""
+class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
+    """ChangeKind is the direction of a membership event."""
 
-MEMBERSHIP_CHANGE_UNSPECIFIED: MembershipChange.ValueType  # 0
-"""MEMBERSHIP_CHANGE_UNSPECIFIED is never sent."""
-MEMBERSHIP_CHANGE_ENTERED: MembershipChange.ValueType  # 1
-"""MEMBERSHIP_CHANGE_ENTERED: the record became a member."""
-MEMBERSHIP_CHANGE_EXITED: MembershipChange.ValueType  # 2
-"""MEMBERSHIP_CHANGE_EXITED: the record ceased to be a member."""
-Global___MembershipChange: _TypeAlias = MembershipChange  # noqa: Y015
+CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
+"""CHANGE_KIND_UNSPECIFIED is never sent."""
+CHANGE_KIND_ENTERED: ChangeKind.ValueType  # 1
+"""CHANGE_KIND_ENTERED: the record became a member."""
+CHANGE_KIND_EXITED: ChangeKind.ValueType  # 2
+"""CHANGE_KIND_EXITED: the record ceased to be a member."""
+Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
 class _ExportOperation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -1168,7 +1168,7 @@ class MembershipEvent(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     contact_id: _builtins.str
     """contact_id: the record's id (its `pk`), `contact-...`."""
-    change: Global___MembershipChange.ValueType
+    change: Global___ChangeKind.ValueType
     """change: what happened. For one record, ENTERED and EXITED alternate."""
     cause: _resources_pb2.ChangeCause.ValueType
     """cause: why it happened."""
@@ -1182,7 +1182,7 @@ class MembershipEvent(_message.Message):
         self,
         *,
         contact_id: _builtins.str = ...,
-        change: Global___MembershipChange.ValueType = ...,
+        change: Global___ChangeKind.ValueType = ...,
         cause: _resources_pb2.ChangeCause.ValueType = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
@@ -1358,18 +1358,18 @@ class ExportIdentifiersResponse(_message.Message):
     OPERATION_FIELD_NUMBER: _builtins.int
     RULES_VERSION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
-    BATCH_FIELD_NUMBER: _builtins.int
-    BATCH_END_FIELD_NUMBER: _builtins.int
+    BATCH_INDEX_FIELD_NUMBER: _builtins.int
+    LAST_IN_BATCH_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     READINESS_FIELD_NUMBER: _builtins.int
     operation: Global___ExportOperation.ValueType
     """operation: what the platform must do with the rows. Unspecified in the last message."""
     rules_version: _builtins.str
     """rules_version: the version of the formatting rules used: `meta/2026-11`."""
-    batch: _builtins.int
+    batch_index: _builtins.int
     """batch: the number of the platform request for these rows, from 0."""
-    batch_end: _builtins.bool
-    """batch_end: whether the batch is complete and can be sent to the platform. Every batch except the last of an
+    last_in_batch: _builtins.bool
+    """last_in_batch: whether the batch is complete and can be sent to the platform. Every batch except the last of an
     operation has as many rows as the platform accepts.
     """
     cursor: _builtins.str
@@ -1400,14 +1400,14 @@ class ExportIdentifiersResponse(_message.Message):
         operation: Global___ExportOperation.ValueType = ...,
         rules_version: _builtins.str = ...,
         options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        batch: _builtins.int = ...,
-        batch_end: _builtins.bool = ...,
+        batch_index: _builtins.int = ...,
+        last_in_batch: _builtins.bool = ...,
         cursor: _builtins.str = ...,
         readiness: Global___ExportReadiness | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["readiness", b"readiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "batch_end", b"batch_end", "columns", b"columns", "cursor", b"cursor", "operation", b"operation", "options", b"options", "readiness", b"readiness", "rows", b"rows", "rules_version", b"rules_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_index", b"batch_index", "columns", b"columns", "cursor", b"cursor", "last_in_batch", b"last_in_batch", "operation", b"operation", "options", b"options", "readiness", b"readiness", "rows", b"rows", "rules_version", b"rules_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1446,7 +1446,7 @@ class ExportReadiness(_message.Message):
     MEMBER_COUNT_FIELD_NUMBER: _builtins.int
     EXCLUSIONS_FIELD_NUMBER: _builtins.int
     CONSENTED_COUNT_FIELD_NUMBER: _builtins.int
-    IDENTIFIER_COUNT_FIELD_NUMBER: _builtins.int
+    WITH_IDENTIFIER_COUNT_FIELD_NUMBER: _builtins.int
     VALID_COUNT_FIELD_NUMBER: _builtins.int
     DISTINCT_COUNT_FIELD_NUMBER: _builtins.int
     INVALID_FIELD_NUMBER: _builtins.int
@@ -1459,8 +1459,8 @@ class ExportReadiness(_message.Message):
     """member_count: the number of selected members, including excluded ones: `consented_count` plus all exclusions."""
     consented_count: _builtins.int
     """consented_count: the number of members that are not left out."""
-    identifier_count: _builtins.int
-    """identifier_count: the number of those with a value in any requested field."""
+    with_identifier_count: _builtins.int
+    """with_identifier_count: the number of those with a value in any requested field."""
     valid_count: _builtins.int
     """valid_count: the number of those with a row. Their valid identifiers identify a person."""
     distinct_count: _builtins.int
@@ -1497,7 +1497,7 @@ class ExportReadiness(_message.Message):
         member_count: _builtins.int = ...,
         exclusions: _abc.Iterable[Global___Exclusion] | None = ...,
         consented_count: _builtins.int = ...,
-        identifier_count: _builtins.int = ...,
+        with_identifier_count: _builtins.int = ...,
         valid_count: _builtins.int = ...,
         distinct_count: _builtins.int | None = ...,
         invalid: _abc.Iterable[Global___InvalidIdentifiers] | None = ...,
@@ -1509,7 +1509,7 @@ class ExportReadiness(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "distinct_count", b"distinct_count"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "identifier_count", b"identifier_count", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "removed_count", b"removed_count", "retained_count", b"retained_count", "unremovable_count", b"unremovable_count", "valid_count", b"valid_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count", "consented_count", b"consented_count", "distinct_count", b"distinct_count", "exclusions", b"exclusions", "invalid", b"invalid", "member_count", b"member_count", "minimum_count", b"minimum_count", "minimum_met", b"minimum_met", "removed_count", b"removed_count", "retained_count", b"retained_count", "unremovable_count", b"unremovable_count", "valid_count", b"valid_count", "with_identifier_count", b"with_identifier_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__distinct_count: _TypeAlias = _typing.Literal["distinct_count"]  # noqa: Y015
     _WhichOneofArgType__distinct_count: _TypeAlias = _typing.Literal["_distinct_count", b"_distinct_count"]  # noqa: Y015

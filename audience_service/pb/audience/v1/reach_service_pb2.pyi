@@ -34,7 +34,7 @@ class EstimateReachRequest(_message.Message):
     AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     EXCLUDE_AUDIENCE_IDS_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
-    BUDGET_FIELD_NUMBER: _builtins.int
+    EXACT_COUNT_TIMEOUT_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id selects the members of one audience of the org."""
     snapshot_id: _builtins.str
@@ -56,11 +56,11 @@ class EstimateReachRequest(_message.Message):
         """exclude_audience_ids leaves out the members of these audiences. Ids of snapshots are valid too. At most 20."""
 
     @_builtins.property
-    def budget(self) -> _duration_pb2.Duration:
-        """budget is the longest time that the exact count may take before a sample replaces it. Default: the call's deadline
-        less the time for a sample, which is 40 % of the deadline and at most a second. With 0 the service returns a sample
-        immediately. With at most 4,000 records to evaluate (StreamReachResponse.total_count) the count is exact, whatever
-        the budget.
+    def exact_count_timeout(self) -> _duration_pb2.Duration:
+        """exact_count_timeout is the longest time that the exact count may take before a sample replaces it. Default: the
+        call's deadline less the time for a sample, which is 40 % of the deadline and at most a second. With 0 the service
+        returns a sample immediately. With at most 4,000 records to evaluate (StreamReachResponse.total_count) the count is
+        exact, whatever the exact_count_timeout.
         """
 
     def __init__(
@@ -72,11 +72,11 @@ class EstimateReachRequest(_message.Message):
         audience_ids: _abc.Iterable[_builtins.str] | None = ...,
         exclude_audience_ids: _abc.Iterable[_builtins.str] | None = ...,
         purpose: _builtins.str = ...,
-        budget: _duration_pb2.Duration | None = ...,
+        exact_count_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "budget", b"budget", "filter", b"filter", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "exact_count_timeout", b"exact_count_timeout", "filter", b"filter", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "budget", b"budget", "exclude_audience_ids", b"exclude_audience_ids", "filter", b"filter", "purpose", b"purpose", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "audience_ids", b"audience_ids", "exact_count_timeout", b"exact_count_timeout", "exclude_audience_ids", b"exclude_audience_ids", "filter", b"filter", "purpose", b"purpose", "selection", b"selection", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_selection: _TypeAlias = _typing.Literal["audience_id", "filter", "snapshot_id"]  # noqa: Y015
     _WhichOneofArgType_selection: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
@@ -528,21 +528,21 @@ class AudienceSubset(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    AUDIENCE_ID_FIELD_NUMBER: _builtins.int
-    OTHER_AUDIENCE_ID_FIELD_NUMBER: _builtins.int
-    audience_id: _builtins.str
-    """audience_id is the smaller audience."""
-    other_audience_id: _builtins.str
-    """other_audience_id is the larger audience, which has every member of the smaller one."""
+    SUBSET_AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    SUPERSET_AUDIENCE_ID_FIELD_NUMBER: _builtins.int
+    subset_audience_id: _builtins.str
+    """subset_audience_id is the smaller audience."""
+    superset_audience_id: _builtins.str
+    """superset_audience_id is the larger audience, which has every member of the smaller one."""
     def __init__(
         self,
         *,
-        audience_id: _builtins.str = ...,
-        other_audience_id: _builtins.str = ...,
+        subset_audience_id: _builtins.str = ...,
+        superset_audience_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "other_audience_id", b"other_audience_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subset_audience_id", b"subset_audience_id", "superset_audience_id", b"superset_audience_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -556,12 +556,12 @@ class GetInsightsRequest(_message.Message):
 
     AUDIENCE_ID_FIELD_NUMBER: _builtins.int
     DIMENSIONS_FIELD_NUMBER: _builtins.int
-    BUCKET_LIMIT_FIELD_NUMBER: _builtins.int
+    MAX_BUCKETS_FIELD_NUMBER: _builtins.int
     SIZE_HISTORY_FIELD_NUMBER: _builtins.int
     audience_id: _builtins.str
     """audience_id is the audience."""
-    bucket_limit: _builtins.int
-    """bucket_limit is the most values of a dimension that get a bucket of their own; the most frequent ones do. Default
+    max_buckets: _builtins.int
+    """max_buckets is the most values of a dimension that get a bucket of their own; the most frequent ones do. Default
     20, at most 100. Every band has a bucket.
     """
     @_builtins.property
@@ -585,12 +585,12 @@ class GetInsightsRequest(_message.Message):
         *,
         audience_id: _builtins.str = ...,
         dimensions: _abc.Iterable[_builtins.str] | None = ...,
-        bucket_limit: _builtins.int = ...,
+        max_buckets: _builtins.int = ...,
         size_history: Global___SizeHistoryQuery | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["size_history", b"size_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "bucket_limit", b"bucket_limit", "dimensions", b"dimensions", "size_history", b"size_history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience_id", b"audience_id", "dimensions", b"dimensions", "max_buckets", b"max_buckets", "size_history", b"size_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -606,10 +606,10 @@ class SizeHistoryQuery(_message.Message):
 
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
-    POINTS_FIELD_NUMBER: _builtins.int
-    points: _builtins.int
-    """points is the number of points, at equal distances. A single point is at end_time. Default 30, at most 100. A range
-    of fewer milliseconds has fewer points.
+    POINT_COUNT_FIELD_NUMBER: _builtins.int
+    point_count: _builtins.int
+    """point_count is the number of points, at equal distances. A single point is at end_time. Default 30, at most 100. A
+    range of fewer milliseconds has fewer points.
     """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
@@ -624,11 +624,11 @@ class SizeHistoryQuery(_message.Message):
         *,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
-        points: _builtins.int = ...,
+        point_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "points", b"points", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "point_count", b"point_count", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -698,12 +698,12 @@ class SizeHistory(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    TRACKED_FIELD_NUMBER: _builtins.int
+    WATCHED_FIELD_NUMBER: _builtins.int
     EARLIEST_TIME_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
-    tracked: _builtins.bool
-    """tracked is true if the audience is watched. Otherwise its history is unknown and no other field is set."""
+    watched: _builtins.bool
+    """watched is true if the audience is watched. Otherwise its history is unknown and no other field is set."""
     @_builtins.property
     def earliest_time(self) -> _timestamp_pb2.Timestamp:
         """earliest_time is the earliest time with a known size: the start of the watch, or the oldest event that
@@ -723,14 +723,14 @@ class SizeHistory(_message.Message):
     def __init__(
         self,
         *,
-        tracked: _builtins.bool = ...,
+        watched: _builtins.bool = ...,
         earliest_time: _timestamp_pb2.Timestamp | None = ...,
         watermark: _timestamp_pb2.Timestamp | None = ...,
         points: _abc.Iterable[Global___SizePoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["earliest_time", b"earliest_time", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["earliest_time", b"earliest_time", "points", b"points", "tracked", b"tracked", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["earliest_time", b"earliest_time", "points", b"points", "watched", b"watched", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -746,41 +746,43 @@ class SizePoint(_message.Message):
 
     TIME_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
-    ENTERED_FIELD_NUMBER: _builtins.int
-    EXITED_FIELD_NUMBER: _builtins.int
+    ENTERED_COUNT_FIELD_NUMBER: _builtins.int
+    EXITED_COUNT_FIELD_NUMBER: _builtins.int
     ENTERED_BY_CAUSE_FIELD_NUMBER: _builtins.int
     EXITED_BY_CAUSE_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """size is the number of members at that time."""
-    entered: _builtins.int
-    """entered is the number of times that a contact has entered since the previous point. It is 0 at the first point."""
-    exited: _builtins.int
-    """exited is the number of times that a contact has exited since the previous point. It is 0 at the first point."""
+    entered_count: _builtins.int
+    """entered_count is the number of times that a contact has entered since the previous point. It is 0 at the first
+    point.
+    """
+    exited_count: _builtins.int
+    """exited_count is the number of times that a contact has exited since the previous point. It is 0 at the first point."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """time is the time of the point."""
 
     @_builtins.property
     def entered_by_cause(self) -> _containers.RepeatedCompositeFieldContainer[Global___CauseCount]:
-        """entered_by_cause splits `entered` by cause, in the order of the enum. A cause without any is left out."""
+        """entered_by_cause splits `entered_count` by cause, in the order of the enum. A cause without any is left out."""
 
     @_builtins.property
     def exited_by_cause(self) -> _containers.RepeatedCompositeFieldContainer[Global___CauseCount]:
-        """exited_by_cause splits `exited` in the same way."""
+        """exited_by_cause splits `exited_count` in the same way."""
 
     def __init__(
         self,
         *,
         time: _timestamp_pb2.Timestamp | None = ...,
         size: _builtins.int = ...,
-        entered: _builtins.int = ...,
-        exited: _builtins.int = ...,
+        entered_count: _builtins.int = ...,
+        exited_count: _builtins.int = ...,
         entered_by_cause: _abc.Iterable[Global___CauseCount] | None = ...,
         exited_by_cause: _abc.Iterable[Global___CauseCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entered", b"entered", "entered_by_cause", b"entered_by_cause", "exited", b"exited", "exited_by_cause", b"exited_by_cause", "size", b"size", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entered_by_cause", b"entered_by_cause", "entered_count", b"entered_count", "exited_by_cause", b"exited_by_cause", "exited_count", b"exited_count", "size", b"size", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -882,7 +884,7 @@ class InsightBucket(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
-    VALUE_COUNT_FIELD_NUMBER: _builtins.int
+    COMBINED_VALUE_COUNT_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     BASELINE_COUNT_FIELD_NUMBER: _builtins.int
     BASELINE_SHARE_FIELD_NUMBER: _builtins.int
@@ -892,9 +894,9 @@ class InsightBucket(_message.Message):
 
     - `missing`: the members have no value.
     - `invalid`: the members have a value of a kind that the dimension does not read.
-    - `other`: the values after the first bucket_limit.
+    - `other`: the values after the first max_buckets.
     - `suppressed`: values of fewer members than min_bucket_size, and further values that protect their number. They
-      are the same ones for every bucket_limit.
+      are the same ones for every max_buckets.
 
     It is a string because the set is open: a client treats a kind that it does not know like `other`.
     """
@@ -906,8 +908,10 @@ class InsightBucket(_message.Message):
     """count is the number of members with the value. In `other` and `suppressed` buckets of a multi-valued dimension a
     member counts once for each value.
     """
-    value_count: _builtins.int
-    """value_count is the number of values that the bucket combines. It is more than 1 only for `other` and `suppressed`."""
+    combined_value_count: _builtins.int
+    """combined_value_count is the number of values that the bucket combines. It is more than 1 only for `other` and
+    `suppressed`.
+    """
     share: _builtins.float
     """share is count divided by the count of members."""
     baseline_count: _builtins.int
@@ -915,7 +919,7 @@ class InsightBucket(_message.Message):
     no bucket in this response. Unset in these cases:
 
     - It is less than min_bucket_size.
-    - It would reveal such a number, by itself or together with a response of another bucket_limit.
+    - It would reveal such a number, by itself or together with a response of another max_buckets.
     - The value is not among the org's 2,000 most frequent ones.
     """
     baseline_share: _builtins.float
@@ -930,7 +934,7 @@ class InsightBucket(_message.Message):
         kind: _builtins.str = ...,
         value: _builtins.str = ...,
         count: _builtins.int = ...,
-        value_count: _builtins.int = ...,
+        combined_value_count: _builtins.int = ...,
         share: _builtins.float = ...,
         baseline_count: _builtins.int | None = ...,
         baseline_share: _builtins.float | None = ...,
@@ -938,7 +942,7 @@ class InsightBucket(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_count", b"_baseline_count", "_baseline_share", b"_baseline_share", "_index", b"_index", "baseline_count", b"baseline_count", "baseline_share", b"baseline_share", "index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_count", b"_baseline_count", "_baseline_share", b"_baseline_share", "_index", b"_index", "baseline_count", b"baseline_count", "baseline_share", b"baseline_share", "count", b"count", "index", b"index", "kind", b"kind", "share", b"share", "value", b"value", "value_count", b"value_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_count", b"_baseline_count", "_baseline_share", b"_baseline_share", "_index", b"_index", "baseline_count", b"baseline_count", "baseline_share", b"baseline_share", "combined_value_count", b"combined_value_count", "count", b"count", "index", b"index", "kind", b"kind", "share", b"share", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__baseline_count: _TypeAlias = _typing.Literal["baseline_count"]  # noqa: Y015
     _WhichOneofArgType__baseline_count: _TypeAlias = _typing.Literal["_baseline_count", b"_baseline_count"]  # noqa: Y015

@@ -37,9 +37,9 @@ class ReachServiceStub:
     """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
     is saved.
 
-    The count is exact if it fits the budget: it then equals the number of members that StreamMembers sends for the
-    same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a confidence
-    interval. Identical concurrent calls share one response, `read_time` included.
+    The count is exact if it fits exact_count_timeout: it then equals the number of members that StreamMembers sends
+    for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
+    confidence interval. Identical concurrent calls share one response, `read_time` included.
 
     Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
     SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large
@@ -78,9 +78,9 @@ class ReachServiceAsyncStub(ReachServiceStub):
     """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
     is saved.
 
-    The count is exact if it fits the budget: it then equals the number of members that StreamMembers sends for the
-    same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a confidence
-    interval. Identical concurrent calls share one response, `read_time` included.
+    The count is exact if it fits exact_count_timeout: it then equals the number of members that StreamMembers sends
+    for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
+    confidence interval. Identical concurrent calls share one response, `read_time` included.
 
     Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
     SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large
@@ -122,9 +122,9 @@ class ReachServiceServicer(metaclass=_abc_1.ABCMeta):
         """EstimateReach counts the members that a selector selects and shows one of them with personal data masked. Nothing
         is saved.
 
-        The count is exact if it fits the budget: it then equals the number of members that StreamMembers sends for the
-        same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a confidence
-        interval. Identical concurrent calls share one response, `read_time` included.
+        The count is exact if it fits exact_count_timeout: it then equals the number of members that StreamMembers sends
+        for the same selector. Otherwise the service estimates it from a sample, sets `exact` to false and adds a
+        confidence interval. Identical concurrent calls share one response, `read_time` included.
 
         Errors: INVALID_FIELD, INVALID_FILTER, AUDIENCE_NOT_FOUND, UNUSABLE_AUDIENCE, SNAPSHOT_NOT_FOUND,
         SNAPSHOT_NOT_READY, and OUT_OF_TIME if neither the count nor a sample fits the deadline. The first call on a large

@@ -89,8 +89,8 @@ Global___ChangeCause: _TypeAlias = ChangeCause  # noqa: Y015
 
 @_typing.final
 class Filter(_message.Message):
-    """Filter selects records of one datatype, in MongoDB's query language. docs/filters.md describes the operators, the paths
-    and the limits.
+    """Filter selects records of one datatype, in MongoDB's query language. docs/filters.md describes the operators, the
+    paths and the limits.
 
     Records whose `state` is `archived` or `deleted` never match, unless the top level of the filter names `state`. A
     top-level `$and` belongs to the top level.
@@ -102,8 +102,8 @@ class Filter(_message.Message):
     WHERE_FIELD_NUMBER: _builtins.int
     WHERE_JSON_FIELD_NUMBER: _builtins.int
     datatype: _builtins.str
-    """datatype is the kind of record, and the name of its collection: `contact`, `lead`, `customer`. It is a string, because
-    a deployment configures which datatypes it serves. Others are refused with DATATYPE_NOT_ALLOWED.
+    """datatype is the kind of record, and the name of its collection: `contact`, `lead`, `customer`. It is a string,
+    because a deployment configures which datatypes it serves. Others are refused with DATATYPE_NOT_ALLOWED.
     """
     where_json: _builtins.str
     """where_json is the filter as text in MongoDB's Extended JSON. It is exact in key order, integers and types:
@@ -111,9 +111,9 @@ class Filter(_message.Message):
     """
     @_builtins.property
     def where(self) -> _struct_pb2.Struct:
-        """where is the filter as a JSON object: `{"country": "US", "tags": {"$in": ["lead", "mql"]}}`. A Struct keeps no key
-        order and no integers above 2^53, and nests at most 19 `$and`s. A comparison with an embedded document of two or
-        more keys, and a larger integer, are refused with INVALID_FILTER; write these in where_json.
+        """where is the filter as a JSON object: `{"country": "US", "tags": {"$in": ["lead", "mql"]}}`. A Struct keeps no
+        key order and no integers above 2^53, and nests at most 19 `$and`s. A comparison with an embedded document of two
+        or more keys, and a larger integer, are refused with INVALID_FILTER; write these in where_json.
         """
 
     def __init__(
@@ -145,11 +145,9 @@ class FilterWarning(_message.Message):
     field_path: _builtins.str
     """field_path is the condition's path, from the message that carries the warning: `filter.where.score.$gte`."""
     reason: _builtins.str
-    """reason is the kind of problem, for programs. It is a string, because later versions may add reasons:
-    FROZEN_WINDOW: a fixed date of the recent past; a rolling window is probably intended.
-    ALWAYS_TRUE: the condition matches every record.
-    ALWAYS_FALSE: the condition matches no record.
-    UNKNOWN_FIELD: no record of the sample has the field.
+    """reason is the kind of problem, for programs. It is a string, because later versions may add reasons: FROZEN_WINDOW:
+    a fixed date of the recent past; a rolling window is probably intended. ALWAYS_TRUE: the condition matches every
+    record. ALWAYS_FALSE: the condition matches no record. UNKNOWN_FIELD: no record of the sample has the field.
     TYPE_NEVER_OCCURS: no record of the sample has a value of this type in the field.
     """
     description: _builtins.str
@@ -189,7 +187,9 @@ class Segment(_message.Message):
     AUTHOR_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """id is the segment's id: `segment-` and 21 characters. The service assigns it. UpdateSegment selects the segment by it."""
+    """id is the segment's id: `segment-` and 21 characters. The service assigns it. UpdateSegment selects the segment by
+    it.
+    """
     name: _builtins.str
     """name is the name that people use. 1 to 200 characters; spaces around it are removed. It is unique among the org's
     segments that are not deleted, and case counts.
@@ -201,8 +201,8 @@ class Segment(_message.Message):
     string, because the platform's JSON has these words.
     """
     contact_count: _builtins.int
-    """contact_count is the current length of a static segment's list. Unset for a dynamic segment. It includes contacts that
-    were archived or deleted after they were added; they are not members, and EstimateReach does not count them.
+    """contact_count is the current length of a static segment's list. Unset for a dynamic segment. It includes contacts
+    that were archived or deleted after they were added; they are not members, and EstimateReach does not count them.
     """
     state: _builtins.str
     """state is the lifecycle state: `active` for a new segment, `deleted` after DeleteSegment. It is a string, because
@@ -238,8 +238,8 @@ class Segment(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___FilterWarning]:
         """warnings are about a dynamic segment's filter: those of FROZEN_WINDOW, ALWAYS_TRUE and ALWAYS_FALSE, which need no
-        records. At most 100. CreateSegment, GetSegment and UpdateSegment return them, also with validate_only; ListSegments
-        does not. Empty if the saved filter is no longer valid.
+        records. At most 100. CreateSegment, GetSegment and UpdateSegment return them, also with validate_only;
+        ListSegments does not. Empty if the saved filter is no longer valid.
         """
 
     def __init__(

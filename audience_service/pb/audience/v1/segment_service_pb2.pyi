@@ -131,8 +131,8 @@ class ListSegmentsRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """page_size is the most segments in a page. Default: 50. Values above 1,000 count as 1,000. A page of large filters is
-    shorter, so that it fits the 4 MiB that gRPC clients accept by default.
+    """page_size is the most segments in a page. Default: 50. Values above 1,000 count as 1,000. A page of large filters
+    is shorter, so that it fits the 4 MiB that gRPC clients accept by default.
     """
     page_token: _builtins.str
     """page_token is the next_page_token of the previous page. Default: the first page."""
@@ -141,8 +141,8 @@ class ListSegmentsRequest(_message.Message):
     type: _builtins.str
     """type keeps segments of this type, `dynamic` or `static`. Default: both."""
     state: _builtins.str
-    """state keeps segments in this state; `deleted` lists the deleted ones. Default: every state but `deleted`. At most 200
-    characters.
+    """state keeps segments in this state; `deleted` lists the deleted ones. Default: every state but `deleted`. At most
+    200 characters.
     """
     order_by: _builtins.str
     """order_by is `name`, `create_time` or `update_time`. Append ` desc` for descending order. Default:
@@ -309,8 +309,8 @@ class RollbackSegmentRequest(_message.Message):
     id: _builtins.str
     """id is the segment's id."""
     target_version: _builtins.int
-    """target_version is the version whose name, description and filter to write. ListSegmentVersions lists them. The first
-    version is 0, so the field must be set explicitly.
+    """target_version is the version whose name, description and filter to write. ListSegmentVersions lists them. The
+    first version is 0, so the field must be set explicitly.
     """
     version: _builtins.int
     """version must be the current version. Default: any version is written over."""
@@ -460,8 +460,9 @@ class AddSegmentContactsRequest(_message.Message):
     """id is the segment's id."""
     @_builtins.property
     def contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """contact_ids are the contacts to add, 1 to 50,000. Each must name a record of the org that has the segment's datatype
-        and is neither archived nor deleted. Otherwise the call adds none of them and fails with CONTACT_NOT_FOUND.
+        """contact_ids are the contacts to add, 1 to 50,000. Each must name a record of the org that has the segment's
+        datatype and is neither archived nor deleted. Otherwise the call adds none of them and fails with
+        CONTACT_NOT_FOUND.
         """
 
     def __init__(

@@ -126,8 +126,8 @@ class SegmentServiceServicer:
         """UpdateSegment changes a segment that is not deleted. With update_mask it changes the fields named there; without
         one (PUT) it replaces every field that a caller may set. It does not check the filters of segments that refer to
         this one. A new datatype, more conditions or more references here can make them fail with UNUSABLE_AUDIENCE;
-        GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly deleted
-        during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
+        GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly
+        deleted during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,9 +145,9 @@ class SegmentServiceServicer:
     def UndeleteSegment(self, request, context):
         """UndeleteSegment brings a deleted segment back as a new version. It returns in the state that it had before the
         deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
-        the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older version.
-        Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION, NAME_TAKEN,
-        INVALID_FILTER.
+        the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older
+        version. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION,
+        NAME_TAKEN, INVALID_FILTER.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,8 +174,8 @@ class SegmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddSegmentContacts(self, request, context):
-        """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it is
-        added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
+        """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it
+        is added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
         INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

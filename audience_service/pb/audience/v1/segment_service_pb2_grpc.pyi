@@ -49,8 +49,8 @@ class SegmentServiceStub:
     """UpdateSegment changes a segment that is not deleted. With update_mask it changes the fields named there; without
     one (PUT) it replaces every field that a caller may set. It does not check the filters of segments that refer to
     this one. A new datatype, more conditions or more references here can make them fail with UNUSABLE_AUDIENCE;
-    GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly deleted
-    during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
+    GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly
+    deleted during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
     """
     DeleteSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _resources_pb2.Segment]
     """DeleteSegment marks a segment as deleted and frees its name. The record and its list are kept; UndeleteSegment
@@ -60,9 +60,9 @@ class SegmentServiceStub:
     UndeleteSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.UndeleteSegmentRequest, _resources_pb2.Segment]
     """UndeleteSegment brings a deleted segment back as a new version. It returns in the state that it had before the
     deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
-    the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older version.
-    Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION, NAME_TAKEN,
-    INVALID_FILTER.
+    the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older
+    version. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION,
+    NAME_TAKEN, INVALID_FILTER.
     """
     RollbackSegment: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RollbackSegmentRequest, _resources_pb2.Segment]
     """RollbackSegment writes the name, description and filter of an older version as a new version. A deleted segment is
@@ -77,8 +77,8 @@ class SegmentServiceStub:
     and only the newest 1,000 are kept. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
     AddSegmentContacts: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentContactsRequest, _segment_service_pb2.AddSegmentContactsResponse]
-    """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it is
-    added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
+    """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it
+    is added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
     INVALID_FIELD.
     """
     RemoveSegmentContacts: _grpc.UnaryUnaryMultiCallable[_segment_service_pb2.RemoveSegmentContactsRequest, _segment_service_pb2.RemoveSegmentContactsResponse]
@@ -111,8 +111,8 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     """UpdateSegment changes a segment that is not deleted. With update_mask it changes the fields named there; without
     one (PUT) it replaces every field that a caller may set. It does not check the filters of segments that refer to
     this one. A new datatype, more conditions or more references here can make them fail with UNUSABLE_AUDIENCE;
-    GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly deleted
-    during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
+    GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly
+    deleted during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
     """
     DeleteSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.DeleteSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """DeleteSegment marks a segment as deleted and frees its name. The record and its list are kept; UndeleteSegment
@@ -122,9 +122,9 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     UndeleteSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.UndeleteSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """UndeleteSegment brings a deleted segment back as a new version. It returns in the state that it had before the
     deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
-    the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older version.
-    Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION, NAME_TAKEN,
-    INVALID_FILTER.
+    the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older
+    version. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION,
+    NAME_TAKEN, INVALID_FILTER.
     """
     RollbackSegment: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RollbackSegmentRequest, _resources_pb2.Segment]  # type: ignore[assignment]
     """RollbackSegment writes the name, description and filter of an older version as a new version. A deleted segment is
@@ -139,8 +139,8 @@ class SegmentServiceAsyncStub(SegmentServiceStub):
     and only the newest 1,000 are kept. Errors: AUDIENCE_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN.
     """
     AddSegmentContacts: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.AddSegmentContactsRequest, _segment_service_pb2.AddSegmentContactsResponse]  # type: ignore[assignment]
-    """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it is
-    added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
+    """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it
+    is added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
     INVALID_FIELD.
     """
     RemoveSegmentContacts: _aio.UnaryUnaryMultiCallable[_segment_service_pb2.RemoveSegmentContactsRequest, _segment_service_pb2.RemoveSegmentContactsResponse]  # type: ignore[assignment]
@@ -194,8 +194,8 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         """UpdateSegment changes a segment that is not deleted. With update_mask it changes the fields named there; without
         one (PUT) it replaces every field that a caller may set. It does not check the filters of segments that refer to
         this one. A new datatype, more conditions or more references here can make them fail with UNUSABLE_AUDIENCE;
-        GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly deleted
-        during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
+        GetAudienceUsage lists them. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter, possibly
+        deleted during the call), STALE_VERSION, NAME_TAKEN, INVALID_FILTER, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -217,9 +217,9 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_resources_pb2.Segment, _abc.Awaitable[_resources_pb2.Segment]]:
         """UndeleteSegment brings a deleted segment back as a new version. It returns in the state that it had before the
         deletion, or `active` if no earlier version was kept. Every field must be valid today: the name free, the filter in
-        the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older version.
-        Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION, NAME_TAKEN,
-        INVALID_FILTER.
+        the filter language, the audiences in it not deleted. If one is not, RollbackSegment can bring back an older
+        version. Errors: AUDIENCE_NOT_FOUND (the segment, or an audience in its filter), NOT_DELETED, STALE_VERSION,
+        NAME_TAKEN, INVALID_FILTER.
         """
 
     @_abc_1.abstractmethod
@@ -252,8 +252,8 @@ class SegmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segment_service_pb2.AddSegmentContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_segment_service_pb2.AddSegmentContactsResponse, _abc.Awaitable[_segment_service_pb2.AddSegmentContactsResponse]]:
-        """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it is
-        added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
+        """AddSegmentContacts puts contacts on the list of a static segment. A contact is on the list once, however often it
+        is added. After an error the same call can be repeated. Errors: AUDIENCE_NOT_FOUND, NOT_STATIC, CONTACT_NOT_FOUND,
         INVALID_FIELD.
         """
 

@@ -34,9 +34,8 @@ class TargetingServiceStub:
     language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
     is:
 
-    1. nodes with exactly that name
-    2. nodes with a name that begins with the query
-    3. nodes with a name in which a later word begins with it
+    1. nodes with exactly that name 2. nodes with a name that begins with the query 3. nodes with a name in which a later
+    word begins with it
 
     Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
     its cities. Interests and options keep the order of their source.
@@ -74,9 +73,8 @@ class TargetingServiceServicer:
     language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
     is:
 
-    1. nodes with exactly that name
-    2. nodes with a name that begins with the query
-    3. nodes with a name in which a later word begins with it
+    1. nodes with exactly that name 2. nodes with a name that begins with the query 3. nodes with a name in which a later
+    word begins with it
 
     Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
     its cities. Interests and options keep the order of their source.
@@ -141,9 +139,8 @@ class TargetingService:
     language. It ignores case, diacritics and punctuation, and the last word of the query may be incomplete. The order
     is:
 
-    1. nodes with exactly that name
-    2. nodes with a name that begins with the query
-    3. nodes with a name in which a later word begins with it
+    1. nodes with exactly that name 2. nodes with a name that begins with the query 3. nodes with a name in which a later
+    word begins with it
 
     Within each group, and without a query, the most populous nodes come first. A subdivision counts the population of
     its cities. Interests and options keep the order of their source.
