@@ -90,6 +90,8 @@ def test_a_short_database_outage_loses_no_snapshot(
     original, times = getattr(snapshots, write), []
 
     def fail(*arguments: Any) -> Any:
+        if threading.current_thread().name == "snapshot-leases":  # which renews at any time on a slow machine
+            return original(*arguments)
         times.append(write)
         if len(times) < 3:
             if arrives:

@@ -14,7 +14,7 @@ from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.waiting import eventually
 
-SOON = Deadline.after(600)
+NO_DEADLINE = Deadline(None)
 GOOGLE = """Criteria ID,Name,Canonical Name,Parent ID,Country Code,Target Type,Status
 2276,"Germany","Germany","",DE,Country,Active
 1004234,"Munich","Munich,Bavaria,Germany",20228,DE,City,Active
@@ -26,8 +26,8 @@ GOOGLE = """Criteria ID,Name,Canonical Name,Parent ID,Country Code,Target Type,S
 def nothing_imported(service: Service) -> Iterator[None]:
     """Remove what the test has imported."""
     yield
-    for platform in service.store.platform_ids.versions(SOON):
-        service.store.platform_ids.remove(platform, SOON)
+    for platform in service.store.platform_ids.versions(NO_DEADLINE):
+        service.store.platform_ids.remove(platform, NO_DEADLINE)
 
 
 def munich_ids(client: Client) -> dict[str, str]:
@@ -130,11 +130,11 @@ def test_a_running_server_sees_an_import_replaced_and_removed(client: Client, se
     files = {"geotargets.csv": GOOGLE}
     links = imports.match("google", files)
     assert munich_ids(client) == {}
-    imports.publish("google", files, links, SOON)
+    imports.publish("google", files, links, NO_DEADLINE)
     eventually(lambda: munich_ids(client) == {"google": "1004234"})
     listed = client.call("ListLocations", {"platform": "google"})
     assert [node.id for node in listed.nodes] == ["country-DE", "city-2867714"]
-    imported_ids = service.store.platform_ids.load("google", SOON)
+    imported_ids = service.store.platform_ids.load("google", NO_DEADLINE)
     assert imported_ids
     assert (imported_ids.files, imported_ids.unmatched_count, dict(imported_ids.ids)) == (
         ("geotargets.csv",),
@@ -145,21 +145,21 @@ def test_a_running_server_sees_an_import_replaced_and_removed(client: Client, se
     fewer = {
         "geotargets.csv": GOOGLE.replace("1004234", "7").replace("2276", "9").replace("Country,Active", "Country,Gone")
     }
-    imports.publish("google", fewer, imports.match("google", fewer), SOON)
+    imports.publish("google", fewer, imports.match("google", fewer), NO_DEADLINE)
     eventually(lambda: munich_ids(client) == {"google": "7"})
     assert client.call("ListLocations", {"platform": "google"}).total_size == 1
 
     languages = {"languages.json": '{"data": [{"key": 5, "name": "German"}]}'}
-    imports.publish("meta", languages, imports.match("meta", languages), SOON)
-    assert service.store.platform_ids.remove("google", SOON)
-    assert list(service.store.platform_ids.versions(SOON)) == ["meta"]
-    assert not service.store.platform_ids.remove("google", SOON)
+    imports.publish("meta", languages, imports.match("meta", languages), NO_DEADLINE)
+    assert service.store.platform_ids.remove("google", NO_DEADLINE)
+    assert list(service.store.platform_ids.versions(NO_DEADLINE)) == ["meta"]
+    assert not service.store.platform_ids.remove("google", NO_DEADLINE)
     eventually(lambda: munich_ids(client) == {})
-    assert service.store.platform_ids.load("google", SOON) is None
+    assert service.store.platform_ids.load("google", NO_DEADLINE) is None
 
 
 def test_an_import_too_large_for_a_document_is_refused_before_writing(service: Service) -> None:
     ids = {f"city-{number}": "x" * 40_000 for number in range(400)}
     with pytest.raises(InvalidArgument):
-        service.store.platform_ids.publish(ImportedIds("meta", "1", datetime.now(UTC), ("f",), ids, 0), SOON)
-    assert "meta" not in service.store.platform_ids.versions(SOON)
+        service.store.platform_ids.publish(ImportedIds("meta", "1", datetime.now(UTC), ("f",), ids, 0), NO_DEADLINE)
+    assert "meta" not in service.store.platform_ids.versions(NO_DEADLINE)

@@ -12,7 +12,7 @@ from audience_service.domain.core.context import Caller, Deadline, RequestContex
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.membership.partitions import KeyRange, Partition, Partitioner
 
-CTX = RequestContext(Caller("tester", "org", frozenset()), Deadline.after(20))
+CTX = RequestContext(Caller("tester", "org", frozenset()), Deadline(None))
 ALL_CONTACTS = CompiledFilter("contact", {})
 CHOICE = ResolvedSelection(ALL_CONTACTS, ALL_CONTACTS, ["everyone"])
 
