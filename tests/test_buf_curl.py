@@ -105,7 +105,7 @@ def test_buf_curl_lists_and_calls_every_rpc(service: Service) -> None:
     file = b"email\nann@example.com\n"
     data = {"data": base64.b64encode(file).decode(), "crc32": zlib.crc32(file)}
     header = {"audienceId": custom.id, "uploadId": "curled", "mode": "UPLOAD_MODE_APPEND"}
-    parts = [{"header": header}, {"chunk": data}, {"trailer": {"size": len(file), "crc32": zlib.crc32(file)}}]
+    parts = [{"header": header}, {"chunk": data}, {"trailer": {"sizeBytes": len(file), "crc32": zlib.crc32(file)}}]
     for rpc, request in requests.items():
         sent = "".join(map(json.dumps, parts)) if rpc == "UploadMembers" else json.dumps(request)
         assert buf(*headers, "-d", sent, f"{address}/{paths[rpc]}").startswith("{"), rpc
