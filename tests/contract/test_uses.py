@@ -24,7 +24,7 @@ def test_a_use_is_registered_once_and_the_first_registration_wins(client: Client
     register(client, made.id, kind="report")
     register(client, made.id, consumer_id="summer")
     usage = client.call("GetAudienceUsage", {"audienceId": made.id})
-    assert [(use.kind, use.consumer_id) for use in usage.uses] == [
+    assert [(use.consumer_kind, use.consumer_id) for use in usage.uses] == [
         ("campaign", "spring"),
         ("campaign", "summer"),
         ("report", "spring"),
