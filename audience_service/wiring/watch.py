@@ -42,7 +42,7 @@ def build_watch(settings: Settings, core: Core, store: Store) -> Watch:
     streams = WatchStreams(
         WatchRegistry(store.watches, retention, settings.max_watches_per_org, worker_pool.wake),
         store.event_log,
-        SnapshotBootstrap(store.snapshot_bootstrap, core.snapshot_reader),
+        SnapshotBootstrap(store.history, core.snapshot_reader),
         core.audiences,
         core.tokens,
         settings.watch_heartbeat_seconds,

@@ -77,9 +77,9 @@ def test_watches_of_one_audience_and_what_is_recorded_for_them_are_each_orgs_own
         dated = store.event_log.find_dated(org, "contact", [{"state": None}], ["state"], 100, NO_DEADLINE)
         assert sorted(record["sk"] for record in dated) == [flip.sk for flip in entered]
         nobody = Snapshot("snapshot-nobody", "", SnapshotState.READY, "contact", LATER, LATER, "")
-        since = store.snapshot_bootstrap.diff_snapshot(org, f"watch-{org}", 0, nobody, "", NO_DEADLINE)
+        since = store.history.diff_snapshot(org, f"watch-{org}", 0, nobody, "", NO_DEADLINE)
         assert [flip.sk for flips, _ in since for flip in flips][1:] == [flip.sk for flip in entered][1:]
-        assert list(store.snapshot_bootstrap.diff_snapshot(other, f"watch-{org}", 0, nobody, "", NO_DEADLINE)) == []
+        assert list(store.history.diff_snapshot(other, f"watch-{org}", 0, nobody, "", NO_DEADLINE)) == []
 
 
 def test_custom_audiences_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> None:
