@@ -61,9 +61,7 @@ class SnapshotBootstrap:
             raise InvalidArgument.at("since_snapshot_id", "excludes resume_token; set one of them")
         found = self._snapshots.get_ready(ctx, snapshot_id)
         if found.datatype != datatype:
-            raise InvalidArgument.at(
-                "since_snapshot_id", f"is a snapshot of {found.datatype}; must be of {datatype}"
-            )
+            raise InvalidArgument.at("since_snapshot_id", f"is a snapshot of {found.datatype}; must be of {datatype}")
 
     def events(
         self, ctx: RequestContext, position: StreamPosition, watch: Watch
