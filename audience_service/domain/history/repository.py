@@ -21,7 +21,7 @@ class HistoryRepository(Protocol):
     """The members of an audience as of an event of a watch epoch, and the events since a time.
 
     Events that are appended and applied during a read do not change its result. A method raises LeaseLost if it needs
-    an event that was trimmed. It may miss a trim that left a later event of the same record, so the caller compares the
+    an event that was trimmed. It may miss a trim that left a later event of the same record. So the caller compares the
     watch's epoch and `retained_from` after the read.
     """
 

@@ -56,7 +56,7 @@ class WatchRegistry:
         """A new watch, or None if another call added one concurrently. Raises TooManyWatches.
 
         The watch is counted while it is provisional, before a worker can start it. So two calls that compete for the
-        last free place never start one watch too many. Both may be refused.
+        last free watch never start one watch too many. Both may be refused.
         """
         self._refuse_beyond(ctx, self._max_watches - 1)
         lease = uuid.uuid4().hex

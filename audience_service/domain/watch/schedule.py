@@ -103,8 +103,8 @@ class ScheduledWatch:
     def _cooldown(self, duration: float, config: PollingConfig) -> float:
         """Seconds until the next full scan may start.
 
-        The first scan has no cooldown after it: it may have recorded all members, and the change stream, which opened
-        after it, has missed the writes since its start.
+        The first scan has no cooldown, since the change stream missed the writes during it. It may have recorded all
+        members instead of searching.
         """
         if self.earliest_full_scan_at == -inf:
             return 0.0 if self._is_streaming else config.poll_seconds

@@ -1,7 +1,7 @@
 """The WatchRepository on MongoDB; domain/watch/repository.py documents the contract.
 
-Every write is one command, a compare-and-set on the fields that it depends on. docs/explanation/watch-consistency.md
-explains why that suffices; this module keeps its part of I2, I6 and I7.
+Every write is one command, a compare-and-set on the fields that it depends on. This module keeps its part of the
+invariants I2, I6 and I7 of docs/explanation/watch-consistency.md.
 """
 
 from collections.abc import Collection, Mapping, Sequence
