@@ -22,14 +22,14 @@ from audience_service.domain.history.history import MembershipHistory
 from audience_service.domain.history.model import ChangeKind, Event, Watch
 from audience_service.domain.history.size_history import SizeHistoryReader, TimeRange
 from audience_service.domain.snapshots.reader import SnapshotReader
-from audience_service.domain.watch import reconciler as rounds_module
-from audience_service.domain.watch import stream as watching_module
+from audience_service.domain.watch import reconciler as reconciler_module
+from audience_service.domain.watch import stream as stream_module
 from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.snapshot_start import SnapshotBootstrap
 from audience_service.domain.watch.stream import WatchStreams
 from audience_service.mongo.segments.repository import MongoSegments
-from audience_service.mongo.watch import event_log as ledger_module
-from audience_service.mongo.watch import history as past_module
+from audience_service.mongo.watch import event_log as event_log_module
+from audience_service.mongo.watch import history as history_module
 from audience_service.mongo.watch.event_log import MongoEventLog
 from audience_service.mongo.watch.history import MongoHistory
 from audience_service.mongo.watch.registry import MongoWatches
@@ -269,10 +269,10 @@ class Model:
 def test_no_event_is_lost_duplicated_or_false(
     real_service: Service, monkeypatch: pytest.MonkeyPatch, seed: int, *, is_streaming: bool
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 3)
-    monkeypatch.setattr(rounds_module, "_BATCH_SIZE", 2)
-    monkeypatch.setattr(watching_module, "_BATCH_SIZE", 2)
-    monkeypatch.setattr(past_module, "CURSOR_BATCH_SIZE", 4)
+    monkeypatch.setattr(event_log_module, "BATCH_SIZE", 3)
+    monkeypatch.setattr(reconciler_module, "BATCH_SIZE", 2)
+    monkeypatch.setattr(stream_module, "BATCH_SIZE", 2)
+    monkeypatch.setattr(history_module, "CURSOR_BATCH_SIZE", 4)
     database = real_service.store.database.client[f"{real_service.store.database.name}_model"]
     try:
         model = Model(database, seed, is_streaming=is_streaming)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from audience_service.mongo.store import Store
-from audience_service.mongo.watch import history as past_module
+from audience_service.mongo.watch import history as history_module
 from tests.conftest import Service, mongo_database, run_service
 from tests.support import tenants
 from tests.support.client import Client
@@ -55,7 +55,7 @@ def telling(real_service: Service) -> Iterator[Service]:
 @pytest.fixture
 def read_by_twos(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are read by twos, so that much can happen between."""
-    monkeypatch.setattr(past_module, "CURSOR_BATCH_SIZE", 2)
+    monkeypatch.setattr(history_module, "CURSOR_BATCH_SIZE", 2)
 
 
 @pytest.fixture

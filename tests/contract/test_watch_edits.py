@@ -7,7 +7,7 @@ import pytest
 
 from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.watch.model import ChangedKeys, ScanScope
-from audience_service.mongo.watch import event_log as ledger_module
+from audience_service.mongo.watch import event_log as event_log_module
 from tests.conftest import Service
 from tests.support.fault_injection import FailAtStep
 from tests.support.watch_harness import NOON, TrackAudience
@@ -64,7 +64,7 @@ def test_candidates_are_evaluated_by_the_latest_filter(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(event_log_module, "BATCH_SIZE", 2)
     keys = "abcdef"
     service.insert(org, [{"id": key, "data": {"score": number}} for number, key in enumerate(keys)])
     audience = track_audience({"plan": "paid"})
@@ -91,7 +91,7 @@ def test_a_reverted_edit_causes_a_full_scan(
     back: str,
 ) -> None:
     """Some of a look were judged by what the audience is no more, and the filter is the one of before again."""
-    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 1)
+    monkeypatch.setattr(event_log_module, "BATCH_SIZE", 1)
     service.insert(org, [{"id": key, "data": {"score": 1}} for key in "abc"])
     audience = track_audience({"plan": "paid"})
     audience.reconcile()

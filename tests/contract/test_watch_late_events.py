@@ -11,9 +11,9 @@ from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.filters import FilterCompiler
 from audience_service.domain.history.history import MembershipHistory
 from audience_service.domain.history.size_history import SizeHistoryReader, TimeRange
-from audience_service.domain.watch import reconciler as rounds_module
+from audience_service.domain.watch import reconciler as reconciler_module
 from audience_service.domain.watch.model import ChangedKeys, ScanScope
-from audience_service.mongo.watch import event_log as ledger_module
+from audience_service.mongo.watch import event_log as event_log_module
 from tests.conftest import Service
 from tests.support.audiences import segment_resolver
 from tests.support.fault_injection import FailAtStep
@@ -134,7 +134,7 @@ def test_events_after_adjusted_events_are_not_earlier(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 1)
+    monkeypatch.setattr(event_log_module, "BATCH_SIZE", 1)
     service.insert(org, [{"id": key} for key in "abc"])
     audience = track_audience(PAID)
     audience.reconcile()
@@ -273,7 +273,7 @@ def test_late_events_may_need_several_reads(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rounds_module, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(reconciler_module, "BATCH_SIZE", 2)
     service.insert(org, [{"id": key} for key in "abcde"])
     audience = track_audience(PAID)
     audience.reconcile()

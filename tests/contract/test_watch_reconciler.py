@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.lease import LeaseLost
-from audience_service.domain.watch import reconciler as rounds_module
-from audience_service.domain.watch import stream as watching_module
+from audience_service.domain.watch import reconciler as reconciler_module
+from audience_service.domain.watch import stream as stream_module
 from audience_service.domain.watch.errors import WatchTokenExpired
 from audience_service.domain.watch.model import FULL_SCAN, ChangedKeys, ScanScope
-from audience_service.mongo.watch import event_log as ledger_module
+from audience_service.mongo.watch import event_log as event_log_module
 from tests.conftest import Service
 from tests.support.fault_injection import FailAtStep
 from tests.support.watch_harness import NO_DEADLINE, NOON, OPENED_RECENTLY, TrackAudience, WatchHarness
@@ -136,8 +136,8 @@ def test_a_run_appends_more_events_than_one_command_holds(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_BATCH_SIZE", 2)
-    monkeypatch.setattr(rounds_module, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(event_log_module, "BATCH_SIZE", 2)
+    monkeypatch.setattr(reconciler_module, "BATCH_SIZE", 2)
     service.insert(org, [{"id": key} for key in "abcde"])
     audience = track_audience({"plan": "paid"})
     result = audience.reconcile()
@@ -223,7 +223,7 @@ def test_only_the_last_message_carries_the_watermark(
     track_audience: TrackAudience,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watching_module, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(stream_module, "BATCH_SIZE", 2)
     service.insert(org, [{"id": key} for key in "abc"])
     audience = track_audience({"plan": "paid"})
     audience.reconcile()

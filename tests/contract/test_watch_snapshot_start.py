@@ -94,7 +94,7 @@ def test_a_bootstrap_fails_if_its_snapshot_or_epoch_is_removed(
     removed: str,
     sent: int,
 ) -> None:
-    monkeypatch.setattr(history_module, "_DIFF_BATCH_SIZE", 1)
+    monkeypatch.setattr(history_module, "DIFF_BATCH_SIZE", 1)
     service.insert(org, [{"id": key} for key in "abc"])
     snapshot = client.snapshot(filter={"datatype": "contact", "where": {}})
     audience = track_audience({"plan": "paid"})

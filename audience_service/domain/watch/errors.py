@@ -20,7 +20,7 @@ class TooManyWatches(AudienceError):
     @classmethod
     def of(cls, limit: int) -> Self:
         """The error for an org that has reached `limit`."""
-        message = f"the org has reached its limit of {limit} watched audiences; watch one of those"
+        message = f"the org already watches {limit} audiences, its limit; watch one of them, or wait until one expires"
         return cls(message, metadata={"limit": str(limit)})
 
 

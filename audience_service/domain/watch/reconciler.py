@@ -59,7 +59,7 @@ from audience_service.domain.watch.time_triggers import (
 )
 
 _RECONCILE_TIMEOUT_SECONDS = 600.0
-_BATCH_SIZE = 1_000
+BATCH_SIZE = 1_000
 _MAX_REEVALUATIONS = 10
 """How often a batch is evaluated again after an edit. Evaluation takes milliseconds, so edits rarely come that fast."""
 _TRIMS_PER_RETENTION = 100
@@ -208,8 +208,8 @@ class Reconciler:
             yield from self._event_log.diff(org, run.watch.watch_epoch, members, deadline)
             return
         changed = sorted(scope.changes.keys)
-        for start in range(0, len(changed), _BATCH_SIZE):
-            yield changed[start : start + _BATCH_SIZE]
+        for start in range(0, len(changed), BATCH_SIZE):
+            yield changed[start : start + BATCH_SIZE]
         if crossed := crossing_ranges(members, scope.last_result.evaluated_at, run.started_at):
             for keys in self._event_log.find_crossing(org, members.datatype, crossed, deadline):
                 yield [key for key in keys if key not in scope.changes.keys]
@@ -284,7 +284,7 @@ class Reconciler:
 
     def _apply_pending(self, ctx: RequestContext, watch: Watch) -> Watch:
         """The watch after applying every event beyond its `seq`, of this or any other process (I2)."""
-        while events := self._event_log.read(watch.org, watch.watch_epoch, watch.seq, None, _BATCH_SIZE, ctx.deadline):
+        while events := self._event_log.read(watch.org, watch.watch_epoch, watch.seq, None, BATCH_SIZE, ctx.deadline):
             if late := _find_late(watch, events):
                 self._event_log.adjust_timestamps(watch.org, watch.watch_epoch, *late, ctx.deadline)
                 continue

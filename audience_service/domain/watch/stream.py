@@ -16,7 +16,7 @@ from audience_service.domain.watch.registry import WatchRegistry
 from audience_service.domain.watch.repository import EventLogRepository
 from audience_service.domain.watch.snapshot_start import SnapshotBootstrap, StreamPosition, token_expired
 
-_BATCH_SIZE = 1_000
+BATCH_SIZE = 1_000
 _POLL_INTERVAL_SECONDS = 0.25
 """How often a stream reads the watch, to find events of other processes. This process notifies its own streams."""
 
@@ -139,7 +139,7 @@ class WatchStreams:
             raise token_expired("the event log was reset to an earlier event")
         if position.seq == watch.seq:
             return []
-        events = self._event_log.read(ctx.org, position.watch_epoch, position.seq, watch.seq, _BATCH_SIZE, ctx.deadline)
+        events = self._event_log.read(ctx.org, position.watch_epoch, position.seq, watch.seq, BATCH_SIZE, ctx.deadline)
         if not events:
             raise token_expired("the next events are older than the retention period")
         return events

@@ -28,7 +28,7 @@ from audience_service.mongo.membership.repository import outermost
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
 
-_BATCH_SIZE = 1_000
+BATCH_SIZE = 1_000
 """The most keys that one batch of a scan returns, and the most events that `trim` reads by one command."""
 _SEQ_DIGITS = 12
 _DUPLICATE_KEY = 11000
@@ -163,7 +163,7 @@ class MongoEventLog:
         while True:
             with with_deadline(self._database, deadline):
                 oldest = list(
-                    self._events.find(tenant_match(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=_BATCH_SIZE)
+                    self._events.find(tenant_match(org, {"_id": last}), {"at": 1}, sort=[("_id", 1)], limit=BATCH_SIZE)
                 )
                 old = [row["_id"] for row in oldest if row["at"] < before]
                 if not old:
@@ -183,7 +183,7 @@ class MongoEventLog:
         with closing(cursor):
             while True:
                 with run(self._database, pipeline, deadline):
-                    batch = [row["_id"] for row in itertools.islice(cursor, _BATCH_SIZE)]
+                    batch = [row["_id"] for row in itertools.islice(cursor, BATCH_SIZE)]
                 if not batch:
                     return
                 yield batch

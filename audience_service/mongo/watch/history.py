@@ -32,7 +32,7 @@ from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import join_records
 from audience_service.mongo.watch.event_log import epoch_rows, event_key
 
-_DIFF_BATCH_SIZE = 1_000
+DIFF_BATCH_SIZE = 1_000
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
 _KINDS = list(itertools.product(ChangeKind, Cause))
 
@@ -133,7 +133,7 @@ class MongoHistory:
         with closing(cursor):
             while True:
                 with with_deadline(self._database, deadline):
-                    rows = list(itertools.islice(cursor, _DIFF_BATCH_SIZE))
+                    rows = list(itertools.islice(cursor, DIFF_BATCH_SIZE))
                 if not rows:
                     return
                 later = [row["_id"] for row in rows if row["later"]]
