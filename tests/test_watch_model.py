@@ -32,7 +32,6 @@ from audience_service.mongo.watch import history as history_module
 from audience_service.mongo.watch.event_log import MongoEventLog
 from audience_service.mongo.watch.history import MongoHistory
 from audience_service.mongo.watch.registry import MongoWatches
-from audience_service.mongo.watch.snapshot_start import MongoSnapshotBootstrap
 from tests.conftest import Service
 from tests.support.audiences import segment_resolver
 from tests.support.watch_servers import Server
@@ -54,7 +53,7 @@ class Listener:
         registry = WatchRegistry(watches, timedelta(days=100_000), 1, lambda: None, lambda: self._world.clock)
         notifier: Any = self
         tokens = TokenCodec(b"model")
-        bootstrap = SnapshotBootstrap(MongoSnapshotBootstrap(world.database), SnapshotReader(None, None))  # type: ignore[arg-type]
+        bootstrap = SnapshotBootstrap(MongoHistory(world.database), SnapshotReader(None, None))  # type: ignore[arg-type]
         self._streams = WatchStreams(registry, event_log, bootstrap, audiences, tokens, 1e9, notifier)
         self.token = ""
         self.started_at: int | None = None

@@ -32,12 +32,7 @@ from audience_service.domain.snapshots.repository import DifferenceRepository, S
 from audience_service.domain.targeting.platform_ids import PlatformIdRepository
 from audience_service.domain.uploads.processor import UploadStorage
 from audience_service.domain.uploads.repository import IdentifierRepository
-from audience_service.domain.watch.repository import (
-    ChangeStream,
-    EventLogRepository,
-    SnapshotBootstrapRepository,
-    WatchRepository,
-)
+from audience_service.domain.watch.repository import ChangeStream, EventLogRepository, WatchRepository
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.audiences.repository import MongoUses
 from audience_service.mongo.core.collections import connect
@@ -96,7 +91,6 @@ from audience_service.mongo.watch.change_stream import MongoChangeStreams
 from audience_service.mongo.watch.event_log import MongoEventLog
 from audience_service.mongo.watch.history import MongoHistory
 from audience_service.mongo.watch.registry import MongoWatches
-from audience_service.mongo.watch.snapshot_start import MongoSnapshotBootstrap
 
 _INSPECT_TIMEOUT_SECONDS = 10.0
 """What a look at the database's indexes and collections may take: a connection that swallows answers ends no watch."""
@@ -130,7 +124,6 @@ class Store:
     upload_sweeper: UploadSweeper
     watches: WatchRepository
     event_log: EventLogRepository
-    snapshot_bootstrap: SnapshotBootstrapRepository
     history: HistoryRepository
     platform_ids: PlatformIdRepository
     open_change_stream: Callable[[Callable[[], None]], ChangeStream]
@@ -209,7 +202,6 @@ def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random]
         upload_sweeper=upload_sweeper,
         watches=MongoWatches(primary),
         event_log=MongoEventLog(primary),
-        snapshot_bootstrap=MongoSnapshotBootstrap(primary),
         history=MongoHistory(primary),
         platform_ids=MongoPlatformIds(connection),
         open_change_stream=partial(MongoChangeStreams, primary),
@@ -259,7 +251,6 @@ def embedded_store(
         upload_sweeper=upload_sweeper,
         watches=MongoWatches(database),
         event_log=EmbeddedEventLog(database),
-        snapshot_bootstrap=MongoSnapshotBootstrap(database),
         history=MongoHistory(database),
         platform_ids=MongoPlatformIds(database),
         open_change_stream=EmbeddedChangeStream,

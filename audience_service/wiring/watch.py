@@ -19,20 +19,20 @@ from audience_service.wiring.core import Core
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """The threads and the streams of one process."""
+    """The worker threads, the watch streams and the change stream of a process."""
 
     streams: WatchStreams
     worker_pool: WorkerPool
     change_stream: ChangeStream
 
     def stop(self) -> None:
-        """Stop the threads and close the change stream. The streams have ended before."""
+        """Stop the threads and close the change stream. Call it after all streams have ended."""
         self.worker_pool.stop()
         self.change_stream.close()
 
 
 def build_watch(settings: Settings, core: Core, store: Store) -> Watch:
-    """The watch of this process, not started yet."""
+    """The watch of this process. The caller starts its worker pool."""
     work_available, events_available = Notifier(), Notifier()
     retention = timedelta(seconds=settings.watch_retention_seconds)
     reconciler = Reconciler(store.watches, store.event_log, core.audiences, events_available, retention)
@@ -42,7 +42,7 @@ def build_watch(settings: Settings, core: Core, store: Store) -> Watch:
     streams = WatchStreams(
         WatchRegistry(store.watches, retention, settings.max_watches_per_org, worker_pool.wake),
         store.event_log,
-        SnapshotBootstrap(store.snapshot_bootstrap, core.snapshot_reader),
+        SnapshotBootstrap(store.history, core.snapshot_reader),
         core.audiences,
         core.tokens,
         settings.watch_heartbeat_seconds,

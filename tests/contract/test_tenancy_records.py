@@ -77,9 +77,9 @@ def test_watches_of_one_audience_and_what_is_recorded_for_them_are_each_orgs_own
         dated = store.event_log.find_dated(org, "contact", [{"state": None}], ["state"], 100, NO_DEADLINE)
         assert sorted(record["sk"] for record in dated) == [change.sk for change in entered]
         empty = Snapshot("snapshot-nobody", "", SnapshotState.READY, "contact", LATER, LATER, "")
-        since = store.snapshot_bootstrap.diff_snapshot(org, f"watch-{org}", 0, empty, "", NO_DEADLINE)
+        since = store.history.diff_snapshot(org, f"watch-{org}", 0, empty, "", NO_DEADLINE)
         assert [change.sk for changes, _ in since for change in changes][1:] == [change.sk for change in entered][1:]
-        assert list(store.snapshot_bootstrap.diff_snapshot(other, f"watch-{org}", 0, empty, "", NO_DEADLINE)) == []
+        assert list(store.history.diff_snapshot(other, f"watch-{org}", 0, empty, "", NO_DEADLINE)) == []
 
 
 def test_custom_audiences_of_one_id_are_each_orgs_own(orgs: tuple[Store, str, str]) -> None:

@@ -11,7 +11,7 @@ from audience_service.domain.core.errors import SnapshotNotFound
 from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.snapshots.model import Snapshot, SnapshotState
 from audience_service.domain.watch.errors import WatchTokenExpired
-from audience_service.mongo.watch import snapshot_start as snapshot_start_module
+from audience_service.mongo.watch import history as history_module
 from tests.conftest import Service
 from tests.support.client import Client
 from tests.support.watch_harness import NO_DEADLINE, NOON, TrackAudience
@@ -49,7 +49,7 @@ def test_members_at_an_event_are_right_after_later_events(
             ("exited", pk) for pk in snapshot_members - members
         }
         for after in ("", f"{org}/contact/d"):
-            batches = service.store.snapshot_bootstrap.diff_snapshot(
+            batches = service.store.history.diff_snapshot(
                 org, audience.watch().watch_epoch, seq, snapshot, after, NO_DEADLINE
             )
             received = [(difference.kind.value, difference.pk) for changes, _ in batches for difference in changes]
@@ -68,8 +68,8 @@ def test_members_at_an_event_need_all_later_events(service: Service, org: str, t
     service.store.event_log.trim(org, watch_epoch, NOON + timedelta(days=1), 2, NO_DEADLINE)
     snapshot = Snapshot(f"snapshot-{org}", "", SnapshotState.READY, "contact", NOON, NOON, "")
     with pytest.raises(LeaseLost):
-        list(service.store.snapshot_bootstrap.diff_snapshot(org, watch_epoch, 1, snapshot, "", NO_DEADLINE))
-    assert list(service.store.snapshot_bootstrap.diff_snapshot(org, watch_epoch, 2, snapshot, "", NO_DEADLINE)) == []
+        list(service.store.history.diff_snapshot(org, watch_epoch, 1, snapshot, "", NO_DEADLINE))
+    assert list(service.store.history.diff_snapshot(org, watch_epoch, 2, snapshot, "", NO_DEADLINE)) == []
 
 
 class InterruptedDiff:
@@ -98,7 +98,7 @@ def test_a_bootstrap_fails_if_its_snapshot_or_epoch_is_removed(
     removed: str,
     sent: int,
 ) -> None:
-    monkeypatch.setattr(snapshot_start_module, "BATCH_SIZE", 1)
+    monkeypatch.setattr(history_module, "DIFF_BATCH_SIZE", 1)
     service.insert(org, [{"id": key} for key in "abc"])
     snapshot = client.snapshot(filter={"datatype": "contact", "where": {}})
     audience = track_audience({"plan": "paid"})
@@ -116,7 +116,7 @@ def test_a_bootstrap_fails_if_its_snapshot_or_epoch_is_removed(
             service.store.event_log.remove(org, watch_epoch, NO_DEADLINE)
 
     stream = audience.stream(
-        0, snapshot_id=snapshot.id, snapshot_diff=InterruptedDiff(service.store.snapshot_bootstrap, sent, remove)
+        0, snapshot_id=snapshot.id, snapshot_diff=InterruptedDiff(service.store.history, sent, remove)
     )
     received = [event.change.pk for _ in range(sent) for event in next(stream).events]
     assert received == ["contact-a", "contact-b", "contact-c"][:sent]

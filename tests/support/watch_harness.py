@@ -79,7 +79,7 @@ class WatchHarness:
         audiences = segment_resolver(self.store.segments, FilterCompiler(["contact"]))
         registry = WatchRegistry(self.store.watches, timedelta(days=7), 1_000, lambda: None)
         bootstrap = SnapshotBootstrap(
-            snapshot_diff or self.store.snapshot_bootstrap, SnapshotReader(self.store.snapshots, self.store.members)
+            snapshot_diff or self.store.history, SnapshotReader(self.store.snapshots, self.store.members)
         )
         streams = WatchStreams(
             registry, self.store.event_log, bootstrap, audiences, tokens, heartbeat_seconds, Notifier()

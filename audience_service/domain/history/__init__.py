@@ -1,1 +1,1 @@
-"""History: the members and the size of a watched audience at an earlier time."""
+"""History: the members and the size of a watched audience as of an earlier time."""

@@ -1,4 +1,4 @@
-"""Errors of the history of audiences; domain/core/errors.py has the rest."""
+"""Errors of the history of audiences; domain/core/errors.py defines the other errors."""
 
 from datetime import UTC, datetime
 from typing import Self
@@ -7,14 +7,14 @@ from audience_service.domain.core.errors import AudienceError
 
 
 class AudienceNotWatched(AudienceError):
-    """Nobody watches the audience, so that nothing is known of its past."""
+    """The audience has no watch, so its history is unknown."""
 
     reason = "AUDIENCE_NOT_WATCHED"
 
     @classmethod
     def of(cls, audience_id: str) -> Self:
-        """The error for this audience."""
-        message = "nobody watches the audience, so its past is not known; WatchMembership has it tracked from then on"
+        """The error for an audience without a watch."""
+        message = "the audience has no watch, so its history is unknown; call WatchMembership to record it from then on"
         return cls(message, metadata={"id": audience_id})
 
 
@@ -25,7 +25,7 @@ class TimeOutOfRange(AudienceError):
 
     @classmethod
     def outside(cls, earliest_time: datetime, watermark: datetime) -> Self:
-        """The error for an event log that covers these two times and all between them."""
+        """The error for an event log that covers the range from `earliest_time` to `watermark`, both included."""
         covered = {"earliest_time": _to_iso(earliest_time), "watermark": _to_iso(watermark)}
         message = f"as_of is outside the audience's history, from {covered['earliest_time']} to {covered['watermark']}"
         return cls(message, metadata=covered)

@@ -1,4 +1,4 @@
-"""The past of watched audiences, as their ledgers know it: who was in at a moment."""
+"""The members of a watched audience as of a time, from its event log."""
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -16,7 +16,7 @@ from audience_service.domain.history.repository import HistoryRepository, WatchR
 
 @dataclass(frozen=True, slots=True)
 class HistoryPoint:
-    """A moment of an audience's past: what its ledger was by the event `seq`, the last that had happened at `at`."""
+    """A time in the history of an audience. `seq` is the last event that had happened by `at`."""
 
     audience_id: str
     datatype: str
@@ -26,7 +26,7 @@ class HistoryPoint:
 
 
 class MembershipHistory:
-    """Finds moments, and who was in then."""
+    """Reads the members of watched audiences as of a time."""
 
     def __init__(self, watches: WatchReader, repository: HistoryRepository, audiences: AudienceResolver) -> None:
         self._watches = watches
@@ -34,14 +34,17 @@ class MembershipHistory:
         self._audiences = audiences
 
     def find(self, ctx: RequestContext, audience_id: str, at: datetime) -> HistoryPoint:
-        """A moment, whatever else is tracked meanwhile. Raises AudienceNotFound, AudienceNotWatched, TimeOutOfRange."""
+        """The history point of a time. Later events do not change it.
+
+        Raises AudienceNotFound, AudienceNotWatched, TimeOutOfRange.
+        """
         datatype, at = self._datatype(ctx, audience_id), truncate_to_milliseconds(at)
         watch_epoch, until = self._epoch_at(ctx, audience_id, at)
         seq = self._repository.last_event(ctx.org, watch_epoch, until, at, ctx.deadline)
         return self._require_available(ctx, HistoryPoint(audience_id, datatype, at, watch_epoch, seq))
 
     def resume(self, ctx: RequestContext, audience_id: str, at: datetime, watch_epoch: str, seq: int) -> HistoryPoint:
-        """A moment that was found before, where it is known still. Raises as `find` does."""
+        """The history point that `find` returned earlier, if the event log still covers it. Raises as `find` does."""
         datatype = self._datatype(ctx, audience_id)
         return self._require_available(
             ctx, HistoryPoint(audience_id, datatype, truncate_to_milliseconds(at), watch_epoch, seq)
@@ -50,10 +53,10 @@ class MembershipHistory:
     def members(
         self, ctx: RequestContext, point: HistoryPoint, paths: Sequence[str], batch_size: int, after: str
     ) -> Generator[list[Record], None, None]:
-        """Who was in, behind the sk `after`, in sk order, with what their records have at the paths now.
+        """Batches of the members at a history point, in sk order, from the first sk after `after` on.
 
-        Whatever has become of the records; of one that is gone, pk and sk. Raises AudienceNotWatched, TimeOutOfRange,
-        where that comes to be so.
+        Each record has its current values at `paths`, even if it was archived or deleted since. A record that no longer
+        exists has pk and sk only. Raises AudienceNotWatched and TimeOutOfRange, also midway if the log is trimmed.
         """
         batches = self._repository.members(
             ctx.org, point.watch_epoch, point.seq, point.datatype, paths, batch_size, after, ctx.deadline
@@ -63,19 +66,20 @@ class MembershipHistory:
                 for records in batches:
                     self._require_available(ctx, point)
                     yield records
-        except LeaseLost:  # events that were needed have gone, and the watch says why
+        except LeaseLost:  # needed events were trimmed; the watch shows why
             self._require_available(ctx, point)
             raise
         self._require_available(ctx, point)
 
     def _datatype(self, ctx: RequestContext, audience_id: str) -> str:
-        """What an audience's members are, whether its filter can be run now or not. Raises AudienceNotFound."""
+        """The datatype of an audience, even if its filter cannot be run now. Raises AudienceNotFound."""
         return self._audiences.find(ctx, audience_id).filter.datatype
 
     def _require_available(self, ctx: RequestContext, point: HistoryPoint) -> HistoryPoint:
-        """The moment, if it is known still: then nothing that tells of it was missing when it was read before.
+        """The history point, if the event log still covers it. Then everything that was read before was complete.
 
-        A ledger's end, and from when on it is kept, are noted before anything is removed.
+        Writers update the watch's epoch and `retained_from` before they delete rows. Raises AudienceNotWatched,
+        TimeOutOfRange.
         """
         watch_epoch, _ = self._epoch_at(ctx, point.audience_id, point.at)
         if watch_epoch != point.watch_epoch:
@@ -83,7 +87,7 @@ class MembershipHistory:
         return point
 
     def _epoch_at(self, ctx: RequestContext, audience_id: str, at: datetime) -> tuple[str, int]:
-        """The generation that knows of a moment, and its last event. Raises AudienceNotWatched, TimeOutOfRange."""
+        """The watch epoch that covers a time, and its last event. Raises AudienceNotWatched, TimeOutOfRange."""
         watch = self._watches.get(ctx.org, audience_id, ctx.deadline)
         if watch is None or watch.retained_from is None or watch.watermark is None:
             raise AudienceNotWatched.of(audience_id)

@@ -1,4 +1,4 @@
-"""A watched audience, and the events of its log."""
+"""A watched audience and the events of its log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,20 +16,21 @@ class ChangeKind(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why it happened, as told by the round that found it."""
+    """Why a membership changed, by the reconciliation that found it."""
 
     DATA = "data"
+    """A record was written. This is the cause if none of the others applies."""
     TIME = "time"
-    """Time alone: with the record as it is, and dates as of the round before, it would not have happened."""
+    """Time alone: with dates as of the previous reconciliation, today's record would not have changed membership."""
     SNAPSHOT = "snapshot"
-    """It happened at some time since the snapshot that a watch began from."""
+    """The change happened at some time after the snapshot that the watch started from."""
     DEFINITION = "definition"
-    """The audience's filter, or that of an audience in it, was another one than in the round before."""
+    """The audience's filter, or that of an audience inside it, changed since the previous reconciliation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an audience cannot be tracked: an error's reason and message."""
+    """Why an audience cannot be reconciled: the reason and message of an error."""
 
     reason: str
     message: str
@@ -37,38 +38,41 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """How far an audience has been tracked.
+    """A watched audience, and how far its event log and member states have come.
 
-    A `generation` is one unbroken stretch of tracking, with a ledger of its own whose events are numbered from 1 on; ""
-    while its members have not been recorded yet. `seq` is the last event that is known to be applied to them,
-    `event_at` when it happened, or the generation began, and `as_of` the moment up to which nothing is missing from the
-    events up to `seq`: all later ones happen behind it. From `known_since` on all events are there: since the
-    generation began, or since a moment from before which they may be gone. `definition` is a digest of what the
-    audience was defined by then. `failure` is why it cannot be tracked. `garbage` are generations that have ended, or
-    have never begun, and are to be removed.
+    The times are None while `watch_epoch` is "".
     """
 
     org: str
     audience_id: str
     watch_epoch: str
+    """The name of the current epoch, whose events are numbered from 1 without a gap; "" before an epoch starts."""
     seq: int
+    """The last event that is applied to the member states. Readers get no later event."""
     last_event_at: datetime | None
+    """When event `seq` happened, or when the epoch started if it has no events yet."""
     watermark: datetime | None
+    """The events up to `seq` include every change up to this time. All later events happen after it."""
     retained_from: datetime | None
+    """The event log is complete from this time: the start of the epoch, or the end of the trimmed part."""
     definition: str
+    """The digest of the audience's definition in the last reconciliation; "" if it changed during that one."""
     expires_at: datetime
+    """The watch ends at this time unless a caller touches it."""
     failure: Failure | None
+    """Why the audience cannot be reconciled, or None."""
     stale_epochs: tuple[str, ...]
+    """Epochs that ended or never started. The next reconciliation deletes their rows."""
 
     def earliest_event_at(self, timestamp: datetime) -> datetime:
-        """The moment, or when the next event may happen at the earliest: behind `as_of`, not before the last one."""
+        """The earliest time of the next event: `timestamp`, but after the watermark and not before the last event."""
         after_watermark = [self.watermark + MILLISECOND] if self.watermark else []
         return max([timestamp, *after_watermark, *filter(None, [self.last_event_at])])
 
 
 @dataclass(frozen=True, slots=True)
 class MembershipChange:
-    """A record whose membership is another one than was recorded."""
+    """A record whose membership differs from its member state."""
 
     pk: str
     sk: str
@@ -77,9 +81,10 @@ class MembershipChange:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A flip as it stands in the ledger. `at` never falls: when the round began that found it.
+    """A membership change in the event log.
 
-    Or, where it came to be known of late, behind what had been answered for by then.
+    `at` is the start of the reconciliation that found the change, and never decreases from one event to the next. An
+    event that a slow process appended late is moved to a time after the watermark.
     """
 
     seq: int
@@ -90,17 +95,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventCounts:
-    """How many have entered and exited in some time, by what caused it."""
+    """The numbers of entries and exits in a time range, by cause."""
 
     entered_by: Mapping[Cause, int] = field(default_factory=dict)
     exited_by: Mapping[Cause, int] = field(default_factory=dict)
 
     @property
     def entered(self) -> int:
-        """How many have entered, each time counted."""
+        """The number of entries. A contact that entered twice counts twice."""
         return sum(self.entered_by.values())
 
     @property
     def exited(self) -> int:
-        """How many have exited, each time counted."""
+        """The number of exits. A contact that exited twice counts twice."""
         return sum(self.exited_by.values())

@@ -1,4 +1,4 @@
-"""How many were in a watched audience over time."""
+"""The size of a watched audience over time."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MAX_POINTS, DEFAULT_POINTS = 100, 30
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """For which time sizes are wanted, None for as far as is known, and at how many points of it."""
+    """The time range of a size history, and its number of points. None means as far as the event log reaches."""
 
     start: datetime | None
     end: datetime | None
@@ -24,17 +24,18 @@ class TimeRange:
 
     @classmethod
     def read(cls, start: datetime | None, end: datetime | None, points: int, field_path: str) -> "TimeRange":
-        """The span that a request has at `place`, where 0 points are the default. Raises InvalidArgument."""
+        """The time range of the request field `field_path`. 0 points select the default. Raises InvalidArgument."""
         if not 0 <= points <= MAX_POINTS:
-            raise InvalidArgument.at(f"{field_path}.point_count", f"is {points}, and not from 1 to {MAX_POINTS}")
+            raise InvalidArgument.at(f"{field_path}.point_count", f"is {points}; must be from 1 to {MAX_POINTS}")
         if start and end and start > end:
-            raise InvalidArgument.at(f"{field_path}.end_time", "is before the start_time")
+            raise InvalidArgument.at(f"{field_path}.end_time", "is before start_time; must be start_time or later")
         return cls(start, end, points or DEFAULT_POINTS)
 
     def sample_times(self, retained_from: datetime, watermark: datetime) -> list[datetime]:
-        """The points, evenly spread over what is known of the span, its ends among them; none where nothing is.
+        """The times of the points: evenly spaced over the covered part of the range, both ends included.
 
-        One point is at its end. They are whole milliseconds, and fewer where there are no more of these.
+        A single point is at the end. Times are whole milliseconds, so a very short range has fewer points. The list is
+        empty if the range and the event log do not overlap.
         """
         start = truncate_to_milliseconds(max(self.start or retained_from, retained_from))
         end = truncate_to_milliseconds(min(self.end or watermark, watermark))
@@ -47,7 +48,7 @@ class TimeRange:
 
 @dataclass(frozen=True, slots=True)
 class SizePoint:
-    """How many were in at a moment, and who has come and gone since the point before: none at the first one."""
+    """The size at a time, and the events since the previous point. The first point has no events."""
 
     at: datetime
     size: int
@@ -56,7 +57,7 @@ class SizePoint:
 
 @dataclass(frozen=True, slots=True)
 class SizeHistory:
-    """An audience's sizes as its ledger knows them, from `known_since` to `as_of`; without these it is not watched."""
+    """The sizes of an audience. The event log covers `retained_from` to `watermark`; both are None without a watch."""
 
     retained_from: datetime | None = None
     watermark: datetime | None = None
@@ -64,16 +65,17 @@ class SizeHistory:
 
 
 class SizeHistoryReader:
-    """Tells sizes over time."""
+    """Reads the sizes of watched audiences over time."""
 
     def __init__(self, watches: WatchReader, repository: HistoryRepository) -> None:
         self._watches = watches
         self._repository = repository
 
     def history(self, ctx: RequestContext, audience_id: str, time_range: TimeRange) -> SizeHistory:
-        """The sizes at the span's points: from who is in now backwards, so that what has been forgotten is no matter.
+        """The sizes at the points of a time range.
 
-        Raises StoreUnavailable, OutOfTime.
+        They are counted backwards from the current members, so trimmed events do not matter. Raises StoreUnavailable,
+        OutOfTime.
         """
         while True:
             watch = self._watches.get(ctx.org, audience_id, ctx.deadline)
@@ -84,13 +86,13 @@ class SizeHistoryReader:
                 points = list(self._points(ctx, watch, timestamps))[::-1] if timestamps else []
             except LeaseLost:
                 continue
-            # Where the ledger has been cut since, or has ended, some of what was counted may have been missing.
+            # If the log was trimmed or the epoch closed meanwhile, the counts may lack events: count again.
             after = self._watches.get(ctx.org, audience_id, ctx.deadline)
             if after and (after.watch_epoch, after.retained_from) == (watch.watch_epoch, watch.retained_from):
                 return SizeHistory(watch.retained_from, watch.watermark, points)
 
     def _points(self, ctx: RequestContext, watch: Watch, timestamps: Sequence[datetime]) -> Iterator[SizePoint]:
-        """The points, the last one first."""
+        """The points, latest first."""
         size = self._repository.size(ctx.org, watch.watch_epoch, watch.seq, ctx.deadline)
         *between, trailing = self._repository.event_counts(
             ctx.org, watch.watch_epoch, watch.seq, timestamps, ctx.deadline

@@ -1,1 +1,1 @@
-"""Watched audiences: who enters and exits, told once to each watcher, from a ledger."""
+"""Watches: every entry to and exit from an audience, once, in order, from an event log."""

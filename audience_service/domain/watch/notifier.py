@@ -1,4 +1,4 @@
-"""A bell within the process: some listen for it, others ring it."""
+"""Notifications between the threads of one process."""
 
 import threading
 from collections.abc import Hashable, Iterator
@@ -6,24 +6,24 @@ from contextlib import contextmanager
 
 
 class Waiter:
-    """One who listens. Rings that come before the wait are heard too."""
+    """A subscription to a topic. It keeps a notification that arrives before the wait."""
 
     def __init__(self) -> None:
         self._notified = threading.Event()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a ring since the wait before, so many seconds at most; answers with whether there was one."""
+        """Wait at most `seconds` for a notification after the previous wait. Returns whether one arrived."""
         is_notified = self._notified.wait(seconds)
-        self._notified.clear()  # before the caller looks for what it was for
+        self._notified.clear()  # before the caller reads the data, so that a later change notifies again
         return is_notified
 
     def set(self) -> None:
-        """It has rung."""
+        """Wake the waiting thread, or let its next wait return immediately."""
         self._notified.set()
 
 
 class Notifier:
-    """It may ring for something, and is then heard by those alone who listen for that; of others nothing is kept."""
+    """Wakes the threads that wait for a topic. It stores topics with waiters only."""
 
     def __init__(self) -> None:
         self._waiters: dict[Hashable, list[Waiter]] = {}
@@ -31,7 +31,7 @@ class Notifier:
 
     @contextmanager
     def subscribe(self, topic: Hashable = None) -> Iterator[Waiter]:
-        """Listen for that, from now on."""
+        """A waiter that receives every notification of the topic from now on."""
         waiter = Waiter()
         with self._lock:
             self._waiters.setdefault(topic, []).append(waiter)
@@ -44,7 +44,7 @@ class Notifier:
                     del self._waiters[topic]
 
     def notify(self, topic: Hashable = None) -> None:
-        """Wake all who listen for that."""
+        """Wake all waiters of the topic."""
         with self._lock:
             for waiter in self._waiters.get(topic, ()):
                 waiter.set()

@@ -1,4 +1,4 @@
-"""Which audiences are watched: those that somebody wants, as many of an org as may be."""
+"""The watches of an org: adding one, keeping one from expiring, and the limit of their number."""
 
 import uuid
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from audience_service.domain.watch.errors import TooManyWatches
 from audience_service.domain.watch.repository import WatchRepository
 
 _PROVISIONAL_TTL = timedelta(seconds=15)
-"""A watch that is being counted ends by itself after so long, where the process has died that would say how it ends."""
+"""A provisional watch expires after this time if the registering process crashes before confirming it."""
 
 
 class WatchRegistry:
-    """Watches audiences for so long after they were wanted last, `most` of an org.
+    """Registers watches, at most `max_watches` per org. A watch expires `ttl` after its last touch.
 
-    `ask` is called for one that is not tracked yet.
+    It calls `wake` for a watch that has no epoch yet, so that a worker starts one.
     """
 
     def __init__(
@@ -35,28 +35,28 @@ class WatchRegistry:
         self._clock = clock
 
     def get(self, ctx: RequestContext, audience_id: str) -> Watch:
-        """The watch, which is wanted where there is none. Raises TooManyWatches."""
+        """The watch of an audience, added if missing. Raises TooManyWatches."""
         return self._watches.get(ctx.org, audience_id, ctx.deadline) or self.touch(ctx, audience_id)
 
     def touch(self, ctx: RequestContext, audience_id: str) -> Watch:
-        """The watch, wanted from now on again. One that there is goes on however many there are.
+        """The watch of an audience, added if missing, with its expiry renewed.
 
-        Raises TooManyWatches.
+        Existing watches are renewed even beyond the limit. Raises TooManyWatches if a new watch would exceed it.
         """
-        until = self._clock() + self._ttl
+        expires_at = self._clock() + self._ttl
         watch = None
         while watch is None:
-            watch = self._watches.touch(ctx.org, audience_id, until, ctx.deadline)
-            watch = watch or self._add(ctx, audience_id, until)
+            watch = self._watches.touch(ctx.org, audience_id, expires_at, ctx.deadline)
+            watch = watch or self._add(ctx, audience_id, expires_at)
         if not watch.watch_epoch:
             self._wake()
         return watch
 
-    def _add(self, ctx: RequestContext, audience_id: str, until: datetime) -> Watch | None:
-        """A new watch; None where somebody else has added one just then. Raises TooManyWatches.
+    def _add(self, ctx: RequestContext, audience_id: str, expires_at: datetime) -> Watch | None:
+        """A new watch, or None if another call added one concurrently. Raises TooManyWatches.
 
-        It is counted when it is there, though not yet to be tracked: of two that take the last place at once none has
-        been begun that would be one too many. Both may be refused.
+        The watch is counted while it is provisional, before a worker can start it. So two calls that compete for the
+        last free watch never start one watch too many. Both may be refused.
         """
         self._refuse_beyond(ctx, self._max_watches - 1)
         lease = uuid.uuid4().hex
@@ -69,7 +69,7 @@ class WatchRegistry:
         except TooManyWatches:
             self._watches.cancel(ctx.org, audience_id, lease, ctx.deadline)
             raise
-        return self._watches.confirm(ctx.org, audience_id, lease, until, ctx.deadline)
+        return self._watches.confirm(ctx.org, audience_id, lease, expires_at, ctx.deadline)
 
     def _refuse_beyond(self, ctx: RequestContext, limit: int) -> None:
         if self._watches.count(ctx.org, limit + 1, ctx.deadline) > limit:

@@ -1,7 +1,7 @@
-"""What tracking asks of storage. As in domain/ports.py every method takes the org first, or a Watch, which names it.
+"""The storage ports of watches. Every method takes the org first, or a Watch, which names its org.
 
-But for `claim` and `keep`, which share out the watches of all orgs among processes and tell no more than whose they
-are.
+`WatchRepository.acquire` and `renew_all` are the exceptions. They assign the watches of all orgs to processes, and
+return only the org and id of an audience.
 """
 
 from collections.abc import Collection, Generator, Sequence
@@ -13,55 +13,66 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
 from audience_service.domain.history.model import Event, Failure, MembershipChange, Watch
-from audience_service.domain.snapshots.model import Snapshot
 from audience_service.domain.watch.model import ChangedKeys
 
 
 class WatchRepository(Protocol):
-    """The watched audiences. A lease, a name that nobody else ever has, is held until it ends or is renewed."""
+    """The watches. A lease is a unique name; it lasts until it expires, is renewed or is released."""
 
     def touch(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch | None:
-        """Want a watch until a moment, or until the later one that is wanted already; None where there is none."""
+        """Let a watch expire at `until` or at its current expiry, whichever is later.
+
+        Returns the watch, or None if the audience has none.
+        """
 
     def create_provisional(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> bool:
-        """Add a watch under a lease, both until a moment; whether there was none yet."""
+        """Add a watch under a lease; both expire at `until`. Returns False if the audience already has a watch."""
 
     def confirm(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
-        """Want a proposed watch until a moment, and end its lease; None where the lease is somebody else's since."""
+        """Let a provisional watch expire at `until`, and release its lease.
+
+        Returns the watch, or None if another process has the lease.
+        """
 
     def cancel(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
-        """Remove a proposed watch, unless the lease is somebody else's since, whose it is then to end it."""
+        """Remove a provisional watch. If another process has the lease, that process ends the watch instead."""
 
     def count(self, org: str, limit: int, deadline: Deadline) -> int:
-        """How many audiences of an org are watched, proposed ones included; `most` where there are more."""
+        """The number of watches of an org, including provisional ones; at most `limit`."""
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
-        """The watch, if there is one."""
+        """The watch of an audience, or None."""
 
     def acquire(self, lease: str, timestamp: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:
-        """Lease a watch, of any org, that nobody holds at a moment; answers with its org and audience."""
+        """Lease any watch whose lease has expired at `timestamp`. Returns its org and audience id, or None."""
 
     def renew_all(self, leases: Collection[tuple[str, str, str]], until: datetime, deadline: Deadline) -> None:
-        """Extend leases: org, audience and lease of each; those that somebody else has claimed since are left alone."""
+        """Extend leases, each an (org, audience id, lease). Watches that another process acquired stay unchanged."""
 
     def renew(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
-        """Extend a lease; None where somebody else has claimed the watch since, or there is none any more."""
+        """Extend a lease. Returns the watch, or None if another process acquired it or it was deleted."""
 
     def release(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
         """End a lease."""
 
     def create_epoch(self, watch: Watch, lease: str, watch_epoch: str, deadline: Deadline) -> None:
-        """Name a generation that is about to be recorded: it is garbage until it begins. Raises Overtaken."""
+        """Register the name of an epoch before its members are recorded. It is stale until it starts.
+
+        Raises LeaseLost.
+        """
 
     def start_epoch(
         self, watch: Watch, lease: str, watch_epoch: str, started_at: datetime, definition: str, deadline: Deadline
     ) -> None:
-        """Go on with a prepared generation, where there is none, before its first event. Raises Overtaken."""
+        """Make a created epoch the current one of a watch without an epoch, before its first event.
+
+        Raises LeaseLost.
+        """
 
     def advance_seq(self, watch: Watch, events: Sequence[Event], deadline: Deadline) -> None:
-        """Note that all events of the generation up to the last of these have been applied, whoever says so.
+        """Store that all events of the epoch up to the last of `events` are applied. Needs no lease; never moves back.
 
-        Never goes back. Raises Overtaken where they do not happen behind `as_of`, as it stands by then.
+        Raises LeaseLost unless `events` happen after the watermark that is stored by then.
         """
 
     def advance_watermark(
@@ -73,46 +84,49 @@ class WatchRepository(Protocol):
         definition: str,
         deadline: Deadline,
     ) -> Watch:
-        """Note that nothing is missing from the events up to `seq` as of a moment. Raises Overtaken."""
+        """Store that the events up to `seq` include every change up to `watermark`. Clears the failure.
+
+        Returns the stored watch. Raises LeaseLost, also if `seq` is no longer the last applied event.
+        """
 
     def set_retained_from(self, watch: Watch, timestamp: datetime, deadline: Deadline) -> None:
-        """Note that events from before a moment may be gone from now on. Never goes back. Raises Overtaken."""
+        """Store that events before `timestamp` may be deleted from now on. Never moves back. Raises LeaseLost."""
 
     def fail(self, watch: Watch, lease: str, failure: Failure, deadline: Deadline) -> None:
-        """Note that the audience cannot be tracked, until a round finishes. Raises Overtaken."""
+        """Store why the audience cannot be reconciled, until a reconciliation succeeds. Raises LeaseLost."""
 
     def close_epoch(self, watch: Watch, lease: str, timestamp: datetime, deadline: Deadline) -> None:
-        """End the generation of a watch that is wanted no more at a moment; without any and without garbage, the watch.
+        """Mark the epoch of a watch that expired by `timestamp` as stale. Delete the watch if no epoch is left.
 
-        Raises Overtaken, also where it is wanted again.
+        Raises LeaseLost, also if the watch was touched since.
         """
 
     def epoch_deleted(self, watch: Watch, lease: str, watch_epoch: str, deadline: Deadline) -> None:
-        """Strike a generation that has been removed off the garbage."""
+        """Remove a deleted epoch from the stale ones. Raises LeaseLost."""
 
 
 class EventLogRepository(Protocol):
-    """The ledgers, one to a generation, and who is in according to them."""
+    """The event log and the member states of each watch epoch."""
 
     def record_members(self, org: str, watch_epoch: str, population: Population, deadline: Deadline) -> None:
-        """Record the members of a population as those of a generation before its first event.
+        """Store the members of a population as the member states before the first event.
 
-        Only for a generation of which nobody knows yet: where it fails it may go on, and the generation is never used.
+        Only for an epoch that has not started: a failed command may continue to write, so that epoch is never used.
         """
 
     def diff(
         self, org: str, watch_epoch: str, population: Population, deadline: Deadline
     ) -> Generator[list[str], None, None]:
-        """The sks of those who are a population's members and not recorded as in, or the reverse, in sk order.
+        """Batches of the sks whose membership in a population differs from their member state, in sk order.
 
-        The database compares; only differences leave it. They are candidates: a record that is written meanwhile may
-        be among them wrongly.
+        The database compares, so only differences leave it. They are candidates: a concurrent write may add a record
+        wrongly.
         """
 
     def find_crossing(
         self, org: str, datatype: str, conditions: Sequence[Document], deadline: Deadline
     ) -> Generator[list[str], None, None]:
-        """The sks of the records of a datatype that meet any of the conditions, each once."""
+        """Batches of the sks of a datatype's records that meet any of `conditions`, each once."""
 
     def find_dated(
         self,
@@ -123,53 +137,41 @@ class EventLogRepository(Protocol):
         limit: int,
         deadline: Deadline,
     ) -> list[Record]:
-        """Up to `limit` of these records, with what they have at the paths."""
+        """Up to `limit` records that meet any of `conditions`, with their values at `paths`."""
 
     def evaluate(
         self, org: str, watch_epoch: str, population: Population, keys: Sequence[str], deadline: Deadline
     ) -> list[MembershipChange]:
-        """Those of the records with these sks whose membership is another one than recorded, in sk order."""
+        """The changes of the records with these sks: current membership against member state, in sk order."""
 
     def append(self, org: str, watch_epoch: str, events: Sequence[Event], deadline: Deadline) -> None:
-        """Append events, one after the other. Raises Overtaken at the first whose number is taken."""
+        """Append events, one after the other. Raises LeaseLost at the first number that another process used."""
 
     def apply(self, org: str, watch_epoch: str, events: Sequence[Event], deadline: Deadline) -> None:
-        """Record who is in after events, each over what is recorded of an earlier one. Idempotent, in any order."""
+        """Update the member states to the events, each unless a later event is applied. Idempotent, in any order."""
 
     def adjust_timestamps(
         self, org: str, watch_epoch: str, after: int, timestamp: datetime, deadline: Deadline
     ) -> None:
-        """Let no event behind the number `after` happen before a moment; for those that nobody has been told of."""
+        """Move events after number `after` that happen before `timestamp` to it. Readers must not have them yet."""
 
     def read(
         self, org: str, watch_epoch: str, after: int, until: int | None, limit: int, deadline: Deadline
     ) -> list[Event]:
-        """Up to `limit` events behind the number `after`, up to and including `until`, in order and without a gap.
+        """Up to `limit` events after number `after`, up to and including `until`, in order and without a gap.
 
-        None where the next one is not there, whatever comes behind it.
+        The list is empty if event `after + 1` is missing, even if later ones exist.
         """
 
     def trim(self, org: str, watch_epoch: str, before: datetime, until: int, deadline: Deadline) -> None:
-        """Remove the events from before a moment, the oldest first, none behind the number `until`."""
+        """Delete the events before a time, oldest first, none after number `until`."""
 
     def remove(self, org: str, watch_epoch: str, deadline: Deadline) -> None:
-        """Remove all there is of a generation."""
-
-
-class SnapshotBootstrapRepository(Protocol):
-    """Where watches begin."""
-
-    def diff_snapshot(
-        self, org: str, watch_epoch: str, seq: int, snapshot: Snapshot, after: str, deadline: Deadline
-    ) -> Generator[tuple[list[MembershipChange], str], None, None]:
-        """From a snapshot to who was in by the event `seq`, which has been applied: behind the sk `after`, in sk order.
-
-        In batches, each with the sk that it reaches. Raises Overtaken where events behind `seq` have gone.
-        """
+        """Delete the event log and the member states of an epoch."""
 
 
 class Subscription(Protocol):
-    """What changes among an org's records of a datatype."""
+    """The writes to the records of one org and datatype."""
 
     @property
     def datatype(self) -> str:
@@ -177,28 +179,28 @@ class Subscription(Protocol):
 
     @property
     def is_streaming(self) -> bool:
-        """Whether changes are being told of now."""
+        """Whether the change stream is open."""
 
     @property
     def has_pending(self) -> bool:
-        """Whether there are changes to be told of, or some that cannot be told."""
+        """Whether a scan is due: for changed keys, or for changes without a key."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that has changed since the last call of `take` can be told."""
+        """Whether the subscription has the key of every record that was written since the last `drain`."""
 
     def drain(self) -> ChangedKeys:
-        """What has changed since the last call; the first ones tell of no more than what changes from then on."""
+        """The changes since the previous call. The first call starts the collection and is never complete."""
 
     def close(self) -> None:
-        """Ask no more."""
+        """Unsubscribe."""
 
 
 class ChangeStream(Protocol):
-    """Tells of changes as they are made, where the deployment does."""
+    """Reports writes as they happen, if the deployment supports it."""
 
     def subscribe(self, org: str, datatype: str) -> Subscription | None:
-        """Be told of the changes among an org's records from about now on; None where nobody ever is."""
+        """A subscription to the records of an org, from about now on; None if the store never reports writes."""
 
     def close(self) -> None:
-        """End all of it."""
+        """End all streams."""

@@ -1,4 +1,4 @@
-"""One process's share of the tracking: it claims watches, and lets their rounds run when they are due."""
+"""The scheduler of a process: it leases watches, and runs their reconciliations when they are due."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from audience_service.domain.watch.repository import ChangeStream, WatchReposito
 from audience_service.domain.watch.schedule import PollingConfig, ScheduledWatch
 
 _RENEWALS_PER_LEASE = 3
-"""Leases are extended in a third of the time that they last."""
+"""Leases are renewed each time that a third of the lease duration has passed."""
 _ACQUIRE_INTERVAL_SECONDS = 1.0
 _CALL_TIMEOUT_SECONDS = 10.0
 
@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 
 
 class WatchScheduler:
-    """Any number of threads may call `step`; each runs the round of another watch."""
+    """Runs reconciliations. Any number of threads may call `step`; each runs a different watch."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class WatchScheduler:
         self._acquire_at = 0.0
 
     def step(self) -> float:
-        """Run the round that is due for longest, if any is; answers with the seconds until something may be due."""
+        """Run the reconciliation that is due for longest, if any. Returns the seconds until the next may be due."""
         self._acquire()
         found = self._next()
         if found is None:
@@ -63,30 +63,30 @@ class WatchScheduler:
         return self._idle_seconds()
 
     def wake(self) -> None:
-        """There is something new to claim: do not wait to look for it."""
+        """Let the next `step` try to lease a new watch without waiting for the acquire interval."""
         self._acquire_at = 0.0
 
     @property
     def renew_interval_seconds(self) -> float:
-        """How often `keep` is to be called."""
+        """How often to call `renew_leases`."""
         return self._config.lease_seconds / _RENEWALS_PER_LEASE
 
     def renew_leases(self) -> None:
-        """Extend the leases: a round may take longer than one lasts, and the next look may be further away."""
+        """Extend all leases. A reconciliation, and the pause between two, may take longer than a lease lasts."""
         with self._lock:
             leases = [(each.org, each.audience_id, each.lease) for each in self._scheduled]
         if leases:
             self._watches.renew_all(leases, self._lease_end(), Deadline.after(_CALL_TIMEOUT_SECONDS))
 
     def release(self) -> None:
-        """Give all watches up, for others to go on with at once. To be called when nobody calls `step` any more."""
+        """Release all watches, so other processes can acquire them immediately. Call it after the last `step`."""
         while self._scheduled:
             watch = self._scheduled.pop()
             watch.unsubscribe()
             self._watches.release(watch.org, watch.audience_id, watch.lease, Deadline.after(_CALL_TIMEOUT_SECONDS))
 
     def _acquire(self) -> None:
-        """Take one free watch at a time, so that processes that start together share them."""
+        """Lease one watch per call, so that processes that start at the same time share the watches."""
         with self._lock:
             if self._monotonic() < self._acquire_at:
                 return
@@ -104,7 +104,7 @@ class WatchScheduler:
             if not free:
                 return None
             monotonic, timestamp = self._monotonic(), self._clock()
-            chosen = min(free, key=lambda held: held.seconds_until_due(monotonic, timestamp))
+            chosen = min(free, key=lambda watch: watch.seconds_until_due(monotonic, timestamp))
             if chosen.seconds_until_due(monotonic, timestamp) > 0:
                 return None
             chosen.running = True
@@ -119,7 +119,7 @@ class WatchScheduler:
     def _run(self, scheduled: ScheduledWatch, scope: ScanScope) -> None:
         watch, scheduled.last_result = scheduled.last_result and scheduled.last_result.watch, None
         try:
-            # A round writes under the lease, or by numbers: who has lost it, or knows less than there is, is overtaken.
+            # The watch of the last run may be outdated. Writes match the lease or an event number, and then fail.
             watch = watch or self._watches.renew(
                 scheduled.org,
                 scheduled.audience_id,
@@ -138,7 +138,7 @@ class WatchScheduler:
             _log.warning(
                 "reconciliation failed", org=scheduled.org, audience=scheduled.audience_id, reason=error.reason
             )
-        except Exception as error:  # a defect, which must not stand in the way of other audiences
+        except Exception as error:  # a defect, which must not stop other audiences
             _log.error("reconciliation failed", org=scheduled.org, audience=scheduled.audience_id, exc_info=error)
 
     def _lease_end(self) -> datetime:
@@ -147,5 +147,5 @@ class WatchScheduler:
     def _drop(self, watch: ScheduledWatch) -> None:
         watch.unsubscribe()
         with self._lock:
-            if watch in self._scheduled:  # unless all have been released meanwhile
+            if watch in self._scheduled:  # `release` may have removed it
                 self._scheduled.remove(watch)

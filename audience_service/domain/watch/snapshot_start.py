@@ -1,4 +1,7 @@
-"""Where a watch goes on, and how it begins from a snapshot: with what has happened since, and then with the ledger."""
+"""The position of a watch stream, and the start of a stream from a snapshot.
+
+Such a stream first sends the changes between the snapshot and one event of the log, then the events after that one.
+"""
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -10,16 +13,16 @@ from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.core.lease import LeaseLost
 from audience_service.domain.history.model import Cause, Event, Watch
+from audience_service.domain.history.repository import HistoryRepository
 from audience_service.domain.snapshots.reader import SnapshotReader
 from audience_service.domain.watch.errors import WatchTokenExpired
-from audience_service.domain.watch.repository import SnapshotBootstrapRepository
 
 
 @dataclass(frozen=True, slots=True)
 class StreamPosition:
-    """Behind an event of a generation's ledger.
+    """A position after the event `seq` of a watch epoch.
 
-    Where a snapshot is named, what has happened since it up to that event is to be told first, from behind `after` on.
+    If `snapshot_id` is set, the changes from that snapshot to event `seq` come first, from the first sk after `after`.
     """
 
     watch_epoch: str
@@ -28,27 +31,27 @@ class StreamPosition:
     after: str = ""
 
     def as_list(self) -> list[Any]:
-        """In JSON values, without the snapshot where all since it has been told."""
+        """The position as JSON values; without the snapshot once all its changes are sent."""
         return [self.watch_epoch, self.seq, *([self.snapshot_id, self.after] if self.snapshot_id else [])]
 
 
 @dataclass(frozen=True, slots=True)
 class BootstrapBatch:
-    """Events since the snapshot, and where the watch is behind them."""
+    """Changes since the snapshot, and the position after them."""
 
     events: Sequence[Event]
     position: StreamPosition
 
 
 class SnapshotBootstrap:
-    """Begins watches from snapshots."""
+    """Starts watch streams from snapshots."""
 
-    def __init__(self, repository: SnapshotBootstrapRepository, snapshots: SnapshotReader) -> None:
+    def __init__(self, repository: HistoryRepository, snapshots: SnapshotReader) -> None:
         self._repository = repository
         self._snapshots = snapshots
 
     def check(self, ctx: RequestContext, datatype: str, snapshot_id: str, resume_token: str) -> None:
-        """Raise where a watch of an audience cannot begin from a snapshot.
+        """Check that a stream of a datatype can start from the snapshot; "" needs no check.
 
         Raises InvalidArgument, SnapshotNotFound, SnapshotNotReady.
         """
@@ -58,12 +61,12 @@ class SnapshotBootstrap:
             raise InvalidArgument.at("since_snapshot_id", "excludes resume_token; set one of them")
         found = self._snapshots.get_ready(ctx, snapshot_id)
         if found.datatype != datatype:
-            raise InvalidArgument.at("since_snapshot_id", f"is a snapshot of {found.datatype}, not of {datatype}")
+            raise InvalidArgument.at("since_snapshot_id", f"is a snapshot of {found.datatype}; must be of {datatype}")
 
     def events(
         self, ctx: RequestContext, position: StreamPosition, watch: Watch
     ) -> Generator[BootstrapBatch, None, None]:
-        """What has happened between the snapshot and the position's event, if it names one.
+        """Batches of the changes from the snapshot of the position to its event; none without a snapshot.
 
         Raises SnapshotNotFound, WatchTokenExpired.
         """
@@ -77,17 +80,17 @@ class SnapshotBootstrap:
         try:
             with closing(batches):
                 for changes, after in batches:
-                    # What is deleted loses its manifest first: while that is there, no row was missing.
+                    # Deletion removes the manifest before the rows: while the manifest exists, the batch is complete.
                     self._snapshots.get_ready(ctx, snapshot.id)
                     events = [Event(position.seq, change, Cause.SNAPSHOT, at) for change in changes]
                     yield BootstrapBatch(events, StreamPosition(position.watch_epoch, position.seq, snapshot.id, after))
         except LeaseLost:
             raise token_expired("the next events are older than the retention period") from None
-        self._snapshots.get_ready(ctx, snapshot.id)  # of those that were missing behind the last batch, too
+        self._snapshots.get_ready(ctx, snapshot.id)  # rows after the last batch may have been deleted
         yield BootstrapBatch((), StreamPosition(position.watch_epoch, position.seq))
 
 
 def token_expired(cause: str) -> WatchTokenExpired:
-    """The error that the events after a position were deleted, with the cause."""
+    """The error for a position whose next events were deleted, with the cause."""
     message = f"{cause}; watch again without a token and read the current members"
     return WatchTokenExpired(message, metadata={"cause": cause})

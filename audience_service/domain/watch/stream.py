@@ -1,4 +1,4 @@
-"""The use case of a watcher: the events of an audience, each once, for as long as it listens and from where it was."""
+"""Watch streams: the events of an audience, each once and in order, from a resume token on."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -18,26 +18,24 @@ from audience_service.domain.watch.snapshot_start import SnapshotBootstrap, Stre
 
 BATCH_SIZE = 1_000
 _POLL_INTERVAL_SECONDS = 0.25
-"""How often the watch is looked at for what other processes have found; what this one finds rings the bell."""
+"""How often a stream reads the watch, to find events of other processes. This process notifies its own streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchBatch:
-    """Events in order, and the token to go on behind them; without events a checkpoint.
-
-    `as_of` is when nothing was missing from the events up to here; None where more are known of already.
-    """
+    """Events in order, and the token that continues after them. Without events it is a heartbeat."""
 
     events: Sequence[Event]
     resume_token: str
     watermark: datetime | None
+    """The stream has sent every change up to this time; None while more events are pending."""
 
 
 class WatchStreams:
-    """Follows ledgers.
+    """Serves watch streams.
 
-    Every `checkpoint_seconds` a watcher is sent a sign at least, and the audience is wanted again. `told` rings for the
-    org and id of an audience when there is something to tell.
+    Each sends a batch at least every `heartbeat_seconds`, and touches its watch as often. `events_available` has one
+    topic per audience, the pair of org and audience id.
     """
 
     def __init__(
@@ -60,7 +58,7 @@ class WatchStreams:
         self._stopping = False
 
     def stop(self) -> None:
-        """Let whoever listens, or comes to, be told that the server stops, within the time of a poll."""
+        """End all streams, and refuse new ones, with ServerStopping. Takes up to a poll interval."""
         self._stopping = True
 
     def watch(
@@ -70,11 +68,11 @@ class WatchStreams:
         resume_token: str,
         snapshot_id: str = "",
     ) -> Generator[WatchBatch, None, None]:
-        """Who enters and exits behind the token; since a snapshot; or from now on.
+        """The events after the token, since the snapshot, or from now on.
 
-        Ends when the caller has gone, or with an error. Raises AudienceNotFound, UnusableAudience, InvalidArgument,
-        SnapshotNotFound, SnapshotNotReady, InvalidPageToken, WatchTokenExpired, TooManyWatches; StoreUnavailable,
-        ServerStopping, OutOfTime.
+        The stream ends when the caller cancels, or with an error. Raises AudienceNotFound, UnusableAudience,
+        UnsupportedByStore, InvalidArgument, SnapshotNotFound, SnapshotNotReady, InvalidPageToken, WatchTokenExpired,
+        TooManyWatches; StoreUnavailable, ServerStopping, OutOfTime.
         """
         audience = self._audiences.resolve_id(ctx, audience_id)
         self._bootstrap.check(ctx, audience.population.datatype, snapshot_id, resume_token)
@@ -96,7 +94,7 @@ class WatchStreams:
                 events = self._read_after(ctx, watch, position)
                 for batch in self._bootstrap.events(ctx, position, watch):
                     position = batch.position
-                    # A generation that ends loses its name before its rows: while it has it, no row was missing.
+                    # An epoch loses its name before its rows: while it has the name, the batch is complete.
                     self._read_after(ctx, self._watch(ctx, audience_id, touch=False), position)
                     yield self._batch(ctx, audience_id, batch.events, position, None)
                 last = events[-1].seq if events else position.seq
@@ -110,8 +108,8 @@ class WatchStreams:
                     continue
             if watch.failure:
                 self._check(ctx, audience_id, watch.failure)
-            left = ctx.deadline.remaining()
-            waiter.wait(_POLL_INTERVAL_SECONDS if left is None else min(left, _POLL_INTERVAL_SECONDS))
+            seconds_left = ctx.deadline.remaining()
+            waiter.wait(_POLL_INTERVAL_SECONDS if seconds_left is None else min(seconds_left, _POLL_INTERVAL_SECONDS))
 
     def _open(self, ctx: RequestContext, audience_id: str, resume_token: str) -> StreamPosition:
         return StreamPosition(*self._tokens.decode(resume_token, _binding(ctx, audience_id), "resume_token"))
@@ -128,13 +126,13 @@ class WatchStreams:
         return WatchBatch(events, token, watermark)
 
     def _watch(self, ctx: RequestContext, audience_id: str, *, touch: bool) -> Watch:
-        """The watch as it is; said to be wanted again now and then. Raises TooManyWatches, ServerStopping."""
+        """The current watch, with its expiry renewed if `touch`. Raises TooManyWatches, ServerStopping."""
         if self._stopping:
-            raise ServerStopping("the server stops; resume with the last token")
+            raise ServerStopping("the server stops; watch again with the last resume token")
         return self._registry.touch(ctx, audience_id) if touch else self._registry.get(ctx, audience_id)
 
     def _read_after(self, ctx: RequestContext, watch: Watch, position: StreamPosition) -> list[Event]:
-        """The next events behind a position. Raises WatchTokenExpired where they are not there any more."""
+        """The next events after a position. Raises WatchTokenExpired if they were deleted."""
         if watch.watch_epoch != position.watch_epoch:
             raise token_expired("the audience had no watch for longer than the retention period")
         if position.seq > watch.seq:
@@ -147,13 +145,13 @@ class WatchStreams:
         return events
 
     def _check(self, ctx: RequestContext, audience_id: str, failure: Failure) -> None:
-        """Raise what keeps the audience from being tracked, unless it has been put right since."""
+        """Raise the failure of the audience, unless an edit has corrected it."""
         self._audiences.resolve_id(ctx, audience_id)
         if failure.reason == UnsupportedByStore.reason:
             raise UnsupportedByStore(failure.message)
         if failure.reason not in (UnusableAudience.reason, AudienceNotFound.reason):
             metadata = {"id": audience_id, "failure": failure.reason}
-            raise UnusableAudience("the audience's saved filter cannot be run", metadata=metadata)
+            raise UnusableAudience("the audience's filter cannot be run; edit the audience", metadata=metadata)
 
 
 def _binding(ctx: RequestContext, audience_id: str) -> tuple[str, ...]:

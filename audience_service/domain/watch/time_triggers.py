@@ -1,4 +1,18 @@
-"""Where time alone moves records in or out: which dates the relative dates of a filter pass, and when they do next."""
+"""How time alone changes memberships: which records crossed a date of the filter, and when the next one will.
+
+Example: the filter is `lastOpened >= $$NOW - 30 days`. It is 1 March 2026, 12:00, so the relative date is 30 January,
+12:00. Contact a last opened an email on 30 January at 13:00, contact b on 20 February.
+
+    next_trigger     Within a day, the relative date moves to 31 January, 12:00. The database finds the records with
+                     lastOpened in that range: a. The relative date reaches the value of a at 13:00. So the next scan
+                     is due on 1 March, 13:00.
+    crossing_ranges  By that scan, the relative date has moved to 30 January, 13:00. The records with lastOpened in
+                     that range are the candidates of the scan: a, but not b.
+
+1. Every record that time alone moved has a date in one of the crossing ranges, so an incremental scan finds it.
+2. `next_trigger` is never later than the first such change. It may be earlier: then the scan finds no change.
+3. Both need ranges of record fields only. `$$NOW` in `$expr`, and dates of related records, are unpredictable instead.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,50 +32,51 @@ from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.rebase_dates import evaluate_as_of, has_other_time_dependence, relative_dates
 
 LOOKAHEADS = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1))
-"""How far is looked for the next passage; less far where there are too many to look at."""
+"""How far `next_trigger` looks ahead: the longest time in which fewer than SAMPLE_LIMIT records have a crossing."""
 SAMPLE_LIMIT = 200
-"""Records that are looked at for it."""
+"""The most records that `next_trigger` reads for one lookahead."""
 
 FindRecords = Callable[[Sequence[Document], Sequence[str]], list[Record]]
-"""Asks for up to LOOKED_AT records that meet any of some conditions, with what they have at some paths."""
+"""Returns up to SAMPLE_LIMIT records that meet any of the conditions, with their values at the paths."""
 
 
 @dataclass(frozen=True, slots=True)
 class _DatePath:
-    """A relative date, as written, and the path of the field that it is compared with."""
+    """The path of a record field, and the expression of the relative date that a condition compares it with."""
 
     path: str
     expression: Mapping[str, Any]
 
 
 def depends_on_time(population: Population) -> bool:
-    """Whether time alone may change who is in."""
+    """Whether time alone may change the members."""
     return isinstance(population, CompiledFilter) and (
         any(_date_paths(population.node)) or has_unpredictable_time(population)
     )
 
 
 def has_unpredictable_time(population: Population) -> bool:
-    """Whether time may change who is in by more than dates beside the record's own fields: that is not foreseen."""
+    """Whether time may change the members by anything else than relative dates against the record's own fields."""
     return isinstance(population, CompiledFilter) and has_other_time_dependence(population.node)
 
 
 def change_stream_datatype(population: Population) -> str:
-    """The datatype whose records alone tell who is in, "" where a look into other collections does."""
+    """The datatype whose records alone decide membership; "" if other collections do as well."""
     return population.datatype if isinstance(population, CompiledFilter) and not population.joins else ""
 
 
 def at_time(population: Population, timestamp: datetime) -> Population:
-    """The population with its relative dates as they are at a moment. Raises InvalidFilter."""
+    """The population with its relative dates evaluated at `timestamp`. Raises InvalidFilter."""
     if not isinstance(population, CompiledFilter):
         return population
     return compile_node(population.datatype, evaluate_as_of(population.node, timestamp), population.field_path)
 
 
 def crossing_ranges(population: Population, since: datetime, until: datetime) -> list[Document]:
-    """Conditions of which every record meets one whom time alone may have moved behind `since`, up to `until`.
+    """Conditions that find every record whose membership time alone may have changed after `since`, up to `until`.
 
-    They are ranges that an index on the field serves. A record that has several dates there may meet one without need.
+    Each is a range that an index on its field serves. They may find a few more records, such as one with two dates in
+    the field.
     """
     if not isinstance(population, CompiledFilter) or until <= since:
         return []
@@ -75,7 +90,7 @@ def crossing_ranges(population: Population, since: datetime, until: datetime) ->
 def next_trigger(
     population: Population, timestamp: datetime, find_records: FindRecords, deadline: Deadline
 ) -> datetime | None:
-    """When time may next move anybody: at that moment or later, never sooner; None where time moves nobody."""
+    """A time before which time alone changes no membership; None if it never does. Raises OutOfTime."""
     if not isinstance(population, CompiledFilter) or not any(_date_paths(population.node)):
         return None
     paths = sorted({_projectable_path(condition.path) for condition in _conditions(population.node)})
@@ -105,13 +120,13 @@ def _date_paths(node: Node, prefix: str = "") -> Iterator[_DatePath]:
 
 
 def _projectable_path(path: str) -> str:
-    """The field that a path begins with, where it leads through a place in a list, which a projection cannot name."""
+    """The path, or its first field if the path has a list index, which a projection cannot name."""
     steps = path.split(".")
     return ".".join(steps[: 2 if steps[0] == "data" else 1]) if any(map(str.isdecimal, steps)) else path
 
 
 def _range_conditions(low: datetime, high: datetime) -> Iterator[Document]:
-    """The conditions on a field that holds a date, as such or as text, from one moment to another."""
+    """The conditions on a field for dates from `low` to `high`, stored as dates or as text."""
     lower_bounds, upper_bounds = compare_conditions("$gte", iso_text(low)), compare_conditions("$lte", iso_text(high))
     for lower, upper in zip(lower_bounds, upper_bounds, strict=True):
         yield {name: bound for name, bound in {**lower, **upper}.items() if name != "$regex"}

@@ -1,4 +1,4 @@
-"""The threads of a process that track watched audiences."""
+"""The threads of a process that reconcile watched audiences."""
 
 import threading
 from typing import Any
@@ -10,7 +10,7 @@ from audience_service.domain.watch.notifier import Notifier
 from audience_service.domain.watch.scheduler import WatchScheduler
 
 _THREADS = 2
-"""A slow round of one audience leaves the others a thread. A third one extends the leases."""
+"""Worker threads. During a slow reconciliation the other thread serves the other audiences."""
 _RETRY_SECONDS = 1.0
 _STOP_TIMEOUT_SECONDS = 5.0
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger()
 
 
 class WorkerPool:
-    """Let a tracker step whenever something is due, or the bell is rung: somebody asks, or something has changed."""
+    """Threads that call the scheduler when a scan is due or `work_available` notifies; one more renews the leases."""
 
     def __init__(self, scheduler: WatchScheduler, work_available: Notifier) -> None:
         self._scheduler = scheduler
@@ -31,17 +31,17 @@ class WorkerPool:
         self._threads.append(threading.Thread(target=self._lease_loop, name="watch-leases", daemon=True))
 
     def start(self) -> None:
-        """Begin to track."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def wake(self) -> None:
-        """There is something new to track."""
+        """Reconcile a new watch without delay."""
         self._scheduler.wake()
         self._work_available.notify()
 
     def stop(self) -> None:
-        """End after the rounds under way, or in the midst of them where they take long, and leave all to others."""
+        """Stop the threads and release the watches. A reconciliation that takes longer than 5 s is abandoned."""
         self._stopping.set()
         self._work_available.notify()
         for thread in self._threads:
@@ -73,5 +73,5 @@ class WorkerPool:
 
 
 def _log_fields(error: Exception) -> dict[str, Any]:
-    """What the log says of an error: the reason of one that is expected, the whole of a defect."""
+    """The log fields of an error: the reason of an expected one, the traceback of a defect."""
     return {"reason": error.reason} if isinstance(error, AudienceError) else {"exc_info": error}

@@ -49,7 +49,7 @@ expire_at}; a part ends with a key, up to the last, which has no end."""
 WATCHES = "audience_watch"
 """Watched audiences, one record each: {_id: sk, sk: "<org>/audience_watch/<audience>", audience, expires_at, lease,
 lease_until, watch_epoch, seq, last_event_at, watermark, retained_from, definition, failure, stale_epochs};
-domain/watch/model.py explains each."""
+domain/history/model.py explains each."""
 
 EVENTS = "audience_event"
 """The event log: {_id: "<watch epoch>/<seq in 12 digits>", seq, pk, sk, change, cause, at}; pk and sk are the record's

@@ -1,1 +1,1 @@
-"""Storage of watches, their event logs and member states, and the change streams."""
+"""Storage of watches, event logs and member states, and the reader of change streams."""

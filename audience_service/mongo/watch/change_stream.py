@@ -1,8 +1,9 @@
-"""Changes as the deployment tells of them: the ChangeFeed on change streams, one to a datatype and process.
+"""The ChangeStream on MongoDB's change streams: one stream per datatype and process, for all orgs.
 
-Replica sets and sharded clusters have them; where a deployment has none, nothing is followed. A stream of a datatype is
-of all orgs; each change goes to those who ask for its org, by the record's sk. A record that was removed tells no sk,
-so that whoever asks has to look at everything; the platform marks records as deleted instead.
+Replica sets and sharded clusters have change streams. On other deployments no subscription ever streams, and watched
+audiences use full scans. A stream passes each change to the subscriptions of the record's org, by the record's sk. The
+event of a removed record has no sk, so every subscription becomes incomplete, which causes a full scan. The platform
+does not remove records: it marks them as deleted.
 """
 
 import threading
@@ -23,14 +24,14 @@ _WRITES = frozenset(("insert", "update", "replace"))
 _STAGES = [{"$project": {"operationType": 1, "clusterTime": 1, "documentKey.sk": 1, "fullDocument.sk": 1}}]
 _AWAIT_MS = 250
 _CLOSE_SECONDS = 2.0
-# Codes of the server's error table: no such stage, no such command, only on replica sets.
+# From the server's table of error codes: unknown stage, unknown command, available on replica sets only.
 _UNSUPPORTED_CODES = frozenset((59, 115, 40324, 40573))
 
 _log = structlog.get_logger()
 
 
 class MongoChangeStreams:
-    """Opens a stream when a datatype is first asked for, and keeps it open."""
+    """The change streams of a process. A stream opens with the first subscription to its datatype, and stays open."""
 
     def __init__(
         self,
@@ -41,7 +42,10 @@ class MongoChangeStreams:
         retry_seconds: float = 1.0,
         max_keys: int = 10_000,
     ) -> None:
-        """A broken stream is reopened after `retry_seconds`. A subscription with over `max_keys` keys is incomplete."""
+        """Read the datatypes of `database`, and call `notify` if a subscription has pending changes.
+
+        A broken stream is reopened after `retry_seconds`. A subscription with over `max_keys` keys is incomplete.
+        """
         self._database = database
         self._notify = notify
         self._clock = clock
@@ -51,7 +55,7 @@ class MongoChangeStreams:
         self._lock = threading.Lock()
 
     def subscribe(self, org: str, datatype: str) -> "_Subscription":
-        """With the first of a datatype its stream is opened, in the background."""
+        """The first subscription to a datatype opens its stream, in the background."""
         with self._lock:
             if datatype not in self._streams:
                 self._streams[datatype] = _Stream(
@@ -61,28 +65,25 @@ class MongoChangeStreams:
             return self._streams[datatype].subscribe(org)
 
     def is_reading(self, datatype: str) -> bool:
-        """Whether the changes of a datatype are read, or it is tried to: it is not where there are none."""
+        """Whether the stream of a datatype is open or retries; False if the deployment has no change streams."""
         return datatype in self._streams and self._streams[datatype].is_reading
 
     def close(self) -> None:
-        """Let every stream end; it may take as long as one waits for changes."""
+        """Stop every stream. Each may take the time of one wait for changes."""
         with self._lock:
             for stream in self._streams.values():
                 stream.close()
 
 
 class _Subscription:
-    """What has changed in an org since it was last asked. All of it under the stream's lock."""
+    """The changes in an org since the last `drain`. The stream's lock guards `keys` and `is_complete`."""
 
     def __init__(self, stream: "_Stream", org: str) -> None:
         self._stream = stream
         self.org = org
+        self.datatype = stream.datatype
         self.keys: set[str] = set()
-        self.complete = False
-
-    @property
-    def datatype(self) -> str:
-        return self._stream.datatype
+        self.is_complete = False
 
     @property
     def is_streaming(self) -> bool:
@@ -90,11 +91,7 @@ class _Subscription:
 
     @property
     def has_pending(self) -> bool:
-        return bool(self.keys) or (self.is_streaming and not self.complete)
-
-    @property
-    def is_complete(self) -> bool:
-        return self.complete
+        return bool(self.keys) or (self.is_streaming and not self.is_complete)
 
     def drain(self) -> ChangedKeys:
         return self._stream.drain(self)
@@ -104,7 +101,7 @@ class _Subscription:
 
 
 class _Stream:
-    """A thread that reads the changes of a datatype."""
+    """A thread that reads the changes of one datatype."""
 
     def __init__(
         self,
@@ -153,10 +150,10 @@ class _Stream:
 
     def drain(self, subscription: _Subscription) -> ChangedKeys:
         with self._lock:
-            complete = subscription.complete and self.is_open
+            complete = subscription.is_complete and self.is_open
             drained = ChangedKeys(frozenset(subscription.keys), complete, self._complete_at if complete else None)
             subscription.keys = set()
-            subscription.complete = self.is_open
+            subscription.is_complete = self.is_open
             return drained
 
     def _run(self) -> None:
@@ -166,19 +163,19 @@ class _Stream:
             except OperationFailure as error:
                 if error.code in _UNSUPPORTED_CODES:
                     _log.info("change streams are unavailable; watched audiences use full scans", code=error.code)
-                    self._close_stream()  # a deployment may have had them until now
+                    self._close_stream()  # the deployment may have supported them until now
                     return
                 self._log_failure(error)
-            except Exception as error:  # whatever it is: a stream that ends unsaid would leave changes out for ever
+            except Exception as error:  # any other: a stream that ended silently would lose changes for ever
                 self._log_failure(error)
             self._close_stream()
             self._closing.wait(self._retry_seconds)
 
     def _read_stream(self) -> None:
-        """Read until the stream ends, as it does where the collection is dropped or renamed."""
+        """Read until the stream ends, which it does if the collection is dropped or renamed."""
         options: dict[str, Any] = {"full_document": "updateLookup", "max_await_time_ms": _AWAIT_MS}
         with self._collection.watch(_STAGES, **options) as stream:
-            # Shards tell of their changes apart: that one has none to tell now says nothing of the others.
+            # Shards report their changes separately: an idle shard proves nothing about the others.
             is_single_stream = not self._collection.database.client.is_mongos
             with self._lock:
                 self.is_open = True
@@ -186,19 +183,19 @@ class _Stream:
                 self._mark_incomplete()
             self._notify()
             while stream.alive and not self._closing.is_set():
-                asked_at = self._clock()
+                polled_at = self._clock()
                 change = stream.try_next()
                 with self._lock:
                     if change is None and is_single_stream:
-                        self._complete_at = asked_at
+                        self._complete_at = polled_at
                     is_pending = change is not None and self._record(change)
                 if is_pending:
                     self._notify()
 
     def _record(self, change: Mapping[str, Any]) -> bool:
-        """Keep a change for those who ask; whether one of them had no news before, and is to be woken."""
+        """Add a change to the subscriptions of its org. Returns whether one had no pending changes before."""
         if stamp := change.get("clusterTime"):
-            self._complete_at = datetime.fromtimestamp(stamp.time, UTC)  # changes come in the order of this time
+            self._complete_at = datetime.fromtimestamp(stamp.time, UTC)  # changes arrive in this order
         record = change.get("fullDocument") or change.get("documentKey") or {}
         sk = record.get("sk")
         if change["operationType"] not in _WRITES or not isinstance(sk, str):
@@ -208,15 +205,15 @@ class _Stream:
         for subscription in subscribers:
             subscription.keys.add(sk)
             if len(subscription.keys) > self._max_keys:
-                subscription.keys, subscription.complete = set(), False
+                subscription.keys, subscription.is_complete = set(), False
         return is_pending
 
     def _mark_incomplete(self) -> bool:
-        """Something has changed that cannot be told; whether that is news."""
+        """Mark every subscription as incomplete. Returns whether any was complete before."""
         subscribers = [subscription for group in self._subscriptions.values() for subscription in group]
-        is_pending = any(subscription.complete for subscription in subscribers)
+        is_pending = any(subscription.is_complete for subscription in subscribers)
         for subscription in subscribers:
-            subscription.complete = False
+            subscription.is_complete = False
         return is_pending
 
     def _log_failure(self, error: Exception) -> None:
@@ -232,5 +229,5 @@ class _Stream:
 
 
 def _unexpected(error: Exception) -> Exception | None:
-    """The error, where it is none of the driver's."""
+    """The error, unless the driver raised it."""
     return None if isinstance(error, PyMongoError) else error

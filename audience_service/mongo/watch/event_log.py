@@ -1,6 +1,7 @@
-"""Ledgers and who is in by them: the LedgerRepository on MongoDB; domain/watch/repository.py states the promises.
+"""The EventLogRepository on MongoDB; domain/watch/repository.py documents the contract.
 
-What holds however many processes write at once, and what it rests on, domain/watch/reconciler.py tells.
+docs/explanation/watch-consistency.md explains what holds if several processes write to one log. This module keeps I1
+(the unique keys of `append`, the gap check of `read`) and its part of I2 (the conditional upserts of `apply`).
 """
 
 import itertools
@@ -28,13 +29,13 @@ from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
 
 BATCH_SIZE = 1_000
-"""Records that are judged, and events that are appended, by one command."""
+"""The most keys that one batch of a scan returns, and the most events that `trim` reads by one command."""
 _SEQ_DIGITS = 12
 _DUPLICATE_KEY = 11000
 
 
 class MongoEventLog:
-    """Keys begin with the generation, so that the index on `_id` finds a generation's rows, in order."""
+    """Event logs and member states. Keys start with the watch epoch, so the index on `_id` finds its rows in order."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
@@ -42,7 +43,7 @@ class MongoEventLog:
         self._member_states = database[MEMBER_STATES]
 
     def record_members(self, org: str, watch_epoch: str, population: Population, deadline: Deadline) -> None:
-        """One pipeline that ends in $merge: no record leaves the database."""
+        """Run one pipeline that ends in $merge, so no record leaves the database."""
         pipeline = build_pipeline(self._database, org, population, deadline)
         key = {"$concat": [{"$literal": f"{watch_epoch}/"}, "$sk"]}
         row = {"_id": key, "pk": 1, "sk": 1, "member": {"$literal": True}, "seq": {"$literal": 0}}
@@ -53,7 +54,7 @@ class MongoEventLog:
     def diff(
         self, org: str, watch_epoch: str, population: Population, deadline: Deadline
     ) -> Generator[list[str], None, None]:
-        """One command brings both sides as keys, and groups them: those found on one side only differ."""
+        """Group the keys of both sides with one command; a key that only one side has differs."""
         pipeline = build_pipeline(self._database, org, population, deadline, budget_divisor=2)
         recorded: Stages = [
             {"$match": tenant_match(org, epoch_rows(watch_epoch), {"member": True})},
@@ -63,7 +64,7 @@ class MongoEventLog:
             *pipeline.stages(),
             {"$project": {"_id": 0, "sk": 1, "member": {"$literal": 1}}},
             {"$unionWith": {"coll": MEMBER_STATES, "pipeline": recorded}},
-            # Not a sum: a scan may come upon a record twice that is written meanwhile.
+            # $max instead of $sum: a scan may return a record twice if it is written meanwhile.
             {"$group": {"_id": "$sk", "member": {"$max": "$member"}, "recorded": {"$max": "$recorded"}}},
             {"$match": {"$or": [{"member": None}, {"recorded": None}]}},
             {"$sort": {"_id": 1}},
@@ -74,7 +75,7 @@ class MongoEventLog:
     def find_crossing(
         self, org: str, datatype: str, conditions: Sequence[Document], deadline: Deadline
     ) -> Generator[list[str], None, None]:
-        """Grouped, since a scan may come upon a record twice that is written meanwhile."""
+        """Group by sk: a scan may return a record twice if it is written meanwhile."""
         found = CompiledFilter(datatype, {"$or": list(conditions)})
         pipeline = build_pipeline(self._database, org, found, deadline)
         stages: Stages = [*pipeline.stages(), {"$group": {"_id": "$sk"}}, {"$sort": {"_id": 1}}]
@@ -89,7 +90,7 @@ class MongoEventLog:
         limit: int,
         deadline: Deadline,
     ) -> list[Record]:
-        """By the index on the field, if there is one."""
+        """Use the index on the field, if one exists."""
         projection = {"_id": 0, "pk": 1, "sk": 1, **dict.fromkeys(outermost(paths), 1)}
         with with_deadline(self._database, deadline):
             found = self._database[datatype].find(tenant_match(org, {"$or": list(conditions)}), projection, limit=limit)
@@ -98,7 +99,7 @@ class MongoEventLog:
     def evaluate(
         self, org: str, watch_epoch: str, population: Population, keys: Sequence[str], deadline: Deadline
     ) -> list[MembershipChange]:
-        """Both sides by key: sk never changes, so that no scan can miss a record that is written meanwhile."""
+        """Read both sides by key. An sk never changes, so a concurrent write cannot hide a record."""
         members = self._current_members(org, population, keys, deadline)
         recorded = self._recorded_members(org, watch_epoch, keys, deadline)
         entered = [MembershipChange(pk, sk, ChangeKind.ENTERED) for sk, pk in members.items() if sk not in recorded]
@@ -106,11 +107,11 @@ class MongoEventLog:
         return sorted([*entered, *exited], key=lambda change: change.sk)
 
     def append(self, org: str, watch_epoch: str, events: Sequence[Event], deadline: Deadline) -> None:
-        """An ordered insert, which stops at the first key that is taken."""
+        """Insert in order, which stops at the first key that exists. Raises ValueError for a record of another org."""
         rows = [_row(watch_epoch, event) for event in events]
         scope = f"{org}/"
         if not all(row["sk"].startswith(scope) for row in rows):
-            raise ValueError("an event is about another org's record")
+            raise ValueError(f"an event names a record of another org; every sk must start with {scope}")
         try:
             with with_deadline(self._database, deadline):
                 self._events.insert_many(rows, ordered=True)
@@ -120,7 +121,7 @@ class MongoEventLog:
             raise
 
     def apply(self, org: str, watch_epoch: str, events: Sequence[Event], deadline: Deadline) -> None:
-        """An upsert for each record's last event; where a later one has been applied, it meets that row's key."""
+        """Upsert the last event of each record. The row's key refuses the upsert if a later event is applied."""
         last = {event.change.sk: event for event in events}
         writes = [
             UpdateOne(
@@ -140,7 +141,7 @@ class MongoEventLog:
     def read(
         self, org: str, watch_epoch: str, after: int, until: int | None, limit: int, deadline: Deadline
     ) -> list[Event]:
-        """In key order, up to the first gap: on shards a later event may be seen before an earlier one."""
+        """Read in key order up to the first gap: on shards a later event may become visible before an earlier one."""
         keys = {"$gt": event_key(watch_epoch, max(after, 0)), "$lt": f"{watch_epoch}0"}
         if until is not None:
             keys |= {"$lte": event_key(watch_epoch, until)}
@@ -151,13 +152,13 @@ class MongoEventLog:
     def adjust_timestamps(
         self, org: str, watch_epoch: str, after: int, timestamp: datetime, deadline: Deadline
     ) -> None:
-        """By key, those alone that would happen sooner."""
+        """Update by key, and only events that happen earlier than `timestamp`."""
         later = {"_id": {"$gt": event_key(watch_epoch, after), "$lt": f"{watch_epoch}0"}, "at": {"$lt": timestamp}}
         with with_deadline(self._database, deadline):
             self._events.update_many(tenant_match(org, later), {"$set": {"at": timestamp}})
 
     def trim(self, org: str, watch_epoch: str, before: datetime, until: int, deadline: Deadline) -> None:
-        """Up to a key at a time, so that what is left has no gap: times never fall from one event to the next."""
+        """Delete up to a key at a time. Times never decrease along the log, so the rest has no gap."""
         last = {"$gte": event_key(watch_epoch, 0), "$lte": event_key(watch_epoch, until)}
         while True:
             with with_deadline(self._database, deadline):
@@ -170,13 +171,13 @@ class MongoEventLog:
                 self._events.delete_many(tenant_match(org, {"_id": {**last, "$lte": old[-1]}}))
 
     def remove(self, org: str, watch_epoch: str, deadline: Deadline) -> None:
-        """By key."""
+        """Delete by key, from both collections."""
         with with_deadline(self._database, deadline):
             self._events.delete_many(tenant_match(org, epoch_rows(watch_epoch)))
             self._member_states.delete_many(tenant_match(org, epoch_rows(watch_epoch)))
 
     def _keys(self, pipeline: Pipeline, stages: Stages, deadline: Deadline) -> Generator[list[str], None, None]:
-        """What the stages yield as `_id`, in batches."""
+        """The `_id`s that the stages return, in batches."""
         with run(self._database, pipeline, deadline) as collection:
             cursor = collection.aggregate(stages, allowDiskUse=True)
         with closing(cursor):
@@ -204,12 +205,12 @@ class MongoEventLog:
 
 
 def epoch_rows(watch_epoch: str) -> Document:
-    """The rows of a generation, in either collection; "0" is the character after "/"."""
+    """The condition for the rows of a watch epoch, in either collection; "0" is the character after "/"."""
     return {"_id": {"$gte": f"{watch_epoch}/", "$lt": f"{watch_epoch}0"}}
 
 
 def event_key(watch_epoch: str, seq: int) -> str:
-    """The key of an event."""
+    """The `_id` of an event."""
     return f"{watch_epoch}/{seq:0{_SEQ_DIGITS}d}"
 
 
@@ -218,7 +219,7 @@ def _is_member_after(event: Event) -> bool:
 
 
 def _are_all_duplicates(error: BulkWriteError) -> bool:
-    """Whether a bulk write has failed by taken keys alone."""
+    """Whether existing keys are the only reason that a bulk write failed."""
     failures = [failure.get("code") for failure in error.details["writeErrors"]]
     return not error.details.get("writeConcernErrors") and all(code == _DUPLICATE_KEY for code in failures)
 

@@ -1,6 +1,7 @@
-"""Watched audiences: the WatchRepository on MongoDB; domain/watch/repository.py states what each method promises.
+"""The WatchRepository on MongoDB; domain/watch/repository.py documents the contract.
 
-Every write is compare-and-set on what it rests on, in one command.
+Every write is one command, a compare-and-set on the fields that it depends on. This module keeps its part of the
+invariants I2, I6 and I7 of docs/explanation/watch-consistency.md.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,18 +26,18 @@ _UNLEASED = {"lease": "", "lease_until": _UNIX_EPOCH}
 
 
 class MongoWatches:
-    """One record to a watched audience."""
+    """Watches, one document each."""
 
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._database = database
         self._collection = database[WATCHES]
 
     def touch(self, org: str, audience_id: str, until: datetime, deadline: Deadline) -> Watch | None:
-        """By $max."""
+        """Use $max, so the expiry never moves back."""
         return self._update(org, audience_id, {}, {"$max": {"expires_at": until}}, deadline)
 
     def create_provisional(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> bool:
-        """Insert the record, whose key says whether there is one."""
+        """Insert the document; its unique key refuses a second watch of the audience."""
         key = _key(org, audience_id)
         new = {"_id": key, "sk": key, "audience": audience_id, "lease": lease, "lease_until": until, **_NO_EPOCH}
         new |= {"definition": "", "expires_at": until, "failure": None, "stale_epochs": []}
@@ -48,29 +49,29 @@ class MongoWatches:
         return True
 
     def confirm(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
-        """What others have wanted meanwhile is no longer than this."""
+        """Use $max, so a concurrent touch keeps its expiry if that is later."""
         update = {"$set": _UNLEASED, "$max": {"expires_at": until}}
         return self._update(org, audience_id, {"lease": lease}, update, deadline)
 
     def cancel(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
-        """By the lease."""
+        """Delete by key and lease."""
         with with_deadline(self._database, deadline):
             self._collection.delete_one(tenant_match(org, {"_id": _key(org, audience_id), "lease": lease}))
 
     def count(self, org: str, limit: int, deadline: Deadline) -> int:
-        """By keys of the index on `_id`, no more than `most`."""
+        """Count keys in the index on `_id`, up to `limit`."""
         keys = {"_id": {"$gte": _key(org, ""), "$lt": _key(org, "")[:-1] + "0"}}
         with with_deadline(self._database, deadline):
             return self._collection.count_documents(tenant_match(org, keys), limit=limit)
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> Watch | None:
-        """By key."""
+        """Find by key."""
         with with_deadline(self._database, deadline):
             found = self._collection.find_one(tenant_match(org, {"_id": _key(org, audience_id)}))
         return None if found is None else _read(found)
 
     def acquire(self, lease: str, timestamp: datetime, until: datetime, deadline: Deadline) -> tuple[str, str] | None:
-        """The one that has been free for longest, by the index on `lease_until`."""
+        """Take the watch whose lease expired first, with the index on `lease_until`."""
         with with_deadline(self._database, deadline):
             found = self._collection.find_one_and_update(
                 {"lease_until": {"$lte": timestamp}},
@@ -80,7 +81,7 @@ class MongoWatches:
         return None if found is None else (org_of(found["sk"]), str(found["audience"]))
 
     def renew_all(self, leases: Collection[tuple[str, str, str]], until: datetime, deadline: Deadline) -> None:
-        """By key, in one command; a lease is of one watch, so that keys and leases need not be told in pairs."""
+        """Update by key in one command. A lease belongs to one watch, so keys and leases need no pairing."""
         match = {
             "_id": {"$in": [_key(org, audience_id) for org, audience_id, _ in leases]},
             "lease": {"$in": [lease for *_, lease in leases]},
@@ -89,23 +90,23 @@ class MongoWatches:
             self._collection.update_many(match, {"$set": {"lease_until": until}})
 
     def renew(self, org: str, audience_id: str, lease: str, until: datetime, deadline: Deadline) -> Watch | None:
-        """Where nobody has claimed it since, be it that the lease has ended."""
+        """Match the lease only. An expired lease can be renewed until another process acquires the watch."""
         return self._update(org, audience_id, {"lease": lease}, {"$set": {"lease_until": until}}, deadline)
 
     def release(self, org: str, audience_id: str, lease: str, deadline: Deadline) -> None:
-        """Free to claim at once."""
+        """Reset the lease, so other processes can acquire the watch immediately."""
         match = tenant_match(org, {"_id": _key(org, audience_id), "lease": lease})
         with with_deadline(self._database, deadline):
             self._collection.update_one(match, {"$set": _UNLEASED})
 
     def create_epoch(self, watch: Watch, lease: str, watch_epoch: str, deadline: Deadline) -> None:
-        """Garbage first, so that a process that dies leaves nothing that is not known of."""
+        """Store it as stale first, so a process that crashes leaves only rows that the next one finds and deletes."""
         self._write(watch, {"lease": lease}, {"$push": {"stale_epochs": watch_epoch}}, deadline)
 
     def start_epoch(
         self, watch: Watch, lease: str, watch_epoch: str, started_at: datetime, definition: str, deadline: Deadline
     ) -> None:
-        """Bound to the lease under which it was named: whoever holds a later one may have removed it as garbage."""
+        """Match the lease that created the epoch: the owner of a later lease may have deleted the epoch as stale."""
         fields = {
             "watch_epoch": watch_epoch,
             "seq": 0,
@@ -115,14 +116,14 @@ class MongoWatches:
         self._write(watch, {"lease": lease}, {"$set": fields, "$pull": {"stale_epochs": watch_epoch}}, deadline)
 
     def advance_seq(self, watch: Watch, events: Sequence[Event], deadline: Deadline) -> None:
-        """True whoever says it, and so not bound to a lease, but to what has been answered for."""
+        """Match the watermark instead of the lease: any process may report that events are applied."""
         last = {"seq": events[-1].seq, "last_event_at": events[-1].at}
         self._write(watch, {"watermark": {"$lt": events[0].at}}, {"$max": last}, deadline)
 
     def advance_watermark(
         self, watch: Watch, lease: str, seq: int, watermark: datetime, definition: str, deadline: Deadline
     ) -> Watch:
-        """Bound to the lease: another round may have gone on from a later definition."""
+        """Match the lease: another process may have reconciled with a later definition."""
         match = {"watch_epoch": watch.watch_epoch, "lease": lease, "seq": seq}
         update = {"$set": {"definition": definition, "failure": None}, "$max": {"watermark": watermark}}
         watch_after = self._update(watch.org, watch.audience_id, match, update, deadline)
@@ -131,16 +132,16 @@ class MongoWatches:
         return watch_after
 
     def set_retained_from(self, watch: Watch, timestamp: datetime, deadline: Deadline) -> None:
-        """By $max."""
+        """Use $max, so the time never moves back."""
         self._write(watch, {}, {"$max": {"retained_from": timestamp}}, deadline)
 
     def fail(self, watch: Watch, lease: str, failure: Failure, deadline: Deadline) -> None:
-        """Kept beside what is known, which stays true."""
+        """Keep all other fields, which stay true."""
         fields = {"reason": failure.reason, "message": failure.message}
         self._write(watch, {"lease": lease}, {"$set": {"failure": fields}}, deadline)
 
     def close_epoch(self, watch: Watch, lease: str, timestamp: datetime, deadline: Deadline) -> None:
-        """In two steps, with the removal of the garbage between them."""
+        """Take two calls: one marks the epoch as stale, the next deletes the watch once no stale epoch is left."""
         expired = {"lease": lease, "expires_at": {"$lte": timestamp}}
         if watch.watch_epoch:
             update = {"$set": _NO_EPOCH, "$push": {"stale_epochs": watch.watch_epoch}}
@@ -152,13 +153,13 @@ class MongoWatches:
                 raise LeaseLost
 
     def epoch_deleted(self, watch: Watch, lease: str, watch_epoch: str, deadline: Deadline) -> None:
-        """Pull it."""
+        """Use $pull."""
         self._write(watch, {"lease": lease}, {"$pull": {"stale_epochs": watch_epoch}}, deadline)
 
     def _update(
         self, org: str, audience_id: str, condition: Document, update: Document, deadline: Deadline
     ) -> Watch | None:
-        """The watch behind an update, None where none meets the condition."""
+        """The watch after an update, or None if no watch meets the condition."""
         with with_deadline(self._database, deadline):
             found = self._collection.find_one_and_update(
                 tenant_match(org, {"_id": _key(org, audience_id)}, condition),

@@ -41,6 +41,42 @@ def run_scan(watch: ScheduledWatch, at: float, result: ReconcileResult | None, d
     return scope
 
 
+def test_the_worked_example_of_the_module_holds() -> None:
+    """The docstring of schedule.py shows the scans of twelve seconds."""
+    watch = ScheduledWatch("acme", "segment-1", "lease")
+    subscription = FakeSubscription(is_complete=False, has_pending=True)
+    trigger, changes_at = 8.0, [5.1, 5.12, 8.5]
+    scans, clock = [], 0.0
+    while clock < 12:
+        while changes_at and changes_at[0] <= clock + 1e-6:
+            subscription.has_pending, subscription.is_complete = True, changes_at.pop(0) != 8.5
+        if watch.seconds_until_due(clock, NOON + timedelta(seconds=clock)) <= 1e-6:
+            scope = watch.next_scope(clock + 1e-6)
+            scans.append((round(clock, 2), scope == FULL_SCAN))
+            duration = 1 if scope == FULL_SCAN else 0
+            next_trigger = NOON + timedelta(seconds=trigger if clock + 1e-6 < trigger else 60)
+            watch.last_result = ReconcileResult(NOON, next_trigger, search_seconds=duration)
+            watch.subscription = subscription
+            watch.record_finish(scope, clock, clock + duration, CONFIG)
+            clock += duration
+        else:
+            clock += 0.01
+    full = [at for at, is_full_scan in scans if is_full_scan]
+    incremental = [at for at, is_full_scan in scans if not is_full_scan]
+    assert (full, incremental) == ([0, 1, 11], [4, 5.1, 5.2, 7.2, 8, 10])
+
+
+def test_a_failed_incremental_scan_keeps_the_cooldown_of_the_full_scan() -> None:
+    """Full scans take at most a tenth of the time, whatever fails between them."""
+    watch = ScheduledWatch("acme", "segment-1", "lease", subscription=FakeSubscription())
+    for at in (0, 10):
+        watch.full_scan_at = at
+        run_scan(watch, at, ReconcileResult(NOON, change_stream_datatype="contact", search_seconds=5), duration=5)
+    run_scan(watch, 20, None)
+    assert watch.seconds_until_due(20.5, NOON) == 60 - 20.5
+    assert watch.next_scope(60) == FULL_SCAN
+
+
 def test_without_a_change_stream_full_scans_run_at_the_poll_interval() -> None:
     watch = ScheduledWatch("acme", "segment-1", "lease")
     assert watch.seconds_until_due(0, NOON) <= 0
