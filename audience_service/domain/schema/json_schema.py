@@ -8,14 +8,14 @@ from audience_service.domain.filters.fields import SYSTEM_FIELDS
 from audience_service.domain.schema.field_stats import MAX_DEPTH
 
 _TYPES = {"boolean": "bool"}
-"""Where the names of JSON's types are not those of BSON."""
+"""BSON's names for the JSON types that it names differently."""
 _ALTERNATIVES = ("allOf", "anyOf", "oneOf")
 
 
 def schema_profiles(schema: Mapping[str, Any]) -> dict[str, FieldProfile]:
-    """A profile for each field that the schema states and a filter can name.
+    """A profile for each field that the schema declares and a filter can name.
 
-    It has the types, and the values of an enum, with a share of 0 each, for nothing of it has been seen.
+    It has the declared types and enum values, each with a share of 0, since no record is read.
     """
     profiles: dict[str, FieldProfile] = {}
     for path, stated in _properties((), schema):
