@@ -116,7 +116,7 @@ class AudienceInliner:
         except AudienceNotFound as error:
             raise _unusable(field_path, error) from error
         except InvalidFilter as error:
-            # Paths inside the audience's filter mean nothing to this caller.
+            # The caller does not know the paths inside the audience's filter.
             raise type(error).at(field_path, error.violations[0].description, **error.metadata) from error
 
     def _load(self, audience_id: str, field_path: str) -> Node:

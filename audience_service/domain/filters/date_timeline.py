@@ -8,8 +8,8 @@ For example, "1 month ago" repeats 28 February four times, since the month is to
 
 It crosses 28 February, 06:00 on each of the four days at 06:00, and at each midnight at which it falls back.
 
-1. A date falls back only at a discontinuity: at the days that a shorter month lacks, when clocks are put back, and
-   after a time of day that a clock change skips.
+1. A date falls back only at a discontinuity. These are the days that a shorter month lacks, the times at which clocks
+   are put back, and the ends of the times of day that clocks skip.
 2. Between two discontinuities the date never falls back, so a binary search finds when it reaches a value.
 3. `_discontinuities` may return instants at which the date does not fall back; it misses none.
 4. For nested expressions the discontinuities of the inner date are discontinuities of the outer one as well.
@@ -21,10 +21,10 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
+from audience_service.domain.core.clock import MILLISECOND
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.relative_dates import DAY_BASED, MONTH_BASED, evaluate, read_timezone, shift
 
-_MILLISECOND = timedelta(milliseconds=1)
 _SHORTEST_MONTH = 28
 _CLAMPED_DAYS = 4
 """The days that map to the same day of a shorter month: the 28th to the 31st."""
@@ -40,7 +40,7 @@ class RelativeDateTimeline:
         self._since = since
         starts = [since, *_discontinuities(expression, since, until)]
         self._pieces = [
-            (start, end, _evaluate_at(expression, start), _evaluate_at(expression, end - _MILLISECOND))
+            (start, end, _evaluate_at(expression, start), _evaluate_at(expression, end - MILLISECOND))
             for start, end in pairwise([*starts, until])
         ]
         self.crossings = cache(self._crossings)
@@ -95,7 +95,7 @@ def _discontinuities(expression: Any, since: datetime, until: datetime) -> list[
     for start, end in pairwise([since, *discontinuities, until]):
         low, high = (
             _within_calendar(_evaluate_at(inner, start)),
-            _within_calendar(_evaluate_at(inner, end - _MILLISECOND)),
+            _within_calendar(_evaluate_at(inner, end - MILLISECOND)),
         )
         critical = list(_clock_changes(zone, low, high))
         if name != "$dateTrunc":
@@ -126,7 +126,7 @@ def _clock_changes(zone: tzinfo, low: datetime, high: datetime) -> Iterator[date
 
 def _find_clock_change(zone: tzinfo, low: datetime, high: datetime) -> datetime:
     before = _offset(zone, low)
-    return _bisect(low, high + _MILLISECOND, lambda timestamp: _offset(zone, timestamp) != before)
+    return _bisect(low, high + MILLISECOND, lambda timestamp: _offset(zone, timestamp) != before)
 
 
 def _offset(zone: tzinfo, timestamp: datetime) -> timedelta | None:
@@ -162,11 +162,11 @@ def _month_end_days(zone: tzinfo, low: datetime, high: datetime) -> Iterator[dat
 
 def _bisect(start: datetime, end: datetime, predicate: Callable[[datetime], bool]) -> datetime:
     """The first instant from `start` on at which a condition holds. It must then hold up to `end`."""
-    low, high = 0, (end - start) // _MILLISECOND - 1
+    low, high = 0, (end - start) // MILLISECOND - 1
     while low < high:
         middle = (low + high) // 2
-        if predicate(start + middle * _MILLISECOND):
+        if predicate(start + middle * MILLISECOND):
             high = middle
         else:
             low = middle + 1
-    return start + low * _MILLISECOND
+    return start + low * MILLISECOND

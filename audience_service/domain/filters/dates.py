@@ -14,9 +14,11 @@ For example, {"openedAt": {"$gte": "2026-03-25"}} matches if one of these condit
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+
+from audience_service.domain.core.clock import MILLISECOND, truncate_to_milliseconds
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 
@@ -28,9 +30,8 @@ _ENDS = {10: "$", 19: r"(?!\.)", 21: "(?![0-9])", 22: "(?![0-9])"}
 """The lengths at which a text may end, and the pattern of that end: after the day, the seconds, or a digit of the
 fraction. The omitted digits are zeros."""
 
-_MILLISECOND = timedelta(milliseconds=1)
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
-_MILLISECONDS = range((datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC) - _FIRST) // _MILLISECOND + 1)
+_MILLISECONDS = range((datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC) - _FIRST) // MILLISECOND + 1)
 """All instants of the calendar, as numbers of milliseconds."""
 _DATE_TEXT_REGEX = re.compile(DATE_TEXT_PATTERN)
 _ZONE = re.compile("(Z|[+-]00:?00)$")
@@ -86,7 +87,7 @@ def read_instant(value: object) -> Instant | None:
         timestamp = timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return Instant(timestamp.replace(microsecond=timestamp.microsecond // 1000 * 1000), value)
+    return Instant(truncate_to_milliseconds(timestamp), value)
 
 
 def spellings(value: object) -> list[Any]:
@@ -116,7 +117,7 @@ def neighbours(text: str) -> tuple[datetime, ...]:
 
 
 def _timestamp_at(number: int) -> datetime:
-    return _FIRST + number * _MILLISECOND
+    return _FIRST + number * MILLISECOND
 
 
 def _iso_prefix(timestamp: datetime) -> str:

@@ -30,6 +30,7 @@ from audience_service.domain.filters.describe.phrases import (
 from audience_service.domain.filters.describe.values import format_count, truncate
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.regex_safety import DangerousPattern, check_backtracking
+from audience_service.domain.filters.relative_dates import is_integer
 from audience_service.domain.filters.values import ValueReader
 
 LOGICAL = ("$and", "$or", "$nor")
@@ -123,12 +124,10 @@ def _bits(operand: Any, field_path: str, reader: ValueReader) -> int | bytes | l
 
 
 def _integer(operand: Any, field_path: str, reader: ValueReader) -> int:
-    number = reader.scalar(operand, field_path)
-    if isinstance(number, float) and number.is_integer():
-        return int(number)
-    if not isinstance(number, int) or isinstance(number, bool):
+    number: Any = reader.scalar(operand, field_path)
+    if not is_integer(number):
         raise InvalidFilter.at(field_path, "takes an integer")
-    return number
+    return int(number) if isinstance(number, float) else number
 
 
 def _types(operand: Any, field_path: str, reader: ValueReader) -> list[str | int]:

@@ -10,6 +10,7 @@ from typing import Any
 from audience_service.domain.core.error_path import at_key
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.fields import record_path
+from audience_service.domain.filters.relative_dates import is_integer
 
 _ARGUMENTS = ("datatype", "on", "where", "count")
 _COUNTS = ("$eq", "$gt", "$gte", "$lt", "$lte")
@@ -46,10 +47,7 @@ def read_count(value: Any, field_path: str, limit: int) -> tuple[int, int | None
         raise InvalidFilter.at(field_path, f'takes an integer or an object of {", ".join(_COUNTS)}, like {{"$gte": 3}}')
     minimums, maximums = [0], []
     for name, number in conditions.items():
-        is_integer = (
-            number.is_integer() if isinstance(number, float) else type(number) is not bool and isinstance(number, int)
-        )
-        if not is_integer or not 0 <= number <= limit:
+        if not is_integer(number) or not 0 <= number <= limit:
             here = field_path if is_number else at_key(field_path, name)
             raise InvalidFilter.at(here, f"takes an integer from 0 to {limit:,}")
         if name in ("$eq", "$gt", "$gte"):

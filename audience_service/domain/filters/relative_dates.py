@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
+from audience_service.domain.core.clock import truncate_to_milliseconds
 from audience_service.domain.core.error_path import at_key
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.dates import iso_text
@@ -73,7 +74,7 @@ def evaluate(operand: Mapping[str, Any], field_path: str, now: datetime) -> date
 
     Raises InvalidFilter at the path of the error in the expression.
     """
-    return _evaluate(operand, field_path, now.replace(microsecond=now.microsecond // 1000 * 1000), 1)
+    return _evaluate(operand, field_path, truncate_to_milliseconds(now), 1)
 
 
 def _evaluate(operand: Mapping[str, Any], field_path: str, now: datetime, depth: int) -> datetime:
@@ -142,11 +143,13 @@ def weekday(value: Any) -> Any:
     return next((name for name in WEEKDAYS if lower in (name, name[:3])), lower)
 
 
+def is_integer(value: Any) -> bool:
+    """Whether a value is an integer, or a float without a fraction. True and false are not integers."""
+    return value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
+
+
 def _number(value: Any, field_path: str, minimum: int) -> int:
-    is_integer = (
-        value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
-    )
-    if not is_integer or not minimum <= value <= _MAX_AMOUNT:
+    if not is_integer(value) or not minimum <= value <= _MAX_AMOUNT:
         raise InvalidFilter.at(field_path, f"takes an integer from {minimum:,} to {_MAX_AMOUNT:,}")
     return int(value)
 

@@ -87,9 +87,9 @@ class FieldCatalog:
     def sample_fields(self, ctx: RequestContext, datatype: str) -> SampledFields:
         """A new sample with its profiles."""
         sample = self._samples.sample(ctx.org, datatype, ctx.deadline)
-        seen = collect(sample.records)
-        stated = schema_profiles(self._samples.schema(ctx.org, datatype, ctx.deadline))
-        return SampledFields(sample, dict(_merge(seen.profiles, stated)), seen.too_deep_count)
+        stats = collect(sample.records)
+        declared = schema_profiles(self._samples.schema(ctx.org, datatype, ctx.deadline))
+        return SampledFields(sample, dict(_merge(stats.profiles, declared)), stats.too_deep_count)
 
 
 def operators_for(profile: FieldProfile) -> list[str]:
@@ -103,10 +103,12 @@ def _field(profile: FieldProfile) -> Field:
     return Field(display_path(profile.path), profile, operators_for(profile))
 
 
-def _merge(seen: Mapping[str, FieldProfile], stated: Mapping[str, FieldProfile]) -> Iterator[tuple[str, FieldProfile]]:
-    """The union of both. For a field in both, the values seen come first, then the enum's others."""
-    for path, profile in seen.items():
-        shown = [value for value, _ in profile.top_values]
-        more = [top for top in stated[path].top_values if top[0] not in shown] if path in stated else []
+def _merge(
+    sampled: Mapping[str, FieldProfile], declared: Mapping[str, FieldProfile]
+) -> Iterator[tuple[str, FieldProfile]]:
+    """The union of both. For a field in both, the sampled values come first, then the enum's others."""
+    for path, profile in sampled.items():
+        values = [value for value, _ in profile.top_values]
+        more = [top for top in declared[path].top_values if top[0] not in values] if path in declared else []
         yield path, replace(profile, top_values=(*profile.top_values, *more))
-    yield from ((path, profile) for path, profile in stated.items() if path not in seen)
+    yield from ((path, profile) for path, profile in declared.items() if path not in sampled)
