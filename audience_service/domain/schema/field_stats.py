@@ -56,7 +56,7 @@ class FieldStats:
 
 def collect(records: Sequence[Mapping[str, Any]]) -> FieldStats:
     """The fields of the records that a filter can name, those inside objects and lists of objects included."""
-    seen: dict[Path, _PathStats] = {}
+    stats_by_path: dict[Path, _PathStats] = {}
     too_deep: set[Path] = set()
     for record in records:
         found: dict[Path, list[Any]] = {}
@@ -66,8 +66,8 @@ def collect(records: Sequence[Mapping[str, Any]]) -> FieldStats:
             else:
                 found.setdefault(path, []).append(value)
         for path, values in found.items():
-            _add_values(seen.setdefault(path, _PathStats()), values)
-    profiles = {".".join(path): _build_profile(path, stats, len(records)) for path, stats in seen.items()}
+            _add_values(stats_by_path.setdefault(path, _PathStats()), values)
+    profiles = {".".join(path): _build_profile(path, stats, len(records)) for path, stats in stats_by_path.items()}
     return FieldStats(profiles, len(too_deep))
 
 
@@ -105,17 +105,17 @@ def _at(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
             yield from _inside(path, item)
 
 
-def _add_values(seen: _PathStats, values: Sequence[Any]) -> None:
+def _add_values(stats: _PathStats, values: Sequence[Any]) -> None:
     """Add one record's values at a path. A path through a list has one value for each element."""
     single = [item for value in values for item in (value if isinstance(value, list) else [value])]
     listed = ["array"] if any(isinstance(value, list) for value in values) else []
-    seen.types.update({*listed, *map(type_name, single)})
-    seen.filled_count += any(item is not None for item in single)
+    stats.types.update({*listed, *map(type_name, single)})
+    stats.filled_count += any(item is not None for item in single)
     texts = [item for item in single if isinstance(item, str)]
     dates = any(read_instant(text) for text in texts)
-    seen.date_texts += dates
+    stats.date_texts += dates
     if not dates:
-        seen.values.update({(type_name(item), item) for item in single if _is_showable(item)})
+        stats.values.update({(type_name(item), item) for item in single if _is_showable(item)})
 
 
 def _is_showable(value: Any) -> bool:
@@ -123,20 +123,20 @@ def _is_showable(value: Any) -> bool:
     return isinstance(value, bool | int | float) or (isinstance(value, str) and 0 < len(value) <= _MAX_VALUE_LENGTH)
 
 
-def _build_profile(path: Path, seen: _PathStats, records: int) -> FieldProfile:
+def _build_profile(path: Path, stats: _PathStats, records: int) -> FieldProfile:
     return FieldProfile(
         path=".".join(path),
-        types={name: count / records for name, count in seen.types.most_common()},
-        fill_rate=seen.filled_count / records,
-        top_values=tuple((value, count / records) for value, count in _top_values(path, seen)),
-        date_texts=seen.date_texts / records,
+        types={name: count / records for name, count in stats.types.most_common()},
+        fill_rate=stats.filled_count / records,
+        top_values=tuple((value, count / records) for value, count in _top_values(path, stats)),
+        date_texts=stats.date_texts / records,
     )
 
 
-def _top_values(path: Path, seen: _PathStats) -> list[tuple[Any, int]]:
+def _top_values(path: Path, stats: _PathStats) -> list[tuple[Any, int]]:
     """The most frequent values; none if the field is personal or its values hardly repeat."""
-    if not _PERSONAL.isdisjoint(path) or len(seen.values) * 2 > seen.filled_count:
+    if not _PERSONAL.isdisjoint(path) or len(stats.values) * 2 > stats.filled_count:
         return []
     harmless = path[-1] in VISIBLE_FIELDS or path[0] != "data"
     min_repeats = _MIN_REPEATS if harmless else _MIN_REPEATS_UNKNOWN
-    return [(value, count) for (_, value), count in seen.values.most_common(_MAX_TOP_VALUES) if count >= min_repeats]
+    return [(value, count) for (_, value), count in stats.values.most_common(_MAX_TOP_VALUES) if count >= min_repeats]
