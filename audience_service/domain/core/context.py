@@ -9,7 +9,7 @@ from audience_service.domain.core.errors import OutOfTime
 
 
 class Scope(StrEnum):
-    """What a caller may do; every RPC requires one (the required_scope option in the protos)."""
+    """A permission of a caller. Every RPC requires one: the required_scope option in the protos."""
 
     READ = "audiences.read"
     WRITE = "audiences.write"
@@ -82,7 +82,7 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """One call: its caller and its deadline."""
+    """The context of one call: its caller and its deadline."""
 
     caller: Caller
     deadline: Deadline

@@ -54,7 +54,7 @@ from typing import ClassVar, Self
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A field path in the request (`segment.filter.where.$and[0].score`), and what is wrong and right there."""
+    """An error at a field path in the request (`segment.filter.where.$and[0].score`)."""
 
     field: str
     description: str

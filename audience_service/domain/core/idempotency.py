@@ -24,7 +24,7 @@ class CreationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """What makes a creation safe to repeat: the caller's request_id, and a digest of the request."""
+    """Makes a creation safe to repeat: the caller, the caller's request_id, and a digest of the request."""
 
     subject: str
     request_id: str

@@ -1,4 +1,4 @@
-"""Page tokens and cursors: where a list or stream continues, signed and bound to the request."""
+"""Page tokens and cursors: positions at which a list or stream continues, signed and bound to the request."""
 
 import hashlib
 import json

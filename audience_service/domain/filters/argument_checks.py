@@ -48,7 +48,7 @@ def _day(value: Any, field_path: str) -> None:
 
 def _bin(value: Any, field_path: str) -> None:
     if not isinstance(value, int | float) or value < 1 or value != int(value):
-        raise InvalidFilter.at(field_path, "takes a whole number of 1 or more")
+        raise InvalidFilter.at(field_path, "takes an integer of 1 or more")
 
 
 def _format(value: Any, field_path: str) -> None:

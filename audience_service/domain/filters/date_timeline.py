@@ -8,8 +8,8 @@ For example, "1 month ago" repeats 28 February four times, since the month is to
 
 It crosses 28 February, 06:00 on each of the four days at 06:00, and at each midnight at which it falls back.
 
-1. A date falls back only at a discontinuity. These are the days that a shorter month lacks, the times at which clocks
-   are put back, and the ends of the times of day that clocks skip.
+1. A date falls back only at a discontinuity: at the days that a shorter month lacks, or when clocks are put back.
+   Another kind are the ends of the times of day that clocks skip.
 2. Between two discontinuities the date never falls back, so a binary search finds when it reaches a value.
 3. `_discontinuities` may return instants at which the date does not fall back; it misses none.
 4. For nested expressions the discontinuities of the inner date are discontinuities of the outer one as well.

@@ -112,8 +112,8 @@ def neighbours(text: str) -> tuple[datetime, ...]:
     digits = _ZONE.sub("", text)[:_LENGTH]
     padded = digits + _MIDNIGHT[len(digits) :]
     number = bisect_left(_MILLISECONDS, padded, key=lambda number: _iso_prefix(_timestamp_at(number)))
-    around = [_timestamp_at(near) for near in _MILLISECONDS[max(number - 1, 0) : number + 1]]
-    return tuple(timestamp for timestamp in around if _iso_prefix(timestamp) == padded) or tuple(around)
+    neighbouring = [_timestamp_at(nearby) for nearby in _MILLISECONDS[max(number - 1, 0) : number + 1]]
+    return tuple(timestamp for timestamp in neighbouring if _iso_prefix(timestamp) == padded) or tuple(neighbouring)
 
 
 def _timestamp_at(number: int) -> datetime:

@@ -23,7 +23,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of a filter. The parser enforces most of them before it compiles the filter."""
+    """The limits of a filter. The parser checks most of them before the compiler runs."""
 
     depth: int = 32
     """Levels of nested conditions and values. MongoDB stops at 100 levels of BSON; one level here can take three."""

@@ -221,11 +221,11 @@ def _lists_elements(operand: Any) -> bool:
 
 
 def _unknown(name: str, allowed: tuple[str, ...], allowed_elsewhere: tuple[str, ...], misplaced: str) -> str:
-    """What is wrong with an operator: it is misplaced, mistyped or unknown."""
+    """The error message for an operator that is misplaced, mistyped or unknown."""
     if name in allowed_elsewhere:
         return misplaced
-    near = difflib.get_close_matches(name[:50], (*allowed, *allowed_elsewhere), n=1, cutoff=0.7)
-    advice = f"did you mean {near[0]}?" if near else f"the operators here are {', '.join(allowed)}"
+    similar = difflib.get_close_matches(name[:50], (*allowed, *allowed_elsewhere), n=1, cutoff=0.7)
+    advice = f"did you mean {similar[0]}?" if similar else f"the operators here are {', '.join(allowed)}"
     if not name.startswith("$"):
         return "is a field among operators; an object has either operators or fields"
     return f"is not an operator; {advice}"

@@ -43,8 +43,8 @@ class FieldIndex:
         self._suggestion_count += 1
         if self._suggestion_count > _MAX_SUGGESTIONS:
             return ""
-        near = difflib.get_close_matches(_name(_without_positions(path)), self._by_name, n=1)
-        return self._by_name[near[0]] if near else ""
+        similar = difflib.get_close_matches(_name(_without_positions(path)), self._by_name, n=1)
+        return self._by_name[similar[0]] if similar else ""
 
 
 def _without_positions(path: str) -> str:

@@ -3,8 +3,8 @@
 A fixed date in the recent past is reported if it bounds a field from one side only, in two cases:
 
 1. From below, on any field: {"openedAt": {"$gte": "2026-03-25"}} probably means "opened in the last 30 days".
-2. From above, on a field whose name starts with `last`. {"lastEmailOpenedAt": {"$lt": "2026-03-25"}} probably means
-   "not opened in the last 30 days". On other fields a fixed day is as likely: "created before the new prices".
+2. From above, on a field whose name starts with `last`: {"lastEmailOpenedAt": {"$lt": "2026-03-25"}} probably means
+   "not opened recently". On other fields a fixed day is as likely: "created before the new prices".
 
 A field with bounds on both sides describes a fixed period.
 """

@@ -16,7 +16,7 @@ class LintRule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FilterWarning:
-    """A field path in a filter (`where.$and[0].score.$gte`), what is wrong there, and what would be right."""
+    """A warning at a field path in a filter (`where.$and[0].score.$gte`), with its reason and advice."""
 
     field_path: str
     reason: str
