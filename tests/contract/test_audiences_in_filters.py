@@ -152,7 +152,7 @@ def test_a_self_reference_is_refused_on_save(client: Client, refused: Any, dynam
         refusal = refused(lambda e=edited: client.call("UpdateSegment", {"segment": e, "updateMask": "filter"}))
         assert refusal.info.reason == "INVALID_FILTER"
         assert refusal.fields == ["segment.filter.where.$or[1].$inAudience"]
-        assert "leads back" in refusal.message
+        assert "refers back" in refusal.message
     assert client.count(audienceId=outer.id) == 4
 
 

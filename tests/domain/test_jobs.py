@@ -105,7 +105,7 @@ def test_a_defect_is_stored_as_an_incident_of_the_log(runner: Runner, capfd: pyt
 def test_a_job_over_its_time_limit_fails(runner: Runner) -> None:
     """The deadline of the job passes, and the error names the limit."""
     error = ended(start(runner(timeout_seconds=0.05), Stored(wait_for_cancel)))
-    assert error == "OUT_OF_TIME: it took longer than the limit of 0.05 seconds"
+    assert error == "OUT_OF_TIME: the job took longer than the limit of 0.05 seconds"
 
 
 def test_jobs_above_the_limit_are_refused_until_one_ends(runner: Runner) -> None:

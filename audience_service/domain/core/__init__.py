@@ -1,1 +1,1 @@
-"""What every feature uses and what knows no feature: the request context, errors, page tokens, idempotency, jobs."""
+"""The base of every feature: request context, errors, page tokens, idempotency and jobs. It knows no feature."""

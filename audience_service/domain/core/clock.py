@@ -1,16 +1,16 @@
-"""The time of day, to the millisecond, which is what a BSON date holds."""
+"""The current time, to the millisecond: the precision of a BSON date."""
 
 from datetime import UTC, datetime, timedelta
 
 MILLISECOND = timedelta(milliseconds=1)
-"""What the database tells moments apart by."""
+"""The resolution of the database's dates."""
 
 
 def now() -> datetime:
-    """The time in UTC."""
+    """The current time in UTC, in whole milliseconds."""
     return truncate_to_milliseconds(datetime.now(UTC))
 
 
 def truncate_to_milliseconds(instant: datetime) -> datetime:
-    """The moment as the database tells it from others."""
+    """The instant as the database stores it: in whole milliseconds, rounded down."""
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)

@@ -1,4 +1,4 @@
-"""Who asks, for which org, with which scopes, and until when."""
+"""The request context: who calls, for which org, with which scopes, and until when."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from audience_service.domain.core.errors import OutOfTime
 
 
 class Scope(StrEnum):
-    """What a caller may do; every RPC requires one (the required_scope option in the protos)."""
+    """A permission of a caller. Every RPC requires one: the required_scope option in the protos."""
 
     READ = "audiences.read"
     WRITE = "audiences.write"
@@ -22,7 +22,7 @@ SCOPES_OF_ROLE: dict[str, frozenset[Scope]] = {
     **dict.fromkeys(("Reviewer", "User"), _READ),
     **dict.fromkeys(("Guest", "Customer"), frozenset[Scope]()),
 }
-"""The platform's roles; one that is not here grants nothing."""
+"""The scopes of the platform's roles. A role that is not listed grants no scope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,15 @@ class Caller:
 
 
 _MAX_WAIT_SECONDS = 1e9
-"""Locks and events refuse to wait for centuries, which is what some clients send for no deadline."""
+"""The longest timeout for locks and events, in seconds. Python refuses the centuries that some clients send."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment, on the monotonic clock in seconds, at which the answer is worthless; None for never.
+    """The time after which the caller no longer waits.
 
-    It is worthless as well once the caller has `gone`, which whoever has the connection sets, from any thread.
+    `expires_at` is in seconds on the monotonic clock, None for no limit. The server sets `cancel_event` when the caller
+    cancels, from any thread.
     """
 
     expires_at: float | None
@@ -50,16 +51,16 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float | None, cancel_event: threading.Event | None = None) -> "Deadline":
-        """The deadline that many seconds from now."""
+        """The deadline that many seconds from now, or without a limit for None."""
         return cls(None if seconds is None else time.monotonic() + seconds, cancel_event)
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the caller has gone."""
+        """Whether the caller has cancelled the call."""
         return self.cancel_event is not None and self.cancel_event.is_set()
 
     def remaining(self) -> float | None:
-        """Seconds left, some decades at most; None for no limit. Raises OutOfTime when there are none."""
+        """The seconds left, at most about 30 years; None for no limit. Raises OutOfTime if none are left."""
         if self.is_cancelled:
             raise OutOfTime("the caller has cancelled the call")
         if self.expires_at is None:
@@ -70,18 +71,18 @@ class Deadline:
         return min(seconds_left, _MAX_WAIT_SECONDS)
 
     def min_with(self, seconds: float) -> "Deadline":
-        """The sooner of this deadline and that many seconds from now."""
+        """The earlier of this deadline and that many seconds from now."""
         soon = time.monotonic() + seconds
         return Deadline(soon if self.expires_at is None else min(self.expires_at, soon), self.cancel_event)
 
     def check(self) -> None:
-        """Raise OutOfTime when there is no time left."""
+        """Raise OutOfTime if no time is left."""
         self.remaining()
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """One call: its caller and its deadline."""
+    """The context of one call: its caller and its deadline."""
 
     caller: Caller
     deadline: Deadline

@@ -1,4 +1,4 @@
-"""Places in errors, as they read from the request."""
+"""Field paths in errors, as seen from the request: `filter.where.$and[0].score`."""
 
 import json
 import re
@@ -13,7 +13,7 @@ _BARE = re.compile(r"[$A-Za-z_][\w$]*")
 
 @contextmanager
 def prefix_error_path(prefix: str) -> Iterator[None]:
-    """Put `prefix.` before the places that an error raised inside names, so that they read from the request."""
+    """Prepend `prefix.` to the field paths of an AudienceError that the body raises."""
     try:
         yield
     except AudienceError as error:
@@ -22,11 +22,11 @@ def prefix_error_path(prefix: str) -> Iterator[None]:
 
 
 def at_key(field_path: str, key: str) -> str:
-    """The place of `key` in the object at `place`: `where.$and`, or `where["data.email"]` where it is no plain name."""
+    """The field path of `key` in an object: `where.$and`, or `where["data.email"]` if the key is not a plain name."""
     shown = key if len(key) <= _MAX_KEY_LENGTH else f"{key[:_MAX_KEY_LENGTH]}..."
     return f"{field_path}.{shown}" if _BARE.fullmatch(key) else f"{field_path}[{json.dumps(shown, ensure_ascii=False)}]"
 
 
 def at_index(field_path: str, index: int) -> str:
-    """The place of an element of the list at `place`: `where.$and[0]`."""
+    """The field path of an element of a list: `where.$and[0]`."""
     return f"{field_path}[{index}]"

@@ -1,7 +1,7 @@
-"""What can go wrong, as callers are told it.
+"""The errors that callers receive.
 
     AudienceError
-    ├── InvalidArgument            violations name the places in the request
+    ├── InvalidArgument            violations name the field paths in the request
     │   ├── InvalidFilter
     │   │   ├── FilterTooLarge
     │   │   ├── DatatypeNotAllowed
@@ -54,14 +54,14 @@ from typing import ClassVar, Self
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One place in the request (`segment.filter.where.$and[0].score`) and what would be right there."""
+    """An error at a field path in the request (`segment.filter.where.$and[0].score`)."""
 
     field: str
     description: str
 
 
 class AudienceError(Exception):
-    """Base of all errors that callers are told. `metadata` goes into ErrorInfo and holds no personal data."""
+    """The base of all errors that callers receive. `metadata` goes into ErrorInfo, without personal data."""
 
     reason: ClassVar[str]
     retry_after_seconds: ClassVar[float | None] = None
@@ -77,30 +77,30 @@ class AudienceError(Exception):
         self.message, self.violations, self.metadata = message, violations, dict(metadata or {})
 
     def __str__(self) -> str:
-        """The message and the first place that it is about."""
+        """The message and the first violation."""
         first = [f": {violation.field}: {violation.description}" for violation in self.violations[:1]]
         return "".join([self.message, *first])
 
 
 class InvalidArgument(AudienceError):
-    """A field of the request is missing, malformed or past its limit."""
+    """A field of the request is missing, malformed or above its limit."""
 
     reason = "INVALID_FIELD"
 
     @classmethod
     def at(cls, field: str, description: str, **metadata: str) -> Self:
-        """The error about one place in the request."""
+        """The error for one field path in the request."""
         return cls("invalid request", violations=(Violation(field, description),), metadata=metadata)
 
 
 class InvalidFilter(InvalidArgument):
-    """A filter is not in the filter language."""
+    """A filter does not follow the filter language."""
 
     reason = "INVALID_FILTER"
 
 
 class FilterTooLarge(InvalidFilter):
-    """A filter is past a limit on size, depth, conditions or list length."""
+    """A filter exceeds a limit on size, depth, conditions or list length."""
 
     reason = "FILTER_TOO_LARGE"
 
@@ -112,7 +112,7 @@ class DatatypeNotAllowed(InvalidFilter):
 
 
 class ExpressionFailed(InvalidFilter):
-    """An expression of the filter fails on a value that some record has."""
+    """An expression of the filter fails on a value of some record."""
 
     reason = "EXPRESSION_FAILED"
 
@@ -124,7 +124,7 @@ class InvalidPageToken(InvalidArgument):
 
 
 class MalformedRequest(InvalidArgument):
-    """The request's bytes are no message of the method's type."""
+    """The request's bytes are not a message of the method's type."""
 
     reason = "MALFORMED_REQUEST"
 
@@ -136,7 +136,7 @@ class MissingOrg(InvalidArgument):
 
 
 class InvalidOrg(InvalidArgument):
-    """The call names an org in a form that no org has."""
+    """The call names an org that does not have the form of an org's name."""
 
     reason = "INVALID_ORGID"
 
@@ -158,13 +158,13 @@ class InvalidToken(Unauthenticated):
 
 
 class ExpiredToken(Unauthenticated):
-    """The token was good once."""
+    """The token has expired."""
 
     reason = "EXPIRED_TOKEN"
 
 
 class PermissionDenied(AudienceError):
-    """The caller is known and may not."""
+    """The caller is known, but lacks the permission."""
 
 
 class ForeignOrg(PermissionDenied):
@@ -180,31 +180,31 @@ class MissingScope(PermissionDenied):
 
 
 class NotFound(AudienceError):
-    """The org has no such thing; the same answer where another org has it."""
+    """The org has no such record. The error is the same if another org has one."""
 
     kind = "record"
 
     @classmethod
     def of(cls, record_id: str) -> Self:
-        """The error for this id, which is cut in the metadata where it is absurdly long."""
+        """The error for this id. The metadata contains its first 100 characters."""
         return cls(f"the org has no {cls.kind} with this id", metadata={"id": record_id[:100]})
 
 
 class AudienceNotFound(NotFound):
-    """The org has no living audience with this id."""
+    """The org has no audience with this id, or it is archived or deleted."""
 
     reason = "AUDIENCE_NOT_FOUND"
-    kind = "living audience"
+    kind = "unarchived audience"
 
 
 class ContactNotFound(NotFound):
-    """Ids for a static list name no living record of the org, or the one that is asked about none at all."""
+    """Ids of a static list name no unarchived record of the org, or the id of a request names no record at all."""
 
     reason = "CONTACT_NOT_FOUND"
 
 
 class VersionNotFound(NotFound):
-    """The segment has no such version, or none that was kept."""
+    """The segment has no such version, or the version is not stored."""
 
     reason = "VERSION_NOT_FOUND"
 
@@ -217,28 +217,28 @@ class SnapshotNotFound(NotFound):
 
 
 class AlreadyExists(AudienceError):
-    """What should be made is there already."""
+    """The record to create exists already."""
 
 
 class NameTaken(AlreadyExists):
-    """Another living segment, or custom audience, of the org has this name."""
+    """Another unarchived segment, or custom audience, of the org has this name."""
 
     reason = "NAME_TAKEN"
 
     @classmethod
-    def of(cls, name: str, kind: str = "living segment") -> Self:
+    def of(cls, name: str, kind: str = "unarchived segment") -> Self:
         """The error for this name."""
         return cls(f"another {kind} of the org has this name", metadata={"name": name})
 
 
 class RequestIdReused(AlreadyExists):
-    """The request_id has made something else before."""
+    """The request_id was used for a different creation."""
 
     reason = "REQUEST_ID_REUSED"
 
 
 class NotDeleted(AlreadyExists):
-    """A segment to undelete is not deleted."""
+    """The segment to undelete is not deleted."""
 
     reason = "NOT_DELETED"
 
@@ -246,13 +246,13 @@ class NotDeleted(AlreadyExists):
     def of(cls, segment_id: str) -> Self:
         """The error for this segment."""
         return cls(
-            "the segment is not deleted; to write an older version of it, call RollbackSegment",
+            "the segment is not deleted; to restore an older version, call RollbackSegment",
             metadata={"id": segment_id},
         )
 
 
 class StaleVersion(AudienceError):
-    """The record has moved on from the version that the write carries."""
+    """The record has a newer version than the write expects."""
 
     reason = "STALE_VERSION"
 
@@ -264,32 +264,32 @@ class NotStatic(AudienceError):
 
 
 class AudienceInUse(AudienceError):
-    """Campaigns and the like, or other segments, use the audience."""
+    """Consumers, such as campaigns, or other segments use the audience."""
 
     reason = "AUDIENCE_IN_USE"
 
 
 class UnusableAudience(AudienceError):
-    """The audience's saved filter is not one that this service can run."""
+    """The service cannot run the audience's saved filter."""
 
     reason = "UNUSABLE_AUDIENCE"
 
 
 class SnapshotNotReady(AudienceError):
-    """The snapshot is still being made, or failed."""
+    """The snapshot is still being created, or its creation failed."""
 
     reason = "SNAPSHOT_NOT_READY"
 
 
 class TooManyStreams(AudienceError):
-    """The server holds as many streams as it is set to."""
+    """The server has reached its limit of open streams."""
 
     reason = "TOO_MANY_STREAMS"
     retry_after_seconds = 5.0
 
 
 class TooManySnapshots(AudienceError):
-    """The process makes as many snapshots, or has as many waiting, as it may."""
+    """The process has reached its limit of running and waiting snapshots."""
 
     reason = "TOO_MANY_SNAPSHOTS"
     retry_after_seconds = 5.0
@@ -303,12 +303,12 @@ class StoreUnavailable(AudienceError):
 
 
 class OutOfTime(AudienceError):
-    """The deadline passed before the answer."""
+    """The deadline passed before the answer was ready."""
 
     reason = "OUT_OF_TIME"
 
 
 class UnsupportedByStore(AudienceError):
-    """The embedded store is known to get this wrong; the message says what."""
+    """The embedded store does not support a feature of the request, which the message names."""
 
     reason = "UNSUPPORTED_BY_STORE"

@@ -1,4 +1,4 @@
-"""What creations share: new ids, and requests that are safe to repeat."""
+"""Idempotent creation: new ids, and keys that make a creation safe to repeat."""
 
 import secrets
 import string
@@ -15,7 +15,7 @@ _ID_ALPHABET = string.ascii_letters + string.digits
 
 
 class CreationState(StrEnum):
-    """How far work in the background is: the creation of a resource, or a refresh of it."""
+    """The state of background work: the creation of a resource, or its refresh."""
 
     CREATING = "CREATING"
     READY = "READY"
@@ -24,7 +24,7 @@ class CreationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """What makes a creation safe to repeat: the subject's own id for it and a digest of what it asks."""
+    """Makes a creation safe to repeat: the caller, the caller's request_id, and a digest of the request."""
 
     subject: str
     request_id: str
@@ -32,22 +32,25 @@ class IdempotencyKey:
 
 
 def new_id(prefix: str) -> str:
-    """As the platform makes ids: the datatype and 21 characters, of which 125 bits are chance."""
+    """A new id in the platform's form: the prefix and 21 random characters (125 bits)."""
     return prefix + "".join(secrets.choice(_ID_ALPHABET) for _ in range(21))
 
 
 def new_list_version_id(audience_id: str) -> str:
-    """What the rows of a new list of a custom audience carry: its id, a dot and 8 random characters."""
+    """A new id for the rows of a custom audience's list: the audience's id, a dot and 8 random characters."""
     return f"{audience_id}." + "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
 
 
 def idempotency_key(ctx: RequestContext, request_id: str, payload: list[Any]) -> IdempotencyKey | None:
-    """The request that a creation can be told by, None without a request_id; `asked` is all that it asks for.
+    """The key of a creation, None without a request_id; `payload` is everything that the request sets.
 
     Raises InvalidArgument.
     """
     if not request_id:
         return None
     if len(request_id) > _MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
-        raise InvalidArgument.at("request_id", f"has at most {_MAX_REQUEST_ID_LENGTH} printable characters")
+        limit = _MAX_REQUEST_ID_LENGTH
+        raise InvalidArgument.at(
+            "request_id", f"is too long or not printable; use at most {limit} printable characters"
+        )
     return IdempotencyKey(ctx.caller.subject, request_id, digest(payload))

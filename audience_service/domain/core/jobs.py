@@ -7,7 +7,7 @@ A job is stored in the database, by the feature that it belongs to, with a lease
 
 1. A job runs only while its lease holds. If a renewal is refused, because the job was deleted, taken over or has
    expired, the job's deadline is cancelled and its result is discarded.
-2. A lease that has expired is never renewed: whoever reads the job sees it FAILED from then on, and so it stays.
+2. An expired lease is never renewed: from then on every reader sees the job as FAILED.
 3. `finish` is called once per job, except if the process dies or the lease was lost.
 """
 
@@ -34,7 +34,7 @@ _RENEW_SECONDS = 3.0
 _PAUSE_SECONDS = 0.5
 _RENEWALS_PER_LEASE = 4
 
-STOPPED = "INTERRUPTED: the server that ran it was stopped; start it again"
+STOPPED = "INTERRUPTED: the server that ran the job was stopped; start the job again"
 
 _log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ Report = Callable[[int], None]
 
 
 def ignore_progress(percent: int) -> None:
-    """Discard the progress: a Report for work that nobody watches."""
+    """Discard the progress: a Report for work whose progress is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class JobRunner:
     """Runs the jobs of one kind in threads of its own."""
 
     def __init__(self, name: str, limits: JobLimits, too_many: Callable[[int], AudienceError]) -> None:
-        """`too_many` makes the error for a job above the limit, which it takes."""
+        """`too_many` creates the error for a job above the limit; its argument is the limit."""
         self._name = name
         self._limits = limits
         self._too_many = too_many
@@ -95,7 +95,7 @@ class JobRunner:
         self._heartbeat: threading.Thread | None = None
 
     def lease(self) -> Lease:
-        """A lease of this process, from now on."""
+        """A lease of this process that starts now."""
         return Lease(self._owner, now() + timedelta(seconds=self._limits.lease_seconds))
 
     @contextmanager
@@ -111,7 +111,7 @@ class JobRunner:
                 self._free.release()
 
     def cancel(self, key: str) -> None:
-        """Stop the jobs of this key that run here; their results are discarded."""
+        """Stop the jobs of this key that run in this process; their results are discarded."""
         for running in self._all():
             if running.job.key == key:
                 running.cancelled.set()
@@ -128,7 +128,7 @@ class JobRunner:
                 running.job.finish(STOPPED, Deadline.after(_RENEW_SECONDS))
 
     def start(self, job: Job) -> None:
-        """Run a job in the room that a slot has reserved. Returns immediately."""
+        """Run a job in a reserved slot. Returns immediately."""
         running = _Running(job)
         with self._lock:
             if self._heartbeat is None:
@@ -151,7 +151,7 @@ class JobRunner:
         job = running.job
         try:
             if not self._retried(lambda until: job.renew(self.lease(), 0, until)):
-                return  # it waited for longer than its lease, or was deleted
+                return  # the job waited for longer than its lease, or was deleted
             job.run(
                 Deadline.after(self._limits.timeout_seconds, running.cancelled),
                 lambda percent: self._report(running, percent),
@@ -159,7 +159,7 @@ class JobRunner:
             self._retried(lambda until: job.finish("", until))
         except OutOfTime:
             limit = self._limits.timeout_seconds
-            self._fail(running, f"OUT_OF_TIME: it took longer than the limit of {limit:g} seconds")
+            self._fail(running, f"OUT_OF_TIME: the job took longer than the limit of {limit:g} seconds")
         except AudienceError as error:
             self._fail(running, f"{error.reason}: {error}")
         except Exception as error:
@@ -183,7 +183,7 @@ class JobRunner:
             if not running.job.renew(self.lease(), running.progress, Deadline.after(_RENEW_SECONDS)):
                 running.cancelled.set()
         except AudienceError:
-            pass  # the next renewal will do
+            pass  # the next renewal tries again
         except Exception as error:  # one job must not end the leases of the others
             _log.error("lease renewal failed", job=running.job.key, exc_info=error)
 
@@ -204,7 +204,7 @@ class JobRunner:
 
 
 class Slot:
-    """Room for one job."""
+    """A reservation for one job."""
 
     def __init__(self, runner: JobRunner) -> None:
         self._runner = runner
@@ -215,6 +215,6 @@ class Slot:
         return self._runner.lease()
 
     def start(self, job: Job) -> None:
-        """Run the job, which is stored, in this room."""
+        """Run the stored job in this slot."""
         self._runner.start(job)
         self.is_started = True

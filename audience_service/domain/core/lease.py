@@ -13,4 +13,4 @@ class Lease:
 
 
 class LeaseLost(Exception):
-    """Somebody else tracks the audience, or has written to the ledger since; what was found has to be found anew."""
+    """Another process has taken the lease or written since. The caller discards its results and computes them again."""

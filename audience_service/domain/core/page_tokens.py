@@ -1,4 +1,4 @@
-"""Page tokens and cursors: where a list or stream goes on, sealed and bound to the request that they came from."""
+"""Page tokens and cursors: positions at which a list or stream continues, signed and bound to the request."""
 
 import hashlib
 import json
@@ -10,10 +10,10 @@ from audience_service.domain.core.errors import InvalidPageToken
 
 
 class TokenCodec:
-    """Seals positions with a key that all processes of the service share, so that tokens survive a restart.
+    """Signs positions with a key that all processes of the service share, so that tokens survive a restart.
 
-    A token holds record keys of the caller's own org; the seal keeps them whole, it does not hide them. The tenant
-    scope does not rest on it: the repository ands the org in whatever a token says.
+    A token contains record keys of the caller's own org. The signature protects them from changes and does not hide
+    them. Tenant isolation does not depend on tokens: the repository adds the org's scope to every query.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -26,13 +26,15 @@ class TokenCodec:
         return str(self._serializer.dumps([_digest(binding), position]))
 
     def decode(self, token: str, binding: tuple[Any, ...], field_path: str) -> list[Any]:
-        """The position in a token. Raises InvalidPageToken at `place` if damaged or bound to another request."""
+        """The position in a token. Raises InvalidPageToken if it is damaged or bound to another request."""
         try:
             bound_to, position = self._serializer.loads(token)
         except (BadData, ValueError, TypeError, RecursionError):
-            raise InvalidPageToken.at(field_path, "is damaged, or was made by a service with another key") from None
+            raise InvalidPageToken.at(
+                field_path, "is damaged or signed with another key; start again without it"
+            ) from None
         if bound_to != _digest(binding):
-            raise InvalidPageToken.at(field_path, "was made for another request; start again without it")
+            raise InvalidPageToken.at(field_path, "belongs to another request; start again without it")
         return list(position)
 
 

@@ -1,1 +1,1 @@
-"""Explanations: what a filter says, how it is answered, and why a contact is in."""
+"""Explanations: a filter in plain words, its query plan, and the reasons for a contact's membership."""

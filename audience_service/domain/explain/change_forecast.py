@@ -1,7 +1,16 @@
-"""When time alone may change whether a condition holds for a record that stays as it is.
+"""The times at which a condition may change for a record that itself does not change.
 
-A condition on a relative date changes only when that date passes one that the record has. So few moments come into
-question, and at each the database can be asked: whatever holds between two of them holds all the time between.
+For example, a contact last opened an email on 1 April 2026 at 10:00, and the filter is
+
+    {"lastEmailOpenedAt": {"$gte": {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}}}
+
+The relative date reaches 1 April, 10:00 on 1 May at 10:00, and exceeds it one millisecond later. So the forecast from
+24 April on is (1 May 10:00:00.000, 1 May 10:00:00.001). The database evaluates the condition at both times: it holds at
+the first, and no longer at the second.
+
+1. A condition changes its value only when a relative date in it reaches or leaves a date of the record.
+2. Between two forecast times the condition keeps its value, so evaluating it at the forecast times is enough.
+3. A forecast may contain times at which the value stays the same. It misses no change, unless `unknown` is set.
 """
 
 from collections.abc import Iterator
@@ -18,21 +27,21 @@ from audience_service.domain.filters.rebase_dates import has_other_time_dependen
 from audience_service.domain.schema.projection import get_path
 
 FORECAST_RANGE = timedelta(days=3_653)
-"""How far ahead is looked: ten years."""
+"""How far ahead changes are forecast: ten years."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeTimes:
-    """The moments at which what a node says of a record may change, in order; `unknown` if it may at others, too."""
+    """The times, in order, at which a node's value for a record may change; `unknown`: it may at other times, too."""
 
     times: tuple[datetime, ...]
     unknown: bool
 
 
 class ChangeForecaster:
-    """The years from a moment on. Keeps how the relative dates in them move, of however many nodes and records.
+    """Forecasts changes from `start` on, for any number of nodes and records.
 
-    To find how one moves takes up to some seconds where it is made of many others, and a filter may hold hundreds.
+    It caches the timeline of each relative date: a nested one takes up to some seconds, and a filter may have hundreds.
     """
 
     def __init__(self, start: datetime, deadline: Deadline, forecast_range: timedelta = FORECAST_RANGE) -> None:
@@ -42,37 +51,35 @@ class ChangeForecaster:
         self._timelines: dict[str, RelativeDateTimeline] = {}
 
     def forecast(self, node: Node, record: Record) -> ChangeTimes:
-        """What is to be expected of a resolved node on a record, which has all that the node's conditions are on.
+        """The times at which a resolved node may change for a record, which must have the fields that the node reads.
 
         Raises OutOfTime.
         """
         times: set[datetime] = set()
         for condition in walk(node):
             if isinstance(condition, Condition | ElementMatch | ElementIs):
-                written = list(relative_dates(condition))
-                values = set(_iter_dates(_value_near(record, condition.path))) if written else ()
-                times.update(
-                    instant for date in written for value in values for instant in self._crossing_times(date, value)
-                )
+                expressions = list(relative_dates(condition))
+                values = set(_iter_dates(_value_near(record, condition.path))) if expressions else ()
+                times.update(time for date in expressions for value in values for time in self._crossings(date, value))
         return ChangeTimes(tuple(sorted(times)), has_other_time_dependence(node))
 
-    def _crossing_times(self, written: Any, value: datetime) -> tuple[datetime, ...]:
-        key = repr(written)
+    def _crossings(self, expression: Any, value: datetime) -> tuple[datetime, ...]:
+        key = repr(expression)
         if key not in self._timelines:
             self._deadline.check()
-            self._timelines[key] = RelativeDateTimeline(written, self._start, self._end)
+            self._timelines[key] = RelativeDateTimeline(expression, self._start, self._end)
         return self._timelines[key].crossings(value)
 
 
 def _value_near(record: Record, path: str) -> Any:
-    """What stands at a path; where it leads through a place in a list, what stands in the field that it begins with."""
+    """The value at a path, or the value of its top-level field if the path contains a list index."""
     steps = path.split(".")
     through_list = any(step.isdecimal() for step in steps)
     return get_path(record, steps[: 2 if steps[0] == "data" else 1] if through_list else steps)
 
 
 def _iter_dates(value: Any) -> Iterator[datetime]:
-    """All dates in a value, stored as such or as text, which may lie between two."""
+    """All dates in a value, stored as dates or as text. Text that is not a valid date yields its two neighbours."""
     match value:
         case datetime():
             yield value

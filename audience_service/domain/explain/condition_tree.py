@@ -1,7 +1,7 @@
-"""A filter as what it claims of a record: every condition by itself, with its words and its place, as a tree.
+"""A filter as a tree of conditions, each with its description and field path.
 
-An audience in it is shown with the conditions that it consists of, and so is the guard on records that are no longer in
-use, which nobody writes.
+An audience in the filter has its own conditions as children. The active guard is part of the tree, although no caller
+writes it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -31,10 +31,10 @@ from audience_service.domain.filters.member_list import MemberList
 
 @dataclass(frozen=True, slots=True)
 class ConditionTree:
-    """One condition: `node`, audiences resolved, is what the database judges; `inner` are those that it joins.
+    """One condition and its `children`. The database evaluates `node`, whose audiences are resolved.
 
-    `place` is where the request, or the audience's filter, has it, empty for what is not written. `path` is the field
-    in the record that it is on, empty if it is on none.
+    `field_path` is the condition's path in the request, or in the audience's filter; empty for the active guard. `path`
+    is the field in the record that the condition reads; empty if it reads none or more than one.
     """
 
     node: Node
@@ -44,7 +44,7 @@ class ConditionTree:
     children: tuple["ConditionTree", ...] = ()
 
     def walk(self) -> Iterator["ConditionTree"]:
-        """The claim and all inside it, each before those that it joins."""
+        """The condition and all below it, each before its children."""
         yield self
         for child in self.children:
             yield from child.walk()
@@ -54,9 +54,9 @@ _ACTIVE_GUARD = ConditionTree(NOT_ARCHIVED, describe(NOT_ARCHIVED, {}), "", NOT_
 
 
 class ConditionTreeBuilder:
-    """Reads the claims of filters that compile: the node of a whole one is the node of the compiled filter.
+    """Builds the condition trees of filters that compile. The root's node is the node of the compiled filter.
 
-    `parse` reads a filter, `find` what an audience stands for; `names` are those of audiences.
+    `parse` reads a filter, `find` loads the filter or list of an audience, `names` are display names by audience id.
     """
 
     def __init__(self, parse: Callable[[Filter], Node], find: FindAudience, names: Mapping[str, str]) -> None:
@@ -65,22 +65,22 @@ class ConditionTreeBuilder:
         self._names = names
 
     def build_audience(self, audience_id: str, field_path: str, filter_path: str) -> ConditionTree:
-        """What an audience claims; the places are where it is named, and where its filter is said to stand."""
+        """The tree of an audience. `field_path` is the path of its id, `filter_path` that of its filter."""
         found = self._find(audience_id)
         if isinstance(found, MemberList):
             return self._build_list(found, field_path)
         return self.build_filter(to_response_form(found), filter_path)
 
-    def build_filter(self, written: Filter, field_path: str) -> ConditionTree:
-        """What a filter claims; `place` is where it stands."""
-        node = self._parse(written)
+    def build_filter(self, audience_filter: Filter, field_path: str) -> ConditionTree:
+        """The tree of a filter, whose paths start with `field_path`."""
+        node = self._parse(audience_filter)
         tree = self._build(node, f"{field_path}.")
         resolved = with_active_guard(tree.node, node)
         if resolved is tree.node:
             return tree
         children = tree.children if isinstance(node, And) else (tree,)
         described = NOT_ARCHIVED if node == And(()) else And((node, NOT_ARCHIVED))
-        where_path = f"{field_path}.{'where_json' if written.exact else 'where'}"
+        where_path = f"{field_path}.{'where_json' if audience_filter.exact else 'where'}"
         return ConditionTree(
             resolved, describe(described, self._names), where_path, children=(*children, _ACTIVE_GUARD)
         )
@@ -97,7 +97,7 @@ class ConditionTreeBuilder:
 
     def _build(self, node: Node, prefix: str) -> ConditionTree:
         if isinstance(node, OnList | Suppressed):
-            raise TypeError("a filter as written names audiences, not lists")
+            raise TypeError("a parsed filter contains audience ids, not lists; pass the node before it is resolved")
         tree = ConditionTree(node, describe(node, self._names), prefix + node.field_path)
         match node:
             case And(nodes) | Or(nodes) | Nor(nodes):

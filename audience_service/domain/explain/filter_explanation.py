@@ -1,4 +1,4 @@
-"""The use case on explanation: what a filter says in words, how the database answers it, and what would speed it up."""
+"""The use case ExplainFilter: a filter's description, its query plan, and the index that would speed it up."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from audience_service.domain.schema.service import FieldCatalog, SampledFields
 
 @dataclass(frozen=True, slots=True)
 class FilterExplanation:
-    """What is to be said of a filter. `fields` are those it reads, as callers write them."""
+    """The explanation of a filter. `fields` are the fields that it reads, as callers write them."""
 
     description: str
     fields: Sequence[str]
@@ -38,7 +38,7 @@ class FilterExplanation:
 
 @dataclass(frozen=True, slots=True)
 class ExplainRepositories:
-    """What explanation asks of storage."""
+    """The repositories that explanations read."""
 
     plans: PlanRepository
     samples: SampleRepository
@@ -46,7 +46,7 @@ class ExplainRepositories:
 
 
 class FilterExplainer:
-    """Explains filters, saved or not."""
+    """Explains filters and saved audiences."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class FilterExplainer:
         self._compiler = compiler
 
     def explain(self, ctx: RequestContext, selection: AudienceSelector, *, analyze: bool) -> FilterExplanation:
-        """All of it; `run` counts the filter for the plan's figures.
+        """The explanation; `analyze` also runs the query, for the plan's execution statistics.
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, OutOfTime, UnsupportedByStore.
         """
@@ -70,11 +70,11 @@ class FilterExplainer:
         if not isinstance(population, CompiledFilter):
             audience_id = selection.audience_id
             description = describe(InAudience(audience_id, "audience_id"), self._names(ctx, [audience_id]))
-            reason = "a static list is read through its own index, and its records by their sk"
+            reason = "the service reads a static list through the list's own index, and its records by sk"
             return FilterExplanation(
                 description, (), plan, IndexAdvice(population.datatype, (), useful=False, reason=reason), ()
             )
-        node = self._parse_written(ctx, selection)
+        node = self._parse_unresolved(ctx, selection)
         audience_ids = [inner.audience_id for inner in walk(node) if isinstance(inner, InAudience)]
         sampled = self._catalog.sample_fields(ctx, population.datatype)
         return FilterExplanation(
@@ -92,18 +92,18 @@ class FilterExplainer:
         count = self._repositories.members.count(ctx.org, population, ctx.deadline)
         return replace(plan, stats=replace(plan.stats, matched=count))
 
-    def _parse_written(self, ctx: RequestContext, selection: AudienceSelector) -> Node:
-        """The filter as it is written, audiences in it not looked up."""
+    def _parse_unresolved(self, ctx: RequestContext, selection: AudienceSelector) -> Node:
+        """The filter as the caller wrote it: its audiences are not resolved."""
         with prefix_error_path("filter"):
             return self._compiler.parse(selection.filter or self._saved_filter(ctx, selection.audience_id))
 
     def _saved_filter(self, ctx: RequestContext, audience_id: str) -> Filter:
-        """An audience's filter, in the arm that GetSegment shows it in, from which places are named."""
+        """An audience's filter in the form that GetSegment returns, so that field paths match it."""
         return to_response_form(self._audiences.find(ctx, audience_id).filter)
 
     @staticmethod
     def _warnings(node: Node, datatype: str, sampled: SampledFields) -> Sequence[FilterWarning]:
-        """Those that rest on fields are given where there are records to go by."""
+        """The filter's warnings. Warnings about fields need at least one sampled record."""
         profiles = sampled.profiles if sampled.sample.records else None
         found = lint_filter(node, now(), profiles, datatype=datatype)
         return [replace(warning, field_path=f"filter.{warning.field_path}") for warning in found]

@@ -1,7 +1,19 @@
-"""Which index would make a filter fast, and whether it would.
+"""Index advice: which index would make a filter fast, and whether it would.
 
-The rules: an index that is there already is not advised again; what no index can serve gets none; nor what matches so
-many records that reading them through an index costs as much as reading all.
+For example, the filter {"country": "JP", "score": {"$gte": 90}, "tags": {"$ne": "vip"}} is advised as follows:
+
+    candidates     data.country  equality, 6 % of the org's records match
+                   data.score    range, 4 % match
+                   data.tags     none: no index serves a negation
+    fields         data.country, data.score, sk
+    share          0.2 % of the records match both candidates, below BROAD_SHARE (20 %)
+    advice         create the index, unless an existing index has these fields
+
+1. A $related join without an index on the related records comes first: the join costs more than any other condition.
+2. A filter that an index serves already gets no advice.
+3. An existing index is named and not advised again.
+4. If too many records match the best index, an $or may be served by one index for each of its alternatives.
+5. Otherwise the advice is not useful, and its reason says why.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,20 +27,20 @@ from audience_service.domain.filters.audience_inlining import NOT_ARCHIVED
 from audience_service.domain.filters.field_profile import FieldProfile
 
 BROAD_SHARE = 0.2
-"""The share of the org's records from which on an index is of no use."""
+"""The share of the org's records above which an index does not help."""
 _MAX_DOCUMENTS_PER_MATCH, _FEW_DOCUMENTS = 2.0, 100
-"""An index serves a filter well that reads so many documents for each match, or so few in all."""
+"""An index serves a filter that examines at most this many documents for each match, or in total."""
 _MAX_ORS = 5
 
 _UNINDEXABLE = (
-    "no index can serve it: negations, null, patterns that may begin anywhere, $exists, $size, $type, $mod, bits and"
-    " $expr are decided by reading each record"
+    "no index can serve it: the database reads each record to decide negations, null, patterns without an anchor,"
+    " $exists, $size, $type, $mod, bits and $expr"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class IndexAdvice:
-    """An index on the records of a datatype, by its fields in order; without fields there is none to advise."""
+    """An index on the records of a datatype, by its fields in order; no fields if no index is advised."""
 
     datatype: str
     fields: tuple[str, ...]
@@ -38,9 +50,10 @@ class IndexAdvice:
 
 @dataclass(frozen=True, slots=True)
 class IndexEvidence:
-    """What advice rests on. `share` estimates from `sampled` records, which are all that there are if `whole`.
+    """The facts that advice is based on.
 
-    `indexes` are those there are, by datatype.
+    `match_shares` estimates from `sample_size` records, which are all of the org's if `is_complete`. `indexes` are the
+    existing indexes by datatype.
     """
 
     plan: QueryPlan
@@ -52,22 +65,22 @@ class IndexEvidence:
 
 
 def advise(population: CompiledFilter, evidence: IndexEvidence) -> IndexAdvice:
-    """The one index that would do most for a filter, or why none would."""
+    """The index that would speed a filter up most, or the reason why no index would."""
     return _advise_on_joins(population, evidence) or _Adviser(population, evidence).advise()
 
 
 def _advise_on_joins(population: CompiledFilter, evidence: IndexEvidence) -> IndexAdvice | None:
-    """A look into another collection without an index reads it whole, for each record: nothing else counts as much.
+    """The index for the first $related join that has none: without it each lookup scans the related collection.
 
-    Also where this plan has no look: checks of some records and watches have them.
+    The advice holds even if this plan has no lookup, since checks and watches use lookups for the same filter.
     """
     for join in joins(population.joins) if population.joins else ():
         if isinstance(join, Related) and not any(
             index.fields[0] == join.foreign for index in evidence.indexes.get(join.datatype, ())
         ):
             reason = (
-                f"for each {population.datatype} where these are few, as in checks and watches, the {join.datatype}"
-                f" records are searched for {join.foreign}, which no index of theirs begins with"
+                f"no index on {join.datatype} starts with {join.foreign}, so each lookup scans all {join.datatype}"
+                f" records; checks and watches do one lookup for each {population.datatype}"
             )
             return IndexAdvice(join.datatype, tuple(dict.fromkeys((join.foreign, "sk"))), useful=True, reason=reason)
     return None
@@ -88,7 +101,7 @@ class _Adviser:
         if served := self._advice_if_served():
             return served
         if not self._own_conditions:
-            return self._no_advice("it has no condition on the records' own fields: all of the org's are read")
+            return self._no_advice("it has no condition on the records' own fields, so the query reads all records")
         columns = choose(candidates(self._own_conditions, self._evidence.profiles), self._evidence.match_shares)
         share = self._match_share(columns) if columns else 1.0
         if columns and share <= BROAD_SHARE:
@@ -110,23 +123,23 @@ class _Adviser:
         stats = plan.stats
         if stats.documents_per_match > _MAX_DOCUMENTS_PER_MATCH and stats.documents_examined > _FEW_DOCUMENTS:
             return None
-        reason = f"the index {plan.index} serves it: {stats.documents_examined:,} documents read for"
+        reason = f"the index {plan.index} serves it: the query examines {stats.documents_examined:,} documents for"
         fields = next((index.fields for index in self._indexes if index.name == plan.index), ())
         return IndexAdvice(self._datatype, fields, useful=False, reason=f"{reason} {stats.matched or 0:,} matches")
 
     def _advise_columns(self, columns: Columns, share: float) -> IndexAdvice:
         if index := self._existing_index(columns):
             scans = self._evidence.plan.kind is PlanKind.SCAN
-            reason = f"the index {index.name} is there already" + (
-                "; the database does not use it, as it may not where reading all takes no longer" if scans else ""
+            reason = f"the index {index.name} exists already" + (
+                "; the database does not use it, probably because a scan takes no longer" if scans else ""
             )
             return IndexAdvice(self._datatype, index.fields, useful=False, reason=reason)
         share_text = self._format_share(share)
-        reason = f"{share_text} of the org's records match {_format_fields(columns)}; the index leads to these alone"
+        reason = f"{share_text} of the org's records match {_format_fields(columns)}; the index finds only these"
         return IndexAdvice(self._datatype, columns.fields, useful=True, reason=reason + self._current_cost())
 
     def _advise_alternatives(self, node: Or) -> IndexAdvice:
-        """An $or is served where each of its alternatives is."""
+        """The first missing index of an $or: indexes serve an $or only if each alternative has one."""
         chosen = [
             choose(candidates(conjuncts(child), self._evidence.profiles), self._evidence.match_shares)
             for child in node.children
@@ -134,7 +147,7 @@ class _Adviser:
         ]
         columns = [branch for branch in chosen if branch]
         if len(columns) < len(node.children):
-            return self._no_advice("an alternative of $or can use no index, so that each record is read for it")
+            return self._no_advice("an alternative of $or can use no index, so the query reads each record")
         [share] = self._evidence.match_shares([Or(tuple(branch.node for branch in columns))])
         if share > BROAD_SHARE:
             reason = f"{self._format_share(share)} of the org's records match the alternatives of $or: {_TOO_BROAD}"
@@ -144,8 +157,8 @@ class _Adviser:
             return self._no_advice("each alternative of $or has an index already")
         others = len(missing) - 1
         reason = (
-            f"{self._format_share(share)} of the org's records match the alternatives of $or, each of which needs an"
-            f" index; {others or 'no'} more {'is' if others == 1 else 'are'} missing beside this one"
+            f"{self._format_share(share)} of the org's records match the alternatives of $or; each alternative needs an"
+            f" index, and {others or 'no'} other {'index is' if others == 1 else 'indexes are'} missing"
         )
         return IndexAdvice(self._datatype, next(iter(missing)), useful=True, reason=reason + self._current_cost())
 
@@ -170,13 +183,13 @@ class _Adviser:
         stats = self._evidence.plan.stats
         if stats is None:
             return ""
-        return f"; now {stats.documents_examined:,} documents are read for {stats.matched or 0:,} matches"
+        return f"; now the query examines {stats.documents_examined:,} documents for {stats.matched or 0:,} matches"
 
     def _no_advice(self, reason: str) -> IndexAdvice:
         return IndexAdvice(self._datatype, (), useful=False, reason=reason)
 
 
-_TOO_BROAD = f"past {BROAD_SHARE * 100:.0f} %, reading them through an index costs as much as reading all"
+_TOO_BROAD = f"above {BROAD_SHARE * 100:.0f} %, an index costs as much as a scan of all records"
 
 
 def _format_fields(columns: Columns) -> str:

@@ -1,7 +1,7 @@
-"""Which conditions an index could serve, and the best order of their fields in one.
+"""The conditions that an index could serve, and the best order of their fields in it.
 
-Equalities come first, then one range, and sk last: behind an equality the entries of an index are in order of the next
-field, behind a range they are not (MongoDB manual, the ESR guideline).
+Equalities come first, then one range, and sk last. After an equality the index entries are sorted by the next field;
+after a range they are not. Source: MongoDB manual, the ESR guideline.
 """
 
 import re
@@ -16,18 +16,18 @@ MatchShares = Callable[[Sequence[Node]], Sequence[float]]
 """For each node, the share of the org's records that match it, 0 to 1."""
 
 _FEW_VALUES = 10
-"""Values that $in may list to be taken for an equality, each of which is looked up on its own."""
+"""The most values of an $in that counts as an equality. The database seeks each value on its own."""
 _MAX_EQUALITIES = 3
 _NARROW_SHARE = 0.5
-"""The share of records up to which a field is worth its place beside others."""
+"""The largest share of matching records at which a field is worth adding to an index."""
 
 _PREFIX = re.compile(r"(?:\^|\\A)(?:[^\\^$.|?*+()\[\]{}]|\\[^\w\s])(?![*?{])")
-"""A pattern that begins with a character that stands for itself, at the beginning of the text."""
+"""A pattern that is anchored at the start of the text and starts with a literal character."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A field, and the conditions on it that an index could serve. `array` is the list that it is in, if any."""
+    """A field, and the conditions on it that an index could serve. `array` is the list that contains it, if any."""
 
     path: str
     is_equality: bool
@@ -37,18 +37,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The fields of an index in order, sk aside: so many equalities, then at most one range."""
+    """The fields of an index in order, without sk: equalities, then at most one range."""
 
     candidates: tuple[Candidate, ...]
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The paths of an index's fields in order."""
+        """The paths of the index's fields in order, sk included."""
         return (*(candidate.path for candidate in self.candidates), "sk")
 
     @property
     def node(self) -> Node:
-        """What the index decides: the records that are read through it meet this."""
+        """The conditions that the index decides: every record read through it meets them."""
         nodes: list[Node] = []
         for candidate in self.candidates:
             nodes += [
@@ -57,7 +57,7 @@ class Columns:
         return And(tuple(nodes))
 
     def served_by(self, fields: Sequence[str]) -> bool:
-        """Whether an index on these fields does as well: the order of equalities does not count."""
+        """Whether an index on these fields serves as well. The order of the equalities does not matter."""
         equal = [candidate.path for candidate in self.candidates if candidate.is_equality]
         return set(fields[: len(equal)]) == set(equal) and self.fields[len(equal) : -1] == tuple(
             fields[len(equal) : len(self.candidates)]
@@ -65,7 +65,7 @@ class Columns:
 
 
 def candidates(nodes: Iterable[Node], profiles: Mapping[str, FieldProfile]) -> list[Candidate]:
-    """The fields that an index could be on, of conditions all of which must hold."""
+    """The fields that an index could have, for conditions all of which must hold."""
     found: dict[str, Candidate] = {}
     for node in nodes:
         for path, equality, array in _usable_fields(node):
@@ -82,7 +82,7 @@ def candidates(nodes: Iterable[Node], profiles: Mapping[str, FieldProfile]) -> l
 
 
 def choose(found: Sequence[Candidate], match_shares: MatchShares) -> Columns | None:
-    """The most selective fields that one index can hold, None where there are none."""
+    """The most selective fields that one index can have, None if there are none."""
     estimates = match_shares([And(candidate.nodes) for candidate in found])
     shares = {candidate.path: estimate for candidate, estimate in zip(found, estimates, strict=True)}
     # MongoDB refuses an index on two lists.
@@ -97,7 +97,7 @@ def choose(found: Sequence[Candidate], match_shares: MatchShares) -> Columns | N
 
 
 def _usable_fields(node: Node) -> list[tuple[str, bool, str | None]]:
-    """The fields on which an index could serve a condition: path, whether by equality, the list it surely is in."""
+    """The fields on which an index could serve a condition: path, whether it is an equality, and the known list."""
     match node:
         case Condition(path, operator, operand):
             equality = _index_use(operator.name, operand)
@@ -112,10 +112,10 @@ def _usable_fields(node: Node) -> list[tuple[str, bool, str | None]]:
 
 
 def _index_use(name: str, operand: object) -> bool | None:
-    """Whether an index finds what meets an operator, and as an equality; None where it does not.
+    """Whether an index serves an operator as an equality (True) or a range (False); None if it does not serve it.
 
-    Null aside, which also stands for records without the field; and what is found by reading alone: negations, sizes,
-    types, remainders, bits, patterns that may begin anywhere.
+    Null is not served, since it also matches records without the field. Negations, sizes, types, remainders, bits and
+    patterns without an anchor need each record.
     """
     match name, operand:
         case "$eq", _:
@@ -131,7 +131,9 @@ def _index_use(name: str, operand: object) -> bool | None:
 
 
 def _array_on(path: str, profiles: Mapping[str, FieldProfile]) -> str | None:
-    """The outermost list on the way to a field, as far as the sample tells."""
+    """The outermost list on the path of a field, according to the sample; None if there is none."""
     steps = path.split(".")
-    ways = (".".join(steps[:length]) for length in range(1, len(steps) + 1))
-    return next((way for way in ways if way in profiles and profiles[way].types.get("array", 0) > 0), None)
+    prefixes = (".".join(steps[:length]) for length in range(1, len(steps) + 1))
+    return next(
+        (prefix for prefix in prefixes if prefix in profiles and profiles[prefix].types.get("array", 0) > 0), None
+    )

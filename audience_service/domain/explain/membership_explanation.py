@@ -1,4 +1,4 @@
-"""The use case on why: which conditions of an audience hold for a contact, and when time alone will change that."""
+"""The use case ExplainMembership: which conditions of an audience a contact meets, and when time changes that."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,15 +24,16 @@ from audience_service.domain.membership.results import CheckRepository
 from audience_service.domain.schema.projection import MISSING, get_path
 
 _INITIAL_TIMES = 8
-"""At how many of its moments a condition is judged at first; then at twice as many each time."""
+"""How many forecast times of a condition the first query evaluates. Each further query evaluates twice as many."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedCondition:
-    """A claim and whether it holds.
+    """A condition and whether the contact meets it.
 
-    `failure` says why it cannot be told by itself, `value` is what the record has, MISSING if nothing. `flip_time` is
-    when time alone changes it, None where it does not within ten years, or that is not known.
+    `error` is the reason why the condition cannot be evaluated on its own, empty if it can. `value` is the record's
+    value, MISSING if it has none. `next_change_time` is the next time at which `matched` changes although the record
+    does not; None if that is not within ten years, or unknown.
     """
 
     condition: ConditionTree
@@ -45,7 +46,7 @@ class EvaluatedCondition:
 
 @dataclass(frozen=True, slots=True)
 class MembershipExplanation:
-    """Why a contact is a member or is not. `time_unknown` says that no flip_time of the whole can be told."""
+    """Why a contact is a member or not. `next_change_unknown`: the time of the root's next change is unknown."""
 
     condition: EvaluatedCondition
     next_change_unknown: bool
@@ -53,18 +54,17 @@ class MembershipExplanation:
 
 
 class MembershipExplainer:
-    """Explains memberships. The database judges every condition, now and at each moment that comes into question."""
+    """Explains memberships. The database evaluates every condition now, and at each forecast time."""
 
     def __init__(self, checks: CheckRepository, audiences: AudienceResolver) -> None:
         self._checks = checks
         self._audiences = audiences
 
     def explain(self, ctx: RequestContext, selection: AudienceSelector, contact_id: str) -> MembershipExplanation:
-        """Why a contact is a member of what a caller means, or is not.
+        """Why a contact is a member of the selected audience, or is not.
 
-        The database is asked once for the audience and for each level of audiences inside its filter, once to judge all
-        conditions, and once more, in which it judges them at later moments, where they depend on time: more often where
-        many moments come into question.
+        Queries: one for the audience, one for each level of audiences inside its filter, and one that evaluates all
+        conditions. Conditions that depend on time need one more, or several if they have many forecast times.
 
         Raises InvalidArgument, AudienceNotFound, UnusableAudience, ContactNotFound, ExpressionFailed, OutOfTime.
         """
@@ -79,7 +79,7 @@ class MembershipExplainer:
         return self._evaluate(ctx, compiled, condition, contact_id, read_at)
 
     def _with_preloaded(self, ctx: RequestContext, selection: AudienceSelector) -> AudienceResolver:
-        """The audiences, with what the selection is about read already."""
+        """The resolver, with the selected audiences already loaded."""
         if selection.filter is not None:
             return self._audiences.with_preloaded(ctx, (), [selection.filter])
         if selection.audience_id:
@@ -125,22 +125,22 @@ class MembershipExplainer:
         matched: Sequence[bool],
         times_by_index: Mapping[int, Sequence[datetime]],
     ) -> Mapping[int, datetime]:
-        """Of the claims with moments, by index, the first at which the database judges otherwise than now."""
+        """By a condition's index, the first forecast time at which the database's answer differs from now."""
         next_changes: dict[int, datetime] = {}
         pending = {index: times for index, times in times_by_index.items() if times}
         max_times = _INITIAL_TIMES
         while pending:
             candidates = [(index, instant) for index, ahead in pending.items() for instant in ahead[:max_times]]
             checks = [
-                (index, moment, node)
-                for index, moment in candidates
-                if (node := _rebase(conditions[index].node, moment))
+                (index, instant, node)
+                for index, instant in candidates
+                if (node := _rebase(conditions[index].node, instant))
             ]
             populations = [compile_node(datatype, node) for _, _, node in checks]
             results = self._checks.evaluate(ctx.org, datatype, populations, [contact_id], (), ctx.deadline)
-            for (index, moment, _), found in zip(checks, results.members, strict=True):
+            for (index, instant, _), found in zip(checks, results.members, strict=True):
                 if not isinstance(found, InvalidFilter) and (contact_id in found) != matched[index]:
-                    next_changes.setdefault(index, moment)
+                    next_changes.setdefault(index, instant)
             pending = {index: ahead[max_times:] for index, ahead in pending.items() if index not in next_changes}
             pending = {index: ahead for index, ahead in pending.items() if ahead}
             max_times *= 2
@@ -148,7 +148,7 @@ class MembershipExplainer:
 
 
 def _rebase(node: Node, instant: datetime) -> Node | None:
-    """The node at a moment, None where a date of it leaves the calendar: it could not be used then."""
+    """The node as of an instant, None if a date in it leaves the years 1 to 9999: the filter is invalid then."""
     try:
         return evaluate_as_of(node, instant)
     except InvalidFilter:
@@ -158,7 +158,7 @@ def _rebase(node: Node, instant: datetime) -> Node | None:
 def _evaluated_tree(
     condition: ConditionTree, outcomes: Iterator[tuple[bool, str, datetime | None]], record: Record
 ) -> EvaluatedCondition:
-    """The truth of a claim, told of it and then of those inside it."""
+    """The condition tree with its outcomes, which are in the order of `walk`."""
     matched, error, next_change_time = next(outcomes)
     value = get_path(record, condition.path.split(".")) if condition.path else MISSING
     return EvaluatedCondition(

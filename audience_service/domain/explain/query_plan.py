@@ -1,11 +1,11 @@
-"""How the database answers a filter: the plan, and the indexes that there are."""
+"""Query plans and existing indexes."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class PlanKind(StrEnum):
-    """Whether an index narrows the org's records down before they are read."""
+    """Whether an index narrows the org's records before the database reads them."""
 
     INDEX = "INDEX"
     SCAN = "SCAN"
@@ -13,7 +13,7 @@ class PlanKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExecutionStats:
-    """What a run of the plan has taken. `matched` is None where the database does not tell it."""
+    """The cost of one run of the plan. `matched` is None if the database does not report it."""
 
     documents_examined: int
     keys_examined: int
@@ -30,9 +30,9 @@ class ExecutionStats:
 class QueryPlan:
     """The plan of a count.
 
-    `index` are the names of the indexes that narrow, parted by commas; empty for a scan, the reading of all of the
-    org's records, by their sk or not. `joins` are its looks into other collections. `figures` are None where it has not
-    been run.
+    `index` contains the comma-separated names of the indexes that narrow the records. It is empty for a scan, which
+    reads all of the org's records, with or without an index on sk. `joins` is the number of lookups in other
+    collections. `stats` are None if the plan was not run.
     """
 
     kind: PlanKind

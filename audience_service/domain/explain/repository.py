@@ -1,4 +1,4 @@
-"""What explanations ask of storage."""
+"""The storage that explanations need."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,13 +9,13 @@ from audience_service.domain.filters.population import Population
 
 
 class PlanRepository(Protocol):
-    """How the database answers populations."""
+    """Reads the database's query plans and indexes."""
 
     def plan(self, org: str, population: Population, deadline: Deadline, *, analyze: bool) -> QueryPlan:
-        """The plan of the population's count; with its figures where it is run.
+        """The plan of the population's count, with execution statistics if `analyze` is set.
 
         Raises UnsupportedByStore on the embedded store.
         """
 
     def indexes(self, org: str, datatype: str, deadline: Deadline) -> Sequence[ExistingIndex]:
-        """The indexes on the records of a datatype, which all orgs share."""
+        """The indexes on the records of a datatype. All orgs share them."""

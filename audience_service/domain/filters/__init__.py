@@ -1,7 +1,6 @@
 """The filter language: parse a caller's conditions to typed nodes, check them, and compile them to a MongoDB match.
 
-Nothing of the caller's reaches the database unexamined: what is emitted comes from the nodes, and an operator that has
-no row in operators.py does not exist.
+The match is built from the checked nodes alone, so every operator in it has a row in operators.py or expressions.py.
 """
 
 from audience_service.domain.filters.audience_inlining import FindAudience

@@ -1,6 +1,6 @@
-"""Arguments of expressions that are written out: a unit, a timezone, a format that no record's value can mend.
+"""Checks of the constant arguments of expressions: units, timezones, formats and the like.
 
-The database would refuse them record by record; here the filter is refused, at the place.
+The database reports a wrong constant only when it evaluates a record. These checks refuse the filter, with the path.
 """
 
 import re
@@ -26,7 +26,7 @@ def check_list_arguments(operator: str, arguments: Sequence[Any], field_path: st
     for position in _NON_NEGATIVE_POSITIONS.get(operator, ()):
         number = arguments[position] if position < len(arguments) else None
         if isinstance(number, int | float) and number < (operator == "$slice"):
-            raise InvalidFilter.at(at_index(field_path, position), "takes a number of 0 or more, for $slice 1 or more")
+            raise InvalidFilter.at(at_index(field_path, position), "is too small; use 0 or more, for $slice 1 or more")
 
 
 def _is_constant(value: Any) -> bool:
@@ -38,7 +38,7 @@ def _unit(value: Any, field_path: str) -> None:
 
 
 def _type(value: Any, field_path: str) -> None:
-    if not isinstance(value, int):  # types go by number too
+    if not isinstance(value, int):  # a number is a type's BSON number
         one_of(value, _CONVERT_TYPES, field_path)
 
 
@@ -48,12 +48,12 @@ def _day(value: Any, field_path: str) -> None:
 
 def _bin(value: Any, field_path: str) -> None:
     if not isinstance(value, int | float) or value < 1 or value != int(value):
-        raise InvalidFilter.at(field_path, "takes a whole number of 1 or more")
+        raise InvalidFilter.at(field_path, "takes an integer of 1 or more")
 
 
 def _format(value: Any, field_path: str) -> None:
     if not isinstance(value, str) or not _FORMAT.fullmatch(value):
-        raise InvalidFilter.at(field_path, "is no format of a date, like %Y-%m-%d")
+        raise InvalidFilter.at(field_path, "is not a date format, like %Y-%m-%d")
 
 
 _CHECK_BY_NAME: dict[str, Callable[[Any, str], object]] = {
@@ -66,4 +66,4 @@ _CHECK_BY_NAME: dict[str, Callable[[Any, str], object]] = {
 }
 
 _NON_NEGATIVE_POSITIONS: dict[str, tuple[int, ...]] = {"$substrCP": (1, 2), "$indexOfCP": (2, 3), "$slice": (2,)}
-"""Positions of arguments that may not be negative."""
+"""The positions of arguments that must not be negative."""

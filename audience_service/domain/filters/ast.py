@@ -8,13 +8,12 @@ Node
 ├── ElementIs         an element of an array that meets conditions itself ($elemMatch on scalars)
 ├── Expression        an expression over the record's fields ($expr)
 ├── InAudience        membership of an audience ($inAudience), until it has been resolved
-└── Join              what only a look at another collection tells
+└── Join              a condition that needs another collection
     ├── OnList        the record is on the list of an audience
-    ├── Related       so many related records match a node ($related)
-    └── Suppressed    the record's address may not be reached: never written in a filter, only anded to it
+    ├── Related       a number of related records match a node ($related)
+    └── Suppressed    the record's address is suppressed; added by the service, never by callers
 
-The `place` of a node is where in the request the filter says so. Nodes are equal by what they mean, wherever they
-stand.
+A node's `field_path` is its path in the request. It does not count when nodes are compared.
 """
 
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from audience_service.domain.filters.operators import Operator
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """All of them hold; with none, everything matches."""
+    """All children hold. Without children, every record matches."""
 
     children: tuple["Node", ...]
     field_path: str = field(default="", compare=False)
@@ -36,7 +35,7 @@ class And:
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """At least one of them holds."""
+    """At least one child holds."""
 
     children: tuple["Node", ...]
     field_path: str = field(default="", compare=False)
@@ -44,7 +43,7 @@ class Or:
 
 @dataclass(frozen=True, slots=True)
 class Nor:
-    """None of them holds."""
+    """No child holds."""
 
     children: tuple["Node", ...]
     field_path: str = field(default="", compare=False)
@@ -52,7 +51,7 @@ class Nor:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The child does not hold; matches records without the field, as MongoDB's $not does."""
+    """The child does not hold. Records without the field match, as with MongoDB's $not."""
 
     child: "Node"
     field_path: str = field(default="", compare=False)
@@ -62,8 +61,8 @@ class Not:
 class Condition:
     """`operator` holds for the field at `path`, a path in the record or, inside ElementMatch, in the element.
 
-    Inside ElementIs the path is empty: the condition is on the element itself. `operand` is as the operator's row has
-    read it.
+    Inside ElementIs the path is empty: the condition is on the element itself. `operand` is the result of the
+    operator's `read`.
     """
 
     path: str
@@ -83,7 +82,7 @@ class ElementMatch:
 
 @dataclass(frozen=True, slots=True)
 class ElementIs:
-    """Some one element of the array at `path` meets all the conditions."""
+    """A single element of the array at `path` meets all the conditions."""
 
     path: str
     conditions: tuple["Node", ...]
@@ -92,7 +91,7 @@ class ElementIs:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An aggregation expression is true. `fields` are the paths in the record that it reads."""
+    """The aggregation expression is true. `fields` are the paths in the record that it reads."""
 
     document: Document
     fields: tuple[str, ...]
@@ -109,14 +108,14 @@ class InAudience:
 
 @dataclass(frozen=True, slots=True)
 class OnList:
-    """The record is on the list, whatever has become of it since."""
+    """The record is on the list. It may be archived or deleted."""
 
     member_list: MemberList
 
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """From `least` to `most` records of another datatype match `query` and have in `foreign` what is in `local`."""
+    """From `min_count` to `max_count` records of another datatype match `query`, and their `foreign` equals `local`."""
 
     datatype: str
     local: str
@@ -129,10 +128,10 @@ class Related:
 
 @dataclass(frozen=True, slots=True)
 class Suppressed:
-    """A subscriber record in use gives the record's address on a channel the status."""
+    """An unarchived subscriber record gives the record's address on a channel this status."""
 
     channel: str
-    """`email` or `sms`, whose addresses are phone numbers."""
+    """`email`, or `sms`, whose addresses are phone numbers."""
     status: str
 
 
@@ -141,7 +140,7 @@ Node = And | Or | Nor | Not | Condition | ElementMatch | ElementIs | Expression 
 
 
 def children(node: Node) -> tuple[Node, ...]:
-    """The nodes of the same record inside a node: those of a logical one."""
+    """The children of a logical node, which are about the same record; none for other nodes."""
     match node:
         case And(nodes) | Or(nodes) | Nor(nodes):
             return nodes
@@ -151,14 +150,14 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """The node and all nodes of the same record inside it, from left to right."""
+    """The node and all nodes below it that are about the same record, from left to right."""
     yield node
     for child in children(node):
         yield from walk(child)
 
 
 def conjuncts(node: Node) -> Iterator[Node]:
-    """The conditions of a node all of which must hold: those of an And, and of Ands inside it."""
+    """The conditions that must all hold: the children of an And and of Ands inside it, or the node itself."""
     if isinstance(node, And):
         for child in node.children:
             yield from conjuncts(child)
@@ -167,12 +166,12 @@ def conjuncts(node: Node) -> Iterator[Node]:
 
 
 def joins(node: Node) -> tuple[Join, ...]:
-    """What only a look at other collections tells, in order."""
+    """The joins of a node, in order."""
     return tuple(found for found in walk(node) if isinstance(found, OnList | Related | Suppressed))
 
 
 def names_field(node: Node, path: str) -> bool:
-    """Whether the top level of a filter names the field: a condition on it there, or inside an $and there."""
+    """Whether the top level of a filter names the field: in a condition there, or inside an $and there."""
     for condition in conjuncts(node):
         match condition:
             case Not(child):

@@ -1,8 +1,17 @@
-"""Audiences inside filters: every $inAudience becomes the conditions, or the list, of the audience that it names.
+"""Replaces every $inAudience in a filter by the conditions, or the list, of the audience that it names.
 
-A dynamic audience's members are those that its filter finds, so its conditions take its place; a list stays a list, and
-the database looks into it. Archived and deleted records are members of an audience as they are of its own: where its
-filter names their state, and never by a list.
+For example, segment-jp has the filter {"country": "JP"}, and segment-vip is a static list:
+
+    filter      {"$or": [{"$inAudience": "segment-jp"}, {"$inAudience": "segment-vip"}]}
+    parsed      Or(InAudience(segment-jp), InAudience(segment-vip))
+    inlined     Or(And(country is JP, NOT_ARCHIVED), And(OnList(segment-vip), NOT_ARCHIVED))
+    guarded     And(the same, NOT_ARCHIVED)
+
+1. The result contains no InAudience. A filter becomes its conditions; a list becomes a join.
+2. An audience has the same members inside a filter as on its own. Archived and deleted records are members only if the
+   audience's filter names `state` at its top level, and never through a list.
+3. An audience that refers to itself, directly or through others, is refused. So are too many audiences or levels.
+4. Errors name the path of the $inAudience in the caller's filter, and never a path inside another audience's filter.
 """
 
 from collections.abc import Callable
@@ -34,16 +43,16 @@ from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.operators import OPERATORS
 
 NOT_ARCHIVED = Condition("state", OPERATORS["$nin"], ["archived", "deleted"])
-"""The guard on records that are no longer in use; a record without a state is in use."""
+"""The active guard: the record is neither archived nor deleted. A record without a state passes."""
 
 FindAudience = Callable[[str], Filter | MemberList]
 """The filter or list of an audience of the org. Raises AudienceNotFound, UnusableAudience."""
 
 
 def with_active_guard(node: Node, original: Node) -> Node:
-    """The resolved node for records in use alone, unless the top level of what was written names their state.
+    """The resolved node with the active guard, unless the top level of the original node names `state`.
 
-    That of an audience in it does not count: its filter speaks of its own members.
+    A `state` in the filter of an inlined audience does not count: it concerns only that audience's members.
     """
     if names_field(original, "state"):
         return node
@@ -52,10 +61,10 @@ def with_active_guard(node: Node, original: Node) -> Node:
 
 @dataclass(slots=True)
 class AudienceInliner:
-    """Resolves the audiences of one filter on records of one datatype.
+    """Inlines the audiences of one filter on records of one datatype.
 
-    `parse` reads the filter of an audience found. `within` are the audiences that are being read, outermost first:
-    referring to one of them again would have no end.
+    `parse` reads the filter of an audience. `parents` are the audiences whose filters contain this one, outermost
+    first: a reference to one of them is a cycle.
     """
 
     datatype: str
@@ -67,7 +76,7 @@ class AudienceInliner:
     _conditions: int = 0
 
     def inline(self, node: Node) -> Node:
-        """The node without any InAudience. Raises AudienceNotFound, InvalidFilter, FilterTooLarge at their places."""
+        """The node without any InAudience. Raises AudienceNotFound, InvalidFilter, FilterTooLarge at their paths."""
         self._conditions += _conditions(node)
         return self._inline(node, self.parents)
 
@@ -91,13 +100,11 @@ class AudienceInliner:
         audience_id, field_path = reference.audience_id, reference.field_path
         if audience_id in parents:
             raise InvalidFilter.at(
-                field_path, "leads back to an audience that is being read: its members would be endless"
+                field_path, "refers back to an audience that contains it; remove one reference of the cycle"
             )
         if len(parents) - len(self.parents) >= self.limits.audience_depth:
             limit = self.limits.audience_depth
-            raise FilterTooLarge.at(
-                field_path, f"puts more than {limit} audiences inside one another", limit=str(limit)
-            )
+            raise FilterTooLarge.at(field_path, f"nests audiences more than {limit} levels deep", limit=str(limit))
         node = self._nodes_by_audience.get(audience_id)
         if node is None:
             node = self._nodes_by_audience[audience_id] = self._load(audience_id, field_path)
@@ -109,19 +116,19 @@ class AudienceInliner:
         except AudienceNotFound as error:
             raise _unusable(field_path, error) from error
         except InvalidFilter as error:
-            # The caller's filter has this place alone; the ones in the audience's filter are another's.
+            # The caller does not know the paths inside the audience's filter.
             raise type(error).at(field_path, error.violations[0].description, **error.metadata) from error
 
     def _load(self, audience_id: str, field_path: str) -> Node:
         if len(self._nodes_by_audience) >= self.limits.audiences:
             limit = self.limits.audiences
-            raise FilterTooLarge.at(field_path, f"is past the limit of {limit} audiences in a filter", limit=str(limit))
+            raise FilterTooLarge.at(field_path, f"exceeds the limit of {limit} audiences in a filter", limit=str(limit))
         try:
             found = self.find(audience_id)
             datatype = found.datatype
             node = OnList(found) if isinstance(found, MemberList) else self.parse(found)
         except AudienceNotFound as error:
-            error.violations = (Violation(field_path, "names no living audience of the org"),)
+            error.violations = (Violation(field_path, "names no unarchived audience of the org"),)
             raise
         except (InvalidFilter, UnusableAudience) as error:
             raise _unusable(field_path, error) from error
@@ -135,7 +142,7 @@ class AudienceInliner:
             limit = self.limits.conditions
             raise FilterTooLarge.at(
                 field_path,
-                f"brings the filter past {limit:,} conditions, those of its audiences included",
+                f"exceeds the limit of {limit:,} conditions in a filter, those of its audiences included",
                 limit=str(limit),
             )
 
@@ -145,4 +152,4 @@ def _conditions(node: Node) -> int:
 
 
 def _unusable(field_path: str, error: AudienceError) -> InvalidFilter:
-    return InvalidFilter.at(field_path, f"is an audience whose own filter cannot be run: {error}"[:500])
+    return InvalidFilter.at(field_path, f"is an audience whose own filter cannot run: {error}"[:500])

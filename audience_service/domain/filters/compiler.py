@@ -1,4 +1,4 @@
-"""From a filter to what the database runs."""
+"""Compiles filters to MongoDB matches and joins."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -48,27 +48,27 @@ MATCH_NONE: Document = {"$nor": [{}]}
 _MATCH_ALL = And(())
 
 JoinCondition = Callable[[Join], Document]
-"""What tells, once other collections have been looked into, whether a join holds."""
+"""The condition by which a match decides a join, once its lookups have run."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledFilter:
-    """What finds the records of one datatype.
+    """A filter in the form that the database runs, on records of one datatype.
 
-    `match` are the conditions that the record alone decides. `joined` are those that take a look into other
-    collections, None where there are none: `emit` makes a match of them too, told what the look has brought. Both must
-    hold. It knows no tenant: the repository ands the org's scope in, and everywhere that it looks.
+    A record must meet `match`, which reads the record alone, and `joins`, which need other collections (None if there
+    are none). `to_match` turns `joins` into a match as well. The filter contains no tenant: the repository adds the
+    org's scope to it and to every lookup.
     """
 
     datatype: str
     match: Document
     joins: Node | None = None
     field_path: str = field(default="filter", compare=False)
-    """Where the request has the filter, or names the audience whose filter it is."""
+    """The path of the filter, or of its audience's id, in the request."""
     has_expressions: bool = False
-    """Whether it holds expressions, which fail on values that they cannot take where a condition does not match."""
+    """Whether it contains expressions. They raise errors on unsuitable values, while conditions do not match."""
     node: Node = _MATCH_ALL
-    """What `match` and `joined` say, as nodes."""
+    """`match` and `joins` as nodes."""
 
 
 def _find_no_audience(audience_id: str) -> Filter | MemberList:
@@ -76,7 +76,7 @@ def _find_no_audience(audience_id: str) -> Filter | MemberList:
 
 
 class FilterCompiler:
-    """Compiles filters over the datatypes that the service is set to serve, joined with those that it may relate."""
+    """Compiles filters. `datatypes` are those that the service serves, `related` those that $related may join."""
 
     def __init__(
         self,
@@ -91,11 +91,11 @@ class FilterCompiler:
         self._limits = limits or Limits()
 
     def at(self, timestamp: datetime) -> "FilterCompiler":
-        """The same as of a moment, from which dates relative to now are reckoned."""
+        """The same compiler as of a timestamp, at which relative dates are evaluated."""
         return FilterCompiler(self._datatypes, self._related, self._limits, lambda: timestamp)
 
     def check_datatype(self, datatype: str) -> str:
-        """The datatype, if it is served. Raises InvalidFilter, DatatypeNotAllowed."""
+        """The datatype, if the service serves it. Raises InvalidFilter, DatatypeNotAllowed."""
         if not datatype:
             raise InvalidFilter.at("datatype", f"is missing; name one of {', '.join(self._datatypes)}")
         if datatype not in self._datatypes:
@@ -107,10 +107,10 @@ class FilterCompiler:
         return datatype
 
     def parse(self, audience_filter: Filter) -> Node:
-        """The nodes of a filter as it is written, audiences not looked up. Raises as compile does."""
+        """The nodes of a filter, its audiences unresolved. Raises InvalidFilter and its subclasses."""
         self.check_datatype(audience_filter.datatype)
         if audience_filter.where is None:
-            raise InvalidFilter.at("where", "is missing; {} means everyone")
+            raise InvalidFilter.at("where", "is missing; write {} for all records")
         field_path = "where_json" if audience_filter.exact else "where"
         self._check_size(audience_filter.where, field_path)
         node = parse(audience_filter.where, field_path, self._limits, exact=audience_filter.exact, now=self._clock())
@@ -118,16 +118,16 @@ class FilterCompiler:
         return node
 
     def warnings(self, audience_filter: Filter) -> list[FilterWarning]:
-        """What can be warned about without a look at any record, with places from `where` on. Raises as parse does."""
+        """The warnings that need no records, with paths that start at `where`. Raises the errors of `parse`."""
         node = self.parse(audience_filter)
         return lint_filter(node, self._clock(), datatype=audience_filter.datatype)
 
     def compile(
         self, audience_filter: Filter, find: FindAudience = _find_no_audience, parents: tuple[str, ...] = ()
     ) -> CompiledFilter:
-        """What finds the filter's records. `within` are the audiences whose filter it is, if any.
+        """The compiled filter. `parents` are the audiences whose filter it is, if any.
 
-        Raises InvalidFilter and its kin, and AudienceNotFound, from `where` (`where_json`) on.
+        Raises InvalidFilter and its subclasses, and AudienceNotFound, with paths that start at `where` (`where_json`).
         """
         datatype = audience_filter.datatype
         node = self.parse(audience_filter)
@@ -140,9 +140,10 @@ class FilterCompiler:
         return compiled
 
     def check(self, compiled: CompiledFilter) -> None:
-        """Raise FilterTooLarge, at its place, where what is sent to the database for a filter is too large.
+        """Raise FilterTooLarge if the compiled filter is too large for the database.
 
-        Dates take more room once they are spelt out, and audiences once they are put in.
+        It can exceed the limits although the caller's filter did not: dates get all their spellings, and audiences are
+        inlined.
         """
         join_match = to_match(compiled.joins, lambda _: {}) if compiled.joins else {}
         matches = [compiled.match, join_match, *(to_match(join.query) for join in _related(compiled.node))]
@@ -156,7 +157,7 @@ class FilterCompiler:
             raise InvalidFilter.at(field_path, f"cannot be stored: {str(error)[:200]}") from None
         limit = self._limits.size_bytes
         if size > limit:
-            raise FilterTooLarge.at(field_path, f"takes {size:,} bytes, more than {limit:,}", limit=str(limit))
+            raise FilterTooLarge.at(field_path, f"takes {size:,} bytes; the limit is {limit:,}", limit=str(limit))
 
     def _check_nesting(self, matches: list[Document], field_path: str) -> None:
         limit, level = self._limits.nesting, list[Any](matches)
@@ -166,7 +167,7 @@ class FilterCompiler:
             if not level:
                 return
         raise FilterTooLarge.at(
-            field_path, f"nests more than {limit} objects and lists, audiences included", limit=str(limit)
+            field_path, f"nests objects and lists more than {limit} deep, audiences included", limit=str(limit)
         )
 
     def _check_related(self, node: Node) -> None:
@@ -175,7 +176,7 @@ class FilterCompiler:
                 allowed = ", ".join(self._related) or "none"
                 raise DatatypeNotAllowed.at(
                     f"{join.field_path}.datatype",
-                    f"{join.datatype[:50]!r} may not be joined; of these there are {allowed}",
+                    f"{join.datatype[:50]!r} may not be joined; the allowed datatypes are: {allowed}",
                     allowed=",".join(self._related),
                 )
 
@@ -183,12 +184,12 @@ class FilterCompiler:
         limit = self._limits.related
         if len(related) > limit:
             raise FilterTooLarge.at(
-                related[limit].field_path, f"is past the limit of {limit} joins with related records", limit=str(limit)
+                related[limit].field_path, f"exceeds the limit of {limit} $related joins in a filter", limit=str(limit)
             )
 
 
 def compile_node(datatype: str, node: Node, field_path: str = "filter") -> CompiledFilter:
-    """What finds the records for which a node holds that has no audience left to resolve."""
+    """The compiled filter of a resolved node, which contains no InAudience."""
     without_joins = [part for part in conjuncts(node) if not joins(part)]
     with_joins = [part for part in conjuncts(node) if joins(part)]
     records = (node, *(join.query for join in _related(node)))
@@ -208,11 +209,11 @@ def _related(node: Node) -> list[Related]:
 
 
 def _no_join(join: Join) -> Document:
-    raise ValueError(f"{join} takes a look into another collection")
+    raise ValueError(f"{join} needs another collection; pass a join_condition")
 
 
 def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
-    """The match document of a node. `joined` makes the condition of a join; without it the node must hold none."""
+    """The match document of a node. `join_condition` creates the condition of a join; without it joins are refused."""
 
     def inner(node: Node) -> Document:
         match node:
@@ -227,7 +228,7 @@ def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
             case Nor(nodes):
                 return {"$nor": [inner(child) for child in nodes]}
             case Not(child):
-                # As $not is on a field: its conditions fail, or the field is missing. It wraps all alternatives.
+                # $nor has the meaning of $not on a field, and can wrap several alternatives.
                 return {"$nor": [inner(child)]}
             case ElementMatch(path, query):
                 return {path: {"$elemMatch": inner(query)}}
@@ -240,7 +241,7 @@ def to_match(node: Node, join_condition: JoinCondition = _no_join) -> Document:
             case OnList() | Related() | Suppressed():
                 return join_condition(node)
             case InAudience():
-                raise ValueError("an audience has not been resolved")
+                raise ValueError("the node contains an unresolved audience; inline it first")
 
     return inner(node)
 
@@ -256,4 +257,4 @@ def _any_of(alternatives: list[Document]) -> Document:
 
 
 NOT_ARCHIVED_MATCH: Document = to_match(NOT_ARCHIVED)
-"""The guard on records that are no longer in use, as a match."""
+"""The active guard as a match."""

@@ -1,9 +1,18 @@
-"""How a date relative to now moves as time passes.
+"""The timeline of a relative date: how its value changes as time passes, and when it crosses a given value.
 
-It mostly goes on as now does, or stands still and jumps. But it also falls back: at midnight of the 29th of March, a
-month before is midnight of the 28th of February once more; where the clocks are put back, so is the time of day; and a
-time that they leave out is read as a later one. Between the moments at which it may fall back it never does, so that
-there a search by halves finds when it passes a value.
+For example, "1 month ago" repeats 28 February four times, since the month is too short for the 29th to the 31st:
+
+    now           28 March           29 March           30 March           31 March           1 April
+    1 month ago   28 Feb 00:00..24   28 Feb 00:00..24   28 Feb 00:00..24   28 Feb 00:00..24   1 March
+                                   ^ falls back       ^ falls back       ^ falls back
+
+It crosses 28 February, 06:00 on each of the four days at 06:00, and at each midnight at which it falls back.
+
+1. A date falls back only at a discontinuity: at the days that a shorter month lacks, or when clocks are put back.
+   Another kind are the ends of the times of day that clocks skip.
+2. Between two discontinuities the date never falls back, so a binary search finds when it reaches a value.
+3. `_discontinuities` may return instants at which the date does not fall back; it misses none.
+4. For nested expressions the discontinuities of the inner date are discontinuities of the outer one as well.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,37 +21,37 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
+from audience_service.domain.core.clock import MILLISECOND
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.relative_dates import DAY_BASED, MONTH_BASED, evaluate, read_timezone, shift
 
-_MILLISECOND = timedelta(milliseconds=1)
 _SHORTEST_MONTH = 28
 _CLAMPED_DAYS = 4
-"""Days that end on the same day of a shorter month: the 28th to the 31st."""
+"""The days that map to the same day of a shorter month: the 28th to the 31st."""
 _START, _END = datetime(1, 1, 10, tzinfo=UTC), datetime(9999, 12, 20, tzinfo=UTC)
-"""Where timezones and a few days more lead out of the calendar."""
+"""The range in which a timezone offset and a few days do not leave the calendar."""
 
 
 class RelativeDateTimeline:
-    """A date relative to now, as written, from one moment up to another, both in whole milliseconds."""
+    """A relative date, as an expression, from one instant up to another, both in whole milliseconds."""
 
     def __init__(self, expression: Mapping[str, Any], since: datetime, until: datetime) -> None:
         self._expression = expression
         self._since = since
         starts = [since, *_discontinuities(expression, since, until)]
         self._pieces = [
-            (start, end, _evaluate_at(expression, start), _evaluate_at(expression, end - _MILLISECOND))
+            (start, end, _evaluate_at(expression, start), _evaluate_at(expression, end - MILLISECOND))
             for start, end in pairwise([*starts, until])
         ]
         self.crossings = cache(self._crossings)
 
     @property
     def span(self) -> tuple[datetime, datetime]:
-        """The earliest and the latest that it comes to be."""
+        """The earliest and the latest value of the date."""
         return min(first for *_, first, _ in self._pieces), max(last for *_, last in self._pieces)
 
     def _crossings(self, value: datetime) -> tuple[datetime, ...]:
-        """The moments behind `since` at which the date comes to be before, at, or after a value, in order."""
+        """The instants after `since`, in order, from which on the date is before, equal to or after a value."""
         return tuple(dict.fromkeys(timestamp for timestamp in self._crossing_times(value) if timestamp > self._since))
 
     def _crossing_times(self, value: datetime) -> Iterator[datetime]:
@@ -53,7 +62,7 @@ class RelativeDateTimeline:
             if first < value <= last:
                 yield _bisect(start, end, lambda timestamp: _evaluate_at(self._expression, timestamp) >= value)
             if first <= value < last:
-                yield _bisect(start, end, lambda moment: _evaluate_at(self._expression, moment) > value)
+                yield _bisect(start, end, lambda timestamp: _evaluate_at(self._expression, timestamp) > value)
             before = last
 
 
@@ -68,12 +77,12 @@ def _evaluate_at(expression: Any, timestamp: datetime) -> datetime:
         return timestamp
     try:
         return evaluate(expression, "", timestamp)
-    except InvalidFilter:  # it is one now, and so leads past the year 9999 then
+    except InvalidFilter:  # the expression is valid now, so at this timestamp it exceeds the year 9999
         return _END
 
 
 def _discontinuities(expression: Any, since: datetime, until: datetime) -> list[datetime]:
-    """The moments between the two, in order, at which the date may fall back."""
+    """The instants between the two, in order, at which the date may fall back."""
     if not isinstance(expression, Mapping):
         return []
     [(name, arguments)] = expression.items()
@@ -86,7 +95,7 @@ def _discontinuities(expression: Any, since: datetime, until: datetime) -> list[
     for start, end in pairwise([since, *discontinuities, until]):
         low, high = (
             _within_calendar(_evaluate_at(inner, start)),
-            _within_calendar(_evaluate_at(inner, end - _MILLISECOND)),
+            _within_calendar(_evaluate_at(inner, end - MILLISECOND)),
         )
         critical = list(_clock_changes(zone, low, high))
         if name != "$dateTrunc":
@@ -98,14 +107,14 @@ def _discontinuities(expression: Any, since: datetime, until: datetime) -> list[
 
 
 def _first_reaching(expression: Any, start: datetime, end: datetime, value: datetime) -> datetime:
-    """The first moment between the two, where the date does not fall back, at which it is a value or behind it."""
+    """The first instant at which the date is at or after a value. Between the two the date must not fall back."""
     if not isinstance(expression, Mapping):
-        return value  # now itself
+        return value  # the date is now itself
     return _bisect(start, end, lambda timestamp: _evaluate_at(expression, timestamp) >= value)
 
 
 def _clock_changes(zone: tzinfo, low: datetime, high: datetime) -> Iterator[datetime]:
-    """The moments behind `low`, up to `high`, at which a timezone's clocks change."""
+    """The instants after `low`, up to `high`, at which a timezone's clocks change."""
     if zone is UTC:
         return
     while low < high:
@@ -117,7 +126,7 @@ def _clock_changes(zone: tzinfo, low: datetime, high: datetime) -> Iterator[date
 
 def _find_clock_change(zone: tzinfo, low: datetime, high: datetime) -> datetime:
     before = _offset(zone, low)
-    return _bisect(low, high + _MILLISECOND, lambda timestamp: _offset(zone, timestamp) != before)
+    return _bisect(low, high + MILLISECOND, lambda timestamp: _offset(zone, timestamp) != before)
 
 
 def _offset(zone: tzinfo, timestamp: datetime) -> timedelta | None:
@@ -125,7 +134,7 @@ def _offset(zone: tzinfo, timestamp: datetime) -> timedelta | None:
 
 
 def _skipped_times(zone: tzinfo, low: datetime, high: datetime, unit: str, amount: int) -> Iterator[datetime]:
-    """When what is shifted from between the two moments may come to the end of a time that the clocks leave out."""
+    """The instants whose shifted time may be the end of a time of day that a clock change skips."""
     try:
         first, last = shift(low, unit, amount, zone), shift(high, unit, amount, zone)
     except (OverflowError, ValueError):
@@ -142,7 +151,7 @@ def _within_calendar(timestamp: datetime) -> datetime:
 
 
 def _month_end_days(zone: tzinfo, low: datetime, high: datetime) -> Iterator[datetime]:
-    """When the days begin, behind `low` and up to `high`, that a shorter month lacks."""
+    """The starts, after `low` and up to `high`, of the days that a shorter month lacks."""
     day: date = low.astimezone(zone).date()
     while day <= high.astimezone(zone).date():
         midnight = datetime.combine(day, time(), zone).astimezone(UTC)
@@ -152,12 +161,12 @@ def _month_end_days(zone: tzinfo, low: datetime, high: datetime) -> Iterator[dat
 
 
 def _bisect(start: datetime, end: datetime, predicate: Callable[[datetime], bool]) -> datetime:
-    """The first moment from `start` on, before `end`, from which on a condition holds up to the end."""
-    low, high = 0, (end - start) // _MILLISECOND - 1
+    """The first instant from `start` on at which a condition holds. It must then hold up to `end`."""
+    low, high = 0, (end - start) // MILLISECOND - 1
     while low < high:
         middle = (low + high) // 2
-        if predicate(start + middle * _MILLISECOND):
+        if predicate(start + middle * MILLISECOND):
             high = middle
         else:
             low = middle + 1
-    return start + low * _MILLISECOND
+    return start + low * MILLISECOND

@@ -1,7 +1,7 @@
-"""Conditions on an array's element itself ($elemMatch on scalars), where MongoDB has room for one document only.
+"""Conditions on the elements of an array themselves ($elemMatch on scalars).
 
-There is no $or in it, so where a condition has alternatives (the spellings of a date) every combination of them becomes
-a document of its own, of which one must hold.
+MongoDB takes one document without $or here. If conditions have alternatives, such as the spellings of a date, each
+combination of them becomes one document, and one of the documents must hold.
 """
 
 import itertools
@@ -14,10 +14,10 @@ _TIGHTEN = {"$gt": max, "$gte": max, "$lt": min, "$lte": min}
 
 
 def element_documents(conditions: Sequence[Node]) -> list[Document]:
-    """The documents of which an element must meet one. Raises ValueError where there is no way to say it."""
+    """The documents of which an element must meet one. Raises ValueError if MongoDB cannot express the conditions."""
     patterns = [c for c in conditions if isinstance(c, Condition) and "$regex" in c.operator.emit(c.operand)[-1]]
     if len(patterns) > 1 and any(pattern.operator.name == "$regex" for pattern in patterns):
-        raise ValueError("holds $regex beside an ISO date")
+        raise ValueError('has a $regex and an ISO date on the same elements; write the date as {"$date": ...}')
     combinations = itertools.product(*(_alternatives(condition) for condition in conditions))
     merged = (_merge(combination) for combination in combinations)
     return [document for document in merged if document is not None]
@@ -31,16 +31,16 @@ def _alternatives(node: Node) -> list[Document]:
             inner = child.children if isinstance(child, And) else (child,)
             alternatives = [_alternatives(condition) for condition in inner]
             if any(len(documents) > 1 for documents in alternatives):
-                raise ValueError('negates an ISO date; turn the comparison round or use {"$date": ...}')
+                raise ValueError('negates an ISO date; reverse the comparison, or write the date as {"$date": ...}')
             document = _merge([documents[0] for documents in alternatives])
             if document is None:
-                raise ValueError("negates conditions that contradict one another")
+                raise ValueError("negates conditions that contradict each other; remove one of them")
             return [{"$not": document}]
-    raise ValueError("holds an operator that cannot be on the elements themselves")
+    raise ValueError("has an operator that cannot apply to the elements themselves; use $elemMatch on objects")
 
 
 def _merge(documents: Sequence[Document]) -> Document | None:
-    """One document that says what all of them say; None where no element can meet them all."""
+    """One document with the conditions of all; None if no element can meet them all."""
     merged: Document = {}
     for document in documents:
         for name, value in document.items():
@@ -49,9 +49,9 @@ def _merge(documents: Sequence[Document]) -> Document | None:
             elif name == "$regex":
                 merged[name] = f"(?={merged[name]}){value}"  # both are anchored at the start
             elif name not in _TIGHTEN:
-                raise ValueError(f"holds {name} twice, for {name} itself and for an ISO date")
+                raise ValueError(f'has {name} twice, one of them for an ISO date; write the date as {{"$date": ...}}')
             elif isinstance(value, str) and isinstance(merged[name], str):
                 merged[name] = _TIGHTEN[name](merged[name], value)
             else:
-                return None  # a bound on text and a bound on another type: no element is both
+                return None  # one bound is text and the other is not: no element meets both
     return merged

@@ -1,8 +1,8 @@
-"""The expressions that $expr takes: pure ones over the record's own fields, by an allow-list.
+"""The expressions that $expr takes: an allow-list of pure functions over the record's own fields.
 
-To add one, write its row: its name and the form of its arguments. What reads other documents, draws random numbers,
-runs code or makes a list of arbitrary length has no row. Of the variables there is $$NOW alone, folded to a constant
-like every date relative to now.
+To add an operator, write its row: its name and the form of its arguments. Operators that read other documents, draw
+random numbers, run code or create lists of arbitrary length have no row. The only variable is $$NOW, which becomes a
+constant like every relative date.
 
 Source of the forms: MongoDB manual, aggregation operators.
 """
@@ -23,10 +23,10 @@ from audience_service.domain.filters.values import ValueReader
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How an operator takes its arguments: a number of them in a list, or by name, or either.
+    """The arguments of an operator: a list of them, an object of named ones, or either.
 
-    `least` to `most` in a list, where a lone one may stand without it if `least` is 1; no list where `most` is 0. By
-    name: all of `needed`, and any of `optional`.
+    A list has `min_args` to `max_args` items; a single argument needs no list if `min_args` is 1; with `max_args` 0
+    there is no list. An object has all of `required`, and any of `optional`.
     """
 
     min_args: int = 0
@@ -35,7 +35,7 @@ class Form:
     optional: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """What the operator takes, for people."""
+        """The form in plain words, for error messages."""
         number = str(self.min_args) if self.min_args == self.max_args else f"{self.min_args} to {self.max_args}"
         number = f"{self.min_args} or more" if self.max_args == _UNLIMITED else number
         list_form = "an expression" if self.min_args == self.max_args == 1 else f"a list of {number} expressions"
@@ -52,7 +52,7 @@ _SHIFT = Form(required=("startDate", "unit", "amount"), optional=("timezone",))
 _TRIM = Form(required=("input",), optional=("chars",))
 
 _GROWING = frozenset(("$concat", "$concatArrays", "$setUnion", "$split"))
-"""Operators that make a text or list longer than those that a record has; their items count as many conditions each."""
+"""Operators whose result may be longer than the record's values. Each of their items counts as many conditions."""
 _COST_OF_GROWTH = 25
 
 EXPRESSIONS: dict[str, Form] = {
@@ -92,19 +92,19 @@ EXPRESSIONS: dict[str, Form] = {
     "$dateFromString": Form(required=("dateString",), optional=("format", "timezone", "onError", "onNull")),
     "$literal": _ONE,
 }
-"""The table by name. `$literal` takes a value as it is; `$regexMatch` a pattern by the rules of `$regex`."""
+"""The rows by name. `$literal` takes any value unchanged; `$regexMatch` takes a pattern by the rules of `$regex`."""
 
 
 @dataclass(slots=True)
 class ExpressionParser:
-    """Reads one $expr. `count` is told the place and cost of operators and items; it raises where that is too much."""
+    """Parses one $expr. `count` receives the path and cost of each operator and item, and raises above the limit."""
 
     reader: ValueReader
     count: Callable[..., None]
     _paths: dict[str, None] = field(default_factory=dict)
 
     def parse(self, operand: Any, field_path: str) -> Expression:
-        """The expression with its paths as they are in the record. Raises InvalidFilter, FilterTooLarge."""
+        """The expression, with paths as in the record. Raises InvalidFilter, FilterTooLarge."""
         document = self._expression(operand, field_path, 1)
         condition = document if isinstance(document, dict) else {"$and": [document]}
         return Expression(condition, tuple(self._paths), field_path)
@@ -125,7 +125,7 @@ class ExpressionParser:
         if text == NOW:
             return Now.of(self.reader.now)
         if text.startswith("$$"):
-            raise InvalidFilter.at(field_path, f"is a variable; of these there is {NOW} alone")
+            raise InvalidFilter.at(field_path, f"is not a variable of the filter language; the only one is {NOW}")
         path = record_path(text[1:], field_path)
         self._paths[path] = None
         return f"${path}"
@@ -134,15 +134,15 @@ class ExpressionParser:
         name = next(iter(value), "")
         if len(value) != 1 or not name.startswith("$"):
             raise InvalidFilter.at(
-                field_path, 'is no expression, which is an object of one operator, like {"$gt": ["$score", 50]}'
+                field_path, 'is not an expression; write an object of one operator, like {"$gt": ["$score", 50]}'
             )
         here = at_key(field_path, name)
         if name not in EXPRESSIONS:
-            raise InvalidFilter.at(here, f"is no operator of $expr; there are {', '.join(EXPRESSIONS)}")
+            raise InvalidFilter.at(here, f"is not an operator of $expr; the operators are {', '.join(EXPRESSIONS)}")
         self.count(here)
         argument = value[name]
         if name == "$literal":
-            return {name: self.reader.value(argument, here, 1)}  # as it is: not even a date relative to now is folded
+            return {name: self.reader.value(argument, here, 1)}  # unchanged: even a relative date stays an object
         if name == "$switch":
             return {name: self._switch(argument, here, depth)}
         if name == "$regexMatch":
@@ -210,7 +210,7 @@ class ExpressionParser:
         for name in argument:
             if name not in form.required and name not in form.optional:
                 raise InvalidFilter.at(
-                    at_key(field_path, name), f"is none of {', '.join((*form.required, *form.optional))}"
+                    at_key(field_path, name), f"is not one of {', '.join((*form.required, *form.optional))}"
                 )
         if missing := [name for name in form.required if name not in argument]:
             raise InvalidFilter.at(field_path, f"lacks {missing[0]}; it takes {form}")

@@ -1,4 +1,4 @@
-"""What a sample of an org's records says about one field."""
+"""The profile of one field in a sample of an org's records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,14 +7,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class FieldProfile:
-    """One field of one datatype, as a sample of the org's records has it. Shares are of the sampled records, 0 to 1.
+    """One field of one datatype in a sample. Shares are of the sampled records, 0 to 1.
 
-    `path` is the field's in the record, `data.country`. `types` are BSON types by the names that $type takes, with the
-    share of records that have a value of each; for a list that is `array` and the types of its elements besides, as
-    $type sees it. `filled` is the share that has the field with anything but null or an empty list. `top_values` are
-    the values seen most often, with their shares, the most frequent first; none where values hardly repeat or are
-    personal.
-    `date_texts` is the share whose value is text that spells an ISO date.
+    - `path`: the field's path in the record, like `data.country`.
+    - `types`: BSON types as $type names them, with the share of records that have a value of each. A list counts as
+      `array` and as the types of its elements.
+    - `fill_rate`: the share of records with a value other than null or an empty list.
+    - `top_values`: the most frequent values with their shares, in descending order. Empty if values are personal or
+      hardly repeat.
+    - `date_texts`: the share of records whose value is text that spells an ISO date.
     """
 
     path: str

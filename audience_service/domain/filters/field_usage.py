@@ -1,4 +1,4 @@
-"""Which fields of a record a filter reads."""
+"""The fields of a record that a filter reads."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,10 +15,9 @@ from audience_service.domain.filters.audience_inlining import NOT_ARCHIVED
 
 
 def used_fields(node: Node) -> list[str]:
-    """The paths in the record that the conditions are on, in order, each once.
+    """The paths in the record that the conditions read, in order, each once.
 
-    Those of the audiences in a resolved filter are among them. The guard on records in use, which no caller has
-    written, is passed over, and so are the fields of related records.
+    The paths of inlined audiences are included. The active guard and the fields of related records are not.
     """
     return list(dict.fromkeys(_paths(node)))
 

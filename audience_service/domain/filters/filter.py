@@ -1,4 +1,4 @@
-"""A filter as a caller writes it, the limits it is held to, and how places in it are named."""
+"""A filter as a caller writes it, and the limits of filters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which records of one datatype are meant.
+    """A selection of records of one datatype.
 
-    `where` is a JSON object whose leaves may be bson value types; None where a static segment names a datatype alone.
-    `exact` says that key order and integers are as the caller wrote them; a protobuf Struct keeps neither.
+    `where` is a JSON object whose leaves may be bson value types. It is None if a static segment names only a datatype.
+    `exact`: key order and integers are as the caller wrote them. A protobuf Struct keeps neither.
     """
 
     datatype: str
@@ -23,23 +23,22 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a filter may cost before anything is compiled."""
+    """The limits of a filter. The parser checks most of them before the compiler runs."""
 
     depth: int = 32
-    """Levels of conditions and values inside one another. MongoDB itself stops at 100 levels of BSON; one of ours can
-    take three."""
+    """Levels of nested conditions and values. MongoDB stops at 100 levels of BSON; one level here can take three."""
     conditions: int = 1_000
     list_length: int = 10_000
     size_bytes: int = 1024 * 1024
     pattern_length: int = 1_000
     pattern_characters: int = 20_000
-    """Of all patterns of a filter together."""
+    """Characters of all patterns of a filter together."""
     nesting: int = 150
-    """Levels of BSON in what is emitted, audiences included. MongoDB takes commands of 200."""
+    """Levels of BSON in the compiled filter, audiences included. MongoDB takes commands of 200 levels."""
     audiences: int = 50
-    """Audiences that a filter may refer to, those that they refer to included."""
+    """Audiences that a filter refers to, directly or through others."""
     audience_depth: int = 5
-    """Audiences inside one another."""
+    """Levels of nested audiences."""
     related: int = 3
-    """Joins with related records, each of which may look them up for every record that the plain conditions leave."""
+    """$related joins. Each may do a lookup for every record that meets the plain conditions."""
     related_count: int = 1_000

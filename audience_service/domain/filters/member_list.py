@@ -1,20 +1,20 @@
-"""The list of an audience, as what has members."""
+"""The member list of an audience."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class MemberList:
-    """Records of one datatype, by reference: the list of a static segment, or the rows of a snapshot.
+    """Stored references to records of one datatype: the list of a static segment, or the rows of a snapshot.
 
-    `audience_id` is what the rows carry. The members are those on it that are in use, or all of them where it is
-    `frozen`, whatever has become of their records.
+    `audience_id` is the id that the rows contain. The members are the records on the list that are not archived. With
+    `include_inactive` all records on the list are members, even deleted ones.
     """
 
     audience_id: str
     datatype: str
     version: int | None = field(default=None, compare=False)
-    """The segment's version when it was read, by which what is known of the list is known to be old."""
+    """The segment's version at the time of reading. A higher version makes cached facts about the list stale."""
     include_inactive: bool = False
     field_path: str = field(default="audience_id", compare=False)
-    """Where the request names it."""
+    """The path of the audience's id in the request."""

@@ -1,9 +1,13 @@
 """The operators on a field: one row each.
 
-To add one, write its row: how its operand is read (checked and converted, raising InvalidFilter at its place), what it
-emits, and what it says in plain English. It emits alternatives: conditions on the field of which any must hold. Most
-emit one; those on ISO dates emit one for each way that storage spells dates. Its words begin with a verb, which stands
-behind the field's name. Then add its pairs to tests/data and its line to docs/filters.md.
+To add an operator, write its row:
+
+1. `read` checks and converts the operand. It raises InvalidFilter at the operand's field path.
+2. `emit` returns alternative conditions on the field, one of which must hold. Most operators emit one; operators on ISO
+   dates emit one for each spelling of dates in storage.
+3. `describe` returns the predicate in plain English. It starts with a verb and follows the field's name.
+
+Then add its pairs to tests/data, and its line to docs/filters.md.
 
 Source of the semantics: MongoDB manual, query and projection operators. What MongoDB refuses is refused here.
 """
@@ -26,12 +30,12 @@ from audience_service.domain.filters.describe.phrases import (
 from audience_service.domain.filters.describe.values import format_count, truncate
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.regex_safety import DangerousPattern, check_backtracking
+from audience_service.domain.filters.relative_dates import is_integer
 from audience_service.domain.filters.values import ValueReader
 
 LOGICAL = ("$and", "$or", "$nor")
 RECORD_OPERATORS = ("$expr", "$inAudience", "$related")
-"""Operators that stand in place of a field, these on whole records alone; parse.py knows them, and $not, $elemMatch
-and $options, by name."""
+"""Operators on complete records, written in place of a field. parser.py handles them, $not, $elemMatch and $options."""
 
 Read = Callable[[Any, str, ValueReader], Any]
 Emit = Callable[[Any], list[Document]]
@@ -39,7 +43,7 @@ Emit = Callable[[Any], list[Document]]
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One row."""
+    """One row of the table."""
 
     name: str
     read: Read
@@ -55,7 +59,7 @@ class Pattern:
     options: str
 
 
-# BSON types by name and number that a stored record can hold, of MongoDB's $type.
+# The BSON types that a stored record can contain, by name and number. Source: MongoDB manual, $type.
 _TYPES: dict[str, int] = {
     "double": 1, "string": 2, "object": 3, "array": 4, "binData": 5, "objectId": 7, "bool": 8, "date": 9, "null": 10,
     "regex": 11, "javascript": 13, "int": 16, "timestamp": 17, "long": 18, "decimal": 19, "minKey": -1, "maxKey": 127,
@@ -65,7 +69,7 @@ _MAX_SHOWN_PATTERN = 200
 _NAMES_BY_TYPE = {number: name for name, number in _TYPES.items()}
 
 
-# What Python's patterns have and PCRE has not; what MongoDB refuses besides is told when the filter is run.
+# Syntax of Python's patterns that PCRE lacks. MongoDB reports anything else that it refuses when the filter runs.
 _PYTHON_ONLY = re.compile(r"\\N\{|\\[uU]|\(\?[a-zA-Z-]*[auL][a-zA-Z-]*[:)]|\[\[:")
 
 
@@ -90,7 +94,7 @@ def _boolean(operand: Any, field_path: str, reader: ValueReader) -> bool:
 def _size(operand: Any, field_path: str, reader: ValueReader) -> int:
     is_integer = isinstance(operand, int) and not isinstance(operand, bool)
     if not is_integer or not 0 <= operand < 2**31:
-        raise InvalidFilter.at(field_path, "takes a whole number of elements, 0 or more")
+        raise InvalidFilter.at(field_path, "takes an integer number of elements, 0 or more")
     return int(operand)
 
 
@@ -99,7 +103,7 @@ def _modulus(operand: Any, field_path: str, reader: ValueReader) -> list[int]:
         raise InvalidFilter.at(field_path, "takes [divisor, remainder], like [4, 0]")
     divisor, remainder = (_integer(item, at_index(field_path, index), reader) for index, item in enumerate(operand))
     if divisor == 0:
-        raise InvalidFilter.at(at_index(field_path, 0), "is 0, by which nothing can be divided")
+        raise InvalidFilter.at(at_index(field_path, 0), "is 0; use a divisor other than 0")
     return [divisor, remainder]
 
 
@@ -110,24 +114,20 @@ def _bits(operand: Any, field_path: str, reader: ValueReader) -> int | bytes | l
         reader.values(operand, field_path)
         positions = [_integer(item, at_index(field_path, index), reader) for index, item in enumerate(operand)]
         if outside := [index for index, position in enumerate(positions) if not 0 <= position < 2**31]:
-            raise InvalidFilter.at(at_index(field_path, outside[0]), "is no bit's position, which is 0 or more")
+            raise InvalidFilter.at(at_index(field_path, outside[0]), "is not a bit position; use 0 or more")
         return positions
     mask = _integer(operand, field_path, reader)
     if mask < 0:
-        raise InvalidFilter.at(
-            field_path, "is negative; a mask is a whole number, 0 or more, or a list of bits' positions"
-        )
-    # By their positions, which mean the same: a mask past 32 bits is not taken everywhere.
+        raise InvalidFilter.at(field_path, "is negative; use an integer mask of 0 or more, or a list of bit positions")
+    # Positions mean the same, and some MongoDB versions refuse a mask above 32 bits.
     return mask if mask < 2**31 else [position for position in range(63) if mask >> position & 1]
 
 
 def _integer(operand: Any, field_path: str, reader: ValueReader) -> int:
-    number = reader.scalar(operand, field_path)
-    if isinstance(number, float) and number.is_integer():
-        return int(number)
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise InvalidFilter.at(field_path, "takes a whole number")
-    return number
+    number: Any = reader.scalar(operand, field_path)
+    if not is_integer(number):
+        raise InvalidFilter.at(field_path, "takes an integer")
+    return int(number) if isinstance(number, float) else number
 
 
 def _types(operand: Any, field_path: str, reader: ValueReader) -> list[str | int]:
@@ -135,34 +135,34 @@ def _types(operand: Any, field_path: str, reader: ValueReader) -> list[str | int
     if not types:
         raise InvalidFilter.at(field_path, "takes at least one type")
     if len(types) > len(_TYPE_NAMES) * 2:
-        raise FilterTooLarge.at(field_path, "lists more types than there are", limit=str(len(_TYPE_NAMES) * 2))
+        raise FilterTooLarge.at(field_path, "lists more types than exist", limit=str(len(_TYPE_NAMES) * 2))
     for index, name in enumerate(types):
         is_known = name in _TYPE_NAMES if isinstance(name, str) else type(name) is int and name in _TYPES.values()
         if not is_known:
             item_path = at_index(field_path, index) if isinstance(operand, list) else field_path
-            raise InvalidFilter.at(item_path, f"is no BSON type; the names are {', '.join(sorted(_TYPE_NAMES))}")
+            raise InvalidFilter.at(item_path, f"is not a BSON type; the types are {', '.join(sorted(_TYPE_NAMES))}")
     return types
 
 
 def read_pattern(operand: Any, options: Any, field_path: str, options_path: str, reader: ValueReader) -> Pattern:
-    """The pattern of $regex and $options. Raises InvalidFilter for what is not valid in both PCRE and Python."""
+    """The pattern of $regex and $options. Raises InvalidFilter if it is not valid in both PCRE and Python."""
     if not isinstance(operand, str):
         raise InvalidFilter.at(field_path, 'takes a pattern as text, like "^Mun"')
     if not isinstance(options, str) or not set(options) <= set("imsx") or len(set(options)) < len(options):
-        raise InvalidFilter.at(options_path, "takes letters out of imsx, each once")
+        raise InvalidFilter.at(options_path, "takes the letters i, m, s and x, each at most once")
     reader.pattern(operand, field_path)
     if "\0" in operand:
-        raise InvalidFilter.at(field_path, "is a pattern with a NUL character")
+        raise InvalidFilter.at(field_path, "contains a NUL character, which PCRE refuses; remove it")
     if foreign := _PYTHON_ONLY.search(operand):
-        raise InvalidFilter.at(field_path, f"holds {foreign[0]!r}, which PCRE does not know")
+        raise InvalidFilter.at(field_path, f"contains {foreign[0]!r}, which PCRE does not support")
     flags = (re.VERBOSE if "x" in options else re.NOFLAG) | (re.IGNORECASE if "i" in options else re.NOFLAG)
     try:
         check_backtracking(operand, flags)
         re.compile(operand, flags)
     except DangerousPattern as error:
-        raise InvalidFilter.at(field_path, f"{error}; such a pattern can take time without end") from None
+        raise InvalidFilter.at(field_path, f"{error}; such a pattern may take unreasonable time") from None
     except (re.error, RecursionError, OverflowError) as error:
-        raise InvalidFilter.at(field_path, f"is no regular expression: {error}") from None
+        raise InvalidFilter.at(field_path, f"is not a regular expression: {error}") from None
     return Pattern(operand, options)
 
 
@@ -241,4 +241,4 @@ _ROWS = (
 )
 
 OPERATORS: dict[str, Operator] = {row.name: row for row in _ROWS}
-"""The table by name."""
+"""The rows by name."""

@@ -1,4 +1,4 @@
-"""From a caller's conditions to typed nodes, or to the place where they go wrong."""
+"""Parses a caller's conditions to typed nodes, or refuses them with the path of the error."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -36,7 +36,7 @@ _LOGICAL_NODES: dict[str, Callable[[tuple[Node, ...], str], Node]] = {"$and": An
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """Whose conditions are read: how paths lead to fields, and where not every operator may stand, where that is."""
+    """The subject of conditions: how it resolves field paths, and the operator inside which it is, if any."""
 
     resolve_path: Callable[[str, str], str]
     operator: str = ""
@@ -48,9 +48,9 @@ _RELATED = _Scope(record_path, "$related")
 
 
 def parse(where: Mapping[str, Any], field_path: str, limits: Limits, *, exact: bool, now: datetime) -> Node:
-    """The nodes of a filter as it is used at `now`.
+    """The nodes of a filter, with relative dates evaluated at `now`.
 
-    Raises InvalidFilter or FilterTooLarge, naming the place below `place`.
+    Raises InvalidFilter or FilterTooLarge, with paths that start at `field_path`.
     """
     return _Parser(limits, ValueReader(limits, exact, now)).query(where, field_path, 1, _RECORD)
 
@@ -62,7 +62,7 @@ class _Parser:
         self._conditions = 0
 
     def query(self, where: Mapping[str, Any], field_path: str, depth: int, scope: _Scope) -> Node:
-        """An object of fields and of operators in their place, all of which must hold."""
+        """An object of fields and of operators in place of fields. All of them must hold."""
         self._check_depth(depth, field_path)
         children: list[Node] = []
         for key, value in where.items():
@@ -73,18 +73,17 @@ class _Parser:
                 children.append(self._on_record(key, value, here, depth, scope))
             elif key.startswith("$"):
                 raise InvalidFilter.at(
-                    here, _unknown(key, _TOP_LEVEL_OPERATORS, _FIELD_OPERATORS, "stands on a field, not in its place")
+                    here,
+                    _unknown(key, _TOP_LEVEL_OPERATORS, _FIELD_OPERATORS, 'applies to a field; write {"field": {...}}'),
                 )
             else:
                 children += self._field(scope.resolve_path(key, here), value, here, depth)
         return children[0] if len(children) == 1 else And(tuple(children), field_path)
 
     def _on_record(self, name: str, value: Any, field_path: str, depth: int, scope: _Scope) -> Node:
-        """An operator on the record as a whole."""
+        """An operator on the complete record."""
         if scope.operator == "$elemMatch" or (scope.operator and name != "$expr"):
-            raise InvalidFilter.at(
-                field_path, f"is about whole records of the filter, and cannot stand in {scope.operator}"
-            )
+            raise InvalidFilter.at(field_path, f"applies to complete records; move it out of {scope.operator}")
         self._count(field_path)
         if name == "$expr":
             return ExpressionParser(self._reader, self._count).parse(value, field_path)
@@ -134,7 +133,9 @@ class _Parser:
 
     def _operators(self, path: str, operators: Mapping[str, Any], field_path: str, depth: int) -> list[Node]:
         if "$options" in operators and "$regex" not in operators:
-            raise InvalidFilter.at(at_key(field_path, "$options"), "stands beside $regex only")
+            raise InvalidFilter.at(
+                at_key(field_path, "$options"), "applies to $regex only; add $regex to the same object"
+            )
         nodes: list[Node] = []
         for name, operand in operators.items():
             here = at_key(field_path, name)
@@ -153,7 +154,8 @@ class _Parser:
                 nodes += self._condition(path, name, operand, here)
             elif name != "$options":
                 raise InvalidFilter.at(
-                    here, _unknown(name, _FIELD_OPERATORS, _TOP_LEVEL_OPERATORS, "stands in place of a field")
+                    here,
+                    _unknown(name, _FIELD_OPERATORS, _TOP_LEVEL_OPERATORS, "replaces a field; move it one level up"),
                 )
         return nodes
 
@@ -161,7 +163,7 @@ class _Parser:
         operator = OPERATORS[name]
         value = operator.read(operand, field_path, self._reader)
         if name == "$all" and any(read_instant(item) for item in value):
-            # Each element may be spelt in its own way, and $all has no room for alternatives.
+            # Each date has several spellings, and $all takes no alternatives.
             return [Condition(path, OPERATORS["$eq"], item, field_path) for item in value]
         return [Condition(path, operator, value, field_path)]
 
@@ -180,7 +182,7 @@ class _Parser:
         if not first.startswith("$") or first in _TOP_LEVEL_OPERATORS:
             return ElementMatch(path, self.query(operand, field_path, depth + 1, _ELEMENT), field_path)
         if path == "":
-            raise InvalidFilter.at(field_path, "cannot stand inside another $elemMatch on the elements themselves")
+            raise InvalidFilter.at(field_path, "is inside another $elemMatch on the elements themselves; remove one")
         conditions = tuple(self._operators("", operand, field_path, depth + 1))
         try:
             element_documents(conditions)
@@ -189,12 +191,12 @@ class _Parser:
         return ElementIs(path, conditions, field_path)
 
     def _elements(self, path: str, operand: Any, field_path: str, depth: int) -> list[Node]:
-        """$all over $elemMatch: each of them is met, by elements of which it need not be the same."""
+        """$all of $elemMatch: each is met by some element, not necessarily the same one."""
         nodes = []
         for index, item in enumerate(operand):
             here = at_index(field_path, index)
             if not isinstance(item, Mapping) or list(item) != ["$elemMatch"]:
-                raise InvalidFilter.at(here, "stands beside $elemMatch; in $all either all are that or none is")
+                raise InvalidFilter.at(here, "is not an $elemMatch; in $all use $elemMatch for all items or none")
             self._count(here)
             nodes.append(self._element(path, item["$elemMatch"], at_key(here, "$elemMatch"), depth))
         return nodes
@@ -206,7 +208,7 @@ class _Parser:
 
     def _too_many(self, field_path: str) -> FilterTooLarge:
         limit = self._limits.conditions
-        return FilterTooLarge.at(field_path, f"is past the limit of {limit:,} conditions in a filter", limit=str(limit))
+        return FilterTooLarge.at(field_path, f"exceeds the limit of {limit:,} conditions in a filter", limit=str(limit))
 
     def _check_depth(self, depth: int, field_path: str) -> None:
         limit = self._limits.depth
@@ -219,11 +221,11 @@ def _lists_elements(operand: Any) -> bool:
 
 
 def _unknown(name: str, allowed: tuple[str, ...], allowed_elsewhere: tuple[str, ...], misplaced: str) -> str:
-    """Say what is wrong with an operator: misplaced, mistyped or unknown."""
+    """The error message for an operator that is misplaced, mistyped or unknown."""
     if name in allowed_elsewhere:
         return misplaced
-    near = difflib.get_close_matches(name[:50], (*allowed, *allowed_elsewhere), n=1, cutoff=0.7)
-    advice = f"did you mean {near[0]}?" if near else f"here stand {', '.join(allowed)}"
+    similar = difflib.get_close_matches(name[:50], (*allowed, *allowed_elsewhere), n=1, cutoff=0.7)
+    advice = f"did you mean {similar[0]}?" if similar else f"the operators here are {', '.join(allowed)}"
     if not name.startswith("$"):
-        return "is a field beside operators; a field's object holds either operators or a value"
-    return f"is no operator of the filter language; {advice}"
+        return "is a field among operators; an object has either operators or fields"
+    return f"is not an operator; {advice}"

@@ -1,4 +1,4 @@
-"""Populations: anything that has members."""
+"""Populations: compiled filters and member lists."""
 
 from audience_service.domain.filters.compiler import CompiledFilter
 from audience_service.domain.filters.member_list import MemberList

@@ -1,4 +1,4 @@
-"""Nodes as of another moment: which of their parts depend on now, and what they say then."""
+"""Nodes as of another time: which of their parts depend on now, and their values at a timestamp."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ from audience_service.domain.filters.relative_dates import Now, ResolvedDate
 
 
 def evaluate_as_of(node: Node, timestamp: datetime) -> Node:
-    """The node as it would be compiled at a moment. Raises InvalidFilter where a date leaves the calendar."""
+    """The node with its relative dates evaluated at a timestamp. Raises InvalidFilter if a date leaves the calendar."""
     match node:
         case And(nodes) | Or(nodes) | Nor(nodes):
             return replace(node, children=tuple(evaluate_as_of(child, timestamp) for child in nodes))
@@ -40,7 +40,7 @@ def evaluate_as_of(node: Node, timestamp: datetime) -> Node:
 
 
 def relative_dates(node: Node) -> Iterator[Mapping[str, Any]]:
-    """The dates relative to now that a node on the record's own fields compares with, as they are written."""
+    """The relative dates, as expressions, with which a node compares the record's own fields."""
     match node:
         case Condition(_, _, operand):
             for value in operand if isinstance(operand, list) else [operand]:
@@ -57,9 +57,9 @@ def relative_dates(node: Node) -> Iterator[Mapping[str, Any]]:
 
 
 def has_other_time_dependence(node: Node) -> bool:
-    """Whether what a node says depends on now by more than dates beside the record's own fields.
+    """Whether a node depends on now by more than its `relative_dates`.
 
-    That is $$NOW in an expression, and whatever is relative to now in a condition on related records.
+    Examples are $$NOW in an expression, and relative dates in conditions on related records.
     """
     match node:
         case Expression(document):

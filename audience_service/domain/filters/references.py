@@ -1,4 +1,4 @@
-"""Which audiences a stored filter refers to."""
+"""The audiences that a stored filter refers to."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,10 @@ REFERENCE = "$inAudience"
 
 
 def audience_references(where: Any) -> frozenset[str]:
-    """The audience ids that stand as operands of `$inAudience`, at any depth.
+    """The audience ids that are operands of `$inAudience`, at any depth.
 
-    A plain walk that asks nothing of the filter: what the platform saved need not be in the filter language. Something
-    that only looks like a reference (a value to compare with, say) counts as one.
+    The filter need not be valid, since the platform may have saved other filters. A value that only resembles a
+    reference counts as one.
     """
     found: set[str] = set()
     pending = [where]

@@ -1,16 +1,23 @@
-"""Regular expressions that the database can be trusted with: valid, short, and without endless backtracking.
+"""Refuses regular expressions whose backtracking could take exponential time, or a high power of the text's length.
 
-A backtracking matcher takes exponential time where a loop can consume one text in several ways, and a high power of the
-text's length where wide repeats can share it out among them. What is refused, in the order it is checked:
+The check compares two sets of characters: `first`, with which an item may begin, and `follow`, which may come after it.
 
-- a reference to what a group has matched: such patterns have no bound at all;
-- inside a repeat of 4 or more, a repeat or an alternative that leaves open which way a character is read;
-- more than 4 wide repeats (of more than 20), or two of them side by side that take the same characters;
-- more than 20 repeats of any kind, or 10 alternatives that may begin alike;
-- a repeat of more than 1,000 and still bounded, which takes memory instead.
+    ^Mun.*        accepted: one wide repeat
+    (a+b)+        accepted: after each character, the next one decides: a continues a+, b ends it
+    (a+)+         refused: the next a may continue a+ or start it again, so n characters have 2^n readings
+    (a|ab)+       refused: an a may start either alternative
+    .*.*          refused: the two repeats can divide n characters in n ways
 
-Source of the reasoning: one-unambiguous regular expressions (Brüggemann-Klein and Wood, 1998): a loop in which the next
-character always decides where to go on runs in one pass.
+A pattern is refused if it has any of these:
+
+1. A reference to the text of a group: such patterns have no bound at all.
+2. Inside a repeat of 4 or more, a repeat or an alternative for which the next character does not decide the way.
+3. More than 4 wide repeats (of more than 20 times), or two adjacent ones that take the same characters.
+4. More than 20 repeats of any kind, or more than 10 alternatives that may begin alike.
+5. A bounded repeat of more than 1,000 times, which takes memory instead of time.
+
+Source: one-unambiguous regular expressions (Brüggemann-Klein and Wood, 1998). If the next character always decides how
+a loop continues, the loop runs in one pass.
 """
 
 import importlib
@@ -20,15 +27,16 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-# A set that holds a bracket means to the database what it says; Python warns that it may once mean more.
+# Python warns that a bracket in a set may get another meaning. The database's syntax does not change.
 warnings.filterwarnings("ignore", message="Possible (nested set|set )", category=FutureWarning)
 
-# The standard library's own parser: it knows the syntax better than any second one would.
+# The standard library's parser, so that the check and Python agree on the syntax.
 _sre: Any = importlib.import_module("re._parser")
 
 _LOOP, _WIDE, _MAX_WIDE, _MAX_REPEATS, _MAX_ALIKE, _MAX_TIMES = 4, 20, 4, 20, 10, 1_000
 
-# Characters as bits: ASCII each for itself, others many to a bit, which at worst takes two for alike that are not.
+# Sets of characters as bits. Each ASCII character has its own bit. Others share bits, which at worst refuses a pattern
+# that is safe.
 _ASCII, _SHARED = 128, 128
 _OTHERS = ((1 << _SHARED) - 1) << _ASCII
 _EVERY = (1 << _ASCII + _SHARED) - 1
@@ -40,11 +48,11 @@ _CATEGORIES = {
 _REPEATS = frozenset(("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"))
 _GROUPS = frozenset(("SUBPATTERN", "ATOMIC_GROUP"))
 
-# Comments may hold brackets and bars, which would be taken for the pattern's.
+# Comments may contain brackets and bars, which the check would read as syntax.
 _COMMENT = re.compile(r"\(\?#")
 _VERBOSE = re.compile(r"\(\?[a-z]*x")
 
-# An alternative's bar, beside what has bars of its own and may hold one: escapes and sets.
+# The bar of an alternative (group 1), or an escape or set, which may contain a bar that is a character.
 _BAR = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(\|)", re.DOTALL)
 _IGNORE_CASE_FLAG = re.compile(r"\(\?[a-z]*i")
 
@@ -52,22 +60,22 @@ Item = tuple[Any, Any]
 
 
 class DangerousPattern(ValueError):
-    """A pattern may take time without a reasonable bound; the message says what in it."""
+    """A pattern may take unreasonable time; the message names the reason."""
 
 
 @lru_cache(maxsize=1_024)
 def check_backtracking(pattern: str, flags: re.RegexFlag = re.NOFLAG) -> None:
-    """Raise DangerousPattern for what may backtrack without end. Raises re.error for what is no pattern."""
+    """Raise DangerousPattern if a pattern may backtrack too long, and re.error if it is not a pattern."""
     if _COMMENT.search(pattern) or ("#" in pattern and (flags & re.VERBOSE or _VERBOSE.search(pattern))):
-        raise DangerousPattern("holds a comment, or a # that may begin one")
-    # A look at nothing keeps the parser from making a|[ab] one set, which the database's matcher does not.
+        raise DangerousPattern("contains a comment, or a # that may begin one; escape it or remove it")
+    # An empty lookahead keeps the parser from merging a|[ab] into one set, which the database's matcher does not do.
     separated = _BAR.sub(lambda found: found[0] + "(?=)" if found[1] else found[0], pattern)
     ignore_case = bool(flags & re.IGNORECASE or _IGNORE_CASE_FLAG.search(pattern))
     _Check(ignore_case=ignore_case).check(list(_sre.parse(separated, int(flags))))
 
 
 class _Check:
-    """One walk through a parsed pattern."""
+    """One traversal of a parsed pattern."""
 
     def __init__(self, *, ignore_case: bool) -> None:
         self._ignore_case = ignore_case
@@ -75,7 +83,7 @@ class _Check:
         self._wide = self._repeats = self._alike = 0
 
     def check(self, items: Sequence[Item]) -> None:
-        """Check it all."""
+        """Check a complete pattern. Raises DangerousPattern."""
         self._sequence(items, 0, in_loop=False)
         if self._wide > _MAX_WIDE:
             raise DangerousPattern(f"has more than {_MAX_WIDE} repeats of more than {_WIDE}, like .* and \\d+")
@@ -85,12 +93,12 @@ class _Check:
             raise DangerousPattern(f"has more than {_MAX_ALIKE} alternatives that may begin alike")
 
     def _sequence(self, items: Sequence[Item], follow: int, *, in_loop: bool) -> None:
-        """Check a sequence. `follow` are the characters that may come after it, which counts inside a loop alone."""
-        before = 0  # what the wide repeat just before takes
+        """Check a sequence. `follow` are the characters that may come after it; they matter only inside a loop."""
+        before = 0  # the characters that an adjacent wide repeat takes
         for (operation, argument), after in zip(items, self._followers(items, follow), strict=True):
             name = str(operation)
             if name.startswith("GROUPREF"):
-                raise DangerousPattern("refers back to what a group has matched")
+                raise DangerousPattern("refers back to the text of a group")
             if name in _REPEATS:
                 before = self._repeat(argument, after, before, in_loop=in_loop)
                 continue
@@ -104,7 +112,7 @@ class _Check:
                 before = 0
 
     def _followers(self, items: Sequence[Item], follow: int) -> list[int]:
-        """What may come after each item of a sequence."""
+        """The characters that may come after each item of a sequence."""
         followers = []
         for operation, argument in reversed(items):
             followers.append(follow)
@@ -113,7 +121,7 @@ class _Check:
         return followers[::-1]
 
     def _repeat(self, argument: Any, after: int, before: int, *, in_loop: bool) -> int:
-        """Check a repeat; answers with the characters that it takes if it is a wide one."""
+        """Check a repeat. Returns the characters that it takes if it is wide, 0 otherwise."""
         min_times, max_times, body = int(argument[0]), int(argument[1]), list(argument[2])
         first, may_be_empty = self._first(body)
         is_wide = max_times > _WIDE
@@ -122,12 +130,12 @@ class _Check:
         self._repeats += min_times != max_times
         self._wide += is_wide
         if in_loop and min_times != max_times and first & after:
-            raise DangerousPattern("repeats, inside a repeat, what may also follow it, like (a+)+")
+            raise DangerousPattern("repeats, inside a repeat, characters that may also follow, like (a+)+")
         if max_times >= _LOOP and may_be_empty:
-            raise DangerousPattern("repeats what may be empty, like (a*)*")
+            raise DangerousPattern("repeats an item that may be empty, like (a*)*")
         if is_wide and first == before:
-            raise DangerousPattern("has two repeats of the same side by side, like .*.*")
-        # Within a loop, what follows the body is the body again.
+            raise DangerousPattern("has two adjacent repeats of the same characters, like .*.*")
+        # In a loop, the body may follow itself.
         loop = in_loop or max_times >= _LOOP
         self._sequence(body, (first if max_times > 1 else 0) | after, in_loop=loop)
         return first if is_wide else 0
@@ -157,7 +165,7 @@ class _Check:
     def _first_of(self, name: str, argument: Any) -> tuple[int, bool]:
         if not isinstance(argument, tuple | list):
             return self._read_first(name, argument)
-        # The tree lives as long as this walk: an argument's identity is its own.
+        # Ids are unique, since the pattern's tree exists as long as this object.
         if id(argument) not in self._first_by_id:
             self._first_by_id[id(argument)] = self._read_first(name, argument)
         return self._first_by_id[id(argument)]
@@ -173,7 +181,7 @@ class _Check:
             return _union(found for found, _ in parts), any(empty for _, empty in parts)
         if name in ("LITERAL", "NOT_LITERAL", "ANY", "IN"):
             return _characters(name, argument, ignore_case=self._ignore_case), False
-        return 0, True  # what takes no character: ^, $, \\b, a look around
+        return 0, True  # items without characters: ^, $, \\b, lookarounds
 
 
 def _inside(name: str, argument: Any) -> list[Item]:
@@ -181,7 +189,7 @@ def _inside(name: str, argument: Any) -> list[Item]:
 
 
 def _characters(name: str, argument: Any, *, ignore_case: bool) -> int:
-    """The characters that an item takes, in either case where cases are folded."""
+    """The characters that an item takes, in both cases if the pattern ignores case."""
     if name == "LITERAL":
         return _bit(argument, ignore_case=ignore_case)
     if name == "NOT_LITERAL":

@@ -1,13 +1,18 @@
-"""Dates relative to now, in MongoDB's own words.
+"""Relative dates: date expressions in MongoDB's syntax, evaluated each time the filter is used.
 
-Thirty days ago is {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}.
+For example, on 31 March 2026 at 12:00 UTC:
 
-They are folded to a constant each time the filter is used, so that an index on the field serves them as it serves any
-other date; a saved filter keeps them as written.
+    {"$dateSubtract": {"startDate": "$$NOW", "unit": "day", "amount": 30}}      2026-03-01T12:00:00.000Z
+    {"$dateSubtract": {"startDate": "$$NOW", "unit": "month", "amount": 1}}     2026-02-28T12:00:00.000Z
+    {"$dateTrunc": {"date": "$$NOW", "unit": "month"}}                          2026-03-01T00:00:00.000Z
 
-Source of the semantics: MongoDB manual, $dateAdd, $dateSubtract and $dateTrunc. Units of a day and more keep the time
-of day in the timezone; months, quarters and years end on the last day of a shorter month. A time of day that a change
-of the clocks leaves out or repeats is read with the offset from before the change.
+1. The compiled filter contains the result as a constant, so an index serves it like any other date. A saved filter
+   keeps the expression.
+2. Units of a day and more keep the time of day in the timezone.
+3. Months, quarters and years end on the last day of a shorter month.
+4. A time of day that a clock change skips or repeats gets the offset from before the change.
+
+Source of the semantics: MongoDB manual, $dateAdd, $dateSubtract and $dateTrunc.
 """
 
 import re
@@ -18,6 +23,7 @@ from functools import lru_cache
 from typing import Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
+from audience_service.domain.core.clock import truncate_to_milliseconds
 from audience_service.domain.core.error_path import at_key
 from audience_service.domain.core.errors import InvalidFilter
 from audience_service.domain.filters.dates import iso_text
@@ -36,46 +42,48 @@ _REFERENCE = datetime(2000, 1, 1)
 
 
 class ResolvedDate(str):
-    """The ISO text that a date expression was folded to, and is in all ways, with the `expression`."""
+    """The ISO text of an evaluated date expression. It behaves as that text, and keeps the `expression`."""
 
     __slots__ = ("expression",)
     expression: Mapping[str, Any]
 
     @classmethod
     def of(cls, operand: Mapping[str, Any], field_path: str, now: datetime) -> Self:
-        """The date that an expression stands for at `now`. Raises InvalidFilter as fold does."""
+        """The value of an expression at `now`. Raises InvalidFilter as `evaluate` does."""
         resolved = cls(iso_text(evaluate(operand, field_path, now)))
         resolved.expression = operand
         return resolved
 
 
 class Now(datetime):
-    """The moment that $$NOW was folded to in an expression, and is in all ways, told from a fixed date."""
+    """The value of $$NOW in an expression. It behaves as a datetime, but can be recognised as now."""
 
     @classmethod
     def of(cls, timestamp: datetime) -> Self:
-        """The moment as what now was."""
+        """The timestamp, marked as now."""
         return cls.combine(timestamp.date(), timestamp.timetz())
 
 
 def is_relative(operand: object) -> bool:
-    """Whether an operand is meant as a date expression."""
+    """Whether an operand is a date expression, valid or not."""
     return isinstance(operand, Mapping) and any(name in operand for name in EXPRESSIONS)
 
 
 def evaluate(operand: Mapping[str, Any], field_path: str, now: datetime) -> datetime:
-    """The moment that a date expression stands for at `now`, in whole milliseconds, UTC.
+    """The value of a date expression at `now`, in UTC and whole milliseconds.
 
-    Raises InvalidFilter at the place in it that is wrong.
+    Raises InvalidFilter at the path of the error in the expression.
     """
-    return _evaluate(operand, field_path, now.replace(microsecond=now.microsecond // 1000 * 1000), 1)
+    return _evaluate(operand, field_path, truncate_to_milliseconds(now), 1)
 
 
 def _evaluate(operand: Mapping[str, Any], field_path: str, now: datetime, depth: int) -> datetime:
     if depth > _MAX_NESTING:
-        raise InvalidFilter.at(field_path, f"nests more than {_MAX_NESTING} date expressions")
+        raise InvalidFilter.at(field_path, f"exceeds the limit of {_MAX_NESTING} nested date expressions")
     if len(operand) != 1 or next(iter(operand)) not in EXPRESSIONS:
-        raise InvalidFilter.at(field_path, f"is not one of {', '.join(EXPRESSIONS)} alone")
+        raise InvalidFilter.at(
+            field_path, f"is not a date expression; write an object of one operator: {', '.join(EXPRESSIONS)}"
+        )
     [(name, arguments)] = operand.items()
     here = at_key(field_path, name)
     truncates = name == "$dateTrunc"
@@ -94,7 +102,7 @@ def _evaluate(operand: Mapping[str, Any], field_path: str, now: datetime, depth:
         amount = _number(arguments["amount"], at_key(here, "amount"), minimum=-_MAX_AMOUNT)
         return shift(timestamp, unit, amount if name == "$dateAdd" else -amount, zone)
     except (OverflowError, ValueError):
-        raise InvalidFilter.at(here, "leads out of the years 1 to 9999") from None
+        raise InvalidFilter.at(here, "is outside the years 1 to 9999") from None
 
 
 def _start(value: Any, field_path: str, now: datetime, depth: int) -> datetime:
@@ -114,33 +122,35 @@ def _check_names(arguments: Any, required: tuple[str, ...], optional: tuple[str,
         raise InvalidFilter.at(field_path, f"takes an object of {', '.join(required)}")
     for name in arguments:
         if name not in required and name not in optional:
-            raise InvalidFilter.at(at_key(field_path, name), f"is none of {', '.join((*required, *optional))}")
+            raise InvalidFilter.at(at_key(field_path, name), f"is not one of {', '.join((*required, *optional))}")
     for name in required:
         if name not in arguments:
-            raise InvalidFilter.at(field_path, f"lacks {name}")
+            raise InvalidFilter.at(field_path, f"lacks {name}; it takes {', '.join(required)}")
 
 
 def one_of(value: Any, names: tuple[str, ...], field_path: str) -> str:
     """The value, if it is one of the names. Raises InvalidFilter."""
     if not isinstance(value, str) or value not in names:
-        raise InvalidFilter.at(field_path, f"is none of {', '.join(names)}")
+        raise InvalidFilter.at(field_path, f"is not one of {', '.join(names)}")
     return value
 
 
 def weekday(value: Any) -> Any:
-    """A day of the week by its whole name or its first three letters, in any case, as MongoDB takes it."""
+    """The full name of a weekday, given its name or first three letters in any case, as MongoDB takes it."""
     if not isinstance(value, str):
         return value
     lower = value.lower()
     return next((name for name in WEEKDAYS if lower in (name, name[:3])), lower)
 
 
+def is_integer(value: Any) -> bool:
+    """Whether a value is an integer, or a float without a fraction. True and false are not integers."""
+    return value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
+
+
 def _number(value: Any, field_path: str, minimum: int) -> int:
-    is_integer = (
-        value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
-    )
-    if not is_integer or not minimum <= value <= _MAX_AMOUNT:
-        raise InvalidFilter.at(field_path, f"takes a whole number from {minimum:,} to {_MAX_AMOUNT:,}")
+    if not is_integer(value) or not minimum <= value <= _MAX_AMOUNT:
+        raise InvalidFilter.at(field_path, f"takes an integer from {minimum:,} to {_MAX_AMOUNT:,}")
     return int(value)
 
 
@@ -156,17 +166,17 @@ def read_timezone(value: Any, field_path: str) -> tzinfo:
             raise ValueError(value)
         return UTC if value in ("UTC", "GMT") else ZoneInfo(value)
     except (KeyError, ValueError, OSError):
-        raise InvalidFilter.at(field_path, 'is no timezone, like "America/New_York" or "+02:00"') from None
+        raise InvalidFilter.at(field_path, 'is not a timezone; write one like "America/New_York" or "+02:00"') from None
 
 
 @lru_cache(maxsize=1)
 def _zones() -> frozenset[str]:
-    """The Olson names, without those that mean the machine's own zone."""
+    """The Olson names, without those for the machine's own zone."""
     return frozenset(available_timezones()) - {"localtime", "Factory"}
 
 
 def shift(timestamp: datetime, unit: str, amount: int, zone: tzinfo) -> datetime:
-    """The moment so many units later, in UTC. Raises OverflowError, ValueError where that leads out of the calendar."""
+    """The timestamp that many units later, in UTC. Raises OverflowError or ValueError outside the calendar."""
     if unit in _MILLIS:
         return timestamp + timedelta(milliseconds=amount * _MILLIS[unit])
     local = timestamp.astimezone(zone).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""Filters of filters: who is in several, in any, or in one and no other."""
+"""Set operations on compiled filters: intersection, union and difference."""
 
 from dataclasses import replace
 
@@ -9,26 +9,26 @@ from audience_service.domain.filters.member_list import MemberList
 
 
 def list_filter(member_list: MemberList) -> CompiledFilter:
-    """The members of a list as a filter finds them: those on it that are in use."""
+    """The filter for the members of a list: the records on it that are not archived."""
     return compile_node(member_list.datatype, And((OnList(member_list), NOT_ARCHIVED)), member_list.field_path)
 
 
 def to_filter(population: CompiledFilter | MemberList) -> CompiledFilter:
-    """A population as what finds its members among all records; of a frozen list those that are still in use."""
+    """The filter for the members of a population. Of a list with inactive records, only unarchived ones match."""
     return (
         list_filter(replace(population, include_inactive=False)) if isinstance(population, MemberList) else population
     )
 
 
 def intersection(*filters: CompiledFilter) -> CompiledFilter:
-    """What finds the records that all of the filters find. Raises ValueError where they are of several datatypes."""
+    """The filter for records that match all filters. Raises ValueError if their datatypes differ."""
     return compile_node(_datatype(*filters), And(tuple(_conditions(*filters))))
 
 
 def union(*filters: CompiledFilter, field_path: str = "filter") -> CompiledFilter:
-    """What finds the records that any of the filters finds. Raises ValueError where they are of several datatypes.
+    """The filter for records that match any of the filters. Raises ValueError if their datatypes differ.
 
-    Its place is that of the only one that holds expressions, if one alone does.
+    Its field path is that of the only filter with expressions, if exactly one has them.
     """
     failing_paths = [compiled.field_path for compiled in filters if compiled.has_expressions]
     return compile_node(
@@ -39,10 +39,10 @@ def union(*filters: CompiledFilter, field_path: str = "filter") -> CompiledFilte
 
 
 def difference(base: CompiledFilter, *excluded: CompiledFilter) -> CompiledFilter:
-    """What finds the records that the first filter finds and none of the others. Raises ValueError as `union`.
+    """The filter for records that match `base` and none of the others. Raises ValueError if their datatypes differ.
 
-    Each of the others is denied by itself, so that those that the record alone decides are tested before any join. The
-    place is that of the first that holds expressions, or else of the one that is kept.
+    Each excluded filter has its own negation, so that the database decides those without joins first. The field path is
+    that of the first filter with expressions, or of `base`.
     """
     datatype = _datatype(base, *excluded)
     negations = [Nor((compiled.node,)) for compiled in excluded]

@@ -1,4 +1,4 @@
-"""Whether a filter survives the way through a protobuf Struct, which keeps neither key order nor large integers."""
+"""Whether a filter survives a protobuf Struct, which keeps neither key order nor large integers."""
 
 import math
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from audience_service.domain.filters.relative_dates import is_relative
 
 _EXACT_IN_DOUBLE = 2**53
 
-# Readers of protobuf stop at 100 messages inside one another. An object in a Struct takes three (Struct, map entry,
-# Value), a list two (ListValue, Value), and the filter itself stands three deep in a ListSegmentsResponse.
+# Protobuf readers stop at 100 nested messages. An object in a Struct takes three (Struct, map entry, Value), a list two
+# (ListValue, Value). The filter itself is three levels deep in a ListSegmentsResponse.
 _OBJECT, _LIST, _MAX_DEPTH = 3, 2, 97
 
 
 def fits_struct(where: Mapping[str, Any]) -> bool:
-    """Whether a reader of the Struct gets the very same filter, and may send it back."""
+    """Whether a reader of the Struct gets exactly this filter, and may send it back."""
     return _query_fits(where, _OBJECT)
 
 
@@ -38,13 +38,13 @@ def _query_fits(query: Any, depth: int) -> bool:
 
 
 def _relation_fits(value: Mapping[str, Any], depth: int) -> bool:
-    """What $related takes: its names are in no order, and `where` is a filter."""
+    """The operand of $related: the order of its names does not matter, and `where` is a filter."""
     others = {name: argument for name, argument in value.items() if name != "where"}
     return _query_fits(value.get("where", {}), depth + _OBJECT) and _value_fits(others, depth, in_expression=True)
 
 
 def _field_fits(value: Any, depth: int) -> bool:
-    """What stands on a field: operators, whose order does not count, or a value."""
+    """The object of a field: operators, whose order does not matter, or a value."""
     if not isinstance(value, Mapping) or not any(key.startswith("$") for key in value):
         return _value_fits(value, depth)
     depth += _OBJECT
@@ -68,9 +68,8 @@ def _value_fits(value: Any, depth: int, in_expression: bool = False) -> bool:
         return math.isfinite(value) and abs(value) < _EXACT_IN_DOUBLE
     if isinstance(value, Mapping):
         depth += _OBJECT
-        is_order_significant = (
-            len(value) > 1 and not in_expression
-        )  # the order of an expression's arguments does not count
+        # The order of an expression's arguments does not matter.
+        is_order_significant = len(value) > 1 and not in_expression
         is_unordered = (in_expression or is_relative(value)) and "$literal" not in value
         return (
             depth <= _MAX_DEPTH

@@ -1,4 +1,4 @@
-"""Operands: the values a condition compares with, checked before anything is made of them."""
+"""Checks and converts operands: the values with which conditions compare."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ Scalar = None | bool | int | float | str | datetime | Int64 | Decimal128 | Objec
 _SCALARS = (type(None), bool, int, float, str, datetime, Decimal128, ObjectId, Binary, bytes)
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _EXACT_IN_DOUBLE = 2**53
-_NOW_ADVICE = 'for this moment write {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 0}}'
+_NOW_ADVICE = 'for the current time write {"$dateAdd": {"startDate": "$$NOW", "unit": "day", "amount": 0}}'
 
 
 @dataclass(slots=True)
 class ValueReader:
-    """Reads operands under one filter's limits.
+    """Reads the operands of one filter, within its limits.
 
-    `exact` is the filter's: without it, what a protobuf Struct may have changed on the way is refused. `now` is what
-    dates relative to now are folded at; they become ISO text, which stands for every way that storage spells dates.
+    `exact` is the filter's: without it, values that a protobuf Struct may have changed are refused. Relative dates are
+    evaluated at `now` and become ISO text, which matches every spelling of dates in storage.
     """
 
     limits: Limits
@@ -33,27 +33,29 @@ class ValueReader:
     _pattern_characters: int = 0
 
     def text(self, value: Any, field_path: str) -> str:
-        """Text. Raises InvalidFilter."""
+        """The value, if it is text. Raises InvalidFilter."""
         if not isinstance(value, str):
             raise InvalidFilter.at(field_path, "takes text")
         return str(self.scalar(value, field_path))
 
     def pattern(self, text: str, field_path: str) -> str:
-        """The text of a pattern, of which a filter may hold so much. Raises InvalidFilter, FilterTooLarge."""
+        """The text of a pattern, counted towards the filter's limit. Raises InvalidFilter, FilterTooLarge."""
         limits = self.limits
         if len(text) > limits.pattern_length:
             limit = limits.pattern_length
-            raise FilterTooLarge.at(field_path, f"is a pattern longer than {limit:,} characters", limit=str(limit))
+            raise FilterTooLarge.at(
+                field_path, f"exceeds the limit of {limit:,} characters in a pattern", limit=str(limit)
+            )
         self._pattern_characters += len(text)
         if self._pattern_characters > limits.pattern_characters:
             limit = limits.pattern_characters
             raise FilterTooLarge.at(
-                field_path, f"brings the filter's patterns past {limit:,} characters", limit=str(limit)
+                field_path, f"exceeds the limit of {limit:,} characters in a filter's patterns", limit=str(limit)
             )
         return self.text(text, field_path)
 
     def scalar(self, value: Any, field_path: str) -> Scalar:
-        """A value that is neither object nor list. Raises InvalidFilter."""
+        """The value, if it is neither an object nor a list. Raises InvalidFilter."""
         if isinstance(value, Mapping) and is_relative(value):
             return ResolvedDate.of(value, field_path, self.now)
         if not isinstance(value, _SCALARS):
@@ -63,7 +65,7 @@ class ValueReader:
         if not self.exact and isinstance(value, int | float) and not abs(value) < _EXACT_IN_DOUBLE:
             raise InvalidFilter.at(
                 field_path,
-                "is a number past 2^53, which a JSON object may have rounded; write the filter in where_json",
+                "is a number of 2^53 or more, which a JSON object may have rounded; write the filter in where_json",
             )
         if isinstance(value, str):
             self._text(value, field_path)
@@ -72,7 +74,7 @@ class ValueReader:
         return value
 
     def value(self, value: Any, field_path: str, depth: int = 0) -> Any:
-        """Any value, objects and lists included. Raises InvalidFilter, FilterTooLarge."""
+        """The value, which may be an object or a list. Raises InvalidFilter, FilterTooLarge."""
         if depth > self.limits.depth:
             raise FilterTooLarge.at(
                 field_path, f"is nested more than {self.limits.depth} levels deep", limit=str(self.limits.depth)
@@ -85,7 +87,7 @@ class ValueReader:
         return self.scalar(value, field_path)
 
     def values(self, value: Any, field_path: str) -> list[Any]:
-        """A list of any values. Raises InvalidFilter, FilterTooLarge."""
+        """The value, if it is a list. Its items may be any values. Raises InvalidFilter, FilterTooLarge."""
         if not isinstance(value, list):
             raise InvalidFilter.at(field_path, 'takes a list of values, like ["lead", "mql"]')
         self._length(value, field_path)
@@ -100,16 +102,16 @@ class ValueReader:
         for key in value:
             if key.startswith("$"):
                 raise InvalidFilter.at(
-                    at_key(field_path, key), "is an operator inside a value; operators stand on fields"
+                    at_key(field_path, key), "is an operator inside a value; operators apply to fields"
                 )
             if "\0" in key:
                 raise InvalidFilter.at(
-                    at_key(field_path, key), "is a key with a NUL character, which no record can have"
+                    at_key(field_path, key), "is a key with a NUL character, which records cannot have; remove it"
                 )
         if len(value) > 1 and not self.exact:
             raise InvalidFilter.at(
                 field_path,
-                "compares with an object of two or more keys, whose order counts and which a JSON object does not keep;"
+                "compares with an object of two or more keys; their order matters, and a JSON object does not keep it;"
                 " write the filter in where_json, or name the inner fields, like address.city",
             )
         for key in value:
@@ -120,10 +122,10 @@ class ValueReader:
         if len(value) > self.limits.list_length:
             raise FilterTooLarge.at(
                 field_path,
-                f"holds {len(value):,} values, more than {self.limits.list_length:,}; make a static segment of them",
+                f"has {len(value):,} values; the limit is {self.limits.list_length:,}; create a static segment instead",
                 limit=str(self.limits.list_length),
             )
 
     def _text(self, text: str, field_path: str) -> None:
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise InvalidFilter.at(field_path, "holds half of a surrogate pair, which is no Unicode text")
+            raise InvalidFilter.at(field_path, "contains half of a surrogate pair, which is not valid Unicode")

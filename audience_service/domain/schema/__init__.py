@@ -1,1 +1,1 @@
-"""Fields: what the records of an org hold, and what filters can be about."""
+"""The schema of an org's records: which fields a filter can read, with their types and values."""

@@ -1,4 +1,4 @@
-"""The fields of records, surveyed in a sample: where they are, of which types, how often and with which values."""
+"""Statistics of the fields in a sample of records: paths, types, fill rates and frequent values."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +14,10 @@ from audience_service.domain.filters.fields import SYSTEM_FIELDS
 from audience_service.domain.schema.sample_masking import MASKS, VISIBLE_FIELDS
 
 MAX_DEPTH = 8
-"""Names that a path has at most; what lies deeper is left out, and said to be."""
+"""The most names in a path. Deeper paths are omitted and counted."""
 _MAX_TOP_VALUES, _MAX_VALUE_LENGTH = 10, 100
 _MIN_REPEATS, _MIN_REPEATS_UNKNOWN = 2, 5
-"""Records that a value must be on to be shown: of a field that is known to be harmless, and of any other."""
+"""The fewest records with a value before it is shown: in fields known to be harmless, and in all others."""
 
 _PERSONAL = frozenset(
     (
@@ -25,7 +25,7 @@ _PERSONAL = frozenset(
         "postcode", "mobile", "ip", "ipAddress",
     )
 )  # fmt: skip
-"""Names of fields whose values are never shown, wherever they are."""
+"""Names of fields whose values are never shown, at any depth."""
 
 _TYPES: tuple[tuple[type, str], ...] = (
     (bool, "bool"), (str, "string"), (Int64, "long"), (float, "double"), (datetime, "date"), (DatetimeMS, "date"),
@@ -38,7 +38,7 @@ Path = tuple[str, ...]
 
 @dataclass(slots=True)
 class _PathStats:
-    """What the records have had at one path; every count is of records."""
+    """The values at one path. Every count is a number of records."""
 
     types: Counter[str] = field(default_factory=Counter)
     filled_count: int = 0
@@ -48,15 +48,15 @@ class _PathStats:
 
 @dataclass(frozen=True, slots=True)
 class FieldStats:
-    """The profiles of fields by their paths in the record, and how many paths lie too deep to be among them."""
+    """The profiles of fields by their paths in the record, and the number of paths omitted as too deep."""
 
     profiles: Mapping[str, FieldProfile]
     too_deep_count: int
 
 
 def collect(records: Sequence[Mapping[str, Any]]) -> FieldStats:
-    """The fields of the records that a filter can name. Objects, and lists of them, give paths into them too."""
-    seen: dict[Path, _PathStats] = {}
+    """The fields of the records that a filter can name, those inside objects and lists of objects included."""
+    stats_by_path: dict[Path, _PathStats] = {}
     too_deep: set[Path] = set()
     for record in records:
         found: dict[Path, list[Any]] = {}
@@ -66,13 +66,13 @@ def collect(records: Sequence[Mapping[str, Any]]) -> FieldStats:
             else:
                 found.setdefault(path, []).append(value)
         for path, values in found.items():
-            _add_values(seen.setdefault(path, _PathStats()), values)
-    profiles = {".".join(path): _build_profile(path, stats, len(records)) for path, stats in seen.items()}
+            _add_values(stats_by_path.setdefault(path, _PathStats()), values)
+    profiles = {".".join(path): _build_profile(path, stats, len(records)) for path, stats in stats_by_path.items()}
     return FieldStats(profiles, len(too_deep))
 
 
 def type_name(value: Any) -> str:
-    """The BSON type of a value that the driver has read, by the name that $type takes."""
+    """The BSON type of a value that the driver returned, as $type names it."""
     if value is None:
         return "null"
     if type(value) is int:
@@ -92,7 +92,7 @@ def _fields(record: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
 
 def _inside(path: Path, value: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     for name, item in value.items():
-        if name and "." not in name and not name.startswith("$"):  # no filter could name it
+        if name and "." not in name and not name.startswith("$"):  # no filter can name other keys
             yield from _at((*path, name), item)
 
 
@@ -105,38 +105,38 @@ def _at(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
             yield from _inside(path, item)
 
 
-def _add_values(seen: _PathStats, values: Sequence[Any]) -> None:
-    """Take in what one record has at a path: several values where the path leads through a list."""
+def _add_values(stats: _PathStats, values: Sequence[Any]) -> None:
+    """Add one record's values at a path. A path through a list has one value for each element."""
     single = [item for value in values for item in (value if isinstance(value, list) else [value])]
     listed = ["array"] if any(isinstance(value, list) for value in values) else []
-    seen.types.update({*listed, *map(type_name, single)})
-    seen.filled_count += any(item is not None for item in single)
+    stats.types.update({*listed, *map(type_name, single)})
+    stats.filled_count += any(item is not None for item in single)
     texts = [item for item in single if isinstance(item, str)]
     dates = any(read_instant(text) for text in texts)
-    seen.date_texts += dates
+    stats.date_texts += dates
     if not dates:
-        seen.values.update({(type_name(item), item) for item in single if _is_showable(item)})
+        stats.values.update({(type_name(item), item) for item in single if _is_showable(item)})
 
 
 def _is_showable(value: Any) -> bool:
-    """Whether it is a value that people choose from: no object, no moment, no long text."""
+    """Whether a user can choose the value from a list: objects, dates and long text do not qualify."""
     return isinstance(value, bool | int | float) or (isinstance(value, str) and 0 < len(value) <= _MAX_VALUE_LENGTH)
 
 
-def _build_profile(path: Path, seen: _PathStats, records: int) -> FieldProfile:
+def _build_profile(path: Path, stats: _PathStats, records: int) -> FieldProfile:
     return FieldProfile(
         path=".".join(path),
-        types={name: count / records for name, count in seen.types.most_common()},
-        fill_rate=seen.filled_count / records,
-        top_values=tuple((value, count / records) for value, count in _top_values(path, seen)),
-        date_texts=seen.date_texts / records,
+        types={name: count / records for name, count in stats.types.most_common()},
+        fill_rate=stats.filled_count / records,
+        top_values=tuple((value, count / records) for value, count in _top_values(path, stats)),
+        date_texts=stats.date_texts / records,
     )
 
 
-def _top_values(path: Path, seen: _PathStats) -> list[tuple[Any, int]]:
-    """The values seen most often, unless they are personal or hardly repeat."""
-    if not _PERSONAL.isdisjoint(path) or len(seen.values) * 2 > seen.filled_count:
+def _top_values(path: Path, stats: _PathStats) -> list[tuple[Any, int]]:
+    """The most frequent values; none if the field is personal or its values hardly repeat."""
+    if not _PERSONAL.isdisjoint(path) or len(stats.values) * 2 > stats.filled_count:
         return []
     harmless = path[-1] in VISIBLE_FIELDS or path[0] != "data"
     min_repeats = _MIN_REPEATS if harmless else _MIN_REPEATS_UNKNOWN
-    return [(value, count) for (_, value), count in seen.values.most_common(_MAX_TOP_VALUES) if count >= min_repeats]
+    return [(value, count) for (_, value), count in stats.values.most_common(_MAX_TOP_VALUES) if count >= min_repeats]

@@ -1,4 +1,4 @@
-"""The fields that a caller asks for along with members, and their values in a record."""
+"""The fields that a caller requests with members, and their values in a record."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ from audience_service.domain.filters.fields import record_path
 MAX_FIELDS = 50
 
 MISSING = object()
-"""What `dig` answers with where there is nothing."""
+"""The result of get_path if the record has no value at the path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Fields as asked for, and the steps that lead to each in the record."""
+    """Fields by their names in the request, and the steps of each one's path in the record."""
 
     paths: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def parse(cls, fields: Sequence[str], field_path: str = "fields") -> "Projection":
-        """The fields that a request has at `place`. Raises InvalidArgument there, or at `place[i]`."""
+        """The projection of a request's field list. Raises InvalidArgument at `field_path` or `field_path[i]`."""
         if len(fields) > MAX_FIELDS:
-            raise InvalidArgument.at(field_path, f"names {len(fields)} fields, more than {MAX_FIELDS}")
+            raise InvalidArgument.at(field_path, f"names {len(fields)} fields; the limit is {MAX_FIELDS}")
         return cls({field: _steps(field, f"{field_path}[{index}]") for index, field in enumerate(fields)})
 
     @property
     def record_paths(self) -> list[str]:
-        """Where the fields are in the record, as the database names places."""
+        """The paths of the fields in the record, in the database's dotted form."""
         return [".".join(steps) for steps in self.paths.values()]
 
     def values(self, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """What the record has of them, keyed as asked; what it does not have is left out."""
+        """The record's values by the requested names. Fields that the record lacks are left out."""
         for field, steps in self.paths.items():
             value = get_path(record, steps)
             if value is not MISSING:
@@ -41,7 +41,7 @@ class Projection:
 
 def _steps(field: str, field_path: str) -> tuple[str, ...]:
     if any(step.isdecimal() for step in field.split(".")):
-        raise InvalidArgument.at(field_path, "names a place in a list; name the list")
+        raise InvalidArgument.at(field_path, "contains a list index; name the list instead")
     try:
         return tuple(record_path(field, field_path).split("."))
     except InvalidFilter as error:
@@ -49,9 +49,9 @@ def _steps(field: str, field_path: str) -> tuple[str, ...]:
 
 
 def get_path(value: Any, steps: Sequence[str]) -> Any:
-    """The value at the end of the steps; through a list, the list of what its elements have there.
+    """The value at a path, MISSING if there is none. A path through a list gives the list of its elements' values.
 
-    A number leads to that place in a list, if the list is so long.
+    A number among the steps is a list index, if the list is long enough.
     """
     for position, step in enumerate(steps):
         if isinstance(value, dict):

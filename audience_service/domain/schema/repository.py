@@ -1,4 +1,4 @@
-"""What the schema of an org's records asks of storage."""
+"""The storage that the schema of an org's records needs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -9,15 +9,15 @@ from audience_service.domain.schema.sample import Sample
 
 
 class SampleRepository(Protocol):
-    """A look at an org's records without reading all of them."""
+    """Reads samples of an org's records, and their declared schema."""
 
     def sample(self, org: str, datatype: str, deadline: Deadline) -> Sample:
-        """Up to SAMPLE_SIZE records in use, from all over the org's; all of them where there are no more."""
+        """Up to SAMPLE_SIZE records that are not archived, spread over all of the org's; all if there are no more."""
 
     def schema(self, org: str, datatype: str, deadline: Deadline) -> Mapping[str, Any]:
-        """The `$jsonSchema` that records of the datatype, of all orgs, are held to; empty where there is none."""
+        """The collection's `$jsonSchema`, which applies to the records of all orgs; empty if it has none."""
 
     def count_matching(
         self, org: str, datatype: str, keys: Sequence[str], matches: Sequence[Document], deadline: Deadline
     ) -> Sequence[int]:
-        """How many of the records with these sks meet each match."""
+        """For each match, how many of the records with these sks meet it."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 SAMPLE_SIZE = 1_000
-"""Records that a sample holds at most."""
+"""The most records in a sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Records in use, each once. `whole` says that the org has no others."""
+    """Records that are not archived, each once. `is_complete`: the org has no others."""
 
     records: Sequence[Mapping[str, Any]]
     is_complete: bool

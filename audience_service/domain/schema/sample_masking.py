@@ -1,7 +1,7 @@
-"""The sample profile: one member's payload with personal data masked, so that a builder sees whom a filter finds.
+"""The sample profile: one member's payload with personal data masked, as an example of a filter's members.
 
-Every field has one of three rules. Fields known to be harmless are shown. Fields known to be personal are masked in a
-way that keeps their shape. All others, custom properties among them, may hold anything, so their values are hidden.
+Each field follows one of three rules. Fields known to be harmless are shown. Fields known to be personal are masked,
+and keep their shape. All other values are hidden, since custom properties may contain any data.
 """
 
 import re
@@ -17,10 +17,10 @@ VISIBLE_FIELDS = frozenset(
         "subscriptions",
     )
 )  # fmt: skip
-"""Fields of `data`, and of objects in it, whose single values are shown; objects in them meet the rules again."""
+"""Fields, at any depth of `data`, whose single values are shown. The rules apply again to the fields of objects."""
 
 NESTED_FIELDS = frozenset(("address",))
-"""Objects, or lists of objects, whose own fields the rules apply to."""
+"""Objects, or lists of objects, to whose fields the rules apply."""
 
 
 def mask_profile(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,17 +69,16 @@ MASKS: dict[str, Callable[[Any], str]] = {
     "phone": _last_two,
     "birthday": _year,
 }
-"""Personal fields whose shape says something about the data's quality."""
+"""Personal fields whose shape shows the quality of the data."""
 
 _PERSONAL_PATHS = frozenset(("pk", "sk", "name", "data.name"))
 _PERSONAL = re.compile(r"e-?mail|phone|mobile|street|birth|(first|last|middle|full|sur|maiden|user)_?-?name", re.I)
 
 
 def is_personal(path: str) -> bool:
-    """Whether a path in the record names what names or reaches a person, by its own name or that of what holds it.
+    """Whether a path in the record, or a parent of it, is named like data that identifies or reaches a person.
 
-    Names are judged by what they hold, so that `workEmail` is personal too; a field that is known to be harmless
-    (lastEmailOpenedAt) is not.
+    Part of a name is enough: `workEmail` is personal. A field known to be harmless (`lastEmailOpenedAt`) is not.
     """
     steps = path.split(".")
     return path in _PERSONAL_PATHS or any(step not in VISIBLE_FIELDS and _PERSONAL.search(step) for step in steps)

@@ -1,4 +1,4 @@
-"""The use case on fields: what a filter on an org's records can be about."""
+"""The use case ListFields: the fields that a filter on an org's records can read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,12 +30,12 @@ _OPERATORS_BY_TYPE: dict[str, tuple[str, ...]] = {
     "binData": _BITS,
     "array": ("$all", "$size", "$elemMatch"),
 }
-"""What fits values of a type, beside what fits every value. Text is put in order only where it spells dates."""
+"""The operators that fit values of a type, in addition to _ANY_TYPE. Text is ordered only if it contains dates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field as a caller writes it, its profile, and the operators that fit what it holds."""
+    """A field as a caller writes it, its profile, and the operators that fit its values."""
 
     path: str
     profile: FieldProfile
@@ -44,7 +44,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class FieldList:
-    """Fields by path. `omitted` are those past MAX_FIELDS, of which the least filled are left out, or too deep."""
+    """Fields by path.
+
+    `omitted_count` counts the fields that are too deep, and those above MAX_FIELDS, the least filled ones.
+    """
 
     fields: Sequence[Field]
     sample_size: int
@@ -54,7 +57,7 @@ class FieldList:
 
 @dataclass(frozen=True, slots=True)
 class SampledFields:
-    """A sample, and the profiles of its fields and of those that the schema states, by paths in the record."""
+    """A sample, and the profiles of its fields and of the schema's declared ones, by paths in the record."""
 
     sample: Sample
     profiles: Mapping[str, FieldProfile]
@@ -62,14 +65,14 @@ class SampledFields:
 
 
 class FieldCatalog:
-    """Tells the fields of a datatype from a sample of the org's records and the collection's schema."""
+    """Lists the fields of a datatype from a sample of the org's records and the collection's schema."""
 
     def __init__(self, samples: SampleRepository, compiler: FilterCompiler) -> None:
         self._samples = samples
         self._compiler = compiler
 
     def list(self, ctx: RequestContext, datatype: str, prefix: str) -> FieldList:
-        """The fields whose paths, as callers write them, begin with the prefix. Raises DatatypeNotAllowed."""
+        """The fields whose paths, as callers write them, start with the prefix. Raises DatatypeNotAllowed."""
         self._compiler.check_datatype(datatype)
         sampled = self.sample_fields(ctx, datatype)
         found = [field for field in map(_field, sampled.profiles.values()) if field.path.startswith(prefix)]
@@ -84,13 +87,13 @@ class FieldCatalog:
     def sample_fields(self, ctx: RequestContext, datatype: str) -> SampledFields:
         """A new sample with its profiles."""
         sample = self._samples.sample(ctx.org, datatype, ctx.deadline)
-        seen = collect(sample.records)
-        stated = schema_profiles(self._samples.schema(ctx.org, datatype, ctx.deadline))
-        return SampledFields(sample, dict(_merge(seen.profiles, stated)), seen.too_deep_count)
+        stats = collect(sample.records)
+        declared = schema_profiles(self._samples.schema(ctx.org, datatype, ctx.deadline))
+        return SampledFields(sample, dict(_merge(stats.profiles, declared)), stats.too_deep_count)
 
 
 def operators_for(profile: FieldProfile) -> list[str]:
-    """The operators that fit what a field holds, in the order of their table."""
+    """The operators that fit a field's values, in the order of their table."""
     suitable = {name for kind in profile.types for name in _OPERATORS_BY_TYPE.get(kind, ())}
     suitable |= {*_ANY_TYPE, *(_ORDER if profile.date_texts else ())}
     return [name for name in (*OPERATORS, "$elemMatch") if name in suitable]
@@ -100,10 +103,12 @@ def _field(profile: FieldProfile) -> Field:
     return Field(display_path(profile.path), profile, operators_for(profile))
 
 
-def _merge(seen: Mapping[str, FieldProfile], stated: Mapping[str, FieldProfile]) -> Iterator[tuple[str, FieldProfile]]:
-    """Both, where they say something on one field with the values of its enum behind those that were seen."""
-    for path, profile in seen.items():
-        shown = [value for value, _ in profile.top_values]
-        more = [top for top in stated[path].top_values if top[0] not in shown] if path in stated else []
+def _merge(
+    sampled: Mapping[str, FieldProfile], declared: Mapping[str, FieldProfile]
+) -> Iterator[tuple[str, FieldProfile]]:
+    """The union of both. For a field in both, the sampled values come first, then the enum's others."""
+    for path, profile in sampled.items():
+        values = [value for value, _ in profile.top_values]
+        more = [top for top in declared[path].top_values if top[0] not in values] if path in declared else []
         yield path, replace(profile, top_values=(*profile.top_values, *more))
-    yield from ((path, profile) for path, profile in stated.items() if path not in seen)
+    yield from ((path, profile) for path, profile in declared.items() if path not in sampled)

@@ -54,13 +54,13 @@ def test_advice(where: Any, shares: dict[str, float], there: dict[str, Any], fie
 
 def test_the_reason_contains_the_numbers() -> None:
     assert advised({"country": "JP"}, {"country": 0.06}).reason == (
-        "about 6 % of the org's records match data.country; the index leads to these alone;"
-        " now 1,000,000 documents are read for 1,573 matches"
+        "about 6 % of the org's records match data.country; the index finds only these;"
+        " now the query examines 1,000,000 documents for 1,573 matches"
     )
     assert advised({"country": "JP"}, {"country": 0}).reason.startswith("fewer than 1 in 1,000 of the org's records")
     assert advised({"country": "US"}, {"country": 0.45}).reason == (
-        "about 45 % of the org's records match data.country: past 20 %, reading them through an index costs as much as"
-        " reading all"
+        "about 45 % of the org's records match data.country: above 20 %, an index costs as much as a scan of"
+        " all records"
     )
 
 
@@ -69,7 +69,7 @@ def test_an_index_that_reads_little_for_each_match_serves() -> None:
     where, shares = {"country": "JP", "score": {"$gte": 1}}, {"country": 0.06, "score": 0.4}
     advice = advised(where, shares, plan, indexes=[["data.country", "sk"]])
     assert (advice.fields, advice.useful) == (("data.country", "sk"), False)
-    assert advice.reason == "the index data.country_sk serves it: 1,100 documents read for 1,000 matches"
+    assert advice.reason == "the index data.country_sk serves it: the query examines 1,100 documents for 1,000 matches"
     wasteful = QueryPlan(PlanKind.INDEX, "data.country_sk", 0, ExecutionStats(50_000, 50_000, 1_000, 90))
     advice = advised(where, shares, wasteful, indexes=[["data.country", "sk"]])
     assert (advice.fields, advice.useful) == (("data.country", "data.score", "sk"), True)

@@ -24,7 +24,7 @@ from tests.domain.filters.test_compiler import ANYTHING, NAMES
 from tests.support.examples import examples
 from tests.support.strategies import filters
 
-PAIRS = json.loads((Path(__file__).parent.parent.parent / "data" / "words.json").read_text())
+PAIRS = json.loads((Path(__file__).parent.parent.parent / "data" / "descriptions.json").read_text())
 COMPILER = FilterCompiler(["contact"], ["order"], clock=lambda: datetime(2026, 4, 24, 12, tzinfo=UTC))
 AUDIENCES = {"segment-vip": "VIPs"}
 
@@ -46,7 +46,7 @@ def test_every_operator_has_a_description() -> None:
     written = json.dumps([where for where, _ in PAIRS])
     seen = set(re.findall(r'"(\$\w+)": ', written))
     named = {*OPERATORS, *LOGICAL, *RECORD_OPERATORS, *EXPRESSIONS, *RELATIVE, "$not", "$elemMatch", "$options"}
-    assert named - seen == set(), "these have no pair in words.json"
+    assert named - seen == set(), "these have no pair in descriptions.json"
 
 
 LETTERS = st.sampled_from("abcd")

@@ -26,7 +26,7 @@ def test_an_explain_document_yields_kind_index_and_stats(names: list[str], docum
 
 
 def test_another_org_s_range_is_no_scope() -> None:
-    document = next(pair[2] for pair in PAIRS if pair[0].startswith("an index on sk that holds"))
+    document = next(pair[2] for pair in PAIRS if pair[0].startswith("an index on sk with the org"))
     assert parse_explain(document, "acme", ["sk"]).kind == "SCAN"
     assert parse_explain(document, "acm", ["sk"]).kind == "INDEX"
 

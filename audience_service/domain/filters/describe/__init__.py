@@ -1,1 +1,1 @@
-"""A filter in words: sentences of phrases of values. sentence.py is the way in; operators.py has a phrase a row."""
+"""Descriptions of filters in plain English. Start at sentence.py; each row of operators.py has its phrase."""

@@ -1,7 +1,7 @@
-"""Expressions in compact infix: `score > (age + 3)`, `month(birthday) = 1`.
+"""Descriptions of expressions in compact infix form: `score > (age + 3)`, `month(birthday) = 1`.
 
-To say an operator in another way than as a function's call, add a row. In a call stand the arguments that the operator
-needs, in the order of its form, and then those that it may have, by name.
+An operator without a row in a table here is described as a function call. A call lists the required arguments in the
+order of their form, then the optional ones by name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +27,12 @@ _SPECIAL: dict[str, Callable[[Any], str]] = {
 
 
 def describe_expression(document: Document) -> str:
-    """A parsed expression in words."""
+    """The description of a parsed expression."""
     return _describe(document)
 
 
 def is_compound(document: Document) -> bool:
-    """Whether the words of an expression are joined by `and` or `or`, and take brackets beside others."""
+    """Whether the description is joined by `and` or `or`, and so needs brackets next to other conditions."""
     [(name, argument)] = document.items()
     return name in ("$and", "$or") and isinstance(argument, list) and len(argument) > 1
 
@@ -54,7 +54,7 @@ def _describe(value: Any) -> str:
 
 
 def _operand(value: Any) -> str:
-    """What stands beside an infix operator, in brackets where it holds another."""
+    """An operand of an infix operator, in brackets if it is an infix expression itself."""
     infix = isinstance(value, Mapping) and next(iter(value)) in (*_INFIX, "$regexMatch")
     return f"({_describe(value)})" if infix else _describe(value)
 
@@ -65,8 +65,8 @@ def _arguments(name: str, argument: Any) -> Sequence[str]:
         return [_describe(item) for item in argument]
     if not isinstance(argument, Mapping) or next(iter(argument)).startswith("$"):
         return [_describe(argument)]
-    needed = [_describe(argument[key]) for key in form.required]
-    return [*needed, *(f"{key}: {_describe(argument[key])}" for key in form.optional if key in argument)]
+    required = [_describe(argument[key]) for key in form.required]
+    return [*required, *(f"{key}: {_describe(argument[key])}" for key in form.optional if key in argument)]
 
 
 def _only(argument: Any) -> Any:
@@ -74,7 +74,7 @@ def _only(argument: Any) -> Any:
 
 
 def _value(value: Any) -> str:
-    """Text is in quotes always, since a bare word is a field; and never a date, since none is made of it here."""
+    """A constant. Text is always quoted, since a bare word is a field, and never read as a date."""
     return quote(value) if isinstance(value, str) else describe_value(value)
 
 

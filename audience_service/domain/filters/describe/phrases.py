@@ -1,7 +1,7 @@
-"""What a condition says of its field, in plain English: a verb, and what it compares with.
+"""The predicates of conditions in plain English: a verb, and the value that it compares with.
 
-The words of operators.py's rows are made here. A verb that `denied` knows is denied in one word; what begins in another
-way is put into "not (...)".
+The rows of operators.py use these functions. `negate` turns a predicate with a known verb into its negation; any other
+predicate is negated as "not (...)".
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from audience_service.domain.filters.describe.values import describe_date, descr
 from audience_service.domain.filters.relative_dates import NOW, ResolvedDate
 
 Describe = Callable[[Any], str]
-"""From an operand to what its condition says."""
+"""Describes a condition's predicate, given its operand."""
 
 _NEGATIONS = {
     "is": "is not",
@@ -22,7 +22,7 @@ _NEGATIONS = {
 }
 _NEGATIVE = ("not", "neither", "none", "no")
 
-# Of numbers and the like; of moments and text; of whole days, where a day alone says when in the day.
+# The phrases for numbers, for timestamps and text, and for days if a day alone is exact; "" if it is not.
 _ORDERS = {
     "$gt": ("more than", "after", ""),
     "$gte": ("at least", "at or after", "on or after"),
@@ -34,7 +34,7 @@ _MAX_MASK_BYTES = 8
 
 
 def negate(phrase: str) -> str:
-    """What says the opposite of a phrase by its verb, empty where that would not be clear."""
+    """The negation of a phrase by its verb, empty if that would be unclear."""
     verb, _, rest = phrase.partition(" ")
     if verb not in _NEGATIONS or rest.partition(" ")[0] in _NEGATIVE or " or " in rest:
         return ""
@@ -42,22 +42,22 @@ def negate(phrase: str) -> str:
 
 
 def value_phrase(template: str, null: str = "") -> Describe:
-    """Words about one value; `null` is what is said instead where it is null."""
+    """A phrase about one value; `null` replaces it if the value is null."""
     return lambda operand: null if operand is None and null else template.format(describe_value(operand))
 
 
 def list_phrase(template: str) -> Describe:
-    """Words about a list of values."""
+    """A phrase about a list of values."""
     return lambda operand: template.format(describe_list(operand))
 
 
 def order_phrase(name: str) -> Describe:
-    """Words about what a value comes before or after."""
+    """The phrase of a comparison: `$gt`, `$gte`, `$lt` or `$lte`."""
     plain, instant, day = _ORDERS[name]
 
     def describe(operand: Any) -> str:
         if name == "$gte" and (window := _last(operand)):
-            return f"is in the last {window} or later"  # a date that is yet to come is not before the bound either
+            return f"is in the last {window} or later"  # future dates meet the condition, too
         date = describe_date(operand)
         if date is None:
             return f"is {instant if isinstance(operand, str) else plain} {describe_value(operand)}"
@@ -69,12 +69,12 @@ def order_phrase(name: str) -> Describe:
 
 
 def bits_phrase(template: str) -> Describe:
-    """Words about the bits that a mask or a list names, by their positions."""
+    """A phrase about the bits of a mask or a list, by their positions."""
     return lambda operand: template.format(_positions(operand))
 
 
 def _last(operand: Any) -> str:
-    """The length of the window that reaches from a relative date up to now, empty where it is none."""
+    """The length of the window from a relative date up to now; empty if the operand is not such a date."""
     if not isinstance(operand, ResolvedDate):
         return ""
     shift = operand.expression.get("$dateSubtract", {})

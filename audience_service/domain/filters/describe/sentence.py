@@ -2,8 +2,8 @@
 
     country is US and (score is at least 50 or tags is one of lead, mql)
 
-Each operator says itself what it means (operators.py). What is joined inside something joined stands in brackets, so
-that a sentence reads one way only.
+Each row of operators.py has the phrase of its operator. Groups inside groups are in brackets, so that a sentence has
+only one meaning.
 """
 
 import re
@@ -33,18 +33,18 @@ from audience_service.domain.filters.fields import display_path
 
 _MAX_LENGTH, _MAX_EXPRESSION = 10_000, 2_000
 _USUAL_JOIN = ("pk", "data.contactId")
-"""How related records name the contact that they are of, which goes without saying."""
+"""The usual `on` of related records, which the description omits."""
 _JOINT_LENGTH = len(" and ()")
 _PLAIN_PATH = re.compile(r"[\w.-]+")
 
 _FormatPath = Callable[[str], str]
-"""How a path is written: in the record, or in an element."""
+"""Formats a path in the record, or in an element."""
 
 
 def describe(node: Node, names: Mapping[str, str]) -> str:
-    """What a filter says, from its nodes as parsed; `names` are those of audiences by id, which stands where none is.
+    """The description of a filter's parsed nodes. `names` are the audiences' names by id; without one, the id is shown.
 
-    About 10,000 characters at most; the conditions left out are counted at the end.
+    It has about 10,000 characters at most, and then ends with the number of omitted conditions.
     """
     writer = _Writer(names)
     phrase = writer.phrase(node, display_path)
@@ -54,10 +54,10 @@ def describe(node: Node, names: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Phrase:
-    """A field, or nothing, and what is said of it.
+    """A field, which may be empty, and a predicate.
 
-    `opposite` is the predicate that denies it, empty where only "not (...)" does. A phrase is `open` if it would take
-    in what is joined to it.
+    `negation` is the opposite predicate, empty if only "not (...)" negates the phrase. A phrase that `is_open` needs
+    brackets: without them it would absorb what follows.
     """
 
     subject: str
@@ -71,12 +71,12 @@ class _Phrase:
 
     @property
     def clause(self) -> str:
-        """The text as it stands behind a noun."""
+        """The text as a clause after a noun."""
         return f"whose {self.text}" if self.subject else f"such that {self.text}"
 
 
 class _Writer:
-    """Writes while there is room, and counts the conditions that find none."""
+    """Writes phrases up to the maximum length, and counts the conditions that it omits."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self._names = names
@@ -84,7 +84,7 @@ class _Writer:
         self.omitted_count = 0
 
     def phrase(self, node: Node, format_path: _FormatPath) -> _Phrase | None:
-        """The phrase of a node, None where nothing of it found room."""
+        """The phrase of a node, None if all of it is omitted."""
         match node:
             case And(()):
                 return _Phrase("", "everyone", "no one")
@@ -167,7 +167,7 @@ class _Writer:
 
 
 def _flatten(node: Node, kind: type[Node]) -> Iterator[Node]:
-    """What a node of a kind joins, through those of the same kind inside it."""
+    """The children of an And or Or, with nested nodes of the same kind flattened."""
     for child in children(node):
         if isinstance(child, kind) and children(child):
             yield from _flatten(child, kind)
@@ -181,7 +181,7 @@ def _path(path: str, format_path: _FormatPath) -> str:
 
 
 def _describe_count(min_count: int, max_count: int | None, records: str, *, is_open: bool) -> _Phrase:
-    """So many records."""
+    """The phrase for a number of related records."""
     if max_count == 0 and min_count == 0:
         return _Phrase("", f"has no {records.format('records')}", is_open=is_open)
     noun_phrase = records.format("record" if (max_count if max_count is not None else min_count) == 1 else "records")

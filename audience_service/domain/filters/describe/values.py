@@ -1,7 +1,6 @@
-"""Values in plain English.
+"""Descriptions of values in plain English.
 
-Dates look the same however they are written. Text stands bare where it is one word that nothing else in a sentence
-looks like, else in quotes.
+All spellings of a date are described alike. Text that is a single, unambiguous word is bare; other text is quoted.
 """
 
 import re
@@ -27,12 +26,12 @@ _UTC_NAMES = ("UTC", "GMT")
 
 
 def describe_value(value: Any) -> str:
-    """A value as a condition compares with it."""
+    """The description of a condition's operand."""
     return truncate(_describe(value), _MAX_VALUE)
 
 
 def describe_list(values: Sequence[Any]) -> str:
-    """Values as one may choose among them, null last since it also stands for a missing field; of many, a few."""
+    """The description of a list of values; a long list is shortened. Null is last, since it includes missing fields."""
     if not values:
         return "an empty list"
     ordered = sorted(values, key=lambda value: value is None)
@@ -43,7 +42,10 @@ def describe_list(values: Sequence[Any]) -> str:
 
 
 def describe_date(value: Any) -> str | None:
-    """A date, relative to now where it was written so; None for what is no date. Whole days in UTC are a day alone."""
+    """The description of a date, relative to now if it was written so; None for other values.
+
+    Midnight in UTC is described as the day alone.
+    """
     if isinstance(value, ResolvedDate):
         return _describe_relative(value.expression)
     if isinstance(value, Now):
@@ -55,18 +57,18 @@ def describe_date(value: Any) -> str | None:
 
 
 def quote(text: str) -> str:
-    """Text in single quotes, cut off where it is long, characters that would not show spelt out."""
+    """The text in single quotes. Long text is truncated; unprintable characters are escaped."""
     shown = (_ESCAPED.get(c) or (c if c.isprintable() else ascii(c)[1:-1]) for c in text[:_MAX_TEXT])
     return f"'{''.join(shown)}{'...' if len(text) > _MAX_TEXT else ''}'"
 
 
 def truncate(text: str, length: int) -> str:
-    """The text, cut off at a length."""
+    """The text, truncated to a length and marked with `...`."""
     return text if len(text) <= length else f"{text[:length]}..."
 
 
 def format_count(number: int, noun: str) -> str:
-    """A number of things: 1 day, 30 days."""
+    """A number and its noun: 1 day, 30 days."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
@@ -121,7 +123,7 @@ def _format_timestamp(timestamp: datetime) -> str:
 
 
 def _describe_relative(expression: Any) -> str:
-    """A date expression, which the parser has read and found right."""
+    """The description of a date expression that the parser has checked."""
     if expression == NOW:
         return "now"
     if isinstance(expression, datetime):

@@ -1,1 +1,1 @@
-"""What of a filter is allowed and probably not meant. warnings.py is the way in."""
+"""Warnings about filters that are valid but probably not meant. Start at the table in lint.py."""

@@ -1,6 +1,7 @@
-"""What must hold together, for whatever is said about conditions beside one another.
+"""Conjunctions: the conditions of a filter that must hold together.
 
-A negation is exact here as it is in the database: to deny "one of them" is to deny each.
+For example, {"a": 1, "$or": [{"b": 2, "c": 3}, {"d": 4}]} has three: (a, $or), (b, c) and (d).
+Negations are moved inwards: "none of b, c" becomes "not b" and "not c".
 """
 
 import dataclasses
@@ -22,21 +23,23 @@ from audience_service.domain.filters.ast import (
 
 
 class Subject(Enum):
-    """Whom conditions are about."""
+    """The subject of conditions."""
 
     RECORD = auto()
     ELEMENT = auto()
     """An element of an array that is an object."""
     VALUE = auto()
-    """An element of an array itself."""
+    """An element of an array, compared as a value."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conjunction:
-    """Nodes that must hold together: none is an And, a Nor or a negated Or; Not is around leaves and Ands alone.
+    """Nodes that must hold together. None is an And, a Nor or a negated Or; a Not contains a leaf or an And.
 
-    `top` is the filter that they are in, a related one's own; they are its top level if `is_top`. They are `affirmed`
-    unless something is found by their not holding. `prefix` leads to the element that they are about.
+    - `root`: the filter that contains the nodes, which for related records is their own.
+    - `is_root`: the nodes are the top level of `root`.
+    - `is_positive`: the nodes are not inside a negation.
+    - `prefix`: the path of the array whose element the nodes are about, empty for the record itself.
     """
 
     nodes: tuple[Node, ...]
@@ -49,17 +52,17 @@ class Conjunction:
     is_related: bool = False
 
     def path(self, path: str) -> str:
-        """The path from the record on."""
+        """The path in the record."""
         return f"{self.prefix}.{path}" if self.prefix and path else self.prefix or path
 
 
 def conjunctions(node: Node, datatype: str) -> Iterator[Conjunction]:
-    """All that must hold together anywhere in a filter, from the outside in."""
+    """All conjunctions of a filter, from the outside in."""
     return _conjunctions(node, Conjunction((), node, datatype))
 
 
 def unwrap_negation(node: Node) -> tuple[Node, bool]:
-    """What a node of a conjunction says, and whether it affirms that."""
+    """A node without its negation, and whether it had none."""
     return (node.child, False) if isinstance(node, Not) else (node, True)
 
 
@@ -83,7 +86,7 @@ def _conjunctions(node: Node, parent: Conjunction) -> Iterator[Conjunction]:
     for inner in found.nodes:
         leaf_node, is_positive = unwrap_negation(inner)
         if isinstance(leaf_node, Condition):
-            continue  # the commonest by far, with nothing inside
+            continue  # the most frequent case, without children
         nested = dataclasses.replace(found, is_root=False, is_positive=found.is_positive is is_positive)
         match leaf_node:
             case Or(nodes):
@@ -103,7 +106,7 @@ def _conjunctions(node: Node, parent: Conjunction) -> Iterator[Conjunction]:
 
 
 def flatten(node: Node, *, negated: bool = False) -> Iterator[Node]:
-    """The nodes that must hold together for a node to hold, or for it not to."""
+    """The nodes that must hold together so that a node holds, or so that it does not if `negated`."""
     match node, negated:
         case (And(nodes), False) | (Or(nodes), True):
             for child in nodes:

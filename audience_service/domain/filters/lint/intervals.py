@@ -1,4 +1,4 @@
-"""Whether bounds on a single value exclude one another."""
+"""Whether bounds on a single value exclude each other."""
 
 import math
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ from audience_service.domain.filters.lint.literals import Literal
 
 _NUMBER, _TEXT, _DATE, _BOOL = "number", "text", "date", "bool"
 _EITHER = {_TEXT, _DATE}
-"""An ISO date is compared with text, too."""
+"""The kinds that one field may mix, since an ISO date also matches text."""
 
 
 def find_contradiction(literals: Iterable[Literal]) -> Literal | None:
-    """The literal that no value meets which meets those before it; None where some value may meet all."""
+    """The first literal that contradicts those before it; None if some value may meet all of them."""
     kinds: set[str] = set()
     low: tuple[Any, bool] | None = None
     high: tuple[Any, bool] | None = None
@@ -28,8 +28,8 @@ def find_contradiction(literals: Iterable[Literal]) -> Literal | None:
         if len(kinds) > 1:
             if not kinds <= _EITHER:
                 return literal
-            return None  # what is text and a date in one cannot be told
-        # Of two bounds on the same value, the one that leaves it out is the tighter.
+            return None  # text and dates have no common order
+        # Of two bounds at the same value, the exclusive one is tighter.
         if literal.name in ("$eq", "$gt", "$gte"):
             bound = (value, literal.name == "$gt")
             low = bound if low is None else max(low, bound)
@@ -42,7 +42,7 @@ def find_contradiction(literals: Iterable[Literal]) -> Literal | None:
 
 
 def _sort_key(value: Any) -> tuple[str, Any]:
-    """The kind of a value and what it is ordered by among its kind; no kind where that is left open."""
+    """The kind of a value and its sort key within the kind; an empty kind if the order is unknown."""
     if isinstance(value, bool):
         return _BOOL, value
     if isinstance(value, int | float):

@@ -1,30 +1,70 @@
-"""What a filter can be warned about. None of it keeps a filter from being run."""
+"""Lints a filter: warnings about a valid filter whose author probably meant something else.
 
-from collections.abc import Mapping
+To add a rule, write a function that finds its warnings, and its row in RULES. Then add pairs to
+tests/data/warnings.json. A new reason also belongs in LintRule and docs/filters.md.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from audience_service.domain.filters.ast import Node
 from audience_service.domain.filters.field_profile import FieldProfile
-from audience_service.domain.filters.lint.fields import field_warnings
+from audience_service.domain.filters.lint.field_index import FieldIndex
+from audience_service.domain.filters.lint.fields import find_unexpected_types, find_unknown_fields
+from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.stale_dates import find_stale_dates
-from audience_service.domain.filters.lint.tautologies import find_tautologies
-from audience_service.domain.filters.lint.warning import FilterWarning
+from audience_service.domain.filters.lint.tautologies import (
+    find_archived_states,
+    find_constant_counts,
+    find_constant_groups,
+    find_constant_operands,
+    find_contradictions,
+    find_disjoint_bounds,
+    find_other_datatypes,
+    find_required_absent_fields,
+)
+from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 
 MAX_WARNINGS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A row: the reasons of the rule's warnings, the function that finds them, and the rule in one sentence."""
+
+    reasons: tuple[LintRule, ...]
+    find: Callable[[LintedFilter], Iterable[FilterWarning]]
+    sentence: str
+
+
+_FALSE, _EITHER = (LintRule.ALWAYS_FALSE,), (LintRule.ALWAYS_FALSE, LintRule.ALWAYS_TRUE)
+
+RULES = (
+    Rule((LintRule.FROZEN_WINDOW,), find_stale_dates, "A fixed date is used like the start of a rolling window."),
+    Rule(_EITHER, find_constant_operands, "An operand decides its operator: every value meets it, or no value does."),
+    Rule(_EITHER, find_constant_groups, "An $or or $nor has an empty condition, or a condition and its negation."),
+    Rule(_EITHER, find_constant_counts, "A count of related records allows every number, or no number."),
+    Rule(_FALSE, find_contradictions, "A condition requires a value that other conditions exclude."),
+    Rule(_FALSE, find_disjoint_bounds, "Bounds on a single value exclude each other."),
+    Rule(_FALSE, find_required_absent_fields, "A condition needs a field that must not exist."),
+    Rule(_FALSE, find_other_datatypes, "A condition selects records of another datatype."),
+    Rule(_FALSE, find_archived_states, "A condition selects archived records, which the active guard leaves out."),
+    Rule((LintRule.UNKNOWN_FIELD,), find_unknown_fields, "No sampled record has the field."),
+    Rule((LintRule.TYPE_NEVER_OCCURS,), find_unexpected_types, "No sampled record has a value of the operand's type."),
+)
+"""The rules, in the order of their warnings. Only the last two need a sample of the org's records."""
 
 
 def lint_filter(
     node: Node, now: datetime, fields: Mapping[str, FieldProfile] | None = None, *, datatype: str = ""
 ) -> list[FilterWarning]:
-    """The warnings about a filter, from its nodes as parsed, 100 at most; one for a place and a reason.
+    """The warnings about a filter's parsed nodes: at most MAX_WARNINGS, one for each field path and reason.
 
-    `fields` are the profiles of the filter's datatype by path in the record; without any, and without the `datatype`,
-    there are no warnings that rest on them.
+    `fields` are the profiles of the datatype's fields by path in the record. Without them, or without `datatype`, the
+    rules that need them give no warnings.
     """
-    found = [
-        *find_stale_dates(node, now),
-        *find_tautologies(node, datatype),
-        *(field_warnings(node, fields) if fields else ()),
-    ]
+    linted = LintedFilter(node, now, datatype, FieldIndex(fields) if fields else None)
+    found = [warning for rule in RULES for warning in rule.find(linted)]
     distinct = {(warning.field_path, warning.reason): warning for warning in reversed(found)}
     return list(reversed(distinct.values()))[:MAX_WARNINGS]

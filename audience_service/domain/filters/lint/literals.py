@@ -1,6 +1,6 @@
-"""Conditions put so that each affirms something or denies it: $ne denies $eq, $nin denies $in.
+"""Literals: conditions in a form in which each is positive or negative: $ne is a negative $eq, $nin a negative $in.
 
-Values are told apart as the database does: true is no 1, and 1 is 1.0.
+Values are distinguished as in the database: true is not 1, and 1 is 1.0.
 """
 
 from collections.abc import Hashable
@@ -19,12 +19,12 @@ _FIELD_REQUIRING_OPERATORS = frozenset(
     ("$eq", "$in", "$all", "$gt", "$gte", "$lt", "$lte", "$exists", "$type", "$size", "$regex", "$mod",
      "$bitsAllSet", "$bitsAllClear", "$bitsAnySet", "$bitsAnyClear")
 )  # fmt: skip
-"""What no missing field meets. An operator that is not here is taken to be met by one, which warns of less."""
+"""The operators that a missing field never meets. Other operators are assumed to match it, so they cause no warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """An operator on a field, affirmed or denied."""
+    """A positive or negative operator on a field."""
 
     condition: Condition
     name: str
@@ -33,12 +33,12 @@ class Literal:
 
     @property
     def path(self) -> str:
-        """The field's."""
+        """The path of the field."""
         return self.condition.path
 
     @property
     def values(self) -> frozenset[Hashable] | None:
-        """The values of which it says that one is met; None where it says no such thing, or they cannot be told."""
+        """The values of an $eq or $in; None for other operators, or if a value cannot be compared."""
         if self.name not in _ONE_OF:
             return None
         keys = [_key(value) for value in (self.operand if self.name == "$in" else [self.operand])]
@@ -46,7 +46,7 @@ class Literal:
 
     @property
     def identity(self) -> Hashable | None:
-        """What is the same for literals that affirm or deny the same, None where that cannot be told."""
+        """A key that is equal for literals with the same condition, positive or not; None if it cannot be compared."""
         if (values := self.values) is not None:
             return (self.path, *_ONE_OF, values)
         key = _key(self.operand)
@@ -54,7 +54,7 @@ class Literal:
 
     @property
     def requires_field(self) -> bool:
-        """Whether only a field that is there meets it; null is met by a missing one."""
+        """Whether only an existing field meets the literal. A missing field meets null."""
         if not self.is_positive or self.name not in _FIELD_REQUIRING_OPERATORS:
             return False
         operands = self.operand if isinstance(self.operand, list) and self.name in ("$in", "$all") else [self.operand]
@@ -62,7 +62,7 @@ class Literal:
 
 
 def literal(node: Node) -> Literal | None:
-    """The literal that a node of a conjunction is, if it is one."""
+    """The literal of a conjunction's node, None if the node is not a condition."""
     inner_node, is_positive = unwrap_negation(node)
     if not isinstance(inner_node, Condition):
         return None

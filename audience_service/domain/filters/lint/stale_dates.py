@@ -1,9 +1,12 @@
-"""Windows that were frozen: "the last 30 days" written as a date, which is 31 days ago tomorrow.
+"""The lint rule on frozen windows: "the last 30 days" written as a fixed date, which is 31 days ago tomorrow.
 
-A fixed date in the recent past that bounds a field from one side alone looks like one. From below it does on any field:
-"opened since". From above it does on a field that is named for the last of something, `lastEmailOpenedAt`: "not opened
-since". On others, "made before the new prices", a day that stays is as likely meant; and a field that is bounded from
-both sides is held to a period, which stays.
+A fixed date in the recent past is reported if it bounds a field from one side only, in two cases:
+
+1. From below, on any field: {"openedAt": {"$gte": "2026-03-25"}} probably means "opened in the last 30 days".
+2. From above, on a field whose name starts with `last`: {"lastEmailOpenedAt": {"$lt": "2026-03-25"}} probably means
+   "not opened recently". On other fields a fixed day is as likely: "created before the new prices".
+
+A field with bounds on both sides describes a fixed period.
 """
 
 import json
@@ -11,15 +14,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from audience_service.domain.filters.ast import Condition, Node
+from audience_service.domain.filters.ast import Condition
 from audience_service.domain.filters.dates import read_instant
 from audience_service.domain.filters.describe.values import describe_date, format_count
-from audience_service.domain.filters.lint.conjunctions import Conjunction, conjunctions, unwrap_negation
+from audience_service.domain.filters.lint.conjunctions import Conjunction, unwrap_negation
+from audience_service.domain.filters.lint.linted_filter import LintedFilter
 from audience_service.domain.filters.lint.warning import FilterWarning, LintRule
 from audience_service.domain.filters.relative_dates import NOW, ResolvedDate
 
 MAX_AGE = timedelta(days=400)
-"""How far back a rolling window may be thought to reach: a year, and some time since the filter was written."""
+"""The oldest date that may be a rolling window: a year, plus some time since the filter was written."""
 
 _BELOW, _ABOVE = "below", "above"
 _SIDES = {"$gt": _BELOW, "$gte": _BELOW, "$lt": _ABOVE, "$lte": _ABOVE}
@@ -27,13 +31,13 @@ _OTHER_SIDE = {_BELOW: _ABOVE, _ABOVE: _BELOW}
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
 
-def find_stale_dates(node: Node, now: datetime) -> Iterator[FilterWarning]:
+def find_stale_dates(linted: LintedFilter) -> Iterator[FilterWarning]:
     """The fixed dates that look like rolling windows."""
-    for conjunction in conjunctions(node, ""):
+    for conjunction in linted.conjunctions:
         bounds = list(_bounds(conjunction))
         sides = {(condition.path, side) for condition, side in bounds}
         for condition, side in bounds:
-            age = _age(condition.operand, now)
+            age = _age(condition.operand, linted.now)
             if age is None or (condition.path, _OTHER_SIDE[side]) in sides:
                 continue
             if side == _BELOW or _is_last(conjunction.path(condition.path)):
@@ -41,7 +45,7 @@ def find_stale_dates(node: Node, now: datetime) -> Iterator[FilterWarning]:
 
 
 def _bounds(conjunction: Conjunction) -> Iterator[tuple[Condition, str]]:
-    """The conditions that bound a field, and from where; to deny one bounds it from the other side."""
+    """The conditions that bound a field, each with its side. A negated condition bounds from the other side."""
     for node in conjunction.nodes:
         inner_node, is_positive = unwrap_negation(node)
         if isinstance(inner_node, Condition) and (side := _SIDES.get(inner_node.operator.name)):
@@ -49,7 +53,7 @@ def _bounds(conjunction: Conjunction) -> Iterator[tuple[Condition, str]]:
 
 
 def _age(operand: Any, now: datetime) -> timedelta | None:
-    """How long ago a fixed date is, None where it is none or not of the recent past."""
+    """The age of a fixed date; None if the operand is not one, or not in the recent past."""
     if isinstance(operand, ResolvedDate):
         return None
     if isinstance(operand, datetime):
@@ -69,10 +73,10 @@ def _stale_date(condition: Condition, side: str, age: timedelta) -> FilterWarnin
     unit, amount = ("day", age // _DAY) if age >= _DAY else ("hour", max(age // _HOUR, 1))
     rolling = json.dumps({"$dateSubtract": {"startDate": NOW, "unit": unit, "amount": amount}})
     size = format_count(amount, unit)
-    intent = f"the last {size}" if side == _BELOW else f"what is longer ago than {size}"
+    intent = f"the last {size}" if side == _BELOW else f"dates more than {size} ago"
     return FilterWarning(
         condition.field_path,
         LintRule.FROZEN_WINDOW,
-        f"is {describe_date(condition.operand)}, {size} ago, and stays there while time goes on; "
-        f"for {intent} at each use write {rolling}",
+        f"is {describe_date(condition.operand)}, {size} ago, and does not move as time passes; "
+        f"for {intent} write {rolling}",
     )

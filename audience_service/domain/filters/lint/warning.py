@@ -1,11 +1,11 @@
-"""A warning about a filter: it can be run, and probably does not mean what it says."""
+"""A warning about a valid filter whose author probably meant something else."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class LintRule(StrEnum):
-    """What is wrong with a place in a filter."""
+    """The reason of a warning."""
 
     FROZEN_WINDOW = "FROZEN_WINDOW"
     ALWAYS_TRUE = "ALWAYS_TRUE"
@@ -16,7 +16,7 @@ class LintRule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FilterWarning:
-    """One place in a filter (`where.$and[0].score.$gte`), what is wrong there, and what would be right."""
+    """A warning at a field path in a filter (`where.$and[0].score.$gte`), with its reason and advice."""
 
     field_path: str
     reason: str

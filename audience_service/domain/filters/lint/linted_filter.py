@@ -1,0 +1,52 @@
+"""The input of the lint rules: one filter, taken apart once for all of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from audience_service.domain.filters.ast import Node
+from audience_service.domain.filters.lint.conjunctions import Conjunction, all_nodes, conjunctions
+from audience_service.domain.filters.lint.field_index import FieldIndex
+from audience_service.domain.filters.lint.literals import Literal, literal
+
+
+@dataclass(frozen=True)
+class LintedFilter:
+    """A parsed filter on records of a datatype, as of `now`.
+
+    Without a `datatype` or an `index` of its fields, the rules that need them give no warnings.
+    """
+
+    node: Node
+    now: datetime
+    datatype: str
+    index: FieldIndex | None
+
+    @cached_property
+    def nodes(self) -> Sequence[Node]:
+        """All nodes of the filter, those on elements and related records included."""
+        return list(all_nodes(self.node))
+
+    @cached_property
+    def conjunctions(self) -> Sequence[Conjunction]:
+        """All conjunctions of the filter, from the outside in."""
+        return list(conjunctions(self.node, self.datatype))
+
+    @cached_property
+    def literals(self) -> Sequence[tuple[Conjunction, Sequence[Literal]]]:
+        """The conjunctions, each with its literals."""
+        return [(each, [found for node in each.nodes if (found := literal(node))]) for each in self.conjunctions]
+
+    @cached_property
+    def literals_by_path(self) -> Sequence[tuple[Conjunction, Sequence[Literal]]]:
+        """The conjunctions, each with two or more literals on the same field."""
+        return [(each, group) for each, literals in self.literals for group in group_by_path(literals)]
+
+
+def group_by_path(literals: Sequence[Literal]) -> Iterable[Sequence[Literal]]:
+    """The literals by field, without fields that have only one."""
+    grouped: dict[str, list[Literal]] = {}
+    for found in literals:
+        grouped.setdefault(found.path, []).append(found)
+    return [group for group in grouped.values() if len(group) > 1]
