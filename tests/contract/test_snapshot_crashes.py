@@ -41,15 +41,17 @@ def held(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handoff]
             assert found.go_on.wait(20)
         return frozen
 
-    maker = service.app._snapshot_worker
-    made = maker._run
+    runner = service.app._snapshot_worker.runner
+    run, runs = runner._run, list[Any]()
 
-    def make(*arguments: Any) -> None:
-        made(*arguments)
-        found.ended.set()
+    def make(running: Any) -> None:
+        runs.append(running)
+        run(running)
+        if running is runs[0]:
+            found.ended.set()
 
     monkeypatch.setattr(type(service.store.snapshot_rows), "write", freeze)
-    monkeypatch.setattr(maker, "_run", make)
+    monkeypatch.setattr(runner, "_run", make)
     monkeypatch.setattr(type(service.store.snapshots), "renew", lambda *_: True)
     yield found
     found.go_on.set()

@@ -13,10 +13,9 @@ from audience_service.domain.core.errors import (
     AudienceNotFound,
     InvalidArgument,
     NameTaken,
-    RequestIdReused,
     StaleVersion,
 )
-from audience_service.domain.core.idempotency import IdempotencyKey, idempotency_key, new_id
+from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
 from audience_service.domain.core.jobs import Job, Report
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.custom_audiences.errors import NotRefreshable
@@ -161,17 +160,8 @@ class CustomAudiences:
         return self._customs.get(ctx.org, audience_id, ctx.deadline)
 
     def _find_existing(self, ctx: RequestContext, key: IdempotencyKey | None) -> CustomAudience | None:
-        """What the request has made, as it is now."""
-        found = self._customs.find_by_key(ctx.org, key, ctx.deadline) if key else None
-        if key is None or found is None:
-            return None
-        audience, stored_digest = found
-        if stored_digest != key.digest:
-            raise RequestIdReused(
-                "this request_id has made a custom audience from a different request",
-                metadata={"request_id": key.request_id},
-            )
-        return self._with_counts(ctx, (audience,))[0]
+        found = find_existing(ctx, key, self._customs.find_by_key)
+        return self._with_counts(ctx, (found,))[0] if found else None
 
     def _store(self, ctx: RequestContext, planned: CustomAudience, key: IdempotencyKey | None) -> CustomAudience:
         """The new audience; a type that is created in the background is CREATING, and its work has started."""

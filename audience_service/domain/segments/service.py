@@ -13,9 +13,8 @@ from audience_service.domain.core.errors import (
     AlreadyExists,
     AudienceError,
     InvalidArgument,
-    RequestIdReused,
 )
-from audience_service.domain.core.idempotency import IdempotencyKey, idempotency_key, new_id
+from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import FilterWarning, identity
 from audience_service.domain.filters.member_list import MemberList
@@ -76,7 +75,7 @@ class Segments:
     ) -> Segment:
         """Save a dynamic segment or freeze a static one; CreateSegment in the protos states rules and errors."""
         key = _idempotency_key(ctx, draft, source, request_id)
-        if key and (existing := self._find_existing(ctx, key)):
+        if existing := self._find_existing(ctx, key):
             return existing
         validated = self._validator.validate(ctx, draft, source)
         try:
@@ -89,7 +88,7 @@ class Segments:
             self._insert(ctx, segment, key)
             self._reference_checker.check_created(ctx, segment)
         except AlreadyExists:
-            if key and (existing := self._find_existing(ctx, key)):
+            if existing := self._find_existing(ctx, key):
                 return existing  # the same request, sent twice at once: the other one was first
             raise
         return self._with_counts(ctx, (segment,))[0]
@@ -139,17 +138,9 @@ class Segments:
         self._reference_checker.check_written(ctx, before, dataclasses.replace(written, filter=changed.filter))
         return written
 
-    def _find_existing(self, ctx: RequestContext, key: IdempotencyKey) -> Segment | None:
-        found = self._segments.find_by_key(ctx.org, key, ctx.deadline)
-        if found is None:
-            return None
-        segment, stored_digest = found
-        if stored_digest != key.digest:
-            raise RequestIdReused(
-                "this request_id has made a segment from a different request",
-                metadata={"request_id": key.request_id},
-            )
-        return self._with_counts(ctx, (segment,))[0]
+    def _find_existing(self, ctx: RequestContext, key: IdempotencyKey | None) -> Segment | None:
+        found = find_existing(ctx, key, self._segments.find_by_key)
+        return self._with_counts(ctx, (found,))[0] if found else None
 
     def _new_segment(self, ctx: RequestContext, validated: ValidatedSegment) -> Segment:
         """The segment of a plan, without an id, once all that it rests on has been found."""
