@@ -1,4 +1,4 @@
-"""The kinds of audience: whatever an id names that has members.
+"""The kinds of audience: everything that has an id and members.
 
 Audience
 ├── ListAudience       a list: a static segment, a snapshot, an uploaded list, a lookalike
@@ -84,7 +84,7 @@ class SelectedSnapshot(Protocol):
 
     @property
     def rows(self) -> MemberList:
-        """All its members, whatever has become of their records since."""
+        """All its members, including those whose records were archived or deleted since."""
 
     @property
     def active_rows(self) -> MemberList:
