@@ -1,4 +1,9 @@
-"""The one way to write a segment: compare-and-set, again where no version was asked for and somebody else was first."""
+"""Writes segments by compare-and-set on their version. Every write of a stored segment passes through here.
+
+read version 4 ──> change(segment) ──> save, if the version is still 4 ──> version 5
+    ^                                     │ StaleVersion: another write was first
+    └──── if the caller named no version ─┘ else raise it
+"""
 
 import dataclasses
 import secrets
@@ -17,14 +22,17 @@ from audience_service.domain.segments.repository import SegmentRepository
 _MAX_RETRY_DELAY_MILLIS = 20
 
 _MAX_TRIES_AT_VERSION = 100
-"""How often in a row a write may fail at one and the same version. Reads of a majority may lag behind the primary, and
-tell the version that was just tried for a while; a write that goes on failing at it can never be made."""
+"""The most failures in a row at one version.
+
+A majority read may lag the primary and return an old version for a while. A write that keeps failing at one version can
+never succeed.
+"""
 
 T = TypeVar("T")
 
 
 class SegmentWriter:
-    """Writes segments in the caller's name."""
+    """Writes segments, with the caller as editor."""
 
     def __init__(self, segments: SegmentRepository, lists: ListRepository) -> None:
         self._segments = segments
@@ -39,10 +47,11 @@ class SegmentWriter:
         *,
         deleted: bool = False,
     ) -> Segment:
-        """The segment after the change, which may be asked for more than once, and as it is then.
+        """The segment after the change.
 
-        Without a version the caller means to overwrite. With `deleted` a deleted segment is written over as well.
-        Raises AudienceNotFound, StaleVersion, NameTaken, and whatever `change` raises.
+        `change` is called with the stored segment, again after each conflict. Without a version, other writes are no
+        conflict. With `deleted`, a deleted segment can be written too. Raises AudienceNotFound, StaleVersion, NameTaken
+        and what `change` raises.
         """
 
         def attempt() -> Segment:
@@ -52,7 +61,7 @@ class SegmentWriter:
         return self._with_count(ctx, self._retry_on_conflict(ctx, attempt, once=version is not None))
 
     def touch(self, ctx: RequestContext, segment_id: str) -> Segment:
-        """The segment, marked as written after an edit of its list. Raises AudienceNotFound."""
+        """The segment with its version raised, after an edit of its list. Raises AudienceNotFound."""
 
         def attempt() -> Segment:
             current = self._with_editor(ctx, self.current(ctx, segment_id, None))
@@ -61,11 +70,11 @@ class SegmentWriter:
         return self._with_count(ctx, self._retry_on_conflict(ctx, attempt, once=False))
 
     def reload(self, ctx: RequestContext, segment_id: str) -> Segment:
-        """The segment after an edit of its list that changed nothing. Raises AudienceNotFound."""
+        """The segment as it is stored now. Raises AudienceNotFound."""
         return self._with_count(ctx, self.current(ctx, segment_id, None))
 
     def remove(self, ctx: RequestContext, segment_id: str, should_remove: Callable[[Segment], bool]) -> None:
-        """Remove a segment that should not have been made, for as long as it is doomed. Raises AudienceNotFound."""
+        """Remove a segment to undo its creation, if `should_remove` holds for it. Raises AudienceNotFound."""
 
         def attempt() -> None:
             current = self.current(ctx, segment_id, None, deleted=True)
@@ -88,9 +97,9 @@ class SegmentWriter:
         return segment
 
     def check_name_free(self, ctx: RequestContext, name: str, except_id: str) -> None:
-        """Raise NameTaken if a living segment has the name.
+        """Raise NameTaken if another segment has the name. Deleted segments do not count.
 
-        The unique index alone is not enough: it knows only the records that this service has written.
+        The unique index alone is not enough: it has only the records that this service wrote.
         """
         if self._segments.is_name_taken(ctx.org, name, except_id, ctx.deadline):
             raise NameTaken.of(name)
@@ -106,7 +115,7 @@ class SegmentWriter:
                 conflict_version, tries = version, tries + 1 if version == conflict_version else 1
                 if once or tries == _MAX_TRIES_AT_VERSION:
                     raise
-                ctx.deadline.check()  # somebody else was first; the deadline ends the tries
+                ctx.deadline.check()  # another write was first; the deadline ends the attempts
                 time.sleep(secrets.randbelow(_MAX_RETRY_DELAY_MILLIS) / 1000)
 
     def _with_count(self, ctx: RequestContext, segment: Segment) -> Segment:
