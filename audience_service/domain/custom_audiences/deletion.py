@@ -1,4 +1,4 @@
-"""The use case of deleting a custom audience, which its use forbids."""
+"""The use case of deleting a custom audience, which is refused while anything uses it."""
 
 import dataclasses
 
@@ -12,11 +12,11 @@ from audience_service.domain.custom_audiences.service import CustomAudiences
 from audience_service.domain.segments.deletion import MAX_NAMED_USERS
 
 _CLEANUP_TIMEOUT_SECONDS = 10.0
-"""What looking again and taking back may take: a deletion is not left half done because its caller's time is up."""
+"""The timeout of the second check and the restoration. They are independent of the caller's deadline."""
 
 
 class CustomAudienceDeleter:
-    """Deletes custom audiences that nothing uses, or by force."""
+    """Deletes custom audiences that have no use, or deletes by force."""
 
     def __init__(self, customs: CustomAudienceRepository, audiences: CustomAudiences, uses: UseRepository) -> None:
         self._customs = customs
@@ -24,10 +24,10 @@ class CustomAudienceDeleter:
         self._uses = uses
 
     def delete(self, ctx: RequestContext, audience_id: str, version: int | None, *, force: bool) -> CustomAudience:
-        """Delete for good; answers with it as it was. Raises AudienceNotFound, StaleVersion, AudienceInUse.
+        """Delete a custom audience permanently and return it as it was.
 
-        As with segments, uses are registered first and look for their audience after, and a deletion marks first and
-        looks for uses after: whichever comes second sees the other.
+        It removes first and checks the uses after, as SegmentDeleter does, so that no registered use is left without
+        its audience. Raises AudienceNotFound, StaleVersion, and AudienceInUse unless forced.
         """
         removed = self._remove(ctx, audience_id, version, force=force)
         if not force:
@@ -49,7 +49,7 @@ class CustomAudienceDeleter:
             except StaleVersion:
                 if version is not None:
                     raise
-                ctx.deadline.check()  # it was written meanwhile; the deadline ends the tries
+                ctx.deadline.check()  # another write was first; the deadline ends the attempts
             else:
                 return current
 

@@ -1,4 +1,4 @@
-"""Custom audiences as audiences: what has members."""
+"""Loads custom audiences as audiences that have members."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +12,7 @@ from audience_service.domain.custom_audiences.repository import CustomAudienceRe
 
 
 def to_audience(custom: CustomAudience) -> Audience:
-    """The audience: its list, or the filter of a pixel. A list has no members as long as it is not READY."""
+    """The custom audience as an audience: its list, or the filter of a pixel. A list has members once it is READY."""
     if isinstance(custom.spec, PixelSpec):
         return FilterAudience(custom.id, custom.name, pixel_filter(custom.datatype, custom.spec), custom.version)
     return ListAudience(custom.id, custom.name, custom.contacts, custom.version, custom.creation_state)

@@ -1,4 +1,4 @@
-"""The use cases on custom audiences: create, get, list, refresh."""
+"""The use cases on custom audiences: create, get, list, update and refresh."""
 
 import dataclasses
 import secrets
@@ -44,7 +44,7 @@ _RETRY_MILLIS = 20
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListedCustoms:
-    """A page of custom audiences as callers get it; the token is empty on the last page."""
+    """A page of custom audiences as callers see it; the token is empty on the last page."""
 
     audiences: tuple[CustomAudience, ...]
     next_page_token: str
@@ -52,7 +52,7 @@ class ListedCustoms:
 
 
 class CustomAudiences:
-    """What an org does with its custom audiences."""
+    """Creates, finds, updates and refreshes the custom audiences of an org."""
 
     def __init__(
         self,
@@ -71,13 +71,13 @@ class CustomAudiences:
     def create(
         self, ctx: RequestContext, draft: CustomAudienceDraft, request_id: str, *, validate_only: bool
     ) -> CustomAudience:
-        """Make a custom audience; CreateCustomAudience in the protos states rules and errors."""
+        """Create a custom audience and return it; CreateCustomAudience in the protos states rules and errors."""
         key = idempotency_key(ctx, request_id, [dataclasses.asdict(draft)])
         if existing := self._find_existing(ctx, key):
             return existing
         checked = check_draft(draft)
         if checked.type not in self._validators:
-            raise InvalidArgument.at(f"{FIELD_PATH}.type", f"{checked.type} is not served")
+            raise InvalidArgument.at(f"{FIELD_PATH}.type", f"{checked.type} is not available on this server")
         try:
             if self._customs.is_name_taken(ctx.org, checked.name, ctx.deadline):
                 raise NameTaken.of(checked.name, "custom audience")
@@ -87,7 +87,7 @@ class CustomAudiences:
             return self._with_counts(ctx, (self._store(ctx, validated, key),))[0]
         except AlreadyExists:
             if existing := self._find_existing(ctx, key):
-                return existing  # the same request, sent twice at once: the other one was first
+                return existing  # the same request, sent concurrently, was first
             raise
 
     def get(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
@@ -135,7 +135,7 @@ class CustomAudiences:
             time.sleep(secrets.randbelow(_RETRY_MILLIS) / 1000)
 
     def refresh(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
-        """Start to bring an audience up to date; RefreshCustomAudience in the protos states rules and errors."""
+        """Start a refresh and return the audience; RefreshCustomAudience in the protos states rules and errors."""
         found = self._get(ctx, audience_id)
         refresher = self._refreshers.get(found.type)
         if refresher is None:
@@ -163,11 +163,11 @@ class CustomAudiences:
         found = find_existing(ctx, key, self._customs.find_by_key)
         return self._with_counts(ctx, (found,))[0] if found else None
 
-    def _store(self, ctx: RequestContext, planned: CustomAudience, key: IdempotencyKey | None) -> CustomAudience:
+    def _store(self, ctx: RequestContext, validated: CustomAudience, key: IdempotencyKey | None) -> CustomAudience:
         """The new audience; a type that is created in the background is CREATING, and its work has started."""
         created = now()
         audience = dataclasses.replace(
-            planned,
+            validated,
             id=new_id(CUSTOM_PREFIX),
             created_at=created,
             updated_at=created,
@@ -198,7 +198,7 @@ class CustomAudiences:
         )
 
     def _with_counts(self, ctx: RequestContext, audiences: tuple[CustomAudience, ...]) -> tuple[CustomAudience, ...]:
-        """The audiences with the lengths of their lists, counted as they are asked for, by one query."""
+        """The audiences with `contact_count` set. One query counts all their lists."""
         ids_by_list = {audience.contacts.audience_id: audience.id for audience in audiences if audience.has_list}
         sizes = self._lists.sizes(ctx.org, list(ids_by_list), ctx.deadline) if ids_by_list else {}
         counts = {audience_id: sizes.get(list_version_id, 0) for list_version_id, audience_id in ids_by_list.items()}
