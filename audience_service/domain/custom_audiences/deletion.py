@@ -18,8 +18,10 @@ _CLEANUP_TIMEOUT_SECONDS = 10.0
 class CustomAudienceDeleter:
     """Deletes custom audiences that have no use, or deletes by force."""
 
-    def __init__(self, customs: CustomAudienceRepository, audiences: CustomAudiences, uses: UseRepository) -> None:
-        self._customs = customs
+    def __init__(
+        self, custom_audiences: CustomAudienceRepository, audiences: CustomAudiences, uses: UseRepository
+    ) -> None:
+        self._custom_audiences = custom_audiences
         self._audiences = audiences
         self._uses = uses
 
@@ -33,7 +35,7 @@ class CustomAudienceDeleter:
         if not force:
             cleanup_ctx = dataclasses.replace(ctx, deadline=Deadline.after(_CLEANUP_TIMEOUT_SECONDS))
             usage = self._usage(cleanup_ctx, audience_id)
-            if usage.is_used and self._customs.restore(ctx.org, removed, cleanup_ctx.deadline):
+            if usage.is_used and self._custom_audiences.restore(ctx.org, removed, cleanup_ctx.deadline):
                 raise usage.to_error()
         self._audiences.cancel(removed)
         return removed
@@ -45,7 +47,7 @@ class CustomAudienceDeleter:
             if not force and (usage := self._usage(ctx, audience_id)).is_used:
                 raise usage.to_error()
             try:
-                self._customs.remove(ctx.org, current, ctx.deadline)
+                self._custom_audiences.remove(ctx.org, current, ctx.deadline)
             except StaleVersion:
                 if version is not None:
                     raise

@@ -21,13 +21,13 @@ def to_audience(custom: CustomAudience) -> Audience:
 class CustomAudienceLoader:
     """Loads custom audiences within the caller's org."""
 
-    def __init__(self, customs: CustomAudienceRepository) -> None:
-        self._customs = customs
+    def __init__(self, custom_audiences: CustomAudienceRepository) -> None:
+        self._custom_audiences = custom_audiences
 
     def load(self, ctx: RequestContext, audience_ids: Sequence[str]) -> Mapping[str, Audience]:
         """The custom audiences that exist, one query each."""
         found: dict[str, Audience] = {}
         for audience_id in audience_ids:
             with suppress(AudienceNotFound):
-                found[audience_id] = to_audience(self._customs.get(ctx.org, audience_id, ctx.deadline))
+                found[audience_id] = to_audience(self._custom_audiences.get(ctx.org, audience_id, ctx.deadline))
         return found

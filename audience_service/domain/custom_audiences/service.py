@@ -43,7 +43,7 @@ _RETRY_MILLIS = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ListedCustoms:
+class ListedCustomAudiences:
     """A page of custom audiences as callers see it; the token is empty on the last page."""
 
     audiences: tuple[CustomAudience, ...]
@@ -56,13 +56,13 @@ class CustomAudiences:
 
     def __init__(
         self,
-        customs: CustomAudienceRepository,
+        custom_audiences: CustomAudienceRepository,
         lists: ListRepository,
         validators: SpecValidators,
         refreshers: Refreshers,
         tokens: TokenCodec,
     ) -> None:
-        self._customs = customs
+        self._custom_audiences = custom_audiences
         self._lists = lists
         self._validators = validators
         self._refreshers = refreshers
@@ -79,7 +79,7 @@ class CustomAudiences:
         if checked.type not in self._validators:
             raise InvalidArgument.at(f"{FIELD_PATH}.type", f"{checked.type} is not available on this server")
         try:
-            if self._customs.is_name_taken(ctx.org, checked.name, ctx.deadline):
+            if self._custom_audiences.is_name_taken(ctx.org, checked.name, ctx.deadline):
                 raise NameTaken.of(checked.name, "custom audience")
             validated = self._validators[checked.type](ctx, checked)
             if validate_only:
@@ -94,15 +94,17 @@ class CustomAudiences:
         """The custom audience. Raises AudienceNotFound."""
         return self._with_counts(ctx, (self._get(ctx, audience_id),))[0]
 
-    def list(self, ctx: RequestContext, query: CustomQuery, page_size: int, page_token: str) -> ListedCustoms:
+    def list(self, ctx: RequestContext, query: CustomQuery, page_size: int, page_token: str) -> ListedCustomAudiences:
         """A page of the org's custom audiences. Raises InvalidArgument, InvalidPageToken."""
         if query.type:
             check_custom_type(query.type, "type")
         binding = ("custom audiences", ctx.org, *dataclasses.astuple(query))
         after = self._tokens.decode(page_token, binding, "page_token") if page_token else None
-        page = self._customs.page(ctx.org, query, page_size, (after[0], after[1]) if after else None, ctx.deadline)
+        page = self._custom_audiences.page(
+            ctx.org, query, page_size, (after[0], after[1]) if after else None, ctx.deadline
+        )
         token = self._tokens.encode(binding, list(page.last)) if page.last else ""
-        return ListedCustoms(self._with_counts(ctx, page.audiences), token, page.total)
+        return ListedCustomAudiences(self._with_counts(ctx, page.audiences), token, page.total)
 
     def update(
         self,
@@ -122,12 +124,12 @@ class CustomAudiences:
             current = self._get(ctx, audience_id)
             check_version(current, version)
             changed = apply_draft(current, draft, fields)
-            if self._customs.is_name_taken(ctx.org, changed.name, ctx.deadline, current.id):
+            if self._custom_audiences.is_name_taken(ctx.org, changed.name, ctx.deadline, current.id):
                 raise NameTaken.of(changed.name, "custom audience")
             if validate_only:
                 return self._with_counts(ctx, (changed,))[0]
             try:
-                return self._with_counts(ctx, (self._customs.save(ctx.org, changed, ctx.deadline),))[0]
+                return self._with_counts(ctx, (self._custom_audiences.save(ctx.org, changed, ctx.deadline),))[0]
             except StaleVersion:
                 if version is not None:
                     raise
@@ -143,7 +145,7 @@ class CustomAudiences:
         if not found.is_working:
             with refresher.runner.slot() as slot:
                 refresher.check(ctx, found)
-                started = self._customs.start_work(ctx.org, found.id, slot.lease(), ctx.deadline)
+                started = self._custom_audiences.start_work(ctx.org, found.id, slot.lease(), ctx.deadline)
                 if started:
                     slot.start(self._job(ctx, started, refresher))
             found = started or self._get(ctx, audience_id)
@@ -157,10 +159,10 @@ class CustomAudiences:
     def _get(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
         if not audience_id.startswith(CUSTOM_PREFIX):
             raise AudienceNotFound.of(audience_id)
-        return self._customs.get(ctx.org, audience_id, ctx.deadline)
+        return self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)
 
     def _find_existing(self, ctx: RequestContext, key: IdempotencyKey | None) -> CustomAudience | None:
-        found = find_existing(ctx, key, self._customs.find_by_key)
+        found = find_existing(ctx, key, self._custom_audiences.find_by_key)
         return self._with_counts(ctx, (found,))[0] if found else None
 
     def _store(self, ctx: RequestContext, validated: CustomAudience, key: IdempotencyKey | None) -> CustomAudience:
@@ -175,12 +177,12 @@ class CustomAudiences:
         )
         refresher = self._refreshers.get(audience.type)
         if refresher is None or not refresher.creates:
-            self._customs.insert(ctx.org, audience, key, ctx.deadline)
+            self._custom_audiences.insert(ctx.org, audience, key, ctx.deadline)
             return audience
         audience = dataclasses.replace(audience, work=Work(WorkKind.CREATION, 1, created))
         with refresher.runner.slot() as slot:
             refresher.check(ctx, audience)
-            self._customs.insert(ctx.org, audience, key, ctx.deadline, slot.lease())
+            self._custom_audiences.insert(ctx.org, audience, key, ctx.deadline, slot.lease())
             slot.start(self._job(ctx, audience, refresher))
         return audience
 
@@ -193,8 +195,8 @@ class CustomAudiences:
         return Job(
             audience.id,
             run,
-            lambda lease, progress, until: self._customs.renew_work(ctx.org, audience, lease, progress, until),
-            lambda error, until: self._customs.end_work(ctx.org, audience, error, until),
+            lambda lease, progress, until: self._custom_audiences.renew_work(ctx.org, audience, lease, progress, until),
+            lambda error, until: self._custom_audiences.end_work(ctx.org, audience, error, until),
         )
 
     def _with_counts(self, ctx: RequestContext, audiences: tuple[CustomAudience, ...]) -> tuple[CustomAudience, ...]:

@@ -23,8 +23,8 @@ _UPLOAD_LIMITS = {
     "cell_bytes": str(MAX_CELL_BYTES),
     "columns": str(MAX_COLUMNS),
     "open_days": str(MAX_OPEN_TIME.days),
-    "rejections_told": str(MAX_REJECTIONS),
-    "contacts_of_an_address": str(MAX_CONTACTS_PER_IDENTIFIER),
+    "listed_rejections": str(MAX_REJECTIONS),
+    "contacts_per_identifier": str(MAX_CONTACTS_PER_IDENTIFIER),
 }
 _UPLOAD_RULES = (
     "A file is CSV in UTF-8, with or without a byte order mark.",

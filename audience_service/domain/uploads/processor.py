@@ -1,11 +1,10 @@
 """Processes one stream of an upload: reads, matches and writes its rows in batches, and stores the position after each.
 
-    reading    batch 1 │ batch 2         │ batch 3 ...
-    matching           │ batch 1         │ batch 2 ...
-    writing            │         batch 1 │         batch 2 ...      one batch later, in a thread of its own
+    read and match   batch 1 │ batch 2 │ batch 3 │
+    write                    │ batch 1 │ batch 2 │ batch 3      in a thread of its own
 
-1. A stored position is always the end of a batch. A stream that breaks off continues there, and sends the rest again.
-2. Rows of a batch are written before its position, so that a repeated batch finds its rows and counts them once.
+1. A stored position is always the end of a batch. If a stream breaks off, the next one continues there.
+2. The rows of a batch are written before its position. The next stream first deletes rows after the stored position.
 3. The epoch of the upload fences streams: a stream that lost its epoch raises UploadTakenOver at its next write.
 """
 

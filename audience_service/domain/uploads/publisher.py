@@ -40,8 +40,8 @@ _READER_GRACE = timedelta(hours=1)
 class Publisher:
     """Publishes lists of custom audiences."""
 
-    def __init__(self, customs: CustomAudienceRepository, storage: UploadStorage) -> None:
-        self._customs = customs
+    def __init__(self, custom_audiences: CustomAudienceRepository, storage: UploadStorage) -> None:
+        self._custom_audiences = custom_audiences
         self._storage = storage
 
     def publish(self, ctx: RequestContext, upload: Upload) -> Upload:
@@ -63,12 +63,12 @@ class Publisher:
         """
         timestamp = now()
         list_version_id = self._merge(ctx, audience, {included: timestamp}, {excluded: timestamp})
-        return self._customs.publish(ctx.org, audience, list_version_id, audience.publication, ctx.deadline)
+        return self._custom_audiences.publish(ctx.org, audience, list_version_id, audience.publication, ctx.deadline)
 
     def reserve(self, ctx: RequestContext, audience: CustomAudience) -> str:
         """The id of a new list, whose rows are swept unless it is published."""
         list_version_id = new_list_version_id(audience.id)
-        self._customs.reserve(ctx.org, audience.id, list_version_id, now() + _ASSEMBLY_TTL, ctx.deadline)
+        self._custom_audiences.reserve(ctx.org, audience.id, list_version_id, now() + _ASSEMBLY_TTL, ctx.deadline)
         return list_version_id
 
     def release(self, ctx: RequestContext, audience_id: str, list_version_id: str) -> None:
@@ -77,12 +77,12 @@ class Publisher:
         They stay for an hour, for readers that began while they were the list.
         """
         with suppress(StaleVersion):  # the sweep has begun already
-            self._customs.reserve(ctx.org, audience_id, list_version_id, now() + _READER_GRACE, ctx.deadline)
+            self._custom_audiences.reserve(ctx.org, audience_id, list_version_id, now() + _READER_GRACE, ctx.deadline)
 
     def _publish_list(self, ctx: RequestContext, upload: Upload) -> CustomAudience:
         """The audience once the upload is in its list."""
         for attempt in range(1, _MAX_ATTEMPTS + 1):
-            audience = self._customs.get(ctx.org, upload.header.audience_id, ctx.deadline)
+            audience = self._custom_audiences.get(ctx.org, upload.header.audience_id, ctx.deadline)
             if is_in_list(audience, upload):
                 return audience
             at = next_timestamp(audience)
@@ -90,7 +90,7 @@ class Publisher:
             count = self._storage.lists.count(ctx.org, list_version_id, ctx.deadline)
             try:
                 published = with_marker(audience, upload, count, at)
-                return self._customs.publish(ctx.org, audience, list_version_id, published, ctx.deadline)
+                return self._custom_audiences.publish(ctx.org, audience, list_version_id, published, ctx.deadline)
             except StaleVersion:
                 if list_version_id != upload.list_version_id:
                     self.release(ctx, audience.id, list_version_id)

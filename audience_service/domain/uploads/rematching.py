@@ -59,12 +59,12 @@ class UploadRematcher:
 
     def __init__(
         self,
-        customs: CustomAudienceRepository,
+        custom_audiences: CustomAudienceRepository,
         storage: UploadStorage,
         identifiers: IdentifierRepository,
         publisher: Publisher,
     ) -> None:
-        self._customs = customs
+        self._custom_audiences = custom_audiences
         self._storage = storage
         self._identifiers = identifiers
         self._publisher = publisher
@@ -80,7 +80,7 @@ class UploadRematcher:
         """
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
-                return self._refreshed(ctx, self._customs.get(ctx.org, audience.id, ctx.deadline), report)
+                return self._refreshed(ctx, self._custom_audiences.get(ctx.org, audience.id, ctx.deadline), report)
             except StaleVersion:
                 if attempt == _MAX_ATTEMPTS:
                     raise

@@ -44,13 +44,13 @@ class Uploads:
 
     def __init__(
         self,
-        customs: CustomAudienceRepository,
+        custom_audiences: CustomAudienceRepository,
         storage: UploadStorage,
         identifiers: IdentifierRepository,
         publisher: Publisher,
         tokens: TokenCodec,
     ) -> None:
-        self._customs = customs
+        self._custom_audiences = custom_audiences
         self._storage = storage
         self._identifiers = identifiers
         self._publisher = publisher
@@ -87,7 +87,7 @@ class Uploads:
 
     def get(self, ctx: RequestContext, audience_id: str, upload_id: str) -> Upload:
         """The upload in its current state. Raises AudienceNotFound, UploadNotFound."""
-        audience = self._customs.get(ctx.org, audience_id, ctx.deadline)
+        audience = self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)
         upload = self._storage.uploads.get(ctx.org, audience_id, upload_id, ctx.deadline)
         return with_publish_state(audience, _expire_if_abandoned(audience, upload))
 
@@ -117,7 +117,7 @@ class Uploads:
         yield UnmatchedBatch("", (), (), self._tokens.encode(binding, [position, after, sent]), sent)
 
     def _uploadable(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
-        audience = self._customs.get(ctx.org, audience_id, ctx.deadline)
+        audience = self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)
         if audience.type not in (CustomType.FILE_UPLOAD, CustomType.CUSTOMER_MATCH):
             raise NotUploadable.of(audience.type)
         return audience
@@ -141,7 +141,7 @@ class Uploads:
         The upload may have become complete meanwhile.
         """
         until = upload.created_at + MAX_OPEN_TIME + _ROW_SWEEP_MARGIN
-        self._customs.reserve(ctx.org, upload.header.audience_id, upload.list_version_id, until, ctx.deadline)
+        self._custom_audiences.reserve(ctx.org, upload.header.audience_id, upload.list_version_id, until, ctx.deadline)
         claimed = self._storage.uploads.claim(ctx.org, upload, ctx.deadline)
         if claimed.epoch > 1 and not claimed.is_complete:
             self._storage.lists.truncate_after(ctx.org, claimed.list_version_id, claimed.position.line, ctx.deadline)
