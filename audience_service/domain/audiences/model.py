@@ -91,14 +91,14 @@ class SelectedSnapshot(Protocol):
         """Its members whose records still exist and are not archived."""
 
 
-class SnapshotSource(Protocol):
+class SnapshotFinder(Protocol):
     """Finds the snapshots that requests select."""
 
     def get_ready(self, ctx: RequestContext, snapshot_id: str) -> SelectedSnapshot:
         """The snapshot. Raises SnapshotNotFound, SnapshotNotReady."""
 
     def verify_complete(self, ctx: RequestContext, snapshot: SelectedSnapshot, count: int | None = None) -> None:
-        """Raise SnapshotNotFound if rows were deleted during the read; `count` is how many were read, if all."""
+        """Raise SnapshotNotFound if rows were deleted during a read; `count` is the number of rows read, if all."""
 
 
 def to_response_form(stored: Filter) -> Filter:

@@ -43,7 +43,7 @@ class ListRepository(Protocol):
     """The lists of static segments, with one document per contact on a list."""
 
     def add(self, org: str, member_list: MemberList, ids: Sequence[str], deadline: Deadline) -> int:
-        """Add records to the list and return how many were new on it. Archived and deleted records do not count.
+        """Add records to the list and return how many were new on it. Archived and deleted records count as missing.
 
         Raises ContactNotFound before the first write, with a violation `contact_ids[i]` for each of the first 20
         missing records. Adding is idempotent: after any other error the same call completes it.

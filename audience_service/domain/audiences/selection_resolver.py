@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audience_service.domain.audiences.model import ResolvedAudience, SelectedSnapshot, SnapshotSource
+from audience_service.domain.audiences.model import ResolvedAudience, SelectedSnapshot, SnapshotFinder
 from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
@@ -63,7 +63,7 @@ class Exclusion:
 class SelectionResolver:
     """Resolves selections within the caller's org."""
 
-    def __init__(self, audiences: AudienceResolver, members: MemberRepository, snapshots: SnapshotSource) -> None:
+    def __init__(self, audiences: AudienceResolver, members: MemberRepository, snapshots: SnapshotFinder) -> None:
         self._audiences = audiences
         self._members = members
         self._snapshots = snapshots
