@@ -6,7 +6,7 @@ from audience_service.mongo.store import Store
 from audience_service.settings import Settings
 
 _WAITING_PER_RUNNING = 15
-"""Snapshots that may wait in one process, for each that runs. One thread renews the leases of all of them."""
+"""The most snapshots that wait in one process, per running one. A single thread renews all their leases."""
 
 
 def build_snapshot_worker(settings: Settings, store: Store) -> SnapshotWorker:

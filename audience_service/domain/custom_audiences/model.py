@@ -178,7 +178,10 @@ class CustomQuery:
 
 @dataclass(frozen=True, slots=True)
 class CustomPage:
-    """A page, newest first. `last` is the key that the next page starts after, None on the last page."""
+    """A page, newest first.
+
+    `last` is the key that the next page starts after, None on the last page. `total` counts the audiences of all pages.
+    """
 
     audiences: tuple[CustomAudience, ...]
     last: tuple[str, str] | None

@@ -85,7 +85,11 @@ class SegmentQuery:
 
 @dataclass(frozen=True, slots=True)
 class SegmentPage:
-    """One page. `last` is the key (order value, sk) that the next page starts after, None on the last page."""
+    """A page of segments, in the order of the query.
+
+    `last` is the key (order value, sk) that the next page starts after, None on the last page. `total` counts the
+    segments of all pages.
+    """
 
     segments: tuple[Segment, ...]
     last: tuple[str, str] | None

@@ -96,7 +96,10 @@ class SnapshotQuery:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPage:
-    """A page of snapshots, newest first. `last` is the key that the next page starts after, None on the last page."""
+    """A page of snapshots, newest first.
+
+    `last` is the key that the next page starts after, None on the last page. `total` counts the snapshots of all pages.
+    """
 
     snapshots: tuple[Snapshot, ...]
     last: tuple[str, str] | None
