@@ -2,10 +2,10 @@
 
 import dataclasses
 
+from audience_service.domain.audiences.conflicts import retry_on_conflict
 from audience_service.domain.audiences.references import Usage
 from audience_service.domain.audiences.repository import UseRepository
 from audience_service.domain.core.context import Deadline, RequestContext
-from audience_service.domain.core.errors import StaleVersion
 from audience_service.domain.custom_audiences.model import CustomAudience, check_version
 from audience_service.domain.custom_audiences.repository import CustomAudienceRepository
 from audience_service.domain.custom_audiences.service import CustomAudiences
@@ -41,19 +41,15 @@ class CustomAudienceDeleter:
         return removed
 
     def _remove(self, ctx: RequestContext, audience_id: str, version: int | None, *, force: bool) -> CustomAudience:
-        while True:
+        def attempt() -> CustomAudience:
             current = self._audiences.get(ctx, audience_id)
             check_version(current, version)
             if not force and (usage := self._usage(ctx, audience_id)).is_used:
                 raise usage.to_error()
-            try:
-                self._custom_audiences.remove(ctx.org, current, ctx.deadline)
-            except StaleVersion:
-                if version is not None:
-                    raise
-                ctx.deadline.check()  # another write was first; the deadline ends the attempts
-            else:
-                return current
+            self._custom_audiences.remove(ctx.org, current, ctx.deadline)
+            return current
+
+        return retry_on_conflict(ctx, attempt, once=version is not None)
 
     def _usage(self, ctx: RequestContext, audience_id: str) -> Usage:
         return self._uses.usage(ctx.org, audience_id, MAX_NAMED_USERS, ctx.deadline)

@@ -1,10 +1,9 @@
 """The use cases on custom audiences: create, get, list, update and refresh."""
 
 import dataclasses
-import secrets
-import time
 from collections.abc import Iterable
 
+from audience_service.domain.audiences.conflicts import retry_on_conflict
 from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline, RequestContext
@@ -13,7 +12,6 @@ from audience_service.domain.core.errors import (
     AudienceNotFound,
     InvalidArgument,
     NameTaken,
-    StaleVersion,
 )
 from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
 from audience_service.domain.core.jobs import Job, Report
@@ -38,8 +36,6 @@ from audience_service.domain.custom_audiences.repository import (
     Refreshers,
     SpecValidators,
 )
-
-_RETRY_MILLIS = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,21 +116,16 @@ class CustomAudiences:
         if not audience_id:
             raise InvalidArgument.at(f"{FIELD_PATH}.id", "is missing; set the id of a custom audience")
         fields = frozenset(mask)
-        while True:
+
+        def attempt() -> CustomAudience:
             current = self._get(ctx, audience_id)
             check_version(current, version)
             changed = apply_draft(current, draft, fields)
             if self._custom_audiences.is_name_taken(ctx.org, changed.name, ctx.deadline, current.id):
                 raise NameTaken.of(changed.name, "custom audience")
-            if validate_only:
-                return self._with_counts(ctx, (changed,))[0]
-            try:
-                return self._with_counts(ctx, (self._custom_audiences.save(ctx.org, changed, ctx.deadline),))[0]
-            except StaleVersion:
-                if version is not None:
-                    raise
-            ctx.deadline.check()  # another write came first; the deadline ends the attempts
-            time.sleep(secrets.randbelow(_RETRY_MILLIS) / 1000)
+            return changed if validate_only else self._custom_audiences.save(ctx.org, changed, ctx.deadline)
+
+        return self._with_counts(ctx, (retry_on_conflict(ctx, attempt, once=version is not None),))[0]
 
     def refresh(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
         """Start a refresh and return the audience; RefreshCustomAudience in the protos states rules and errors."""

@@ -1,16 +1,9 @@
-"""Writes segments by compare-and-set on their version. Every write of a stored segment passes through here.
-
-read version 4 ──> change(segment) ──> save, if the version is still 4 ──> version 5
-    ^                                     │ StaleVersion: another write was first
-    └──── if the caller named no version ─┘ else raise it
-"""
+"""Writes segments by compare-and-set on their version. Every write of a stored segment passes through here."""
 
 import dataclasses
-import secrets
-import time
 from collections.abc import Callable
-from typing import TypeVar
 
+from audience_service.domain.audiences.conflicts import retry_on_conflict
 from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import NameTaken, StaleVersion
@@ -18,17 +11,6 @@ from audience_service.domain.segments.counts import with_counts
 from audience_service.domain.segments.loader import get_segment
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.repository import SegmentRepository
-
-_MAX_RETRY_DELAY_MILLIS = 20
-
-_MAX_TRIES_AT_VERSION = 100
-"""The most failures in a row at one version.
-
-A majority read may lag the primary and return an old version for a while. A write that keeps failing at one version can
-never succeed.
-"""
-
-T = TypeVar("T")
 
 
 class SegmentWriter:
@@ -58,7 +40,7 @@ class SegmentWriter:
             changed = self._with_editor(ctx, change(self.current(ctx, segment_id, version, deleted=deleted)))
             return self._segments.save(ctx.org, changed, ctx.deadline, deleted=deleted)
 
-        return self._with_count(ctx, self._retry_on_conflict(ctx, attempt, once=version is not None))
+        return self._with_count(ctx, retry_on_conflict(ctx, attempt, once=version is not None))
 
     def touch(self, ctx: RequestContext, segment_id: str) -> Segment:
         """The segment with its version raised, after an edit of its list. Raises AudienceNotFound."""
@@ -67,7 +49,7 @@ class SegmentWriter:
             current = self._with_editor(ctx, self.current(ctx, segment_id, None))
             return self._segments.touch(ctx.org, current, ctx.deadline)
 
-        return self._with_count(ctx, self._retry_on_conflict(ctx, attempt, once=False))
+        return self._with_count(ctx, retry_on_conflict(ctx, attempt))
 
     def reload(self, ctx: RequestContext, segment_id: str) -> Segment:
         """The segment as it is stored now. Raises AudienceNotFound."""
@@ -81,7 +63,7 @@ class SegmentWriter:
             if should_remove(current):
                 self._segments.remove(ctx.org, current, ctx.deadline)
 
-        self._retry_on_conflict(ctx, attempt, once=False)
+        retry_on_conflict(ctx, attempt)
 
     def current(self, ctx: RequestContext, segment_id: str, version: int | None, *, deleted: bool = False) -> Segment:
         """The segment, if it is at that version. Raises AudienceNotFound, StaleVersion."""
@@ -103,20 +85,6 @@ class SegmentWriter:
         """
         if self._segments.is_name_taken(ctx.org, name, except_id, ctx.deadline):
             raise NameTaken.of(name)
-
-    @staticmethod
-    def _retry_on_conflict(ctx: RequestContext, attempt: Callable[[], T], *, once: bool) -> T:
-        conflict_version, tries = "", 0
-        while True:
-            try:
-                return attempt()
-            except StaleVersion as error:
-                version = error.metadata["current_version"]
-                conflict_version, tries = version, tries + 1 if version == conflict_version else 1
-                if once or tries == _MAX_TRIES_AT_VERSION:
-                    raise
-                ctx.deadline.check()  # another write was first; the deadline ends the attempts
-                time.sleep(secrets.randbelow(_MAX_RETRY_DELAY_MILLIS) / 1000)
 
     def _with_count(self, ctx: RequestContext, segment: Segment) -> Segment:
         return with_counts(self._lists, ctx, (segment,))[0]
