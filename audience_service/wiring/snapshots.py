@@ -5,7 +5,7 @@ from audience_service.domain.snapshots.worker import SnapshotWorker
 from audience_service.mongo.store import Store
 from audience_service.settings import Settings
 
-_WAITING_PER_RUNNING = 15
+WAITING_PER_RUNNING = 15
 """The most snapshots that wait in one process, per running one. A single thread renews all their leases."""
 
 
@@ -13,7 +13,7 @@ def build_snapshot_worker(settings: Settings, store: Store) -> SnapshotWorker:
     """The worker of this process; close it when the process stops."""
     limits = JobLimits(
         max_running=settings.max_concurrent_snapshots,
-        max_waiting=settings.max_concurrent_snapshots * _WAITING_PER_RUNNING,
+        max_waiting=settings.max_concurrent_snapshots * WAITING_PER_RUNNING,
         timeout_seconds=settings.snapshot_timeout_seconds,
         lease_seconds=settings.snapshot_lease_seconds,
     )

@@ -128,7 +128,7 @@ def test_snapshots_beyond_the_queue_limit_are_refused_and_leave_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     insert([{}])
-    monkeypatch.setattr(snapshot_wiring, "_WAITING_PER_RUNNING", 1)
+    monkeypatch.setattr(snapshot_wiring, "WAITING_PER_RUNNING", 1)
     with second_service(service, max_concurrent_snapshots=1) as other:
         client = other.client(org)
         for _ in range(2):

@@ -13,7 +13,7 @@ from typing import TypeVar
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import StaleVersion
 
-_MAX_RETRY_DELAY_MILLIS = 20
+MAX_RETRY_DELAY_MILLIS = 20
 
 _MAX_TRIES_AT_VERSION = 100
 """The most failures in a row at one version.
@@ -40,4 +40,4 @@ def retry_on_conflict(ctx: RequestContext, attempt: Callable[[], Result], *, onc
             if once or tries == _MAX_TRIES_AT_VERSION:
                 raise
             ctx.deadline.check()
-            time.sleep(secrets.randbelow(_MAX_RETRY_DELAY_MILLIS) / 1000)
+            time.sleep(secrets.randbelow(MAX_RETRY_DELAY_MILLIS) / 1000)

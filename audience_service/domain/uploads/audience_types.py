@@ -18,13 +18,13 @@ _COLUMNS = (
     TypeField("phone", "a phone number with its country code, or of the upload's default_region"),
 )
 _UPLOAD_LIMITS = {
-    "chunk_bytes": str(MAX_CHUNK_BYTES),
-    "row_bytes": str(MAX_ROW_BYTES),
-    "cell_bytes": str(MAX_CELL_BYTES),
-    "columns": str(MAX_COLUMNS),
-    "open_days": str(MAX_OPEN_TIME.days),
-    "listed_rejections": str(MAX_REJECTIONS),
-    "contacts_per_identifier": str(MAX_CONTACTS_PER_IDENTIFIER),
+    "max_chunk_bytes": str(MAX_CHUNK_BYTES),
+    "max_row_bytes": str(MAX_ROW_BYTES),
+    "max_cell_bytes": str(MAX_CELL_BYTES),
+    "max_columns": str(MAX_COLUMNS),
+    "max_open_days": str(MAX_OPEN_TIME.days),
+    "max_returned_rejections": str(MAX_REJECTIONS),
+    "max_contacts_per_identifier": str(MAX_CONTACTS_PER_IDENTIFIER),
 }
 _UPLOAD_RULES = (
     "A file is CSV in UTF-8, with or without a byte order mark.",
