@@ -72,7 +72,7 @@ class App:
         drained = self.server.drain(grace_seconds)
         self._watch.streams.stop()  # open watches would use all of the grace period
         drained.wait()
-        self._snapshot_worker.close()
+        self._snapshot_worker.runner.close()
         self._custom_audiences.close()
         self._background_tasks.join()
         self._watch.stop()

@@ -44,7 +44,7 @@ def test_upload_publishes_a_file_prints_counts_and_writes_unmatched_rows(
     assert done.returncode == 0, done.stderr
     assert "published: 5 contacts on the list" in done.stdout
     assert "7 rows: 5 matched, 0 duplicate, 1 unmatched, 1 rejected" in done.stdout
-    assert "line 8, column E-Mail: is no email address" in done.stdout
+    assert "line 8, column E-Mail: is not an email address" in done.stdout
     assert "none" not in done.stdout
     assert list(csv.reader(left.read_text().splitlines())) == [["E-Mail", "note"], ["nobody@example.com", "'=1+1"]]
 

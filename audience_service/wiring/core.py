@@ -1,4 +1,4 @@
-"""What every feature is built from: audiences by id, selections, page tokens."""
+"""Builds the parts that features share: the filter compiler, the resolvers and the page tokens."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from audience_service.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The parts that several features share."""
+    """The parts that features share."""
 
     compiler: FilterCompiler
     tokens: TokenCodec

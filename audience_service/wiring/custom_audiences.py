@@ -22,7 +22,7 @@ from audience_service.settings import Settings
 from audience_service.wiring.core import Core
 
 _MAX_WAITING_REFRESHES = 60
-"""Refreshes of uploaded lists that may wait in one process, in addition to those that run."""
+"""The most refreshes of uploaded lists that wait in one process, in addition to those that run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def test_an_invalid_draft_is_refused_with_its_field_path(
 
 @pytest.mark.parametrize(
     ("value", "ends"),
-    [(2**60, "may have rounded"), ({"a": 1, "b": 2}, "not keep; name the inner fields, like address.city")],
+    [(2**60, "may have rounded"), ({"a": 1, "b": 2}, "does not keep it; name the inner fields, like address.city")],
 )
 def test_pixel_errors_do_not_recommend_where_json(client: Client, refused: Refused, value: Any, ends: str) -> None:
     rule = {"where": {"a": value}, "withinDays": 1}

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.context import Deadline
+from audience_service.domain.core.errors import OutOfTime
 from audience_service.domain.core.lease import Lease
 from audience_service.domain.snapshots.model import SnapshotState
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
 from tests.support.snapshots import state_of
+from tests.support.waiting import eventually
 
 ALL_CONTACTS: dict[str, Any] = {"datatype": "contact", "where": {}}
 Insert = Callable[..., list[str]]
@@ -41,15 +43,17 @@ def handoff(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hando
             assert found.resume.wait(20)
         return result
 
-    worker = service.app._snapshot_worker
-    original_run = worker._run
+    runner = service.app._snapshot_worker.runner
+    run, runs = runner._run, list[Any]()
 
-    def run(*arguments: Any) -> None:
-        original_run(*arguments)
-        found.ended.set()
+    def run_job(running: Any) -> None:
+        runs.append(running)
+        run(running)
+        if running is runs[0]:
+            found.ended.set()
 
     monkeypatch.setattr(type(service.store.snapshot_rows), "write", write)
-    monkeypatch.setattr(worker, "_run", run)
+    monkeypatch.setattr(runner, "_run", run_job)
     monkeypatch.setattr(type(service.store.snapshots), "renew", lambda *_: True)
     yield found
     found.resume.set()
@@ -174,3 +178,34 @@ def test_a_snapshot_deleted_during_creation_stays_deleted(
     service.store.snapshot_sweeper.sweep(later, later)
     assert service.store.database["audience_snapshot"].count_documents({"pk": snapshot_id}) == 0
     assert client.snapshot(filter=ALL_CONTACTS, requestId="r").id != snapshot_id
+
+
+def test_an_attempt_that_loses_its_lease_stops_and_its_rows_are_swept(
+    client: Client, service: Service, insert: Insert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the snapshot is deleted during the copy, the attempt ends before it counts, and the sweep deletes its rows."""
+    insert([{}, {}])
+    original: Any = type(service.store.snapshot_rows).write
+    stopped = threading.Event()
+
+    def write(*arguments: Any) -> Any:
+        *others, report_written = arguments
+
+        def delete_first() -> None:
+            client.call("DeleteSnapshot", {"id": others[2].id})
+            report_written()
+            others[5].check()  # as the next command does
+
+        try:
+            return original(*others, delete_first)
+        except OutOfTime:
+            stopped.set()
+            raise
+
+    monkeypatch.setattr(type(service.store.snapshot_rows), "write", write)
+    early = client.call("CreateSnapshot", {"filter": ALL_CONTACTS})
+    assert stopped.wait(20)
+    assert rows_of(service, f"{early.id}.1") == 2
+    later = datetime.now(UTC) + timedelta(days=1)
+    service.store.snapshot_sweeper.sweep(later, later)
+    eventually(lambda: rows_of(service, f"{early.id}.1") == 0)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from audience_service.domain.core.errors import StoreUnavailable
-from audience_service.domain.snapshots import worker as worker_module
+from audience_service.domain.core.jobs import STOPPED
 from audience_service.pb.audience.v1.resources_pb2 import CreationState
+from audience_service.wiring import snapshots as snapshot_wiring
 from tests.conftest import Service, run_service
 from tests.support.client import Client, Refusal
 from tests.support.waiting import eventually
@@ -74,7 +75,7 @@ def test_a_lease_that_cannot_be_renewed_once_is_renewed_by_the_next_beat(
         eventually(lambda: other.client(org).call("GetSnapshot", {"id": early.id}).creation_state == READY)
 
 
-@pytest.mark.parametrize(("write", "writes"), [("renew", 4), ("finish", 3)])
+@pytest.mark.parametrize(("write", "writes"), [("renew", 5), ("finish", 3)])
 @pytest.mark.parametrize("arrives", [False, True])
 def test_a_short_database_outage_loses_no_snapshot(
     client: Client,
@@ -101,7 +102,7 @@ def test_a_short_database_outage_loses_no_snapshot(
 
     monkeypatch.setattr(snapshots, write, fail)
     made = client.snapshot(filter=ALL_CONTACTS)
-    eventually(lambda: len(times) == writes)  # two fail and are repeated; "renew" also reports the next stage
+    eventually(lambda: len(times) == writes)  # two fail and are repeated; "renew" also reports two stages
     assert client.members(snapshotId=made.id) == sorted(ids)
 
 
@@ -129,7 +130,7 @@ def test_snapshots_beyond_the_queue_limit_are_refused_and_leave_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     insert([{}])
-    monkeypatch.setattr(worker_module, "QUEUE_FACTOR", 2)
+    monkeypatch.setattr(snapshot_wiring, "WAITING_PER_RUNNING", 1)
     with second_service(service, max_concurrent_snapshots=1) as other:
         client = other.client(org)
         for _ in range(2):
@@ -206,7 +207,7 @@ def test_a_stopping_service_fails_running_snapshots(
         request = {"filter": ALL_CONTACTS, "requestId": "r"}
         early = other.client(org).call("CreateSnapshot", request)
     failed = client.call("GetSnapshot", {"id": early.id})
-    assert (failed.creation_state, failed.error) == (FAILED, "the service that made it was stopped")
+    assert (failed.creation_state, failed.error) == (FAILED, STOPPED)
     resume.set()
     assert client.snapshot(**request).id == early.id
 
@@ -220,4 +221,4 @@ def test_one_that_takes_too_long_is_stopped_in_the_database_and_failed(real_serv
         client = other.client(org)
         failed = client.created(client.call("CreateSnapshot", {"filter": slow}))
     assert (failed.creation_state, time.monotonic() - begun < 5) == (FAILED, True)
-    assert failed.error == "it took longer than the 0.5 seconds that a snapshot may take"
+    assert failed.error == "OUT_OF_TIME: it took longer than the limit of 0.5 seconds"

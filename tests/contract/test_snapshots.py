@@ -81,7 +81,11 @@ def test_a_repeated_request_restarts_a_failed_snapshot(
     monkeypatch.setattr(repository, "write", fails)
     request = {"filter": ALL_CONTACTS, "requestId": "r"}
     failed = client.created(client.call("CreateSnapshot", request))
-    assert (state_of(failed), failed.error, failed.count) == ("FAILED", "the database cannot be reached", 0)
+    assert (state_of(failed), failed.error, failed.count) == (
+        "FAILED",
+        "STORE_UNAVAILABLE: the database cannot be reached",
+        0,
+    )
     assert failed.progress == 90, "it stays at the stage that failed"
     monkeypatch.setattr(repository, "write", write)
     again = client.call("CreateSnapshot", request)

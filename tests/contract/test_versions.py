@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from audience_service.domain.segments import writer as writer
+from audience_service.domain.audiences import conflicts
 from audience_service.mongo.segments.repository import MongoSegments
 from tests.conftest import Service
 from tests.support.client import Client, Refusal
@@ -162,7 +162,7 @@ def test_a_write_that_is_refused_at_one_version_over_and_over_ends(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, refused: Refused
 ) -> None:
     made = client.create(name="stuck", filter=VIP)
-    monkeypatch.setattr(writer, "MAX_RETRY_DELAY_MILLIS", 1)
+    monkeypatch.setattr(conflicts, "MAX_RETRY_DELAY_MILLIS", 1)
     monkeypatch.setattr(MongoSegments, "_write", lambda *_: False)
     refusal = refused(lambda: update(client, made.id, "name", name="never"))
     assert (refusal.code.name, refusal.info.reason) == ("ABORTED", "STALE_VERSION")

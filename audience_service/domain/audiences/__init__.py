@@ -1,1 +1,1 @@
-"""Audiences: from what a caller names to those who are meant, and who uses it."""
+"""Audiences: resolves ids and selectors to members, and records which consumers use an audience."""

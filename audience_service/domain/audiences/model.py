@@ -1,4 +1,4 @@
-"""The kinds of audience: whatever an id names that has members.
+"""The kinds of audience: everything that has an id and members.
 
 Audience
 ├── ListAudience       a list: a static segment, a snapshot, an uploaded list, a lookalike
@@ -84,21 +84,21 @@ class SelectedSnapshot(Protocol):
 
     @property
     def rows(self) -> MemberList:
-        """All its members, whatever has become of their records since."""
+        """All its members, including those whose records were archived or deleted since."""
 
     @property
     def active_rows(self) -> MemberList:
         """Its members whose records still exist and are not archived."""
 
 
-class SnapshotSource(Protocol):
+class SnapshotFinder(Protocol):
     """Finds the snapshots that requests select."""
 
     def get_ready(self, ctx: RequestContext, snapshot_id: str) -> SelectedSnapshot:
         """The snapshot. Raises SnapshotNotFound, SnapshotNotReady."""
 
     def verify_complete(self, ctx: RequestContext, snapshot: SelectedSnapshot, count: int | None = None) -> None:
-        """Raise SnapshotNotFound if rows were deleted during the read; `count` is how many were read, if all."""
+        """Raise SnapshotNotFound if rows were deleted during a read; `count` is the number of rows read, if all."""
 
 
 def to_response_form(stored: Filter) -> Filter:

@@ -1,4 +1,4 @@
-"""The use of an audience: its consumers, and the checks on what a caller may register."""
+"""The uses of an audience: its consumers, what else refers to it, and the checks on registrations."""
 
 import re
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ MAX_CONSUMER_ID_LENGTH = 200
 MAX_USE_DESCRIPTION_LENGTH = 200
 
 _MAX_NAME_IN_ERROR = 50
-"""How much of a name an error tells: it travels in a trailer, which is small."""
+"""The most characters of a name in an error. gRPC sends errors in a trailer, which is small."""
 
 _KIND = re.compile(r"[a-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class AudienceUse:
-    """The registration of one consumer of an audience; one for each audience, kind and user id.
+    """The registration of one consumer of an audience; one for each audience, kind and consumer id.
 
-    The service sets `subject` and `create_time`.
+    The service sets `registrant` and `created_at`.
     """
 
     audience_id: str
@@ -32,7 +32,7 @@ class AudienceUse:
 
 @dataclass(frozen=True, slots=True)
 class AudienceReference:
-    """A segment or a lookalike as it is referred to."""
+    """The id and name of a segment or lookalike that refers to an audience."""
 
     id: str
     name: str
@@ -40,9 +40,10 @@ class AudienceReference:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What uses an audience: the first of each kind, and how many there are.
+    """What uses an audience: some of each kind, and the number of all.
 
-    `segments` are living ones whose filter refers to it, `uses` are registered, `lookalikes` have it for their source.
+    `uses` are registered. `segments` are those whose filters refer to the audience, without deleted ones. `lookalikes`
+    have it as their source.
     """
 
     segments: tuple[AudienceReference, ...]
@@ -54,14 +55,14 @@ class Usage:
 
     @property
     def is_used(self) -> bool:
-        """Whether there is any use."""
+        """Whether anything uses the audience."""
         return self.use_count > 0 or self.segment_count > 0 or self.lookalike_count > 0
 
     def to_error(self) -> AudienceInUse:
-        """The error of a deletion that the use forbids."""
+        """The error that refuses a deletion because of these uses."""
         return AudienceInUse(
             f"the audience is in use: {self.use_count} registered uses, {self.segment_count} segments that refer to it "
-            f"and {self.lookalike_count} lookalikes of it; release and remove them, or delete with force",
+            f"and {self.lookalike_count} lookalikes of it; release or delete these first, or delete with force",
             metadata={
                 "uses": str(self.use_count),
                 "kinds": ", ".join(dict.fromkeys(use.kind for use in self.uses)),
@@ -76,9 +77,14 @@ class Usage:
 def check_use(use: AudienceUse) -> AudienceUse:
     """The use as given. Raises InvalidArgument at `consumer_kind`, `consumer_id` or `description`."""
     if not _KIND.fullmatch(use.kind):
-        raise InvalidArgument.at("consumer_kind", "is 1 to 64 of the characters a-z 0-9 _ -")
+        raise InvalidArgument.at(
+            "consumer_kind", "has other characters or another length; use 1 to 64 of a-z, 0-9, _ and -"
+        )
     if not 0 < len(use.consumer_id) <= MAX_CONSUMER_ID_LENGTH or not use.consumer_id.isprintable():
-        raise InvalidArgument.at("consumer_id", f"is 1 to {MAX_CONSUMER_ID_LENGTH} printable characters")
+        raise InvalidArgument.at(
+            "consumer_id",
+            f"is empty, too long or not printable; use 1 to {MAX_CONSUMER_ID_LENGTH} printable characters",
+        )
     if len(use.description) > MAX_USE_DESCRIPTION_LENGTH:
         raise InvalidArgument.at(
             "description", f"has {len(use.description)} characters, more than {MAX_USE_DESCRIPTION_LENGTH}"

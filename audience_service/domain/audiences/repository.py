@@ -1,7 +1,11 @@
-"""What every use case on members asks of storage: members, member lists, slices, and the uses of audiences.
+"""The storage of members: members of populations, member lists, key ranges, and the uses of audiences.
 
-Every method takes the org first and sees nothing of any other org. All raise StoreUnavailable if the database cannot be
-reached, and OutOfTime if the deadline passes. The deadline is also the database's: it stops the query there.
+These rules hold for every repository of the domain:
+
+1. A method takes the org first and reads and writes only that org's records.
+2. It raises StoreUnavailable if the database cannot be reached, and OutOfTime if the deadline passes.
+3. The deadline is also sent to the database, which stops the command then.
+4. A key is an sk. A range has the keys after `after`, up to and including `until`; "" is no bound.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -17,69 +21,69 @@ from audience_service.domain.filters.population import Population
 
 
 class UseRepository(Protocol):
-    """The uses of audiences, each by audience, kind and user id, and what else refers to an audience."""
+    """The uses of audiences, keyed by audience, kind and consumer id, and the other references to an audience."""
 
     def add(self, org: str, use: AudienceUse, deadline: Deadline) -> AudienceUse:
-        """Register a use. Answers with the one that stands: the first of its key, whatever later ones say."""
+        """Register a use and return the stored one: the first with its key, even if later ones differ."""
 
     def withdraw(self, org: str, use: AudienceUse, deadline: Deadline) -> None:
-        """Take one `add` of the use back; it stays registered if it had been added before, or has been since."""
+        """Undo one `add` of the use. It stays registered if another `add` came before or after."""
 
     def remove(self, org: str, use: AudienceUse, deadline: Deadline) -> bool:
-        """End a use, however often it was added; answers with whether there was one."""
+        """Remove a use, however often it was added. Returns whether it was registered."""
 
     def usage(self, org: str, audience_id: str, limit: int, deadline: Deadline) -> Usage:
-        """The uses of an audience, the living dynamic segments that refer to it, and the lookalikes of it.
+        """The uses of an audience, the dynamic segments that refer to it, and the lookalikes of it.
 
-        Up to `limit` of each are named. A segment's reference to itself does not count.
+        Up to `limit` of each are listed. Deleted segments do not count, nor does a segment's reference to itself.
         """
 
 
 class ListRepository(Protocol):
-    """The lists of static segments, a document for each contact on one."""
+    """The lists of static segments, with one document per contact on a list."""
 
     def add(self, org: str, member_list: MemberList, ids: Sequence[str], deadline: Deadline) -> int:
-        """Put living records on the list; answers with how many were new to it.
+        """Add records to the list and return how many were new on it. Archived and deleted records count as missing.
 
-        Raises ContactNotFound, before anything is written, with a violation `contact_ids[i]` for each of the first 20
-        that are not there. Adding is idempotent: after any other error the same call completes it.
+        Raises ContactNotFound before the first write, with a violation `contact_ids[i]` for each of the first 20
+        missing records. Adding is idempotent: after any other error the same call completes it.
         """
 
     def check(self, org: str, datatype: str, ids: Sequence[str], deadline: Deadline) -> None:
-        """Raise as `add` would, writing nothing."""
+        """Raise what `add` would raise, without writing."""
 
     def remove(self, org: str, member_list: MemberList, ids: Sequence[str], deadline: Deadline) -> int:
-        """Take contacts off the list; answers with how many were on it."""
+        """Remove contacts from the list and return how many were on it."""
 
     def add_members(self, org: str, member_list: MemberList, population: Population, deadline: Deadline) -> None:
-        """Put the members of a population on the list, inside the database."""
+        """Add the members of a population to the list, inside the database."""
 
     def clear(self, org: str, member_list: MemberList) -> None:
-        """Empty the list, however little time the call has left."""
+        """Empty the list, with a timeout of its own instead of the caller's deadline."""
 
     def sizes(self, org: str, audience_ids: Sequence[str], deadline: Deadline) -> Mapping[str, int]:
-        """How many contacts stand on each list, 0 for an empty one."""
+        """The number of contacts on each list, 0 for an empty one."""
 
     def page(
         self, org: str, member_list: MemberList, size: int, after: str, deadline: Deadline
     ) -> Sequence[tuple[str, str]]:
-        """Up to `size` (pk, sk) behind the sk `after`, in sk order."""
+        """Up to `size` pairs (pk, sk) after the sk `after`, in sk order."""
 
 
 class MemberRepository(Protocol):
     """The members of populations."""
 
     def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
-        """How many members there are behind the sk `after` up to `until`: as many as `stream` yields."""
+        """The number of members in the range, which is the number that `stream` yields."""
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
-        """The count, and any one member, or None where there is none."""
+        """The number of members and any one of them, or None if there is none."""
 
     def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
-        """How many records are in exactly which of some populations of one datatype, all counted by one command.
+        """The sizes of the overlap regions of populations of one datatype, all counted in one command.
 
-        By a mask whose bit i stands for populations[i]. The regions that a population has a part in add up to its
-        count. Memory does not grow with the populations.
+        The keys are masks: bit i is set if the records of the region are members of populations[i]. The regions within
+        a population add up to its count. Memory does not grow with the populations.
         """
 
     def exclusions(
@@ -91,9 +95,9 @@ class MemberRepository(Protocol):
         after: str = "",
         until: str = "",
     ) -> Sequence[int]:
-        """For how many of the candidates each reason is the first that holds, all counted by one command.
+        """For each reason, the number of candidates in the range that it is the first to exclude.
 
-        In the part behind the sk `after` up to and including `until`; "" is no bound.
+        One command counts all of them.
         """
 
     def stream(
@@ -106,45 +110,42 @@ class MemberRepository(Protocol):
         deadline: Deadline,
         until: str = "",
     ) -> Generator[list[Record], None, None]:
-        """The members behind the sk `after`, up to `until`, in sk order, in batches of `batch_size`, none empty.
+        """The members in the range, in sk order, in batches of up to `batch_size`; no batch is empty.
 
-        Each record has pk, sk and `paths`. Memory holds one batch. Whoever stops early closes the generator, which
-        closes the database's cursor.
+        Each record has pk, sk and `paths`. Memory holds one batch. A caller that stops early closes the generator,
+        which closes the database's cursor.
         """
 
 
 class SliceRepository(Protocol):
-    """Populations in parts, each by a short query. Lists and joins that a filter holds are read for the part alone.
-
-    A key is an sk. Parts are the keys behind `after` up to and including `until`; "" is no bound.
-    """
+    """Reads populations by key range, a short query each. Lists and joins of a filter are read for that range."""
 
     def key_sample(self, org: str, population: Population, deadline: Deadline) -> KeySample:
-        """Landmarks of the records that the population is drawn from: the datatype's, or those on the list.
+        """The key sample of the records that the population selects from: all of its datatype, or those on its list.
 
-        They may be some minutes old: records that have come since are missing from them, those that went stand there.
-        Reading them anew goes on after an OutOfTime, so that a later call finds them.
+        It may be a few minutes old: newer records are missing, and deleted ones are still in it. A new sample is read
+        in the background after an OutOfTime, so that a later call finds it.
         """
 
     def with_prefetched_addresses(self, org: str, population: Population, deadline: Deadline) -> Population:
-        """The same population, whose suppressed addresses are read now rather than for every part of it.
+        """The same population with its suppressed addresses read now, instead of once per range.
 
-        It takes no more than some tenths of a second: addresses that take longer are looked up for each part.
+        It takes a few tenths of a second at most. Addresses that take longer stay a lookup for each range.
         """
 
     def with_prefetched_joins(self, org: str, population: Population, deadline: Deadline) -> Population:
-        """The same population, for many parts of it: what of its joins is better read once has been read.
+        """The same population with its joins read now, if that is faster for many ranges than a lookup for each.
 
-        It may take as long as it takes to count the population.
+        It may take as long as a count of the population.
         """
 
     def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
-        """Those of the keys that are members'."""
+        """The keys that belong to members."""
 
     def count_range(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
-        """How many members there are in the part."""
+        """The number of members in the range."""
 
     def first_in_range(
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
-        """Any one member in the part, or None where there is none."""
+        """Any one member in the range, or None if there is none."""

@@ -1,4 +1,11 @@
-"""From an audience's id, or an unsaved filter, to the population behind it."""
+"""Resolves an audience id or an unsaved filter to its population.
+
+    "segment-..." ──> SegmentLoader.load ──> FilterAudience ──> CompiledFilter   (a population)
+    "custom-..."  ──> CustomAudienceLoader.load ──> ListAudience ──> MemberList  (a population)
+    a filter      ──────────────────────────────────────────────> CompiledFilter
+
+A filter may refer to further audiences; the compiler asks `definition_of` for each.
+"""
 
 import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +48,7 @@ from audience_service.domain.filters.references import audience_references
 
 
 class AudienceResolver:
-    """Finds the audience of an id and the members of an audience or a filter, within the caller's org.
+    """Finds audiences by id, and the members of an audience or a filter, within the caller's org.
 
     Each kind of audience has a prefix for its ids; `loaders` has the loader of each prefix.
     """
@@ -63,10 +70,10 @@ class AudienceResolver:
     def with_preloaded(
         self, ctx: RequestContext, audiences: Iterable[Audience], filters: Iterable[Filter] = ()
     ) -> "AudienceResolver":
-        """The same resolver with these audiences, and those that their filters and `filters` refer to, in memory.
+        """The same resolver with these audiences in memory, and all that their filters or `filters` refer to.
 
-        It reads level by level, as audiences refer to one another: one query a level for all segments of it, and one
-        for each audience of another kind.
+        It reads level by level, as audiences refer to one another. Each level takes one query for its segments, and
+        one for each audience of another kind.
         """
         preloaded = {audience.id: audience for audience in audiences}
         level = [*(audience.filter for audience in preloaded.values()), *filters]
@@ -74,7 +81,7 @@ class AudienceResolver:
             referenced = frozenset().union(*(audience_references(written.where) for written in level))
             if not (to_load := sorted(referenced - preloaded.keys())):
                 break
-            # The error of an unusable one is raised later, with the field path of its reference.
+            # The compiler raises the error of an unusable audience later, with the field path of its reference.
             found = self._load(ctx, to_load, ignore_unusable=True)
             preloaded.update(found)
             level = [audience.filter for audience in found.values()]
@@ -82,22 +89,22 @@ class AudienceResolver:
 
     @property
     def preloaded(self) -> Mapping[str, Audience]:
-        """The audiences that are known, by id."""
+        """The audiences in memory, by id."""
         return self._preloaded
 
     @property
     def display_names(self) -> Mapping[str, str]:
-        """The names of the audiences that are known, by id, and by what the rows of their lists carry."""
+        """The names of the audiences in memory, by their ids and by the ids that the rows of their lists have."""
         preloaded = self._preloaded.values()
         listed = {found.member_list.audience_id: found.name for found in preloaded if isinstance(found, ListAudience)}
         return {**listed, **{audience.id: audience.name for audience in preloaded}}
 
     def population(self, ctx: RequestContext, selection: AudienceSelector) -> Population:
-        """The population that a caller means. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
+        """The population that a caller selects. Raises InvalidArgument, AudienceNotFound, UnusableAudience."""
         return self.resolve_with_identity(ctx, selection)[0]
 
     def resolve_with_identity(self, ctx: RequestContext, selection: AudienceSelector) -> tuple[Population, Hashable]:
-        """The population, and what tells it from others of the org: its filter as written, or its id and version.
+        """The population, and its identity within the org: the filter as written, or the id and version.
 
         Raises as `population` does.
         """
@@ -107,7 +114,7 @@ class AudienceResolver:
             population = replace(compiled, field_path=f"{selection.filter_path}.{compiled.field_path}")
             return population, json.dumps(identity(selection.filter), sort_keys=True)
         if not selection.audience_id:
-            raise InvalidArgument.at("filter", "is missing; give a filter, or name an audience")
+            raise InvalidArgument.at("filter", "is missing; set filter or audience_id")
         found = self.resolve_id(ctx, selection.audience_id)
         return replace(found.population, field_path=selection.audience_id_path), (found.id, found.version)
 
@@ -127,18 +134,21 @@ class AudienceResolver:
         return found
 
     def compile(self, ctx: RequestContext, written: Filter, parent_id: str = "") -> CompiledFilter:
-        """What finds a filter's records, the audiences in it looked up; `within` is the audience whose filter it is.
+        """The filter with the audiences in it resolved; `parent_id` is the audience that the filter belongs to.
 
-        Raises InvalidFilter and its kin, and AudienceNotFound, with places from `where` on.
+        Raises InvalidFilter and its subclasses, and AudienceNotFound, with field paths that begin at `where`.
         """
         return self._compiler.compile(written, partial(self.definition_of, ctx), (parent_id,) if parent_id else ())
 
     def parse(self, written: Filter) -> Node:
-        """The nodes of a filter as it is written. Raises as `compile` does for what the filter alone shows."""
+        """The AST of a filter as written. Raises what `compile` raises about the filter alone."""
         return self._compiler.parse(written)
 
     def warnings(self, audience: Audience) -> list[FilterWarning]:
-        """Warnings about the audience's filter, from `filter` on. Empty for a list, and for an unusable filter."""
+        """Warnings about the audience's filter, with field paths that begin at `filter`.
+
+        Empty for a list, and for an unusable filter.
+        """
         if isinstance(audience, ListAudience) or audience.filter.where is None:
             return []
         try:
@@ -152,23 +162,23 @@ class AudienceResolver:
         return self._compiler.check_datatype(datatype)
 
     def check(self, compiled: CompiledFilter) -> None:
-        """Raise FilterTooLarge, at its place, where a filter made of several is too large for the database."""
+        """Raise FilterTooLarge, at its field path, if a combined filter is too large for the database."""
         self._compiler.check(compiled)
 
     def get_many(self, ctx: RequestContext, ids_by_path: Mapping[str, str]) -> Sequence[Audience]:
-        """The living audiences by the places in the request that name them, in order; all segments by one query.
+        """The audiences that a request names, in order, given their ids by field path; one query for all segments.
 
-        Raises InvalidArgument at the first place that is empty, AudienceNotFound at the first whose audience is not
-        there, UnusableAudience.
+        Raises InvalidArgument at the first field path without an id, AudienceNotFound at the first without an audience,
+        and UnusableAudience.
         """
         for field_path, audience_id in ids_by_path.items():
             if not audience_id:
-                raise InvalidArgument.at(field_path, "is missing; name an audience")
+                raise InvalidArgument.at(field_path, "is missing; set the id of an audience")
         found = self._load(ctx, list(dict.fromkeys(ids_by_path.values())))
         for field_path, audience_id in ids_by_path.items():
             if audience_id not in found:
                 error = AudienceNotFound.of(audience_id)
-                error.violations = (Violation(field_path, "names no audience of the org"),)
+                error.violations = (Violation(field_path, "is not the id of an audience of the org"),)
                 raise error
         return [found[audience_id] for audience_id in ids_by_path.values()]
 
@@ -188,7 +198,7 @@ class AudienceResolver:
         return audience.member_list
 
     def definition_of(self, ctx: RequestContext, audience_id: str) -> Filter | MemberList:
-        """What an audience inside a filter consists of. Raises AudienceNotFound, UnusableAudience."""
+        """The filter or list of an audience inside a filter. Raises AudienceNotFound, UnusableAudience."""
         found = self.find(ctx, audience_id)
         return self.member_list(found) if isinstance(found, ListAudience) else found.filter
 
@@ -202,7 +212,7 @@ class AudienceResolver:
     def _load(
         self, ctx: RequestContext, audience_ids: Sequence[str], *, ignore_unusable: bool = False
     ) -> dict[str, Audience]:
-        """The audiences that exist. Raises UnusableAudience, or leaves such audiences out."""
+        """The audiences that exist. Raises UnusableAudience, or omits unusable audiences."""
         ids_by_loader: dict[AudienceLoader, list[str]] = {}
         for audience_id in audience_ids:
             if loader := self._loader_for(audience_id):
@@ -226,5 +236,7 @@ def _raise_unusable(audience: Audience) -> Iterator[None]:
         yield
     except (InvalidFilter, AudienceNotFound) as error:
         raise UnusableAudience(
-            "the audience's saved filter cannot be run", violations=error.violations, metadata={"id": audience.id}
+            "the audience's saved filter cannot be evaluated; correct it",
+            violations=error.violations,
+            metadata={"id": audience.id},
         ) from error

@@ -1,4 +1,4 @@
-"""Whose members a caller means."""
+"""The selector: the fields of a request that say whose members it is about."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from audience_service.domain.filters import Filter
 
 @dataclass(frozen=True, slots=True)
 class AudienceSelector:
-    """Whose members a caller means: an audience of the org, an unsaved filter, or a union: exactly one of them.
+    """Whose members a caller selects: those of exactly one of an audience, a filter, a snapshot or a union.
 
-    Members of the excluded audiences are left out, and those who must not be reached for the purpose. The places are
-    where the request has the first two. `snapshot_id` means all that a snapshot froze instead, where that can be asked
-    for.
+    Members of the excluded audiences are left out, and members that the purpose must not reach. `audience_id_path` and
+    `filter_path` are the field paths in the request. `snapshot_id` selects every stored row of a snapshot, in requests
+    that take one.
     """
 
     audience_id: str = ""

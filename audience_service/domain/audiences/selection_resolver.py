@@ -1,10 +1,17 @@
-"""From what a caller selects to the population that it comes to: unions, less those who are left out."""
+"""Resolves a selector to a population.
+
+    population = union(audience_ids) or the filter or the snapshot's rows     (the candidates)
+                 minus the members of exclude_audience_ids                    (reason "excluded")
+                 minus the records that the purpose must not reach            (reasons "complained", ...)
+
+A candidate counts as excluded for the first reason that holds. Members and exclusions add up to the candidates.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from audience_service.domain.audiences.model import ResolvedAudience, SelectedSnapshot, SnapshotSource
+from audience_service.domain.audiences.model import ResolvedAudience, SelectedSnapshot, SnapshotFinder
 from audience_service.domain.audiences.repository import MemberRepository
 from audience_service.domain.audiences.resolver import AudienceResolver
 from audience_service.domain.audiences.selection import AudienceSelector
@@ -17,46 +24,46 @@ from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.set_operations import difference, to_filter, union
 
 MAX_AUDIENCES = 20
-"""Audiences of a union, and audiences to leave out."""
+"""The most audiences of a union, and the most audiences to exclude."""
 
 INACTIVE = "inactive"
-"""The reason for members of a snapshot that were archived or deleted since."""
+"""The reason for members of a snapshot whose records were archived or deleted since."""
 
 EXCLUDED = "excluded"
-"""The reason of those who are members of an audience that is left out."""
+"""The reason for members of an excluded audience."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSelection:
-    """What a selection comes to.
+    """The population of a selection, and how it was reached.
 
-    `population` are the candidates without those for whom a reason holds. `identity` tells the selection from others of
-    the org, in JSON values, whatever versions its audiences are in.
+    `population` has the candidates for which no reason holds. `identity` identifies the selection within the org, in
+    JSON values; it does not depend on the versions of the audiences.
     """
 
     population: Population
     candidates: Population
     identity: Sequence[Any]
     reasons: Mapping[str, CompiledFilter] = field(default_factory=dict)
-    """Who is left out, by reason, in the order in which reasons count."""
+    """The condition of each reason for an exclusion. The first reason that holds counts."""
     sources: tuple[ResolvedAudience, ...] = ()
     excluded_sources: tuple[ResolvedAudience, ...] = ()
     snapshot: SelectedSnapshot | None = None
-    """Whose rows the candidates are, where they are a snapshot's."""
+    """The snapshot that the candidates are rows of, if the request selects one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """How many were left out for a reason, and for none before it."""
+    """The number of candidates for which this reason holds, and no earlier one."""
 
     reason: str
     count: int
 
 
 class SelectionResolver:
-    """Finds what selections come to, within the call's org."""
+    """Resolves selections within the caller's org."""
 
-    def __init__(self, audiences: AudienceResolver, members: MemberRepository, snapshots: SnapshotSource) -> None:
+    def __init__(self, audiences: AudienceResolver, members: MemberRepository, snapshots: SnapshotFinder) -> None:
         self._audiences = audiences
         self._members = members
         self._snapshots = snapshots
@@ -67,7 +74,7 @@ class SelectionResolver:
         Raises InvalidArgument, FilterTooLarge, AudienceNotFound, UnusableAudience, SnapshotNotFound, SnapshotNotReady.
         """
         snapshot = self._snapshots.get_ready(ctx, selection.snapshot_id) if selection.snapshot_id else None
-        # As of one moment, so that whatever an audience's dates are relative to, it has no members less itself.
+        # One timestamp for all: an audience with relative dates, minus itself, must have no members.
         audiences = self._audiences.at(now())
         candidates, sources = _resolve_candidates(ctx, audiences, selection, snapshot)
         excluded, excluded_sources = _resolve_many(
@@ -85,45 +92,39 @@ class SelectionResolver:
             population, candidates, selection_identity(selection), reasons, sources, excluded_sources, snapshot
         )
 
-    def verify_complete(self, ctx: RequestContext, resolved_selection: ResolvedSelection, count: int | None) -> None:
-        """Raise where rows of the choice's snapshot went while they were read; `count` is how many were, where all.
+    def verify_complete(self, ctx: RequestContext, resolved: ResolvedSelection, count: int | None) -> None:
+        """Raise SnapshotNotFound if rows of the selected snapshot were deleted during the read.
 
-        Raises SnapshotNotFound.
+        `count` is the number of rows read, or None if the read did not cover all of them.
         """
-        if resolved_selection.snapshot:
-            self._snapshots.verify_complete(
-                ctx, resolved_selection.snapshot, None if resolved_selection.reasons else count
-            )
+        if resolved.snapshot:
+            self._snapshots.verify_complete(ctx, resolved.snapshot, None if resolved.reasons else count)
 
-    def subtract(
-        self, resolved_selection: ResolvedSelection, reason: str, excluded: CompiledFilter
-    ) -> ResolvedSelection:
-        """The choice, less those whom a filter finds, for a reason that counts last. Raises FilterTooLarge."""
-        population = difference(to_filter(resolved_selection.population), excluded)
+    def subtract(self, resolved: ResolvedSelection, reason: str, excluded: CompiledFilter) -> ResolvedSelection:
+        """The selection without the records of a filter, for a reason that counts last. Raises FilterTooLarge."""
+        population = difference(to_filter(resolved.population), excluded)
         self._audiences.check(population)
-        return replace(
-            resolved_selection, population=population, reasons={**resolved_selection.reasons, reason: excluded}
-        )
+        return replace(resolved, population=population, reasons={**resolved.reasons, reason: excluded})
 
     def exclusions(
-        self, ctx: RequestContext, resolved_selection: ResolvedSelection, after: str = "", until: str = ""
+        self, ctx: RequestContext, resolved: ResolvedSelection, after: str = "", until: str = ""
     ) -> list[Exclusion]:
-        """How many were left out, by reason, in the part behind the sk `after` up to `until`; "" is no bound."""
-        if not resolved_selection.reasons:
+        """The exclusions by reason, for the keys after `after` up to and including `until`; "" is no bound."""
+        if not resolved.reasons:
             return []
-        reasons = list(resolved_selection.reasons.values())
-        candidates, inactive = resolved_selection.candidates, []
-        if resolved_selection.snapshot:
-            candidates = resolved_selection.snapshot.active_rows
+        reasons = list(resolved.reasons.values())
+        candidates, inactive = resolved.candidates, []
+        if resolved.snapshot:
+            candidates = resolved.snapshot.active_rows
             stored_count, active_count = (
                 self._members.count(ctx.org, found, ctx.deadline, after, until)
-                for found in (resolved_selection.candidates, candidates)
+                for found in (resolved.candidates, candidates)
             )
             inactive = [Exclusion(INACTIVE, stored_count - active_count)]
         counts = self._members.exclusions(ctx.org, candidates, reasons, ctx.deadline, after, until)
         return [
             *inactive,
-            *(Exclusion(reason, count) for reason, count in zip(resolved_selection.reasons, counts, strict=True)),
+            *(Exclusion(reason, count) for reason, count in zip(resolved.reasons, counts, strict=True)),
         ]
 
 
@@ -138,7 +139,9 @@ def _resolve_candidates(
         source = audiences.resolve_id(ctx, selection.audience_id)
         return replace(source.population, field_path=selection.audience_id_path), (source,)
     if selection.filter is not None or selection.audience_id or snapshot:
-        raise InvalidArgument.at("audience_ids", "is one population too many; give these or another one")
+        raise InvalidArgument.at(
+            "audience_ids", "is one selection too many; set audience_ids, audience_id, filter or snapshot_id"
+        )
     populations, sources = _resolve_many(ctx, audiences, selection.audience_ids, "audience_ids")
     for index, found in enumerate(populations[1:], 1):
         _check_datatype(found, populations[0], f"audience_ids[{index}]")
@@ -153,10 +156,12 @@ def _resolve_many(
     ctx: RequestContext, audiences: AudienceResolver, audience_ids: Sequence[str], field_path: str
 ) -> tuple[list[Population], tuple[ResolvedAudience, ...]]:
     if len(audience_ids) > MAX_AUDIENCES:
-        raise InvalidArgument.at(field_path, f"names {len(audience_ids)} audiences, more than {MAX_AUDIENCES}")
+        raise InvalidArgument.at(
+            field_path, f"has {len(audience_ids)} audiences, more than the limit of {MAX_AUDIENCES}"
+        )
     for index, audience_id in enumerate(audience_ids):
         if not audience_id or audience_id in audience_ids[:index]:
-            raise InvalidArgument.at(f"{field_path}[{index}]", "is there already" if audience_id else "is empty")
+            raise InvalidArgument.at(f"{field_path}[{index}]", "repeats an earlier id" if audience_id else "is empty")
     if not audience_ids:
         return [], ()
     ids_by_path = {f"{field_path}[{index}]": audience_id for index, audience_id in enumerate(audience_ids)}
@@ -170,14 +175,17 @@ def _resolve_many(
 
 def _check_datatype(population: Population, first: Population, field_path: str) -> None:
     if population.datatype != first.datatype:
-        raise InvalidArgument.at(field_path, f"is an audience of {population.datatype}, not of {first.datatype}")
+        raise InvalidArgument.at(
+            field_path, f"is an audience of {population.datatype}; all of them must be of {first.datatype}"
+        )
 
 
 def selection_identity(selection: AudienceSelector) -> list[Any]:
-    """What tells a selection from others, in JSON values.
-
-    What was there before unions and exclusions stays as it was, so that older cursors go on.
-    """
-    plain = [selection.audience_id or selection.snapshot_id, identity(selection.filter)]
-    further = [sorted(selection.audience_ids), sorted(selection.exclude_audience_ids), selection.purpose]
-    return [*plain, *(further if any(further) else [])]
+    """The identity of a selection within its org, in JSON values. The order of its audiences does not count."""
+    return [
+        selection.audience_id or selection.snapshot_id,
+        identity(selection.filter),
+        sorted(selection.audience_ids),
+        sorted(selection.exclude_audience_ids),
+        selection.purpose,
+    ]

@@ -11,7 +11,7 @@ from audience_service.domain.core.error_path import prefix_error_path
 from audience_service.domain.core.errors import AudienceNotFound, NotFound
 
 MAX_LISTED = 1_000
-"""How many uses, segments and lookalikes a response names of each."""
+"""The most uses, segments and lookalikes in a response, each."""
 
 FindRecord = Callable[[str, str, Deadline], object]
 """Finds the record of an audience by org and id. Raises NotFound if there is none."""
@@ -19,7 +19,7 @@ FindRecord = Callable[[str, str, Deadline], object]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecordFinder:
-    """How to find the records of one kind of audience: `get` those that are not deleted, `find` all that are kept."""
+    """Finds the records of one kind of audience: `get` those that are not deleted, `find` all that are stored."""
 
     get: FindRecord
     find: FindRecord
@@ -36,14 +36,18 @@ class AudienceUses:
         self._finders = finders
 
     def register(self, ctx: RequestContext, use: AudienceUse) -> AudienceUse:
-        """The use, as it was first registered. Raises InvalidArgument, AudienceNotFound."""
+        """The use as it was first registered. Raises InvalidArgument, AudienceNotFound.
+
+        A registration writes first and checks the audience after; a deletion writes first and checks the uses after.
+        Whichever writes second sees the other, so that no registered use is left without its audience.
+        """
         with prefix_error_path("use"):
             check_use(use)
         self._check_exists(ctx, use.audience_id)
         stamped = dataclasses.replace(use, registrant=ctx.caller.subject, created_at=now())
         registered = self._uses.add(ctx.org, stamped, ctx.deadline)
         try:
-            # A deletion that did not see the use has marked the audience before this second check.
+            # A deletion that missed the use has written before this second check.
             self._check_exists(ctx, use.audience_id)
         except AudienceNotFound:
             self._uses.withdraw(ctx.org, stamped, ctx.deadline)
@@ -51,14 +55,14 @@ class AudienceUses:
         return registered
 
     def release(self, ctx: RequestContext, use: AudienceUse) -> bool:
-        """Whether the use was registered until now. Raises InvalidArgument."""
+        """Remove the use and return whether it was registered. Raises InvalidArgument."""
         return self._uses.remove(ctx.org, check_use(use), ctx.deadline)
 
     def usage(self, ctx: RequestContext, audience_id: str) -> Usage:
-        """What uses an audience. Raises AudienceNotFound if nothing uses it and the org has no such audience.
+        """The usage of an audience. Raises AudienceNotFound if it has no use and the org has no such audience.
 
-        Deleted segments count as audiences of the org. Other kinds are removed for good, while their uses stay
-        registered: whatever still uses one is listed, so that it can be released.
+        Deleted segments count as audiences of the org. Other kinds are removed permanently, while their uses stay
+        registered. They are listed as long as they exist, so that their consumers can release them.
         """
         usage = self._uses.usage(ctx.org, audience_id, MAX_LISTED, ctx.deadline)
         if not usage.is_used:
@@ -66,7 +70,7 @@ class AudienceUses:
         return usage
 
     def _check_exists(self, ctx: RequestContext, audience_id: str, *, deleted: bool = False) -> None:
-        """Raise AudienceNotFound if the org has no such audience; with `deleted` a deleted segment is one."""
+        """Raise AudienceNotFound if the org has no such audience. With `deleted`, a deleted segment is enough."""
         finder = next((finder for prefix, finder in self._finders.items() if audience_id.startswith(prefix)), None)
         if finder is None:
             raise AudienceNotFound.of(audience_id)

@@ -1,4 +1,8 @@
-"""What members are wanted for, and who must not be reached for it: a row each. A newcomer is one more row."""
+"""Suppression: the records that a purpose must not reach. A new purpose is one more row of PURPOSES.
+
+For `email`, a contact with `data.status` "bounced" is suppressed, and so is one whose address unsubscribed on the email
+channel.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +15,10 @@ from audience_service.domain.filters.operators import OPERATORS
 
 @dataclass(frozen=True, slots=True)
 class MessagingPurpose:
-    """One row.
+    """The channel that members are to be reached by, and the statuses that forbid it.
 
-    A record is left out where its own `status` is one of `statuses`, or where a subscriber record of its address on one
-    of `channels` has one of `channel_statuses`.
+    It suppresses a record if its own `status` is one of `statuses`. It also does if a subscriber record for its
+    address, on one of `channels`, has one of `channel_statuses`.
     """
 
     name: str
@@ -24,7 +28,7 @@ class MessagingPurpose:
 
 
 REASONS = ("complained", "bounced", "unsubscribed")
-"""The statuses for which records are left out, the gravest first: each is counted by the first that holds."""
+"""The statuses that suppress a record, the most serious first. The first that holds is the reason that counts."""
 
 _STATUS = "data.status"
 
@@ -32,23 +36,23 @@ PURPOSES = {
     purpose.name: purpose
     for purpose in (
         MessagingPurpose("email", REASONS, ("email",), REASONS),
-        # What bounces on a record itself is its email.
+        # A record's own status "bounced" is about its email address.
         MessagingPurpose("sms", ("complained", "unsubscribed"), ("sms",), REASONS),
-        # A platform is not reached through the address: what bounces there is harmless, and matches nobody.
+        # An ad platform does not send to the address. One that bounces is harmless there: it matches no user.
         MessagingPurpose("ads", ("complained", "unsubscribed"), ("email", "sms"), ("complained", "unsubscribed")),
     )
 }
 
 
 def suppression_conditions(datatype: str, name: str, field_path: str = "purpose") -> Mapping[str, CompiledFilter]:
-    """Who is left out for a purpose, by reason in the order in which reasons count; nobody for no purpose.
+    """The condition of each reason that a purpose suppresses records for, in order; empty without a purpose.
 
-    Raises InvalidArgument at `place` for a purpose that is none.
+    Raises InvalidArgument at `field_path` for an unknown purpose.
     """
     if not name:
         return {}
     if name not in PURPOSES:
-        raise InvalidArgument.at(field_path, f"is none of {', '.join(PURPOSES)}")
+        raise InvalidArgument.at(field_path, f"is not a purpose; set {', '.join(PURPOSES)} or leave it empty")
     purpose = PURPOSES[name]
     found = {reason: _conditions(purpose, reason) for reason in REASONS}
     return {reason: compile_node(datatype, Or(conditions)) for reason, conditions in found.items() if conditions}

@@ -2,16 +2,19 @@
 
 import secrets
 import string
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
-from audience_service.domain.core.context import RequestContext
-from audience_service.domain.core.errors import InvalidArgument
+from audience_service.domain.core.context import Deadline, RequestContext
+from audience_service.domain.core.errors import InvalidArgument, RequestIdReused
 from audience_service.domain.core.page_tokens import digest
 
 _MAX_REQUEST_ID_LENGTH = 64
 _ID_ALPHABET = string.ascii_letters + string.digits
+
+Record = TypeVar("Record")
 
 
 class CreationState(StrEnum):
@@ -54,3 +57,24 @@ def idempotency_key(ctx: RequestContext, request_id: str, payload: list[Any]) ->
             "request_id", f"is too long or not printable; use at most {limit} printable characters"
         )
     return IdempotencyKey(ctx.caller.subject, request_id, digest(payload))
+
+
+def find_existing(
+    ctx: RequestContext,
+    key: IdempotencyKey | None,
+    find_by_key: Callable[[str, IdempotencyKey, Deadline], tuple[Record, str] | None],
+) -> Record | None:
+    """The record that an earlier request with this key created; None if there is none, or no key.
+
+    `find_by_key` returns the record and the digest of that request. Raises RequestIdReused if the digest differs.
+    """
+    found = find_by_key(ctx.org, key, ctx.deadline) if key else None
+    if key is None or found is None:
+        return None
+    record, stored_digest = found
+    if stored_digest != key.digest:
+        raise RequestIdReused(
+            "this request_id belongs to an earlier request with other content; send a new request_id",
+            metadata={"request_id": key.request_id},
+        )
+    return record

@@ -60,15 +60,16 @@ class JobLimits:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A stored job. `renew` and `finish` return whether the job is still leased to this process.
+    """A stored job.
 
-    `finish` takes the error, which is empty if the job succeeded. Both can be called twice.
+    `renew` returns whether the job is still leased to this process. `finish` stores the outcome; it takes the error,
+    which is empty if the job succeeded. Both can be called twice.
     """
 
     key: str
     run: Callable[[Deadline, Report], None]
     renew: Callable[[Lease, int, Deadline], bool]
-    finish: Callable[[str, Deadline], bool]
+    finish: Callable[[str, Deadline], object]
 
 
 @dataclass(slots=True, eq=False)

@@ -1,1 +1,1 @@
-"""Custom audiences: uploaded lists, lookalikes, and visitors by event records."""
+"""Custom audiences: uploaded lists, lookalikes and retargeting pixels."""

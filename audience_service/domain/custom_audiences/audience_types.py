@@ -17,7 +17,7 @@ class TypeField:
 
 @dataclass(frozen=True, slots=True)
 class TypeDescription:
-    """One type: the columns of its uploads or the fields of its spec, its limits by name, and what holds of it."""
+    """One type: the columns of its uploads or the fields of its spec, its rules, and its limits by name."""
 
     type: CustomType
     title: str

@@ -1,8 +1,8 @@
-"""What can go wrong with custom audiences, besides what domain/core/errors.py has.
+"""The errors of custom audiences and uploads; domain/core/errors.py has the others.
 
 AudienceError
 ├── InvalidArgument
-│   └── InvalidFile            the upload has failed
+│   └── InvalidFile            the upload is FAILED
 ├── NotFound
 │   └── UploadNotFound
 ├── AlreadyExists
@@ -14,9 +14,9 @@ AudienceError
 ├── TooManyLookalikes          retry later
 ├── TooManyRefreshes           retry later
 ├── UploadTakenOver
-├── OffsetMismatch             metadata tells next_offset
-├── UploadIncomplete           metadata tells next_offset
-└── ChecksumMismatch           metadata tells next_offset
+├── OffsetMismatch             metadata has next_offset
+├── UploadIncomplete           metadata has next_offset
+└── ChecksumMismatch           metadata has next_offset
 """
 
 from typing import Self
@@ -25,26 +25,26 @@ from audience_service.domain.core.errors import AlreadyExists, AudienceError, In
 
 
 class InvalidFile(InvalidArgument):
-    """An uploaded file cannot be read; nothing of it is published."""
+    """An uploaded file cannot be read. The upload fails, and the list stays as it was."""
 
     reason = "INVALID_FILE"
 
 
 class UploadNotFound(NotFound):
-    """The audience has no upload of this upload_id."""
+    """The audience has no upload with this upload_id."""
 
     reason = "UPLOAD_NOT_FOUND"
     kind = "upload"
 
 
 class UploadReused(AlreadyExists):
-    """The upload_id stands for another upload, with another header."""
+    """The upload_id belongs to an earlier upload with another header or another file."""
 
     reason = "UPLOAD_REUSED"
 
 
 class _WrongType(AudienceError):
-    """A custom audience of this type has no such thing."""
+    """The operation does not apply to this type of custom audience."""
 
     explanation = ""
 
@@ -55,34 +55,34 @@ class _WrongType(AudienceError):
 
 
 class NotRefreshable(_WrongType):
-    """The custom audience is evaluated at each use and has nothing to refresh."""
+    """The custom audience is evaluated at each use and needs no refresh."""
 
     reason = "NOT_REFRESHABLE"
-    explanation = "is evaluated at each use and has nothing to refresh"
+    explanation = "is evaluated at each use; it needs no refresh"
 
 
 class NotUploadable(_WrongType):
     """The custom audience is of a type that takes no uploads."""
 
     reason = "NOT_UPLOADABLE"
-    explanation = "takes no uploads; a file_upload or customer_match does"
+    explanation = "takes no uploads; use a file_upload or customer_match"
 
 
 class NotALookalike(_WrongType):
-    """The custom audience is of another type, which has no model."""
+    """The custom audience is not a lookalike, so it has no model."""
 
     reason = "NOT_A_LOOKALIKE"
-    explanation = "has no model; a lookalike has"
+    explanation = "has no model; use a lookalike"
 
 
 class SeedTooSmall(AudienceError):
-    """The source of a lookalike has too few members to tell anything from."""
+    """The source of a lookalike has too few members to train a model on."""
 
     reason = "SEED_TOO_SMALL"
 
 
 class TooManyLookalikes(AudienceError):
-    """The process already models as many lookalikes as it may."""
+    """The process is already creating or refreshing the most lookalikes that it may run."""
 
     reason = "TOO_MANY_LOOKALIKES"
     retry_after_seconds = 5.0
@@ -90,11 +90,11 @@ class TooManyLookalikes(AudienceError):
     @classmethod
     def of(cls, limit: int) -> Self:
         """The error for this limit."""
-        return cls(f"{limit} lookalikes are being modelled already", metadata={"limit": str(limit)})
+        return cls(f"{limit} lookalikes are already being trained; retry later", metadata={"limit": str(limit)})
 
 
 class TooManyRefreshes(AudienceError):
-    """The process refreshes as many uploaded lists as it may, and as many wait."""
+    """The process already runs and queues the most refreshes of uploaded lists that it may."""
 
     reason = "TOO_MANY_REFRESHES"
     retry_after_seconds = 5.0
@@ -102,28 +102,28 @@ class TooManyRefreshes(AudienceError):
     @classmethod
     def of(cls, limit: int) -> Self:
         """The error for this limit."""
-        return cls(f"{limit} uploaded lists are being refreshed already", metadata={"limit": str(limit)})
+        return cls(f"{limit} uploaded lists are already being refreshed; retry later", metadata={"limit": str(limit)})
 
 
 class UploadTakenOver(AudienceError):
-    """Another stream has gone on with the upload."""
+    """Another stream has continued the upload."""
 
     reason = "UPLOAD_TAKEN_OVER"
 
 
 class OffsetMismatch(AudienceError):
-    """The chunk does not begin where the upload goes on."""
+    """The chunk does not begin at the upload's next offset."""
 
     reason = "OFFSET_MISMATCH"
 
 
 class UploadIncomplete(AudienceError):
-    """The file is of another size than what has arrived."""
+    """The stream ended before the complete file was received."""
 
     reason = "UPLOAD_INCOMPLETE"
 
 
 class ChecksumMismatch(AudienceError):
-    """The bytes that arrived are not those that the checksum is of."""
+    """The checksum does not match the received bytes."""
 
     reason = "CHECKSUM_MISMATCH"

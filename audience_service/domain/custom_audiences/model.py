@@ -1,4 +1,4 @@
-"""The custom audience: an uploaded list, a lookalike, or visitors by events; and the checks on drafts of it."""
+"""The custom audience (an uploaded list, a lookalike or a retargeting pixel), and the checks on its drafts."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from audience_service.domain.filters.member_list import MemberList
 
 CUSTOM_PREFIX = "custom-"
 FIELD_PATH = "custom_audience"
-"""Where a request has the audience that is to be made."""
+"""The field path of the custom audience in a request."""
 
 
 class CustomType(StrEnum):
@@ -27,7 +27,7 @@ class CustomType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CustomerMatchSpec:
-    """By which version of a platform's rules uploaded rows are hashed; once planned, all of `options` are chosen."""
+    """The version of a platform's rules that uploaded rows are hashed by. Once validated, every option is set."""
 
     platform: str
     rules_version: str = ""
@@ -36,7 +36,7 @@ class CustomerMatchSpec:
 
 @dataclass(frozen=True, slots=True)
 class LookalikeSpec:
-    """Whom a lookalike's members are to be like, and how many there are to be: one of `share` and `count`."""
+    """The source that a lookalike's members resemble, and their number: one of `share` and `count`."""
 
     source_audience_id: str
     share: float | None = None
@@ -49,9 +49,9 @@ class LookalikeSpec:
 
 @dataclass(frozen=True, slots=True)
 class PixelSpec:
-    """Which events make a contact a member, and for how many days; 0 and "" are the defaults, until it is planned.
+    """The events that make a contact a member, and for how many days.
 
-    `where` is in the filter language, None where it is missing.
+    `where` is in the filter language, None if it is missing. Before validation, 0 and "" mean the defaults.
     """
 
     where: Mapping[str, Any] | None
@@ -78,7 +78,7 @@ _SETTABLE = frozenset(("name", "description"))
 
 @dataclass(frozen=True, slots=True)
 class CustomAudienceDraft:
-    """What a caller wants a custom audience to be; type and datatype as written."""
+    """A custom audience as a caller writes it."""
 
     name: str
     type: str
@@ -88,7 +88,7 @@ class CustomAudienceDraft:
 
 
 class WorkKind(StrEnum):
-    """What is done in the background: the first list of a lookalike, or another list of an audience that has one."""
+    """The kind of background work: the first list of an audience, or a new list for one that has a list."""
 
     CREATION = "creation"
     REFRESH = "refresh"
@@ -98,8 +98,8 @@ class WorkKind(StrEnum):
 class Work:
     """The latest creation or refresh of a custom audience.
 
-    `attempt` counts them, so that one that was given up can write nothing. `progress` is in per cent. `error` is why it
-    FAILED. `end_time` is None while it is CREATING.
+    `attempt` counts creations and refreshes; a write of an earlier attempt is refused. `progress` is in per cent.
+    `error` is why it FAILED. `end_time` is None while it is CREATING.
     """
 
     kind: WorkKind
@@ -113,11 +113,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class CustomAudience:
-    """A custom audience as it is stored; ids, times, version and author are the service's to give.
+    """A custom audience as it is stored. The service sets id, times, version and author.
 
-    `rows_id` is what the rows of its list carry, empty where none has been published. `published` is what the publisher
-    noted of that list. `contact_count` is the list's length where it has been counted. `work` is the latest work in the
-    background, None if there was none.
+    `list_version_id` identifies the rows of its list; it is empty before the first list is published. `publication` has
+    the publisher's metadata for that list. `contact_count` is the list's length, if counted. `work` is the latest
+    background work, None if there was none.
     """
 
     id: str
@@ -139,7 +139,7 @@ class CustomAudience:
 
     @property
     def creation(self) -> Work | None:
-        """The creation in the background, None if the audience was complete at once or has been refreshed since."""
+        """The creation in the background. None if it needed none, or if the audience was refreshed since."""
         return self.work if self.work and self.work.kind is WorkKind.CREATION else None
 
     @property
@@ -149,7 +149,7 @@ class CustomAudience:
 
     @property
     def creation_state(self) -> CreationState:
-        """Whether it can be used: READY once it has its first list."""
+        """READY once the audience has its first list, or immediately if its creation needs no work."""
         return self.creation.state if self.creation else CreationState.READY
 
     @property
@@ -164,7 +164,7 @@ class CustomAudience:
 
     @property
     def contacts(self) -> MemberList:
-        """Its list, which is empty until one has been published."""
+        """Its list, which is empty before the first publication."""
         return MemberList(self.list_version_id or self.id, self.datatype)
 
 
@@ -178,7 +178,10 @@ class CustomQuery:
 
 @dataclass(frozen=True, slots=True)
 class CustomPage:
-    """A page, newest first, the key of the last where others follow, and how many all pages hold."""
+    """A page, newest first.
+
+    `last` is the key that the next page starts after, None on the last page. `total` counts the audiences of all pages.
+    """
 
     audiences: tuple[CustomAudience, ...]
     last: tuple[str, str] | None
@@ -186,16 +189,16 @@ class CustomPage:
 
 
 def check_custom_type(written: str, field_path: str) -> CustomType:
-    """The type. Raises InvalidArgument at `place`."""
+    """The type. Raises InvalidArgument at `field_path`."""
     try:
         return CustomType(written)
     except ValueError:
-        problem = f"{written[:50]!r} is none of" if written else "is missing; name one of"
-        raise InvalidArgument.at(field_path, f"{problem} {', '.join(CustomType)}") from None
+        problem = f"{written[:50]!r} is not a type" if written else "is missing"
+        raise InvalidArgument.at(field_path, f"{problem}; set one of {', '.join(CustomType)}") from None
 
 
 def check_draft(draft: CustomAudienceDraft) -> CustomAudience:
-    """The audience of a draft, without id and times, its spec the type's but not looked into.
+    """The audience of a draft, without id and times. Its spec fits the type, but is not validated further.
 
     Raises InvalidArgument at `custom_audience.<field>`.
     """
@@ -203,10 +206,10 @@ def check_draft(draft: CustomAudienceDraft) -> CustomAudience:
     kind = check_custom_type(draft.type, f"{FIELD_PATH}.type")
     expected, given = _SPECS[kind], draft.spec
     if expected is None and given is not None:
-        raise InvalidArgument.at(f"{FIELD_PATH}.{_field_of(type(given))}", f"is not for a {kind}, which takes no spec")
+        raise InvalidArgument.at(f"{FIELD_PATH}.{_field_of(type(given))}", f"does not apply to a {kind}; omit it")
     if expected is not None and not isinstance(given, expected):
         raise InvalidArgument.at(
-            f"{FIELD_PATH}.{_field_of(expected)}", f"is missing; a {kind} takes it and no other spec"
+            f"{FIELD_PATH}.{_field_of(expected)}", f"is missing; a {kind} needs it, and no other spec"
         )
     return CustomAudience("", name, description, kind, draft.datatype, given)
 
@@ -247,7 +250,10 @@ def apply_draft(current: CustomAudience, draft: CustomAudienceDraft, mask: Set[s
 def _check_name(written: str) -> str:
     name = written.strip()
     if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-        raise InvalidArgument.at(f"{FIELD_PATH}.name", f"is 1 to {MAX_NAME_LENGTH} printable characters")
+        raise InvalidArgument.at(
+            f"{FIELD_PATH}.name",
+            f"is empty, too long or not printable; use 1 to {MAX_NAME_LENGTH} printable characters",
+        )
     return name
 
 

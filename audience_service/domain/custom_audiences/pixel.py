@@ -1,4 +1,10 @@
-"""A retargeting pixel as a filter: who has so many events of a kind that are not older than so many days."""
+"""A retargeting pixel as a filter on contacts: at least n matching events in the last d days.
+
+A pixel with where {"page": "pricing"}, within_days 30 and min_events 2 becomes
+
+    {"$related": {"datatype": "event", "on": {"local": "pk", "foreign": "contactId"}, "count": {"$gte": 2},
+                  "where": {"$and": [{"page": "pricing"}, {"createdate": {"$gte": 30 days ago, "$lte": now}}]}}}
+"""
 
 from audience_service.domain.custom_audiences.audience_types import TypeDescription, TypeField
 from audience_service.domain.custom_audiences.model import CustomType, PixelSpec
@@ -14,14 +20,14 @@ SPEC_FIELDS = {
     "where.$related.datatype": "event_datatype",
     "where.$related.on.foreign": "contact_field",
 }
-"""Which field of the spec stands at a place of the filter."""
+"""The field of the spec for each field path of the filter. Errors are reported at the former."""
 
 
 def pixel_filter(datatype: str, spec: PixelSpec) -> Filter:
-    """The filter of the pixel: evaluated at each use, by its relative dates.
+    """The filter of the pixel. Its relative dates are evaluated at each use.
 
-    An event counts from its date on, for `within_days` times 24 hours, both ends included. One that is dated ahead, by
-    a clock that is wrong, does not count until then, or it would keep its contact for longer than the retention.
+    An event counts from its date on, for `within_days` times 24 hours, both ends included. An event dated in the
+    future, by a wrong clock, counts only from that date on. Otherwise its contact would stay a member for too long.
     """
     date_condition = {spec.date_field: {"$gte": _days_ago(spec.within_days), "$lte": _days_ago(0)}}
     related = {
@@ -40,19 +46,19 @@ def _days_ago(days: int) -> Document:
 RETARGETING_PIXEL = TypeDescription(
     CustomType.RETARGETING_PIXEL,
     "Retargeting pixel",
-    "Those of whom there are event records that match a rule and are not older than so many days.",
+    "Contacts with event records that match a filter and are not older than a number of days.",
     (
-        TypeField("where", "what an event has to match, in the filter language", required=True),
-        TypeField("within_days", "how many days an event makes its contact a member for", required=True),
+        TypeField("where", "the filter that an event has to match", required=True),
+        TypeField("within_days", "the number of days that an event makes its contact a member for", required=True),
         TypeField("event_datatype", "the collection of the events; default event"),
-        TypeField("date_field", "the event's field that says when it was; default createdate"),
-        TypeField("contact_field", "the event's field that holds the contact's id; default contactId"),
-        TypeField("min_events", "how many such events it takes; default 1"),
+        TypeField("date_field", "the event's field with its date; default createdate"),
+        TypeField("contact_field", "the event's field with the contact's id; default contactId"),
+        TypeField("min_events", "the least number of such events; default 1"),
     ),
     (
-        "A rule, evaluated at each use by the events that there are then: it has no list.",
+        "The audience has no list: each use evaluates the events that are stored then.",
         "An event counts from its date on until it is older than within_days times 24 hours.",
-        "Events that are archived or deleted, or of another org, count for nobody.",
+        "Archived and deleted events, and events of other orgs, do not count.",
     ),
     {"max_within_days": str(MAX_DAYS), "max_min_events": str(MAX_EVENTS)},
 )

@@ -1,4 +1,10 @@
-"""What the use cases on custom audiences ask of storage; domain/ports.py states what holds for every method."""
+"""The storage of custom audiences. domain/audiences/repository.py has the rules for every method.
+
+A list is replaced as a unit, by one write:
+
+    reserve(id.ab12) ──> write the rows ──> publish: list_version_id becomes id.ab12 ──> sweep the rows of the old list
+                              └── the process dies: the reservation expires, and the rows are swept
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,9 +21,11 @@ from audience_service.domain.custom_audiences.model import CustomAudience, Custo
 class CustomAudienceRepository(Protocol):
     """The records of custom audiences.
 
-    The rows of a list lie among those of static segments, under a `rows_id` of their own: the audience's id, a dot and
-    8 random characters (`creation.new_rows_id`). `reserve` comes before the first of them is written; `publish` makes
-    them the list. Rows that were reserved and not published, and those of the list before, are swept.
+    1. The rows of a list are in the collection of static lists, under a list version id of their own. That id is made
+       by `idempotency.new_list_version_id`.
+    2. `reserve` comes before the first write of a row; `publish` makes the rows the list.
+    3. Reserved rows that are not published are swept when the reservation expires.
+    4. The rows of the previous list are swept when streams that read them have ended.
     """
 
     def insert(
@@ -28,41 +36,41 @@ class CustomAudienceRepository(Protocol):
         deadline: Deadline,
         lease: Lease | None = None,
     ) -> None:
-        """Store a new audience; one with `work` that is CREATING comes with the lease of who does that work.
+        """Store a new audience. If its `work` is CREATING, `lease` is the lease of the process that does the work.
 
-        Raises NameTaken, or RequestIdReused where the request has made one already.
+        Raises NameTaken, or RequestIdReused if an audience has this key already.
         """
 
     def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[CustomAudience, str] | None:
-        """What a request has made, and the digest of that request."""
+        """The audience that a request created, and the digest of that request."""
 
     def get(self, org: str, audience_id: str, deadline: Deadline) -> CustomAudience:
-        """The audience, its list not counted. Raises AudienceNotFound."""
+        """The audience without `contact_count`. Raises AudienceNotFound."""
 
     def page(
         self, org: str, query: CustomQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> CustomPage:
-        """Up to `size` audiences behind the key `after`, newest first; lists not counted, `published` left empty."""
+        """Up to `size` audiences after the key `after`, newest first, without `contact_count`, `publication`."""
 
     def is_name_taken(self, org: str, name: str, deadline: Deadline, except_id: str = "") -> bool:
         """Whether an audience other than `except_id` has the name."""
 
     def save(self, org: str, audience: CustomAudience, deadline: Deadline) -> CustomAudience:
-        """Write the name and description of the audience that still has `audience.version`; returns it as written.
+        """Write name and description, and return the audience, if the stored version is `audience.version`.
 
-        A list that is published at the same time stays published. Raises NameTaken, StaleVersion, AudienceNotFound.
+        A list that is published concurrently stays published. Raises NameTaken, StaleVersion, AudienceNotFound.
         """
 
     def reserve(self, org: str, audience_id: str, list_version_id: str, until: datetime, deadline: Deadline) -> None:
-        """Note that rows of this id may lie about until then, when they are swept; again, it moves that time.
+        """Reserve a list version id until a time, after which its rows are swept; a repeated call moves that time.
 
-        Where they are the list, nothing. Raises AudienceNotFound, and StaleVersion where they are being swept.
+        It leaves the current list as it is. Raises AudienceNotFound, and StaleVersion if the sweep has begun.
         """
 
     def start_work(self, org: str, audience_id: str, lease: Lease, deadline: Deadline) -> CustomAudience | None:
-        """Begin the next creation or refresh; None if one is running. Raises AudienceNotFound.
+        """Start the next creation or refresh and return the audience; None if one is running. Raises AudienceNotFound.
 
-        It is a creation until the audience has been READY once.
+        The work is a creation until the audience has been READY once.
         """
 
     def renew_work(self, org: str, audience: CustomAudience, lease: Lease, progress: int, deadline: Deadline) -> bool:
@@ -81,43 +89,41 @@ class CustomAudienceRepository(Protocol):
         *,
         ends_work: bool = False,
     ) -> CustomAudience:
-        """Replace the list `audience.rows_id` by reserved rows, if it is still the current list; returns the audience.
+        """Make reserved rows the list, and return the audience, if `audience.list_version_id` is still the list.
 
-        With `ends_work`, `audience.work` becomes READY by the same write, if its lease has not expired. Name and
-        description may have changed meanwhile; they stay. `published` is stored as `CustomAudience.published`
-        until the next list; its values are JSON values or dates. The previous list is swept once streams that read it
-        have ended. Raises StaleVersion (also if the reserved rows have expired and may have been swept),
-        AudienceNotFound.
+        With `ends_work`, `audience.work` becomes READY in the same write, if its lease has not expired. Concurrent
+        changes of name and description stay. `publication` (JSON values and dates) is stored until the next list.
+        Raises StaleVersion, also if the reservation has expired, and AudienceNotFound.
         """
 
     def remove(self, org: str, audience: CustomAudience, deadline: Deadline) -> None:
-        """Delete the audience that still has `audience.version`; its name is free at once, and its work ends.
+        """Delete the audience if the stored version is `audience.version`. Its name is free, and its work ends.
 
         Its rows are swept when streams that read them have ended. Raises StaleVersion, AudienceNotFound.
         """
 
     def restore(self, org: str, audience: CustomAudience, deadline: Deadline) -> bool:
-        """Take the removal back; False where that cannot be: the name or the request stands for another one now."""
+        """Undo a removal. Returns False if another audience has the name or the request_id now."""
 
 
 ValidateSpec = Callable[[RequestContext, CustomAudience], CustomAudience]
-"""Checks the spec of an audience that is to be made, and makes it and the datatype (empty for the default) definite.
+"""Validates the spec and datatype of a new audience and returns the audience with their defaults.
 
-Asked with validate_only, too. Raises what CreateCustomAudience states, with places from `custom_audience` on.
+Called with validate_only too. Raises what CreateCustomAudience states, at field paths from `custom_audience` on.
 """
 
 RefreshAudience = Callable[[RequestContext, CustomAudience, Report], CustomAudience]
-"""Writes a new list of an audience and publishes it; returns the audience as written. It runs in the background.
+"""Writes and publishes a new list of an audience, in the background; returns the audience as written.
 
-Raises what makes the work fail.
+What it raises makes the work FAILED.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Refresher:
-    """How the lists of a type are refreshed, and created if `creates`: what the call checks, and what runs after it.
+    """Refreshes the lists of a type, and creates them if `creates`.
 
-    `check` raises at the call what can be known then: UnusableAudience, UnsupportedByStore.
+    `check` runs within the call and raises UnusableAudience, UnsupportedByStore. `refresh` runs as a job of `runner`.
     """
 
     check: Callable[[RequestContext, CustomAudience], None]

@@ -1,10 +1,9 @@
-"""The use cases on custom audiences: create, get, list, refresh."""
+"""The use cases on custom audiences: create, get, list, update and refresh."""
 
 import dataclasses
-import secrets
-import time
 from collections.abc import Iterable
 
+from audience_service.domain.audiences.conflicts import retry_on_conflict
 from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import Deadline, RequestContext
@@ -13,10 +12,8 @@ from audience_service.domain.core.errors import (
     AudienceNotFound,
     InvalidArgument,
     NameTaken,
-    RequestIdReused,
-    StaleVersion,
 )
-from audience_service.domain.core.idempotency import IdempotencyKey, idempotency_key, new_id
+from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
 from audience_service.domain.core.jobs import Job, Report
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.custom_audiences.errors import NotRefreshable
@@ -40,12 +37,10 @@ from audience_service.domain.custom_audiences.repository import (
     SpecValidators,
 )
 
-_RETRY_MILLIS = 20
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ListedCustoms:
-    """A page of custom audiences as callers get it; the token is empty on the last page."""
+class ListedCustomAudiences:
+    """A page of custom audiences as callers see it; the token is empty on the last page."""
 
     audiences: tuple[CustomAudience, ...]
     next_page_token: str
@@ -53,17 +48,17 @@ class ListedCustoms:
 
 
 class CustomAudiences:
-    """What an org does with its custom audiences."""
+    """Creates, finds, updates and refreshes the custom audiences of an org."""
 
     def __init__(
         self,
-        customs: CustomAudienceRepository,
+        custom_audiences: CustomAudienceRepository,
         lists: ListRepository,
         validators: SpecValidators,
         refreshers: Refreshers,
         tokens: TokenCodec,
     ) -> None:
-        self._customs = customs
+        self._custom_audiences = custom_audiences
         self._lists = lists
         self._validators = validators
         self._refreshers = refreshers
@@ -72,15 +67,15 @@ class CustomAudiences:
     def create(
         self, ctx: RequestContext, draft: CustomAudienceDraft, request_id: str, *, validate_only: bool
     ) -> CustomAudience:
-        """Make a custom audience; CreateCustomAudience in the protos states rules and errors."""
+        """Create a custom audience and return it; CreateCustomAudience in the protos states rules and errors."""
         key = idempotency_key(ctx, request_id, [dataclasses.asdict(draft)])
         if existing := self._find_existing(ctx, key):
             return existing
         checked = check_draft(draft)
         if checked.type not in self._validators:
-            raise InvalidArgument.at(f"{FIELD_PATH}.type", f"{checked.type} is not served")
+            raise InvalidArgument.at(f"{FIELD_PATH}.type", f"{checked.type} is not available on this server")
         try:
-            if self._customs.is_name_taken(ctx.org, checked.name, ctx.deadline):
+            if self._custom_audiences.is_name_taken(ctx.org, checked.name, ctx.deadline):
                 raise NameTaken.of(checked.name, "custom audience")
             validated = self._validators[checked.type](ctx, checked)
             if validate_only:
@@ -88,22 +83,24 @@ class CustomAudiences:
             return self._with_counts(ctx, (self._store(ctx, validated, key),))[0]
         except AlreadyExists:
             if existing := self._find_existing(ctx, key):
-                return existing  # the same request, sent twice at once: the other one was first
+                return existing  # the same request, sent concurrently, was first
             raise
 
     def get(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
         """The custom audience. Raises AudienceNotFound."""
         return self._with_counts(ctx, (self._get(ctx, audience_id),))[0]
 
-    def list(self, ctx: RequestContext, query: CustomQuery, page_size: int, page_token: str) -> ListedCustoms:
+    def list(self, ctx: RequestContext, query: CustomQuery, page_size: int, page_token: str) -> ListedCustomAudiences:
         """A page of the org's custom audiences. Raises InvalidArgument, InvalidPageToken."""
         if query.type:
             check_custom_type(query.type, "type")
         binding = ("custom audiences", ctx.org, *dataclasses.astuple(query))
         after = self._tokens.decode(page_token, binding, "page_token") if page_token else None
-        page = self._customs.page(ctx.org, query, page_size, (after[0], after[1]) if after else None, ctx.deadline)
+        page = self._custom_audiences.page(
+            ctx.org, query, page_size, (after[0], after[1]) if after else None, ctx.deadline
+        )
         token = self._tokens.encode(binding, list(page.last)) if page.last else ""
-        return ListedCustoms(self._with_counts(ctx, page.audiences), token, page.total)
+        return ListedCustomAudiences(self._with_counts(ctx, page.audiences), token, page.total)
 
     def update(
         self,
@@ -119,24 +116,19 @@ class CustomAudiences:
         if not audience_id:
             raise InvalidArgument.at(f"{FIELD_PATH}.id", "is missing; set the id of a custom audience")
         fields = frozenset(mask)
-        while True:
+
+        def attempt() -> CustomAudience:
             current = self._get(ctx, audience_id)
             check_version(current, version)
             changed = apply_draft(current, draft, fields)
-            if self._customs.is_name_taken(ctx.org, changed.name, ctx.deadline, current.id):
+            if self._custom_audiences.is_name_taken(ctx.org, changed.name, ctx.deadline, current.id):
                 raise NameTaken.of(changed.name, "custom audience")
-            if validate_only:
-                return self._with_counts(ctx, (changed,))[0]
-            try:
-                return self._with_counts(ctx, (self._customs.save(ctx.org, changed, ctx.deadline),))[0]
-            except StaleVersion:
-                if version is not None:
-                    raise
-            ctx.deadline.check()  # another write came first; the deadline ends the attempts
-            time.sleep(secrets.randbelow(_RETRY_MILLIS) / 1000)
+            return changed if validate_only else self._custom_audiences.save(ctx.org, changed, ctx.deadline)
+
+        return self._with_counts(ctx, (retry_on_conflict(ctx, attempt, once=version is not None),))[0]
 
     def refresh(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
-        """Start to bring an audience up to date; RefreshCustomAudience in the protos states rules and errors."""
+        """Start a refresh and return the audience; RefreshCustomAudience in the protos states rules and errors."""
         found = self._get(ctx, audience_id)
         refresher = self._refreshers.get(found.type)
         if refresher is None:
@@ -144,7 +136,7 @@ class CustomAudiences:
         if not found.is_working:
             with refresher.runner.slot() as slot:
                 refresher.check(ctx, found)
-                started = self._customs.start_work(ctx.org, found.id, slot.lease(), ctx.deadline)
+                started = self._custom_audiences.start_work(ctx.org, found.id, slot.lease(), ctx.deadline)
                 if started:
                     slot.start(self._job(ctx, started, refresher))
             found = started or self._get(ctx, audience_id)
@@ -158,26 +150,17 @@ class CustomAudiences:
     def _get(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
         if not audience_id.startswith(CUSTOM_PREFIX):
             raise AudienceNotFound.of(audience_id)
-        return self._customs.get(ctx.org, audience_id, ctx.deadline)
+        return self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)
 
     def _find_existing(self, ctx: RequestContext, key: IdempotencyKey | None) -> CustomAudience | None:
-        """What the request has made, as it is now."""
-        found = self._customs.find_by_key(ctx.org, key, ctx.deadline) if key else None
-        if key is None or found is None:
-            return None
-        audience, stored_digest = found
-        if stored_digest != key.digest:
-            raise RequestIdReused(
-                "this request_id has made a custom audience from a different request",
-                metadata={"request_id": key.request_id},
-            )
-        return self._with_counts(ctx, (audience,))[0]
+        found = find_existing(ctx, key, self._custom_audiences.find_by_key)
+        return self._with_counts(ctx, (found,))[0] if found else None
 
-    def _store(self, ctx: RequestContext, planned: CustomAudience, key: IdempotencyKey | None) -> CustomAudience:
+    def _store(self, ctx: RequestContext, validated: CustomAudience, key: IdempotencyKey | None) -> CustomAudience:
         """The new audience; a type that is created in the background is CREATING, and its work has started."""
         created = now()
         audience = dataclasses.replace(
-            planned,
+            validated,
             id=new_id(CUSTOM_PREFIX),
             created_at=created,
             updated_at=created,
@@ -185,12 +168,12 @@ class CustomAudiences:
         )
         refresher = self._refreshers.get(audience.type)
         if refresher is None or not refresher.creates:
-            self._customs.insert(ctx.org, audience, key, ctx.deadline)
+            self._custom_audiences.insert(ctx.org, audience, key, ctx.deadline)
             return audience
         audience = dataclasses.replace(audience, work=Work(WorkKind.CREATION, 1, created))
         with refresher.runner.slot() as slot:
             refresher.check(ctx, audience)
-            self._customs.insert(ctx.org, audience, key, ctx.deadline, slot.lease())
+            self._custom_audiences.insert(ctx.org, audience, key, ctx.deadline, slot.lease())
             slot.start(self._job(ctx, audience, refresher))
         return audience
 
@@ -203,12 +186,12 @@ class CustomAudiences:
         return Job(
             audience.id,
             run,
-            lambda lease, progress, until: self._customs.renew_work(ctx.org, audience, lease, progress, until),
-            lambda error, until: self._customs.end_work(ctx.org, audience, error, until),
+            lambda lease, progress, until: self._custom_audiences.renew_work(ctx.org, audience, lease, progress, until),
+            lambda error, until: self._custom_audiences.end_work(ctx.org, audience, error, until),
         )
 
     def _with_counts(self, ctx: RequestContext, audiences: tuple[CustomAudience, ...]) -> tuple[CustomAudience, ...]:
-        """The audiences with the lengths of their lists, counted as they are asked for, by one query."""
+        """The audiences with `contact_count` set. One query counts all their lists."""
         ids_by_list = {audience.contacts.audience_id: audience.id for audience in audiences if audience.has_list}
         sizes = self._lists.sizes(ctx.org, list(ids_by_list), ctx.deadline) if ids_by_list else {}
         counts = {audience_id: sizes.get(list_version_id, 0) for list_version_id, audience_id in ids_by_list.items()}

@@ -1,4 +1,4 @@
-"""Specs as callers write them, checked and made definite: by what an audience is made, defaults included."""
+"""Validates the specs of custom audiences and fills in their defaults."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _DEFAULT_DATATYPE = "contact"
 
 
 class SpecValidator:
-    """The Plan of every type whose spec stands for itself; a lookalike's has to look at its source."""
+    """Validates every type whose spec refers to no audience; Lookalikes validates the spec of a lookalike."""
 
     def __init__(self, audiences: AudienceResolver) -> None:
         self._audiences = audiences
@@ -36,11 +36,13 @@ class SpecValidator:
     def _validate_pixel(self, ctx: RequestContext, datatype: str, spec: PixelSpec) -> PixelSpec:
         field_path = f"{FIELD_PATH}.retargeting_pixel"
         if spec.where is None:
-            raise InvalidArgument.at(f"{field_path}.where", "is missing; {} means any event")
+            raise InvalidArgument.at(f"{field_path}.where", "is missing; use {} for any event")
         if not 1 <= spec.within_days <= MAX_DAYS:
-            raise InvalidArgument.at(f"{field_path}.within_days", f"is a number of days from 1 to {MAX_DAYS}")
+            raise InvalidArgument.at(f"{field_path}.within_days", f"is out of range; use 1 to {MAX_DAYS} days")
         if not 0 <= spec.min_events <= MAX_EVENTS:
-            raise InvalidArgument.at(f"{field_path}.min_events", f"is a number from 1 to {MAX_EVENTS:,}, or 0 for 1")
+            raise InvalidArgument.at(
+                f"{field_path}.min_events", f"is out of range; use 1 to {MAX_EVENTS:,}, or 0 for the default 1"
+            )
         complete_spec = dataclasses.replace(
             spec,
             event_datatype=spec.event_datatype or "event",
@@ -54,7 +56,7 @@ class SpecValidator:
 
 
 def _resolve_rules(spec: CustomerMatchSpec) -> CustomerMatchSpec:
-    """The spec with the version of rules that it means, and every option of theirs chosen."""
+    """The spec with its rules version resolved and every option set."""
     with prefix_error_path(f"{FIELD_PATH}.customer_match"):
         rules = choose_rules(spec.platform, spec.rules_version, spec.options, ())
     return CustomerMatchSpec(spec.platform, rules.version, dict(rules.chosen))
@@ -62,7 +64,7 @@ def _resolve_rules(spec: CustomerMatchSpec) -> CustomerMatchSpec:
 
 @contextmanager
 def _map_filter_paths(spec_path: str) -> Iterator[None]:
-    """Name the fields of the spec for the places in the filter that they stand at."""
+    """Replace field paths of the pixel's filter in errors by the fields of its spec."""
     try:
         yield
     except InvalidFilter as error:
@@ -74,7 +76,7 @@ def _map_filter_paths(spec_path: str) -> Iterator[None]:
 
 
 def _without_advice(description: str) -> str:
-    """A pixel has no where_json."""
+    """The description without the advice to use where_json, which a pixel does not have."""
     first, advice, rest = description.partition(" write the filter in where_json")
     return f"{first}{rest.removeprefix(', or')}".removesuffix(";") if advice else description
 

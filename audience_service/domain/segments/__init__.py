@@ -1,1 +1,1 @@
-"""Segments: saved filters and frozen lists, their versions, and the one way to write them."""
+"""Segments: saved filters and static lists, their versions, and the writer that all changes pass through."""

@@ -1,4 +1,4 @@
-"""The use cases on the list of a static segment: add, remove, page."""
+"""The use cases on the list of a static segment: add, remove and list contacts."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from audience_service.domain.segments.writer import SegmentWriter
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListedContacts:
-    """A page of a list; the token is empty on the last page."""
+    """A page of a list as callers see it; the token is empty on the last page."""
 
     ids: tuple[str, ...]
     next_page_token: str
@@ -23,7 +23,7 @@ class ListedContacts:
 
 
 class SegmentContacts:
-    """What an org does with the lists of its static segments."""
+    """Edits and lists the contacts of an org's static segments."""
 
     def __init__(
         self, lists: ListRepository, audiences: AudienceResolver, writer: SegmentWriter, tokens: TokenCodec
@@ -34,7 +34,7 @@ class SegmentContacts:
         self._tokens = tokens
 
     def add(self, ctx: RequestContext, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
-        """Put contacts on the list; answers with how many were new and the segment as it is then.
+        """Add contacts to the list. Returns how many were new on it, and the segment afterwards.
 
         Raises InvalidArgument, AudienceNotFound, NotStatic, ContactNotFound.
         """
@@ -43,7 +43,7 @@ class SegmentContacts:
         return added, self._after_edit(ctx, segment_id, added)
 
     def remove(self, ctx: RequestContext, segment_id: str, ids: tuple[str, ...]) -> tuple[int, Segment]:
-        """Take contacts off the list; answers with how many were on it and the segment as it is then.
+        """Remove contacts from the list. Returns how many were on it, and the segment afterwards.
 
         Raises InvalidArgument, AudienceNotFound, NotStatic.
         """
@@ -63,17 +63,19 @@ class SegmentContacts:
         return ListedContacts(tuple(pk for pk, _ in page), token, total)
 
     def _after_edit(self, ctx: RequestContext, segment_id: str, count: int) -> Segment:
-        """The segment after an edit, which is a write of it only where it changed the list."""
+        """The segment after an edit. Its version rises only if the edit changed the list."""
         return self._writer.touch(ctx, segment_id) if count else self._writer.reload(ctx, segment_id)
 
     def _member_list(self, ctx: RequestContext, segment_id: str) -> MemberList:
         segment = self._writer.current(ctx, segment_id, None)
         if segment.type is not SegmentType.STATIC:
-            raise NotStatic("a dynamic segment has no list; its filter decides", metadata={"id": segment.id})
+            raise NotStatic(
+                "the segment is dynamic and has no list; change its filter instead", metadata={"id": segment.id}
+            )
         return self._audiences.member_list(to_list_audience(segment))
 
     @staticmethod
     def _check_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
         if not ids:
-            raise InvalidArgument.at("contact_ids", "is empty")
+            raise InvalidArgument.at("contact_ids", "is empty; give the ids of contacts")
         return check_contact_ids(ids, "contact_ids")

@@ -1,4 +1,4 @@
-"""The lengths of static segments' lists, put into the segments that an answer holds."""
+"""Counts the lists of the static segments in a response."""
 
 import dataclasses
 
@@ -8,9 +8,9 @@ from audience_service.domain.segments.model import Segment, SegmentType
 
 
 def with_counts(lists: ListRepository, ctx: RequestContext, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """The segments with the length of every static one's list, all counted by one query.
+    """The segments, with `contact_count` set on each static one. One query counts all of them.
 
-    Counted as they are asked for: a stored count would be wrong after a write that was cut short.
+    A stored count would be wrong after an interrupted write, so each response counts again.
     """
     static = [segment.id for segment in segments if segment.type is SegmentType.STATIC and segment.id]
     if not static:

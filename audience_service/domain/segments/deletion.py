@@ -1,4 +1,4 @@
-"""The use case of deleting a segment, which its use forbids."""
+"""The use case of deleting a segment, which is refused while anything uses the segment."""
 
 import dataclasses
 
@@ -10,24 +10,24 @@ from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.writer import SegmentWriter
 
 MAX_NAMED_USERS = 3
-"""How many users of each kind an error names."""
+"""The most segments and lookalikes that an error names, each."""
 
 _CLEANUP_TIMEOUT_SECONDS = 10.0
-"""What looking again and taking back may take: a deletion is not left half done because its caller's time is up."""
+"""The timeout of the second check and the undo. They are independent of the caller's deadline."""
 
 
 class SegmentDeleter:
-    """Deletes segments that nothing uses, or by force."""
+    """Deletes segments that have no use, or deletes by force."""
 
     def __init__(self, uses: UseRepository, writer: SegmentWriter) -> None:
         self._uses = uses
         self._writer = writer
 
     def delete(self, ctx: RequestContext, segment_id: str, version: int | None, *, force: bool) -> Segment:
-        """Mark a living segment deleted. Raises AudienceNotFound, StaleVersion, and AudienceInUse unless forced.
+        """Mark a segment deleted and return it. Raises AudienceNotFound, StaleVersion, and AudienceInUse unless forced.
 
-        A use is registered first and looks for its audience after; a deletion marks first and looks for uses after.
-        Whichever comes second sees the other, so that no registered use is left without its audience.
+        A registration writes first and checks the audience after; a deletion writes first and checks the uses after.
+        Whichever writes second sees the other, so that no registered use is left without its audience.
         """
         before: list[Segment] = []
 
@@ -50,16 +50,16 @@ class SegmentDeleter:
         return self._uses.usage(ctx.org, segment_id, MAX_NAMED_USERS, ctx.deadline)
 
     def _undo(self, ctx: RequestContext, deleted: Segment, state: str) -> bool:
-        """Bring the segment back; False where it has to stay deleted."""
+        """Restore the segment. Returns False if it must stay deleted."""
 
-        def revive(current: Segment) -> Segment:
+        def restore(current: Segment) -> Segment:
             self._writer.check_name_free(ctx, current.name, current.id)
             return dataclasses.replace(current, state=state)
 
         try:
-            self._writer.write(ctx, deleted.id, deleted.version, revive, deleted=True)
+            self._writer.write(ctx, deleted.id, deleted.version, restore, deleted=True)
         except NameTaken:
-            return False  # another segment took the freed name: two cannot have it, and the caller wanted this one gone
+            return False  # another segment took the name; the caller requested the deletion, so it stays
         except StaleVersion:
-            return True  # somebody else has brought it back
+            return True  # another request has restored it
         return True

@@ -1,4 +1,4 @@
-"""Segments by id, and segments as audiences."""
+"""Loads segments by id, as segments or as audiences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,20 +11,20 @@ from audience_service.domain.segments.repository import SegmentRepository
 
 
 def to_audience(segment: Segment) -> Audience:
-    """The audience: the list of a static segment, whose filter is history, or the filter of a dynamic one."""
+    """The segment as an audience: the list of a static segment, or the filter of a dynamic one."""
     if segment.type is SegmentType.STATIC:
         return to_list_audience(segment)
     return FilterAudience(segment.id, segment.name, segment.filter, segment.version)
 
 
 def to_list_audience(segment: Segment) -> ListAudience:
-    """The list of a static segment."""
+    """A static segment as an audience."""
     members = MemberList(segment.id, segment.filter.datatype, segment.version)
     return ListAudience(segment.id, segment.name, members, segment.version)
 
 
 def get_segment(segments: SegmentRepository, ctx: RequestContext, segment_id: str) -> Segment:
-    """The segment, its list not counted. Raises AudienceNotFound, also for audiences of other kinds."""
+    """The segment without `contact_count`. Raises AudienceNotFound, also for the id of another kind of audience."""
     if not segment_id.startswith(ID_PREFIX):
         raise AudienceNotFound.of(segment_id)
     return segments.get(ctx.org, segment_id, ctx.deadline)
@@ -37,6 +37,6 @@ class SegmentLoader:
         self._segments = segments
 
     def load(self, ctx: RequestContext, audience_ids: Sequence[str]) -> Mapping[str, Audience]:
-        """The segments that exist as audiences, all by one query."""
+        """The segments that exist, as audiences, all in one query."""
         found = self._segments.get_many(ctx.org, audience_ids, ctx.deadline)
         return {segment_id: to_audience(segment) for segment_id, segment in found.items()}

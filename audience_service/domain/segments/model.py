@@ -1,4 +1,4 @@
-"""The segment: a saved filter or a frozen list, and the checks on what a caller may set of it."""
+"""The segment: a saved filter or a static list, and the checks on the values that a caller may set."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.filters import Filter
 
 MAX_CONTACT_IDS = 50_000
-"""How many ids one request may carry; 200,000 would not fit gRPC's 4 MiB."""
+"""The most ids in one request. 200,000 would exceed gRPC's limit of 4 MiB a message."""
 
 ID_PREFIX = "segment-"
 
@@ -23,11 +23,11 @@ class SegmentType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment as it is stored; ids, times, version and author are the service's to give.
+    """A segment as it is stored. The service sets id, times, version, author and editor.
 
-    A static segment's filter is what its list was frozen from, with `where` None where it was made from ids.
-    `contact_count` is the length of a static segment's list where it has been counted. `editor` is the subject that
-    wrote this version, empty where that is not known; `list_edited` says that the write was an edit of the list.
+    The filter of a static segment is the one that its list was filled from; its `where` is None if it was filled from
+    ids. `contact_count` is the length of a static segment's list, if counted. `editor` is the subject that wrote this
+    version, empty if unknown. `list_edited` is true if that write changed the list.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class ListSource:
-    """What to freeze into a static segment: exactly one of the two is set."""
+    """The source of a static segment's list: exactly one of the two is set."""
 
     filter: Filter | None = None
     audience_id: str = ""
@@ -55,7 +55,7 @@ class ListSource:
 
 @dataclass(frozen=True, slots=True)
 class SegmentDraft:
-    """What a caller wants a segment to be. `type` is as written, empty for the default."""
+    """A segment as a caller writes it. An empty `type` is the default."""
 
     name: str
     description: str = ""
@@ -65,7 +65,7 @@ class SegmentDraft:
 
 
 class Order(StrEnum):
-    """What a list of segments may be ordered by."""
+    """The field that a list of segments is ordered by."""
 
     NAME = "name"
     CREATE_TIME = "create_time"
@@ -85,7 +85,11 @@ class SegmentQuery:
 
 @dataclass(frozen=True, slots=True)
 class SegmentPage:
-    """One page. `last` is the key (order value, sk) to go on after, None on the last page."""
+    """A page of segments, in the order of the query.
+
+    `last` is the key (order value, sk) that the next page starts after, None on the last page. `total` counts the
+    segments of all pages.
+    """
 
     segments: tuple[Segment, ...]
     last: tuple[str, str] | None
@@ -93,14 +97,14 @@ class SegmentPage:
 
 
 def check_name(name: str) -> str:
-    """The name without spaces around it. Raises InvalidArgument at `segment.name`."""
+    """The name without surrounding spaces. Raises InvalidArgument at `segment.name`."""
     trimmed = name.strip()
     if not trimmed:
-        raise InvalidArgument.at("segment.name", "is missing")
+        raise InvalidArgument.at("segment.name", "is missing; give the segment a name")
     if len(trimmed) > MAX_NAME_LENGTH:
         raise InvalidArgument.at("segment.name", f"has {len(trimmed)} characters, more than {MAX_NAME_LENGTH}")
     if not trimmed.isprintable():
-        raise InvalidArgument.at("segment.name", "holds a line break or another control character")
+        raise InvalidArgument.at("segment.name", "has a line break or another control character; remove it")
     return trimmed
 
 
@@ -114,11 +118,11 @@ def check_description(description: str) -> str:
 
 
 def check_type(written: str, field_path: str) -> SegmentType:
-    """The type, dynamic where none is written. Raises InvalidArgument at `place`."""
+    """The type, dynamic by default. Raises InvalidArgument at `field_path`."""
     try:
         return SegmentType(written or SegmentType.DYNAMIC)
     except ValueError:
-        raise InvalidArgument.at(field_path, "is neither dynamic nor static") from None
+        raise InvalidArgument.at(field_path, "is not a type; set dynamic or static") from None
 
 
 def check_order(written: str) -> tuple[Order, bool]:
@@ -126,15 +130,17 @@ def check_order(written: str) -> tuple[Order, bool]:
     field, _, direction = (written.strip() or "create_time desc").partition(" ")
     direction = direction.strip().lower()
     if field not in list(Order) or direction not in ("", "asc", "desc"):
-        raise InvalidArgument.at("order_by", f"is one of {', '.join(Order)}, with ` desc` for descending order")
+        raise InvalidArgument.at(
+            "order_by", f"is not an order; use one of {', '.join(Order)}, with ` desc` for descending order"
+        )
     return Order(field), direction == "desc"
 
 
 def check_contact_ids(ids: tuple[str, ...], field_path: str) -> tuple[str, ...]:
-    """The ids as given. Raises InvalidArgument at `place` for too many or an empty one."""
+    """The ids as given. Raises InvalidArgument at `field_path` if there are too many or one is empty."""
     if len(ids) > MAX_CONTACT_IDS:
         raise InvalidArgument.at(
-            field_path, f"holds {len(ids):,} ids, more than {MAX_CONTACT_IDS:,}; add the rest with AddSegmentContacts"
+            field_path, f"has {len(ids):,} ids, more than {MAX_CONTACT_IDS:,}; add the rest with AddSegmentContacts"
         )
     for index, contact_id in enumerate(ids):
         if not contact_id:

@@ -1,4 +1,11 @@
-"""A second look at what a written filter refers to: other audiences may have gone, or referred back, meanwhile."""
+"""Checks the references of a filter again after it was written, since other writes may have broken them meanwhile.
+
+    request 1:  write A, which refers to B ──> check A: B refers to A ──> revert A, raise InvalidFilter
+    request 2:  write B, which refers to A ──> check B: A refers to B ──> revert B, raise InvalidFilter
+
+Each request writes first and checks after, so that at least the second sees the other. No stored filter refers to a
+missing audience or back to its own segment.
+"""
 
 import dataclasses
 from contextlib import suppress
@@ -12,37 +19,33 @@ from audience_service.domain.segments.model import Segment, SegmentType
 from audience_service.domain.segments.writer import SegmentWriter
 
 _CLEANUP_TIMEOUT_SECONDS = 10.0
-"""What looking again and taking back may take: a write is not left half done because its caller's time is up."""
+"""The timeout of the second check and the revert. They are independent of the caller's deadline."""
 
 
 class ReferenceChecker:
-    """Looks after a write whether what the filter refers to is there still, and takes the write back where it is not.
-
-    Like registrations and deletions, each of two writes that would break each other's filter writes first and looks
-    after: whichever is second sees the other, so that no reference is left that leads back or nowhere.
-    """
+    """Checks after a write that the filter's references still resolve, and reverts the write if they do not."""
 
     def __init__(self, audiences: AudienceResolver, writer: SegmentWriter) -> None:
         self._audiences = audiences
         self._writer = writer
 
     def check_created(self, ctx: RequestContext, created: Segment) -> None:
-        """Remove the new segment where its filter cannot be run, and raise why: AudienceNotFound, InvalidFilter."""
+        """Remove the new segment if its filter cannot be evaluated. Raises AudienceNotFound, InvalidFilter then."""
         cleanup_ctx = _cleanup_context(ctx)
         try:
             self._check(cleanup_ctx, created)
         except (AudienceNotFound, InvalidFilter):
             with suppress(AudienceNotFound):
-                # Removed, not marked: its request_id stands for nothing, and can be tried again.
+                # Removed instead of marked deleted, so that a retry with the same request_id creates it.
                 self._writer.remove(
                     cleanup_ctx, created.id, lambda current: _referenced_ids(current) == _referenced_ids(created)
                 )
             raise
 
     def check_written(self, ctx: RequestContext, before: Segment, written: Segment) -> None:
-        """Put back what was before where the new filter cannot be run, and raise why: AudienceNotFound, InvalidFilter.
+        """Revert the write if the new filter cannot be evaluated. Raises AudienceNotFound, InvalidFilter then.
 
-        A write that leaves the filter of a living segment as it is rests on nothing new.
+        A write needs no check if the segment was not deleted before and keeps its filter.
         """
         if written.filter == before.filter and before.state != "deleted":
             return
@@ -50,7 +53,7 @@ class ReferenceChecker:
         try:
             self._check(cleanup_ctx, written)
         except (AudienceNotFound, InvalidFilter):
-            with suppress(AudienceNotFound):  # it has been deleted since, and refers to nothing
+            with suppress(AudienceNotFound):  # deleted since then, so that its references do not matter
                 self._revert(cleanup_ctx, before, written)
             raise
 
@@ -63,7 +66,7 @@ class ReferenceChecker:
         old = {name: getattr(before, name) for name in ("name", "description", "state")}
 
         def revert(current: Segment) -> Segment:
-            """What others have written since stays."""
+            """Revert only the fields that still have this write's value, not those that later writes changed."""
             reverted_fields = {
                 name: value for name, value in old.items() if getattr(current, name) == getattr(written, name)
             }
@@ -76,7 +79,7 @@ class ReferenceChecker:
 
         try:
             self._writer.write(ctx, written.id, None, revert)
-        except NameTaken:  # another segment took the name that was free for a moment
+        except NameTaken:  # another segment has taken the old name since
             del old["name"]
             self._writer.write(ctx, written.id, None, revert)
 

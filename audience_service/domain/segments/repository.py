@@ -1,4 +1,4 @@
-"""What the use cases on segments ask of storage."""
+"""The storage of segments and their versions. domain/audiences/repository.py has the rules for every method."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -13,56 +13,56 @@ class SegmentRepository(Protocol):
     """The org's segments."""
 
     def insert(self, org: str, segment: Segment, key: IdempotencyKey | None, deadline: Deadline) -> None:
-        """Store a new segment. Raises NameTaken, or RequestIdReused where the request has made one already."""
+        """Store a new segment. Raises NameTaken, or RequestIdReused if a segment has this key already."""
 
     def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[Segment, str] | None:
-        """The segment that a request has made, deleted or not, and the digest of that request."""
+        """The segment that a request created, deleted or not, and the digest of that request."""
 
     def get(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
-        """The living segment, its list not counted. Raises AudienceNotFound."""
+        """The segment without `contact_count`. Raises AudienceNotFound if it is deleted or missing."""
 
     def get_many(self, org: str, ids: Sequence[str], deadline: Deadline) -> Mapping[str, Segment]:
-        """Those of the segments that are living, by id, all by one query; lists not counted."""
+        """The segments by id, without `contact_count`, all in one query. Deleted ones are left out."""
 
     def find(self, org: str, segment_id: str, deadline: Deadline) -> Segment:
-        """The segment, deleted or not, its list not counted. Raises AudienceNotFound where there never was one."""
+        """The segment, deleted or not, without `contact_count`. Raises AudienceNotFound if it never existed."""
 
     def is_name_taken(self, org: str, name: str, except_id: str, deadline: Deadline) -> bool:
-        """Whether a living segment other than `except_id` has the name."""
+        """Whether a segment other than `except_id` has the name. Deleted segments do not count."""
 
     def page(
         self, org: str, query: SegmentQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> SegmentPage:
-        """Up to `size` segments behind the key `after`, in the query's order and then by sk; lists not counted."""
+        """Up to `size` segments after the key `after`, in the query's order and then by sk, without `contact_count`."""
 
     def save(self, org: str, segment: Segment, deadline: Deadline, *, deleted: bool = False) -> Segment:
-        """Write name, description, filter, state and editor over the living record that still has `segment.version`.
+        """Write name, description, filter, state and editor if the stored version is still `segment.version`.
 
-        The record as it was is kept as a version first; of those the 1,000 newest stay. Answers with the record as
-        written: version one up. With `deleted`, a deleted record is written over as well. Raises StaleVersion,
-        AudienceNotFound, NameTaken, and InvalidArgument at the last version there is.
+        The previous record is stored as a version first; the 1,000 newest versions are kept. Returns the segment as
+        written, with the version one higher. With `deleted`, a deleted segment can be written too. Raises StaleVersion,
+        AudienceNotFound, NameTaken, and InvalidArgument if the version number cannot rise further.
         """
 
     def touch(self, org: str, segment: Segment, deadline: Deadline) -> Segment:
-        """Mark the living record that still has `segment.version` as written, after an edit of its list.
+        """Raise the version after an edit of the list, if the stored version is still `segment.version`.
 
-        Otherwise as `save`, nothing but version, time and editor being written. Raises StaleVersion, AudienceNotFound.
+        As `save`, but it writes only version, time and editor. Raises StaleVersion, AudienceNotFound.
         """
 
     def remove(self, org: str, segment: Segment, deadline: Deadline) -> None:
-        """Remove the record that still has `segment.version`, and its versions, as if it had never been made.
+        """Remove the record and its versions without a trace, if the stored version is still `segment.version`.
 
-        For one that should not have been: others are marked deleted. Raises StaleVersion, AudienceNotFound.
+        It undoes a creation; a deletion only marks the record. Raises StaleVersion, AudienceNotFound.
         """
 
 
 class VersionRepository(Protocol):
-    """The versions of segments: the record that is there and, below it, those that were kept before each write."""
+    """The versions of segments: the current record, and the previous record that each write stored."""
 
     def page(self, org: str, segment_id: str, below: int | None, size: int, deadline: Deadline) -> VersionPage:
-        """Up to `size` versions below the version `below`, newest first; without it from the current one on.
+        """Up to `size` versions below the version `below`, newest first; from the current one on if it is None.
 
-        Fewer where they would not fit an answer. The segment may be deleted. Raises AudienceNotFound.
+        A page has fewer if more would not fit a response. The segment may be deleted. Raises AudienceNotFound.
         """
 
     def get(self, org: str, segment_id: str, version: int, deadline: Deadline) -> Segment:

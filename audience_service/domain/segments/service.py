@@ -1,4 +1,4 @@
-"""The use cases on segments: create, get, list, update."""
+"""The use cases on segments: create, get, list and update."""
 
 import contextlib
 import dataclasses
@@ -13,9 +13,8 @@ from audience_service.domain.core.errors import (
     AlreadyExists,
     AudienceError,
     InvalidArgument,
-    RequestIdReused,
 )
-from audience_service.domain.core.idempotency import IdempotencyKey, idempotency_key, new_id
+from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.filters import FilterWarning, identity
 from audience_service.domain.filters.member_list import MemberList
@@ -37,7 +36,7 @@ from audience_service.domain.segments.writer import SegmentWriter
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListedSegments:
-    """A page of segments as callers get it; the token is empty on the last page."""
+    """A page of segments as callers see it; the token is empty on the last page."""
 
     segments: tuple[Segment, ...]
     next_page_token: str
@@ -45,7 +44,7 @@ class ListedSegments:
 
 
 class Segments:
-    """What an org does with its segments."""
+    """Creates, finds and updates the segments of an org."""
 
     def __init__(
         self,
@@ -74,9 +73,9 @@ class Segments:
         *,
         validate_only: bool,
     ) -> Segment:
-        """Save a dynamic segment or freeze a static one; CreateSegment in the protos states rules and errors."""
+        """Create a dynamic or static segment and return it; CreateSegment in the protos states rules and errors."""
         key = _idempotency_key(ctx, draft, source, request_id)
-        if key and (existing := self._find_existing(ctx, key)):
+        if existing := self._find_existing(ctx, key):
             return existing
         validated = self._validator.validate(ctx, draft, source)
         try:
@@ -89,17 +88,17 @@ class Segments:
             self._insert(ctx, segment, key)
             self._reference_checker.check_created(ctx, segment)
         except AlreadyExists:
-            if key and (existing := self._find_existing(ctx, key)):
-                return existing  # the same request, sent twice at once: the other one was first
+            if existing := self._find_existing(ctx, key):
+                return existing  # the same request, sent concurrently, was first
             raise
         return self._with_counts(ctx, (segment,))[0]
 
     def get(self, ctx: RequestContext, segment_id: str) -> Segment:
-        """The living segment. Raises AudienceNotFound."""
+        """The segment. Raises AudienceNotFound if it is deleted or missing."""
         return self._with_counts(ctx, (get_segment(self._segments, ctx, segment_id),))[0]
 
     def warnings(self, segment: Segment) -> Sequence[FilterWarning]:
-        """What an answer with one segment says besides: what its filter probably does not mean."""
+        """Warnings about a segment's filter, for responses with one segment."""
         return self._audiences.warnings(to_audience(segment))
 
     def list(self, ctx: RequestContext, query: SegmentQuery, page_size: int, page_token: str) -> ListedSegments:
@@ -120,9 +119,9 @@ class Segments:
         *,
         validate_only: bool,
     ) -> Segment:
-        """Change a living segment; UpdateSegment in the protos states rules and errors."""
+        """Update a segment and return it; UpdateSegment in the protos states rules and errors."""
         if not segment_id:
-            raise InvalidArgument.at("segment.id", "is missing; the call has to name one")
+            raise InvalidArgument.at("segment.id", "is missing; set the id of a segment")
         fields = frozenset(mask)
         changes: list[tuple[Segment, Segment]] = []
 
@@ -139,29 +138,22 @@ class Segments:
         self._reference_checker.check_written(ctx, before, dataclasses.replace(written, filter=changed.filter))
         return written
 
-    def _find_existing(self, ctx: RequestContext, key: IdempotencyKey) -> Segment | None:
-        found = self._segments.find_by_key(ctx.org, key, ctx.deadline)
-        if found is None:
-            return None
-        segment, stored_digest = found
-        if stored_digest != key.digest:
-            raise RequestIdReused(
-                "this request_id has made a segment from a different request",
-                metadata={"request_id": key.request_id},
-            )
-        return self._with_counts(ctx, (segment,))[0]
+    def _find_existing(self, ctx: RequestContext, key: IdempotencyKey | None) -> Segment | None:
+        found = find_existing(ctx, key, self._segments.find_by_key)
+        return self._with_counts(ctx, (found,))[0] if found else None
 
     def _new_segment(self, ctx: RequestContext, validated: ValidatedSegment) -> Segment:
-        """The segment of a plan, without an id, once all that it rests on has been found."""
+        """The segment without an id, once its source and its contacts have been found."""
         segment_filter = validated.filter
         if validated.list_source and validated.list_source.audience_id:
             source = self._audiences.find(ctx, validated.list_source.audience_id)
             self._audiences.population_of(ctx, source)
-            is_segment = source.id.startswith(ID_PREFIX)  # a static one keeps the filter that its list was frozen from
+            is_segment = source.id.startswith(ID_PREFIX)  # keeps the filter that a static source was filled from
             segment_filter = get_segment(self._segments, ctx, source.id).filter if is_segment else source.filter
             if validated.filter.datatype not in ("", segment_filter.datatype):
                 raise InvalidArgument.at(
-                    "segment.filter.datatype", f"is not the source's, which is {segment_filter.datatype}"
+                    "segment.filter.datatype",
+                    f"differs from the source's datatype; set {segment_filter.datatype} or leave it empty",
                 )
         if validated.contact_ids:
             with prefix_error_path("segment"):
@@ -180,7 +172,7 @@ class Segments:
         )
 
     def _fill(self, ctx: RequestContext, segment: Segment, validated: ValidatedSegment) -> None:
-        """Write a static segment's list, before the segment itself: nobody sees a half-made one."""
+        """Write a static segment's list before the segment itself, so that no reader sees an incomplete segment."""
         contacts = MemberList(segment.id, segment.filter.datatype)
         try:
             if validated.contact_ids:
@@ -197,12 +189,12 @@ class Segments:
         try:
             self._segments.insert(ctx.org, segment, key, ctx.deadline)
         except AlreadyExists:
-            # Certain not to be stored. After other errors it may be, and then its list must stay.
+            # The segment was not stored. After other errors it may be, and then its list must stay.
             self._drop_list(ctx, segment)
             raise
 
     def _drop_list(self, ctx: RequestContext, segment: Segment) -> None:
-        """Empty the list of a segment that was never stored. What a dead database keeps of it, nothing refers to."""
+        """Empty the list of a segment that was never stored. If that fails, the rows have no segment and do no harm."""
         if segment.type is SegmentType.STATIC:
             with contextlib.suppress(AudienceError):
                 self._lists.clear(ctx.org, MemberList(segment.id, segment.filter.datatype))

@@ -1,4 +1,4 @@
-"""What a caller wants a segment to be, checked and made definite."""
+"""Validates the drafts of segments and fills in their defaults."""
 
 import dataclasses
 from collections.abc import Set
@@ -26,10 +26,11 @@ _SETTABLE = frozenset(("name", "description", "filter"))
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ValidatedSegment:
-    """A checked draft: what will be saved, and what a static list will be filled from.
+    """A valid draft: the fields to store, and the source of a static segment's list.
 
-    At most one of `contact_ids` and `freeze` is set, and only on a static segment. Where `freeze` is an audience, the
-    segment takes its filter, and `filter` holds the datatype that the caller expects, empty for any.
+    At most one of `contact_ids` and `list_source` is set, and only for a static segment. If `list_source` is an
+    audience, the segment takes the audience's filter. Then `filter` has only the datatype that the caller expects,
+    empty for any.
     """
 
     name: str
@@ -41,13 +42,13 @@ class ValidatedSegment:
 
 
 class SegmentValidator:
-    """Reads drafts by the rules of CreateSegment and UpdateSegment."""
+    """Validates drafts by the rules of CreateSegment and UpdateSegment."""
 
     def __init__(self, audiences: AudienceResolver) -> None:
         self._audiences = audiences
 
     def validate(self, ctx: RequestContext, draft: SegmentDraft, source: ListSource | None) -> ValidatedSegment:
-        """The plan of a new segment. Raises InvalidArgument, InvalidFilter, AudienceNotFound."""
+        """The fields of a new segment. Raises InvalidArgument, InvalidFilter, AudienceNotFound."""
         validated = ValidatedSegment(
             name=check_name(draft.name),
             description=check_description(draft.description),
@@ -57,22 +58,26 @@ class SegmentValidator:
         if validated.type is SegmentType.STATIC:
             return self._validate_static(ctx, validated, draft, source)
         if draft.contact_ids:
-            raise InvalidArgument.at("segment.contact_ids", "are for static segments; a dynamic one has a filter")
+            raise InvalidArgument.at(
+                "segment.contact_ids", "are for static segments; set segment.filter for a dynamic one"
+            )
         if source:
-            raise InvalidArgument.at("source", "is for static segments; a dynamic one has a filter")
+            raise InvalidArgument.at("source", "is for static segments; set segment.filter for a dynamic one")
         self._check_filter(ctx, draft.filter)
         return validated
 
     def apply_update(self, ctx: RequestContext, current: Segment, draft: SegmentDraft, mask: Set[str]) -> Segment:
-        """The segment with the draft's values in the masked fields, all settable ones without a mask.
+        """The segment with the draft's values in the masked fields; without a mask, in all settable fields.
 
         Raises InvalidArgument, InvalidFilter, AudienceNotFound.
         """
         mask = _SETTABLE if not mask or mask == {"*"} else mask
         if unknown := sorted(mask - _SETTABLE):
-            raise InvalidArgument.at("update_mask", f"names {unknown[0][:50]!r}; it may name name, description, filter")
+            raise InvalidArgument.at(
+                "update_mask", f"has {unknown[0][:50]!r}; it may have name, description and filter"
+            )
         if draft.contact_ids:
-            raise InvalidArgument.at("segment.contact_ids", "are set on create only; use AddSegmentContacts")
+            raise InvalidArgument.at("segment.contact_ids", "can be set on create only; use AddSegmentContacts")
         if draft.type and draft.type != current.type:
             raise InvalidArgument.at("segment.type", f"is {current.type} and cannot be changed")
         return dataclasses.replace(
@@ -83,9 +88,9 @@ class SegmentValidator:
         )
 
     def restore(self, ctx: RequestContext, current: Segment, old: Segment) -> Segment:
-        """The segment with what an older version of it had. Raises InvalidFilter where that does not compile now.
+        """The segment with the fields of an older version. Raises InvalidFilter if its filter does not compile now.
 
-        A static segment's filter says what its list was frozen from, which no version changes.
+        A static segment keeps its filter, which records the source of its list; no version changes it.
         """
         dynamic = current.type is SegmentType.DYNAMIC
         return dataclasses.replace(
@@ -105,15 +110,15 @@ class SegmentValidator:
             "source": source is not None,
         }
         if sum(sources_given.values()) > 1:
-            source_paths = " and ".join(place for place, used in sources_given.items() if used)
-            raise InvalidArgument.at("segment", f"is to be filled from {source_paths}; choose one")
+            source_paths = " and ".join(source_path for source_path, used in sources_given.items() if used)
+            raise InvalidArgument.at("segment", f"has more than one source: {source_paths}; set one")
         if source and source.audience_id:
             return dataclasses.replace(
                 validated,
                 list_source=AudienceSelector(audience_id=source.audience_id, audience_id_path="source.audience_id"),
             )
         if source and source.filter is None:
-            raise InvalidArgument.at("source", "is empty; give a filter or an audience_id")
+            raise InvalidArgument.at("source", "is empty; set source.filter or source.audience_id")
         if source or written:
             field_path = "source.filter" if source else "segment.filter"
             source_filter = self._check_filter(ctx, source.filter if source else written, field_path)
@@ -142,10 +147,10 @@ class SegmentValidator:
     def _check_filter(
         self, ctx: RequestContext, written: Filter | None, field_path: str | None = None, parent_id: str = ""
     ) -> Filter:
-        """The filter, if it compiles. `within` is the segment that it is for, which it must not lead back to."""
+        """The filter, if it compiles. `parent_id` is its segment, which its references must not lead back to."""
         field_path = field_path or "segment.filter"
         if written is None:
-            raise InvalidArgument.at(field_path, "is missing")
+            raise InvalidArgument.at(field_path, "is missing; give a filter")
         with prefix_error_path(field_path):
             self._audiences.compile(ctx, written, parent_id)
         return written

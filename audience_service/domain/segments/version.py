@@ -1,4 +1,4 @@
-"""The version of a segment: what it was between two writes, who wrote it, and what that write changed."""
+"""The version of a segment: the segment between two writes, its editor, and the changed fields."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from audience_service.domain.segments.model import Segment
 
 @dataclass(frozen=True, slots=True)
 class SegmentVersion:
-    """A segment as it was, and the names of the fields that differ from the version before."""
+    """A segment at one version, and the names of the fields that differ from the version before."""
 
     segment: Segment
     changed_fields: tuple[str, ...]
@@ -15,9 +15,9 @@ class SegmentVersion:
 
 @dataclass(frozen=True, slots=True)
 class VersionPage:
-    """One page of a segment's versions, newest first, their lists not counted.
+    """One page of a segment's versions, newest first, without `contact_count`.
 
-    `behind` is the version after the last of the page, None on the last page.
+    `preceding` is the version before the oldest of the page, None on the last page.
     """
 
     versions: tuple[Segment, ...]
@@ -26,7 +26,7 @@ class VersionPage:
 
 
 def changed_fields(before: Segment | None, after: Segment) -> tuple[str, ...]:
-    """What the write of `after` changed; nothing where `before` is unknown, as for the first version."""
+    """The fields that the write of `after` changed; empty if `before` is unknown, as for the first version."""
     if before is None:
         return ()
     changed = [name for name in ("name", "description", "filter", "state") if _differs(name, before, after)]

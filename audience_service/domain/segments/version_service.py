@@ -1,4 +1,4 @@
-"""The use cases on a segment's versions: list them, undelete the segment, roll it back to one."""
+"""The use cases on a segment's versions: list them, undelete the segment, roll it back."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _DELETED = "deleted"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListedVersions:
-    """A page of versions as callers get it; the token is empty on the last page."""
+    """A page of versions as callers see it; the token is empty on the last page."""
 
     versions: tuple[SegmentVersion, ...]
     next_page_token: str
@@ -26,7 +26,7 @@ class ListedVersions:
 
 
 class SegmentVersions:
-    """What an org does with what its segments have been."""
+    """Lists the versions of an org's segments and restores them."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class SegmentVersions:
         return ListedVersions(versions, token, page.total)
 
     def undelete(self, ctx: RequestContext, segment_id: str, version: int | None) -> Segment:
-        """The deleted segment, brought back; UndeleteSegment in the protos states rules and errors."""
+        """The deleted segment, restored; UndeleteSegment in the protos states rules and errors."""
 
         def change(current: Segment) -> Segment:
             if current.state != _DELETED:
@@ -77,7 +77,7 @@ class SegmentVersions:
     def _write(
         self, ctx: RequestContext, segment_id: str, version: int | None, change: Callable[[Segment], Segment]
     ) -> Segment:
-        """The segment after the change, once its name is free and its filter refers to existing audiences."""
+        """The segment after the change, whose name is free and whose filter refers to existing audiences."""
         before: list[Segment] = []
 
         def checked(current: Segment) -> Segment:
@@ -93,7 +93,7 @@ class SegmentVersions:
     def _with_state_before_deletion(self, ctx: RequestContext, current: Segment) -> Segment:
         """The segment in the state that it had before it was deleted; unchanged if it is not deleted.
 
-        The state is that of the version before the deletion, or `active` if that one was not kept.
+        The state is that of the version before the deletion, or `active` if that version is not stored.
         """
         if current.state != _DELETED:
             return current

@@ -1,11 +1,9 @@
-"""The one way to write a segment: compare-and-set, again where no version was asked for and somebody else was first."""
+"""Writes segments by compare-and-set on their version. Every write of a stored segment passes through here."""
 
 import dataclasses
-import secrets
-import time
 from collections.abc import Callable
-from typing import TypeVar
 
+from audience_service.domain.audiences.conflicts import retry_on_conflict
 from audience_service.domain.audiences.repository import ListRepository
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import NameTaken, StaleVersion
@@ -14,17 +12,9 @@ from audience_service.domain.segments.loader import get_segment
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.repository import SegmentRepository
 
-MAX_RETRY_DELAY_MILLIS = 20
-
-_MAX_TRIES_AT_VERSION = 100
-"""How often in a row a write may fail at one and the same version. Reads of a majority may lag behind the primary, and
-tell the version that was just tried for a while; a write that goes on failing at it can never be made."""
-
-T = TypeVar("T")
-
 
 class SegmentWriter:
-    """Writes segments in the caller's name."""
+    """Writes segments, with the caller as editor."""
 
     def __init__(self, segments: SegmentRepository, lists: ListRepository) -> None:
         self._segments = segments
@@ -39,40 +29,41 @@ class SegmentWriter:
         *,
         deleted: bool = False,
     ) -> Segment:
-        """The segment after the change, which may be asked for more than once, and as it is then.
+        """The segment after the change.
 
-        Without a version the caller means to overwrite. With `deleted` a deleted segment is written over as well.
-        Raises AudienceNotFound, StaleVersion, NameTaken, and whatever `change` raises.
+        `change` is called with the stored segment, again after each conflict. Without a version, other writes are no
+        conflict. With `deleted`, a deleted segment can be written too. Raises AudienceNotFound, StaleVersion, NameTaken
+        and what `change` raises.
         """
 
         def attempt() -> Segment:
             changed = self._with_editor(ctx, change(self.current(ctx, segment_id, version, deleted=deleted)))
             return self._segments.save(ctx.org, changed, ctx.deadline, deleted=deleted)
 
-        return self._with_count(ctx, self._retry_on_conflict(ctx, attempt, once=version is not None))
+        return self._with_count(ctx, retry_on_conflict(ctx, attempt, once=version is not None))
 
     def touch(self, ctx: RequestContext, segment_id: str) -> Segment:
-        """The segment, marked as written after an edit of its list. Raises AudienceNotFound."""
+        """The segment with its version raised, after an edit of its list. Raises AudienceNotFound."""
 
         def attempt() -> Segment:
             current = self._with_editor(ctx, self.current(ctx, segment_id, None))
             return self._segments.touch(ctx.org, current, ctx.deadline)
 
-        return self._with_count(ctx, self._retry_on_conflict(ctx, attempt, once=False))
+        return self._with_count(ctx, retry_on_conflict(ctx, attempt))
 
     def reload(self, ctx: RequestContext, segment_id: str) -> Segment:
-        """The segment after an edit of its list that changed nothing. Raises AudienceNotFound."""
+        """The segment as it is stored now. Raises AudienceNotFound."""
         return self._with_count(ctx, self.current(ctx, segment_id, None))
 
     def remove(self, ctx: RequestContext, segment_id: str, should_remove: Callable[[Segment], bool]) -> None:
-        """Remove a segment that should not have been made, for as long as it is doomed. Raises AudienceNotFound."""
+        """Remove a segment to undo its creation, if `should_remove` holds for it. Raises AudienceNotFound."""
 
         def attempt() -> None:
             current = self.current(ctx, segment_id, None, deleted=True)
             if should_remove(current):
                 self._segments.remove(ctx.org, current, ctx.deadline)
 
-        self._retry_on_conflict(ctx, attempt, once=False)
+        retry_on_conflict(ctx, attempt)
 
     def current(self, ctx: RequestContext, segment_id: str, version: int | None, *, deleted: bool = False) -> Segment:
         """The segment, if it is at that version. Raises AudienceNotFound, StaleVersion."""
@@ -88,26 +79,12 @@ class SegmentWriter:
         return segment
 
     def check_name_free(self, ctx: RequestContext, name: str, except_id: str) -> None:
-        """Raise NameTaken if a living segment has the name.
+        """Raise NameTaken if another segment has the name. Deleted segments do not count.
 
-        The unique index alone is not enough: it knows only the records that this service has written.
+        The unique index alone is not enough: it has only the records that this service wrote.
         """
         if self._segments.is_name_taken(ctx.org, name, except_id, ctx.deadline):
             raise NameTaken.of(name)
-
-    @staticmethod
-    def _retry_on_conflict(ctx: RequestContext, attempt: Callable[[], T], *, once: bool) -> T:
-        conflict_version, tries = "", 0
-        while True:
-            try:
-                return attempt()
-            except StaleVersion as error:
-                version = error.metadata["current_version"]
-                conflict_version, tries = version, tries + 1 if version == conflict_version else 1
-                if once or tries == _MAX_TRIES_AT_VERSION:
-                    raise
-                ctx.deadline.check()  # somebody else was first; the deadline ends the tries
-                time.sleep(secrets.randbelow(MAX_RETRY_DELAY_MILLIS) / 1000)
 
     def _with_count(self, ctx: RequestContext, segment: Segment) -> Segment:
         return with_counts(self._lists, ctx, (segment,))[0]

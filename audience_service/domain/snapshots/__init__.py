@@ -1,1 +1,1 @@
-"""Snapshots: who was in an audience at a moment, kept."""
+"""Snapshots: the members of an audience at one time, stored."""

@@ -1,4 +1,4 @@
-"""The use case on two snapshots: who has come in between them, and who has gone out."""
+"""The use case on two snapshots: the members that entered between them, and those that exited."""
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -14,7 +14,7 @@ from audience_service.domain.snapshots.repository import Difference, DifferenceR
 
 @dataclass(frozen=True, slots=True)
 class DiffTotals:
-    """How many have come in, have gone out, and are in both."""
+    """How many members entered, exited, and are in both snapshots."""
 
     entered: int
     exited: int
@@ -23,7 +23,7 @@ class DiffTotals:
 
 @dataclass(frozen=True, slots=True)
 class DiffBatch:
-    """A batch of a stream of differences; `totals` are set on the last one alone, which has none."""
+    """A batch of a stream of differences. Only the last one has `totals`; it has no differences."""
 
     differences: Sequence[Difference]
     cursor: str
@@ -60,7 +60,7 @@ class SnapshotDifferences:
                 )
                 yield DiffBatch(batch, self._tokens.encode(binding, [after, entered, exited]))
         unchanged = first.count - exited
-        # The totals hold only if no row of either is missing, and they say how many that is.
+        # The totals are right only if no row of either snapshot is missing; they give the number to expect.
         self._snapshot_reader.verify_complete(ctx, first)
         self._snapshot_reader.verify_complete(ctx, second, unchanged + entered)
         totals = DiffTotals(entered, exited, unchanged)
@@ -70,6 +70,7 @@ class SnapshotDifferences:
         first, second = self._snapshot_reader.get_ready(ctx, from_id), self._snapshot_reader.get_ready(ctx, to_id)
         if first.datatype != second.datatype:
             raise InvalidArgument.at(
-                "to_snapshot_id", f"is a snapshot of {second.datatype}, but from_snapshot_id of {first.datatype}"
+                "to_snapshot_id",
+                f"is a snapshot of {second.datatype}, but from_snapshot_id is of {first.datatype}; both must be of one",
             )
         return first, second

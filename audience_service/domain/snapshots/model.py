@@ -1,4 +1,4 @@
-"""The snapshot: who was in an audience at a moment, and the manifest that says so."""
+"""The snapshot: the manifest of the members that an audience had at one time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from audience_service.domain.filters.member_list import MemberList
 SNAPSHOT_PREFIX = "snapshot-"
 DEFAULT_TIME_TO_LIVE = timedelta(days=30)
 COPYING_PROGRESS, COUNTING_PROGRESS, READY_PROGRESS = 10, 90, 100
-"""Progress in per cent at the start of each stage. One command copies all members, so nothing between is known."""
+"""Progress in per cent at the start of each stage. One command copies all members, so it has no steps between."""
 _MIN_TIME_TO_LIVE, _MAX_TIME_TO_LIVE = timedelta(minutes=1), timedelta(days=3_653)
 
 
 class SnapshotState(StrEnum):
-    """How far a snapshot is. Its members can be read once it is READY, and are all there then."""
+    """The creation state of a snapshot. Its members can be read, completely, once it is READY."""
 
     CREATING = "CREATING"
     READY = "READY"
@@ -27,7 +27,7 @@ class SnapshotState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSource:
-    """An audience as it was when a snapshot was made; of lists the filter is the datatype alone."""
+    """An audience as it was when a snapshot was created. The filter of a list has only the datatype."""
 
     audience_id: str
     version: int
@@ -36,11 +36,11 @@ class SnapshotSource:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The manifest. What was frozen is either `sources` or an unsaved `filter`.
+    """The manifest. Its members come either from `sources` or from an unsaved `filter`.
 
-    `exclusions` are how many were left out, by reason. `attempt` is which try to make it this is: each writes rows of
-    its own, so that one that was given up, and may be running still, never mixes with a later one. `held_until` is when
-    the lease of the one that is being made runs out. `progress` is in per cent; within an attempt it only rises.
+    `exclusions` are the numbers of excluded records, by reason. `attempt` counts the attempts to create it. Each writes
+    rows of its own, so that an abandoned one, which may still run, never mixes with a later one. `lease_until` is when
+    the lease of the current attempt expires. `progress` is in per cent; within an attempt it only rises.
     """
 
     id: str
@@ -65,24 +65,24 @@ class Snapshot:
     lease_until: datetime | None = None
 
     def can_retry(self, instant: datetime) -> bool:
-        """Whether another attempt may begin: the last one has failed, or its maker has not been heard of for long."""
+        """Whether another attempt may start: the last one has failed, or its lease has expired."""
         if self.state is SnapshotState.CREATING:
             return self.lease_until is not None and self.lease_until < instant
         return self.state is SnapshotState.FAILED
 
     @property
     def list_version_id(self) -> str:
-        """What the rows of this attempt carry."""
+        """The id that the rows of this attempt have."""
         return f"{self.id}.{self.attempt}"
 
     @property
     def rows(self) -> MemberList:
-        """All that were frozen."""
+        """All stored rows."""
         return MemberList(self.list_version_id, self.datatype, include_inactive=True)
 
     @property
     def active_rows(self) -> MemberList:
-        """Those frozen that are still in use."""
+        """The stored rows whose records still exist and are not archived."""
         return MemberList(self.list_version_id, self.datatype)
 
 
@@ -96,7 +96,10 @@ class SnapshotQuery:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPage:
-    """A page of snapshots, newest first, the key of the last where others follow, and how many all pages hold."""
+    """A page of snapshots, newest first.
+
+    `last` is the key that the next page starts after, None on the last page. `total` counts the snapshots of all pages.
+    """
 
     snapshots: tuple[Snapshot, ...]
     last: tuple[str, str] | None
@@ -106,7 +109,7 @@ class SnapshotPage:
 def check_snapshot_name(name: str) -> str:
     """The name, which may be empty. Raises InvalidArgument."""
     if len(name) > MAX_NAME_LENGTH or "\0" in name:
-        raise InvalidArgument.at("name", f"has more than {MAX_NAME_LENGTH} characters, or a NUL")
+        raise InvalidArgument.at("name", f"is too long or has a NUL; use at most {MAX_NAME_LENGTH} characters")
     return name
 
 
@@ -115,5 +118,5 @@ def check_time_to_live(time_to_live: timedelta | None) -> timedelta:
     if time_to_live is None:
         return DEFAULT_TIME_TO_LIVE
     if not _MIN_TIME_TO_LIVE <= time_to_live <= _MAX_TIME_TO_LIVE:
-        raise InvalidArgument.at("time_to_live", "is less than a minute or more than ten years")
+        raise InvalidArgument.at("time_to_live", "is out of range; use one minute to ten years")
     return time_to_live

@@ -1,4 +1,4 @@
-"""Snapshots to read members of, and snapshots as audiences."""
+"""Finds snapshots that requests read, and loads snapshots as audiences."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,33 +11,33 @@ from audience_service.domain.snapshots.repository import SnapshotRepository
 
 
 class SnapshotReader:
-    """Finds snapshots by id, within the call's org."""
+    """Finds snapshots by id, within the caller's org."""
 
     def __init__(self, snapshots: SnapshotRepository, members: MemberRepository) -> None:
         self._snapshots = snapshots
         self._members = members
 
     def get(self, ctx: RequestContext, snapshot_id: str) -> Snapshot:
-        """The snapshot, whatever its state. Raises SnapshotNotFound."""
+        """The snapshot in any state. Raises SnapshotNotFound."""
         if not snapshot_id.startswith(SNAPSHOT_PREFIX):
             raise SnapshotNotFound.of(snapshot_id)
         return self._snapshots.get(ctx.org, snapshot_id, ctx.deadline)
 
     def get_ready(self, ctx: RequestContext, snapshot_id: str) -> Snapshot:
-        """The snapshot, which is READY. Raises SnapshotNotFound, SnapshotNotReady."""
+        """The READY snapshot. Raises SnapshotNotFound, SnapshotNotReady."""
         snapshot = self.get(ctx, snapshot_id)
         if snapshot.state is not SnapshotState.READY:
             raise SnapshotNotReady(
-                f"the snapshot is {snapshot.state}",
+                f"the snapshot is {snapshot.state}; its members can be read once it is READY",
                 metadata={"id": snapshot.id, "creation_state": snapshot.state.value},
             )
         return snapshot
 
     def verify_complete(self, ctx: RequestContext, snapshot: SelectedSnapshot, count: int | None = None) -> None:
-        """Raise where rows of a snapshot were missing when it was read; `count` is how many were read, where all.
+        """Raise SnapshotNotFound if rows of a snapshot were deleted during a read.
 
-        One that has expired or been deleted meanwhile has its rows for a while, and what has been read of it stands.
-        Raises SnapshotNotFound where they are gone as well.
+        `count` is the number of rows read, or None if the read did not cover all of them. A snapshot that expires or is
+        deleted keeps its rows for a while. What was read is complete as long as all of them exist.
         """
         if count == snapshot.count:
             return
@@ -48,10 +48,10 @@ class SnapshotReader:
                 return
             raise
         if count is not None:
-            raise RuntimeError(f"{count:,} of the {snapshot.count:,} members of {snapshot.id} were read")
+            raise RuntimeError(f"{snapshot.id} has {snapshot.count:,} members, but {count:,} were read")
 
     def load(self, ctx: RequestContext, audience_ids: Sequence[str]) -> Mapping[str, Audience]:
-        """The snapshots that exist as audiences: their members that are not archived or deleted since.
+        """The snapshots that exist, as audiences of their members that are not archived or deleted since.
 
         Raises UnusableAudience if one is not READY.
         """

@@ -1,4 +1,4 @@
-"""What the use cases on snapshots ask of storage; domain/ports.py states what holds for every method."""
+"""The storage of snapshots: manifests, rows and diffs. domain/audiences/repository.py has the general rules."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, Snap
 
 @dataclass(frozen=True, slots=True)
 class SnapshotResult:
-    """What has been frozen: counted and digested from the rows, so that the count is how many there are to read.
+    """The result of an attempt. Count and digest come from the stored rows, so that readers find exactly as many.
 
-    `exclusions` are the rows that were left out, by reason.
+    `exclusions` are the numbers of excluded records, by reason.
     """
 
     count: int
@@ -29,7 +29,7 @@ class SnapshotResult:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A record that is in one of two snapshots alone: in the second where it `entered`, else in the first."""
+    """A record in only one of two snapshots: in the second if it `entered`, otherwise in the first."""
 
     pk: str
     sk: str
@@ -37,11 +37,11 @@ class Difference:
 
 
 class SnapshotRepository(Protocol):
-    """The manifests. Those that were deleted or have expired are not there, whether they have been removed or not.
+    """The manifests.
 
-    Every change of state is compare-and-set on the attempt and the state before it: an attempt that was given up can
-    write nothing any more. Rows that are left to be swept are there until `busy_until`, when whatever command may write
-    them now has ended.
+    1. Deleted and expired snapshots are not found, whether their records have been removed or not.
+    2. Every change of state is compare-and-set on the attempt and its state, which refuses an abandoned attempt.
+    3. Orphaned rows are swept after `capacity_free_at`, when every command that may write them now has ended.
     """
 
     def insert(
@@ -49,12 +49,12 @@ class SnapshotRepository(Protocol):
     ) -> None:
         """Store a new manifest.
 
-        Raises RequestIdReused where the request has made one already, InvalidArgument where the filters in it take more
-        room than a manifest has.
+        Raises RequestIdReused if a snapshot has this key already, and InvalidArgument if the filters in the manifest
+        exceed its size limit.
         """
 
     def find_by_key(self, org: str, key: IdempotencyKey, deadline: Deadline) -> tuple[Snapshot, str] | None:
-        """The snapshot that a request has made, and the digest of that request."""
+        """The snapshot that a request created, and the digest of that request."""
 
     def get(self, org: str, snapshot_id: str, deadline: Deadline) -> Snapshot:
         """The snapshot. Raises SnapshotNotFound."""
@@ -62,7 +62,7 @@ class SnapshotRepository(Protocol):
     def page(
         self, org: str, query: SnapshotQuery, size: int, after: tuple[str, str] | None, deadline: Deadline
     ) -> SnapshotPage:
-        """Up to `size` snapshots behind the key `after`, newest first."""
+        """Up to `size` snapshots after the key `after`, newest first."""
 
     def renew(self, org: str, snapshot: Snapshot, lease: Lease, deadline: Deadline) -> bool:
         """Renew the lease of an attempt and raise the stored progress to the snapshot's.
@@ -73,27 +73,27 @@ class SnapshotRepository(Protocol):
     def take_over(
         self, org: str, snapshot: Snapshot, lease: Lease, capacity_free_at: datetime, deadline: Deadline
     ) -> bool:
-        """Begin an attempt, the one after the stored one, which has FAILED or whose lease has run out.
+        """Start an attempt, if it follows the stored one, and that has FAILED or its lease has expired.
 
-        Answers with whether it could be begun; the stored attempt's rows are left to be swept.
+        Returns whether it has started. The rows of the stored attempt are swept.
         """
 
     def finish(self, org: str, snapshot: Snapshot, deadline: Deadline) -> bool:
-        """Make an attempt READY; answers with whether it was still the one to be made, or is READY already."""
+        """Make an attempt READY. Returns whether it was the current attempt, or is READY already."""
 
     def fail(self, org: str, snapshot: Snapshot, capacity_free_at: datetime, deadline: Deadline) -> None:
-        """Make an attempt FAILED, if it was still the one to be made, and leave its rows to be swept."""
+        """Make an attempt FAILED if it is the current one. Its rows are swept."""
 
     def remove(self, org: str, snapshot_id: str, capacity_free_at: datetime, deadline: Deadline) -> Snapshot:
-        """Delete a snapshot; answers with it as it was. Raises SnapshotNotFound.
+        """Delete a snapshot and return it as it was. Raises SnapshotNotFound.
 
-        Its rows are left to be swept once whoever had found it before has read them: a list that vanished meanwhile
-        would be an audience without members, and whom it was to leave out would be reached.
+        Its rows are swept once requests that found it before have read them. If they were missing earlier, the snapshot
+        would look empty, and an exclusion by it would let its members through.
         """
 
 
 class SnapshotRowRepository(Protocol):
-    """The rows of snapshots, a document for each record in one."""
+    """The rows of snapshots, with one document per member."""
 
     def write(
         self,
@@ -104,12 +104,12 @@ class SnapshotRowRepository(Protocol):
         deadline: Deadline,
         on_written: Callable[[], None],
     ) -> SnapshotResult:
-        """Write the rows of an attempt, inside the database and by one command, then count them.
+        """Write the rows of an attempt in one command, inside the database, then count them.
 
         It calls `on_written` once all rows are stored, before it counts.
 
-        A candidate for whom reasons hold is left out by the first of them, so that the count and the exclusions add up
-        to the candidates, whatever is written meanwhile.
+        The first reason that holds for a candidate excludes it. Count and exclusions add up to the candidates, even
+        with concurrent writes.
         """
 
     def delete(self, org: str, list_version_id: str, deadline: Deadline) -> None:
@@ -117,13 +117,13 @@ class SnapshotRowRepository(Protocol):
 
 
 class DifferenceRepository(Protocol):
-    """What two snapshots have not in common."""
+    """The differences between two snapshots."""
 
     def diff(
         self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline
     ) -> Generator[list[Difference], None, None]:
-        """Those in one of two snapshots alone, behind the sk `after`, in sk order, computed by the database.
+        """The records in only one of two snapshots, after the sk `after`, in sk order, computed by the database.
 
-        In batches of up to `batch_size`, never an empty one. Memory holds one.
-        Whoever stops early closes the generator.
+        They come in batches of up to `batch_size`; no batch is empty. Memory holds one. A caller that stops early
+        closes the generator.
         """

@@ -11,7 +11,7 @@ from audience_service.domain.audiences.selection_resolver import SelectionResolv
 from audience_service.domain.core.clock import now
 from audience_service.domain.core.context import RequestContext
 from audience_service.domain.core.errors import RequestIdReused
-from audience_service.domain.core.idempotency import IdempotencyKey, idempotency_key, new_id
+from audience_service.domain.core.idempotency import IdempotencyKey, find_existing, idempotency_key, new_id
 from audience_service.domain.core.page_tokens import TokenCodec
 from audience_service.domain.snapshots.model import (
     SNAPSHOT_PREFIX,
@@ -29,7 +29,7 @@ from audience_service.domain.snapshots.worker import SnapshotWorker
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SnapshotDraft:
-    """What a caller wants frozen, what for, and for how long, None for the default."""
+    """The members to store, a name, and how long to keep the snapshot; None for the default."""
 
     selection: AudienceSelector
     name: str = ""
@@ -38,7 +38,7 @@ class SnapshotDraft:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListedSnapshots:
-    """A page of snapshots as callers get it; the token is empty on the last page."""
+    """A page of snapshots as callers see it; the token is empty on the last page."""
 
     snapshots: tuple[Snapshot, ...]
     next_page_token: str
@@ -46,7 +46,7 @@ class ListedSnapshots:
 
 
 class Snapshots:
-    """What an org does with its snapshots."""
+    """Creates, finds and deletes the snapshots of an org."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class Snapshots:
         self._tokens = tokens
 
     def create(self, ctx: RequestContext, draft: SnapshotDraft, request_id: str) -> Snapshot:
-        """Register a snapshot and return it at once; CreateSnapshot in the protos states rules and errors."""
+        """Register a snapshot and return it CREATING; CreateSnapshot in the protos states rules and errors."""
         name, time_to_live = check_snapshot_name(draft.name), check_time_to_live(draft.time_to_live)
         key = idempotency_key(ctx, request_id, _payload(draft))
-        existing = self._find_existing(ctx, key)
+        existing = find_existing(ctx, key, self._snapshots.find_by_key)
         if existing is None:
             return self._start(ctx, draft, name, time_to_live, key)
         if existing.can_retry(now()):
@@ -86,75 +86,61 @@ class Snapshots:
         return ListedSnapshots(page.snapshots, token, page.total)
 
     def delete(self, ctx: RequestContext, snapshot_id: str) -> Snapshot:
-        """Delete a snapshot, whatever its state; answers with it as it was. Raises SnapshotNotFound."""
+        """Delete a snapshot in any state and return it as it was. Raises SnapshotNotFound."""
         found = self.get(ctx, snapshot_id)
         return self._snapshots.remove(ctx.org, found.id, self._worker.capacity_free_at(), ctx.deadline)
-
-    def _find_existing(self, ctx: RequestContext, key: IdempotencyKey | None) -> Snapshot | None:
-        found = self._snapshots.find_by_key(ctx.org, key, ctx.deadline) if key else None
-        if key is None or found is None:
-            return None
-        snapshot, stored_digest = found
-        if stored_digest != key.digest:
-            raise RequestIdReused(
-                "this request_id has made a snapshot from a different request",
-                metadata={"request_id": key.request_id},
-            )
-        return snapshot
 
     def _start(
         self, ctx: RequestContext, draft: SnapshotDraft, name: str, time_to_live: timedelta, key: IdempotencyKey | None
     ) -> Snapshot:
-        """A new snapshot, which is being made; the one that the same request made at the same moment, if it did."""
-        choice = self._selection_resolver.resolve(ctx, draft.selection)
-        self._worker.check_capacity()
-        created_at = now()
-        snapshot = Snapshot(
-            id=new_id(SNAPSHOT_PREFIX),
-            name=name,
-            state=SnapshotState.CREATING,
-            datatype=choice.population.datatype,
-            created_at=created_at,
-            expires_at=created_at + time_to_live,
-            author=ctx.caller.subject,
-            sources=_sources(choice.sources),
-            filter=draft.selection.filter,
-            excluded_sources=_sources(choice.excluded_sources),
-            purpose=draft.selection.purpose,
-        )
-        try:
-            self._snapshots.insert(ctx.org, snapshot, self._worker.lease(), key, ctx.deadline)
-        except RequestIdReused:
-            if existing := self._find_existing(ctx, key):
-                return existing
-            raise
-        self._worker.start(ctx.org, snapshot, choice)
+        """A new snapshot, which is being created, or the one that the same request created concurrently."""
+        selection = self._selection_resolver.resolve(ctx, draft.selection)
+        with self._worker.runner.slot() as slot:
+            created_at = now()
+            snapshot = Snapshot(
+                id=new_id(SNAPSHOT_PREFIX),
+                name=name,
+                state=SnapshotState.CREATING,
+                datatype=selection.population.datatype,
+                created_at=created_at,
+                expires_at=created_at + time_to_live,
+                author=ctx.caller.subject,
+                sources=_sources(selection.sources),
+                filter=draft.selection.filter,
+                excluded_sources=_sources(selection.excluded_sources),
+                purpose=draft.selection.purpose,
+            )
+            try:
+                self._snapshots.insert(ctx.org, snapshot, slot.lease(), key, ctx.deadline)
+            except RequestIdReused:
+                if existing := find_existing(ctx, key, self._snapshots.find_by_key):
+                    return existing
+                raise
+            slot.start(self._worker.job(ctx.org, snapshot, selection))
         return snapshot
 
     def _restart(
         self, ctx: RequestContext, draft: SnapshotDraft, name: str, time_to_live: timedelta, existing: Snapshot
     ) -> Snapshot:
-        """The snapshot, of which another attempt has begun where the last one failed or was given up."""
-        choice = self._selection_resolver.resolve(ctx, draft.selection)
-        self._worker.check_capacity()
-        restarted = dataclasses.replace(
-            existing,
-            name=name,
-            state=SnapshotState.CREATING,
-            datatype=choice.population.datatype,
-            expires_at=now() + time_to_live,
-            sources=_sources(choice.sources),
-            excluded_sources=_sources(choice.excluded_sources),
-            attempt=existing.attempt + 1,
-            error="",
-            progress=0,
-        )
-        if not self._snapshots.take_over(
-            ctx.org, restarted, self._worker.lease(), self._worker.capacity_free_at(), ctx.deadline
-        ):
-            # Somebody else was first; what is stored now says which attempt that is.
-            return self._snapshots.get(ctx.org, existing.id, ctx.deadline)
-        self._worker.start(ctx.org, restarted, choice)
+        """The snapshot with a new attempt, or as it is stored if another request has started one."""
+        selection = self._selection_resolver.resolve(ctx, draft.selection)
+        with self._worker.runner.slot() as slot:
+            restarted = dataclasses.replace(
+                existing,
+                name=name,
+                state=SnapshotState.CREATING,
+                datatype=selection.population.datatype,
+                expires_at=now() + time_to_live,
+                sources=_sources(selection.sources),
+                excluded_sources=_sources(selection.excluded_sources),
+                attempt=existing.attempt + 1,
+                error="",
+                progress=0,
+            )
+            capacity_free_at = self._worker.capacity_free_at()
+            if not self._snapshots.take_over(ctx.org, restarted, slot.lease(), capacity_free_at, ctx.deadline):
+                return self._snapshots.get(ctx.org, existing.id, ctx.deadline)
+            slot.start(self._worker.job(ctx.org, restarted, selection))
         return restarted
 
 

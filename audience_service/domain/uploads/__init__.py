@@ -1,1 +1,1 @@
-"""Uploads: files that become the lists of custom audiences, their rows matched to contacts."""
+"""Uploads: CSV files whose rows are matched to contacts and published as lists of custom audiences."""

@@ -1,4 +1,4 @@
-"""The types of custom audience that are filled by uploads."""
+"""Describes the types of custom audience that uploads fill."""
 
 from audience_service.domain.custom_audiences.audience_types import TypeDescription, TypeField
 from audience_service.domain.custom_audiences.model import CustomType
@@ -15,7 +15,7 @@ from audience_service.domain.uploads.stream_messages import MAX_CHUNK_BYTES
 _COLUMNS = (
     TypeField("id", "a contact's id"),
     TypeField("email", "an email address"),
-    TypeField("phone", "a phone number, with its country code, or in a country that the upload names"),
+    TypeField("phone", "a phone number with its country code, or of the upload's default_region"),
 )
 _UPLOAD_LIMITS = {
     "max_chunk_bytes": str(MAX_CHUNK_BYTES),
@@ -28,11 +28,11 @@ _UPLOAD_LIMITS = {
 }
 _UPLOAD_RULES = (
     "A file is CSV in UTF-8, with or without a byte order mark.",
-    "A row is matched by the first of its fields that any contact in use has, in the order of the fields here.",
-    "All contacts that have it are added to the list, or removed from it.",
-    f"A value that more than {MAX_CONTACTS_PER_IDENTIFIER:,} contacts have matches none of them.",
-    "Rows that match nobody are kept, and matched again by RefreshCustomAudience.",
-    "The list is published whole at the end of the upload: readers see the one before or the one after.",
+    "A row is matched by the first of its fields, in this order, that any contact has. Archived contacts do not count.",
+    "All contacts with that value are added to the list, or removed from it.",
+    f"A value of more than {MAX_CONTACTS_PER_IDENTIFIER:,} contacts matches none of them.",
+    "Rows without a match are stored, and RefreshCustomAudience matches them again.",
+    "The list is published in one write at the end of the upload. Readers see the old list or the new one.",
 )
 
 FILE_UPLOAD = TypeDescription(
@@ -47,7 +47,7 @@ FILE_UPLOAD = TypeDescription(
 CUSTOMER_MATCH = TypeDescription(
     CustomType.CUSTOMER_MATCH,
     "Customer match",
-    "A list of contacts, from a file with addresses that were hashed as an ad platform takes them.",
+    "A list of contacts, from a file with identifiers that were hashed by an ad platform's rules.",
     (
         *_COLUMNS,
         TypeField("email_sha256", "the SHA-256 of an email address by the rules, in hexadecimal digits"),
@@ -55,7 +55,7 @@ CUSTOMER_MATCH = TypeDescription(
     ),
     (
         *_UPLOAD_RULES,
-        "A hash matches the contacts whose address comes to the same by the audience's version of the rules.",
+        "A hash matches the contacts whose identifier has the same hash by the audience's rules_version.",
     ),
     _UPLOAD_LIMITS,
     tuple(rules.version for rules in PLATFORM_RULES),

@@ -1,4 +1,8 @@
-"""Which columns of a file hold what: the header's mapping, met with the file's first row."""
+"""Finds the columns of a file that rows are matched by: the upload's mapping, applied to the file's first row.
+
+first row: id, E-Mail, note    mapping: none, fields id, email, phone
+Layout: field_indexes (("id", 0), ("email", 1)), names ("id", "E-Mail", "note"), width 3
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,23 +18,23 @@ _MAX_NAMES_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a row has what: pairs of a field and an index, in the order in which a row is matched by them."""
+    """The columns of a file. `field_indexes` has pairs of a field and a column index, in the order of matching."""
 
     field_indexes: tuple[tuple[str, int], ...]
     names: tuple[str, ...]
     width: int
 
     def column_name(self, index: int) -> str:
-        """What a column is called when something in it is rejected: its name, or its place from 1 on.
+        """The column's name in the report of a rejected row, or its position from 1 on if it has none.
 
-        By its place also where the name is too long for one, or may be somebody's data.
+        The position is also used if the name is too long, or may be personal data.
         """
         name = self.names[index].strip() if self.names else ""
         return name if name and not _looks_like_data(name) else str(index + 1)
 
 
 def read_layout(header: UploadHeader, fields: Sequence[str], first: Sequence[str], line: int) -> Layout:
-    """The layout of a file with this first row, at that line. Raises InvalidFile."""
+    """The layout of a file whose first row is `first`, at line `line`. Raises InvalidFile."""
     width = len(first)
     if width > MAX_COLUMNS:
         raise invalid_file(line, "columns", f"the first row has {width:,} columns, more than {MAX_COLUMNS:,}")
@@ -38,7 +42,7 @@ def read_layout(header: UploadHeader, fields: Sequence[str], first: Sequence[str
 
 
 def resume_layout(header: UploadHeader, fields: Sequence[str], position: Position) -> Layout:
-    """The layout of a file whose first row has been read before."""
+    """The layout of a file whose first row was read by an earlier stream."""
     return _layout(header, fields, position.names, position.width, 1)
 
 
@@ -50,30 +54,30 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
         positions = [index + 1 for index, name in enumerate(column_names) if name == repeated[0]]
         shown_positions = " and ".join(map(str, positions[:2]))
         raise invalid_file(
-            line, "duplicate_column", f"columns {shown_positions} have the same name; each name stands for one"
+            line, "duplicate_column", f"columns {shown_positions} have the same name; make the names unique"
         )
     index_by_name = {name: index for index, name in enumerate(column_names) if name}
     found: dict[str, int] = {}
     for column in header.columns:
         if column.position > width:
             raise invalid_file(
-                line, "missing_column", f"{column.field} is to be in column {column.position}, and there are {width}"
+                line, "missing_column", f"{column.field} is mapped to column {column.position}, but there are {width}"
             )
         if column.position and names and _is_data(names[column.position - 1]):
             raise invalid_file(
                 line,
                 "missing_header",
-                f"column {column.position} holds data where its name should be; without a header, say no_header",
+                f"column {column.position} has data instead of a name; set has_header to false if there is no header",
             )
         if not column.position and _casefolded(column.name) not in index_by_name:
             raise invalid_file(
                 line,
                 "missing_column",
-                f"no column is called {column.name.strip()[:50]!r}, for {column.field}; {_describe_columns(names)}",
+                f"no column is named {column.name.strip()[:50]!r}, for {column.field}; {_describe_columns(names)}",
             )
         found[column.field] = column.position - 1 if column.position else index_by_name[_casefolded(column.name)]
     if not header.columns:
-        # E-mail is email, where no column is called that to the letter.
+        # A column "E-mail" is for email, unless another column has exactly that name.
         index_by_alias = {
             _without_separators(name): index for name, index in reversed(index_by_name.items())
         } | index_by_name
@@ -81,7 +85,7 @@ def _layout(header: UploadHeader, fields: Sequence[str], names: tuple[str, ...],
     if not found:
         known_fields = ", ".join(fields)
         raise invalid_file(
-            line, "missing_column", f"no column is called any of {known_fields}; {_describe_columns(names)}"
+            line, "missing_column", f"no column is named any of {known_fields}; {_describe_columns(names)}"
         )
     return Layout(tuple((field, found[field]) for field in fields if field in found), names, width)
 
@@ -95,11 +99,11 @@ def _without_separators(name: str) -> str:
 
 
 def _describe_columns(names: Sequence[str]) -> str:
-    """What the first row has; not what it says where that may be somebody's data rather than names."""
+    """A description of the first row, which does not quote cells that may be personal data."""
     if any(map(_looks_like_data, names)):
-        return "the first row looks like data: where there is no header, say no_header and give positions"
+        return "the first row looks like data; if there is no header, set has_header to false and map positions"
     named = ", ".join(repr(name.strip()) for name in names[:_MAX_NAMES_SHOWN])
-    return f"there are {named}" + (
+    return f"the columns are {named}" + (
         f" and {len(names) - _MAX_NAMES_SHOWN} more" if len(names) > _MAX_NAMES_SHOWN else ""
     )
 

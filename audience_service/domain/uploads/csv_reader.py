@@ -1,8 +1,11 @@
-"""Lines and records of a CSV file that arrives in pieces, with the place where each record ends.
+r"""Reads the records of a CSV file that arrives in chunks, and the byte offset at which each record ends.
 
-Python's csv module reads the records, in its strict dialect. The lines that it is given are cut here, so that after
-each record it is known how many bytes lie before: a reader can begin anew at any record's end, and finds what follows
-as if it had read on.
+    chunks   id,na | me\n1,"a | \nb"\n2,c\n
+    records  ["id", "name"] at offset 8, line 1;  ["1", "a\nb"] at offset 16, line 3;  ["2", "c"] at offset 20, line 4
+
+1. Python's csv module parses the records, in its strict dialect.
+2. This module cuts the lines that it parses, so that the offset after each record is known.
+3. A reader that starts at the end of any record reads the same records as one that read on.
 """
 
 import csv
@@ -20,20 +23,20 @@ MAX_CELL_BYTES = 128 * 1024
 _BOM = b"\xef\xbb\xbf"
 _DETECTION_BYTES = 4
 
-# The csv module has one limit for the process. Cells are bounded here, row by row, and rows before they are parsed: its
-# own limit, a third of what a row may have, would stop it in the midst of one.
+# The csv module has one limit for the process. This module limits rows before they are parsed, and cells after. The
+# csv module's default limit, an eighth of the largest row, would raise an error within a row.
 csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
 
 
 def invalid_file(line: int, problem: str, detail: str) -> InvalidFile:
-    """The error that fails an upload; `problem` is its name for programs."""
+    """The error that fails an upload. `problem` is a code for programs."""
     return InvalidFile(f"line {line:,}: {detail}", metadata={"line": str(line), "problem": problem})
 
 
 class CsvReader:
-    """Iterates over a file's records, from a position on; `line`, `offset` and `crc32` are those behind the last one.
+    """Iterates over a file's records from a position on. `line`, `offset` and `crc32` are those after the last record.
 
-    The pieces end with the file. Whatever they raise passes through. Raises InvalidFile.
+    `chunks` ends with the file; its errors pass through. Raises InvalidFile.
     """
 
     def __init__(self, chunks: Iterator[bytes], delimiter: str, start: Position) -> None:
@@ -42,14 +45,14 @@ class CsvReader:
         self._is_at_end = False
         self.offset, self.line, self.crc32 = start.offset, start.line, start.crc32
         self.first_line = start.line + 1
-        """The line that the last record begins at, from 1 on."""
+        """The line that the last record begins at, counted from 1."""
         self._first_offset = start.offset
 
     def __iter__(self) -> "CsvReader":
         return self
 
     def __next__(self) -> list[str]:
-        """The next record's cells; none at all for an empty line."""
+        """The cells of the next record; an empty list for an empty line."""
         self.first_line, self._first_offset = self.line + 1, self.offset
         try:
             return next(self._reader)
@@ -58,11 +61,11 @@ class CsvReader:
 
     @property
     def size(self) -> int:
-        """How many bytes the last record has."""
+        """The size of the last record in bytes."""
         return self.offset - self._first_offset
 
     def _iter_lines(self) -> Iterator[str]:
-        """The lines with their ends, as text. Holds a piece and a row."""
+        """The lines with their line ends, as text. Memory holds a chunk and a row."""
         buffer = bytearray()
         chunk: bytes | None = self._read_beginning() if not self.offset else b""
         while chunk is not None:
@@ -80,7 +83,7 @@ class CsvReader:
             yield self._decode_line(bytes(buffer))
 
     def _read_beginning(self) -> bytes:
-        """The first bytes, enough of them to tell another encoding by."""
+        """The first bytes, enough of them to detect another encoding."""
         buffer = b""
         for chunk in self._chunks:
             buffer += chunk
@@ -103,32 +106,32 @@ class CsvReader:
             raise invalid_file(self.line, "encoding", describe_invalid_bytes(text, error)) from None
 
     def _raise_row_too_large(self, row: bytes | bytearray) -> NoReturn:
-        limit = f"more than {MAX_ROW_BYTES:,} bytes, which is all that a row may have"
+        limit = f"more than the limit of {MAX_ROW_BYTES:,} bytes"
         if b"\r" in row and b"\n" not in row:
             raise invalid_file(
                 self.first_line,
                 "line_ends",
-                f"the row has {limit}; lines that end with a carriage return alone are none",
+                f"the row has {limit}; end lines with a line feed, not with a carriage return alone",
             )
         raise invalid_file(
-            self.first_line, "row_too_large", f"the row that begins here has {limit}; a quote may not be closed"
+            self.first_line, "row_too_large", f"the row that begins here has {limit}; check for a missing closing quote"
         )
 
     def _raise_malformed(self, error: csv.Error) -> NoReturn:
-        """Say what is wrong with a record in words of our own: those of the module may quote what stands in it."""
+        """Raise the error of a record in our own words; those of the csv module may quote its data."""
         if "new-line" in str(error):
             raise invalid_file(
                 self.first_line,
                 "line_ends",
-                "a carriage return stands alone; lines end with a line feed, one before it or not",
+                "a carriage return has no line feed after it; end lines with LF or CRLF",
             ) from None
         if self._is_at_end and "unexpected end" in str(error):
             raise invalid_file(
-                self.first_line, "unclosed_quote", "a quote that is opened in the row that begins here is never closed"
+                self.first_line, "unclosed_quote", "the row that begins here has a quote that is never closed; close it"
             ) from None
         raise invalid_file(
             self.first_line,
             "stray_quote",
-            "behind a quoted cell of the row that begins here stands something else than a delimiter; quotes inside "
-            "quotes are written twice",
+            "the row that begins here has text after a closing quote; put a delimiter there, and double the quotes "
+            "inside quotes",
         ) from None

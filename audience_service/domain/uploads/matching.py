@@ -1,4 +1,11 @@
-"""Matching rows to contacts, many at a time."""
+"""Matches rows to contacts, in batches.
+
+    candidates of a row, in order:   "contact-1" (an id), key of ann@x.example, key of +1 415 555 0100
+    step 1   look up the first candidate of every row
+    step 2   look up the second candidate of every row still without a match, and so on
+
+All contacts with the first matching candidate are the match.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -22,7 +29,7 @@ Item = TypeVar("Item")
 
 
 def matching_rules(audience: CustomAudience) -> Mapping[str, KeyRule]:
-    """What the columns of an audience's files are matched by, the id aside, in order. Raises NotUploadable."""
+    """The match keys of an audience's columns except the id, in the order of matching. Raises NotUploadable."""
     rules = {"email": EMAIL, "phone": PHONE}
     if audience.type is CustomType.FILE_UPLOAD:
         return rules
@@ -34,7 +41,7 @@ def matching_rules(audience: CustomAudience) -> Mapping[str, KeyRule]:
 
 
 def uploadable_fields(audience: CustomAudience) -> tuple[str, ...]:
-    """What the columns of an audience's files may hold, in the order of matching. Raises NotUploadable."""
+    """The fields that the columns of an audience's files may have, in the order of matching. Raises NotUploadable."""
     return ("id", *matching_rules(audience))
 
 
@@ -47,16 +54,17 @@ class Matcher:
         self._rules = matching_rules(audience)
         self._prepared: set[KeyRule] = set()
         self._ambiguous = set[str | bytes]()
-        """Keys that more contacts have than may; each has a thousand of the org's records, so that they are few."""
+        """Keys with too many contacts to match. Each has more than 1,000 of the org's records, so the set is small."""
 
     def reader(self, layout: Layout, default_region: str) -> RowReader:
-        """What reads rows of a file that is laid out like this."""
+        """A reader for the rows of a file with this layout."""
         return RowReader(layout, self._rules, self._datatype, default_region)
 
     def prepare(self, ctx: RequestContext, layout: Layout, checked_at: datetime | None) -> datetime:
-        """Bring the index up to date for what a file is matched by, unless that was a short while ago or done here.
+        """Update the identifier index for the columns of a file, and return the time of the update.
 
-        Answers with when it was. Whoever is matched had the identifier then or later.
+        It is not updated again within an hour, nor twice by one matcher. A matched contact had its identifier at the
+        returned time or later.
         """
         timestamp = now()
         if checked_at and timestamp - checked_at < _INDEX_TTL:
@@ -68,9 +76,9 @@ class Matcher:
         return timestamp
 
     def match(self, ctx: RequestContext, rows: Sequence[Row]) -> list[Sequence[Contact] | None]:
-        """Whom each row is about: all who have the first of its candidates that anybody has; nobody where none has.
+        """The contacts of each row: all that have its first candidate with any contact; empty if it has none.
 
-        None for a row that would be about more contacts than one address may have.
+        None for a row whose only matches have too many contacts.
         """
         found: list[Sequence[Contact]] = [()] * len(rows)
         pending: Collection[int] = range(len(rows))

@@ -1,4 +1,4 @@
-"""The upload: what a caller says of a file, how far it has come, and what became of its rows."""
+"""The upload: the caller's description of a file, the position of its stream, and the counts of its rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,20 +9,20 @@ from audience_service.domain.core.errors import InvalidArgument
 from audience_service.domain.identifiers.phones import REGIONS
 
 MAX_OPEN_TIME = timedelta(days=7)
-"""How long an upload may be left open; then it has failed."""
+"""The longest time that an upload may stay open. Then it has failed."""
 
 MAX_UPLOAD_ID_LENGTH = 100
 MAX_COLUMN_NAME_LENGTH = 1_000
 MAX_COLUMNS = 1_000
 MAX_CONTACTS_PER_IDENTIFIER = 1_000
-"""How many contacts an address may have; one that more have, as a placeholder has, stands for nobody."""
+"""The most contacts of one identifier. An identifier with more, such as a placeholder, matches none of them."""
 
 DELIMITERS = (",", ";", "|", "\t")
 _ENCODINGS = frozenset(("", "utf-8", "utf8", "utf-8-sig", "utf_8"))
 
 
 class UploadMode(StrEnum):
-    """What becomes of the list."""
+    """What publishing the upload does to the list."""
 
     APPEND = "append"
     REMOVE = "remove"
@@ -30,7 +30,7 @@ class UploadMode(StrEnum):
 
 
 class UploadState(StrEnum):
-    """Where an upload is."""
+    """The state of an upload."""
 
     OPEN = "open"
     PUBLISHED = "published"
@@ -39,7 +39,7 @@ class UploadState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a column of the file holds: the column by its name, or by its place, from 1 on."""
+    """The field of one column of the file. The column is given by its name, or by its position from 1 on."""
 
     field: str
     name: str = ""
@@ -48,7 +48,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class UploadHeader:
-    """What is uploaded and how it is to be read, as the caller says."""
+    """The upload and the format of its file, as the caller describes them."""
 
     audience_id: str
     upload_id: str
@@ -60,16 +60,22 @@ class UploadHeader:
     default_region: str = ""
 
     def validate(self, fields: Sequence[str]) -> "UploadHeader":
-        """The header, for columns of these fields, with its defaults. Raises InvalidArgument at `header.<field>`."""
+        """The header with its defaults; `fields` are those it may map. Raises InvalidArgument at `header.<field>`."""
         if not 0 < len(self.upload_id) <= MAX_UPLOAD_ID_LENGTH or not self.upload_id.isprintable():
-            raise InvalidArgument.at("header.upload_id", f"is 1 to {MAX_UPLOAD_ID_LENGTH} printable characters")
+            raise InvalidArgument.at(
+                "header.upload_id",
+                f"is empty, too long or not printable; use 1 to {MAX_UPLOAD_ID_LENGTH} printable characters",
+            )
         if self.encoding.lower() not in _ENCODINGS:
-            raise InvalidArgument.at("header.encoding", f"{self.encoding[:50]!r} is not taken; send the file as utf-8")
+            raise InvalidArgument.at(
+                "header.encoding", f"{self.encoding[:50]!r} is not supported; send the file as utf-8"
+            )
         if self.delimiter not in ("", *DELIMITERS):
-            raise InvalidArgument.at("header.delimiter", "is none of , ; | and the tab")
+            raise InvalidArgument.at("header.delimiter", "is not a delimiter; use a comma, semicolon, | or tab")
         if self.default_region and self.default_region.upper() not in REGIONS:
             raise InvalidArgument.at(
-                "header.default_region", f"{self.default_region[:50]!r} is no country in two letters"
+                "header.default_region",
+                f"{self.default_region[:50]!r} is not a country code; use two letters, such as US",
             )
         _check_columns(self, fields)
         return UploadHeader(
@@ -86,34 +92,32 @@ class UploadHeader:
 
 def _check_columns(header: UploadHeader, fields: Sequence[str]) -> None:
     if header.no_header and not header.columns:
-        raise InvalidArgument.at("header.columns", "are missing; a file without a header needs their positions")
+        raise InvalidArgument.at("header.columns", "are missing; a file without a header needs columns with positions")
     seen: set[str] = set()
     for index, column in enumerate(header.columns):
         field_path = f"header.columns[{index}]"
         if column.field not in fields:
-            problem = f"{column.field[:50]!r} is none of" if column.field else "is missing; name one of"
-            raise InvalidArgument.at(f"{field_path}.field", f"{problem} {', '.join(fields)}")
+            problem = f"{column.field[:50]!r} is not a field" if column.field else "is missing"
+            raise InvalidArgument.at(f"{field_path}.field", f"{problem}; set one of {', '.join(fields)}")
         if column.field in seen:
-            raise InvalidArgument.at(f"{field_path}.field", f"{column.field} has a column already")
+            raise InvalidArgument.at(f"{field_path}.field", f"{column.field} has a column already; map each field once")
         if bool(column.name.strip()) == bool(column.position):
-            raise InvalidArgument.at(field_path, "takes a name or a position, one of them")
+            raise InvalidArgument.at(field_path, "has neither or both of name and position; set one")
         if len(column.name) > MAX_COLUMN_NAME_LENGTH:
             raise InvalidArgument.at(f"{field_path}.name", f"has more than {MAX_COLUMN_NAME_LENGTH:,} characters")
         if column.name.strip() and header.no_header:
-            raise InvalidArgument.at(
-                f"{field_path}.name", "names a column of a file without a header; give its position"
-            )
+            raise InvalidArgument.at(f"{field_path}.name", "is set for a file without a header; set position instead")
         if not 0 <= column.position <= MAX_COLUMNS:
-            raise InvalidArgument.at(f"{field_path}.position", f"is 1 to {MAX_COLUMNS:,}")
+            raise InvalidArgument.at(f"{field_path}.position", f"is out of range; use 1 to {MAX_COLUMNS:,}")
         seen.add(column.field)
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a file goes on: always at the end of a row.
+    """The position at which a file continues, always at the end of a row.
 
-    `offset` is in bytes, `line` how many lines lie before it, `crc32` the checksum of what lies before it. `names` are
-    the first row of a file with a header, `width` the number of its columns, 0 before the first row.
+    `offset` is in bytes, `line` is the number of lines before it, `crc32` the checksum of the bytes before it. `names`
+    is the first row of a file with a header. `width` is the number of columns, 0 before the first row.
     """
 
     offset: int = 0
@@ -125,7 +129,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A row that was rejected, by the line that it begins at; nothing that stands in it."""
+    """A rejected row, given by the line that it begins at. It quotes no data of the row."""
 
     line: int
     column: str
@@ -133,12 +137,12 @@ class Rejection:
 
 
 MAX_REJECTIONS = 100
-"""How many rejected rows are told one by one."""
+"""The most rejected rows that are listed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """What became of the rows up to a position."""
+    """The counts of the rows up to a position."""
 
     matched: int = 0
     duplicate: int = 0
@@ -149,16 +153,16 @@ class RowCounts:
 
     @property
     def accepted(self) -> int:
-        """How many rows were whole."""
+        """The number of valid rows."""
         return self.matched + self.duplicate + self.unmatched
 
     @property
     def rows(self) -> int:
-        """How many rows have been read."""
+        """The number of rows read, including rejected ones."""
         return self.accepted + sum(self.rejected.values())
 
     def plus(self, other: "RowCounts") -> "RowCounts":
-        """Both together, the other one's rows behind these."""
+        """The sum of both; `other` is of later rows."""
         reasons = {*self.rejected, *other.rejected}
         return RowCounts(
             self.matched + other.matched,
@@ -174,10 +178,10 @@ class RowCounts:
 class Upload:
     """An upload as it is stored.
 
-    `rows_id` is what the contacts that it has found carry, `epoch` the number of the stream that writes it: a later
-    stream has a higher one, and an earlier one can write no more. `checked_at` is when the index of identifiers was
-    last brought up to date for it. `is_whole` says that its end has come and was right: no stream writes it any more,
-    and it is published, by whoever sends the end again if need be.
+    `list_version_id` identifies the rows of its matched contacts. `epoch` is the number of the stream that writes it:
+    each new stream has a higher one, and writes of an earlier one are refused. `checked_at` is when the identifier
+    index was last updated for it. `is_complete` is true once its trailer was received and matched the file. Then no
+    stream writes it any more, and it is published. If the process dies before that, a repeated trailer publishes it.
     """
 
     header: UploadHeader
@@ -197,11 +201,11 @@ class Upload:
 
     @property
     def expires_at(self) -> datetime:
-        """When it has failed if it is open still."""
+        """When the upload fails if it is still open."""
         return self.created_at + MAX_OPEN_TIME
 
 
 def mark_abandoned(upload: Upload) -> Upload:
-    """The upload, failed because it was left open for too long."""
-    error = f"it was open for more than {MAX_OPEN_TIME.days} days; send the file under another upload_id"
+    """The upload as FAILED, because it was open for too long."""
+    error = f"it was open for more than {MAX_OPEN_TIME.days} days; send the file with another upload_id"
     return replace(upload, state=UploadState.FAILED, error=error, error_problem="abandoned")

@@ -1,7 +1,11 @@
-"""Taking in one stream of an upload: rows are read, matched and kept a batch at a time, and where that is is stored.
+"""Processes one stream of an upload: reads, matches and writes its rows in batches, and stores the position after each.
 
-While one batch is written, the next is read and matched. What is stored is always a whole number of batches: a stream
-that breaks off loses what lies behind, and the next one sends it again.
+    read and match   batch 1 │ batch 2 │ batch 3 │
+    write                    │ batch 1 │ batch 2 │ batch 3      in a thread of its own
+
+1. A stored position is always the end of a batch. If a stream breaks off, the next one continues there.
+2. The rows of a batch are written before its position. The next stream first deletes rows after the stored position.
+3. The epoch of the upload fences streams: a stream that lost its epoch raises UploadTakenOver at its next write.
 """
 
 from collections import Counter
@@ -49,7 +53,7 @@ _BATCH_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class UploadStorage:
-    """Where what is taken in is kept."""
+    """The repositories that an upload is stored in."""
 
     uploads: UploadRepository
     unmatched: UnmatchedRepository
@@ -77,14 +81,14 @@ class _Batch:
                 self.rejections.append(result)
 
     def reject(self, reason: str, lines: Sequence[int]) -> None:
-        """Reject rows that have been read, by their lines, for what is known of them only now."""
+        """Reject rows after matching, given by their lines."""
         self.rejected.update([reason] * len(lines))
         rejections = [*self.rejections, *(Rejection(line, "", reason) for line in lines)]
         self.rejections = sorted(rejections, key=lambda rejection: rejection.line)[:MAX_REJECTIONS]
 
 
 class UploadProcessor:
-    """Takes one stream in, under the epoch of its upload."""
+    """Processes one stream, in the epoch of its upload."""
 
     def __init__(
         self, storage: UploadStorage, matcher: Matcher, ctx: RequestContext, audience: CustomAudience, upload: Upload
@@ -97,10 +101,10 @@ class UploadProcessor:
         """The upload as it is stored."""
 
     def run(self, messages: Iterator[UploadMessage]) -> Upload:
-        """Take in everything up to the end; answers with the upload, which is whole then, and not published.
+        """Process the stream up to its trailer and return the upload, which is complete then but not published.
 
-        Raises InvalidFile, with the upload failed; OffsetMismatch, ChecksumMismatch and UploadIncomplete, which tell
-        where the upload goes on; UploadTakenOver; and what the parts raise.
+        Raises InvalidFile, with the upload FAILED; OffsetMismatch, ChecksumMismatch and UploadIncomplete, with
+        `next_offset` in the metadata; UploadTakenOver; and what the repositories raise.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="upload") as writer:
             try:
@@ -132,24 +136,26 @@ class UploadProcessor:
                 pending_write = self._flush(batch, _position(csv_reader, layout), pending_write, writer)
                 batch = _Batch()
         if layout is None:
-            raise invalid_file(1, "empty", "the file is empty")
+            raise invalid_file(1, "empty", "the file is empty; send at least one row")
         self._flush(batch, _position(csv_reader, layout), pending_write, writer).result()
         if self._storage.lists.count(self._ctx.org, self.upload.list_version_id, self._ctx.deadline) != (
             self.upload.row_counts.matched_contacts
         ):
-            raise WrongFile("rows of another file were sent for this upload; send it again from its beginning")
+            raise WrongFile("the stored rows are of another file; send the file again from its beginning")
         if not self.upload.row_counts.rows:
-            raise invalid_file(csv_reader.line, "no_rows", "the file has a header and no rows")
+            raise invalid_file(csv_reader.line, "no_rows", "the file has a header but no rows; send at least one row")
         if self.upload.header.mode == UploadMode.REPLACE and not self.upload.row_counts.accepted:
             raise invalid_file(
-                csv_reader.line, "no_valid_rows", "every row was rejected, and a list is not replaced by nothing"
+                csv_reader.line,
+                "no_valid_rows",
+                "every row was rejected, which would replace the list by an empty one; correct the rows",
             )
         complete_upload = replace(self.upload, is_complete=True)
         self._storage.uploads.save(self._ctx.org, complete_upload, self._ctx.deadline)
         return complete_upload
 
     def _reader(self, layout: Layout) -> RowReader:
-        """What reads the rows, once they can be matched."""
+        """A reader for the rows, after the identifier index has been updated."""
         checked_at = self._matcher.prepare(self._ctx, layout, self.upload.checked_at)
         self.upload = replace(self.upload, checked_at=checked_at)
         return self._matcher.reader(layout, self.upload.header.default_region)
@@ -157,7 +163,7 @@ class UploadProcessor:
     def _flush(
         self, batch: _Batch, position: Position, pending_write: "Future[None]", writer: ThreadPoolExecutor
     ) -> "Future[None]":
-        """Match a batch, wait for the one before it, and have it written."""
+        """Match a batch, wait until the previous one is written, and start to write this one."""
         found = list(zip(batch.rows, self._matcher.match(self._ctx, batch.rows), strict=True))
         batch.reject("too_common", [row.line for row, contacts in found if contacts is None])
         matched_rows = [(row, contacts) for row, contacts in found if contacts is not None]
@@ -194,7 +200,7 @@ class UploadProcessor:
         self.upload = upload
 
     def _reject(self, error: AudienceError) -> NoReturn:
-        """Tell where the upload goes on. One whose bytes are not the caller's begins anew."""
+        """Raise the error with the next offset. An upload whose stored bytes are of another file starts again at 0."""
         if isinstance(error, WrongFile):
             restarted = replace(self.upload, position=Position(), row_counts=RowCounts())
             self._storage.uploads.save(self._ctx.org, restarted, self._ctx.deadline)
@@ -203,7 +209,7 @@ class UploadProcessor:
         raise error
 
     def _fail(self, error: InvalidFile) -> NoReturn:
-        """The upload has failed, and nothing of it is kept."""
+        """Store the upload as FAILED, delete its rows and raise the error."""
         failed = replace(
             self.upload,
             state=UploadState.FAILED,
@@ -213,7 +219,7 @@ class UploadProcessor:
         )
         self._storage.uploads.save(self._ctx.org, failed, self._ctx.deadline)
         self.upload = failed
-        with suppress(AudienceError):  # what is left is swept
+        with suppress(AudienceError):  # remaining rows are swept
             self._storage.unmatched.truncate_after(self._ctx.org, failed, 0, self._ctx.deadline)
             self._storage.lists.truncate_after(self._ctx.org, failed.list_version_id, 0, self._ctx.deadline)
         raise error

@@ -1,6 +1,8 @@
-"""What a custom audience notes of the uploads that are in its list, by the very write that publishes the list.
+"""Publish markers: the uploads that a custom audience's list contains, stored by the write that publishes the list.
 
-An upload's own record is written after that. Where the two differ, because a process died between them, this holds.
+    {"uploads": [{"rows": "custom-a.ab12", "count": 900, "at": ...}, ...], "replaced_at": ...}
+
+The upload's own record is written after that. If a process dies between the two writes, the marker is right.
 """
 
 from collections.abc import Mapping
@@ -13,19 +15,19 @@ from audience_service.domain.custom_audiences.model import CustomAudience
 from audience_service.domain.uploads.model import Upload, UploadMode, UploadState
 
 _MAX_MARKERS = 100
-"""How many uploads a list remembers to have in it: an end that is repeated after as many others would count anew."""
+"""The most markers of a list. A trailer repeated after as many later uploads would publish its upload again."""
 
 _MIN_STEP = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_in_list(audience: CustomAudience, upload: Upload) -> bool:
-    """Whether the upload has been published."""
+    """Whether the upload has been published to the list."""
     return _marker(audience, upload) is not None
 
 
 def with_publish_state(audience: CustomAudience, upload: Upload) -> Upload:
-    """The upload as it was published; as it is, where it has not been."""
+    """The upload as PUBLISHED, or unchanged if it has not been published."""
     marker = _marker(audience, upload)
     if marker is None:
         return upload
@@ -33,19 +35,19 @@ def with_publish_state(audience: CustomAudience, upload: Upload) -> Upload:
 
 
 def next_timestamp(audience: CustomAudience) -> datetime:
-    """When the next upload is published: behind the one before, whatever the clocks of the processes say."""
+    """The time to publish the next upload at: after the previous one, even if the clocks of processes differ."""
     before = audience.publication.get("uploads", ())
     return max(now(), before[-1]["at"] + _MIN_STEP) if before else now()
 
 
 def listed_since(audience: CustomAudience) -> datetime:
-    """Since when those are on the list whose rows do not say it: all of an upload that is the list as it is."""
+    """The time for rows of the list that have none of their own: those of an upload that became the list directly."""
     markers = audience.publication.get("uploads", ())
     return next((marker["at"] for marker in markers if marker["list_version_id"] == audience.list_version_id), _EPOCH)
 
 
 def with_marker(audience: CustomAudience, upload: Upload, count: int, at: datetime) -> Mapping[str, Any]:
-    """What an audience notes of its next list, to which an upload brings it at that moment, and which is so long."""
+    """The metadata of the next list, which has `count` contacts after an upload published at `at`."""
     before = audience.publication.get("uploads", ())
     marker = {"list_version_id": upload.list_version_id, "count": count, "at": at}
     replaced_at = at if upload.header.mode == UploadMode.REPLACE else audience.publication.get("replaced_at")
@@ -53,7 +55,7 @@ def with_marker(audience: CustomAudience, upload: Upload, count: int, at: dateti
 
 
 def is_replaced(audience: CustomAudience, upload: Upload) -> bool:
-    """Whether a whole new list has followed a published upload, to which its unmatched rows do not belong."""
+    """Whether a later upload replaced the list, so that unmatched rows of this one no longer count."""
     replaced_at = audience.publication.get("replaced_at")
     return bool(replaced_at and upload.published_at and upload.published_at < replaced_at)
 

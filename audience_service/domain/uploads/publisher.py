@@ -1,7 +1,11 @@
-"""Publishing what an upload has found: a whole new list, in place of the one before by a single write.
+"""Publishes the matched contacts of an upload as a new list, which replaces the old one in a single write.
 
-The list in use is never written to. What becomes of it and the upload is put together under an id of its own, inside
-the database, and published by compare-and-set; where another list has been published meanwhile, that is done anew.
+    list A (readers use it) ─┐
+                             ├─ merge, inside the database ──> list B ── publish, compare-and-set on A ──> B is the list
+    matched contacts ────────┘
+
+1. A published list is never written to.
+2. If another list is published meanwhile, the merge starts again from that one.
 """
 
 from collections.abc import Mapping
@@ -27,23 +31,23 @@ from audience_service.domain.uploads.publish_markers import (
 
 _MAX_ATTEMPTS = 5
 _ASSEMBLY_TTL = timedelta(days=1)
-"""How long a list may lie about that is put together and not published: longer than any call lasts."""
+"""How long a merged list that is not published is kept; longer than any call."""
 
 _READER_GRACE = timedelta(hours=1)
-"""How long those may take who have begun to read a list."""
+"""How long a reader that has begun may take to read a list."""
 
 
 class Publisher:
     """Publishes lists of custom audiences."""
 
-    def __init__(self, customs: CustomAudienceRepository, storage: UploadStorage) -> None:
-        self._customs = customs
+    def __init__(self, custom_audiences: CustomAudienceRepository, storage: UploadStorage) -> None:
+        self._custom_audiences = custom_audiences
         self._storage = storage
 
     def publish(self, ctx: RequestContext, upload: Upload) -> Upload:
-        """Publish an upload that is whole; once, however often it is called, by several at once as well.
+        """Publish a complete upload. Repeated and concurrent calls publish it once.
 
-        Raises AudienceNotFound, StaleVersion (the list never stood still).
+        Raises AudienceNotFound, and StaleVersion if the list kept changing.
         """
         audience = self._publish_list(ctx, upload)
         published = with_publish_state(audience, upload)
@@ -53,32 +57,32 @@ class Publisher:
         return published
 
     def edit(self, ctx: RequestContext, audience: CustomAudience, included: str, excluded: str) -> CustomAudience:
-        """Publish an audience's list with those of one put on and those of another taken off, as of when they say.
+        """Publish an audience's list plus the rows of one list, minus those of another, by the times of their rows.
 
         Raises StaleVersion, AudienceNotFound.
         """
         timestamp = now()
         list_version_id = self._merge(ctx, audience, {included: timestamp}, {excluded: timestamp})
-        return self._customs.publish(ctx.org, audience, list_version_id, audience.publication, ctx.deadline)
+        return self._custom_audiences.publish(ctx.org, audience, list_version_id, audience.publication, ctx.deadline)
 
     def reserve(self, ctx: RequestContext, audience: CustomAudience) -> str:
-        """The id of a new list, which is cleared away unless it is published."""
+        """The id of a new list, whose rows are swept unless it is published."""
         list_version_id = new_list_version_id(audience.id)
-        self._customs.reserve(ctx.org, audience.id, list_version_id, now() + _ASSEMBLY_TTL, ctx.deadline)
+        self._custom_audiences.reserve(ctx.org, audience.id, list_version_id, now() + _ASSEMBLY_TTL, ctx.deadline)
         return list_version_id
 
     def release(self, ctx: RequestContext, audience_id: str, list_version_id: str) -> None:
-        """Let rows go that were reserved, unless they are the list; not at once: they may have been until just now.
+        """Have reserved rows swept, unless they are the list. Raises AudienceNotFound.
 
-        Raises AudienceNotFound.
+        They stay for an hour, for readers that began while they were the list.
         """
-        with suppress(StaleVersion):  # they are going already
-            self._customs.reserve(ctx.org, audience_id, list_version_id, now() + _READER_GRACE, ctx.deadline)
+        with suppress(StaleVersion):  # the sweep has begun already
+            self._custom_audiences.reserve(ctx.org, audience_id, list_version_id, now() + _READER_GRACE, ctx.deadline)
 
     def _publish_list(self, ctx: RequestContext, upload: Upload) -> CustomAudience:
         """The audience once the upload is in its list."""
         for attempt in range(1, _MAX_ATTEMPTS + 1):
-            audience = self._customs.get(ctx.org, upload.header.audience_id, ctx.deadline)
+            audience = self._custom_audiences.get(ctx.org, upload.header.audience_id, ctx.deadline)
             if is_in_list(audience, upload):
                 return audience
             at = next_timestamp(audience)
@@ -86,16 +90,16 @@ class Publisher:
             count = self._storage.lists.count(ctx.org, list_version_id, ctx.deadline)
             try:
                 published = with_marker(audience, upload, count, at)
-                return self._customs.publish(ctx.org, audience, list_version_id, published, ctx.deadline)
+                return self._custom_audiences.publish(ctx.org, audience, list_version_id, published, ctx.deadline)
             except StaleVersion:
                 if list_version_id != upload.list_version_id:
                     self.release(ctx, audience.id, list_version_id)
                 if attempt == _MAX_ATTEMPTS:
                     raise
-        raise AssertionError("the last turn returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _supersede(self, ctx: RequestContext, audience: CustomAudience) -> None:
-        """Forget the unmatched rows of uploads that a whole new list has followed."""
+        """Delete the unmatched rows of uploads whose list a later upload replaced."""
         for other in self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline):
             if is_replaced(audience, other):
                 self._storage.unmatched.truncate_after(ctx.org, other, 0, ctx.deadline)
@@ -119,7 +123,7 @@ class Publisher:
         included: Mapping[str, datetime],
         excluded: Mapping[str, datetime],
     ) -> str:
-        """The id of a new list: the audience's, with those of some lists put on and those of others taken off."""
+        """The id of a new list: the audience's, plus the rows of `included`, minus those of `excluded`."""
         list_version_id = self.reserve(ctx, audience)
         before = {audience.list_version_id: listed_since(audience)} if audience.list_version_id else {}
         self._storage.lists.merge(ctx.org, list_version_id, {**included, **before}, excluded, ctx.deadline)

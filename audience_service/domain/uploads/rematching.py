@@ -1,4 +1,11 @@
-"""Matching the rows again that have matched nobody."""
+"""Matches unmatched rows of uploads again, when an audience is refreshed.
+
+    upload 1 (APPEND, published Monday):   row 7 matches Ann now ──> add Ann as of Monday
+    upload 2 (REMOVE, published Tuesday):  row 3 matches Ann now ──> remove Ann as of Tuesday    Ann is not on the list
+
+A match takes effect as of the time when its upload was published, not as of the refresh. A row of a REMOVE upload
+removes contacts that earlier uploads added, and none that later uploads added.
+"""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -19,14 +26,14 @@ from audience_service.domain.uploads.repository import Contact, IdentifierReposi
 from audience_service.domain.uploads.rows import Row
 
 _BATCH_SIZE = 5_000
-_TURNS = 5
-_MATCHED = 90
-"""The progress once all rows have been matched, in per cent; the rest is for writing the list."""
+_MAX_ATTEMPTS = 5
+_MATCHED_PROGRESS = 90
+"""The progress in per cent once all rows have been matched; the rest is for writing the list."""
 
 
 @dataclass(slots=True)
 class _Rematch:
-    """What has been found of one upload: the lines of its rows, 8 bytes each, and what to add to its counts."""
+    """The new matches of one upload: the lines of its rows, 8 bytes each, and the counts to add."""
 
     upload: Upload
     lines: "array[int]" = field(default_factory=lambda: array("q"))
@@ -35,75 +42,73 @@ class _Rematch:
 
 @dataclass(slots=True)
 class _Progress:
-    """The progress of matching so many rows."""
+    """The progress of matching `total` rows."""
 
     total: int
     report: Report
     count: int = 0
 
     def add(self, count: int) -> None:
-        """Report that so many more rows have been matched."""
+        """Report that `count` more rows have been matched."""
         self.count += count
-        self.report(min(_MATCHED, self.count * _MATCHED // max(self.total, 1)))
+        self.report(min(_MATCHED_PROGRESS, self.count * _MATCHED_PROGRESS // max(self.total, 1)))
 
 
 class UploadRematcher:
-    """Refreshes file uploads and customer matches.
-
-    Whom a row finds now is put on, or taken off, as of when its upload was published: a row that removes takes off whom
-    uploads before it have put on, then or now, and nobody whom later ones have put on.
-    """
+    """Refreshes the lists of file uploads and customer matches."""
 
     def __init__(
         self,
-        customs: CustomAudienceRepository,
+        custom_audiences: CustomAudienceRepository,
         storage: UploadStorage,
         identifiers: IdentifierRepository,
         publisher: Publisher,
     ) -> None:
-        self._customs = customs
+        self._custom_audiences = custom_audiences
         self._storage = storage
         self._identifiers = identifiers
         self._publisher = publisher
 
     def check(self, ctx: RequestContext, audience: CustomAudience) -> None:
-        """Accept every audience: rows can always be matched again."""
+        """Accept every audience, since rows can always be matched again."""
 
     def refresh(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
-        """The audience with those found who were not there before; as it was, where there are none.
+        """The audience with the new matches published, or unchanged if there are none.
 
-        It starts again, a few times, if another list is published meanwhile. Raises StaleVersion, OutOfTime,
+        It starts again, up to five times, if another list is published meanwhile. Raises StaleVersion, OutOfTime,
         AudienceNotFound.
         """
-        for turn in range(1, _TURNS + 1):
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
-                return self._refreshed(ctx, self._customs.get(ctx.org, audience.id, ctx.deadline), report)
+                return self._refreshed(ctx, self._custom_audiences.get(ctx.org, audience.id, ctx.deadline), report)
             except StaleVersion:
-                if turn == _TURNS:
+                if attempt == _MAX_ATTEMPTS:
                     raise
-        raise AssertionError("the last turn returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _refreshed(self, ctx: RequestContext, audience: CustomAudience, report: Report) -> CustomAudience:
-        left = self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline)
-        uploads = [upload for upload in left if not is_replaced(audience, upload)]
+        candidates = self._storage.uploads.with_unmatched(ctx.org, audience.id, ctx.deadline)
+        uploads = [upload for upload in candidates if not is_replaced(audience, upload)]
         if not uploads:
             return audience
-        on, off = self._publisher.reserve(ctx, audience), self._publisher.reserve(ctx, audience)
+        included_id, excluded_id = self._publisher.reserve(ctx, audience), self._publisher.reserve(ctx, audience)
         matcher = Matcher(self._identifiers, audience)
         progress = _Progress(sum(upload.row_counts.unmatched for upload in uploads), report)
-        found = [self._rematch(ctx, audience, matcher, upload, on, off, progress) for upload in uploads]
+        found = [
+            self._rematch(ctx, audience, matcher, upload, included_id, excluded_id, progress) for upload in uploads
+        ]
         is_any = any(one.lines for one in found)
-        refreshed = self._publisher.edit(ctx, audience, on, off) if is_any else audience
-        for list_version_id in (on, off):
+        refreshed = self._publisher.edit(ctx, audience, included_id, excluded_id) if is_any else audience
+        for list_version_id in (included_id, excluded_id):
             self._publisher.release(ctx, audience.id, list_version_id)
         for one in (one for one in found if one.lines):
             for start in range(0, len(one.lines), _BATCH_SIZE):
                 lines = one.lines[start : start + _BATCH_SIZE].tolist()
                 self._storage.unmatched.remove(ctx.org, one.upload, lines, ctx.deadline)
-            tally = replace(
+            row_counts = replace(
                 one.upload.row_counts.plus(one.row_counts), unmatched=one.upload.row_counts.unmatched - len(one.lines)
             )
-            self._storage.uploads.update_counts(ctx.org, replace(one.upload, row_counts=tally), ctx.deadline)
+            self._storage.uploads.update_counts(ctx.org, replace(one.upload, row_counts=row_counts), ctx.deadline)
         return refreshed
 
     def _rematch(
@@ -116,7 +121,7 @@ class UploadRematcher:
         excluded_id: str,
         progress: "_Progress",
     ) -> _Rematch:
-        """Go through the rows of one upload, and note whom they find among those to put on, or those to take off."""
+        """Match the rows of one upload, and write the contacts to the list of included or of excluded ones."""
         layout = resume_layout(upload.header, uploadable_fields(audience), upload.position)
         matcher.prepare(ctx, layout, None)
         found = _Rematch(upload)
@@ -145,7 +150,7 @@ class UploadRematcher:
         return found
 
     def _rows(self, ctx: RequestContext, matcher: Matcher, upload: Upload, layout: Layout) -> Iterator[list[Row]]:
-        """An upload's unmatched rows, a batch at a time."""
+        """An upload's unmatched rows, in batches."""
         reader = matcher.reader(layout, upload.header.default_region)
         after, buffered = 0, list[Row]()
         while page := self._storage.unmatched.page(ctx.org, upload, after, _BATCH_SIZE, ctx.deadline):

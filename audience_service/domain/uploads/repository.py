@@ -1,4 +1,7 @@
-"""What uploads ask of storage; domain/ports.py states what holds for every method."""
+"""The storage of uploads, their rows and the identifier index.
+
+domain/audiences/repository.py has the rules for every method.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +14,14 @@ from audience_service.domain.uploads.model import Upload
 
 
 class Contact(NamedTuple):
-    """A record that a row was matched to, by its id and its key."""
+    """A record that a row was matched to: its id and its sort key."""
 
     pk: str
     sk: str
 
 
 class ListedRow(NamedTuple):
-    """A contact on a list, and the line of the file that put it there first."""
+    """A contact on a list, and the first line of the file that added it."""
 
     contact: Contact
     line: int
@@ -26,85 +29,84 @@ class ListedRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedRow:
-    """A row that has matched nobody, as it was uploaded."""
+    """A row without a match, as it was uploaded."""
 
     line: int
     cells: Sequence[str]
 
 
 class UploadRepository(Protocol):
-    """How far uploads have come. An upload is known by its audience and the caller's upload_id."""
+    """The state of uploads, keyed by audience and the caller's upload_id."""
 
     def begin(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
-        """Store a new upload; answers with the one that is stored, which may be an earlier one of the same name."""
+        """Store a new upload. Returns the stored one, which may be an earlier one with the same upload_id."""
 
     def get(self, org: str, audience_id: str, upload_id: str, deadline: Deadline) -> Upload:
         """The upload. Raises UploadNotFound."""
 
     def claim(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
-        """Go on with an open upload under the next epoch; answers with it as it is stored then.
+        """Continue an open upload in the next epoch and return it as it is stored then; a complete one is unchanged.
 
-        One that is whole is answered with as it is. Raises UploadTakenOver where it has failed, UploadNotFound where
-        it went with its audience.
+        Raises UploadTakenOver if it has failed, UploadNotFound if it was deleted with its audience.
         """
 
     def check(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """Raise as `save` would."""
+        """Raise what `save` would raise."""
 
     def save(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """Write how far it has come, if it is open, not yet whole and of the same epoch.
+        """Write the upload's state, if the stored one is open, not complete and of the same epoch.
 
         Raises UploadTakenOver, UploadNotFound.
         """
 
     def finish(self, org: str, ended: Upload, deadline: Deadline) -> None:
-        """Write how an upload has ended, whatever stream has it; nothing where it has ended before."""
+        """Write the final state of an upload in any epoch; does nothing if it is final already."""
 
     def update_counts(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """Write the tally of a published upload."""
+        """Write the row counts of a published upload."""
 
     def supersede(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """Mark one that a whole new list has followed, to which its unmatched rows, which are gone, do not belong."""
+        """Mark an upload whose list a later upload replaced, and whose unmatched rows are deleted."""
 
     def with_unmatched(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
-        """The published uploads of an audience that have unmatched rows, those superseded aside, in that order."""
+        """The published uploads of an audience with unmatched rows, by publication time, without superseded ones."""
 
 
 class UnmatchedRepository(Protocol):
-    """The rows that have matched nobody, by upload and line."""
+    """The rows without a match, by upload and line."""
 
     def add(self, org: str, upload: Upload, rows: Sequence[UnmatchedRow], deadline: Deadline) -> None:
-        """Keep rows; those that are there already stay."""
+        """Store rows. Rows that are stored already stay unchanged."""
 
     def page(self, org: str, upload: Upload, after: int, size: int, deadline: Deadline) -> Sequence[UnmatchedRow]:
-        """The next rows behind a line: at most `size`, and so many as a message can carry; none at the end."""
+        """The next rows after a line: at most `size`, and at most what fits a message; empty at the end."""
 
     def remove(self, org: str, upload: Upload, lines: Sequence[int], deadline: Deadline) -> None:
-        """Forget rows."""
+        """Delete rows."""
 
     def truncate_after(self, org: str, upload: Upload, after: int, deadline: Deadline) -> None:
-        """Forget all rows behind a line; with 0 all of them."""
+        """Delete all rows after a line; 0 deletes all."""
 
 
 class ListRowRepository(Protocol):
-    """The rows of lists that are being written; what is published of them is for CustomAudienceRepository to say."""
+    """The rows of lists that are being written. CustomAudienceRepository publishes them."""
 
     def add(self, org: str, list_version_id: str, rows: Sequence[ListedRow], deadline: Deadline) -> Collection[str]:
-        """Put contacts on, each once among the rows; answers with the sk of those that another line had put there."""
+        """Add contacts, each once among `rows`. Returns the sk of those that another line had added."""
 
     def existing(self, org: str, list_version_id: str, keys: Sequence[str], deadline: Deadline) -> Collection[str]:
-        """Those of these sk that are on."""
+        """The keys (sk) that are on the list."""
 
     def upsert(
         self, org: str, list_version_id: str, contacts: Sequence[Contact], as_of: datetime, deadline: Deadline
     ) -> None:
-        """Put contacts on, as of a moment; those who are on as of a later one stay so."""
+        """Add contacts as of a time. Contacts that are on the list as of a later time stay unchanged."""
 
     def truncate_after(self, org: str, list_version_id: str, after: int, deadline: Deadline) -> None:
-        """Take off whom lines behind this one have put on; with 0 everybody."""
+        """Remove the contacts that lines after this one added; 0 removes all."""
 
     def count(self, org: str, list_version_id: str, deadline: Deadline) -> int:
-        """How many are on."""
+        """The number of contacts on the list."""
 
     def merge(
         self,
@@ -114,25 +116,25 @@ class ListRowRepository(Protocol):
         excluded: Mapping[str, datetime],
         deadline: Deadline,
     ) -> None:
-        """Write a list of all whom some lists put on later than others take them off, inside the database.
+        """Write a list of the contacts that some lists add later than others remove them, inside the database.
 
-        The lists come with the moment that holds for those of their rows that have none of their own; where `off` is
-        empty, those that put on last come first.
+        Each list has the time for its rows without a time of their own. If `excluded` is empty, `included` begins with
+        the latest list.
         """
 
 
 class IdentifierRepository(Protocol):
-    """An index of the org's records by the keys that domain/identifiers/match_keys.py makes of them."""
+    """An index of the org's records by the match keys of domain/identifiers/match_keys.py."""
 
     def update(self, org: str, datatype: str, rule: KeyRule, deadline: Deadline) -> None:
-        """Bring the index up to date with the records in use, by one rule, whatever has become of them."""
+        """Update the index of one rule: add new and changed records, remove archived and deleted ones."""
 
     def find(
         self, org: str, keys: Collection[bytes], limit: int, deadline: Deadline
     ) -> Mapping[bytes, Sequence[Contact]]:
-        """Who has these keys, as of the last update; of a key that more than `most` have, so many and one."""
+        """The contacts with these keys, as of the last update; `limit` + 1 of them for a key with more than `limit`."""
 
     def find_ids(
         self, org: str, datatype: str, ids: Collection[str], deadline: Deadline
     ) -> Mapping[str, Sequence[Contact]]:
-        """The records in use that have these ids."""
+        """The records with these ids that are not archived."""

@@ -1,4 +1,4 @@
-"""From the cells of a row to what it may be matched by, or to why it is rejected."""
+"""Reads the cells of a row: its candidates for a match, or the reason why it is rejected."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,16 @@ from audience_service.domain.uploads.csv_reader import MAX_CELL_BYTES
 from audience_service.domain.uploads.model import MAX_CONTACTS_PER_IDENTIFIER, Rejection
 
 REASONS: Mapping[str, str] = {
-    "ragged_row": "has another number of cells than the first row",
-    "cell_too_large": f"holds a cell of more than {MAX_CELL_BYTES:,} bytes",
-    "control_character": "holds a control character; tabs and line ends may stand in cells that nothing is matched by",
-    "invalid_email": "is no email address",
-    "invalid_phone": "is no phone number; write it with + and its country code, or send a default_region",
-    "invalid_hash": f"is no SHA-256 in {DIGEST_DIGITS} hexadecimal digits",
+    "ragged_row": "has more or fewer cells than the first row",
+    "cell_too_large": f"has a cell of more than {MAX_CELL_BYTES:,} bytes",
+    "control_character": "has a control character; only cells without match keys may have tabs and line ends",
+    "invalid_email": "is not an email address",
+    "invalid_phone": "is not a phone number; write it with + and its country code, or set default_region",
+    "invalid_hash": f"is not a SHA-256 in {DIGEST_DIGITS} hexadecimal digits",
     "too_common": f"more than {MAX_CONTACTS_PER_IDENTIFIER:,} contacts have this value, so it is likely a placeholder",
-    "no_identifier": "has nothing in the columns that rows are matched by",
+    "no_identifier": "has no value in the columns of match keys",
 }
-"""Why rows are rejected, and what is wrong with them then."""
+"""The reasons for which rows are rejected, with their explanations."""
 
 _SPACES = frozenset("\t\r\n")
 _ASCII_CONTROLS = frozenset(map(chr, (*range(32), 127))) - _SPACES
@@ -29,7 +29,7 @@ _HEXADECIMAL = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row that was accepted: what it may be matched by, in order: a contact's id as text, or a key."""
+    """A valid row. `candidates` are what it may be matched by, in order: a contact's id as text, or a match key."""
 
     line: int
     cells: Sequence[str]
@@ -37,19 +37,19 @@ class Row:
 
 
 class RowReader:
-    """Reads the rows of one file; `rules` are what its columns are matched by, the id aside."""
+    """Reads the rows of one file. `rules` are the match keys of its columns, except the id."""
 
     def __init__(self, layout: Layout, rules: Mapping[str, KeyRule], datatype: str, default_region: str) -> None:
         self._layout = layout
         self._rules = rules
         self._datatype = datatype
-        self._home = RegionContext(None, default_region or None)
+        self._region = RegionContext(None, default_region or None)
 
     def read(self, cells: Sequence[str], line: int) -> Row | Rejection:
-        """A row, whatever it holds.
+        """The row, or the reason to reject it.
 
-        It is accepted by whatever identifies it: an invalid email beside a valid phone number does no harm. One without
-        any is rejected for the first that is invalid.
+        One valid identifier is enough: an invalid email next to a valid phone number does no harm. A row without any is
+        rejected because of its first invalid one.
         """
         if len(cells) != self._layout.width:
             return Rejection(line, "", "ragged_row")
@@ -81,7 +81,7 @@ class RowReader:
             digits = cell.lower()
             is_hash = len(digits) == DIGEST_DIGITS and _HEXADECIMAL.issuperset(digits)
             return rule.key(self._datatype, bytes.fromhex(digits)) if is_hash else None
-        value = rule.normalise(cell, self._home)
+        value = rule.normalise(cell, self._region)
         return rule.key_of(self._datatype, value) if value else None
 
 
@@ -96,5 +96,5 @@ def _has_any_control(cell: str) -> bool:
 
 
 def _has_control(cell: str) -> bool:
-    """Whether a cell holds a control character that is neither a tab nor a line end, of Unicode's C0 or C1."""
+    """Whether a cell has a control character of Unicode's C0 or C1 other than tabs and line ends."""
     return not _ASCII_CONTROLS.isdisjoint(cell) or any("\x80" <= letter < "\xa0" for letter in cell)

@@ -1,4 +1,4 @@
-"""The use cases on uploads: taking them in, telling how far they have come, and what has matched nobody."""
+"""The use cases on uploads: receive them, get their state, and stream their unmatched rows."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
@@ -23,14 +23,14 @@ from audience_service.domain.uploads.repository import IdentifierRepository, Unm
 from audience_service.domain.uploads.stream_messages import UploadMessage, check_repeated, read_header
 
 _ROW_SWEEP_MARGIN = timedelta(days=1)
-"""How long behind the end of an upload its rows may be written by streams that have not noticed."""
+"""How long after the end of an upload a stream that has not noticed it may still write rows."""
 
 UNMATCHED_BATCH_SIZE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedBatch:
-    """Rows of one upload that have matched nobody; the last batch has the total and no rows."""
+    """Unmatched rows of one upload. The last batch of a stream has the total and no rows."""
 
     upload_id: str
     columns: Sequence[str]
@@ -40,24 +40,26 @@ class UnmatchedBatch:
 
 
 class Uploads:
-    """Takes uploads in and tells of them."""
+    """Receives an org's uploads and reports their state."""
 
     def __init__(
         self,
-        customs: CustomAudienceRepository,
+        custom_audiences: CustomAudienceRepository,
         storage: UploadStorage,
         identifiers: IdentifierRepository,
         publisher: Publisher,
         tokens: TokenCodec,
     ) -> None:
-        self._customs = customs
+        self._custom_audiences = custom_audiences
         self._storage = storage
         self._identifiers = identifiers
         self._publisher = publisher
         self._tokens = tokens
 
     def receive(self, ctx: RequestContext, messages: Iterator[UploadMessage]) -> Upload:
-        """Take in one stream up to its end, and publish. One that is published already is answered with as it is.
+        """Receive one stream up to its trailer and publish the upload; returns the published upload.
+
+        A published upload is returned unchanged.
 
         Raises InvalidArgument, AudienceNotFound, NotUploadable, UploadReused, InvalidFile, OffsetMismatch,
         ChecksumMismatch, UploadIncomplete, UploadTakenOver, StaleVersion.
@@ -68,7 +70,10 @@ class Uploads:
         new_upload = Upload(header, UploadState.OPEN, new_list_version_id(audience.id), now())
         upload = _expire_if_abandoned(audience, self._storage.uploads.begin(ctx.org, new_upload, ctx.deadline))
         if upload.header != header:
-            raise UploadReused("this upload_id stands for another upload", metadata={"id": header.upload_id})
+            raise UploadReused(
+                "this upload_id belongs to an upload with another header; use a new upload_id",
+                metadata={"id": header.upload_id},
+            )
         if upload.state is UploadState.FAILED:
             metadata = {"line": str(upload.error_line), "problem": upload.error_problem}
             raise InvalidFile(f"the upload has failed: {upload.error}", metadata=metadata)
@@ -81,15 +86,15 @@ class Uploads:
         return upload if upload.state is UploadState.PUBLISHED else self._publisher.publish(ctx, upload)
 
     def get(self, ctx: RequestContext, audience_id: str, upload_id: str) -> Upload:
-        """How far an upload has come. Raises AudienceNotFound, UploadNotFound."""
-        audience = self._customs.get(ctx.org, audience_id, ctx.deadline)
+        """The upload in its current state. Raises AudienceNotFound, UploadNotFound."""
+        audience = self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)
         upload = self._storage.uploads.get(ctx.org, audience_id, upload_id, ctx.deadline)
         return with_publish_state(audience, _expire_if_abandoned(audience, upload))
 
     def unmatched(
         self, ctx: RequestContext, audience_id: str, cursor: str, *, unescaped: bool
     ) -> Generator[UnmatchedBatch, None, None]:
-        """The rows that have matched nobody yet, upload by upload in the order of publishing, then the total.
+        """The unmatched rows, upload by upload in the order of publication, then the total.
 
         Raises AudienceNotFound, NotUploadable, InvalidPageToken at the first batch.
         """
@@ -112,7 +117,7 @@ class Uploads:
         yield UnmatchedBatch("", (), (), self._tokens.encode(binding, [position, after, sent]), sent)
 
     def _uploadable(self, ctx: RequestContext, audience_id: str) -> CustomAudience:
-        audience = self._customs.get(ctx.org, audience_id, ctx.deadline)
+        audience = self._custom_audiences.get(ctx.org, audience_id, ctx.deadline)
         if audience.type not in (CustomType.FILE_UPLOAD, CustomType.CUSTOMER_MATCH):
             raise NotUploadable.of(audience.type)
         return audience
@@ -120,23 +125,23 @@ class Uploads:
     def _process(
         self, ctx: RequestContext, audience: CustomAudience, upload: Upload, messages: Iterator[UploadMessage]
     ) -> Upload:
-        """The upload once it is whole."""
+        """The complete upload."""
         try:
             return UploadProcessor(self._storage, Matcher(self._identifiers, audience), ctx, audience, upload).run(
                 messages
             )
         except InvalidFile:
-            with suppress(AudienceError):  # what is left is swept, but later
+            with suppress(AudienceError):  # the sweep comes later then
                 self._publisher.release(ctx, audience.id, upload.list_version_id)
             raise
 
     def _resume(self, ctx: RequestContext, upload: Upload) -> Upload:
-        """Take an upload over from whatever stream had it, and clear away what that one wrote and did not store.
+        """Claim an upload from an earlier stream, and delete the rows that it wrote after the stored position.
 
-        It may have become whole meanwhile.
+        The upload may have become complete meanwhile.
         """
         until = upload.created_at + MAX_OPEN_TIME + _ROW_SWEEP_MARGIN
-        self._customs.reserve(ctx.org, upload.header.audience_id, upload.list_version_id, until, ctx.deadline)
+        self._custom_audiences.reserve(ctx.org, upload.header.audience_id, upload.list_version_id, until, ctx.deadline)
         claimed = self._storage.uploads.claim(ctx.org, upload, ctx.deadline)
         if claimed.epoch > 1 and not claimed.is_complete:
             self._storage.lists.truncate_after(ctx.org, claimed.list_version_id, claimed.position.line, ctx.deadline)
@@ -145,7 +150,7 @@ class Uploads:
 
 
 def _expire_if_abandoned(audience: CustomAudience, upload: Upload) -> Upload:
-    """The upload, failed if it has been open for too long."""
+    """The upload, as FAILED if it has been open for too long."""
     is_finished = upload.state is not UploadState.OPEN or is_in_list(audience, upload)
     return upload if is_finished or now() < upload.expires_at else mark_abandoned(upload)
 
@@ -155,6 +160,6 @@ def _escape_cells(cells: Sequence[str]) -> Sequence[str]:
 
 
 def _sort_key(upload: Upload) -> str:
-    """Where an upload is among those of its audience."""
+    """The upload's sort key among those of its audience."""
     assert upload.published_at  # noqa: S101 - those with unmatched rows are published
     return f"{upload.published_at.isoformat()} {upload.list_version_id}"
