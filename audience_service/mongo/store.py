@@ -1,8 +1,7 @@
 """The store: every repository on one database, and the chores around them."""
 
 import random
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,38 +39,16 @@ from audience_service.domain.watch.repository import (
 )
 from audience_service.mongo.audiences.member_lists import MongoLists
 from audience_service.mongo.audiences.repository import MongoUses
-from audience_service.mongo.core.collections import connect
+from audience_service.mongo.core.client import connect
 from audience_service.mongo.core.errors import map_driver_errors, with_deadline
 from audience_service.mongo.core.indexes import (
     Index,
     collated_collections,
     create_index,
     missing_indexes,
-    required_indexes,
 )
 from audience_service.mongo.custom_audiences.cleanup import CustomAudienceSweeper
 from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
-from audience_service.mongo.embedded.identifiers import EmbeddedIdentifiers
-from audience_service.mongo.embedded.locking import (
-    EmbeddedCustomAudiences,
-    EmbeddedSegments,
-    EmbeddedSnapshots,
-    EmbeddedUses,
-    EmbeddedVersions,
-)
-from audience_service.mongo.embedded.overrides import (
-    EmbeddedChangeStream,
-    EmbeddedChecks,
-    EmbeddedEventLog,
-    EmbeddedInsights,
-    EmbeddedLists,
-    EmbeddedLookalikes,
-    EmbeddedMembers,
-    EmbeddedPlans,
-    EmbeddedSlices,
-    EmbeddedSnapshotRows,
-    embedded_database,
-)
 from audience_service.mongo.explain.repository import MongoPlans
 from audience_service.mongo.identifiers.repository import MongoIdentifiers
 from audience_service.mongo.insights.repository import MongoInsights
@@ -89,8 +66,9 @@ from audience_service.mongo.snapshots.diff import MongoSnapshotDiff
 from audience_service.mongo.snapshots.repository import MongoSnapshots
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows
 from audience_service.mongo.targeting.repository import MongoPlatformIds
+from audience_service.mongo.uploads.cleanup import UploadSweeper
 from audience_service.mongo.uploads.list_rows import MongoListRows
-from audience_service.mongo.uploads.repository import MongoUploads, UploadSweeper
+from audience_service.mongo.uploads.repository import MongoUploads
 from audience_service.mongo.uploads.unmatched_rows import MongoUnmatched
 from audience_service.mongo.watch.change_stream import MongoChangeStreams
 from audience_service.mongo.watch.event_log import MongoEventLog
@@ -214,54 +192,4 @@ def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random]
         platform_ids=MongoPlatformIds(connection),
         open_change_stream=partial(MongoChangeStreams, primary),
         database=connection,
-    )
-
-
-def embedded_store(
-    records: Iterable[Record],
-    datatypes: Sequence[str],
-    related: Sequence[str] = (),
-    new_random: Callable[[], random.Random] = random.Random,
-) -> Store:
-    """A new store in memory that holds the records. Raises UnsupportedByStore where its extra is not installed.
-
-    `new_random` returns the generator that draws one sample of records.
-    """
-    database = embedded_database(records)
-    for index in required_indexes(datatypes, related):
-        create_index(database, index)
-    lock = threading.RLock()
-    key_sampler = KeySampler(database, background=False, new_random=new_random)
-    snapshot_rows = EmbeddedSnapshotRows(database)
-    upload_sweeper = UploadSweeper(database)
-    return Store(
-        segments=EmbeddedSegments(database, lock),
-        versions=EmbeddedVersions(database, lock),
-        uses=EmbeddedUses(database, lock),
-        lists=EmbeddedLists(database),
-        members=EmbeddedMembers(database),
-        checks=EmbeddedChecks(database),
-        partitions=MongoPartitions(database),
-        plans=EmbeddedPlans(database),
-        samples=MongoSamples(database, new_random),
-        slices=EmbeddedSlices(database, key_sampler),
-        key_sampler=key_sampler,
-        insights=EmbeddedInsights(),
-        lookalikes=EmbeddedLookalikes(),
-        snapshots=EmbeddedSnapshots(database, lock),
-        snapshot_rows=snapshot_rows,
-        snapshot_diff=MongoSnapshotDiff(database),
-        snapshot_sweeper=SnapshotSweeper(database, snapshot_rows),
-        custom_audiences=EmbeddedCustomAudiences(database, lock),
-        custom_audience_sweeper=CustomAudienceSweeper(database, snapshot_rows, [upload_sweeper.delete_children]),
-        upload_storage=UploadStorage(MongoUploads(database), MongoUnmatched(database), MongoListRows(database)),
-        identifiers=EmbeddedIdentifiers(database),
-        upload_sweeper=upload_sweeper,
-        watches=MongoWatches(database),
-        event_log=EmbeddedEventLog(database),
-        snapshot_bootstrap=MongoSnapshotBootstrap(database),
-        history=MongoHistory(database),
-        platform_ids=MongoPlatformIds(database),
-        open_change_stream=EmbeddedChangeStream,
-        database=database,
     )

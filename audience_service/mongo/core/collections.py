@@ -1,11 +1,4 @@
-"""The collections by name, and how they are read."""
-
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
-
-from pymongo import MongoClient
-from pymongo.database import Database
-from pymongo.errors import ConfigurationError, InvalidName
+"""The names of the collections, and what their documents contain."""
 
 SEGMENTS = "segment"
 """Segments, in the platform's record envelope: like every collection of the platform, named for the datatype."""
@@ -65,43 +58,3 @@ id}, unlinked}. They are no tenant's and have no sk."""
 
 SUBSCRIBERS = "subscriber"
 """The platform's records of who may be reached: {data: {email, phone, channel, status}}."""
-
-_SERVER_SELECTION_TIMEOUT_MS = 3_000
-_MAX_IDLE_TIME_MS = 300_000
-
-
-def connect(uri: str, database: str) -> Database[dict[str, Any]]:
-    """The database behind a URI. Nothing is sent yet, so that the service starts while the database is away.
-
-    Replica sets, sharded clusters, TLS and credentials are the URI's to say, and so are the timeouts set here. Writes
-    wait for a majority and reads see what a majority has: a membership that was told is not rolled back.
-
-    Raises ValueError for a URI that is none, or whose hosts the name service does not know.
-    """
-    try:
-        client: MongoClient[dict[str, Any]] = MongoClient(
-            uri,
-            tz_aware=True,
-            datetime_conversion="DATETIME_AUTO",  # dates past the year 9999 are read as DatetimeMS
-            appname="audience-service",
-            connect=False,
-            **_default_options(uri),
-        )
-        return client[database]
-    except (ConfigurationError, InvalidName) as error:
-        raise ValueError(str(error)) from error
-
-
-def _default_options(uri: str) -> dict[str, Any]:
-    """Options that hold where the URI does not set them; the driver would let keywords win over the URI."""
-    defaults = {
-        "serverSelectionTimeoutMS": _SERVER_SELECTION_TIMEOUT_MS,
-        "connectTimeoutMS": _SERVER_SELECTION_TIMEOUT_MS,
-        "w": "majority",
-        "readConcernLevel": "majority",
-        # Under a deadline the driver would repeat a read until the deadline passes; callers are told to retry instead.
-        "retryReads": False,
-        "maxIdleTimeMS": _MAX_IDLE_TIME_MS,
-    }
-    given = {name.lower() for name in parse_qs(urlsplit(uri).query, keep_blank_values=True)}
-    return {name: value for name, value in defaults.items() if name.lower() not in given}

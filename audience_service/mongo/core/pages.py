@@ -9,10 +9,10 @@ from pymongo.collection import Collection
 
 from audience_service.domain.core.context import Deadline
 from audience_service.domain.filters.filter import Document
+from audience_service.mongo.core.documents import Record
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
 from audience_service.mongo.core.scope import tenant_match
-from audience_service.mongo.segments.documents import Record
 
 _NEWEST_FIRST = [("createdate", -1), ("sk", -1)]
 

@@ -13,10 +13,10 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.idempotency import CreationState
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
+from audience_service.mongo.core.documents import Record
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import org_of
 from audience_service.mongo.custom_audiences.documents import DELETED, INTERRUPTED, ended_work, orphaned_list
-from audience_service.mongo.segments.documents import Record
 from audience_service.mongo.snapshots.rows import RETENTION_GRACE, MongoSnapshotRows
 
 _COMMAND_TIMEOUT_SECONDS = 30.0

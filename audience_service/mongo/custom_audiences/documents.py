@@ -35,7 +35,7 @@ from audience_service.domain.custom_audiences.model import (
     WorkKind,
 )
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
-from audience_service.mongo.segments.documents import Record, name_key, request_key
+from audience_service.mongo.core.documents import Record, name_key, request_key
 
 DELETED = "deleted"
 

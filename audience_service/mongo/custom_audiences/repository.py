@@ -18,6 +18,7 @@ from audience_service.domain.core.lease import Lease
 from audience_service.domain.custom_audiences.model import CustomAudience, CustomPage, CustomQuery, Work, WorkKind
 from audience_service.domain.filters.filter import Document
 from audience_service.mongo.core.collections import CUSTOM_AUDIENCES
+from audience_service.mongo.core.documents import Record, name_key, request_key
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.pages import newest_page
 from audience_service.mongo.core.scope import tenant_match
@@ -34,7 +35,6 @@ from audience_service.mongo.custom_audiences.documents import (
     renamed_custom,
     running_work,
 )
-from audience_service.mongo.segments.documents import Record, name_key, request_key
 from audience_service.mongo.snapshots.rows import RETENTION_GRACE
 
 _WITHOUT_PUBLISHED: Document = {"data.published": 0}

@@ -11,7 +11,6 @@ not known here: those are left alone. Where the platform has written since, `dat
 the record's, and neither it nor `data.references` says anything of the record.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -20,8 +19,7 @@ from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.filters import Filter
 from audience_service.domain.filters.references import audience_references
 from audience_service.domain.segments.model import ID_PREFIX, Segment, SegmentType
-
-Record = dict[str, Any]
+from audience_service.mongo.core.documents import Record, name_key, request_key
 
 MAX_VERSION = 2**31 - 1
 """The highest version that an answer can tell."""
@@ -30,16 +28,6 @@ MAX_VERSION = 2**31 - 1
 def segment_sk(org: str, segment_id: str) -> str:
     """The sk of a segment that this service makes."""
     return f"{org}/segment/{segment_id.removeprefix(ID_PREFIX)}"
-
-
-def name_key(org: str, name: str) -> str:
-    """What the unique index on living segments' names is on."""
-    return f"{org}/{name}"
-
-
-def request_key(org: str, key: IdempotencyKey) -> str:
-    """What the unique index on request ids is on."""
-    return json.dumps([org, key.subject, key.request_id], ensure_ascii=False)
 
 
 def new_segment_record(org: str, segment: Segment, key: IdempotencyKey | None) -> Record:

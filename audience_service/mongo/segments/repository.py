@@ -22,16 +22,14 @@ from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.segments.model import ID_PREFIX, Order, Segment, SegmentPage, SegmentQuery, SegmentType
 from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
+from audience_service.mongo.core.documents import Record, name_key, request_key
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.segments.documents import (
     MAX_VERSION,
-    Record,
-    name_key,
     new_segment_record,
     read_segment,
-    request_key,
     touch_segment_record,
     update_segment_record,
 )

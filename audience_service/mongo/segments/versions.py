@@ -12,10 +12,11 @@ from audience_service.domain.core.errors import AudienceNotFound, VersionNotFoun
 from audience_service.domain.segments.model import Segment
 from audience_service.domain.segments.version import VersionPage
 from audience_service.mongo.core.collections import SEGMENTS, VERSIONS
+from audience_service.mongo.core.documents import Record
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.page_size import limit_page_bytes
 from audience_service.mongo.core.scope import tenant_match
-from audience_service.mongo.segments.documents import Record, read_segment
+from audience_service.mongo.segments.documents import read_segment
 
 MAX_VERSIONS = 1_000
 """How many versions of a segment are kept; older ones are dropped."""

@@ -16,7 +16,7 @@ from audience_service.domain.core.idempotency import IdempotencyKey
 from audience_service.domain.filters import Filter
 from audience_service.domain.snapshots.model import SNAPSHOT_PREFIX, Snapshot, SnapshotSource, SnapshotState
 from audience_service.mongo.core.collections import SNAPSHOTS
-from audience_service.mongo.segments.documents import Record, request_key
+from audience_service.mongo.core.documents import Record, request_key
 
 DELETED = "DELETED"
 

@@ -16,10 +16,10 @@ from audience_service.domain.core.lease import Lease
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.snapshots.model import Snapshot, SnapshotPage, SnapshotQuery, SnapshotState
 from audience_service.mongo.core.collections import SNAPSHOTS
+from audience_service.mongo.core.documents import Record, request_key
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.pages import newest_page
 from audience_service.mongo.core.scope import tenant_match
-from audience_service.mongo.segments.documents import Record, request_key
 from audience_service.mongo.snapshots.documents import (
     DELETED,
     new_manifest,

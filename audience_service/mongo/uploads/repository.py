@@ -1,7 +1,6 @@
 """How far the uploads of an org have come, and what is left of those that nobody went on with."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, NoReturn
 
 from pymongo import ReturnDocument
@@ -9,21 +8,13 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import AudienceNotFound
 from audience_service.domain.custom_audiences.errors import UploadNotFound, UploadTakenOver
 from audience_service.domain.filters.filter import Document
-from audience_service.domain.uploads.model import Upload, UploadState, mark_abandoned
-from audience_service.domain.uploads.publish_markers import with_publish_state
+from audience_service.domain.uploads.model import Upload, UploadState
 from audience_service.mongo.core.collections import UPLOADS
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.core.scope import org_of, tenant_match
-from audience_service.mongo.custom_audiences.repository import MongoCustomAudiences
-from audience_service.mongo.uploads.documents import Record, new_upload, progress_fields, read_upload, upload_sk
-from audience_service.mongo.uploads.unmatched_rows import MongoUnmatched
-
-_COMMAND_TIMEOUT_SECONDS = 30.0
-_DELETE_TIMEOUT_SECONDS = 600.0
-_BATCH_SIZE = 100
+from audience_service.mongo.core.scope import tenant_match
+from audience_service.mongo.uploads.documents import new_upload, progress_fields, read_upload, upload_sk
 
 
 class MongoUploads:
@@ -123,45 +114,6 @@ class MongoUploads:
     def _update(self, org: str, upload: Upload, changes: Document, deadline: Deadline) -> None:
         with with_deadline(self._database, deadline):
             self._collection.update_one(tenant_match(org, {"_id": _key(org, upload)}), {"$set": changes})
-
-
-class UploadSweeper:
-    """Clears away, for all orgs, what is left of uploads; any process may, several at once as well."""
-
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
-        self._database = database
-        self._collection = database[UPLOADS]
-        self._uploads = MongoUploads(database)
-        self._unmatched_rows = MongoUnmatched(database)
-        self._custom_audiences = MongoCustomAudiences(database)
-
-    def sweep(self, now: datetime) -> None:
-        """Fail the uploads that have been open for too long, and delete their rows. Raises StoreUnavailable, OutOfTime.
-
-        The contacts that they had found are swept as any list that is not published. One whose list was published by a
-        process that died before it had written so is not failed, and gets that written.
-        """
-        with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
-            records: list[Record] = list(self._collection.find({"open_until": {"$lt": now}}, limit=_BATCH_SIZE))
-        for record in records:
-            org, upload = org_of(record["sk"]), read_upload(record)
-            ended = self._check_published(org, upload)
-            if ended.state is UploadState.OPEN:
-                self._unmatched_rows.truncate_after(org, upload, 0, Deadline.after(_DELETE_TIMEOUT_SECONDS))
-                ended = mark_abandoned(upload)
-            self._uploads.finish(org, ended, Deadline.after(_COMMAND_TIMEOUT_SECONDS))
-
-    def _check_published(self, org: str, upload: Upload) -> Upload:
-        deadline = Deadline.after(_COMMAND_TIMEOUT_SECONDS)
-        try:
-            return with_publish_state(self._custom_audiences.get(org, upload.header.audience_id, deadline), upload)
-        except AudienceNotFound:
-            return upload
-
-    def delete_children(self, org: str, audience_id: str, deadline: Deadline) -> None:
-        """Delete what was uploaded for an audience that was deleted."""
-        self._unmatched_rows.delete_by_audience(org, audience_id, deadline)
-        self._uploads.delete_by_audience(org, audience_id, deadline)
 
 
 def _key(org: str, upload: Upload) -> str:
