@@ -62,7 +62,6 @@ from audience_service.mongo.schema.repository import MongoSamples
 from audience_service.mongo.segments.repository import MongoSegments
 from audience_service.mongo.segments.versions import MongoVersions
 from audience_service.mongo.snapshots.cleanup import SnapshotSweeper
-from audience_service.mongo.snapshots.diff import MongoSnapshotDiff
 from audience_service.mongo.snapshots.repository import MongoSnapshots
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows
 from audience_service.mongo.targeting.repository import MongoPlatformIds
@@ -178,7 +177,7 @@ def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random]
         lookalikes=MongoLookalikes(connection),
         snapshots=MongoSnapshots(primary),
         snapshot_rows=snapshot_rows,
-        snapshot_diff=MongoSnapshotDiff(connection),
+        snapshot_diff=snapshot_rows,
         snapshot_sweeper=SnapshotSweeper(connection, snapshot_rows),
         custom_audiences=MongoCustomAudiences(primary),
         custom_audience_sweeper=CustomAudienceSweeper(connection, snapshot_rows, [upload_sweeper.delete_children]),

@@ -31,7 +31,6 @@ from audience_service.mongo.schema.repository import MongoSamples
 from audience_service.mongo.segments.repository import MongoSegments
 from audience_service.mongo.segments.versions import MongoVersions
 from audience_service.mongo.snapshots.cleanup import SnapshotSweeper
-from audience_service.mongo.snapshots.diff import MongoSnapshotDiff
 from audience_service.mongo.snapshots.repository import MongoSnapshots
 from audience_service.mongo.store import Store
 from audience_service.mongo.targeting.repository import MongoPlatformIds
@@ -79,7 +78,7 @@ def embedded_store(
         lookalikes=EmbeddedLookalikes(),
         snapshots=serialize(MongoSnapshots, database, lock),
         snapshot_rows=snapshot_rows,
-        snapshot_diff=MongoSnapshotDiff(database),
+        snapshot_diff=snapshot_rows,
         snapshot_sweeper=SnapshotSweeper(database, snapshot_rows),
         custom_audiences=serialize(MongoCustomAudiences, database, lock),
         custom_audience_sweeper=CustomAudienceSweeper(database, snapshot_rows, [upload_sweeper.delete_children]),

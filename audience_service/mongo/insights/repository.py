@@ -29,7 +29,7 @@ from audience_service.mongo.insights.value_expressions import (
     raw_key,
 )
 from audience_service.mongo.query.joins import Stages
-from audience_service.mongo.query.pipeline import build_pipeline, run
+from audience_service.mongo.query.pipeline import build_pipeline, execute
 
 _KINDS = {
     VALUE: BucketKind.VALUE,
@@ -64,8 +64,7 @@ class MongoInsights:
         single = next((name for name, found in zip(facets, dimensions, strict=True) if not found.is_list), "size")
         facets.setdefault(single, [{"$count": "n"}])
         stages = [*pipeline.stages(), _project_stage(dimensions), {"$facet": facets}]
-        with run(self._database, pipeline, deadline) as collection:
-            [answer] = collection.aggregate(stages, allowDiskUse=True)
+        [answer] = execute(self._database, pipeline, stages, deadline)
         return Breakdown(
             size=sum(int(row["n"]) for row in answer[single]),
             read_at=as_of,

@@ -38,7 +38,7 @@ from audience_service.mongo.lookalikes.feature_expressions import (
     is_sampled,
 )
 from audience_service.mongo.query.joins import Stages
-from audience_service.mongo.query.pipeline import build_pipeline, run
+from audience_service.mongo.query.pipeline import build_pipeline, execute
 
 _MAX_DISTINCT_NUMBERS = 20
 """Different numbers of a field that stand for themselves; more are put into bands."""
@@ -168,8 +168,7 @@ class MongoLookalikes:
 
     def _run(self, org: str, population: Population, stages: Stages, deadline: Deadline) -> list[Document]:
         pipeline = build_pipeline(self._database, org, population, deadline)
-        with run(self._database, pipeline, deadline) as collection:
-            return list(collection.aggregate([*pipeline.stages(), *stages], allowDiskUse=True))
+        return execute(self._database, pipeline, [*pipeline.stages(), *stages], deadline)
 
 
 def _feature_stats_stages(feature: Feature, as_of: datetime, max_values: int, min_count: int) -> Stages:

@@ -20,7 +20,7 @@ from audience_service.domain.membership.results import MembershipResults
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.joins import Joins, Stages, lists_lookup
-from audience_service.mongo.query.pipeline import Pipeline, run
+from audience_service.mongo.query.pipeline import Pipeline, execute
 
 _MAX_COMMAND_BYTES = _MAX_REPLY_BYTES = 12 * 1024 * 1024
 """How much of the 16 MiB that a command, or the document that it answers with, may take is for populations."""
@@ -78,8 +78,7 @@ class MongoChecks:
                     [answer] = self._database[datatype].aggregate(stages)
             else:
                 riskiest = next((pipeline for pipeline in pipelines if pipeline.may_fail), pipelines[0])
-                with run(self._database, riskiest, deadline) as collection:
-                    [answer] = collection.aggregate(stages)
+                [answer] = execute(self._database, riskiest, stages, deadline)
         except InvalidFilter as error:
             if len(pipelines) == 1:
                 return MembershipResults(

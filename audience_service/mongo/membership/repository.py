@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 from pymongo.database import Database
@@ -13,7 +12,8 @@ from audience_service.domain.core.record import Record
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import And, Nor
 from audience_service.domain.filters.population import Population
-from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, key_range_condition, run
+from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, execute, key_range_condition, run
 from audience_service.mongo.reach.regions import count_regions
 
 CURSOR_BATCH_SIZE = 10_000
@@ -37,8 +37,7 @@ class MongoMembers:
         count = self._count(pipeline, deadline)
         if not count:
             return 0, None
-        with run(self._database, pipeline, deadline) as collection:
-            found = list(collection.aggregate(pipeline.first_stages()))
+        found = execute(self._database, pipeline, pipeline.first_stages(), deadline)
         return count, found[0] if found else None
 
     def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
@@ -69,7 +68,7 @@ class MongoMembers:
         population = next(
             (reason for reason in reasons if reason.has_expressions and not pipeline.may_fail), pipeline.population
         )
-        with run(self._database, replace(pipeline, population=population), deadline):
+        with with_deadline(self._database, deadline, population):
             [answer] = self._database[pipeline.collection].aggregate(stages, allowDiskUse=True)
         return [int(answer[name][0]["n"]) if answer[name] else 0 for name in facets]
 
@@ -101,8 +100,7 @@ class MongoMembers:
                 yield batch
 
     def _count(self, pipeline: Pipeline, deadline: Deadline) -> int:
-        with run(self._database, pipeline, deadline) as collection:
-            answer = list(collection.aggregate(pipeline.count_stages()))
+        answer = execute(self._database, pipeline, pipeline.count_stages(), deadline)
         return int(answer[0]["n"]) if answer else 0
 
 

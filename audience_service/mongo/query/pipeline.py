@@ -7,10 +7,8 @@ from typing import Any
 
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import OperationFailure
 
 from audience_service.domain.core.context import Deadline
-from audience_service.domain.core.errors import ExpressionFailed, FilterTooLarge, InvalidFilter
 from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import Node, Suppressed, joins
 from audience_service.domain.filters.compiler import NOT_ARCHIVED_MATCH
@@ -18,7 +16,7 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.member_list import MemberList
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.collections import LISTS
-from audience_service.mongo.core.errors import with_deadline
+from audience_service.mongo.core.errors import map_driver_errors, with_deadline
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.join_prefetch import Candidates, PrefetchedFilter, prefetch_joins
 from audience_service.mongo.query.joins import (
@@ -32,7 +30,6 @@ from audience_service.mongo.query.joins import (
 
 _FROZEN_ROWS = 100
 """Rows of a frozen list that are tried for a record to show."""
-_OUT_OF_MEMORY_CODES = frozenset((146, 292, 17261))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +128,7 @@ def build_pipeline(
     prefetched = settled.prefetched if settled else NOT_PREFETCHED
     addresses = settled.addresses if settled else None
     candidates = None if force_lookup or prefetched else _candidates(org, population, key_range or {})
-    with map_filter_errors(population):
+    with map_driver_errors(population):
         joins = build_joins(
             database,
             org,
@@ -160,7 +157,7 @@ def prefetch_addresses(
     suppressed = [join for join in joins(population.joins) if isinstance(join, Suppressed)]
     if not suppressed:
         return population
-    with map_filter_errors(population):
+    with map_driver_errors(population):
         addresses = read_all_addresses(database, org, suppressed, deadline, MAX_INLINE_BYTES // 4)
     return PrefetchedFilter(**_fields_of(population), addresses=addresses)
 
@@ -175,7 +172,7 @@ def with_prefetched_joins(
         return population
     nodes, candidates = [population.joins], _candidates(org, population, {})
     addresses = population.addresses if isinstance(population, PrefetchedFilter) else {}
-    with map_filter_errors(population):
+    with map_driver_errors(population):
         prefetched = prefetch_joins(
             database, org, nodes, candidates, deadline, MAX_INLINE_BYTES // (4 if addresses else 2)
         )
@@ -218,35 +215,20 @@ def join_records(datatype: str, kept_fields: Sequence[str]) -> Stages:
 def run(
     database: Database[dict[str, Any]], pipeline: Pipeline, deadline: Deadline
 ) -> Iterator[Collection[dict[str, Any]]]:
-    """The collection to run a pipeline on, within a deadline.
+    """Enter `with_deadline` for a pipeline, and return the collection to run it on.
 
-    Raises what `limited` raises, InvalidFilter at the filter's place, and ExpressionFailed where an expression of the
-    filter met a value that it cannot take.
+    Raises what `with_deadline` raises. Errors of the filter name its path.
     """
-    with map_filter_errors(pipeline.population), with_deadline(database, deadline):
+    with with_deadline(database, deadline, pipeline.population):
         yield database[pipeline.collection]
 
 
-@contextmanager
-def map_filter_errors(population: Population) -> Iterator[None]:
-    """Tell what the database refuses in a population's filter at the filter's place."""
-    field_path = population.field_path
-    try:
-        yield
-    except InvalidFilter as error:
-        raise InvalidFilter.at(field_path, error.violations[0].description) from error
-    except OperationFailure as error:
-        if not (isinstance(population, CompiledFilter) and population.has_expressions):
-            raise
-        # The server's message may hold the value, which may be personal.
-        if error.code in _OUT_OF_MEMORY_CODES:
-            raise FilterTooLarge.at(
-                field_path, "holds an expression that takes more memory than there is for it"
-            ) from error
-        kind = (error.details or {}).get("codeName") or error.code
-        raise ExpressionFailed.at(
-            field_path, f"an expression in it fails on a record ({kind}); guard it by $ifNull, $type or $convert"
-        ) from error
+def execute(
+    database: Database[dict[str, Any]], pipeline: Pipeline, stages: Stages, deadline: Deadline
+) -> list[Document]:
+    """Run stages on the pipeline's collection, and return all documents. Raises what `run` raises."""
+    with with_deadline(database, deadline, pipeline.population):
+        return list(database[pipeline.collection].aggregate(stages, allowDiskUse=True))
 
 
 def _record_stages(datatype: str) -> Stages:

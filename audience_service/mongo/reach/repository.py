@@ -13,11 +13,10 @@ from audience_service.domain.filters.population import Population
 from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.key_sampler import KeySampler
 from audience_service.mongo.query.pipeline import (
-    Pipeline,
     build_pipeline,
+    execute,
     key_range_condition,
     prefetch_addresses,
-    run,
     with_prefetched_joins,
 )
 
@@ -58,15 +57,11 @@ class MongoSlices:
         pipeline = build_pipeline(
             self._database, org, population, deadline, key_range_condition(after, until), force_lookup=True
         )
-        found = self._answer(pipeline, pipeline.first_stages(), deadline)
+        found = execute(self._database, pipeline, pipeline.first_stages(), deadline)
         return found[0] if found else None
 
     def _run(
         self, org: str, population: Population, key_range: Document, final_stages: Stages, deadline: Deadline
     ) -> list[dict[str, Any]]:
         pipeline = build_pipeline(self._database, org, population, deadline, key_range, force_lookup=True)
-        return self._answer(pipeline, [*pipeline.stages(), *final_stages], deadline)
-
-    def _answer(self, pipeline: Pipeline, stages: Stages, deadline: Deadline) -> list[dict[str, Any]]:
-        with run(self._database, pipeline, deadline) as collection:
-            return list(collection.aggregate(stages))
+        return execute(self._database, pipeline, [*pipeline.stages(), *final_stages], deadline)

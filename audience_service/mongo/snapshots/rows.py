@@ -4,7 +4,9 @@ The digest of some rows is the sum of hashes of their sk, which is the same in a
 indexes, of which two remainders are summed up: each sum is exact for two billion rows, together they hold 64 bits.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
@@ -19,13 +21,13 @@ from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
 from audience_service.domain.filters.set_operations import intersection, to_filter
 from audience_service.domain.snapshots.model import Snapshot
-from audience_service.domain.snapshots.repository import SnapshotResult
+from audience_service.domain.snapshots.repository import Difference, SnapshotResult
 from audience_service.mongo.core.cluster_time import cluster_time_of, supports_snapshot_reads
 from audience_service.mongo.core.collections import LISTS
 from audience_service.mongo.core.errors import with_deadline
 from audience_service.mongo.core.scope import tenant_match
 from audience_service.mongo.query.joins import Stages
-from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, run
+from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, key_range_condition, run
 
 RETENTION_GRACE = timedelta(hours=1)
 """Rows go so much later than their manifest, so that what began to read them before it went reads all of them."""
@@ -36,6 +38,11 @@ _HISTORY_UNAVAILABLE_CODES = frozenset((239, 246))
 _MODULI = (4_294_967_291, 4_294_967_279)
 """The two largest primes below 2^32."""
 _32_BITS = 2**32 - 1
+
+_SLICE_SIZE = 100_000
+"""The most rows of each snapshot that one command compares: a few dozen MB of the 100 MB that a group may take."""
+
+_CURSOR_BATCH_SIZE = 10_000
 
 
 class MongoSnapshotRows:
@@ -77,6 +84,26 @@ class MongoSnapshotRows:
         """By the index on the audience."""
         with with_deadline(self._database, deadline):
             self._collection.delete_many(tenant_match(org, rows_match(list_version_id)))
+
+    def diff(
+        self, org: str, first: Snapshot, second: Snapshot, batch_size: int, after: str, deadline: Deadline
+    ) -> Generator[list[Difference], None, None]:
+        """Two queries for the end of each slice, and a command for what is in it."""
+        while True:
+            ends = [self._slice_end(org, snapshot, after, deadline) for snapshot in (first, second)]
+            until = min((end for end in ends if end), default="")
+            with with_deadline(self._database, deadline):
+                rows = self._collection.aggregate(
+                    _diff_stages(org, first, second, key_range_condition(after, until)),
+                    batchSize=max(batch_size, _CURSOR_BATCH_SIZE),
+                    allowDiskUse=True,
+                )
+            with closing(rows):
+                while batch := self._diff_batch(rows, batch_size, deadline):
+                    yield batch
+            if not until:
+                return
+            after = until
 
     def _build_pipelines(
         self,
@@ -133,6 +160,19 @@ class MongoSnapshotRows:
             rows = self._collection.aggregate(stages, allowDiskUse=True)
             return {row["_id"]: (int(row["n"]), digest_of(row["first"], row["second"])) for row in rows}
 
+    def _slice_end(self, org: str, snapshot: Snapshot, after: str, deadline: Deadline) -> str:
+        """The sk of the last row of a whole slice of one snapshot; empty where it has no more than that."""
+        if snapshot.count <= _SLICE_SIZE:
+            return ""
+        match = tenant_match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, ""))
+        with with_deadline(self._database, deadline):
+            rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=_SLICE_SIZE - 1, limit=1)
+            return next((str(row["sk"]) for row in rows), "")
+
+    def _diff_batch(self, rows: Iterator[dict[str, Any]], size: int, deadline: Deadline) -> list[Difference]:
+        with with_deadline(self._database, deadline):
+            return [Difference(row["pk"], row["_id"], entered=row["bits"] == 2) for row in itertools.islice(rows, size)]
+
 
 def digest_of(first: int, second: int) -> str:
     """The digest, from the sums of two remainders: 16 hexadecimal digits."""
@@ -185,3 +225,19 @@ def _row_stage(snapshot: Snapshot, audience: Document | str) -> Document:
 def rows_match(list_version_id: str) -> Document:
     """What the rows of an attempt carry: its id, or that with "!" and a reason behind it."""
     return {"audience": {"$gte": list_version_id, "$lt": f'{list_version_id}"'}}
+
+
+def _diff_stages(org: str, first: Snapshot, second: Snapshot, key_range: Document) -> Stages:
+    """Each row as a bit, summed up by sk: 1 is in the first alone, 2 in the second, and 3 in both."""
+    return [
+        *_bit_rows(org, first, key_range, 1),
+        {"$unionWith": {"coll": LISTS, "pipeline": _bit_rows(org, second, key_range, 2)}},
+        {"$group": {"_id": "$sk", "pk": {"$first": "$pk"}, "bits": {"$sum": "$bit"}}},
+        {"$match": {"bits": {"$in": [1, 2]}}},
+        {"$sort": {"_id": 1}},
+    ]
+
+
+def _bit_rows(org: str, snapshot: Snapshot, key_range: Document, bit: int) -> Stages:
+    match = tenant_match(org, {"audience": snapshot.list_version_id}, key_range)
+    return [{"$match": match}, {"$project": {"_id": 0, "pk": 1, "sk": 1, "bit": {"$literal": bit}}}]
