@@ -1,4 +1,4 @@
-"""The store: every repository on one database, and the chores around them."""
+"""The store: every repository on one database, with health check, indexes and cleanup."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ from audience_service.mongo.watch.registry import MongoWatches
 from audience_service.mongo.watch.snapshot_start import MongoSnapshotBootstrap
 
 _INSPECT_TIMEOUT_SECONDS = 10.0
-"""What a look at the database's indexes and collections may take: a connection that swallows answers ends no watch."""
+"""Time limit for reading indexes and collections, in case a connection swallows answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,11 @@ class Store:
     history: HistoryRepository
     platform_ids: PlatformIdRepository
     open_change_stream: Callable[[Callable[[], None]], ChangeStream]
-    """Makes a process's feed of changes, which calls what it is given when there are any."""
+    """Opens the change stream of a process. The stream calls the given function when it has changes."""
     database: Database[dict[str, Any]]
 
     def is_reachable(self) -> bool:
-        """Whether the database answers within 3 seconds."""
+        """Return whether the database answers within 3 seconds."""
         try:
             with with_deadline(self.database, Deadline.after(3)):
                 self.database.command("ping")
@@ -124,17 +124,17 @@ class Store:
         return True
 
     def missing_indexes(self, datatypes: Sequence[str], related: Sequence[str] = ()) -> list[Index]:
-        """The required indexes that are not there. Raises StoreUnavailable, OutOfTime."""
+        """Return the required indexes that are missing. Raises StoreUnavailable, OutOfTime."""
         with with_deadline(self.database, Deadline.after(_INSPECT_TIMEOUT_SECONDS)):
             return missing_indexes(self.database, datatypes, related)
 
     def create_index(self, index: Index) -> None:
-        """Create one. Raises StoreUnavailable."""
+        """Create an index. Raises StoreUnavailable."""
         with map_driver_errors():
             create_index(self.database, index)
 
     def collated_collections(self, datatypes: Sequence[str]) -> list[str]:
-        """The collections whose default collation would break the tenant scope. Raises StoreUnavailable, OutOfTime."""
+        """Return the collections whose collation breaks the tenant scope. Raises StoreUnavailable, OutOfTime."""
         with with_deadline(self.database, Deadline.after(_INSPECT_TIMEOUT_SECONDS)):
             return collated_collections(self.database, datatypes)
 
@@ -150,15 +150,17 @@ class Store:
 
 
 def mongo_store(uri: str, database: str, new_random: Callable[[], random.Random] = random.Random) -> Store:
-    """The store on a MongoDB. Connects on first use. Raises ValueError for a URI that is none.
+    """Return the store on a MongoDB. It connects on first use.
 
     `new_random` returns the generator that draws one sample of records.
+
+    Raises ValueError for a malformed URI.
     """
     connection = connect(uri, database)
     key_sampler = KeySampler(connection, new_random=new_random)
     snapshot_rows = MongoSnapshotRows(connection)
-    # Whatever the URI says of reads: one that is behind would find changes that are none, be it of what an audience is,
-    # and would not know of a use that was registered while the audience was deleted.
+    # These repositories read from the primary, whatever the URI says. A stale secondary would cause false changes of
+    # members and definitions. It would also miss a use that was registered while its audience was being deleted.
     primary = connection.with_options(read_preference=ReadPreference.PRIMARY)
     upload_sweeper = UploadSweeper(primary)
     return Store(

@@ -88,7 +88,7 @@ def map_driver_errors(population: Population | None = None) -> Iterator[None]:
 def raise_unless_duplicate(error: BulkWriteError) -> None:
     """Raise BulkWriteFailed unless every failure of a bulk write is a duplicate key.
 
-    The error omits the documents that the driver's error contains: they may be personal data, which logs must not have.
+    The error omits the documents in the driver's error: they may be personal data, which must not reach logs.
     """
     codes = _codes(error)
     if codes != {_DUPLICATE_KEY}:

@@ -1,4 +1,4 @@
-"""The members of populations: counted, sampled and streamed by the database."""
+"""Counts and streams of a population's members."""
 
 import itertools
 from collections.abc import Generator, Mapping, Sequence
@@ -17,7 +17,7 @@ from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, exec
 from audience_service.mongo.reach.regions import count_regions
 
 CURSOR_BATCH_SIZE = 10_000
-"""Records that a cursor brings at once, 16 MiB at most: a batch costs a round trip, however few a caller's are."""
+"""Records per batch of a cursor, up to 16 MiB. Each batch costs a round trip, even if the caller's are smaller."""
 
 
 class MongoMembers:
@@ -27,12 +27,12 @@ class MongoMembers:
         self._database = database
 
     def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
-        """By the same stages as stream, so that the two agree."""
+        """Count with the stages of `stream`, so that both agree."""
         key_range = key_range_condition(after, until)
         return self._count(build_pipeline(self._database, org, population, deadline, key_range), deadline)
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
-        """The count, and the record of the first member that the database comes upon."""
+        """Return the count, and the first member that the database finds."""
         pipeline = build_pipeline(self._database, org, population, deadline)
         count = self._count(pipeline, deadline)
         if not count:
@@ -41,7 +41,7 @@ class MongoMembers:
         return count, found[0] if found else None
 
     def regions(self, org: str, populations: Sequence[Population], deadline: Deadline) -> Mapping[int, int]:
-        """By the same stages as stream, all in one command."""
+        """Count with the stages of `stream`, all in one command."""
         return count_regions(self._database, org, populations, deadline)
 
     def exclusions(
@@ -53,7 +53,7 @@ class MongoMembers:
         after: str = "",
         until: str = "",
     ) -> Sequence[int]:
-        """A $facet behind the stages that stream has; each candidate is looked up once for all reasons."""
+        """Run a $facet after the stages of `stream`, so that all reasons share each candidate's lookups."""
         nodes = [reason.node for reason in reasons]
         exclusive_nodes = [
             And((node, *([Nor(tuple(nodes[:number]))] if number else []))) for number, node in enumerate(nodes)
@@ -82,7 +82,7 @@ class MongoMembers:
         deadline: Deadline,
         until: str = "",
     ) -> Generator[list[Record], None, None]:
-        """One cursor in sk order; closed with the generator."""
+        """Read one cursor in sk order. Closing the generator closes it."""
         pipeline = build_pipeline(self._database, org, population, deadline, key_range_condition("", until))
         projection = pipeline.project_stages(outermost(paths))
         with run(self._database, pipeline, deadline) as collection:
@@ -105,6 +105,6 @@ class MongoMembers:
 
 
 def outermost(paths: Sequence[str]) -> list[str]:
-    """The paths without those inside another of them, which MongoDB refuses as a collision."""
+    """Return the paths except those inside another one: MongoDB refuses such a projection as a collision."""
     always_read = {"pk", "sk"}
     return [p for p in dict.fromkeys(paths) if p not in always_read and not any(p.startswith(f"{q}.") for q in paths)]

@@ -1,4 +1,4 @@
-"""Populations in parts: the SliceRepository on MongoDB; the protocol states what each method promises."""
+"""Slices of populations: key ranges and sets of keys."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,38 +22,38 @@ from audience_service.mongo.query.pipeline import (
 
 
 class MongoSlices:
-    """Reads parts by a range of sk, or by some sk, on the index that the tenant scope rests on."""
+    """The SliceRepository on MongoDB. It reads by ranges or sets of sk, on the index of the tenant scope."""
 
     def __init__(self, database: Database[dict[str, Any]], key_sampler: KeySampler) -> None:
         self._database = database
         self._key_sampler = key_sampler
 
     def key_sample(self, org: str, population: Population, deadline: Deadline) -> KeySample:
-        """As read lately, or now."""
+        """Return the cached sample, or read it."""
         return self._key_sampler.get(org, population, deadline)
 
     def with_prefetched_addresses(self, org: str, population: Population, deadline: Deadline) -> Population:
-        """With the addresses in the filter, or marked as looked up."""
+        """Inline the suppressed addresses, or mark them for lookup."""
         return prefetch_addresses(self._database, org, population, deadline)
 
     def with_prefetched_joins(self, org: str, population: Population, deadline: Deadline) -> Population:
-        """Its related records read into it."""
+        """Prefetch the related records."""
         return with_prefetched_joins(self._database, org, population, deadline)
 
     def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
-        """By $in, each key a look into the index."""
+        """Find the keys with $in, one index seek each."""
         stages: Stages = [{"$project": {"_id": 0, "sk": 1}}]
         return [found["sk"] for found in self._run(org, population, {"sk": {"$in": list(keys)}}, stages, deadline)]
 
     def count_range(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
-        """By the same stages as the whole count."""
+        """Count with the stages of the complete count."""
         answer = self._run(org, population, key_range_condition(after, until), [{"$count": "n"}], deadline)
         return int(answer[0]["n"]) if answer else 0
 
     def first_in_range(
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
-        """The first that the database comes upon."""
+        """Return the first member that the database finds."""
         pipeline = build_pipeline(
             self._database, org, population, deadline, key_range_condition(after, until), force_lookup=True
         )
