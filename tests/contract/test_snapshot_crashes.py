@@ -87,7 +87,7 @@ def test_an_expired_attempt_is_failed_and_cannot_write(
     moment = datetime.now(UTC)
     service.store.snapshot_sweeper.sweep(moment, moment + timedelta(hours=1))
     told = client.call("GetSnapshot", {"id": snapshot_id})
-    assert (state_of(told), told.error) == ("FAILED", "the service that made it ended")
+    assert (state_of(told), told.error) == ("FAILED", "the process that created it ended")
     assert rows_of(service, f"{snapshot_id}.1") == 2, "a command may be writing them still"
     held.go_on.set()
     assert held.ended.wait(20)

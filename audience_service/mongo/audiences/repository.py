@@ -80,7 +80,7 @@ class MongoUses:
         return Usage(segments, segment_count, uses, use_count, lookalikes, lookalike_count)
 
     def _referring_segments(self, org: str, audience_id: str, limit: int) -> tuple[tuple[AudienceReference, ...], int]:
-        """Return up to `limit` segments that refer to the audience, and the number of all. Deleted ones do not count."""
+        """Return up to `limit` segments that refer to the audience, and how many do. Deleted ones do not count."""
         not_deleted = {"state": {"$ne": "deleted"}, "pk": {"$ne": audience_id}}
         indexed = tenant_match(org, {"data.references": audience_id}, not_deleted, _INDEXED)
         segments = self._database[SEGMENTS]

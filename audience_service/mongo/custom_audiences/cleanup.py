@@ -1,6 +1,6 @@
-"""What is left of custom audiences: lists that were given up or have been followed by others, and what was deleted.
+"""Cleans up custom audiences, for all orgs: expired work, orphaned lists, and deleted audiences.
 
-Any process may sweep, for all orgs, several at once as well: each step is compare-and-set, or can be done twice.
+Any process may run it, also concurrently: every step is compare-and-set or idempotent.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +24,11 @@ _DELETE_TIMEOUT_SECONDS = 600.0
 _BATCH_SIZE = 100
 
 DeleteChildren = Callable[[str, str, Deadline], None]
-"""Deletes what else there is of an audience that was deleted, by org and id: uploads, models. May be called again."""
+"""Deletes the children of a deleted audience, such as uploads, by org and id. It must be idempotent."""
 
 
 class CustomAudienceSweeper:
-    """Sweeps one database."""
+    """Cleans up the custom audiences of one database."""
 
     def __init__(
         self,
@@ -42,16 +42,16 @@ class CustomAudienceSweeper:
         self._child_deleters = child_deleters
 
     def sweep(self, now: datetime) -> None:
-        """Mark work as FAILED whose lease has expired, delete rows that are no list, and then what was deleted.
+        """Fail work whose lease has expired, delete orphaned lists, and then deleted audiences.
 
-        Raises StoreUnavailable, OutOfTime; the next time goes on.
+        Raises StoreUnavailable, OutOfTime. The next run continues.
         """
         with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
             expired = {"work.state": CreationState.CREATING.value, "lease_until": {"$lt": now}}
             self._collection.update_many({**expired, "state": {"$ne": DELETED}}, ended_work(INTERRUPTED, now))
         self._orphan_deleted_lists(now)
         self._delete_orphans(now)
-        # Rows that were reserved for long may keep the record; what was uploaded, people's data, does not wait.
+        # A long reservation may delay the record's deletion, but not that of uploads, which are personal data.
         for record in self._find_records(
             {"state": DELETED, "data.rows": "", "modifydate": {"$lte": now - RETENTION_GRACE}}
         ):
@@ -66,14 +66,14 @@ class CustomAudienceSweeper:
             delete(org_of(record["sk"]), record["pk"], Deadline.after(_DELETE_TIMEOUT_SECONDS))
 
     def _orphan_deleted_lists(self, now: datetime) -> None:
-        """Note the lists of audiences that the platform has marked as deleted."""
+        """Register the lists of audiences that the platform marked as deleted as orphans."""
         for record in self._find_records({"state": DELETED, "data.rows": {"$ne": ""}}):
             orphans = [*record["leftovers"], orphaned_list(record["data"]["rows"], now + RETENTION_GRACE)]
             self._update(record, {"$set": {"data.rows": "", "leftovers": orphans}})
 
     def _delete_orphans(self, now: datetime) -> None:
         for record in self._find_records({"leftovers.after": {"$lte": now}}):
-            # First nothing may make them a list any more, nor move their time.
+            # First mark them, so that they can neither be published nor postponed.
             orphans = [{**each, "swept": each["after"] <= now} for each in record["leftovers"]]
             due = [each["rows"] for each in orphans if each["swept"]]
             if self._update(record, {"$set": {"leftovers": orphans}}):
@@ -86,7 +86,7 @@ class CustomAudienceSweeper:
                     self._collection.update_one({"_id": record["_id"]}, removal)
 
     def _find_records(self, condition: Document) -> Iterator[Record]:
-        """All such records, some at a time: those that stay keep none behind them from being seen."""
+        """Yield all records that meet the condition, in batches by _id, so that remaining ones do not block others."""
         after_key: Document = {}
         while True:
             with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
@@ -97,7 +97,7 @@ class CustomAudienceSweeper:
             after_key = {"_id": {"$gt": records[-1]["_id"]}}
 
     def _update(self, record: Record, change: Document) -> bool:
-        """Change a record if it is the same still; the next sweep is for those that are not."""
+        """Update a record unless it has changed. The next run handles the changed ones."""
         expected = {name: record[name] for name in ("_id", "version", "state", "leftovers")}
         with with_deadline(self._database, Deadline.after(_COMMAND_TIMEOUT_SECONDS)):
             return self._collection.update_one(expected, change).matched_count > 0

@@ -22,16 +22,16 @@ from audience_service.domain.segments.model import ID_PREFIX, Segment, SegmentTy
 from audience_service.mongo.core.documents import Record, name_key, request_key
 
 MAX_VERSION = 2**31 - 1
-"""The highest version that an answer can tell."""
+"""The highest version that the API can return (int32)."""
 
 
 def segment_sk(org: str, segment_id: str) -> str:
-    """The sk of a segment that this service makes."""
+    """Return the sk of a segment that this service creates."""
     return f"{org}/segment/{segment_id.removeprefix(ID_PREFIX)}"
 
 
 def new_segment_record(org: str, segment: Segment, key: IdempotencyKey | None) -> Record:
-    """The record of a new segment."""
+    """Return the record of a new segment."""
     unique = {"name": name_key(org, segment.name)}
     if key:
         unique |= {"request": request_key(org, key), "digest": key.digest}
@@ -57,7 +57,7 @@ def new_segment_record(org: str, segment: Segment, key: IdempotencyKey | None) -
 
 
 def update_segment_record(org: str, record: Record, segment: Segment, updated_at: datetime) -> Record:
-    """The record with what a segment says differently in it, one version up; all else stays to the letter."""
+    """Return the record with the segment's changes and the next version. Other fields keep their exact values."""
     before = read_segment(record)
     data = dict(_mapping(record.get("data")))
     unique = {**_mapping(data.get("unique")), "name": name_key(org, segment.name)}
@@ -76,14 +76,14 @@ def update_segment_record(org: str, record: Record, segment: Segment, updated_at
 
 
 def touch_segment_record(record: Record, segment: Segment, updated_at: datetime) -> Record:
-    """The record one version up, after an edit of its list."""
+    """Return the record with the next version, after an edit of its list."""
     last_write = _last_write(segment, segment.version + 1, is_list_edit=True)
     data = {**_mapping(record.get("data")), **last_write}
     return {**record, "version": segment.version + 1, "modifydate": updated_at, "data": data}
 
 
 def read_segment(record: Mapping[str, Any]) -> Segment:
-    """The segment in a record, the platform's own ones included."""
+    """Return the segment in a record, which the platform may have written."""
     data = _mapping(record.get("data"))
     stored = _mapping(data.get("filter"))
     where = stored.get("where")
@@ -102,7 +102,7 @@ def read_segment(record: Mapping[str, Any]) -> Segment:
         created_at=_parse_datetime(record.get("createdate")),
         updated_at=_parse_datetime(record.get("modifydate")),
         author=author,
-        # Whoever made a record wrote its version 0; of later ones that the platform wrote, it does not say who did.
+        # The author wrote version 0. The platform does not record who wrote its later versions.
         editor=_text(last_write.get("subject")) if is_current else author if version == 0 else "",
         list_edited=is_current and last_write.get("contacts") is True,
     )
@@ -114,7 +114,7 @@ def _stored_filter(value: Filter) -> Record:
 
 
 def _last_write(segment: Segment, version: int, *, is_list_edit: bool = False) -> Record:
-    """Who writes, and what the filter refers to; a static segment's filter is history and refers to nothing."""
+    """Return the editor and the filter's references. A static segment's filter is history, without references."""
     where = segment.filter.where if segment.type is SegmentType.DYNAMIC else None
     last_write = {"version": version, "subject": segment.editor, **({"contacts": True} if is_list_edit else {})}
     return {"written": last_write, "references": sorted(audience_references(where))}
@@ -125,7 +125,7 @@ def _version(value: Any) -> int:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is an object: a record that the platform made may hold anything anywhere."""
+    """Return the value if it is an object, else an empty one: records of the platform may contain any value."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -134,7 +134,7 @@ def _text(value: Any) -> str:
 
 
 def _parse_datetime(value: Any) -> datetime | None:
-    """A date that is stored as such or as ISO text; None for anything else."""
+    """Return a stored date, or one parsed from ISO text; None for any other value."""
     try:
         parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
         if not isinstance(parsed, datetime):
