@@ -61,7 +61,7 @@ def with_deadline(
     """
     remaining = deadline.remaining()
     if remaining is not None and remaining < _MIN_TIMEOUT_SECONDS:
-        raise OutOfTime("the deadline has all but passed")
+        raise OutOfTime("the deadline is less than 5 ms away")
     seconds = None if remaining is None else min(remaining, _MAX_TIMEOUT_SECONDS)
     with map_driver_errors(population):
         _require_server(database)

@@ -66,7 +66,7 @@ class CustomAudienceSweeper:
             delete(org_of(record["sk"]), record["pk"], Deadline.after(_DELETE_TIMEOUT_SECONDS))
 
     def _orphan_deleted_lists(self, now: datetime) -> None:
-        """Register the lists of audiences that the platform marked as deleted as orphans."""
+        """Register as orphans the lists of audiences that the platform marked as deleted."""
         for record in self._find_records({"state": DELETED, "data.rows": {"$ne": ""}}):
             orphans = [*record["leftovers"], orphaned_list(record["data"]["rows"], now + RETENTION_GRACE)]
             self._update(record, {"$set": {"data.rows": "", "leftovers": orphans}})

@@ -142,10 +142,10 @@ def prefetch_joins(
         join for node in nodes for join in joins(node) if isinstance(join, Related) and constant_condition(join) is None
     ]
     use_counts = Counter(map(id, found))
-    reader = JoinPrefetcher(database, org, candidates, deadline)
+    prefetcher = JoinPrefetcher(database, org, candidates, deadline)
     prefetched: dict[int, JoinValues] = {}
     for join in {id(join): join for join in found}.values():
-        if values := reader.prefetch(join, max_bytes // use_counts[id(join)]):
+        if values := prefetcher.prefetch(join, max_bytes // use_counts[id(join)]):
             max_bytes -= use_counts[id(join)] * values.size
             prefetched[id(join)] = values
     return prefetched

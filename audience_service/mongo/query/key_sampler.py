@@ -148,7 +148,7 @@ class _BackgroundScan:
 class KeySampler:
     """Provides key samples to all threads of a process.
 
-    Without `background`, each call reads the keys itself, and nothing is cached.
+    Without `background`, each call reads the keys itself, without a cache.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ from audience_service.mongo.query.joins import (
     read_all_addresses,
 )
 
-_FROZEN_ROWS = 100
+_MAX_ROWS_TRIED = 100
 """Rows of a list with inactive members that are tried to find one existing record."""
 
 
@@ -120,7 +120,7 @@ class Pipeline:
         For a list with inactive members, they try its first 100 rows for a record that still exists.
         """
         if isinstance(self.population, MemberList) and self.population.include_inactive:
-            rows = [*self.stages(), {"$limit": _FROZEN_ROWS}]
+            rows = [*self.stages(), {"$limit": _MAX_ROWS_TRIED}]
             return [*rows, *_joined_records(self.population.datatype), {"$limit": 1}]
         return [*self.stages(), {"$limit": 1}]
 

@@ -76,8 +76,8 @@ def read_addresses(
 ) -> dict[str, list[str]] | None:
     """Return the addresses of subscribers with one of the statuses, by status. Archived subscribers are ignored.
 
-    Returns None if there are too many, if the query takes too long, or if an address is not a string: then the database
-    must compare them. Raises what `with_deadline` raises, except OutOfTime.
+    Returns None if there are too many, or if the query takes too long. It also returns None if an address is not a
+    string: then the database must compare them. Raises what `with_deadline` raises, except OutOfTime.
     """
     path, _ = _ADDRESS_RULES[channel]
     projection = {"_id": 0, "status": "$data.status", "address": f"${path}"}

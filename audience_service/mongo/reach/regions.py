@@ -1,8 +1,8 @@
 """Overlap regions: the number of records in each combination of populations, counted by one command.
 
 Two filters without lookups are evaluated together, in one scan of the records. That takes half the time of three
-counts, and less than grouping. With three or more populations, or with lists, each population yields the keys of its
-records, each with a digit, and the command groups them by key (docs/performance.md).
+counts, and less than grouping. With three or more populations, or with lists, each population yields a row per
+record: its key, and the population's digit. The command groups the rows by key (docs/performance.md).
 
 In both ways the regions of a population add up to its count, even if the database writes between two reads of the
 command.

@@ -202,11 +202,11 @@ def _deduplicate(pipelines: Sequence[Pipeline], names: Sequence[str]) -> Stages:
     stages: Stages = []
     last = len(names) - 1
     for rank, pipeline in zip((last, *range(last)), pipelines, strict=True):
-        rank_fields = {"place": {"$literal": rank}, "candidate": {"$literal": int(rank == last)}}
+        rank_fields = {"rank": {"$literal": rank}, "candidate": {"$literal": int(rank == last)}}
         ranked_rows = [*pipeline.stages(), {"$project": {"_id": 0, "pk": 1, "sk": 1, **rank_fields}}]
         stages += [{"$unionWith": {"coll": pipeline.collection, "pipeline": ranked_rows}}] if stages else ranked_rows
-    first = {"pk": {"$first": "$pk"}, "place": {"$min": "$place"}, "candidate": {"$max": "$candidate"}}
-    audience = {"$arrayElemAt": [{"$literal": list(names)}, "$place"]}
+    first = {"pk": {"$first": "$pk"}, "rank": {"$min": "$rank"}, "candidate": {"$max": "$candidate"}}
+    audience = {"$arrayElemAt": [{"$literal": list(names)}, "$rank"]}
     return [
         *stages,
         {"$group": {"_id": "$sk", **first}},

@@ -1,4 +1,4 @@
-"""How far the uploads of an org have come, and what is left of those that nobody went on with."""
+"""The progress of uploads."""
 
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -25,7 +25,7 @@ class MongoUploads:
         self._collection = database[UPLOADS]
 
     def begin(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
-        """Insert, and read where it is there."""
+        """Insert the upload, or read the existing one."""
         try:
             with with_deadline(self._database, deadline):
                 self._collection.insert_one(new_upload(org, upload))
@@ -34,7 +34,7 @@ class MongoUploads:
         return upload
 
     def get(self, org: str, audience_id: str, upload_id: str, deadline: Deadline) -> Upload:
-        """By key."""
+        """Find by key."""
         with with_deadline(self._database, deadline):
             record = self._collection.find_one(tenant_match(org, {"_id": upload_sk(org, audience_id, upload_id)}))
         if record is None:
@@ -42,7 +42,7 @@ class MongoUploads:
         return read_upload(record)
 
     def claim(self, org: str, upload: Upload, deadline: Deadline) -> Upload:
-        """One update."""
+        """Increment the epoch, in one update."""
         expected = {**_open_match(org, upload), "whole": False}
         with with_deadline(self._database, deadline):
             record = self._collection.find_one_and_update(
@@ -56,7 +56,7 @@ class MongoUploads:
         return found
 
     def check(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """By the epoch."""
+        """Compare the epoch."""
         with with_deadline(self._database, deadline):
             is_claimed = (
                 self._collection.find_one(tenant_match(org, _claimed_match(org, upload)), {"_id": 1}) is not None
@@ -77,20 +77,20 @@ class MongoUploads:
             self._raise_not_writable(org, upload, deadline)
 
     def finish(self, org: str, ended: Upload, deadline: Deadline) -> None:
-        """Where it is open."""
+        """Update the upload if it is open."""
         with with_deadline(self._database, deadline):
             self._collection.update_one(tenant_match(org, _open_match(org, ended)), _update_operators(ended))
 
     def update_counts(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """The tally alone."""
+        """Update only the row counts."""
         self._update(org, upload, {"tally": progress_fields(upload)["tally"]}, deadline)
 
     def supersede(self, org: str, upload: Upload, deadline: Deadline) -> None:
-        """A mark."""
+        """Mark the upload as superseded."""
         self._update(org, upload, {"superseded": True}, deadline)
 
     def with_unmatched(self, org: str, audience_id: str, deadline: Deadline) -> Sequence[Upload]:
-        """Among the audience's, by the beginning of their key."""
+        """Find the audience's uploads by the prefix of their key."""
         match = {
             **_audience_match(org, audience_id),
             "state": UploadState.PUBLISHED.value,
@@ -107,7 +107,7 @@ class MongoUploads:
             self._collection.delete_many(tenant_match(org, _audience_match(org, audience_id)))
 
     def _raise_not_writable(self, org: str, upload: Upload, deadline: Deadline) -> NoReturn:
-        """Say why a stream may not write. Raises UploadNotFound, UploadTakenOver."""
+        """Raise the reason why a stream may not write: UploadNotFound or UploadTakenOver."""
         self.get(org, upload.header.audience_id, upload.header.upload_id, deadline)
         raise _taken_over_error(upload)
 
@@ -126,7 +126,10 @@ def _audience_match(org: str, audience_id: str) -> Document:
 
 
 def _taken_over_error(upload: Upload) -> UploadTakenOver:
-    return UploadTakenOver("another stream has gone on with the upload", metadata={"id": upload.header.upload_id})
+    return UploadTakenOver(
+        "another stream has taken over the upload",
+        metadata={"id": upload.header.upload_id},
+    )
 
 
 def _open_match(org: str, upload: Upload) -> Document:
@@ -134,7 +137,7 @@ def _open_match(org: str, upload: Upload) -> Document:
 
 
 def _claimed_match(org: str, upload: Upload) -> Document:
-    """The upload while the stream that has this epoch may write it."""
+    """Return the match of an open upload that is still at this epoch."""
     return {**_open_match(org, upload), "epoch": upload.epoch}
 
 
