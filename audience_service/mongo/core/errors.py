@@ -9,7 +9,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import pymongo
 from pymongo import MongoClient
@@ -63,10 +63,12 @@ def with_deadline(
     if remaining is not None and remaining < _MIN_TIMEOUT_SECONDS:
         raise OutOfTime("the deadline is less than 5 ms away")
     seconds = None if remaining is None else min(remaining, _MAX_TIMEOUT_SECONDS)
-    with map_driver_errors(population):
+    try:
         _require_server(database)
         with pymongo.timeout(seconds):
             yield
+    except (PyMongoError, InvalidFilter) as error:
+        _raise_domain_error(error, population)
 
 
 @contextmanager
@@ -79,10 +81,7 @@ def map_driver_errors(population: Population | None = None) -> Iterator[None]:
     try:
         yield
     except (PyMongoError, InvalidFilter) as error:
-        mapped = _to_domain_error(error, population)
-        if mapped is None:
-            raise
-        raise mapped from error
+        _raise_domain_error(error, population)
 
 
 def raise_unless_duplicate(error: BulkWriteError) -> None:
@@ -110,6 +109,13 @@ def _require_server(database: Database[dict[str, Any]]) -> None:
         return  # the embedded store is always available
     if not client.topology_description.has_readable_server(database.read_preference):
         _ = client.is_primary
+
+
+def _raise_domain_error(error: PyMongoError | InvalidFilter, population: Population | None) -> NoReturn:
+    mapped = _to_domain_error(error, population)
+    if mapped is None:
+        raise error
+    raise mapped from error
 
 
 def _to_domain_error(error: PyMongoError | InvalidFilter, population: Population | None) -> AudienceError | None:

@@ -34,6 +34,7 @@ from audience_service.mongo.explain.repository import MongoPlans
 from audience_service.mongo.membership.checks import MongoChecks
 from audience_service.mongo.membership.repository import MongoMembers
 from audience_service.mongo.query.joins import Stages
+from audience_service.mongo.query.pipeline import execute
 from audience_service.mongo.reach.repository import MongoSlices
 from audience_service.mongo.snapshots.rows import MongoSnapshotRows, digest_of, rows_match
 from audience_service.mongo.watch.event_log import MongoEventLog
@@ -147,7 +148,8 @@ class EmbeddedSlices(MongoSlices):
         """As on MongoDB, but read all members: in this store, $in compares every record with every key."""
         requested = frozenset(keys)
         with refuse_unsupported(population):
-            members = self._run(org, population, {}, [{"$project": {"_id": 0, "sk": 1}}], deadline)
+            pipeline = self._pipeline(org, population, {}, deadline)
+            members = execute(self._database, pipeline, pipeline.stages(), deadline)
             return [member["sk"] for member in members if member["sk"] in requested]
 
     def count_range(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:

@@ -129,7 +129,7 @@ def _quantile_accumulators() -> dict[str, Any]:
 
 
 def _project_stage(dimensions: Sequence[Dimension]) -> dict[str, Any]:
-    """What the dimensions read, which spares each of them a way through complete records."""
+    """Return the projection of the dimensions' fields, so that each $facet reads small documents."""
     paths = {path for dimension in dimensions for path in dimension.paths}
     outermost = sorted(p for p in paths if not any(p.startswith(f"{q}.") for q in paths))
     return {"$project": {"_id": 0, **dict.fromkeys(outermost, 1)}}

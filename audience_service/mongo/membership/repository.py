@@ -13,7 +13,7 @@ from audience_service.domain.filters import CompiledFilter
 from audience_service.domain.filters.ast import And, Nor
 from audience_service.domain.filters.population import Population
 from audience_service.mongo.core.errors import with_deadline
-from audience_service.mongo.query.pipeline import Pipeline, build_pipeline, execute, key_range_condition, run
+from audience_service.mongo.query.pipeline import build_pipeline, execute, key_range_condition, read_count, run
 from audience_service.mongo.reach.regions import count_regions
 
 CURSOR_BATCH_SIZE = 10_000
@@ -29,12 +29,13 @@ class MongoMembers:
     def count(self, org: str, population: Population, deadline: Deadline, after: str = "", until: str = "") -> int:
         """Count with the stages of `stream`, so that both agree."""
         key_range = key_range_condition(after, until)
-        return self._count(build_pipeline(self._database, org, population, deadline, key_range), deadline)
+        pipeline = build_pipeline(self._database, org, population, deadline, key_range)
+        return read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
 
     def reach(self, org: str, population: Population, deadline: Deadline) -> tuple[int, Record | None]:
         """Return the count, and the first member that the database finds."""
         pipeline = build_pipeline(self._database, org, population, deadline)
-        count = self._count(pipeline, deadline)
+        count = read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
         if not count:
             return 0, None
         found = execute(self._database, pipeline, pipeline.first_stages(), deadline)
@@ -98,10 +99,6 @@ class MongoMembers:
                 if not batch:
                     return
                 yield batch
-
-    def _count(self, pipeline: Pipeline, deadline: Deadline) -> int:
-        answer = execute(self._database, pipeline, pipeline.count_stages(), deadline)
-        return int(answer[0]["n"]) if answer else 0
 
 
 def outermost(paths: Sequence[str]) -> list[str]:

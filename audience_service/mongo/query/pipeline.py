@@ -260,6 +260,11 @@ def execute(
         return list(database[pipeline.collection].aggregate(stages, allowDiskUse=True))
 
 
+def read_count(documents: Sequence[Document]) -> int:
+    """Return the count in the result of a pipeline that ends in `{$count: "n"}`."""
+    return int(documents[0]["n"]) if documents else 0
+
+
 def _record_stages(datatype: str) -> Stages:
     """Return the stages that replace a list's rows by their records that are not archived. sk contains the org."""
     return [*_joined_records(datatype), {"$match": NOT_ARCHIVED_MATCH}]

@@ -10,13 +10,14 @@ from audience_service.domain.core.context import Deadline
 from audience_service.domain.core.record import Record
 from audience_service.domain.filters.filter import Document
 from audience_service.domain.filters.population import Population
-from audience_service.mongo.query.joins import Stages
 from audience_service.mongo.query.key_sampler import KeySampler
 from audience_service.mongo.query.pipeline import (
+    Pipeline,
     build_pipeline,
     execute,
     key_range_condition,
     prefetch_addresses,
+    read_count,
     with_prefetched_joins,
 )
 
@@ -42,26 +43,22 @@ class MongoSlices:
 
     def filter_keys(self, org: str, population: Population, keys: Sequence[str], deadline: Deadline) -> Sequence[str]:
         """Find the keys with $in, one index seek each."""
-        stages: Stages = [{"$project": {"_id": 0, "sk": 1}}]
-        return [found["sk"] for found in self._run(org, population, {"sk": {"$in": list(keys)}}, stages, deadline)]
+        pipeline = self._pipeline(org, population, {"sk": {"$in": list(keys)}}, deadline)
+        stages = [*pipeline.stages(), {"$project": {"_id": 0, "sk": 1}}]
+        return [member["sk"] for member in execute(self._database, pipeline, stages, deadline)]
 
     def count_range(self, org: str, population: Population, after: str, until: str, deadline: Deadline) -> int:
         """Count with the stages of the complete count."""
-        answer = self._run(org, population, key_range_condition(after, until), [{"$count": "n"}], deadline)
-        return int(answer[0]["n"]) if answer else 0
+        pipeline = self._pipeline(org, population, key_range_condition(after, until), deadline)
+        return read_count(execute(self._database, pipeline, pipeline.count_stages(), deadline))
 
     def first_in_range(
         self, org: str, population: Population, after: str, until: str, deadline: Deadline
     ) -> Record | None:
         """Return the first member that the database finds."""
-        pipeline = build_pipeline(
-            self._database, org, population, deadline, key_range_condition(after, until), force_lookup=True
-        )
+        pipeline = self._pipeline(org, population, key_range_condition(after, until), deadline)
         found = execute(self._database, pipeline, pipeline.first_stages(), deadline)
         return found[0] if found else None
 
-    def _run(
-        self, org: str, population: Population, key_range: Document, final_stages: Stages, deadline: Deadline
-    ) -> list[dict[str, Any]]:
-        pipeline = build_pipeline(self._database, org, population, deadline, key_range, force_lookup=True)
-        return execute(self._database, pipeline, [*pipeline.stages(), *final_stages], deadline)
+    def _pipeline(self, org: str, population: Population, key_range: Document, deadline: Deadline) -> Pipeline:
+        return build_pipeline(self._database, org, population, deadline, key_range, force_lookup=True)
