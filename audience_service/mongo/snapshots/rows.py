@@ -43,10 +43,10 @@ _MODULI = (4_294_967_291, 4_294_967_279)
 """The two largest primes below 2^32."""
 _32_BITS = 2**32 - 1
 
-_SLICE_SIZE = 100_000
+SLICE_SIZE = 100_000
 """The most rows of each snapshot that one command compares: a few dozen MB of the 100 MB that a group may take."""
 
-_CURSOR_BATCH_SIZE = 10_000
+CURSOR_BATCH_SIZE = 10_000
 
 
 class MongoSnapshotRows:
@@ -99,7 +99,7 @@ class MongoSnapshotRows:
             with with_deadline(self._database, deadline):
                 rows = self._collection.aggregate(
                     _diff_stages(org, first, second, key_range_condition(after, until)),
-                    batchSize=max(batch_size, _CURSOR_BATCH_SIZE),
+                    batchSize=max(batch_size, CURSOR_BATCH_SIZE),
                     allowDiskUse=True,
                 )
             with closing(rows):
@@ -166,11 +166,11 @@ class MongoSnapshotRows:
 
     def _slice_end(self, org: str, snapshot: Snapshot, after: str, deadline: Deadline) -> str:
         """Return the sk of the last row of a full slice of the snapshot, or "" if fewer rows remain."""
-        if snapshot.count <= _SLICE_SIZE:
+        if snapshot.count <= SLICE_SIZE:
             return ""
         match = tenant_match(org, {"audience": snapshot.list_version_id}, key_range_condition(after, ""))
         with with_deadline(self._database, deadline):
-            rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=_SLICE_SIZE - 1, limit=1)
+            rows = self._collection.find(match, {"_id": 0, "sk": 1}, sort=[("sk", 1)], skip=SLICE_SIZE - 1, limit=1)
             return next((str(row["sk"]) for row in rows), "")
 
     def _diff_batch(self, rows: Iterator[dict[str, Any]], size: int, deadline: Deadline) -> list[Difference]:
